@@ -1,0 +1,196 @@
+"""Everything firmplan raises, as one tree.
+
+    FirmplanError              has a stable `code`; its message says expected, found, where, what to do
+    +-- PlanError              your plan, or the words it was to be made from
+    |   +-- PlanRejected       the plan has faults: `.report`
+    |   +-- PlanningFailed     no valid plan came from the planner: `.attempts`
+    +-- InputRejected          what was handed to a call does not fit
+    +-- RunNotFound            no run of that name in the store
+    +-- RunFailed              `run.raise_for_status()`: `.run`
+    +-- Diverged               a replay differs from what was recorded: `.step .field .expected .found`
+    +-- StoreError             the store cannot be read or written
+    +-- ConfigError            a setting or a declaration is wrong or missing
+    +-- ToolError              raised by tools: the call failed and did nothing
+    +-- OutcomeUnknown         raised by tools: the call may or may not have happened
+    +-- EngineBug              firmplan broke its own rule: please report it
+
+This module knows none of the rooms: errors carry their evidence as fields, typed by the room that raises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .executor import Run
+    from .plans import CheckReport
+
+
+class FirmplanError(Exception):
+    """The root of all errors that firmplan raises."""
+
+    code: ClassVar[str] = "error"
+
+    @property
+    def message(self) -> str:
+        """The text for people, without the code."""
+        return str(self)
+
+
+class PlanError(FirmplanError):
+    """The plan, or the task that should have become one, is at fault."""
+
+    code = "plan-error"
+
+
+class PlanRejected(PlanError):
+    """A plan did not pass its check; nothing was run.
+
+    Attributes:
+        report: The full check report, with every fault and its path.
+    """
+
+    code = "plan-rejected"
+
+    def __init__(self, report: CheckReport) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)
+
+
+class PlanningFailed(PlanError):
+    """No valid plan could be made from the task.
+
+    Attributes:
+        attempts: Every draft in order, each with its problems (`firmplan.planner.Attempt`).
+    """
+
+    code = "planning-failed"
+
+    def __init__(self, message: str, attempts: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.attempts)
+
+
+class InputRejected(FirmplanError):
+    """A value handed to a call does not fit: an input of a plan, a run id in use, a decision.
+
+    Attributes:
+        problems: One entry for each fault found (`firmplan.Problem`), possibly empty.
+    """
+
+    code = "input-rejected"
+
+    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.problems)
+
+
+class RunNotFound(FirmplanError):
+    """The store has no run of that name."""
+
+    code = "run-not-found"
+
+
+class RunFailed(FirmplanError):
+    """A run did not succeed, and `raise_for_status` was asked to say so.
+
+    Attributes:
+        run: The run, with its errors.
+    """
+
+    code = "run-failed"
+
+    def __init__(self, message: str, run: Run) -> None:
+        super().__init__(message)
+        self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.run)
+
+
+class Diverged(FirmplanError):
+    """A replay computed something else than what was recorded.
+
+    Attributes:
+        step: Path of the first differing step in plan order; empty for the run as a whole.
+        field: What differs: `status`, `args`, `output`, `digest` or `plan`.
+        expected: What the journal holds.
+        found: What the replay computed.
+    """
+
+    code = "diverged"
+
+    def __init__(self, *, step: str, field: str, expected: object, found: object) -> None:
+        where = f"step '{step}'" if step else "the run"
+        super().__init__(f"replay diverged at {where}: {field} was recorded as {expected!r}, now {found!r}")
+        self.step = step
+        self.field = field
+        self.expected = expected
+        self.found = found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _diverged, (self.step, self.field, self.expected, self.found)
+
+
+def _diverged(step: str, field: str, expected: object, found: object) -> Diverged:
+    return Diverged(step=step, field=field, expected=expected, found=found)
+
+
+class StoreError(FirmplanError):
+    """The store cannot be opened, read or written; what it acknowledged before is kept."""
+
+    code = "store-error"
+
+
+class ConfigError(FirmplanError):
+    """A setting, a tool declaration or an environment variable is wrong or missing."""
+
+    code = "config-error"
+
+
+class ToolError(FirmplanError):
+    """Raised by a tool: the call failed, and it did nothing.
+
+    Args:
+        message: What went wrong, for people.
+        code: A stable word for programs; `tool-error` if not given.
+        temporary: Whether the same call may succeed later; only then is a write that is not idempotent retried.
+    """
+
+    code = "tool-error"
+
+    def __init__(self, message: str, *, code: str | None = None, temporary: bool = False) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code  # type: ignore[misc]  # per error here, per class elsewhere
+        self.temporary = temporary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _tool_error, (type(self), str(self), self.code, self.temporary)
+
+
+def _tool_error(kind: type[ToolError], message: str, code: str, temporary: bool) -> ToolError:  # noqa: FBT001  # pickling is positional
+    return kind(message, code=code, temporary=temporary)
+
+
+class OutcomeUnknown(FirmplanError):
+    """Raised by a tool: the call may or may not have taken effect, so nobody may assume either."""
+
+    code = "outcome-unknown"
+
+
+class EngineBug(FirmplanError):
+    """firmplan broke one of its own rules. The journal is intact; please report what led here."""
+
+    code = "engine-bug"

@@ -1,0 +1,163 @@
+"""A plan made ready to run: every template compiled, every wait known.
+
+The compiler (`compile.py`) makes a `Program` from a plan that passed its check; the executor's machine reads
+nothing else. A program is immutable and knows no run: no values, no status, no clock.
+
+Waiting has three kinds. `needs` and `after` are positions in `Program.steps`. Effect order has no edges here: the
+machine keeps, for each resource, the steps that touch it in program order (`order`), which is exact where
+edges through skipped steps would not be, and linear in the size of the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from .values import Json
+
+if TYPE_CHECKING:
+    from .formula import Formula
+    from .plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """What a step does to one resource: `"world"` conflicts with every other."""
+
+    resource: str
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Call the tool `tool` with `args` (an object); `secrets` maps arguments to the secret that stands there."""
+
+    tool: str
+    args: Formula
+    secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """Ask one small prompt; `returns` is a self-contained JSON Schema of the answer."""
+
+    prompt: Formula
+    system: Formula | None
+    examples: Formula | None
+    returns: Mapping[str, Json]
+    model: str
+    temperature: float | None
+    max_tokens: int | None
+    guard: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """Compute a value; no call."""
+
+    value: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Run an inner program with `args` (an object) as its inputs."""
+
+    name: str
+    program: Program
+    args: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class RunAgent:
+    """A bounded agent step."""
+
+    goal: Formula
+    tools: tuple[str, ...]
+    returns: Mapping[str, Json]
+    steps_max: int
+    budget: Mapping[str, Json]
+
+
+Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A failure fails the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A failure skips the step, or leaves the item out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A failure is replaced by a value."""
+
+    value: Formula
+
+
+OnError: TypeAlias = Fail | Skip | Fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Repeat until `until` holds, at most `count_max` times."""
+
+    until: Formula
+    count_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepCode:
+    """One step, compiled.
+
+    Attributes:
+        position: Index in the plan's list.
+        when: A switch, or a filter over items where `when_filters`.
+        needs_when: Positions that `when` as a switch refers to: waited for first, so that a false switch skips early.
+        needs: Positions that anything in the step refers to (`needs_when` included).
+        lenient: The part of `needs` that is referred to only inside `first(..)`.
+        after: Positions named in `after`.
+        touches: The resources that the step's effects touch, sorted by name.
+        sequential: A `for_each` whose body holds a write: item after item.
+        retries: Further calls after a failed one; `None`: as the tool says.
+    """
+
+    position: int
+    id: str
+    action: Action
+    when: Formula | None
+    when_filters: bool
+    for_each: Formula | None
+    on_error: OnError
+    repeat: Repeat | None
+    retries: int | None
+    timeout_s: float | None
+    needs_when: tuple[int, ...]
+    needs: tuple[int, ...]
+    lenient: frozenset[int]
+    after: tuple[int, ...]
+    touches: tuple[Touch, ...]
+    sequential: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A plan ready to run.
+
+    Attributes:
+        plan: What it was compiled from.
+        steps: In the plan's order.
+        order: Positions in program order: the list, each step preceded by its not yet listed dependencies.
+        output: The plan's output; `None` gives null.
+        defaults: Input name -> default, for inputs that have one.
+    """
+
+    plan: Plan
+    steps: tuple[StepCode, ...]
+    order: tuple[int, ...]
+    output: Formula | None
+    defaults: Mapping[str, Json]

@@ -1,0 +1,70 @@
+"""What the plan language needs to know of a tool: its signature, never its code.
+
+`firmplan.tools.Tool` satisfies `Signature` and `Toolset` satisfies `Signatures`; this room must stay unaware of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from .values import Json
+
+
+class Effect(StrEnum):
+    """What a call may do to the world."""
+
+    PURE = "pure"
+    READ = "read"
+    MODEL = "model"
+    WRITE = "write"
+
+
+class Signature(Protocol):
+    """One tool as the checker sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def effect(self) -> Effect: ...
+    @property
+    def parameters(self) -> Mapping[str, Json]:
+        """JSON Schema of an object, one property for each argument, self-contained (`$defs` inside)."""
+        ...
+
+    @property
+    def returns(self) -> Mapping[str, Json] | None:
+        """JSON Schema of the result, self-contained; `None`: anything."""
+        ...
+
+    @property
+    def resource(self) -> str: ...
+    @property
+    def trust(self) -> Literal["trusted", "untrusted"]: ...
+    @property
+    def idempotent(self) -> bool: ...
+    @property
+    def can_reconcile(self) -> bool: ...
+    @property
+    def asks_approval(self) -> bool:
+        """Whether the tool carries an approval of any kind (`always`, `untrusted` or a callable)."""
+        ...
+
+    @property
+    def allow_untrusted(self) -> Collection[str]: ...
+
+
+class Signatures(Protocol):
+    """A set of tools as the checker sees it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All tool names, sorted."""
+        ...
+
+    def find(self, name: str) -> Signature | None:
+        """Return the tool of that name, or `None`."""
+        ...
