@@ -1,0 +1,308 @@
+"""A model endpoint that answers from a script: a real HTTP server on loopback, for tests and for offline demos.
+
+    async with ScriptedModel([{"firmplan": 1, "steps": []}, HttpError(429), "plain text"]) as model:
+        planner = Planner(model="scripted", base_url=model.base_url)
+
+It speaks `POST /v1/chat/completions`, plain and streamed, and `GET /v1/models`. Nothing between the caller and the
+socket is replaced, so clients, retries, timeouts and parsers are the ones that run in earnest.
+`with ScriptedModel(..) as model:` serves from a thread, for code without an event loop, and
+`python -m firmplan.testing.scripted_model FILE` serves a recording to other processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import json
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias, cast
+
+import h11
+
+from .completions import completion_of
+from .recording import Exchange, Script, exchanges_of, read_recording
+from .replies import Answerer, Body, Cut, HttpError, Json, Reply, Request, Scripted, Slow
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""A request past this is refused: it is a bug in the test, and would be held in memory."""
+
+_EXHAUSTED = "the script is exhausted: it holds {count} replies, none is left for request number {number}"
+
+
+Source: TypeAlias = "Sequence[Reply | Exchange] | dict[str, Json] | str | Path | Answerer"
+"""Where replies come from: a list, a recording's document or path, or a function of the request."""
+
+
+class ScriptedModel:
+    """A chat-completions endpoint on loopback that answers from a script.
+
+    Args:
+        replies: A list of replies (see `replies.py`) answered in order; a recording (a path, or its document); or a
+            callable that is handed every request and returns its reply.
+        port: Where to listen; 0: any free port.
+        seconds_per_chunk: Pause before each chunk of a streamed answer: a model's pace.
+
+    Attributes:
+        base_url: Where to reach it, such as `http://127.0.0.1:41234/v1`; set once it is entered.
+        requests: The body of every chat-completions request so far, in order of arrival.
+        headers: The headers of the same requests, names in lower case.
+    """
+
+    def __init__(
+        self,
+        replies: Source = (),
+        *,
+        port: int = 0,
+        seconds_per_chunk: float = 0.0,
+    ) -> None:
+        self._script = Script(_exchanges(replies))
+        self._port = port
+        self._seconds_per_chunk = seconds_per_chunk
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._thread: _Thread | None = None
+        self.base_url = ""
+        self.requests: list[Request] = []
+        self.headers: list[dict[str, str]] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.base_url = f"http://{host}:{port}/v1"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def __enter__(self) -> Self:
+        self._thread = _Thread(self)
+        self._thread.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until the peer leaves or the server does."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            connection = _Connection(reader, writer)
+            while await self._serve_one(connection):
+                pass
+        except (ConnectionError, h11.ProtocolError):
+            pass
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the server leaves: nobody waits for a slow peer
+        finally:
+            writer.close()
+            self._connections.discard(task)
+
+    async def _serve_one(self, connection: _Connection) -> bool:
+        """Answer one request; whether the connection can carry another."""
+        message = await connection.read_request()
+        if message is None:
+            return False
+        head, body = message
+        target = head.target.decode().split("?")[0].rstrip("/")
+        match head.method, target.removeprefix("/v1"):
+            case b"POST", "/chat/completions":
+                await self._complete(connection, head, body)
+            case b"GET", "/models":
+                listed = {
+                    "object": "list",
+                    "data": [{"id": "scripted", "object": "model", "owned_by": "firmplan"}],
+                }
+                await connection.send_json(200, listed)
+            case _:
+                await connection.send_json(404, _error(f"no such path: {head.method.decode()} {target}"))
+        return connection.is_reusable()
+
+    async def _complete(self, connection: _Connection, head: h11.Request, body: bytes) -> None:
+        try:
+            request: Request = json.loads(body)
+            assert isinstance(request, dict)
+        except (ValueError, AssertionError):
+            await connection.send_json(400, _error("the request's body is no JSON object"))
+            return
+        self.requests.append(request)
+        self.headers.append({name.decode(): value.decode("latin-1") for name, value in head.headers})
+        reply = self._script.take(request)
+        if reply is None:
+            text = _EXHAUSTED.format(count=self._script.count, number=len(self.requests))
+            await connection.send_json(500, _error(text), {"x-should-retry": "false"})
+            return
+        await self._answer(connection, request, await _settled(reply, request))
+
+    async def _answer(self, connection: _Connection, request: Request, reply: Scripted) -> None:
+        """Carry out a reply, whatever it is."""
+        match reply:
+            case Slow(inner, seconds):
+                await asyncio.sleep(seconds)
+                await self._answer(connection, request, inner)
+            case Cut(inner, share):
+                connection.cut_share = share
+                await self._answer(connection, request, inner)
+            case HttpError(status, message, headers):
+                await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
+            case Body(text, content_type):
+                await connection.send(200, text.encode(), {"content-type": content_type})
+            case _ if request.get("stream"):
+                documents = list(completion_of(reply, request).chunks(request))
+                await connection.send_stream(self._paced(documents), len(documents))
+            case _:
+                await connection.send_json(200, completion_of(reply, request).body(request))
+
+    async def _paced(self, documents: list[dict[str, Json]]) -> AsyncIterator[bytes]:
+        for document in documents:
+            await asyncio.sleep(self._seconds_per_chunk)
+            yield b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+
+class _Connection:
+    """One HTTP/1.1 connection; h11 keeps the protocol's state."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER)
+        self.cut_share: float | None = None
+
+    async def read_request(self) -> tuple[h11.Request, bytes] | None:
+        """Return the next request and its body; `None` once the peer has left."""
+        head: h11.Request | None = None
+        body = bytearray()
+        while True:
+            match self._http.next_event():
+                case h11.NEED_DATA:
+                    self._http.receive_data(await self._reader.read(65536))
+                case h11.Request() as head:
+                    if self._http.they_are_waiting_for_100_continue:
+                        await self._write(h11.InformationalResponse(status_code=100, headers=[]))
+                case h11.Data(data=data):
+                    body += data
+                    if len(body) > BODY_BYTES_MAX:
+                        return None
+                case h11.EndOfMessage():
+                    assert head is not None
+                    return head, bytes(body)
+                case _:
+                    return None
+
+    def is_reusable(self) -> bool:
+        """Get ready for the next request; whether there can be one."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    async def send_json(
+        self, status: int, document: object, headers: Mapping[str, str] | None = None
+    ) -> None:
+        body = json.dumps(document, ensure_ascii=False).encode()
+        await self.send(status, body, {"content-type": "application/json", **(headers or {})})
+
+    async def send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        fields = [*headers.items(), ("content-length", str(len(body)))]
+        await self._write(h11.Response(status_code=status, headers=fields))
+        if self.cut_share is not None:
+            await self._write(h11.Data(data=body[: int(len(body) * self.cut_share)]))
+            raise ConnectionAbortedError
+        await self._write(h11.Data(data=body))
+        await self._write(h11.EndOfMessage())
+
+    async def send_stream(self, events: AsyncIterator[bytes], count: int) -> None:
+        """Send server-sent events; a cut connection ends after its share of the `count` events."""
+        await self._write(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
+        left = count + 1 if self.cut_share is None else int(count * self.cut_share)
+        async for event in events:
+            if left == 0:
+                raise ConnectionAbortedError
+            await self._write(h11.Data(data=event))
+            left -= 1
+        await self._write(h11.EndOfMessage())
+
+    async def _write(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+            await self._writer.drain()
+
+
+class _Thread:
+    """A scripted model served by an event loop in a thread of its own."""
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self._model = model
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="scripted-model", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._model.__aenter__(), self._loop).result()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._model.__aexit__(None, None, None), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _exchanges(replies: Source) -> list[Exchange]:
+    if isinstance(replies, str | Path):
+        return read_recording(replies)
+    if isinstance(replies, dict):
+        return exchanges_of(cast("Json", replies))
+    if callable(replies):
+        return [Exchange(replies, always=True)]
+    return [reply if isinstance(reply, Exchange) else Exchange(reply) for reply in replies]
+
+
+async def _settled(reply: Reply, request: Request) -> Scripted:
+    """Ask a callable for its reply; what it raises is served as a 500 that says so."""
+    if not callable(reply):
+        return reply
+    try:
+        answer = reply(request)
+        return await answer if inspect.isawaitable(answer) else answer
+    except Exception as error:  # noqa: BLE001  # the test's own code: shown where the test looks, at the client
+        return HttpError(
+            500, f"the scripted reply raised {type(error).__name__}: {error}", {"x-should-retry": "false"}
+        )
+
+
+def _error(message: str) -> dict[str, Json]:
+    return {"error": {"message": message, "type": "scripted", "param": None, "code": None}}
+
+
+def main() -> None:
+    """Serve a recording until interrupted; the first line printed is the base URL."""
+    parser = argparse.ArgumentParser(
+        prog="python -m firmplan.testing.scripted_model", description=main.__doc__
+    )
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    with ScriptedModel(arguments.recording, port=arguments.port) as model, suppress(KeyboardInterrupt):
+        print(model.base_url, flush=True)  # noqa: T201  # what the command is for
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
