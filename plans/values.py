@@ -1,0 +1,267 @@
+r"""JSON values and their one canonical spelling.
+
+Every value that flows through a plan is JSON: null, booleans, signed 64-bit integers, finite floats, text without
+lone surrogates, lists, and objects with text keys. A value has exactly one canonical spelling, and two values are
+the same to firmplan if and only if their canonical bytes are equal:
+
+- object keys sorted by code point, no spaces, UTF-8; text escapes only what JSON must escape (`"`, `\`, and
+  control characters below U+0020: the short forms where JSON has them, else `\u00xx` in lower case);
+- integers as digits; floats as Python's shortest `repr`, so always with `.0` or an exponent; `-0.0` is `0.0`.
+
+Integers and floats stay apart (`4` is not `4.0`). What is not JSON is refused with the place where it stands, never
+repaired: NaN, infinities, integers past 64 bits, lone surrogates, keys that are not text, sets, classes, cycles.
+Tuples count as lists, and subclasses (an `IntEnum`, a `defaultdict`) as the JSON type that they extend.
+
+This module does not know plans, types or expressions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import NewType, TypeAlias, cast
+
+import orjson
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Digest = NewType("Digest", str)
+
+INTEGER_MIN = -(2**63)
+INTEGER_MAX = 2**63 - 1
+DEPTH_MAX = 200  # nested lists and objects; both encoders and our own recursion stay far from their limits
+NODES_MAX = 20_000_000  # values in one value: stops structures that share parts from unfolding without end
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SORTED = orjson.OPT_SORT_KEYS
+
+
+class NotJson(ValueError):  # noqa: N818  # reads as what it says
+    """A value, or a text, is not JSON as firmplan wants it.
+
+    Attributes:
+        path: Where, as a JSON path such as `$.a[2]`.
+    """
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[NotJson], tuple[str, str]]:
+        return type(self), (str(self).removeprefix(f"{self.path}: "), self.path)
+
+
+def canonical(value: object) -> bytes:
+    """Return the canonical bytes of a value. O(size of the spelling).
+
+    Raises:
+        NotJson: The value holds something that is not JSON, is too deep or too large.
+    """
+    if _count_easy(value, DEPTH_MAX) >= 0:
+        try:
+            return orjson.dumps(value, option=_SORTED)
+        except (orjson.JSONEncodeError, RecursionError):
+            pass  # a lone surrogate; the careful walk says where
+    plain = _Rebuild().rebuild(value, "$", DEPTH_MAX)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return text.encode()
+
+
+def normal(value: object) -> Json:
+    """Return a private copy of a value in canonical form: what every consumer sees.
+
+    Raises:
+        NotJson: As `canonical`.
+    """
+    return parse_canonical(canonical(value))
+
+
+def parse_canonical(data: bytes) -> Json:
+    """Return the value of bytes that `canonical` made; nothing is checked again."""
+    return cast("Json", orjson.loads(data))
+
+
+def parse(data: bytes | str) -> Json:
+    """Return the value of any JSON text, strictly: integers and floats keep their kind.
+
+    Raises:
+        NotJson: The text is not JSON, repeats a key, or holds what is not (`NaN`, `1e400`, 2**64, a lone surrogate).
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        surrogates = _has_surrogates(text)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise NotJson(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise NotJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise NotJson(f"nested deeper than {DEPTH_MAX} levels") from None
+    except NotJson:
+        raise
+    except ValueError:  # Python refuses to convert integers of thousands of digits
+        raise NotJson(_PAST_64_BITS) from None
+    if not surrogates and _count_easy(value, DEPTH_MAX) >= 0:
+        return cast("Json", value)
+    return _Rebuild().rebuild(value, "$", DEPTH_MAX)
+
+
+def digest(data: bytes) -> Digest:
+    """Return the name of some bytes: `sha256:` and 64 hexadecimal digits."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def into(path: str, part: str | int) -> str:
+    """Return the JSON path of a part of the value at `path`: `$.a`, `$[2]`, `$["any key"]`."""
+    if isinstance(part, int):
+        return f"{path}[{part}]"
+    if _IDENTIFIER.fullmatch(part):
+        return f"{path}.{part}"
+    return f"{path}[{json.dumps(part, ensure_ascii=False)}]"
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether the text may hold lone surrogates, as characters or as escapes."""
+    if _SURROGATE_ESCAPE.search(text):
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+_PAST_64_BITS = "an integer past 64 bits; write it as text, or as a number with an exponent"
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
+        raise NotJson(f"the key {twice!r} stands twice in one object")
+    return made
+
+
+def _refuse_constant(name: str) -> object:
+    raise NotJson(f"{name} is not JSON")
+
+
+def _count_easy(value: object, room: int) -> int:  # noqa: C901, PLR0911, PLR0912  # one flat walk, the hottest of the package
+    """Return how many values are in `value`, or -1 if a careful walk is needed.
+
+    Easy is what orjson spells as we do: exact JSON types, integers in range, floats that are +0.0 or whose
+    magnitude is in [1e-3, 1e15) (outside, its exponents look different from Python's).
+    """
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return 1
+    if kind is int:
+        return 1 if INTEGER_MIN <= cast("int", value) <= INTEGER_MAX else -1
+    if kind is float:
+        number = cast("float", value)
+        easy = 1e-3 <= abs(number) < 1e15 or (number == 0.0 and math.copysign(1.0, number) > 0)
+        return 1 if easy else -1
+    if room <= 0:
+        return -1
+    if kind is dict:
+        for key in cast("dict[object, object]", value):
+            if type(key) is not str:
+                return -1
+        parts: Iterable[object] = cast("dict[str, object]", value).values()
+    elif kind is list:
+        parts = cast("list[object]", value)
+    else:
+        return -1
+    total = 1
+    for part in parts:
+        if type(part) is str:
+            total += 1
+            continue
+        count = _count_easy(part, room - 1)
+        if count < 0:
+            return -1
+        total += count
+        if total > NODES_MAX:
+            return -1
+    return total
+
+
+class _Rebuild:
+    """One careful walk: rebuilds a value from exact JSON types, or says what is not JSON and where."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def rebuild(self, value: object, path: str, room: int) -> Json:
+        self.nodes += 1
+        if self.nodes > NODES_MAX:
+            raise NotJson(f"more than {NODES_MAX} values in one value", path)
+        match value:
+            case None:
+                return None
+            case bool():
+                return value
+            case str():
+                return _text(value, path)
+            case int():
+                return _integer(value, path)
+            case float():
+                return _float(value, path)
+            case list() | tuple():
+                return self._list(cast("list[object]", value), path, room)
+            case dict():
+                return self._dict(cast("dict[object, object]", value), path, room)
+            case _:
+                raise NotJson(f"{_called(value)} is not JSON", path)
+
+    def _list(self, value: list[object] | tuple[object, ...], path: str, room: int) -> list[Json]:
+        _check_room(path, room)
+        return [self.rebuild(part, f"{path}[{index}]", room - 1) for index, part in enumerate(value)]
+
+    def _dict(self, value: dict[object, object], path: str, room: int) -> dict[str, Json]:
+        _check_room(path, room)
+        made: dict[str, Json] = {}
+        for key, part in value.items():
+            if not isinstance(key, str):
+                raise NotJson(f"a key must be text, found {_called(key)}", path)
+            made[_text(key, path)] = self.rebuild(part, into(path, key), room - 1)
+        return made
+
+
+def _check_room(path: str, room: int) -> None:
+    if room <= 0:
+        shown = path if len(path) <= 60 else path[:57] + ".."
+        raise NotJson(f"nested deeper than {DEPTH_MAX} levels, or a cycle", shown)
+
+
+def _text(value: str, path: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise NotJson(f"text with a lone surrogate at character {error.start}", path) from None
+    return value if type(value) is str else str.__str__(value)
+
+
+def _integer(value: int, path: str) -> int:
+    if not INTEGER_MIN <= value <= INTEGER_MAX:
+        raise NotJson(_PAST_64_BITS, path)
+    return int(value)
+
+
+def _float(value: float, path: str) -> float:
+    if not math.isfinite(value):
+        raise NotJson(f"{float(value)!r} is not JSON", path)
+    return float(value) + 0.0  # -0.0 becomes 0.0
+
+
+def _called(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
