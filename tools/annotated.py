@@ -1,0 +1,284 @@
+"""Types read from annotations, through pydantic.
+
+pydantic makes the published schemas, builds typed arguments (models, dates, enums ..) and writes results; JSON Schema
+is checked as well, since it is stricter than pydantic where the two differ (`true` is no `Literal[1]`). Titles that
+pydantic makes from field names are left out: they say nothing that the name does not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from ..errors import ConfigError
+from ..plans.paths import path_of
+from ..plans.values import Json, NotJson, canonical, parse_canonical
+from .callables import EMPTY, Annotations, Parameter
+from .faults import argument_faults, pydantic_faults, shown
+from .integral import with_ordered_sets
+from .schemas import Checker, bad_args, bad_result
+
+if TYPE_CHECKING:
+    from pydantic.config import ExtraValues
+
+JsonMode = dict[str, Any]
+_EXTRA: ExtraValues = "forbid"
+
+
+class PythonTypes:
+    """Types read from annotations.
+
+    Raises:
+        ConfigError: A type that JSON cannot carry, or a default that does not fit its type.
+    """
+
+    def __init__(self, where: str, name: str, annotations: Annotations) -> None:
+        self.context = annotations.context
+        self._names = {f"argument_{at}": each.name for at, each in enumerate(annotations.parameters)}
+        self._required = [each.name for each in annotations.parameters if not _has_default(each)]
+        self._model = _arguments_model(where, name, annotations.parameters)
+        self._result: TypeAdapter[object] = _adapter(where, "the result", annotations.returns)
+        self.parameters = _json_schema(where, "the parameters", TypeAdapter(self._model), "validation")
+        self.parameters.pop("title", None)
+        self.parameters.setdefault("properties", {})
+        returns = _json_schema(where, "the result", self._result, "serialization")
+        self.returns = returns or None
+        self._arguments = Checker(self.parameters)
+        self._sealed = Checker(returns)
+        self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
+        self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
+
+    def bind(self, args: Mapping[str, Json]) -> bytes:
+        faults = argument_faults(args, list(self._names.values()), self._required)
+        if faults:
+            raise bad_args(faults)
+        try:
+            given = canonical(args)
+        except NotJson as fault:
+            raise bad_args([str(fault)]) from None
+        value = parse_canonical(given)
+        if not self._arguments.accepts(value):
+            raise bad_args(self._arguments.faults(value))
+        try:
+            model, given = self._arguments_of(given, value)
+        except ValidationError as error:
+            raise bad_args(pydantic_faults(error)) from None
+        return self._normal(model, given)
+
+    def unpack(self, args: bytes) -> dict[str, Any]:
+        model = self._model.model_validate_json(args, strict=True)
+        return {name: getattr(model, field) for field, name in self._names.items()}
+
+    def seal(self, result: object) -> bytes:
+        dumped = self._dumped(self._typed(result), result)
+        if self._sets_in[1]:
+            dumped = with_ordered_sets(dumped, self._sealed.schema, self._sealed.branch_accepts)
+        try:
+            text = canonical(dumped)
+        except NotJson as fault:
+            raise bad_result([str(fault)]) from None
+        if not self._sealed.accepts(dumped):
+            raise bad_result(self._sealed.faults(dumped))
+        return text
+
+    def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
+        """Return typed arguments and the text they were read from; tries integral floats as integers."""
+        try:
+            return self._model.model_validate_json(text, strict=True), text
+        except ValidationError:
+            text = canonical(self._arguments.with_integers(value))
+            return self._model.model_validate_json(text, strict=True), text
+
+    def _normal(self, model: BaseModel, given: bytes) -> bytes:
+        """Return the arguments as their types write them, or as given where a type does not read what it writes."""
+        dumped = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+        if self._sets_in[0]:
+            dumped = with_ordered_sets(dumped, self._arguments.schema, self._arguments.branch_accepts)
+        try:
+            text = canonical(dumped)
+            if text != given:
+                self._model.model_validate_json(text, strict=True)
+        except (NotJson, ValidationError):
+            return given
+        return text
+
+    def _typed(self, result: object) -> object:
+        """Return the result as a value of its declared type.
+
+        What is JSON already is read by JSON's rules, so that a dict may stand for a model. Other values must be
+        of the type itself, except that dates and other scalars may stand in dicts and lists.
+        """
+        try:
+            return self._from_json(canonical(result))
+        except NotJson:
+            pass
+        try:
+            return self._result.validate_python(result, strict=True)
+        except ValidationError as error:
+            try:
+                return self._from_json(canonical(_with_json_scalars(result)))
+            except NotJson:
+                raise bad_result(pydantic_faults(error)) from None
+
+    def _from_json(self, text: bytes) -> object:
+        value = parse_canonical(text)
+        if not self._accepted.accepts(value):
+            raise bad_result(self._accepted.faults(value))
+        try:
+            return self._result.validate_json(text, strict=True)
+        except ValidationError:
+            text = canonical(self._accepted.with_integers(value))
+        try:
+            return self._result.validate_json(text, strict=True)
+        except ValidationError as error:
+            raise bad_result(pydantic_faults(error)) from None
+
+    def _dumped(self, typed: object, result: object) -> Json:
+        if not self._sets_in[1] and (place := _find_set(result, ())) is not None:
+            raise bad_result(
+                [f"{path_of(place)}: expected JSON, found a set, which has no order; return a sorted list"]
+            )
+        try:
+            with warnings.catch_warnings():
+                return cast(
+                    "Json", self._result.dump_python(typed, mode="json", by_alias=True, warnings="error")
+                )
+        except (PydanticSerializationError, ValueError, TypeError) as fault:
+            raise bad_result([f"$: expected what JSON can carry, found {shown(result)} ({fault})"]) from None
+
+
+class _Schemas(GenerateJsonSchema):
+    """pydantic's JSON Schemas without the titles it makes up for fields."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
+        return False
+
+
+def _has_default(parameter: Parameter) -> bool:
+    if isinstance(parameter.default, FieldInfo):
+        return not parameter.default.is_required()
+    return parameter.default is not EMPTY
+
+
+def _arguments_model(where: str, name: str, parameters: tuple[Parameter, ...]) -> type[BaseModel]:
+    """Return a model of the arguments; its fields have names of our own, so that an argument may be called `schema`."""
+    made: dict[str, Any] = {}
+    for at, each in enumerate(parameters):
+        hint: Any = each.annotation
+        if isinstance(each.default, FieldInfo):
+            hint = Annotated[hint, each.default]
+            made[f"argument_{at}"] = (hint, Field(alias=each.name))
+        elif each.default is EMPTY:
+            made[f"argument_{at}"] = (hint, Field(alias=each.name))
+        else:
+            made[f"argument_{at}"] = (hint, Field(default=_checked_default(where, each), alias=each.name))
+    try:
+        return create_model(name, __config__=ConfigDict(extra=_EXTRA), **made)
+    except PydanticSchemaGenerationError as fault:
+        for each in parameters:
+            _adapter(where, f"parameter '{each.name}'", each.annotation)
+        raise ConfigError(f"{where}: the parameters: {fault}") from fault
+    except PydanticUserError as fault:
+        raise ConfigError(f"{where}: the parameters: {_first_line(fault)}") from fault
+
+
+def _checked_default(where: str, parameter: Parameter) -> Any:
+    """Return the default, after checking that its JSON fits the annotation."""
+    adapter = _adapter(where, f"parameter '{parameter.name}'", parameter.annotation)
+    try:
+        adapter.validate_json(
+            canonical(adapter.dump_python(parameter.default, mode="json", warnings=False)), strict=True
+        )
+    except (NotJson, PydanticSerializationError, ValidationError) as fault:
+        hint = "write `.. | None` in the annotation" if parameter.default is None else "change one of the two"
+        raise ConfigError(
+            f"{where}: parameter '{parameter.name}': expected a default that fits its annotation "
+            f"{_spelled(parameter.annotation)}, found {parameter.default!r}; {hint}"
+        ) from fault
+    return parameter.default
+
+
+def _adapter(where: str, what: str, annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUserError as fault:
+        raise ConfigError(
+            f"{where}: {what}: expected a type that JSON can carry (text, numbers, lists, dicts, dataclasses, pydantic "
+            f"models ..), found {_spelled(annotation)}: {_first_line(fault)}"
+        ) from fault
+
+
+def _json_schema(where: str, what: str, adapter: TypeAdapter[Any], mode: Any) -> dict[str, Json]:
+    try:
+        return adapter.json_schema(mode=mode, schema_generator=_Schemas)
+    except PydanticUserError as fault:
+        raise ConfigError(
+            f"{where}: {what}: expected types that JSON can carry: {_first_line(fault)}"
+        ) from fault
+
+
+def _spelled(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault).split("\n", 1)[0]
+
+
+def _has_sets(schema: Json) -> bool:
+    match schema:
+        case dict():
+            return schema.get("uniqueItems") is True or any(_has_sets(part) for part in schema.values())
+        case list():
+            return any(_has_sets(part) for part in schema)
+        case _:
+            return False
+
+
+def _find_set(value: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
+    """Return where a set stands inside a value, or `None`."""
+    parts: Any = ()
+    match value:
+        case AbstractSet():
+            return place
+        case dict():
+            parts = value.items()
+        case list() | tuple():
+            parts = enumerate(value)
+        case BaseModel():
+            parts = value
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            parts = ((field.name, getattr(value, field.name)) for field in fields(value))
+        case _:
+            return None
+    for key, part in parts:
+        if (found := _find_set(part, (*place, key))) is not None:
+            return found
+    return None
+
+
+def _with_json_scalars(value: Any) -> Any:
+    """Return dicts, lists and tuples with dates, ids, enums and the like as JSON writes them."""
+    match value:
+        case dict():
+            return {key: _with_json_scalars(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_with_json_scalars(item) for item in value]
+        case AbstractSet() | BaseModel() | bytes():
+            return value
+        case _ if is_dataclass(value):
+            return value
+        case _:
+            try:
+                made = to_jsonable_python(value)
+            except (PydanticSerializationError, ValueError, TypeError):
+                return value
+            return value if isinstance(made, dict | list) else made

@@ -1,0 +1,206 @@
+"""What a tool is handed beside its arguments: time, randomness, environment, secrets, its place in the run.
+
+A tool that takes a parameter annotated `Context` gets one for each call. Whatever it takes from the context is
+recorded in `ctx.used`: the engine keeps it with the result, replays it, and decides by it whether the result may
+be reused. Secrets are recorded by name only and never appear in a `repr`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from random import Random
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from ..errors import ToolError
+from ..plans.signature import Effect
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+
+@dataclass(slots=True)
+class Used:
+    """What one call took from its context.
+
+    Attributes:
+        now: Every time read, in order, as seconds since the epoch.
+        uuids: Every id made, in order, as text.
+        random: Whether `ctx.random` was asked for.
+        env: Environment variables read, with the value found (`None`: not set).
+        secrets: Names of the secrets read.
+    """
+
+    now: list[float] = field(default_factory=list[float])
+    uuids: list[str] = field(default_factory=list[str])
+    random: bool = False
+    env: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    secrets: list[str] = field(default_factory=list[str])
+
+    @property
+    def varies(self) -> bool:
+        """Whether the result may depend on when or how often the call was made: then it is not reused later."""
+        return bool(self.now or self.uuids or self.random)
+
+
+class Context:
+    """The world as one call of a tool may see it.
+
+    Args:
+        run_id: Id of the run.
+        step: Path of the step, item and iteration included.
+        attempt: Number of this call of the step, from 1.
+        idempotency_key: The same over attempts and resumes; hand it to services that forget a repeated request.
+        seed: Seed of the run.
+        effect: Effect of the tool; a `pure` tool may not read time, randomness or ids.
+        clock: Seconds since the epoch.
+        env: Environment variables.
+        secrets: Secrets by name.
+        log: A structlog logger; made on first use if not given.
+        on_progress: Called by `progress` with a fraction and a note.
+        recorded: What an earlier attempt of the same call took: handed out again, in order.
+        new_uuid: Makes an id.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_env",
+        "_log",
+        "_new_uuid",
+        "_on_progress",
+        "_random",
+        "_recorded",
+        "_secrets",
+        "_seed",
+        "attempt",
+        "effect",
+        "idempotency_key",
+        "run_id",
+        "step",
+        "used",
+    )
+
+    def __init__(  # noqa: PLR0913  # one keyword for each thing that a call may depend on
+        self,
+        *,
+        run_id: str = "",
+        step: str = "",
+        attempt: int = 1,
+        idempotency_key: str = "",
+        seed: str = "",
+        effect: Effect = Effect.WRITE,
+        clock: Callable[[], float] = time.time,
+        env: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        log: FilteringBoundLogger | None = None,
+        on_progress: Callable[[float, str], None] | None = None,
+        recorded: Used | None = None,
+        new_uuid: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self.run_id = run_id
+        self.step = step
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key
+        self.effect = effect
+        self.used = Used()
+        self._seed = seed
+        self._clock = clock
+        self._env = env
+        self._secrets = secrets
+        self._log = log
+        self._on_progress = on_progress
+        self._recorded = recorded or Used()
+        self._new_uuid = new_uuid
+        self._random: Random | None = None
+
+    def now(self) -> datetime:
+        """Return the time, in UTC; a repeated call of the same step gets the times that the first one got.
+
+        Raises:
+            ToolError: The tool is `pure` (code `impure`).
+        """
+        self._refuse_if_pure("now")
+        count = len(self.used.now)
+        seconds = self._recorded.now[count] if count < len(self._recorded.now) else self._clock()
+        self.used.now.append(seconds)
+        return datetime.fromtimestamp(seconds, UTC)
+
+    @property
+    def random(self) -> Random:
+        """A generator seeded by run and step: the same numbers in every attempt and every run of the same seed.
+
+        Raises:
+            ToolError: The tool is `pure` (code `impure`).
+        """
+        self._refuse_if_pure("random")
+        if self._random is None:
+            self._random = Random(int.from_bytes(sha256(f"{self._seed}\0{self.step}".encode()).digest()))  # noqa: S311  # must repeat
+        self.used.random = True
+        return self._random
+
+    def uuid(self) -> UUID:
+        """Return a new unique id; a repeated call of the same step gets the ids that the first one got.
+
+        Raises:
+            ToolError: The tool is `pure` (code `impure`).
+        """
+        self._refuse_if_pure("uuid")
+        count = len(self.used.uuids)
+        found = UUID(self._recorded.uuids[count]) if count < len(self._recorded.uuids) else self._new_uuid()
+        self.used.uuids.append(str(found))
+        return found
+
+    def env(self, name: str, default: str | None = None) -> str | None:
+        """Return an environment variable; its value is stored with the result and must match for reuse."""
+        found = (self._env or {}).get(name)
+        self.used.env[name] = found
+        return default if found is None else found
+
+    def secret(self, name: str) -> str:
+        """Return a secret; only its name is recorded.
+
+        Raises:
+            ToolError: There is no such secret (code `no-secret`).
+        """
+        found = (self._secrets or {}).get(name)
+        if found is None:
+            raise ToolError(
+                f"step '{self.step}' asks for the secret '{name}', which is not set; "
+                f'give it as Engine(secrets={{"{name}": ..}})',
+                code="no-secret",
+            )
+        if name not in self.used.secrets:
+            self.used.secrets.append(name)
+        return found
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """A structlog logger bound to run, step and attempt."""
+        if self._log is None:
+            import structlog  # noqa: PLC0415  # 100 ms that most tools never need
+
+            self._log = structlog.get_logger().bind(run_id=self.run_id, step=self.step, attempt=self.attempt)
+        return self._log
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Tell how far the call is: `fraction` from 0 to 1 (held within), and a few words."""
+        if self._on_progress is not None:
+            self._on_progress(min(max(float(fraction), 0.0), 1.0), note)
+
+    def __repr__(self) -> str:
+        return f"Context(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Context belongs to one call; hand on what was read from it, not the context")
+
+    def _refuse_if_pure(self, what: str) -> None:
+        if self.effect is Effect.PURE:
+            raise ToolError(
+                f"step '{self.step}': a pure tool asked for ctx.{what}, so its result would not follow from its "
+                'arguments; declare the tool with effect="read", or pass the value in as an argument',
+                code="impure",
+            )

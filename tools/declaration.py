@@ -1,0 +1,306 @@
+"""What is declared about a tool beside its types: effect, retries, limits, safety. All of it is checked here, once.
+
+Rules: an undeclared effect is `write`; `reuse_for` belongs to reads and `reconcile` to writes; every mistake is a
+`ConfigError` that says which tool, what was expected, what was found and what to do. Knows no function and no
+schema; `allow_untrusted` is checked against the parameters by `tool.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
+
+from ..errors import ConfigError
+from ..plans.nearest import nearest
+from ..plans.signature import Effect
+from ..plans.values import Json, NotJson, canonical
+from .durations import parse_duration, parse_rate
+
+Approval: TypeAlias = Literal["always", "untrusted"] | Callable[[dict[str, Json]], bool] | None
+RetryOn: TypeAlias = (
+    type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], bool] | None
+)
+Trust = Literal["trusted", "untrusted"]
+Isolation = Literal["thread", "process", "inline"]
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedule
+
+T = TypeVar("T")
+
+
+class ToolOptions(TypedDict, total=False):
+    """The keywords of `@tool`, as they are written."""
+
+    name: str | None
+    description: str | None
+    effect: str
+    idempotent: bool
+    reuse_for: str | float | timedelta | None
+    version: str | int | None
+    timeout: str | float | timedelta | None
+    retries: int
+    retry_on: RetryOn
+    max_concurrency: int | None
+    rate: str | float | None
+    approval: Approval
+    trust: str
+    resource: str
+    allow_untrusted: Iterable[str]
+    isolation: str
+    reconcile: Callable[[str, dict[str, Json]], object] | None
+    fingerprint_extra: Json
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Declaration:
+    """What is declared about one tool, checked.
+
+    Attributes:
+        name: Matches `NAME`.
+        description: What the tool does, for people and planners.
+        effect: What a call may do to the world.
+        idempotent: Whether a `write` may be called again with the same `ctx.idempotency_key`.
+        reuse_for_s: How long a `read` may be reused; `None`: never, `inf`: for ever.
+        version: Settles what the fingerprint cannot see.
+        timeout_s: Of one call; `None`: no limit.
+        retries: Further calls after a failed one.
+        retry_on: Which failures are worth another call; `None`: temporary ones, timeouts, connection errors.
+        max_concurrency: Most calls at a time, over all runs of an engine.
+        rate: Most calls a second, over all runs of an engine.
+        approval: When a person is asked.
+        trust: Whether the output may steer writes.
+        resource: What the effect touches; `"world"` conflicts with every other.
+        allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        isolation: Where a synchronous call runs.
+        reconcile: Asked with key and arguments whether a `write` of unknown outcome took place.
+        fingerprint_extra: Any JSON that counts as part of the code.
+    """
+
+    name: str
+    description: str = ""
+    effect: Effect = Effect.WRITE
+    idempotent: bool = False
+    reuse_for_s: float | None = None
+    version: str | None = None
+    timeout_s: float | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool] | None = None
+    max_concurrency: int | None = None
+    rate: float | None = None
+    approval: Approval = None
+    trust: Trust = "trusted"
+    resource: str = "world"
+    allow_untrusted: tuple[str, ...] = ()
+    isolation: Isolation = "thread"
+    reconcile: Callable[[str, dict[str, Json]], object] | None = None
+    fingerprint_extra: Json = None
+
+    @property
+    def asks_approval(self) -> bool:
+        """Whether the tool carries an approval of any kind."""
+        return self.approval is not None
+
+    @property
+    def can_reconcile(self) -> bool:
+        """Whether the outcome of an interrupted call can be asked for."""
+        return self.reconcile is not None
+
+
+def read_declaration(where: str, name: str, description: str, options: ToolOptions) -> dict[str, Any]:
+    """Return the fields of a `Declaration` from the keywords of `@tool`.
+
+    Args:
+        where: How messages name the tool.
+        name: The tool's name, if `options` has none.
+        description: The tool's description, if `options` has none.
+        options: The keywords.
+
+    Raises:
+        ConfigError: A keyword that is unknown, or whose value is not one of those it takes.
+    """
+    unknown = sorted(set(options) - set(ToolOptions.__annotations__))
+    if unknown:
+        raise ConfigError(
+            f"{where}: unknown setting '{unknown[0]}'{_nearest(unknown[0], ToolOptions.__annotations__)}"
+        )
+    given = _Given(where, options)
+    effect = Effect(given.one_of("effect", [str(known) for known in Effect], "write"))
+    fields: dict[str, Any] = {
+        "name": _name(where, options.get("name") or name),
+        "description": description if options.get("description") is None else given.text("description"),
+        "effect": effect,
+        "idempotent": given.flag("idempotent"),
+        "reuse_for_s": _reuse_for(given, effect),
+        "version": None if options.get("version") is None else str(options["version"]),
+        "timeout_s": given.above_zero("timeout", parse_duration),
+        "retries": given.count("retries", 0, RETRIES_MAX) or 0,
+        "retry_on": _retry_on(given),
+        "max_concurrency": given.count("max_concurrency", 1, None),
+        "rate": given.above_zero("rate", parse_rate),
+        "approval": _approval(given),
+        "trust": given.one_of("trust", get_args(Trust), "trusted"),
+        "resource": given.text("resource", "world"),
+        "allow_untrusted": _allow_untrusted(given),
+        "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
+        "reconcile": _reconcile(given, effect),
+        "fingerprint_extra": options.get("fingerprint_extra"),
+    }
+    try:
+        canonical(fields["fingerprint_extra"])
+    except NotJson as fault:
+        raise given.fault(
+            "fingerprint_extra", "JSON", f"{fault}; turn it into text or a list first"
+        ) from fault
+    return fields
+
+
+class _Given:
+    """The keywords of one tool; its methods read one each, or say what is wrong with it."""
+
+    def __init__(self, where: str, options: ToolOptions) -> None:
+        self.where = where
+        self.options = cast("Mapping[str, object]", options)
+
+    def get(self, key: str) -> object:
+        return self.options.get(key)
+
+    def fault(self, key: str, expected: str, found: str) -> ConfigError:
+        return ConfigError(f"{self.where}: {key}: expected {expected}, found {found}")
+
+    def one_of(self, key: str, known: Iterable[str], default: str) -> str:
+        value, known = self.options.get(key, default), list(known)
+        if isinstance(value, str) and value in known:
+            return str(value)
+        listed = ", ".join(f'"{each}"' for each in known)
+        raise self.fault(key, f"one of {listed}", f"{value!r}{_nearest(value, known)}")
+
+    def flag(self, key: str) -> bool:
+        value = self.options.get(key, False)
+        if isinstance(value, bool):
+            return value
+        raise self.fault(key, "True or False", repr(value))
+
+    def text(self, key: str, default: str = "") -> str:
+        value = self.options.get(key, default)
+        if isinstance(value, str) and (value.strip() or not default):
+            return value
+        raise self.fault(key, "a text that is not empty" if default else "a text", repr(value))
+
+    def count(self, key: str, low: int, high: int | None) -> int | None:
+        value = self.options.get(key)
+        if value is None:
+            return None
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and value >= low
+            and (high is None or value <= high)
+        ):
+            return value
+        raise self.fault(
+            key, f"a whole number from {low}" + (f" to {high}" if high is not None else " up"), repr(value)
+        )
+
+    def above_zero(self, key: str, parse: Callable[[object], float]) -> float | None:
+        value = self.options.get(key)
+        if value is None:
+            return None
+        try:
+            amount = parse(value)
+        except ValueError as fault:
+            raise ConfigError(f"{self.where}: {key}: {fault}") from fault
+        if amount <= 0:
+            raise self.fault(key, "more than zero", f"{value!r}; leave it out for no limit")
+        return amount
+
+
+def _name(where: str, name: object) -> str:
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return name
+    raise ConfigError(
+        f"{where}: name: expected a letter or `_`, then up to 127 letters, digits, `_`, `.` or `-`, found {name!r}; "
+        'give one with name="..."'
+    )
+
+
+def _reuse_for(given: _Given, effect: Effect) -> float | None:
+    value = given.get("reuse_for")
+    if value is None:
+        return None
+    if effect is not Effect.READ:
+        always = (
+            "are always reused by content" if effect in (Effect.PURE, Effect.MODEL) else "are never reused"
+        )
+        raise given.fault(
+            "reuse_for",
+            f'a tool with effect="read"',
+            f'effect="{effect}", whose results {always}; leave reuse_for out, or declare the effect "read"',
+        )
+    if value == "forever":
+        return math.inf
+    try:
+        return parse_duration(value) or None
+    except ValueError as fault:
+        raise ConfigError(f'{given.where}: reuse_for: {fault}, or "forever"') from fault
+
+
+def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[BaseException], bool] | None:
+    value = given.get("retry_on")
+    if value is None:
+        return None
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return (value,)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        kinds = tuple(cast("Iterable[object]", value))
+        if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            return cast("tuple[type[BaseException], ...]", kinds)
+    elif callable(value) and not isinstance(value, type):
+        return cast("Callable[[BaseException], bool]", value)
+    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", repr(value))
+
+
+def _approval(given: _Given) -> Approval:
+    value = given.get("approval")
+    if value is None or value in ("always", "untrusted") or (callable(value) and not isinstance(value, type)):
+        return cast("Approval", value)
+    raise given.fault(
+        "approval",
+        '"always", "untrusted" or a function from arguments to a bool',
+        f"{value!r}; leave it out if nobody is to be asked",
+    )
+
+
+def _allow_untrusted(given: _Given) -> tuple[str, ...]:
+    value = given.options.get("allow_untrusted", ())
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, Iterable):
+        names = tuple(cast("Iterable[object]", value))
+        if all(isinstance(name, str) for name in names):
+            return tuple(sorted({str(name) for name in names}))
+    raise given.fault("allow_untrusted", 'parameter names, such as ("body",)', repr(value))
+
+
+def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]], object] | None:
+    value = given.get("reconcile")
+    if value is None:
+        return None
+    if not callable(value):
+        raise given.fault("reconcile", "a function of (key, args)", repr(value))
+    if effect is not Effect.WRITE:
+        raise given.fault(
+            "reconcile",
+            'a tool with effect="write"',
+            f'effect="{effect}", which changes nothing that could be in doubt; leave reconcile out',
+        )
+    return cast("Callable[[str, dict[str, Json]], object]", value)
+
+
+def _nearest(word: object, known: Iterable[str]) -> str:
+    found = nearest(str(word), known)
+    return f"; did you mean '{found}'?" if found else ""

@@ -1,0 +1,82 @@
+"""Durations and rates as people write them: `"1h"`, `"90s"`, `10`, `"10/s"`, `"100/min"`.
+
+Durations come out in seconds, rates in calls per second. Raises `ValueError` with the accepted spellings; the
+caller adds which tool and which setting.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+UNITS_S = {
+    "ms": 0.001,
+    "s": 1.0,
+    "sec": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "w": 604800.0,
+}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d*)\s*([a-z]+)")
+
+DURATION_HINT = 'write seconds as a number, or text such as "30s", "5m", "1h", "1h30m" or "7d"'
+RATE_HINT = 'write calls a second as a number, or text such as "10/s", "100/min" or "1000/h"'
+
+
+def parse_duration(value: object) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        ValueError: Not a finite duration of at least zero.
+    """
+    match value:
+        case bool():
+            pass
+        case int() | float() if math.isfinite(value) and value >= 0:
+            return float(value)
+        case timedelta() if value >= timedelta():
+            return value.total_seconds()
+        case str():
+            return _parse_text(value)
+        case _:
+            pass
+    raise ValueError(f"expected a duration, found {value!r}; {DURATION_HINT}")
+
+
+def parse_rate(value: object) -> float:
+    """Return a rate in calls per second.
+
+    Raises:
+        ValueError: Not a finite rate above zero.
+    """
+    match value:
+        case bool():
+            pass
+        case int() | float() if math.isfinite(value) and value > 0:
+            return float(value)
+        case str() if (found := _RATE.fullmatch(value.strip().lower())) and found[3] in UNITS_S:
+            calls, period_s = float(found[1]), float(found[2] or 1) * UNITS_S[found[3]]
+            if calls > 0 and period_s > 0:
+                return calls / period_s
+        case _:
+            pass
+    raise ValueError(f"expected a rate, found {value!r}; {RATE_HINT}")
+
+
+def _parse_text(text: str) -> float:
+    """Return the sum of the parts of a text such as `1h30m`."""
+    rest, seconds = text.strip().lower(), 0.0
+    while found := _PART.match(rest):
+        if found[2] not in UNITS_S:
+            break
+        seconds += float(found[1]) * UNITS_S[found[2]]
+        rest = rest[found.end() :]
+    if rest or not text.strip():
+        raise ValueError(f"expected a duration, found {text!r}; {DURATION_HINT}")
+    return seconds

@@ -1,0 +1,191 @@
+"""A tool's types: JSON Schemas for people, planners and the checker, and what turns JSON into arguments and back.
+
+Two kinds, one door. `PythonTypes` reads annotations through pydantic; `SchemaTypes` is given JSON Schemas for a
+function whose annotations say nothing. Rules of both:
+
+- strictness is JSON Schema's: `"2"` is no integer and `true` no number; an integer fits a number, and an integral
+  float where an integer is wanted becomes one; arguments nobody asked for are refused;
+- arguments are normalised once, when bound: defaults filled in, numbers and texts as the types write them, so that
+  equal calls have equal bytes;
+- a result leaves as canonical JSON that its published schema accepts, or not at all.
+
+Knows nothing of effects, calls or runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import jsonschema_rs
+
+from ..errors import ConfigError, ToolError
+from ..plans.values import Json, NotJson, canonical, parse_canonical
+from .faults import argument_faults, schema_faults
+from .integral import Schema, with_integers
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
+
+
+class Types(Protocol):
+    """What a tool takes and gives.
+
+    Attributes:
+        parameters: JSON Schema of an object, one property for each argument, self-contained.
+        returns: JSON Schema of the result, self-contained; `None`: anything.
+        context: The parameter that takes the `Context`, if any.
+    """
+
+    @property
+    def parameters(self) -> dict[str, Json]: ...
+    @property
+    def returns(self) -> dict[str, Json] | None: ...
+    @property
+    def context(self) -> str | None: ...
+
+    def bind(self, args: Mapping[str, Json]) -> bytes:
+        """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
+        ...
+
+    def unpack(self, args: bytes) -> dict[str, Any]:
+        """Return fresh Python values for bound arguments."""
+        ...
+
+    def seal(self, result: object) -> bytes:
+        """Return the result, validated, as canonical JSON. Raises `ToolError` (`bad-result`)."""
+        ...
+
+
+def bad_args(faults: list[str]) -> ToolError:
+    """Return the error for arguments that do not fit."""
+    return ToolError("; ".join(faults), code="bad-args")
+
+
+def bad_result(faults: list[str]) -> ToolError:
+    """Return the error for a result that does not fit."""
+    return ToolError("the tool's result does not fit its type: " + "; ".join(faults), code="bad-result")
+
+
+class Checker:
+    """One self-contained JSON Schema, compiled when first asked."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+
+    @cached_property
+    def validator(self) -> Draft202012Validator:
+        return jsonschema_rs.Draft202012Validator(self.schema)
+
+    def accepts(self, value: Json) -> bool:
+        return self.validator.is_valid(value)
+
+    def faults(self, value: Json) -> list[str]:
+        return schema_faults(self.validator.iter_errors(value))
+
+    def with_integers(self, value: Json) -> Json:
+        """Return `value` with integral floats made integers where the schema wants integers."""
+        return with_integers(value, self.schema, self.branch_accepts)
+
+    def branch_accepts(self, branch: Schema, value: Json) -> bool:
+        """Whether a value passes a schema that stands inside this one."""
+        definitions = {key: self.schema[key] for key in ("$defs", "definitions") if key in self.schema}
+        return jsonschema_rs.Draft202012Validator({**definitions, **branch}).is_valid(value)
+
+
+class SchemaTypes:
+    """Types given as JSON Schemas.
+
+    Raises:
+        ConfigError: A schema is not valid JSON Schema, is not that of an object, or does not match the function.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        parameters: Mapping[str, Json],
+        returns: Mapping[str, Json] | None,
+        context: str | None,
+    ) -> None:
+        self.parameters = _object_schema(where, parameters)
+        self.returns = None if returns is None else _schema(where, "returns", returns)
+        self.context = context
+        self._arguments = Checker(self.parameters)
+        self._result = None if self.returns is None else Checker(self.returns)
+        properties = cast("dict[str, Json]", self.parameters["properties"])
+        self._known = tuple(properties)
+        self._required = tuple(
+            str(name) for name in cast("list[Json]", self.parameters.get("required") or [])
+        )
+        self._defaults = {
+            name: schema["default"]
+            for name, schema in properties.items()
+            if isinstance(schema, dict) and "default" in schema
+        }
+
+    def bind(self, args: Mapping[str, Json]) -> bytes:
+        closed = self.parameters.get("additionalProperties") is False
+        faults = argument_faults(args, self._known if closed else tuple(args), self._required)
+        if faults:
+            raise bad_args(faults)
+        try:
+            text = canonical({**self._defaults, **args})
+        except NotJson as fault:
+            raise bad_args([str(fault)]) from None
+        value = self._arguments.with_integers(parse_canonical(text))
+        if not self._arguments.accepts(value):
+            raise bad_args(self._arguments.faults(value))
+        return canonical(value)
+
+    def unpack(self, args: bytes) -> dict[str, Any]:
+        return cast("dict[str, Any]", parse_canonical(args))
+
+    def seal(self, result: object) -> bytes:
+        try:
+            text = canonical(result)
+        except NotJson as fault:
+            raise bad_result([str(fault)]) from None
+        if self._result is None:
+            return text
+        value = self._result.with_integers(parse_canonical(text))
+        if not self._result.accepts(value):
+            raise bad_result(self._result.faults(value))
+        return canonical(value)
+
+
+def _schema(where: str, key: str, schema: object) -> dict[str, Json]:
+    """Return a private copy of a schema, after checking that it is one."""
+    try:
+        copy = parse_canonical(canonical(schema))
+    except NotJson as fault:
+        raise ConfigError(
+            f"{where}: {key}: expected a JSON Schema, found what is not JSON: {fault}"
+        ) from fault
+    if not isinstance(copy, dict):
+        raise ConfigError(f"{where}: {key}: expected a JSON Schema object, found {copy!r}")
+    try:
+        jsonschema_rs.Draft202012Validator(copy, retriever=_refuse_remote)
+    except (ValueError, jsonschema_rs.ReferencingError) as fault:
+        raise ConfigError(
+            f"{where}: {key}: expected a valid JSON Schema, found a fault in it: {fault}"
+        ) from fault
+    return copy
+
+
+def _refuse_remote(address: str) -> Any:
+    raise ValueError(f"'{address}' is outside the schema; put it under $defs")
+
+
+def _object_schema(where: str, schema: object) -> dict[str, Json]:
+    """Return the schema of the arguments: of an object, closed unless it says otherwise."""
+    made = _schema(where, "parameters", schema)
+    if made.setdefault("type", "object") != "object":
+        raise ConfigError(
+            f'{where}: parameters: expected {{"type": "object", "properties": {{..}}}} with a property for each '
+            f"argument, found type {made['type']!r}"
+        )
+    if "properties" in made:
+        made.setdefault("additionalProperties", False)
+    made.setdefault("properties", {})
+    return made

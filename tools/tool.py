@@ -1,0 +1,373 @@
+"""`Tool`: one thing that a step may do, and `@tool`, which makes one of a Python function.
+
+A tool is what was declared (`Declaration`), its types (`Types`) and the function. It is immutable, and calling it
+calls the function. The engine goes another way: `bind` arguments to canonical bytes, `invoke` with them, `seal` the
+result to canonical bytes; nothing that a tool does to a value can reach what is stored.
+
+Mistakes in a declaration are `ConfigError`s where it stands. Only an annotation that names a class defined further
+down waits: until the types are first asked for, at the latest by the `Toolset`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import WRAPPER_ASSIGNMENTS, cached_property
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
+
+from typing_extensions import ParamSpec, TypeVar, Unpack
+
+from ..errors import ConfigError, ToolError
+from ..plans.nearest import did_you_mean, listing
+from ..plans.signature import Effect
+from ..plans.values import Json
+from .annotated import PythonTypes
+from .callables import (
+    argument_names,
+    caller_locals,
+    check_by_keyword,
+    find_context,
+    is_async,
+    is_method,
+    plain_function,
+    read_annotations,
+)
+from .context import Context
+from .declaration import Approval, Declaration, RetryOn, ToolOptions, read_declaration
+from .failures import is_interruption
+from .schemas import SchemaTypes, Types
+
+if TYPE_CHECKING:
+    from .fingerprint import Fingerprint
+
+P = ParamSpec("P", default=...)
+R = TypeVar("R", default=Any)
+Q = ParamSpec("Q")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Tool(Declaration, Generic[P, R]):
+    """One thing that a step may do.
+
+    Attributes:
+        fn: What is called; takes its arguments by name.
+        source: The function whose annotations are the types and whose code is the fingerprint.
+        read_types: Makes `types`.
+        request_of: For a model tool: from arguments to the request that is sent instead of calling `fn`.
+    """
+
+    fn: Callable[P, R]
+    source: Callable[..., Any]
+    read_types: Callable[[], Types]
+    request_of: Callable[[dict[str, Json]], Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Take on the function's name, module and docstring, as a decorated function does."""
+        for key in WRAPPER_ASSIGNMENTS:
+            if hasattr(self.source, key):
+                self.__dict__[key] = getattr(self.source, key)
+        self.__dict__["__wrapped__"] = self.fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, as if it had never been made a tool."""
+        return self.fn(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Tool[..., R]:
+        """Bind a tool that is a method to its instance, as functions do."""
+        if instance is None or not self.needs_instance:
+            return self
+        return replace(self, fn=MethodType(self.fn, instance), source=MethodType(self.source, instance))
+
+    @cached_property
+    def types(self) -> Types:
+        """The tool's types. Raises `ConfigError` if an annotation names what does not exist."""
+        try:
+            return self.read_types()
+        except NameError as fault:
+            raise ConfigError(
+                f"{_where(self.name, self.source)}: an annotation names '{fault.name}', which is not defined in "
+                f"{self.source.__module__}; import it outside `if TYPE_CHECKING`, or define it at module level"
+            ) from fault
+
+    @property
+    def parameters(self) -> dict[str, Json]:
+        """JSON Schema of an object, one property for each argument, self-contained."""
+        return self.types.parameters
+
+    @property
+    def returns(self) -> dict[str, Json] | None:
+        """JSON Schema of the result, self-contained; `None`: anything."""
+        return self.types.returns
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `invoke` returns an awaitable."""
+        return is_async(self.fn)
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether the function takes a `Context`."""
+        return self.types.context is not None
+
+    @property
+    def needs_instance(self) -> bool:
+        """Whether this is a method that was not reached through an instance."""
+        return is_method(self.fn)
+
+    def bind(self, args: Mapping[str, Json]) -> bytes:
+        """Return the arguments, validated and normalised, as canonical JSON.
+
+        Raises:
+            ToolError: An argument is missing, unknown or does not fit (code `bad-args`); the message names it.
+        """
+        try:
+            return self.types.bind(args)
+        except ToolError as fault:
+            raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
+
+    def invoke(self, args: bytes, ctx: Context) -> object:
+        """Call the function with bound arguments; return what it returns, for async functions an awaitable."""
+        given = self.types.unpack(args)
+        if self.types.context is not None:
+            given[self.types.context] = ctx
+        return cast("Callable[..., object]", self.fn)(**given)
+
+    def seal(self, result: object) -> bytes:
+        """Return a result, validated against its type, as canonical JSON.
+
+        Raises:
+            ToolError: It does not fit (code `bad-result`); the message names path, expected and found.
+        """
+        try:
+            return self.types.seal(result)
+        except ToolError as fault:
+            raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
+
+    def is_worth_retrying(self, error: BaseException) -> bool:
+        """Whether `retry_on` covers a failure; how often is `retries`, whether it is safe is the engine's to say."""
+        match self.retry_on:
+            case None:
+                return is_interruption(error) or (isinstance(error, ToolError) and error.temporary)
+            case tuple():
+                return isinstance(error, self.retry_on)
+            case chosen:
+                return bool(chosen(error))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all code, types and versions that decide what a call does (design.md, 4)."""
+        return self._fingerprint.digest
+
+    @property
+    def fingerprint_parts(self) -> Mapping[str, str]:
+        """What went into the fingerprint, by name: what differs between two of them says what changed."""
+        return self._fingerprint.parts
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What the fingerprint cannot see, as sentences; then results are not reused unless `version` is given."""
+        return self._fingerprint.unseen
+
+    @cached_property
+    def _fingerprint(self) -> Fingerprint:
+        from .fingerprint import fingerprint_of  # noqa: PLC0415  # reads source files: only when asked
+
+        return fingerprint_of(self)
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r}, effect={str(self.effect)!r})"
+
+    @classmethod
+    def from_callable(
+        cls,
+        fn: Callable[..., Any],
+        *,
+        name: str,
+        parameters: Mapping[str, Json],
+        returns: Mapping[str, Json] | None = None,
+        **options: Unpack[ToolOptions],
+    ) -> Tool:
+        """Make a tool of a function without usable annotations; it is called by keyword.
+
+        Args:
+            fn: Any callable that takes the schema's properties as keywords.
+            name: The tool's name.
+            parameters: JSON Schema of an object: one property for each argument.
+            returns: JSON Schema of the result; `None`: anything.
+            options: As for `@tool`.
+
+        Raises:
+            ConfigError: A schema is not one, or does not match the function; or as for `@tool`.
+        """
+        where = _where(name, fn)
+        types = SchemaTypes(where, parameters, returns, find_context(fn))
+        check_by_keyword(fn, where, types.parameters)
+        return make_tool(fn, types=types, **{**options, "name": name})
+
+
+@overload
+def tool(fn: Callable[Q, S], /, **options: Unpack[ToolOptions]) -> Tool[Q, S]: ...
+@overload
+def tool(fn: None = None, /, **options: Unpack[ToolOptions]) -> Callable[[Callable[Q, S]], Tool[Q, S]]: ...
+def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that can be said of a tool
+    fn: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: str = "write",
+    idempotent: bool = False,
+    reuse_for: str | float | timedelta | None = None,
+    version: str | int | None = None,
+    timeout: str | float | timedelta | None = None,
+    retries: int = 0,
+    retry_on: RetryOn = None,
+    max_concurrency: int | None = None,
+    rate: str | float | None = None,
+    approval: Approval = None,
+    trust: str = "trusted",
+    resource: str = "world",
+    allow_untrusted: Iterable[str] = (),
+    isolation: str = "thread",
+    reconcile: Callable[[str, dict[str, Json]], object] | None = None,
+    fingerprint_extra: Json = None,
+) -> Any:
+    """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.
+
+    Its types come from the annotations, its description from the docstring. A direct call works as before.
+
+    Args:
+        fn: The function.
+        name: By default the function's.
+        description: By default the docstring.
+        effect: `pure`, `read`, `model` or `write`: what a call may do to the world.
+        idempotent: A `write` that may be called again with the same `ctx.idempotency_key`.
+        reuse_for: How long the result of a `read` may be reused: `"1h"`, seconds, or `"forever"`.
+        version: Settles what the fingerprint cannot see; change it when that changes.
+        timeout: Of one call: seconds, or `"30s"`.
+        retries: Further calls after a failed one.
+        retry_on: Exception classes, or a function from an exception to a bool; by default
+            `ToolError(temporary=True)`, timeouts and connection errors.
+        max_concurrency: Most calls at a time.
+        rate: Most calls a second, or `"100/min"`.
+        approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
+        trust: `"untrusted"` if outputs come from outside and may not steer writes.
+        resource: What the effect touches; `"world"` conflicts with every other.
+        allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
+        reconcile: Called with idempotency key and arguments to learn whether a `write` took place.
+        fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
+
+    Raises:
+        ConfigError: The declaration is at fault: which part, expected, found, what to do.
+    """
+    options: ToolOptions = {
+        "name": name,
+        "description": description,
+        "effect": effect,
+        "idempotent": idempotent,
+        "reuse_for": reuse_for,
+        "version": version,
+        "timeout": timeout,
+        "retries": retries,
+        "retry_on": retry_on,
+        "max_concurrency": max_concurrency,
+        "rate": rate,
+        "approval": approval,
+        "trust": trust,
+        "resource": resource,
+        "allow_untrusted": allow_untrusted,
+        "isolation": isolation,
+        "reconcile": reconcile,
+        "fingerprint_extra": fingerprint_extra,
+    }
+    if fn is not None:
+        return make_tool(fn, **options)
+    return lambda decorated: make_tool(decorated, **options)
+
+
+def make_tool(
+    fn: Callable[..., Any],
+    *,
+    source: Callable[..., Any] | None = None,
+    types: Types | None = None,
+    request_of: Callable[[dict[str, Json]], Any] | None = None,
+    **options: Unpack[ToolOptions],
+) -> Tool:
+    """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
+
+    Args:
+        fn: What is called.
+        source: What is read for name, description, types and fingerprint; by default `fn`.
+        types: The types, if they are not to come from annotations.
+        request_of: See `Tool`.
+        options: The keywords of `@tool`.
+
+    Raises:
+        ConfigError: The declaration is at fault.
+    """
+    source = source or fn
+    _check_function(fn)
+    name = options.get("name") or str(getattr(plain_function(source), "__name__", ""))
+    where = _where(name, source)
+    settings = read_declaration(where, name, inspect.getdoc(plain_function(source)) or "", options)
+    names = (
+        argument_names(source, where)
+        if types is None
+        else tuple(cast("dict[str, Json]", types.parameters["properties"]))
+    )
+    _check_allowed(where, settings["allow_untrusted"], names)
+    made = Tool(
+        **settings,
+        fn=fn,
+        source=source,
+        read_types=_annotated_types(source, where, name) if types is None else lambda: types,
+        request_of=request_of,
+    )
+    try:
+        made.__dict__["types"] = made.read_types()
+    except NameError:
+        pass  # a class defined further down: asked again when the types are needed
+    return made
+
+
+def _annotated_types(source: Callable[..., Any], where: str, name: str) -> Callable[[], Types]:
+    local = caller_locals()
+    return lambda: PythonTypes(where, name, read_annotations(source, where, local))
+
+
+def _check_function(fn: object) -> None:
+    if isinstance(fn, Tool):
+        raise ConfigError(f"tool '{fn.name}': expected a function, found a tool already; use @tool once")
+    if isinstance(fn, classmethod | staticmethod):
+        raise ConfigError(
+            f"expected a function, found {fn!r}; write @tool below @staticmethod, and use plain methods instead of class methods"
+        )
+    if not callable(fn) or isinstance(fn, type):
+        raise ConfigError(
+            f"@tool: expected a function, found {fn!r}; write a function that returns what is needed"
+        )
+    plain = plain_function(fn)
+    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
+        raise ConfigError(
+            f"{_where(plain.__name__, fn)}: expected one result, found a generator; return a list"
+        )
+
+
+def _check_allowed(where: str, allowed: Iterable[str], names: tuple[str, ...]) -> None:
+    for name in allowed:
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise ConfigError(
+                f"{where}: allow_untrusted: expected parameters of the tool ({listing(names)}), found '{name}'"
+                + (f"; {hint}" if hint else "")
+            )
+
+
+def _where(name: str, fn: Callable[..., Any]) -> str:
+    """Return how messages name a tool: its name, and where its code stands."""
+    code = getattr(inspect.unwrap(plain_function(fn)), "__code__", None)
+    return f"tool '{name}'" if code is None else f"tool '{name}' ({code.co_filename}:{code.co_firstlineno})"

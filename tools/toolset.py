@@ -1,0 +1,124 @@
+"""`Toolset`: the tools that a plan may use, by name.
+
+Rules: names are unique; order does not matter, and everything that lists tools lists them by name. A toolset is
+immutable: `a + b` is a new one. Loading tools from files and modules is `loading.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from typing import cast
+
+from ..errors import ConfigError
+from ..plans.nearest import did_you_mean, listing
+from .loading import load_tools
+from .tool import Tool
+
+
+class Toolset:
+    """The tools that a plan may use.
+
+    Args:
+        tools: Tools, or functions decorated with `@tool`.
+
+    Raises:
+        ConfigError: Two tools have one name, or something is no tool.
+    """
+
+    __slots__ = ("_tools", "names")
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        found: dict[str, Tool] = {}
+        for tool in _each(tools):
+            earlier = found.setdefault(tool.name, tool)
+            if earlier is not tool:
+                raise ConfigError(
+                    f"two tools are called '{tool.name}': {_home(earlier)} and {_home(tool)}; "
+                    'give one of them another name with @tool(name="..")'
+                )
+        self._tools = {name: found[name] for name in sorted(found)}
+        self.names: tuple[str, ...] = tuple(self._tools)
+        """All names, sorted."""
+
+    @classmethod
+    def of(cls, tools: Toolset | Iterable[Tool]) -> Toolset:
+        """Return `tools` as a toolset: wherever one is wanted, a list of tools will do."""
+        return tools if isinstance(tools, Toolset) else cls(tools)
+
+    @classmethod
+    def load(cls, source: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Toolset:
+        """Return the tools of a file (`"tools.py"`), of a module (`"package.module"`), or of several of them.
+
+        Raises:
+            ConfigError: A source is missing, fails when imported, or holds no tool; the message has file, line and
+                the original error.
+        """
+        sources = [source] if isinstance(source, str | PathLike) else list(source)
+        found: list[Tool] = []
+        for each in sources:
+            found += [tool for tool in load_tools(each) if tool not in found]
+        return cls(found)
+
+    def find(self, name: str) -> Tool | None:
+        """Return the tool of that name, or `None`."""
+        return self._tools.get(name)
+
+    def get(self, name: str) -> Tool:
+        """Return the tool of that name.
+
+        Raises:
+            ConfigError: There is none; the message has the nearest name.
+        """
+        if (found := self._tools.get(name)) is not None:
+            return found
+        hint = did_you_mean(name, self.names)
+        raise ConfigError(
+            f"there is no tool '{name}'; the toolset has {listing(self.names)}"
+            + (f"; {hint}" if hint else "")
+        )
+
+    def __add__(self, other: Toolset | Iterable[Tool]) -> Toolset:
+        return Toolset([*self, *Toolset.of(other)])
+
+    def __radd__(self, other: Iterable[Tool]) -> Toolset:
+        return Toolset.of(other) + self
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __contains__(self, tool: object) -> bool:
+        return tool in self._tools if isinstance(tool, str) else tool in self._tools.values()
+
+    def __getitem__(self, name: str) -> Tool:
+        return self.get(name)
+
+    def __repr__(self) -> str:
+        return f"Toolset([{', '.join(self.names)}])"
+
+
+def _each(tools: object) -> Iterator[Tool]:
+    """Yield tools whose types are known to be sound, or say what stands there instead."""
+    if isinstance(tools, Tool | str) or not isinstance(tools, Iterable):
+        raise ConfigError(
+            f"expected a list of tools, found {tools!r}; write [{getattr(tools, 'name', 'my_tool')}]"
+        )
+    for tool in cast("Iterable[object]", tools):
+        if not isinstance(tool, Tool):
+            name = getattr(tool, "__name__", None)
+            hint = f"decorate {name} with @tool" if name else "decorate a function with @tool"
+            raise ConfigError(f"expected a tool, found {tool!r}; {hint}")
+        if tool.needs_instance:
+            owner = tool.source.__qualname__.split(".")[-2]
+            raise ConfigError(
+                f"tool '{tool.name}' is a method of {owner}; hand over the method of an instance: {owner}(..).{tool.source.__name__}"
+            )
+        _ = tool.types  # an annotation that cannot be resolved is said here, not in a run
+        yield tool
+
+
+def _home(tool: Tool) -> str:
+    return f"{tool.source.__module__}.{tool.source.__qualname__}"
