@@ -1,0 +1,302 @@
+"""The plan as a value: what a plan IS, before anyone asks whether it is right.
+
+The models here hold the shape of the format and nothing else: which keys there are, of which kind, and which are
+required. Names, types, expressions and flow are `check`'s business. A plan is frozen and owns its data: it is
+made from a private, canonical copy of what it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self, override
+
+from .signature import Signature, Signatures
+from .values import Digest, Json, NotJson, normal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .diff import PlanDiff
+    from .patch import Patch
+    from .templates import Template
+
+ACTIONS = ("tool", "ask", "set", "plan", "agent")
+"""The keys that name a step's action; a step has exactly one."""
+
+OWNED = "firmplan.owned"
+"""Validation context key: the data is already a private, canonical copy, so another copy would be waste."""
+
+Schema: TypeAlias = dict[str, Any]
+Value: TypeAlias = Any
+"""JSON whose strings may hold `${expression}`."""
+_Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
+_Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
+_TEXT: Schema = {"type": "string"}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Repeat(_Frozen):
+    """Repeat an action until `until` holds, at most `max` times."""
+
+    until: str | bool
+    max: int = Field(ge=1)
+
+
+class Fallback(_Frozen):
+    """The value that stands for a failed step."""
+
+    value: Value
+
+
+class Ask(_Frozen):
+    """One small prompt with a typed answer."""
+
+    prompt: str
+    returns: Schema = _TEXT
+    model: str | None = None
+    system: str | None = None
+    examples: str | _Values | None = None
+    temperature: int | float | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    guard: _Values = ()
+
+
+class Agent(_Frozen):
+    """A bounded agent step."""
+
+    goal: str
+    tools: _Names = ()
+    returns: Schema = _TEXT
+    max_steps: int = Field(default=10, ge=1)
+    budget: dict[Literal["steps", "model_calls", "tokens", "usd", "seconds"], int | float] = Field(default_factory=dict)
+
+
+class StepKeys(_Frozen):
+    """The keys that every step may have, whatever its action."""
+
+    id: str
+    for_each: Value = None
+    when: Value = None
+    after: _Names = ()
+    on_error: Literal["fail", "skip"] | Fallback = "fail"
+    repeat: Repeat | None = None
+    retries: int | None = Field(default=None, ge=0)
+    timeout: int | float | None = Field(default=None, gt=0)
+    why: str | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether the key was given: an explicit null in `when` or `for_each` is a value."""
+        return name in self.model_fields_set
+
+    @cached_property
+    def templates(self) -> Mapping[str, Template]:
+        """Every value of the step that may hold expressions, parsed once, by its place in the step."""
+        from .templates import templates_of  # noqa: PLC0415  # templates know the step models
+
+        return templates_of(self)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("templates", None)
+        return copied
+
+
+class ToolStep(StepKeys):
+    """Call a tool."""
+
+    tool: str
+    args: dict[str, Value] = Field(default_factory=dict)
+
+
+class AskStep(StepKeys):
+    """Ask a model one small thing."""
+
+    ask: Ask
+
+
+class SetStep(StepKeys):
+    """Compute a value from others."""
+
+    set: Value
+
+
+class PlanStep(StepKeys):
+    """Run a plan as one step."""
+
+    plan: str
+    args: dict[str, Value] = Field(default_factory=dict)
+
+
+class AgentStep(StepKeys):
+    """Let a model act, within bounds."""
+
+    agent: Agent
+
+
+def action_of(step: object) -> str | None:
+    """Return the key that names a step's action, or `None` unless there is exactly one."""
+    if isinstance(step, dict):
+        found = [name for name in ACTIONS if name in step]
+        return found[0] if len(found) == 1 else None
+    for kind, name in _KINDS.items():
+        if isinstance(step, kind):
+            return name
+    return None
+
+
+_KINDS: dict[type[StepKeys], str] = {
+    ToolStep: "tool",
+    AskStep: "ask",
+    SetStep: "set",
+    PlanStep: "plan",
+    AgentStep: "agent",
+}
+Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep
+_AnyStep = Annotated[
+    Annotated[ToolStep, Tag("tool")]
+    | Annotated[AskStep, Tag("ask")]
+    | Annotated[SetStep, Tag("set")]
+    | Annotated[PlanStep, Tag("plan")]
+    | Annotated[AgentStep, Tag("agent")],
+    Discriminator(action_of),
+]
+_Steps: TypeAlias = Annotated[tuple[_AnyStep, ...], Field(strict=False)]
+
+
+class InnerPlan(_Frozen):
+    """A plan that only its outer plan can run, by name."""
+
+    inputs: dict[str, Schema] = Field(default_factory=dict)
+    types: dict[str, Schema] = Field(default_factory=dict)
+    steps: _Steps
+    output: Value = None
+
+
+class Plan(_Frozen):
+    """A plan: typed inputs, small steps, one output.
+
+    Made by `Plan.model_validate(dict)`, `Plan.load(path)` or `PlanBuilder`. Equal plans have equal digests; plans that
+    differ only in prose have too.
+    """
+
+    firmplan: Literal[1]
+    task: str | None = None
+    description: str | None = None
+    inputs: dict[str, Schema] = Field(default_factory=dict)
+    types: dict[str, Schema] = Field(default_factory=dict)
+    plans: dict[str, InnerPlan] = Field(default_factory=dict)
+    steps: _Steps
+    output: Value = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _own(cls, given: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Self:
+        if isinstance(given, dict) and not (isinstance(info.context, dict) and info.context.get(OWNED)):
+            try:
+                given = normal(given)
+            except NotJson as fault:
+                raise ValueError(f"not JSON at {fault.path}: {fault}") from fault
+        return handler(given)
+
+    @field_validator("firmplan", mode="before")
+    @classmethod
+    def _version(cls, found: object) -> object:
+        # Literal[1] compares with ==, so true and 1.0 would pass.
+        if type(found) is not int:
+            raise ValueError("expected the integer 1")
+        return found
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The plan's identity: `sha256:` and 64 hex digits over its canonical form, prose left out."""
+        from .digest import digest_of  # noqa: PLC0415  # the canonical form knows the models
+
+        return digest_of(self)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Plan:
+        """Return the plan in a JSON or YAML file.
+
+        Raises:
+            InputRejected: The file is not there or cannot be read.
+            PlanRejected: What it holds has not the shape of a plan.
+        """
+        from .load import load_plan  # noqa: PLC0415  # the edge that reads files
+
+        return load_plan(path)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan to a file: YAML if the name ends in `.yaml` or `.yml`, else JSON."""
+        from .load import save_plan  # noqa: PLC0415  # the edge that writes files
+
+        save_plan(self, path)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the plan as JSON, with the keys that were given."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan."""
+        import json  # noqa: PLC0415  # only for text
+
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+
+    @classmethod
+    def json_schema(cls, toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:
+        """Return the JSON Schema of the format; with a toolset, tool names and arguments are spelled out."""
+        from .json_schema import json_schema  # noqa: PLC0415  # only for editors and models
+
+        return json_schema(toolset)
+
+    def diff(self, other: Plan) -> PlanDiff:
+        """Return what changes from this plan to the other, by step and field."""
+        from .diff import diff_plans  # noqa: PLC0415  # knows the models
+
+        return diff_plans(self, other)
+
+    def apply(self, patch: Patch | Mapping[str, Any] | Sequence[Any]) -> Plan:
+        """Return the plan with a patch's operations applied in order.
+
+        Raises:
+            PlanRejected: An operation does not fit the plan, or its outcome has not the shape of a plan.
+        """
+        from .patch import apply_patch  # noqa: PLC0415  # knows the models
+
+        return apply_patch(self, patch)
+
+    def render(
+        self, format: Literal["text", "mermaid", "svg"] = "text", toolset: Signatures | Sequence[Signature] | None = None
+    ) -> str:
+        """Return a picture of the plan; with a toolset, effects are told apart."""
+        from .render import render  # noqa: PLC0415  # only for people
+
+        return render(self, format, toolset)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.digest)

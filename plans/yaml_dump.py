@@ -1,0 +1,33 @@
+"""A JSON value as YAML text that YAML 1.1 and YAML 1.2 readers take for the same value."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from typing_extensions import override
+
+from .values import Json
+
+WIDTH = 110
+"""Characters of a line before text is folded."""
+
+_NUMBER_1_2 = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value out (no aliases), and puts text that either version takes for a number in quotes."""
+
+    @override
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver(  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+    "tag:yaml.org,2002:float", _NUMBER_1_2, list("-+0123456789.")
+)
+
+
+def dump_yaml(value: Json) -> str:
+    """Return YAML text; keys keep their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
