@@ -123,6 +123,7 @@ class StepCode:
         after: Positions named in `after`.
         touches: The resources that the step's effects touch, sorted by name.
         sequential: A `for_each` whose body holds a write: item after item.
+        tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
         retries: Further calls after a failed one; `None`: as the tool says.
     """
 
@@ -142,6 +143,7 @@ class StepCode:
     after: tuple[int, ...]
     touches: tuple[Touch, ...]
     sequential: bool
+    tainted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,116 @@
+"""Carrying out one call, and saying what came of it.
+
+Three ends, as the contract has them: it returned; it failed and did nothing; or its outcome is unknown. The last is only ever
+said of a `write`: for other effects a timeout or a lost connection is a failure like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from ..errors import ConfigError, EngineBug, OutcomeUnknown, StoreError, ToolError
+from ..plans.signature import Effect
+from ..tools import Context, Tool
+from ..tools.failures import is_interruption
+from .sealed import Sealed
+from .threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The call returned a value that fits its type."""
+
+    output: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call failed and did nothing."""
+
+    code: str
+    message: str
+    temporary: bool
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The call may or may not have taken effect."""
+
+    why: str
+
+
+Outcome: TypeAlias = Returned | Failed | Lost
+
+
+async def call_tool(tool: Tool, args: bytes, context: Context, threads: Threads, timeout_s: float | None) -> Outcome:
+    """Call the tool, wherever it is declared to run, and return what came of it."""
+
+    async def work() -> object:
+        if tool.is_async:
+            return await cast("Awaitable[object]", tool.invoke(args, context))
+        if tool.isolation == "inline":
+            return tool.invoke(args, context)
+        return await threads.call(lambda: tool.invoke(args, context))
+
+    return await _outcome_of(tool, lambda: work(), timeout_s)
+
+
+async def reconcile(tool: Tool, key: str, args: dict[str, object], threads: Threads) -> Outcome | None:
+    """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again."""
+    ask = tool.reconcile
+    if ask is None:
+        raise EngineBug(f"tool '{tool.name}' has no reconcile")
+
+    async def work() -> object:
+        answer = await threads.call(lambda: ask(key, cast("dict[str, object]", args)))  # type: ignore[arg-type]
+        return await cast("Awaitable[object]", answer) if inspect.isawaitable(answer) else answer
+
+    try:
+        answer = await work()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the outcome stays unknown
+        return Lost(f"reconcile failed: {_describe(error)}")
+    if answer is None:
+        return None
+    try:
+        return Returned(Sealed(tool.seal(answer)))
+    except ToolError as error:
+        return Lost(f"reconcile returned what the tool's type forbids: {error}")
+
+
+async def _outcome_of(tool: Tool, work: Callable[[], Awaitable[object]], timeout_s: float | None) -> Outcome:
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            result = await work()
+        return Returned(Sealed(tool.seal(result)))
+    except asyncio.CancelledError:
+        raise
+    except (StoreError, EngineBug, ConfigError):
+        raise
+    except TimeoutError as error:
+        if limit.expired():
+            return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
+        return _interrupted(tool, error, "timeout", _describe(error))
+    except OutcomeUnknown as error:
+        return _interrupted(tool, error, error.code, str(error))
+    except ToolError as error:
+        return Failed(error.code, str(error), error.temporary, tool.is_worth_retrying(error))
+    except BaseException as error:  # noqa: BLE001  # SystemExit in a tool is the call's failure, not ours
+        if is_interruption(error):
+            return _interrupted(tool, error, "connection-error", _describe(error))
+        return Failed("tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error))
+
+
+def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
+    if tool.effect is Effect.WRITE:
+        return Lost(message)
+    return Failed(code, message, temporary=True, retryable=tool.is_worth_retrying(error))
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

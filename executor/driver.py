@@ -1,0 +1,449 @@
+"""The loop around the machine: one run, driven by one process.
+
+An event goes into the machine and the journal; the machine's commands are carried out; each outcome is the next event. An
+event is handled and written down in one piece, without an await between, so the journal's order is the machine's order.
+
+Rules it keeps: a write is called only once its intent is durable, with all that its arguments came from (the journal is
+durable as a prefix); what follows from a write's outcome starts only once the outcome is durable; nothing starts that
+the machine does not want any more. What it does not know: how a plan runs (`machine.py`), how a call is made (`calls.py`), what
+may be reused (`reuse.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final, cast
+
+from ..errors import EngineBug, ToolError
+from ..plans.signature import Effect
+from ..plans.values import Digest, Json
+from ..tools import Context, ModelRequest, Tool, ask_request
+from .calls import Failed, Lost, Outcome, Returned, call_tool, reconcile
+from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from .events import (
+    ApprovalRuled,
+    CallFailed,
+    CallLost,
+    CallReused,
+    CallStarted,
+    CallSucceeded,
+    Cause,
+    ResolvedDone,
+    ResolvedFailed,
+    RetryDue,
+)
+from .facilities import Facilities
+from .identity import ContentKey, idempotency_key, model_key, tool_key
+from .journal import Journal
+from .machine import Machine
+from .reuse import Candidate, ReuseMode, epochs_at_start, find_results, reusable
+from .run import run_status
+from .sealed import Sealed
+from .states import RunStatus
+from .store import Reusable, RunRow
+
+PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
+
+OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
+
+
+@dataclass(slots=True)
+class PreparedCall:
+    """A call that is about to be made: bound, named, and with what it needs on the way."""
+
+    command: StartToolCall | StartModelCall
+    args_digest: Digest
+    tool: Tool | None
+    args: bytes
+    request: ModelRequest | None
+    key: ContentKey
+    context: Context | None = None
+
+    @property
+    def step(self) -> str:
+        """Path of the leaf."""
+        return self.command.step
+
+    @property
+    def is_write(self) -> bool:
+        """Whether the call may change the world."""
+        return self.tool is not None and self.tool.effect is Effect.WRITE
+
+
+@dataclass(slots=True)
+class Driver:
+    """Drives one run until it has finished, or nothing goes on without a person.
+
+    Attributes:
+        row: The run's row, as claimed.
+        reuse: How far earlier results may stand for calls.
+        places: Calls at a time in this run.
+    """
+
+    facilities: Facilities
+    row: RunRow
+    machine: Machine
+    seed: str
+    reuse: ReuseMode = "auto"
+    places: asyncio.Semaphore | None = None
+    journal: Journal = field(init=False)
+    _group: asyncio.TaskGroup | None = field(init=False, default=None)
+    _tasks: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict[str, "asyncio.Task[None]"])
+    _writing: set[str] = field(init=False, default_factory=set[str])
+    _made: list[Reusable] = field(init=False, default_factory=list[Reusable])
+    _fresh: dict[str, Sealed] = field(init=False, default_factory=dict[str, Sealed])
+    _contexts: dict[str, Context] = field(init=False, default_factory=dict[str, Context])
+    _is_parking: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.facilities.store, self.row, self._standing)
+
+    def _standing(self) -> tuple[RunStatus, str]:
+        return run_status(self.machine, is_live=True), self.machine.digest
+
+    # --- life
+
+    async def drive(self, *events: Cause) -> None:
+        """Hand in the events and go on until nothing more happens by itself.
+
+        Raises:
+            StoreError: The journal cannot be written; the run stays where its durable prefix ends.
+            EngineBug: A rule of firmplan was broken.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for event in events:
+                    await self._take_in(event)
+        except BaseExceptionGroup as group_of_faults:
+            raise _first_of(group_of_faults) from None
+        finally:
+            self._group = None
+        await self.journal.flush()
+        if self._made:
+            made, self._made = self._made, []
+            await self.facilities.store.add_reusable(made)
+
+    def deliver(self, event: Cause) -> bool:
+        """Hand in an event from outside, if the run is being driven now."""
+        if self._group is None or self._is_parking:
+            return False
+        self._group.create_task(self._take_in(event))
+        return True
+
+    async def park(self) -> None:
+        """Stop here: start nothing more, cut off calls that change nothing, wait a while for writes in flight."""
+        self._is_parking = True
+        writing = [task for step, task in self._tasks.items() if step in self._writing]
+        for step, task in self._tasks.items():
+            if step not in self._writing:
+                task.cancel()
+        if writing:
+            await asyncio.wait(writing, timeout=PARK_GRACE_S)
+        for task in self._tasks.values():
+            task.cancel()
+
+    # --- the loop
+
+    async def _take_in(self, event: Cause) -> None:
+        """Machine, journal, commands: the whole of it."""
+        at = self.facilities.clock.now()
+        commands = self.machine.handle(event, at)
+        self._write_down(event, at)
+        for command in commands:
+            if isinstance(command, Record):
+                self.journal.add(command.event, at)
+        follow_up = [command for command in commands if not isinstance(command, Record)]
+        if self._is_write_outcome(event) and follow_up:
+            await self.journal.flush()
+        if follow_up and not self._is_parking:
+            self._carry_out(follow_up)
+
+    def _write_down(self, event: Cause, at: float) -> None:
+        tool = self._tool_of(event)
+        is_write = tool is not None and tool.effect is Effect.WRITE
+        opens = tool.resource if tool is not None and is_write and isinstance(event, CallStarted) else None
+        self.journal.add(event, at, opens=opens, closes=is_write and isinstance(event, OUTCOMES))
+
+    def _is_write_outcome(self, event: Cause) -> bool:
+        tool = self._tool_of(event)
+        return tool is not None and tool.effect is Effect.WRITE and not isinstance(event, CallStarted)
+
+    def _tool_of(self, event: Cause) -> Tool | None:
+        step = getattr(event, "step", None)
+        name = self.machine.tool_of(step) if step is not None else None
+        return self.facilities.tools.find(name) if name is not None else None
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
+        calls: list[StartToolCall | StartModelCall] = []
+        for command in commands:
+            match command:
+                case StartToolCall() | StartModelCall():
+                    calls.append(command)
+                case Pause(step, delay_s):
+                    self._spawn(step, self._pause(step, delay_s))
+                case RuleApproval():
+                    self._spawn(command.step, self._rule(command))
+                case StopCall(step):
+                    if step in self._tasks:
+                        self._tasks[step].cancel()
+                case Record():
+                    raise EngineBug("records are written before commands are carried out")
+        if calls:
+            self._spawn("", self._start(calls))
+
+    def _spawn(self, step: str, work: object) -> None:
+        if self._group is None:
+            raise EngineBug("a command came while nobody drives the run")
+        task = self._group.create_task(work)  # type: ignore[arg-type]  # a coroutine of this class
+        if step:
+            self._tasks[step] = task
+            task.add_done_callback(lambda done: self._forget(step, done))
+
+    def _forget(self, step: str, done: asyncio.Task[None]) -> None:
+        if self._tasks.get(step) is done:
+            del self._tasks[step]
+
+    async def _pause(self, step: str, delay_s: float) -> None:
+        await self.facilities.clock.sleep(delay_s)
+        if not self._is_parking and self.machine.is_pausing(step):
+            await self._take_in(RetryDue(step))
+
+    async def _rule(self, command: RuleApproval) -> None:
+        rule = self.facilities.tools.get(command.tool).approval
+        needed = True
+        if callable(rule):
+            try:
+                needed = bool(rule(cast("dict[str, Json]", Sealed(command.args.data).value)))
+            except Exception as error:  # noqa: BLE001  # a rule that fails cannot say that no person is needed
+                self.facilities.log.warning("approval rule failed", step=command.step, error=repr(error))
+        if self.machine.is_callable(command.step):
+            await self._take_in(ApprovalRuled(command.step, needed))
+
+    # --- calls
+
+    async def _start(self, commands: Sequence[StartToolCall | StartModelCall]) -> None:
+        """Prepare the calls, see which need not be made, and make the others."""
+        calls: list[PreparedCall] = []
+        for command in commands:
+            try:
+                calls.append(self._prepare(command))
+            except ToolError as fault:
+                await self._take_in(CallFailed(command.step, fault.code, str(fault), fault.temporary))
+        named = [Candidate(call.step, call.key, call.tool) for call in calls if call.key.key]
+        found = await find_results(self.facilities, named) if named and self.reuse in ("auto", "only") else {}
+        for call in calls:
+            if (entry := found.get(call.step)) is not None and self.machine.is_callable(call.step):
+                reused = CallReused(call.step, call.args_digest, Sealed(entry.output), entry.key, entry.run_id)
+                await self._take_in(reused)
+            elif not self._is_parking:
+                self._spawn(call.step, self._make(call))
+
+    def _prepare(self, command: StartToolCall | StartModelCall) -> PreparedCall:
+        """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
+        if isinstance(command, StartModelCall):
+            rendered = cast("dict[str, Json]", command.request.value)
+            request = ask_request(
+                cast("str", rendered["prompt"]),
+                system=cast("str | None", rendered.get("system")),
+                examples=cast("list[Json] | None", rendered.get("examples")),
+                returns=command.returns,
+                model=command.model,
+                temperature=command.temperature,
+                max_tokens=command.max_tokens,
+                guard=command.guard,
+            )
+            return PreparedCall(command, command.request.digest, None, b"", request, self._model_key(command, request))
+        tool = self.facilities.tools.get(command.tool)
+        given = cast("dict[str, Json]", command.args.value)
+        args = tool.bind({**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}})
+        if tool.request_of is not None:
+            request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
+            key = self._model_key(command, request)
+            return PreparedCall(command, command.args.digest, tool, args, request, key)
+        key = ContentKey("", {}, "it was given a secret") if command.secrets else tool_key(tool, args, command.sample)
+        return PreparedCall(command, command.args.digest, tool, args, None, key)
+
+    def _secret(self, command: StartToolCall, name: str) -> str:
+        found = self.facilities.secrets.get(name)
+        if found is None:
+            raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
+        return found
+
+    def _model_key(self, command: StartToolCall | StartModelCall, request: ModelRequest) -> ContentKey:
+        return model_key(self.facilities.models.key_parts(request), command.sample, request.temperature)
+
+    async def _make(self, call: PreparedCall) -> None:
+        """Make one call, unless an identical one is under way or was just made."""
+        if await self._joined(call):
+            return
+        key = call.key.key
+        shared: asyncio.Future[Sealed | None] | None = None
+        if key and key not in self.facilities.in_flight:
+            shared = asyncio.get_running_loop().create_future()
+            self.facilities.in_flight[key] = shared
+        output: Sealed | None = None
+        try:
+            output = await self._place_and_call(call)
+        finally:
+            if shared is not None:
+                del self.facilities.in_flight[key]
+                shared.set_result(output)
+
+    async def _joined(self, call: PreparedCall) -> bool:
+        key = call.key.key
+        if not key or self.reuse in ("off", "refresh"):
+            return False
+        output = self._fresh.get(key)
+        while output is None and (under_way := self.facilities.in_flight.get(key)) is not None:
+            output = await asyncio.shield(under_way)
+            if output is None:
+                break
+        if output is None:
+            if self.reuse == "only":
+                message = "no earlier result stands for this call, and reuse='only' makes none"
+                await self._take_in(CallFailed(call.step, "not-reusable", message))
+                return True
+            return False
+        if self.machine.is_callable(call.step):
+            await self._take_in(CallReused(call.step, call.args_digest, output, key, self.row.id))
+        return True
+
+    async def _place_and_call(self, call: PreparedCall) -> Sealed | None:
+        tool_places = self.facilities.places_of(call.tool.name) if call.tool is not None else None
+        async with _held(self.places), _held(tool_places), self.facilities.places:
+            if self._is_parking or not self.machine.is_callable(call.step):
+                return None
+            return await self._call(call)
+
+    async def _call(self, call: PreparedCall) -> Sealed | None:
+        """Start, call, and say what came of it; return the output if there is one."""
+        command, tool = call.command, call.tool
+        write_key = idempotency_key(self.row.id, call.step, call.args_digest) if call.is_write else ""
+        if isinstance(command, StartToolCall) and command.reconcile and tool is not None:
+            known = await reconcile(tool, write_key, cast("dict[str, object]", Sealed(call.args).value), self.facilities.threads)
+            if known is not None:
+                await self._take_in(self._start_of(call, write_key))
+                return await self._conclude(call, known, None)
+        epochs = await epochs_at_start(self.facilities, tool) if tool is not None and _is_kept_read(call) else {}
+        if not self.machine.is_callable(call.step):
+            return None
+        await self._take_in(self._start_of(call, write_key))
+        if call.is_write:
+            self._writing.add(call.step)
+            await self.journal.flush()
+        try:
+            outcome, usage = await self._perform(call, write_key)
+        finally:
+            self._writing.discard(call.step)
+        return await self._conclude(call, outcome, epochs, usage)
+
+    def _start_of(self, call: PreparedCall, write_key: str) -> CallStarted:
+        intent = call.command.args if isinstance(call.command, StartToolCall) and call.is_write else None
+        return CallStarted(call.step, call.command.attempt, call.args_digest, write_key or call.key.key, intent)
+
+    async def _perform(self, call: PreparedCall, write_key: str) -> tuple[Outcome, Mapping[str, Json] | None]:
+        timeout_s = call.command.timeout_s
+        if call.request is not None:
+            return await self._ask(call.request, call.tool, timeout_s)
+        if call.tool is None:
+            raise EngineBug(f"step '{call.step}' has neither tool nor request")
+        previous = self._contexts.get(call.step)
+        call.context = Context(
+            run_id=self.row.id,
+            step=call.step,
+            attempt=call.command.attempt,
+            idempotency_key=write_key,
+            seed=self.seed,
+            effect=call.tool.effect,
+            clock=self.facilities.clock.now,
+            env=self.facilities.environ,
+            secrets=self.facilities.secrets,
+            recorded=previous.used if previous is not None else None,
+        )
+        self._contexts[call.step] = call.context
+        return await call_tool(call.tool, call.args, call.context, self.facilities.threads, timeout_s), None
+
+    async def _ask(
+        self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
+    ) -> tuple[Outcome, Mapping[str, Json] | None]:
+        try:
+            reply = await self.facilities.models.ask(request, timeout_s=timeout_s)
+            output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
+        except ToolError as fault:
+            return Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary), None
+        usage: dict[str, Json] = {
+            "calls": reply.usage.requests,
+            "tokens": reply.usage.prompt_tokens + reply.usage.completion_tokens,
+            "usd": reply.usage.usd,
+            "model": reply.model,
+        }
+        return Returned(output), usage
+
+    async def _conclude(
+        self,
+        call: PreparedCall,
+        outcome: Outcome,
+        epochs: Mapping[str, int] | None,
+        usage: Mapping[str, Json] | None = None,
+    ) -> Sealed | None:
+        match outcome:
+            case Returned(output):
+                used = _used(call.context)
+                self._contexts.pop(call.step, None)
+                self._keep(call, output, epochs)
+                await self._take_in(CallSucceeded(call.step, output, used, usage))
+                return output
+            case Failed(code, message, temporary, retryable):
+                await self._take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
+            case Lost(why):
+                await self._take_in(CallLost(call.step, why))
+        return None
+
+    def _keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> None:
+        """Remember the result for later calls, unless it depends on more than its key says."""
+        used = call.context.used if call.context is not None else None
+        if not call.key.key or epochs is None or (used is not None and (used.varies or used.secrets)):
+            return
+        env: dict[str, Json] = dict(used.env) if used is not None else {}
+        candidate = Candidate(call.step, call.key, call.tool)
+        at = self.facilities.clock.now()
+        self._made.append(reusable(self.row.id, candidate, output, at, epochs=epochs, env=env))
+        if not env and not _is_kept_read(call):
+            self._fresh[call.key.key] = output
+
+
+def _is_kept_read(call: PreparedCall) -> bool:
+    return bool(call.key.key) and call.tool is not None and call.tool.effect is Effect.READ
+
+
+def _used(context: Context | None) -> dict[str, Json] | None:
+    if context is None:
+        return None
+    used = {name: value for name, value in asdict(context.used).items() if value}
+    return used or None
+
+
+class _held:  # noqa: N801  # reads as the statement that it is
+    """`async with` a semaphore that may not be there."""
+
+    def __init__(self, places: asyncio.Semaphore | None) -> None:
+        self._places = places
+
+    async def __aenter__(self) -> None:
+        if self._places is not None:
+            await self._places.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._places is not None:
+            self._places.release()
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -1,0 +1,276 @@
+"""The vocabulary of the journal: what happened in a run, in the past tense.
+
+Two kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
+handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
+asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
+something to compare with. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..plans.values import Json
+from .sealed import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run begins: its header holds plan, inputs, seed and tool signatures."""
+
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A call is about to be made; for a write this is the intent, durable before the call, with its arguments."""
+
+    step: str
+    attempt: int
+    args: str
+    key: str = ""
+    intent: Sealed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallSucceeded:
+    """A call returned a value that fits its declared type.
+
+    Attributes:
+        used: What the call read of its context: environment values, clock, randomness (`Context.used`).
+        usage: Tokens and cost of model calls.
+    """
+
+    step: str
+    output: Sealed
+    used: Mapping[str, Json] | None = None
+    usage: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallReused:
+    """An earlier result stands for the call: `source` is the run, `key` the content key that was found."""
+
+    step: str
+    args: str
+    output: Sealed
+    key: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A call failed and did nothing; `retryable` is what the tool's retry policy says of this failure."""
+
+    step: str
+    code: str
+    message: str
+    temporary: bool = False
+    retryable: bool = False
+    usage: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallLost:
+    """A call may or may not have taken effect: a timeout, a lost connection, a dead process."""
+
+    step: str
+    why: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The pause before the next attempt is over."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRuled:
+    """The tool's own rule said whether this call needs a person."""
+
+    step: str
+    needed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them."""
+
+    step: str
+    by: str
+    args: str
+    edit: Sealed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A person refused a call."""
+
+    step: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedDone:
+    """A person says that the call of unknown outcome took effect, and what it returned."""
+
+    step: str
+    output: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRetry:
+    """A person says that the call of unknown outcome did nothing, and may be made again."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedFailed:
+    """A person says that the call of unknown outcome did nothing, and shall count as failed."""
+
+    step: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Someone asked the run to stop: nothing new starts."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    """A `set` step has its value, or a step of several parts is complete."""
+
+    step: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """A step, item or iteration ended as failed."""
+
+    step: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """A step or item will not run: `reason` says why."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepCancelled:
+    """A step or item was stopped or refused before it ended."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepIndeterminate:
+    """A write may or may not have taken effect, and only a person can tell."""
+
+    step: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """The call will be made again after `delay_s`; the next attempt's number is `attempt`."""
+
+    step: str
+    attempt: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAsked:
+    """A call waits for a person, who will see `args` and answer for their digest."""
+
+    step: str
+    args: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """Every step has ended. `digest` covers plan, inputs, statuses and outputs."""
+
+    status: str
+    digest: str
+
+
+Cause: TypeAlias = (
+    RunStarted
+    | RunResumed
+    | CallStarted
+    | CallSucceeded
+    | CallReused
+    | CallFailed
+    | CallLost
+    | RetryDue
+    | ApprovalRuled
+    | Approved
+    | Denied
+    | ResolvedDone
+    | ResolvedRetry
+    | ResolvedFailed
+    | CancelAsked
+)
+Consequence: TypeAlias = (
+    StepSucceeded
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+    | StepIndeterminate
+    | RetryScheduled
+    | ApprovalAsked
+    | RunFinished
+)
+JournalEvent: TypeAlias = Cause | Consequence
+
+CAUSES: tuple[type[Cause], ...] = (
+    RunStarted,
+    RunResumed,
+    CallStarted,
+    CallSucceeded,
+    CallReused,
+    CallFailed,
+    CallLost,
+    RetryDue,
+    ApprovalRuled,
+    Approved,
+    Denied,
+    ResolvedDone,
+    ResolvedRetry,
+    ResolvedFailed,
+    CancelAsked,
+)
+CONSEQUENCES: tuple[type[Consequence], ...] = (
+    StepSucceeded,
+    StepFailed,
+    StepSkipped,
+    StepCancelled,
+    StepIndeterminate,
+    RetryScheduled,
+    ApprovalAsked,
+    RunFinished,
+)

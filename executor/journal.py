@@ -1,0 +1,161 @@
+"""One run's journal being written: chained, and durable as a prefix.
+
+`add` is immediate and in memory; a flush is due at once and takes everything that was added before it began, so ready siblings
+share one. One flush is under way at a time: what is added meanwhile forms the next. `flush` waits until everything added
+so far is durable. After a failed flush nothing more is taken: the run stops where its durable prefix ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import StoreError
+from .events import JournalEvent
+from .records import Entry, chain, write_entry
+from .states import RunStatus
+from .store import Batch, RunRow
+
+if TYPE_CHECKING:
+    from .store import Store
+
+
+class Journal:
+    """The writing end of a run's journal.
+
+    Args:
+        store: Where it goes.
+        row: The run's row as it was claimed; its epoch fences every append.
+        standing: Tells the run's status and digest at the time of a flush.
+    """
+
+    def __init__(self, store: Store, row: RunRow, standing: Callable[[], tuple[RunStatus, str]]) -> None:
+        self._store = store
+        self._row = row
+        self._standing = standing
+        self._head = row.head
+        self._last = row.last_seq
+        self.durable = row.last_seq
+        self._lines: list[bytes] = []
+        self._values: dict[str, bytes] = {}
+        self._opened: dict[str, str] = {}
+        self._closed: list[str] = []
+        self._decided: list[int] = []
+        self._is_synced = False
+        self._updated = row.updated
+        self._task: asyncio.Task[None] | None = None
+        self._fault: StoreError | None = None
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.is_closed = False
+
+    @property
+    def last(self) -> int:
+        """Number of the newest entry, durable or not."""
+        return self._last
+
+    def add(
+        self, event: JournalEvent, at: float, *, opens: str | None = None, closes: bool = False, decision: int | None = None
+    ) -> Entry:
+        """Append an event; a flush is on its way.
+
+        Args:
+            event: What happened.
+            at: Unix seconds.
+            opens: The resource that the write of this step is about to change.
+            closes: Whether the outcome of this step's write is known now.
+            decision: Number of the decision in the store that this event is.
+
+        Raises:
+            StoreError: An earlier flush failed.
+        """
+        if self._fault is not None:
+            raise self._fault
+        self._last += 1
+        entry = Entry(self._last, at, event)
+        line, large = write_entry(entry)
+        self._lines.append(line)
+        self._values.update({value.digest: value.data for value in large})
+        step = getattr(event, "step", "")
+        if opens is not None:
+            self._opened[step] = opens
+        if closes:
+            self._opened.pop(step, None)
+            self._closed.append(step)
+        if decision is not None:
+            self._decided.append(decision)
+        self._is_synced = self._is_synced or opens is not None or closes or decision is not None
+        self._updated = at
+        self._schedule()
+        return entry
+
+    async def flush(self) -> None:
+        """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""
+        await self.wait_past(self._last - 1)
+
+    async def wait_past(self, seq: int) -> None:
+        """Wait until an entry past `seq` is durable, or the journal is closed. Raises: StoreError."""
+        if self._fault is not None:
+            raise self._fault
+        if self.durable > seq or self.is_closed:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((seq, waiter))
+        await waiter
+
+    def close(self) -> None:
+        """Wake all who wait: nothing more comes from this process."""
+        self.is_closed = True
+        self._wake()
+
+    def _schedule(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._flush_all())
+
+    async def _flush_all(self) -> None:
+        while self._lines:
+            batch = self._take()
+            try:
+                await self._store.append(batch)
+            except StoreError as fault:
+                self._fault = fault
+                break
+            self.durable = batch.first_seq - 1 + len(batch.lines)
+            self._wake()
+        self._wake()
+
+    def _take(self) -> Batch:
+        """Return what the next flush makes durable."""
+        self._head = chain(self._head, self._lines)
+        status, digest = self._standing()
+        batch = Batch(
+            run_id=self._row.id,
+            epoch=self._row.epoch,
+            first_seq=self._last - len(self._lines) + 1,
+            lines=self._lines,
+            head=self._head,
+            values=self._values,
+            status=status.value,
+            digest=digest,
+            updated=self._updated,
+            opened=self._opened,
+            closed=self._closed,
+            decided=self._decided,
+            is_synced=self._is_synced or status.value not in ("queued", "running"),
+        )
+        self._lines, self._values, self._is_synced = [], {}, False
+        self._opened, self._closed, self._decided = {}, [], []
+        return batch
+
+    def _wake(self) -> None:
+        waiting: list[tuple[int, asyncio.Future[None]]] = []
+        for seq, waiter in self._waiters:
+            if waiter.done():
+                continue
+            if self._fault is not None:
+                waiter.set_exception(self._fault)
+            elif self.durable > seq or self.is_closed:
+                waiter.set_result(None)
+            else:
+                waiting.append((seq, waiter))
+        self._waiters = waiting

@@ -1,0 +1,120 @@
+"""The lock of a run: the tools as they were when it started.
+
+A run keeps the signature and the policy of every tool that its plan names, so that a resume or a replay compiles the
+same program and decides in the same way, with tools that have changed since, or without any. Code is never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast
+
+from ..plans.signature import Effect
+from ..plans.values import Json
+from ..tools import Tool
+from .policy import ApprovalKind, CallPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLock:
+    """One tool as a run knows it; satisfies `plans.signature.Signature`."""
+
+    name: str
+    description: str
+    effect: Effect
+    parameters: Mapping[str, Json]
+    returns: Mapping[str, Json] | None
+    resource: str
+    trust: Literal["trusted", "untrusted"]
+    idempotent: bool
+    can_reconcile: bool
+    asks_approval: bool
+    allow_untrusted: Collection[str]
+    approval: ApprovalKind
+    retries: int
+    timeout_s: float | None
+    fingerprint: str
+
+    @classmethod
+    def of(cls, tool: Tool) -> ToolLock:
+        """Return the lock of a tool."""
+        return cls(
+            name=tool.name,
+            description=tool.description,
+            effect=tool.effect,
+            parameters=tool.parameters,
+            returns=tool.returns,
+            resource=tool.resource,
+            trust=tool.trust,
+            idempotent=tool.idempotent,
+            can_reconcile=tool.can_reconcile,
+            asks_approval=tool.asks_approval,
+            allow_untrusted=tuple(sorted(tool.allow_untrusted)),
+            approval=_approval_kind(tool),
+            retries=tool.retries,
+            timeout_s=tool.timeout_s,
+            fingerprint=tool.fingerprint,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
+        """Read it back from `to_dict`."""
+        return cls(**{**data, "effect": Effect(data["effect"]), "allow_untrusted": tuple(data["allow_untrusted"])})
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
+
+    @property
+    def policy(self) -> CallPolicy:
+        """What the machine needs to know."""
+        return CallPolicy(
+            effect=self.effect,
+            retries=self.retries,
+            timeout_s=self.timeout_s,
+            idempotent=self.idempotent,
+            can_reconcile=self.can_reconcile,
+            approval=self.approval,
+        )
+
+
+class Lock:
+    """The tools of one run; satisfies `plans.signature.Signatures`."""
+
+    def __init__(self, tools: Sequence[ToolLock]) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Tool names, sorted."""
+        return sorted(self._tools)
+
+    def find(self, name: str) -> ToolLock | None:
+        """Return the tool of that name, or `None`."""
+        return self._tools.get(name)
+
+    @property
+    def policies(self) -> dict[str, CallPolicy]:
+        """Tool name -> policy."""
+        return {name: tool.policy for name, tool in self._tools.items()}
+
+    def to_list(self) -> list[Json]:
+        """Return it as JSON, sorted by name."""
+        return [cast("Json", self._tools[name].to_dict()) for name in self.names]
+
+    @classmethod
+    def from_list(cls, data: Sequence[Mapping[str, Any]]) -> Lock:
+        """Read it back from `to_list`."""
+        return cls([ToolLock.from_dict(entry) for entry in data])
+
+
+def _approval_kind(tool: Tool) -> ApprovalKind:
+    match tool.approval:
+        case None:
+            return "never"
+        case "always" | "untrusted" as kind:
+            return kind
+        case _:
+            return "rule"

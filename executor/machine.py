@@ -1,0 +1,795 @@
+"""The heart: how a run moves. One door, `Machine.handle(event) -> commands`.
+
+Rules it keeps:
+
+- It does no I/O, reads no clock, draws no random number and knows no asyncio: equal events give equal commands. `at` is
+  noted for people and decides nothing.
+- Every change of state is a legal move of `states.MOVES`.
+- The outcome of a step depends on the outcomes of its inputs, never on their timing: a step decides once all
+  that it waits for has ended, and failures are looked at in a fixed order of precedence.
+- Work per event is proportional to the edges of the steps that it ends. Nothing recurses over the plan: what became
+  possible goes to an agenda.
+
+How a step goes: its switch (`when`), its inputs, its turn in effect order, then its items, each with its turns
+(`cells.py`). What it does not know: tools, stores, models, processes. The driver carries out what `handle` returns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final, assert_never
+
+from ..errors import EngineBug
+from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.inputs import fit_inputs
+from ..plans.program import (
+    AskModel,
+    CallTool,
+    Fail,
+    Fallback,
+    Program,
+    RunAgent,
+    RunPlan,
+    SetValue,
+    Skip,
+)
+from ..plans.signature import Effect
+from ..plans.values import Json, NotJson
+from .cells import Failure, Frame, Item, Layout, Node, Order, Turn, add_item, add_turn, is_bad
+from .commands import (
+    Command,
+    Pause,
+    Record,
+    RuleApproval,
+    StartModelCall,
+    StartToolCall,
+    StopCall,
+)
+from .events import (
+    ApprovalAsked,
+    ApprovalRuled,
+    Approved,
+    CallFailed,
+    CallLost,
+    CallReused,
+    CallStarted,
+    CallSucceeded,
+    CancelAsked,
+    Cause,
+    Consequence,
+    Denied,
+    ResolvedDone,
+    ResolvedFailed,
+    ResolvedRetry,
+    RetryDue,
+    RetryScheduled,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StepCancelled,
+    StepFailed,
+    StepIndeterminate,
+    StepSkipped,
+    StepSucceeded,
+)
+from .outcome import run_digest
+from .policy import LOST_RETRIES_MAX, MODEL_POLICY, CallPolicy, retry_pause_s
+from .sealed import Sealed
+from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
+
+ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
+DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
+
+
+class Machine:
+    """One run, from its first event to its last.
+
+    Attributes:
+        status: `None` until the run has finished.
+        output: The run's output, once it has succeeded.
+        failure: A fault of the run itself (its output expression), not of a step.
+    """
+
+    def __init__(
+        self, program: Program, inputs: Mapping[str, Json], policies: Mapping[str, CallPolicy], *, seed: str = ""
+    ) -> None:
+        self._policies = policies
+        self._seed = seed
+        self._inputs = inputs
+        self._layouts: dict[int, Layout] = {}
+        self.turns: dict[str, Turn] = {}
+        self.root = self._new_frame(program, inputs)
+        self.status: RunStatus | None = None
+        self.output: Sealed | None = None
+        self.failure: Failure | None = None
+        self.digest = ""
+        self._cancelled_by: str | None = None
+        self._now = 0.0
+        self._live = 0  # calls ready, running or pausing
+        self._agenda: deque[Node | Item | Frame] = deque()
+        self._records: list[Command] = []
+        self._calls: list[tuple[Order, Command]] = []
+
+    # --- the door
+
+    def handle(self, event: Cause, at: float = 0.0) -> list[Command]:
+        """Take in what happened; return what to do about it: records first, then calls in plan order.
+
+        Raises:
+            EngineBug: The event is not possible in the state that its step is in.
+        """
+        self._now = at
+        match event:
+            case RunStarted():
+                self._open_frame(self.root)
+            case RunResumed():
+                self._take_over()
+            case CancelAsked(by):
+                self._cancel(by)
+            case _:
+                self._handle_turn(self._turn(event.step), event)
+        self._work_off()
+        commands = self._records + [command for _, command in sorted(self._calls, key=lambda pair: pair[0])]
+        self._records, self._calls = [], []
+        return commands
+
+    def _handle_turn(self, turn: Turn, event: Cause) -> None:
+        match event:
+            case CallStarted(attempt=attempt):
+                self._move(turn, State.RUNNING)
+                turn.attempts = attempt
+                turn.started = turn.started if turn.started is not None else self._now
+            case CallSucceeded(output=output, usage=usage):
+                turn.usage = usage
+                self._turn_succeeded(turn, output)
+            case CallReused(output=output):
+                turn.reused = True
+                turn.started = self._now
+                self._turn_succeeded(turn, output)
+            case CallFailed():
+                self._call_failed(turn, event)
+            case CallLost(why=why, retryable=retryable):
+                self._call_lost(turn, why, retryable=retryable)
+            case RetryDue():
+                turn.pause_s = None
+                self._start_call(turn)
+            case ApprovalRuled(needed=needed):
+                turn.is_ruled = True
+                self._ask_approval(turn) if needed else self._start_call(turn)
+            case Approved(edit=edit):
+                self._move(turn, State.READY)
+                turn.reason = None
+                turn.call = edit or turn.call
+                self._start_call(turn)
+            case Denied(reason=reason):
+                turn.failure = Failure("denied", reason)
+                self._turn_cancelled(turn, Reason.DENIED)
+            case ResolvedDone(output=output):
+                self._turn_succeeded(turn, output)
+            case ResolvedRetry():
+                self._move(turn, State.READY)
+                turn.lost = 0
+                self._start_call(turn)
+            case ResolvedFailed(why=why):
+                self._turn_failed(turn, Failure("resolved-failed", why))
+            case _:
+                raise EngineBug(f"{type(event).__name__} is not an event of a step")
+
+    def is_callable(self, step: str) -> bool:
+        """Whether the call that was asked for may still start: a cancel may have come between."""
+        turn = self.turns.get(step)
+        return turn is not None and turn.state is State.READY and turn.pause_s is None
+
+    def is_pausing(self, step: str) -> bool:
+        """Whether the step waits for the time of its next attempt."""
+        turn = self.turns.get(step)
+        return turn is not None and turn.state is State.READY and turn.pause_s is not None
+
+    def tool_of(self, step: str) -> str | None:
+        """Return the name of the tool that the leaf calls, or `None` where it calls none."""
+        turn = self.turns.get(step)
+        action = turn.item.node.code.action if turn is not None else None
+        return action.tool if isinstance(action, CallTool) else None
+
+    def is_stuck(self) -> bool:
+        """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
+        return self.status is None and self._live == 0
+
+    # --- frames and nodes
+
+    def _new_frame(self, program: Program, inputs: Mapping[str, Json], owner: Turn | None = None) -> Frame:
+        layout = self._layouts.get(id(program))
+        if layout is None:
+            layout = self._layouts[id(program)] = Layout(program)
+        prefix = f"{owner.path}/" if owner else ""
+        return Frame(program, layout, inputs, prefix=prefix, owner=owner)
+
+    def _open_frame(self, frame: Frame) -> None:
+        self._agenda.extend(node for node in frame.nodes if not node.pending_when)
+        if not frame.nodes:
+            self._agenda.append(frame)
+
+    def _work_off(self) -> None:
+        while self._agenda:
+            match self._agenda.popleft():
+                case Node() as node:
+                    self._advance(node)
+                case Item() as item:
+                    self._next_turn(item)
+                case Frame() as frame:
+                    self._close_frame(frame)
+
+    def _advance(self, node: Node) -> None:
+        """Take a node as far as what has ended allows."""
+        if node.state is not State.PENDING or node.pending_when:
+            return
+        if not node.is_switched:
+            node.is_switched = True
+            if not self._is_switched_on(node):
+                return
+        if node.pending:
+            return
+        verdict = _verdict_of_inputs(node)
+        if verdict is not None:
+            self._end_node(node, *verdict)
+            return
+        ledger = node.frame.ledger
+        if node.code.touches and not ledger.admit(node.code):
+            return
+        if node.code.touches and ledger.is_blocked(node.code):
+            self._end_node(node, State.SKIPPED, Reason.BLOCKED)
+            return
+        self._begin(node)
+
+    def _is_switched_on(self, node: Node) -> bool:
+        code = node.code
+        if code.when is None or code.when_filters:
+            return True
+        verdict = _verdict(node, code.needs_when)
+        if verdict is not None:
+            self._end_node(node, *verdict)
+            return False
+        try:
+            is_on = _evaluate_bool(code.when, node.frame.scope, "when")
+        except RefersToSkipped:
+            self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
+            return False
+        except (EvalFault, NotJson) as fault:
+            self._node_failed(node, _failure(fault))
+            return False
+        if not is_on:
+            self._end_node(node, State.SKIPPED, Reason.WHEN)
+        return is_on
+
+    def _begin(self, node: Node) -> None:
+        """Make the node's items and start them: all at once, or the first where order matters."""
+        self._move(node, State.RUNNING)
+        node.started = self._now
+        if node.code.for_each is None:
+            items = [add_item(node, None)]
+        else:
+            try:
+                items = self._expand(node, node.code.for_each)
+            except RefersToSkipped:
+                self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
+                return
+            except (EvalFault, NotJson) as fault:
+                self._node_failed(node, _failure(fault))
+                return
+        node.open_items = len(items)
+        if not items:
+            self._finish_node(node)
+        self._agenda.extend(items[:1] if node.code.sequential else items)
+
+    def _expand(self, node: Node, for_each: Formula) -> list[Item]:
+        values = for_each.evaluate(node.frame.scope)
+        if not isinstance(values, list):
+            raise EvalFault("not-a-list", f"for_each needs a list, found {_kind(values)}")
+        if len(values) > ITEMS_MAX:
+            raise EvalFault("limit-exceeded", f"for_each over {len(values)} items; the limit is {ITEMS_MAX}")
+        items = [add_item(node, index, value) for index, value in enumerate(values)]
+        when = node.code.when if node.code.when_filters else None
+        return [item for item in items if when is None or self._is_kept(item, when)]
+
+    def _is_kept(self, item: Item, when: Formula) -> bool:
+        try:
+            with _Scope(item) as scope:
+                if _evaluate_bool(when, scope, "when"):
+                    return True
+        except (EvalFault, NotJson) as fault:
+            item.failure = _failure(fault)
+            return True  # it fails when its turn comes, as any other item
+        self._move(item, State.SKIPPED)
+        item.reason = Reason.WHEN
+        return False
+
+    def _close_frame(self, frame: Frame) -> None:
+        """Every node of the frame has ended: give the output, or the failure, to its owner."""
+        states = {node.state for node in frame.nodes}
+        output, failure = None, None
+        if State.FAILED not in states and State.CANCELLED not in states:
+            try:
+                output = _output(frame)
+            except (EvalFault, NotJson) as fault:
+                failure = _failure(fault)
+        if frame.owner is None:
+            self._finish_run(states, output, failure)
+        elif State.FAILED in states:
+            self._turn_failed(frame.owner, None)
+        elif State.CANCELLED in states:
+            reasons = {node.reason for node in frame.nodes if node.state is State.CANCELLED}
+            self._turn_cancelled(frame.owner, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED)
+        elif failure is not None:
+            self._turn_failed(frame.owner, failure)
+        else:
+            self._turn_succeeded(frame.owner, output or Sealed(b"null"))
+
+    def _finish_run(self, states: set[State], output: Sealed | None, failure: Failure | None) -> None:
+        if self._cancelled_by is not None and State.CANCELLED in states:
+            self.status = RunStatus.CANCELLED
+        elif output is None:
+            self.status = RunStatus.FAILED
+        else:
+            self.status = RunStatus.SUCCEEDED
+        self.output, self.failure = output, failure
+        self.digest = run_digest(self.root, self._inputs)
+        self._record(RunFinished(self.status.value, self.digest))
+
+    # --- items and turns
+
+    def _next_turn(self, item: Item) -> None:
+        """Start the item's next iteration."""
+        if item.state in TERMINAL:
+            return
+        if item.failure is not None:
+            self._end_item(item, State.FAILED)
+            return
+        turn = add_turn(item)
+        if item.state is State.PENDING:
+            self._move(item, State.RUNNING)
+        self.turns[turn.path] = turn
+        try:
+            with _Scope(item) as scope:
+                self._start_turn(turn, scope)
+        except RefersToSkipped:
+            self._move(turn, State.SKIPPED)
+            turn.reason = Reason.SKIPPED_REFERENCE
+            self._end_item(item, State.SKIPPED, Reason.SKIPPED_REFERENCE)
+        except (EvalFault, NotJson) as fault:
+            self._turn_failed(turn, _failure(fault))
+
+    def _start_turn(self, turn: Turn, scope: Mapping[str, Json]) -> None:
+        if self._cancelled_by is not None:
+            self._turn_cancelled(turn, Reason.CANCELLED)
+            return
+        match turn.item.node.code.action:
+            case SetValue(value):
+                self._turn_succeeded(turn, Sealed.of(value.evaluate(scope)))
+            case CallTool(args=args):
+                self._ready(turn, args.evaluate(scope))
+            case AskModel() as ask:
+                self._ready(turn, _request(ask, scope))
+            case RunPlan(program=program, args=args):
+                self._enter_plan(turn, program, args.evaluate(scope))
+            case RunAgent():
+                raise EvalFault("agent-unavailable", "agent steps need a planner, which this engine has not")
+            case action:
+                assert_never(action)
+
+    def _enter_plan(self, turn: Turn, program: Program, args: Json) -> None:
+        inputs, problems = fit_inputs(program.plan, args)
+        if problems:
+            raise EvalFault("bad-args", "; ".join(problem.message for problem in problems))
+        if turn.path.count("/") >= DEPTH_MAX:
+            raise EvalFault("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
+        turn.frame = self._new_frame(program, inputs, turn)
+        turn.started = self._now
+        self._move(turn, State.RUNNING)
+        self._open_frame(turn.frame)
+
+    def _ready(self, turn: Turn, call: Json) -> None:
+        turn.call = Sealed.of(call)
+        self._move(turn, State.READY)
+        self._start_call(turn)
+
+    def _turn_succeeded(self, turn: Turn, output: Sealed) -> None:
+        self._move(turn, State.SUCCEEDED)
+        turn.output, turn.call, turn.finished = output, None, self._now
+        item, repeat = turn.item, turn.item.node.code.repeat
+        if isinstance(item.node.code.action, SetValue | RunPlan):
+            self._record(StepSucceeded(turn.path, output.digest))
+        if repeat is None:
+            self._end_item(item, State.SUCCEEDED, output=output)
+            return
+        try:
+            with _Scope(item, made=turn) as scope:
+                is_done = _evaluate_bool(repeat.until, scope, "repeat.until")
+        except (EvalFault, NotJson) as fault:
+            self._item_failed(item, _failure(fault))
+            return
+        if is_done:
+            self._end_item(item, State.SUCCEEDED, output=output)
+        elif turn.iteration + 1 >= repeat.count_max:
+            message = f"`until` did not hold after {repeat.count_max} iterations"
+            self._item_failed(item, Failure("repeat-exhausted", message))
+        else:
+            self._agenda.append(item)
+
+    def _turn_failed(self, turn: Turn, failure: Failure | None) -> None:
+        """End a turn as failed; without a failure of its own, an inner step says why."""
+        self._move(turn, State.FAILED)
+        turn.failure, turn.call, turn.finished = failure, None, self._now
+        if failure is not None and turn.path != turn.item.path:
+            self._record(StepFailed(turn.path, failure.code, failure.message))
+        self._item_failed(turn.item, failure)
+
+    def _turn_cancelled(self, turn: Turn, reason: Reason) -> None:
+        self._move(turn, State.CANCELLED)
+        turn.reason, turn.call, turn.finished = reason, None, self._now
+        self._end_item(turn.item, State.CANCELLED, reason)
+
+    def _item_failed(self, item: Item, failure: Failure | None) -> None:
+        """Apply `on_error`."""
+        own = failure or Failure("inner-failed", "a step of the inner plan failed")
+        item.failure = own
+        match item.node.code.on_error:
+            case Fail():
+                self._end_item(item, State.FAILED)
+            case Skip():
+                self._end_item(item, State.SKIPPED, Reason.ON_ERROR)
+            case Fallback(value):
+                try:
+                    with _Scope(item) as scope:
+                        output = Sealed.of(value.evaluate(scope))
+                except (EvalFault, NotJson, RefersToSkipped) as fault:
+                    item.failure = _failure(fault)
+                    self._end_item(item, State.FAILED)
+                else:
+                    self._end_item(item, State.SUCCEEDED, output=output)
+
+    def _end_item(
+        self, item: Item, state: State, reason: Reason | None = None, output: Sealed | None = None
+    ) -> None:
+        self._move(item, state)
+        item.reason, item.output = reason, output
+        node = item.node
+        if item.index is not None:
+            self._record_end(item)
+        node.open_items -= 1
+        if node.code.sequential:
+            self._after_sequential(item)
+        if node.open_items == 0 and node.state not in TERMINAL:
+            self._finish_node(node)
+
+    def _after_sequential(self, item: Item) -> None:
+        """Start the next item of an ordered `for_each`, or block the rest."""
+        if item.index is None:
+            return
+        rest = [other for other in item.node.items if other.state is State.PENDING]
+        if is_bad(item, SOFT):
+            for other in rest:
+                self._move(other, State.SKIPPED)
+                other.reason = Reason.BLOCKED
+                self._record_end(other)
+            item.node.open_items -= len(rest)
+        elif rest:
+            self._agenda.append(rest[0])
+
+    # --- calls
+
+    def _policy(self, turn: Turn) -> CallPolicy:
+        action = turn.item.node.code.action
+        return self._policies[action.tool] if isinstance(action, CallTool) else MODEL_POLICY
+
+    def _start_call(self, turn: Turn) -> None:
+        """Ask for the call, or for the person that it needs."""
+        if self._cancelled_by is not None:
+            self._turn_cancelled(turn, Reason.CANCELLED)
+            return
+        code = turn.item.node.code
+        policy, call = self._policy(turn), turn.call
+        if call is None:
+            raise EngineBug(f"step '{turn.path}' is ready without arguments")
+        timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
+        sample = tuple(turn.order[len(turn.item.node.frame.order) + 1 :])
+        match code.action:
+            case CallTool(tool=tool, secrets=secrets):
+                if self._needs_ruling(turn, policy):
+                    self._rule(turn, policy, tool, call)
+                    return
+                reconcile = policy.can_reconcile and turn.lost > 0
+                command: Command = StartToolCall(
+                    turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile
+                )
+            case AskModel() as ask:
+                command = StartModelCall(
+                    turn.path,
+                    call,
+                    ask.returns,
+                    ask.model,
+                    ask.temperature,
+                    ask.max_tokens,
+                    ask.guard,
+                    turn.attempts + 1,
+                    sample,
+                    timeout_s,
+                )
+            case _:
+                raise EngineBug(f"step '{turn.path}' has nothing to call")
+        self._calls.append((turn.order, command))
+
+    def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
+        return policy.approval != "never" and not turn.is_ruled
+
+    def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
+        """Decide whether a person is needed, or have the tool's own rule decide."""
+        is_tainted = bool(turn.item.node.code.tainted)
+        if policy.approval == "always" or (policy.approval != "never" and is_tainted):
+            turn.is_ruled = True
+            self._ask_approval(turn)
+        elif policy.approval == "rule":
+            self._calls.append((turn.order, RuleApproval(turn.path, tool, call)))
+        else:
+            turn.is_ruled = True
+            self._start_call(turn)
+
+    def _ask_approval(self, turn: Turn) -> None:
+        self._move(turn, State.WAITING)
+        turn.reason = Reason.APPROVAL
+        self._record(ApprovalAsked(turn.path, turn.call or Sealed(b"null")))
+
+    def _call_failed(self, turn: Turn, event: CallFailed) -> None:
+        policy, code = self._policy(turn), turn.item.node.code
+        turn.usage = event.usage
+        retries = code.retries if code.retries is not None else policy.retries
+        is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
+        if event.retryable and is_safe and turn.attempts <= retries and self._cancelled_by is None:
+            self._retry(turn)
+            return
+        self._turn_failed(turn, Failure(event.code, event.message, event.temporary))
+
+    def _retry(self, turn: Turn) -> None:
+        if turn.state is not State.READY:
+            self._move(turn, State.READY)
+        turn.pause_s = retry_pause_s(turn.attempts, seed=self._seed, step=turn.path)
+        self._record(RetryScheduled(turn.path, turn.attempts + 1, turn.pause_s))
+        self._calls.append((turn.order, Pause(turn.path, turn.pause_s)))
+
+    def _call_lost(self, turn: Turn, why: str, *, retryable: bool) -> None:
+        """A write may or may not have happened: call again only where that is known to be safe."""
+        del retryable
+        policy = self._policy(turn)
+        turn.lost += 1
+        if (policy.idempotent or policy.can_reconcile) and turn.lost <= LOST_RETRIES_MAX:
+            self._retry(turn)
+            return
+        self._move(turn, State.INDETERMINATE)
+        turn.failure = Failure("outcome-unknown", why)
+        self._record(StepIndeterminate(turn.path, why))
+
+    def _take_over(self) -> None:
+        """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
+        for turn in self._leaf_turns():
+            if turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE:
+                self._call_lost(turn, "the process stopped in mid-call", retryable=False)
+            elif turn.state is State.RUNNING:
+                self._move(turn, State.READY)
+                self._start_call(turn)
+            elif turn.state is State.READY and turn.pause_s is not None:
+                self._calls.append((turn.order, Pause(turn.path, turn.pause_s)))
+            elif turn.state is State.READY:
+                self._start_call(turn)
+
+    def _cancel(self, by: str) -> None:
+        """Start nothing more. Writes in flight end by themselves: stopping one would leave its outcome unknown."""
+        self._cancelled_by = by
+        for turn in self._leaf_turns():
+            is_write = turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE
+            if turn.state in (State.READY, State.WAITING) or (turn.state is State.RUNNING and not is_write):
+                if turn.state is State.RUNNING:
+                    self._calls.append((turn.order, StopCall(turn.path)))
+                self._turn_cancelled(turn, Reason.CANCELLED)
+        for frame in self._frames():
+            for node in frame.nodes:
+                if node.state is State.PENDING:
+                    self._end_node(node, State.CANCELLED, Reason.CANCELLED)
+
+    def _leaf_turns(self) -> list[Turn]:
+        turns = [t for t in self.turns.values() if t.frame is None and t.state not in TERMINAL]
+        return sorted(turns, key=lambda turn: turn.order)
+
+    def _frames(self) -> Iterator[Frame]:
+        yield self.root
+        yield from [turn.frame for turn in self.turns.values() if turn.frame is not None]
+
+    def _turn(self, step: str) -> Turn:
+        turn = self.turns.get(step)
+        if turn is None:
+            raise EngineBug(f"an event names step '{step}', which has not started")
+        return turn
+
+    # --- ends
+
+    def _node_failed(self, node: Node, failure: Failure) -> None:
+        """The step failed before it had items."""
+        if node.code.for_each is not None or isinstance(node.code.on_error, Fail):
+            node.failure = failure
+            self._end_node(node, State.FAILED)
+            return
+        if node.state is State.PENDING:
+            self._move(node, State.RUNNING)
+        node.open_items = 1
+        self._item_failed(add_item(node, None), failure)
+
+    def _finish_node(self, node: Node) -> None:
+        """Every item has ended: the node's state follows from theirs."""
+        if node.code.for_each is None:
+            item = node.items[0]
+            node.failure = item.failure
+            self._end_node(node, item.state, item.reason, item.output)
+            return
+        kept = [item for item in node.items if item.reason is not Reason.WHEN]
+        states = {item.state for item in kept}
+        reasons = {item.reason for item in kept}
+        if State.FAILED in states:
+            self._end_node(node, State.FAILED)
+        elif State.CANCELLED in states:
+            self._end_node(node, State.CANCELLED, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED)
+        elif Reason.SKIPPED_REFERENCE in reasons:
+            self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
+        else:
+            parts = [item.output.data for item in kept if item.output is not None]
+            self._end_node(node, State.SUCCEEDED, output=Sealed(b"[" + b",".join(parts) + b"]"))
+
+    def _end_node(
+        self, node: Node, state: State, reason: Reason | None = None, output: Sealed | None = None
+    ) -> None:
+        """End a step, and look again at what waited for it."""
+        self._move(node, state)
+        node.reason, node.output, node.finished = reason, output, self._now
+        frame, code = node.frame, node.code
+        self._record_node_end(node)
+        frame.scope[code.id] = output.value if output is not None else SKIPPED
+        for position, is_switch in frame.layout.dependents[code.position]:
+            waiting = frame.nodes[position]
+            waiting.pending -= 1
+            waiting.pending_when -= is_switch
+            if not waiting.pending or (is_switch and not waiting.pending_when):
+                self._agenda.append(waiting)
+        for position in frame.ledger.settle(code, is_bad=is_bad(node, SOFT)):
+            self._agenda.append(frame.nodes[position])
+        frame.open_nodes -= 1
+        if frame.open_nodes == 0:
+            self._agenda.append(frame)
+
+    def _record_node_end(self, node: Node) -> None:
+        """Record the end of a step, unless the event of its only call or value says it already."""
+        is_said = node.code.for_each is None and node.code.repeat is None and node.state is State.SUCCEEDED
+        if not (is_said and node.failure is None):
+            self._record_end(node)
+
+    def _record_end(self, cell: Node | Item) -> None:
+        match cell.state:
+            case State.SUCCEEDED:
+                self._record(StepSucceeded(cell.path, cell.output.digest if cell.output else ""))
+            case State.FAILED:
+                failure = cell.failure or Failure("items-failed", "at least one of its parts failed")
+                self._record(StepFailed(cell.path, failure.code, failure.message))
+            case State.SKIPPED:
+                self._record(StepSkipped(cell.path, cell.reason or ""))
+            case _:
+                self._record(StepCancelled(cell.path, cell.reason or ""))
+
+    def _record(self, event: Consequence) -> None:
+        self._records.append(Record(event))
+
+    def _move(self, cell: Node | Item | Turn, state: State) -> None:
+        if state not in MOVES[cell.state]:
+            raise EngineBug(f"illegal move of '{cell.path}': {cell.state} -> {state}")
+        if isinstance(cell, Turn) and cell.frame is None:
+            self._live += (state in LIVE) - (cell.state in LIVE)
+        cell.state = state
+
+
+class _Scope:
+    """A frame's scope with an item's own names, for the length of one evaluation.
+
+    The names are put into the frame's dictionary and taken out again: copying it for every call would cost the size
+    of the plan.
+    """
+
+    __slots__ = ("_extra", "_item", "_scope")
+
+    def __init__(self, item: Item, made: Turn | None = None) -> None:
+        self._item = item
+        self._scope = item.node.frame.scope
+        extra: dict[str, Json] = {}
+        if item.index is not None:
+            extra["item"], extra["index"] = item.value, item.index
+        turns = item.turns if made is None else item.turns[: made.iteration + 1]
+        previous = turns[-2] if len(turns) > 1 else None
+        if previous is not None and previous.output is not None:
+            extra["prev"] = previous.output.value
+        if made is not None and made.output is not None:
+            extra[item.node.code.id] = made.output.value
+        self._extra = extra
+
+    def __enter__(self) -> Mapping[str, Json]:
+        self._scope.update(self._extra)
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._extra:
+            del self._scope[name]
+
+
+def _verdict_of_inputs(node: Node) -> tuple[State, Reason] | None:
+    """How a step ends because of what it waited for; `None`: it goes on. Failures first, then `after`, then skips."""
+    bad = _verdict(node, node.code.needs)
+    if bad is not None and bad[1] is not Reason.SKIPPED_REFERENCE:
+        return bad
+    nodes = node.frame.nodes
+    if any(is_bad(nodes[position], SOFT) for position in node.code.after):
+        return State.SKIPPED, Reason.BLOCKED
+    return bad
+
+
+def _verdict(node: Node, needs: tuple[int, ...]) -> tuple[State, Reason] | None:
+    nodes, lenient = node.frame.nodes, node.code.lenient
+    found: tuple[State, Reason] | None = None
+    for position in needs:
+        need = nodes[position]
+        if need.state is State.FAILED or (need.state is State.SKIPPED and need.reason not in SOFT):
+            return State.SKIPPED, Reason.DEPENDENCY_FAILED
+        if need.state is State.CANCELLED:
+            found = State.CANCELLED, need.reason or Reason.CANCELLED
+        elif need.state is State.SKIPPED and position not in lenient and found is None:
+            found = State.SKIPPED, Reason.SKIPPED_REFERENCE
+    return found
+
+
+def _output(frame: Frame) -> Sealed:
+    formula = frame.program.output
+    if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
+        return Sealed(b"null")
+    try:
+        return Sealed.of(formula.evaluate(frame.scope))
+    except RefersToSkipped:
+        return Sealed(b"null")
+
+
+def _request(ask: AskModel, scope: Mapping[str, Json]) -> Json:
+    request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
+    if ask.system is not None:
+        request["system"] = ask.system.evaluate(scope)
+    if ask.examples is not None:
+        request["examples"] = ask.examples.evaluate(scope)
+    return request
+
+
+def _evaluate_bool(formula: Formula, scope: Mapping[str, Json], where: str) -> bool:
+    value = formula.evaluate(scope)
+    if not isinstance(value, bool):
+        raise EvalFault("not-a-bool", f"`{where}` needs a boolean, found {_kind(value)}")
+    return value
+
+
+def _failure(fault: Exception) -> Failure:
+    return Failure(getattr(fault, "code", "bad-value"), str(fault))
+
+
+def _kind(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"

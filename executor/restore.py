@@ -1,0 +1,144 @@
+"""Building a run's machine again from header and journal; the same fold recovers, replays and shows runs.
+
+Every cause in the journal is handed to a new machine, and every consequence that the machine draws is compared with the
+recorded one, as are the arguments of every call. Equal: the machine stands where the first one stood. Different: `Diverged`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from ..errors import Diverged, EngineBug, StoreError
+from ..plans.compile import compile_plan
+from .commands import Record
+from .events import (
+    CAUSES,
+    ApprovalAsked,
+    CallReused,
+    CallStarted,
+    Consequence,
+    RunFinished,
+    StepCancelled,
+    StepFailed,
+    StepIndeterminate,
+    StepSkipped,
+    StepSucceeded,
+)
+from .header import Header
+from .machine import Machine
+from .records import Entry, chain, read_entry
+from .store import RunRow, Store
+
+_STATUS_OF = {
+    StepSucceeded: "succeeded",
+    StepFailed: "failed",
+    StepSkipped: "skipped",
+    StepCancelled: "cancelled",
+    StepIndeterminate: "indeterminate",
+    ApprovalAsked: "waiting",
+}
+_VALUE_REFERENCE = re.compile(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
+
+
+async def load_entries(store: Store, row: RunRow) -> list[Entry]:
+    """Return a run's journal, its hash chain checked.
+
+    Raises:
+        StoreError: A record was changed, lost or swapped.
+    """
+    lines = await store.read_journal(row.id)
+    return await read_entries(store, row, lines)
+
+
+async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:
+    """Return the entries of all lines of a journal. Raises: StoreError."""
+    if len(lines) < row.last_seq or chain(bytes(32), lines[: row.last_seq]) != row.head:
+        raise StoreError(f"the journal of run {row.id} does not match its hash chain: it was changed outside firmplan")
+    return await parse_lines(store, lines)
+
+
+async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
+    """Return the entries of some lines, with large values fetched from the store."""
+    listed = list(lines)
+    wanted = sorted({found.decode() for line in listed for found in _VALUE_REFERENCE.findall(line)})
+    values = await store.find_values(wanted) if wanted else {}
+
+    def find_value(digest: str) -> bytes:
+        if digest not in values:
+            raise StoreError(f"the value {digest} is missing from the store")
+        return values[digest]
+
+    return [read_entry(line, find_value) for line in listed]
+
+
+def build_machine(header: Header) -> Machine:
+    """Return the machine of a run before its first event.
+
+    Raises:
+        PlanRejected: The plan does not pass the check of this version.
+    """
+    if header.plan is None:
+        raise EngineBug("a run without a plan has no machine")
+    program = compile_plan(header.plan, header.lock, plans=header.plans)
+    return Machine(program, header.inputs, header.lock.policies, seed=header.seed)
+
+
+def fold(machine: Machine, entries: Sequence[Entry]) -> None:
+    """Bring a new machine to where the journal ends.
+
+    Raises:
+        Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
+    """
+    drawn: list[Consequence] = []
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, CAUSES):
+            _expect_none(drawn)
+            if isinstance(event, CallStarted | CallReused):
+                _compare_args(machine, event)
+            try:
+                commands = machine.handle(event, entry.at)
+            except EngineBug as bug:
+                step = getattr(event, "step", "")
+                raise Diverged(step=step, field="status", expected=type(event).__name__, found=str(bug)) from bug
+            drawn = [command.event for command in commands if isinstance(command, Record)]
+        else:
+            _compare(event, drawn.pop(0) if drawn else None)
+    _expect_none(drawn)
+
+
+def _compare_args(machine: Machine, event: CallStarted | CallReused) -> None:
+    turn = machine.turns.get(event.step)
+    found = turn.call.digest if turn is not None and turn.call is not None else None
+    if found != event.args:
+        raise Diverged(step=event.step, field="args", expected=event.args, found=found)
+
+
+def _expect_none(drawn: list[Consequence]) -> None:
+    if drawn:
+        step = getattr(drawn[0], "step", "")
+        raise Diverged(step=step, field="status", expected=None, found=_show(drawn[0]))
+
+
+def _compare(recorded: Any, drawn: Consequence | None) -> None:  # noqa: ANN401  # a Consequence, narrowed by the caller
+    if recorded == drawn:
+        return
+    step = getattr(recorded, "step", "")
+    if isinstance(recorded, RunFinished) and isinstance(drawn, RunFinished):
+        field = "status" if recorded.status != drawn.status else "digest"
+        raise Diverged(step="", field=field, expected=getattr(recorded, field), found=getattr(drawn, field))
+    if isinstance(recorded, StepSucceeded) and isinstance(drawn, StepSucceeded) and recorded.step == drawn.step:
+        raise Diverged(step=step, field="output", expected=recorded.output, found=drawn.output)
+    raise Diverged(step=step, field="status", expected=_show(recorded), found=_show(drawn))
+
+
+def _show(event: Any) -> str:  # noqa: ANN401  # any consequence
+    if event is None:
+        return "nothing"
+    status = _STATUS_OF.get(type(event))
+    reason = getattr(event, "reason", "") or getattr(event, "code", "")
+    return f"{status} ({reason})" if status and reason else status or orjson.dumps(type(event).__name__).decode()

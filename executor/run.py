@@ -1,0 +1,275 @@
+"""`Run`: a snapshot of a run, for people and programs.
+
+Made from the machine's cells (`snapshot`), never kept up to date: ask the engine for a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RunFailed
+from ..plans.values import Json
+from .cells import Frame, Item, Node, Turn
+from .outcome import Cell, walk
+from .states import TERMINAL, RunStatus, State
+
+if TYPE_CHECKING:
+    from ..plans import Plan
+    from .machine import Machine
+
+# The worst state of a part is the state of the whole, as long as the whole has not ended.
+WENT_WRONG = (State.FAILED, State.CANCELLED)
+WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """One failure: `step` is the path of the leaf, empty for the run as a whole."""
+
+    step: str
+    code: str
+    message: str
+    temporary: bool = False
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {"step": self.step, "code": self.code, "message": self.message, "temporary": self.temporary}
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step, item or iteration as a person sees it.
+
+    Attributes:
+        status: `pending running waiting indeterminate succeeded failed skipped cancelled`.
+        output: The value; `None` unless succeeded.
+        attempts: Calls started.
+        reused: An earlier result stood for the call (for a step of parts: for all of them).
+        cost: US dollars spent on model calls, as far as prices are known.
+        started: Unix seconds, or `None`.
+        finished: Unix seconds, or `None`.
+        reason: Why it was skipped or cancelled, or what it waits for.
+    """
+
+    status: str
+    output: Json = None
+    attempts: int = 0
+    reused: bool = False
+    cost: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    error: RunError | None = None
+    reason: str | None = None
+    output_digest: str | None = None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "status": self.status,
+            "output": self.output,
+            "attempts": self.attempts,
+            "reused": self.reused,
+            "cost": self.cost,
+            "started": self.started,
+            "finished": self.finished,
+            "error": self.error.to_dict() if self.error else None,
+            "reason": self.reason,
+            "output_digest": self.output_digest,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it stood when it was asked for.
+
+    Attributes:
+        status: `queued running waiting indeterminate succeeded failed cancelled over_budget`.
+        output: The plan's output; `None` unless succeeded.
+        errors: Failures in plan order; those that `on_error` handled are not among them.
+        digest: Over plan, inputs, statuses and outputs; final once succeeded or failed.
+        plan: `None` while a task has not been planned.
+        steps: Path -> view, in plan order, each step followed by its leaves.
+        usage: `calls reused model_calls tokens usd seconds`.
+        parent: The run that this one replays or forks.
+        task: The words it came from, if any.
+        created: Unix seconds.
+        updated: Unix seconds.
+    """
+
+    id: str
+    status: str
+    output: Json = None
+    errors: tuple[RunError, ...] = ()
+    digest: str = ""
+    plan: Plan | None = None
+    inputs: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    steps: Mapping[str, StepView] = field(default_factory=dict[str, StepView])
+    usage: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    parent: str | None = None
+    task: str | None = None
+    created: float | None = None
+    updated: float | None = None
+
+    def raise_for_status(self) -> Run:
+        """Return the run if it succeeded.
+
+        Raises:
+            RunFailed: It did not; the message names the first error, or what it waits for.
+        """
+        if self.status == RunStatus.SUCCEEDED:
+            return self
+        why = f": step '{self.errors[0].step}': {self.errors[0].message}" if self.errors else ""
+        raise RunFailed(f"run {self.id} is {self.status}{why}", self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole as JSON."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "output": self.output,
+            "errors": [error.to_dict() for error in self.errors],
+            "digest": self.digest,
+            "plan": self.plan.to_dict() if self.plan else None,
+            "plan_digest": self.plan.digest if self.plan else None,
+            "inputs": dict(self.inputs),
+            "steps": {path: step.to_dict() for path, step in self.steps.items()},
+            "usage": dict(self.usage),
+            "parent": self.parent,
+            "task": self.task,
+            "created": self.created,
+            "updated": self.updated,
+        }
+
+
+def run_status(machine: Machine, *, is_live: bool) -> RunStatus:
+    """Return where the run stands; `is_live`: some process drives it."""
+    if machine.status is not None:
+        return machine.status
+    if not machine.is_stuck():
+        return RunStatus.RUNNING if is_live else RunStatus.QUEUED if not machine.turns else RunStatus.RUNNING
+    states = {turn.state for turn in machine.turns.values()}
+    return RunStatus.INDETERMINATE if State.INDETERMINATE in states else RunStatus.WAITING
+
+
+def step_views(machine: Machine) -> dict[str, StepView]:
+    """Return the view of every cell, in plan order."""
+    return {cell.path: _view(cell) for cell in walk(machine.root)}
+
+
+def run_errors(machine: Machine) -> tuple[RunError, ...]:
+    """Return the failures that nothing handled, in plan order, each at its leaf."""
+    found = list(_errors(machine.root))
+    if machine.failure is not None:
+        found.append(RunError("", machine.failure.code, machine.failure.message, machine.failure.temporary))
+    return tuple(found)
+
+
+def run_usage(machine: Machine) -> dict[str, Json]:
+    """Return what the run has used so far."""
+    turns = [turn for turn in machine.turns.values() if turn.attempts or turn.reused]
+    spent = [turn.usage for turn in turns if turn.usage is not None]
+    starts = [turn.started for turn in turns if turn.started is not None]
+    ends = [turn.finished for turn in turns if turn.finished is not None]
+    return {
+        "steps": sum(1 for turn in turns if turn.attempts),
+        "calls": sum(turn.attempts for turn in turns),
+        "reused": sum(turn.reused for turn in turns),
+        "model_calls": sum(_number(usage, "calls") for usage in spent),
+        "tokens": sum(_number(usage, "tokens") for usage in spent),
+        "usd": float(sum(_number(usage, "usd") for usage in spent)),
+        "seconds": max(ends) - min(starts) if starts and ends else 0.0,
+    }
+
+
+def _number(usage: Mapping[str, Json], name: str) -> int | float:
+    value = usage.get(name)
+    return value if isinstance(value, int | float) else 0
+
+
+def _errors(frame: Frame) -> Iterator[RunError]:
+    for node in frame.nodes:
+        if node.state not in WENT_WRONG:
+            continue
+        inner = [error for item in node.items if item.state in WENT_WRONG for error in _item_errors(item)]
+        yield from inner
+        if not inner and node.failure is not None:
+            yield _error(node)
+
+
+def _item_errors(item: Item) -> Iterator[RunError]:
+    last = item.turns[-1] if item.turns else None
+    if last is not None and last.frame is not None and last.failure is None:
+        yield from _errors(last.frame)
+    elif last is not None and last.failure is not None:
+        yield _error(last)
+    elif item.failure is not None:
+        yield _error(item)
+
+
+def _error(cell: Cell) -> RunError:
+    failure = cell.failure
+    if failure is None:
+        return RunError(cell.path, "failed", "a part of it failed")
+    return RunError(cell.path, failure.code, failure.message, failure.temporary)
+
+
+def _view(cell: Cell) -> StepView:
+    turns = list(_turns(cell))
+    ends = [turn.finished for turn in turns if turn.finished is not None]
+    starts = [turn.started for turn in turns if turn.started is not None]
+    is_over = cell.state in TERMINAL
+    failure = _own_failure(cell, turns)
+    return StepView(
+        status=_status(cell, turns),
+        output=cell.output.value if cell.output else None,
+        attempts=sum(turn.attempts for turn in turns),
+        reused=bool(turns) and all(turn.reused for turn in turns),
+        cost=float(sum(_number(turn.usage, "usd") for turn in turns if turn.usage is not None)),
+        started=min(starts, default=None),
+        finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
+        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        reason=_reason(cell, turns),
+        output_digest=cell.output.digest if cell.output else None,
+    )
+
+
+def _turns(cell: Cell) -> Iterator[Turn]:
+    """The calls and values that a cell consists of."""
+    match cell:
+        case Node(items=items):
+            for item in items:
+                yield from _turns(item)
+        case Item(turns=turns):
+            for turn in turns:
+                yield from _turns(turn)
+        case Turn(frame=None):
+            yield cell
+        case Turn(frame=frame):
+            for node in frame.nodes if frame else ():
+                yield from _turns(node)
+
+
+def _status(cell: Cell, turns: list[Turn]) -> str:
+    if cell.state in TERMINAL:
+        return cell.state.value
+    states = {turn.state for turn in turns}
+    worst = next((state for state in WORST if state in states), cell.state)
+    is_under_way = len(turns) > 1 or any(state in TERMINAL for state in states)
+    if worst in (State.READY, State.PENDING):
+        return State.RUNNING.value if is_under_way else State.PENDING.value
+    return worst.value
+
+
+def _own_failure(cell: Cell, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
+    if cell.failure is not None:
+        return cell.failure
+    return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None
+
+
+def _reason(cell: Cell, turns: list[Turn]) -> str | None:
+    if cell.reason is not None:
+        return cell.reason.value
+    waiting = [turn.reason for turn in turns if turn.state is State.WAITING and turn.reason is not None]
+    return waiting[0].value if waiting else None

@@ -1,0 +1,54 @@
+-- The store's tables, format 1 (PRAGMA user_version). docs/JOURNAL_FORMAT.md says what each column means.
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    task TEXT,
+    plan_digest TEXT,
+    parent TEXT,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    digest TEXT NOT NULL DEFAULT '',
+    header BLOB NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    owner TEXT,
+    head BLOB NOT NULL,
+    last_seq INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
+
+-- One row a flush: the lines of its records, joined by line feeds.
+CREATE TABLE journal (
+    run_id TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    lines BLOB NOT NULL,
+    head BLOB NOT NULL,
+    PRIMARY KEY (run_id, first_seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reusable (
+    key TEXT PRIMARY KEY,
+    run_id TEXT NOT NULL,
+    step TEXT NOT NULL,
+    output BLOB NOT NULL,
+    parts BLOB NOT NULL,
+    created REAL NOT NULL,
+    epochs BLOB NOT NULL,
+    env BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE resources (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE open_writes (
+    run_id TEXT NOT NULL,
+    step TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    PRIMARY KEY (run_id, step)
+) STRICT, WITHOUT ROWID;
+
+-- What people decided, until the run's journal holds it: the one who decides need not be the one who drives.
+CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, record BLOB NOT NULL) STRICT;
+
+CREATE TABLE plans (name TEXT PRIMARY KEY, plan TEXT NOT NULL, digest TEXT NOT NULL, saved REAL NOT NULL)
+    STRICT, WITHOUT ROWID;
+CREATE INDEX plans_by_digest ON plans (digest);

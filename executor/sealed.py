@@ -1,0 +1,49 @@
+"""A produced value: its canonical bytes, its digest and its parsed form.
+
+A value is canonicalised once, when it is produced; every consumer, live or replayed, sees the parsed canonical
+form. The machine treats parsed values as immutable; tools are handed copies parsed from the bytes.
+"""
+
+from __future__ import annotations
+
+from ..plans.values import Digest, Json, canonical, digest, parse
+
+
+class Sealed:
+    """One value, canonical. Digest and parsed form are made on first use."""
+
+    __slots__ = ("_digest", "_value", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._digest: Digest | None = None
+        self._value: Json | Sealed = self
+
+    @classmethod
+    def of(cls, value: Json) -> Sealed:
+        """Seal a JSON value. Raises: NotJson: it is not JSON."""
+        return cls(canonical(value))
+
+    @property
+    def value(self) -> Json:
+        """The parsed canonical form; shared, so never to be changed."""
+        if isinstance(self._value, Sealed):
+            self._value = parse(self.data)
+        return self._value
+
+    @property
+    def digest(self) -> Digest:
+        """`sha256:` and 64 hex digits over the canonical bytes."""
+        if self._digest is None:
+            self._digest = digest(self.data)
+        return self._digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sealed) and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def __repr__(self) -> str:
+        text = self.data.decode()
+        return f"Sealed({text if len(text) <= 60 else text[:57] + '...'})"

@@ -1,0 +1,73 @@
+"""The states of a step and of a run, and the legal moves between them.
+
+`MOVES` is the one table: the machine asserts every change against it, and the diagram in the docs is drawn from it.
+Nothing here knows plans, calls or time.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a step, an item or an iteration stands."""
+
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    WAITING = "waiting"
+    INDETERMINATE = "indeterminate"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    INDETERMINATE = "indeterminate"
+    OVER_BUDGET = "over_budget"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Reason(StrEnum):
+    """Why a step was skipped or cancelled, or what it waits for."""
+
+    WHEN = "when"
+    ON_ERROR = "on-error"
+    SKIPPED_REFERENCE = "skipped-reference"
+    DEPENDENCY_FAILED = "dependency-failed"
+    BLOCKED = "blocked"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    APPROVAL = "approval"
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED})
+LIVE = frozenset({State.READY, State.RUNNING})
+FINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+# Skips that spread through references but block nothing: a plan says that they may happen.
+SOFT = frozenset({Reason.WHEN, Reason.ON_ERROR, Reason.SKIPPED_REFERENCE})
+
+MOVES: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.READY, State.RUNNING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}),
+    State.READY: frozenset(
+        {State.RUNNING, State.WAITING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
+    ),
+    State.RUNNING: frozenset(
+        {State.READY, State.INDETERMINATE, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
+    ),
+    State.WAITING: frozenset({State.READY, State.CANCELLED}),
+    State.INDETERMINATE: frozenset({State.READY, State.SUCCEEDED, State.FAILED, State.SKIPPED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.SKIPPED: frozenset(),
+    State.CANCELLED: frozenset(),
+}

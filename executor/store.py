@@ -1,0 +1,184 @@
+"""What the executor needs of a store, as a protocol; `MemoryStore` and `SqliteStore` keep it.
+
+A store keeps runs (a row, a header, a journal), values by digest, the reuse index, the order of writes on resources, and saved
+plans. It knows no machine: records are lines to it. Every method raises `StoreError` where the medium fails, and what was
+acknowledged before stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from ..plans.values import Json
+
+
+EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run's row: what lists show.
+
+    Attributes:
+        header: What never changes: plan, inputs, seed, lock (`header.py`); while a task is unplanned, without plan.
+        epoch: Raised by each owner; an append from an older owner is refused.
+        owner: Who drives it, or `None`.
+        head: Head of the journal's hash chain; `last_seq` is its length.
+    """
+
+    id: str
+    status: str
+    task: str | None
+    plan_digest: str | None
+    parent: str | None
+    created: float
+    updated: float
+    digest: str
+    header: Mapping[str, Any]
+    epoch: int = 0
+    owner: str | None = None
+    head: bytes = bytes(32)
+    last_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one flush of a journal makes durable, all or nothing.
+
+    Attributes:
+        lines: Records from `first_seq` on.
+        values: Digest -> bytes that the lines refer to.
+        opened: Writes that are about to start: step -> resource.
+        closed: Writes whose outcome is known now.
+        decided: Numbers of the decisions that the lines hold now.
+        is_synced: Must survive a power loss, not only a killed process.
+    """
+
+    run_id: str
+    epoch: int
+    first_seq: int
+    lines: Sequence[bytes]
+    head: bytes
+    values: Mapping[str, bytes]
+    status: str
+    digest: str
+    updated: float
+    opened: Mapping[str, str] = field(default_factory=dict[str, str])
+    closed: Sequence[str] = ()
+    decided: Sequence[int] = ()
+    is_synced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reusable:
+    """A result that may stand for a later call with the same key.
+
+    Attributes:
+        key: The content key.
+        parts: What the key was made from, for `explain`: name -> digest or text.
+        created: Unix seconds.
+        epochs: For reads: resource -> epoch at the call's start; valid while unchanged.
+    """
+
+    key: str
+    run_id: str
+    step: str
+    output: bytes
+    parts: Mapping[str, Json]
+    created: float
+    epochs: Mapping[str, int] = field(default_factory=dict[str, int])
+    env: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """How often each resource was written, and which have a write open (in flight, or of unknown outcome)."""
+
+    count: Mapping[str, int]
+    open: frozenset[str]
+
+
+class Store(Protocol):
+    """Where runs live. Methods are coroutines; one store serves one event loop."""
+
+    name: str
+
+    async def open(self) -> None:
+        """Get ready. Raises: StoreError: it cannot be opened or has another format."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; idempotent."""
+        ...
+
+    async def create_run(self, row: RunRow) -> bool:
+        """Add a run, durable through power loss; `False` if one of that id exists."""
+        ...
+
+    async def set_header(self, run_id: str, header: Mapping[str, Any], plan_digest: str, epoch: int) -> None:
+        """Give a planned task its plan, before its first record."""
+        ...
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """Return a run's row, or `None`."""
+        ...
+
+    async def list_runs(
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+    ) -> Sequence[RunRow]:
+        """Return rows without headers, newest first, older than `before` (created, id)."""
+        ...
+
+    async def claim(self, run_id: str, owner: str, *, is_alive: Any) -> RunRow | None:
+        """Become the owner if there is none or `is_alive(owner)` is false; the epoch is raised. `None`: it is driven."""
+        ...
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """Give up ownership, if it is still held."""
+        ...
+
+    async def append(self, batch: Batch) -> None:
+        """Append to a journal, atomically. Raises: StoreError: also where the epoch is no longer the owner's."""
+        ...
+
+    async def add_decision(self, run_id: str, decision: bytes) -> None:
+        """Leave a person's decision for whoever drives the run; durable through power loss."""
+        ...
+
+    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """Return the decisions that no journal holds yet, as (number, record), oldest first."""
+        ...
+
+    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
+        """Return the lines past `after`, in order."""
+        ...
+
+    async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """Return values by digest; what is missing is left out."""
+        ...
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """Return the newest entry of each key that has one."""
+        ...
+
+    async def add_reusable(self, entries: Sequence[Reusable]) -> None:
+        """Add results to the index; an entry of the same key is replaced."""
+        ...
+
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """Return how these resources stand; `EVERYTHING` counts the writes on all of them."""
+        ...
+
+    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
+        """Save a plan under a name, replacing one of that name."""
+        ...
+
+    async def list_plans(self) -> Sequence[tuple[str, str]]:
+        """Return (name, plan as JSON) of all saved plans, by name."""
+        ...
+
+    async def find_plan(self, name_or_digest: str) -> str | None:
+        """Return a saved plan as JSON, or `None`."""
+        ...

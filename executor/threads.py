@@ -1,0 +1,95 @@
+"""Threads for synchronous tools: kept for the next call, and let go when a call overruns.
+
+Python cannot stop a thread. One that overruns its timeout is abandoned: it is counted, its late result is dropped, and
+another takes its place. They are daemons, so that a tool that hangs cannot keep the process from ending, which is why
+`concurrent.futures` does not serve here: it joins its threads at exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+_Job: TypeAlias = tuple[
+    Callable[[], object], contextvars.Context, asyncio.AbstractEventLoop, "asyncio.Future[object]"
+]
+
+
+class Threads:
+    """A pool without an upper limit of its own: the engine's limits on calls bound it.
+
+    Attributes:
+        abandoned: Threads that were still in a call when nobody waited for it any more.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[_Worker] = []
+        self.abandoned = 0
+
+    async def call(self, work: Callable[[], object]) -> object:
+        """Return what `work` returns, or raise what it raises, on another thread.
+
+        A cancel, and so a timeout, abandons the thread.
+        """
+        worker = self._idle.pop() if self._idle else _Worker()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[object] = loop.create_future()
+        worker.jobs.put((work, contextvars.copy_context(), loop, done))
+        try:
+            result = await done
+        except asyncio.CancelledError:
+            if done.cancelled():
+                self.abandoned += 1
+                worker.jobs.put(None)
+            raise
+        except BaseException:
+            self._idle.append(worker)
+            raise
+        self._idle.append(worker)
+        return result
+
+    def close(self) -> None:
+        """End the idle threads."""
+        for worker in self._idle:
+            worker.jobs.put(None)
+        self._idle.clear()
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="firmplan-tool", daemon=True).start()
+
+    def _work(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            work, context, loop, done = job
+            try:
+                result: Any = context.run(work)
+            except BaseException as error:  # noqa: BLE001  # a tool may raise SystemExit; it is the call's failure
+                _deliver(loop, done, None, error)
+            else:
+                _deliver(loop, done, result, None)
+            del job, work, context, done
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop, done: asyncio.Future[object], result: object, error: BaseException | None
+) -> None:
+    def settle() -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        elif isinstance(error, StopIteration):  # asyncio refuses to carry it
+            done.set_exception(RuntimeError(f"StopIteration: {error}"))
+        else:
+            done.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        return  # the loop has ended: nobody waits
