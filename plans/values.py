@@ -197,7 +197,7 @@ class _Rebuild:
     def __init__(self) -> None:
         self.nodes = 0
 
-    def rebuild(self, value: object, path: str, room: int) -> Json:
+    def rebuild(self, value: object, path: str, room: int) -> Json:  # noqa: PLR0911  # one case, one line
         self.nodes += 1
         if self.nodes > NODES_MAX:
             raise NotJson(f"more than {NODES_MAX} values in one value", path)

@@ -1,0 +1,7 @@
+"""Plans to look at: as text for a terminal, as Mermaid, as SVG."""
+
+from __future__ import annotations
+
+from .face import render
+
+__all__ = ["render"]

@@ -1,0 +1,5 @@
+"""`python -m firmplan`: the command line."""
+
+from firmplan.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""The command line's front door: the group of all commands, and the one place where errors become exit codes.
+
+No command prints a traceback: an error is one message on stderr, or one document on stdout with `--json`.
+`--debug`, anywhere on the line, lets the traceback through. Commands return their exit code and import the rooms
+only when called, so that `firmplan --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import FirmplanError
+from . import host_commands, plan_commands, run_commands
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+"""What every misspelt command line raises; typer exports only its best-known subclass."""
+
+EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay diverged, 4 waiting for a person or budget."
+
+
+class Commands(TyperGroup):
+    """The group, with firmplan's own way out for errors."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # noqa: ANN401  # typer's signature
+        """Run one command line; exit with its code, or return it where `standalone_mode` is false."""
+        words = list(sys.argv[1:] if args is None else args)
+        standalone = extra.pop("standalone_mode", True)
+        code = _answer(
+            lambda: super(Commands, self).main(words, prog_name or "firmplan", standalone_mode=False, **extra), words
+        )
+        if standalone:
+            sys.exit(code)
+        return code
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # typer's context
+        """Parse the line with `--debug` moved to the front, so that it may stand anywhere."""
+        end = args.index("--") if "--" in args else len(args)
+        debug = ["--debug"] if "--debug" in args[:end] else []
+        return super().parse_args(ctx, debug + [w for w in args[:end] if w != "--debug"] + args[end:])
+
+
+app = typer.Typer(
+    name="firmplan",
+    cls=Commands,
+    help="Run agents by deterministic plans: written by a model, checked, run, reused, replayed.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+run_commands.register(app)
+plan_commands.register(app)
+host_commands.register(app)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    app()
+    sys.exit(0)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"firmplan {version('firmplan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that belong to no command; `Commands` and the callbacks have acted on them already."""
+
+
+def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
+    """Run the command and return its exit code, telling of errors in the way the words ask for."""
+    try:
+        return int(command() or 0)
+    except USAGE_ERROR as error:
+        return _usage(error, as_json="--json" in words)
+    except typer.Abort:
+        return 130
+    except FirmplanError as error:
+        if "--debug" in words:
+            raise
+        return _failure(error, as_json="--json" in words)
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        return _bug(error, as_json="--json" in words)
+
+
+def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's class is private
+    """Tell of a misspelt command line. A call without any words gets the help, which is its message."""
+    message = error.format_message()
+    if as_json:
+        _print_json({"error": {"code": "usage", "message": message}})
+        return 2
+    command = error.ctx.command_path if error.ctx else "firmplan"
+    told = message if "Usage:" in message else f"error: {message}\ntry '{command} --help'"
+    typer.echo(told, err=True)
+    return 2
+
+
+def _failure(error: FirmplanError, *, as_json: bool) -> int:
+    from .failure import exit_code, failure_document, failure_text
+
+    if as_json:
+        _print_json(failure_document(error))
+    else:
+        typer.echo(failure_text(error), err=True)
+    return int(exit_code(error))
+
+
+def _bug(error: Exception, *, as_json: bool) -> int:
+    """Tell of an error that firmplan should have given a name to; its own mistake until shown otherwise."""
+    message = f"{type(error).__name__}: {error} (this is a bug in firmplan; please report it with the output of --debug)"
+    if as_json:
+        _print_json({"error": {"code": "engine-bug", "message": message}})
+    else:
+        typer.echo(f"error: {message}", err=True)
+    return 1
+
+
+def _print_json(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2))

@@ -1,0 +1,156 @@
+"""Settings of one command: a flag wins over the environment, that over `firmplan.toml`, that over the default.
+
+`firmplan.toml` is looked for in the current folder and then upwards; relative paths in it are relative to it. The
+environment and the folder arrive as data. Every setting remembers where it came from, so that a wrong one can be
+found by its message, and `firmplan doctor` can show it.
+
+This module opens no store and imports no tools; it knows names and spellings only.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ..errors import ConfigError
+
+FILE_NAME = "firmplan.toml"
+STORE_DEFAULT = "firmplan.db"
+CONCURRENCY_DEFAULT = 64
+
+Flow = Literal["enforce", "warn", "off"]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Layer(BaseModel):
+    """What one place says: a flag, a variable or a line of the file each; `None` where it says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    tools: Annotated[list[Text], BeforeValidator(_listed)] | None = None
+    store: Text | None = None
+    model: Text | None = None
+    base_url: Text | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    flow: Flow | None = None
+    models: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command works with.
+
+    Attributes:
+        tools: Files and modules that declare tools, in order.
+        store: Path or URL of the store.
+        model: The model's name, if any was set.
+        base_url: The endpoint, if any was set.
+        concurrency: Most calls in flight at once.
+        flow: What an unsafe flow of data does.
+        models: Further model aliases, from the file.
+        origin: Setting name -> where its value came from, for people.
+    """
+
+    tools: tuple[str, ...]
+    store: str
+    model: str | None
+    base_url: str | None
+    concurrency: int
+    flow: Flow
+    models: Mapping[str, Any]
+    origin: Mapping[str, str]
+
+
+def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> Settings:
+    """Merge all layers into one checked `Settings`.
+
+    Raises:
+        ConfigError: A setting has the wrong type or an unknown name, or the file cannot be read.
+    """
+    file = find_file(folder)
+    layers = (
+        ("the default", Layer(store=STORE_DEFAULT, concurrency=CONCURRENCY_DEFAULT, flow="enforce")),
+        (str(file), _read_file(file) if file else Layer()),
+        ("the environment", _layer(_read_environment(env), "the environment")),
+        ("the command line", _layer(flags, "the command line")),
+    )
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for where, layer in layers:
+        said = {name: value for name, value in layer if value is not None}
+        merged |= said
+        origin |= dict.fromkeys(said, where)
+    return Settings(
+        tools=tuple(merged.get("tools", ())),
+        store=merged["store"],
+        model=merged.get("model"),
+        base_url=merged.get("base_url"),
+        concurrency=merged["concurrency"],
+        flow=merged["flow"],
+        models=merged.get("models", {}),
+        origin=origin,
+    )
+
+
+def read_keys(env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the API keys of `FIRMPLAN_API_KEYS`, comma separated."""
+    return tuple(key.strip() for key in env.get("FIRMPLAN_API_KEYS", "").split(",") if key.strip())
+
+
+def find_file(folder: Path) -> Path | None:
+    """Return the nearest `firmplan.toml`, from `folder` upwards."""
+    return next((f for at in (folder, *folder.parents) if (f := at / FILE_NAME).is_file()), None)
+
+
+def _read_file(file: Path) -> Layer:
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: expected TOML, but {error}") from error
+    layer = _layer(said, str(file))
+    beside: dict[str, object] = {}
+    if layer.store and "://" not in layer.store and layer.store != "memory:":
+        beside["store"] = str(file.parent / layer.store)
+    if layer.tools:
+        beside["tools"] = [str(file.parent / t) if t.endswith(".py") or "/" in t else t for t in layer.tools]
+    return layer.model_copy(update=beside)
+
+
+def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
+    said: dict[str, object] = {
+        name: env.get(f"FIRMPLAN_{name.upper()}") or None
+        for name in ("store", "model", "base_url", "concurrency", "flow")
+    }
+    said["tools"] = [
+        part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
+    ] or None
+    if isinstance(count := said["concurrency"], str) and count.strip().isdecimal():
+        said["concurrency"] = int(count)
+    return said
+
+
+def _layer(said: Mapping[str, object], where: str) -> Layer:
+    try:
+        return Layer.model_validate(dict(said))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_fault(fault, where) for fault in error.errors())) from error
+
+
+def _fault(fault: Any, where: str) -> str:  # noqa: ANN401  # pydantic's own record of one fault
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(name, Layer.model_fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "known are " + ", ".join(Layer.model_fields)
+        return f"unknown setting '{name}' (in {where}); {hint}"
+    expected = fault["msg"].removeprefix("Input should be ").removeprefix("a ").removeprefix("valid ")
+    return f"setting '{name}' (in {where}): expected {expected}, found {fault['input']!r}"

@@ -1,0 +1,102 @@
+"""`approve`, `deny`, `resolve` and `cancel`: record what a person decided.
+
+A decision is recorded and nothing more: the process that drives the run goes on with it, or `resume` does.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ..engine import Engine
+from ..errors import InputRejected
+from ..executor import Run
+from . import screen
+from .config import STORE_DEFAULT
+from .failure import Exit
+from .report import resume_line
+from .session import drive, open_engine, settings_of
+from .values import read_json
+
+Decision = Callable[[Engine], Awaitable[Run]]
+
+
+def approve_command(
+    run_id: str, step: str, by: str | None, edit: str | None, flags: Mapping[str, object], *, as_json: bool
+) -> int:
+    """Allow a call, perhaps with other arguments."""
+    args = _arguments(edit)
+    who = by or _login()
+    return _decide(lambda engine: engine.approve(run_id, step, by=who, edit=args), "approved", flags, as_json=as_json)
+
+
+def deny_command(
+    run_id: str, step: str, by: str | None, reason: str, flags: Mapping[str, object], *, as_json: bool
+) -> int:
+    """Refuse a call."""
+    who = by or _login()
+    return _decide(lambda engine: engine.deny(run_id, step, by=who, reason=reason), "denied", flags, as_json=as_json)
+
+
+def resolve_command(
+    run_id: str,
+    step: str,
+    done: str | None,
+    retry: bool,
+    fail: str | None,
+    flags: Mapping[str, object],
+    *,
+    as_json: bool,
+) -> int:
+    """Settle a call of unknown outcome."""
+    verdicts: list[dict[str, Any]] = []
+    if done is not None:
+        verdicts.append({"done": read_json("--done", done)})
+    if retry:
+        verdicts.append({"retry": True})
+    if fail is not None:
+        verdicts.append({"fail": fail})
+    if len(verdicts) != 1:
+        raise InputRejected(f"expected exactly one of --done JSON, --retry and --fail WHY, found {len(verdicts)}")
+    verdict = verdicts[0]
+    return _decide(lambda engine: engine.resolve(run_id, step, **verdict), "resolved", flags, as_json=as_json)
+
+
+def cancel_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Stop a run."""
+    return _decide(lambda engine: engine.cancel(run_id), "cancelled", flags, as_json=as_json)
+
+
+def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    settings = settings_of(flags)
+    store = settings.store if settings.store != STORE_DEFAULT else None
+
+    async def work() -> int:
+        async with open_engine(settings) as engine:
+            run = await decision(engine)
+        if as_json:
+            screen.document(run.to_dict())
+            return Exit.OK
+        screen.answer(f"{word}; run {run.id} is {run.status}")
+        if run.status not in ("succeeded", "failed", "cancelled"):
+            screen.answer(f"go on with\n  {resume_line(run.id, store)}")
+        return Exit.OK
+
+    return drive(work)
+
+
+def _arguments(edit: str | None) -> dict[str, Any] | None:
+    if edit is None:
+        return None
+    value = read_json("--edit", edit)
+    if not isinstance(value, dict):
+        raise InputRejected(f"--edit: expected a JSON object with the call's arguments, found {edit}")
+    return value
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise InputRejected("expected --by NAME, since this login has no name") from error

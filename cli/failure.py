@@ -1,0 +1,83 @@
+"""What a person, a script and the shell get to see of an error: one message, one document, one exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from ..errors import (
+    ConfigError,
+    Diverged,
+    FirmplanError,
+    InputRejected,
+    PlanError,
+    PlanningFailed,
+    PlanRejected,
+    RunNotFound,
+)
+from ..plans import Problem
+
+
+class Exit(IntEnum):
+    """The exit codes, one meaning each."""
+
+    OK = 0
+    FAILED = 1
+    WRONG = 2
+    DIVERGED = 3
+    WAITING = 4
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+def exit_code(error: FirmplanError) -> Exit:
+    """Return the exit code: 2 where the plan or the command must change, else 1, and 3 for a divergence."""
+    match error:
+        case Diverged():
+            return Exit.DIVERGED
+        case PlanningFailed():
+            return Exit.FAILED
+        case PlanError() | InputRejected() | RunNotFound() | ConfigError():
+            return Exit.WRONG
+        case _:
+            return Exit.FAILED
+
+
+def failure_text(error: FirmplanError) -> str:
+    """Return the message for people: what is wrong, then each problem on lines of its own."""
+    lines = [f"error: {error.message} [{error.code}]"]
+    lines += [f"  {problem_text(problem)}" for problem in _apart(error)]
+    return "\n".join(lines)
+
+
+def failure_document(error: FirmplanError) -> dict[str, object]:
+    """Return the document that `--json` prints instead of an answer."""
+    fault: dict[str, object] = {"code": error.code, "message": error.message}
+    if isinstance(error, Diverged):
+        fault |= {"step": error.step, "field": error.field, "expected": error.expected, "found": error.found}
+    if found := problems_of(error):
+        fault["problems"] = [problem.to_dict() for problem in found]
+    return {"error": fault}
+
+
+def problems_of(error: FirmplanError) -> Sequence[Problem]:
+    """Return the faults that the error carries."""
+    match error:
+        case PlanRejected():
+            return error.report.problems
+        case InputRejected():
+            return error.problems
+        case _:
+            return ()
+
+
+def problem_text(problem: Problem) -> str:
+    """Spell one fault on one line, with its line in the file where that is known."""
+    where = problem.path if problem.line is None else f"line {problem.line}, {problem.path}"
+    hint = f"; {problem.hint}" if problem.hint else ""
+    return f"{problem.severity} {problem.code} at {where}: {problem.message}{hint}"
+
+
+def _apart(error: FirmplanError) -> Sequence[Problem]:
+    """Return the faults that the message does not list already: a rejected plan's message is its whole report."""
+    return () if isinstance(error, PlanRejected) else problems_of(error)

@@ -1,0 +1,91 @@
+"""Follow one run: its progress while it moves, its outcome when it stops, and how to go on when it was interrupted.
+
+The answer goes to stdout: the output, or what a person has to do; all else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..engine import Engine
+from ..executor import Event, Run
+from . import screen
+from .config import STORE_DEFAULT, Settings
+from .failure import Exit
+from .progress import Progress
+from .report import STATUS_EXIT, advice, errors_text, resume_line, summary
+
+
+class Following:
+    """One command's look at one run.
+
+    Args:
+        settings: For the store's name, which the commands that it advises need.
+        as_json: Answer with the run's document.
+    """
+
+    def __init__(self, settings: Settings, *, as_json: bool) -> None:
+        self._store = settings.store if settings.store != STORE_DEFAULT else None
+        self._as_json = as_json
+        self._run_id: str | None = None
+
+    async def follow(self, engine: Engine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None) -> int:
+        """Show the run's progress until it ends or waits, then its outcome; return the exit code.
+
+        Args:
+            engine: What drives the run.
+            run: The run as it stood when it was submitted.
+            resumed: What moves the run, where submitting it did not.
+        """
+        self._run_id = run.id
+        if not self._as_json:
+            screen.note(f"run {run.id}")
+        moving = asyncio.ensure_future(resumed or engine.wait(run.id))
+        watching = asyncio.ensure_future(self._watch(engine.events(run.id)))
+        try:
+            run = await moving
+            await watching
+        finally:
+            for task in (moving, watching):
+                task.cancel()
+            await asyncio.gather(moving, watching, return_exceptions=True)
+        return self.tell(run)
+
+    def tell(self, run: Run) -> int:
+        """Show the outcome and return its exit code."""
+        code = STATUS_EXIT[run.status]
+        if self._as_json:
+            screen.document(run.to_dict())
+            return code
+        screen.note(summary(run))
+        if run.status == "succeeded":
+            screen.answer(screen.value_text(run.output))
+        elif code is Exit.WAITING:
+            screen.answer(advice(run, self._store))
+        else:
+            screen.note(errors_text(run) or f"the run was {run.status}")
+        return code
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Say how to go on, if what happens inside is interrupted; the engine is closed by then."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._run_id is None:
+                message = "interrupted before a run began; nothing is left to do"
+            else:
+                message = f"interrupted; run {self._run_id} is kept, go on with\n  {resume_line(self._run_id, self._store)}"
+            if self._as_json:
+                screen.document({"error": {"code": "interrupted", "message": message, "run": self._run_id}})
+            else:
+                screen.note(message)
+            raise
+
+    async def _watch(self, events: AsyncIterator[Event]) -> None:
+        with Progress(is_quiet=self._as_json) as progress:
+            async for event in events:
+                progress.show(event)

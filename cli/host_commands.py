@@ -1,0 +1,78 @@
+"""The commands about the place where all this happens: its runs, its server, its health, and a demonstration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+
+PANEL = "This machine"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group."""
+    for command in (runs, serve, demo, doctor):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def runs(
+    status: Annotated[str | None, typer.Option("--status", help="Only runs in this status.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Most runs to list.")] = 20,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier list ended.")] = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """List runs, newest first."""
+    from .listing import runs_command
+
+    return runs_command(status, limit, cursor, {"store": store}, as_json=as_json)
+
+
+def serve(
+    tools: options.Tools = None,
+    store: options.Store = None,
+    host: Annotated[str, typer.Option("--host", help="Interface; all but loopback need API keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Most runs queued or running at once.")] = 1_000,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Requests per second and client.")] = 50.0,
+    body_limit: Annotated[int, typer.Option("--body-limit", min=1, help="Largest request body, in MiB.")] = 16,
+) -> int:
+    """Serve the HTTP API and the web page. Keys come from FIRMPLAN_API_KEYS, comma separated."""
+    from .hosting import ServeRequest, serve_command
+
+    flags = {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency}
+    return serve_command(ServeRequest(host, port, queue, rate, body_limit), flags)
+
+
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", metavar="FOLDER", help="Where the report and the store go; else a new one."),
+    ] = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+) -> int:
+    """Audit the licences of the packages installed here: plan, check, repair, run, reuse, replay."""
+    from .demo import demo_command
+
+    return demo_command(folder, {"model": model, "base_url": base_url})
+
+
+def doctor(
+    tools: options.Tools = None,
+    store: options.Store = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    as_json: options.Json = False,
+) -> int:
+    """Look whether everything is in place, and say what to do where it is not."""
+    from .doctor import doctor_command
+
+    flags = {"tools": tools, "store": store, "model": model, "base_url": base_url}
+    return doctor_command(flags, as_json=as_json)

@@ -1,0 +1,102 @@
+"""`plan`, `check` and `plans save`: make a plan from words, find its faults, keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import InputRejected
+from ..plans import CheckReport, Plan
+from . import screen
+from .failure import Exit
+from .session import drive, load_toolset, open_engine, settings_of
+from .target import PLAN_SUFFIXES, checked, find_file, find_plan, report_on
+from .values import read_inputs
+
+
+def plan_command(
+    task: str,
+    inputs: tuple[str, ...],
+    output: Path | None,
+    flags: Mapping[str, object],
+    *,
+    as_json: bool,
+) -> int:
+    """Plan a task; the plan goes to the file, or to stdout where none is named."""
+    if output is not None and output.suffix.lower() not in PLAN_SUFFIXES:
+        raise InputRejected(f"--output {output}: expected a name that ends in {', '.join(PLAN_SUFFIXES)}")
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+
+    async def work() -> int:
+        async with open_engine(settings, toolset) as engine:
+            plan = await engine.plan(task, inputs=read_inputs(inputs, None) or None)
+        if output is not None:
+            plan.save(output)
+        _tell_plan(plan, output, as_json=as_json)
+        return Exit.OK
+
+    return drive(work)
+
+
+def check_command(what: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Show every fault of a plan."""
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+
+    async def work() -> int:
+        async with open_engine(settings, toolset) as engine:
+            report = await report_on(engine, await find_plan(engine, what))
+        if as_json:
+            screen.document(report.to_dict())
+        else:
+            screen.answer(report_text(report))
+            if not settings.tools and any(problem.code == "unknown-tool" for problem in report.problems):
+                screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+        return Exit.OK if report.ok else Exit.WRONG
+
+    return drive(work)
+
+
+def save_command(name: str, file: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Check a plan and save it under a name."""
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+
+    async def work() -> int:
+        target = find_file(file)
+        if target is None:
+            raise InputRejected(f"expected a plan's file, found no file {file!r}")
+        async with open_engine(settings, toolset) as engine:
+            plan, _ = await checked(engine, target)
+            saved = await engine.save_plan(name, plan)
+        if as_json:
+            screen.document({"name": saved.name, "digest": saved.plan.digest})
+        else:
+            screen.answer(f"saved as {saved.name}\n{saved.plan.digest}")
+        return Exit.OK
+
+    return drive(work)
+
+
+def report_text(report: CheckReport) -> str:
+    """Return the report with the bounds of a plan that may run."""
+    if not report.ok:
+        return str(report)
+    bounds = report.bounds
+    calls = "as many calls as its data asks for" if bounds.calls_max is None else f"at most {screen.plural(bounds.calls_max, 'call')}"
+    models = "" if not bounds.model_calls_max else f", {bounds.model_calls_max} of them to a model"
+    path = " -> ".join(bounds.critical_path)
+    return f"{report}\n{calls}{models}" + (f"\nlongest chain: {path}" if path else "")
+
+
+def _tell_plan(plan: Plan, output: Path | None, *, as_json: bool) -> None:
+    """Show the plan: as a document where one is asked for or wanted by a pipe, as a picture beside it."""
+    if as_json:
+        screen.document(plan.to_dict())
+    elif output is None:
+        screen.note(plan.render("text"))
+        screen.answer(plan.to_json())
+    else:
+        screen.answer(plan.render("text"))
+        screen.note(f"written to {output}; run it with `firmplan run {output}`")

@@ -1,0 +1,101 @@
+"""A run in words: its outcome, its steps, and what a person has to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from ..executor import Run, StepView
+from .failure import Exit
+from .screen import one_line, plural, seconds, short, table
+
+STATUS_EXIT = {
+    "succeeded": Exit.OK,
+    "failed": Exit.FAILED,
+    "cancelled": Exit.FAILED,
+    "waiting": Exit.WAITING,
+    "indeterminate": Exit.WAITING,
+    "over_budget": Exit.WAITING,
+    "queued": Exit.WAITING,
+    "running": Exit.WAITING,
+}
+
+
+def summary(run: Run) -> str:
+    """Return the run's outcome on one line."""
+    parts = [f"{run.status}: run {run.id}", plural(_count(run), "step")]
+    if reused := run.usage.get("reused"):
+        parts.append(f"{reused} reused")
+    if isinstance(took := run.usage.get("seconds"), int | float):
+        parts.append(seconds(took))
+    if tokens := run.usage.get("tokens"):
+        parts.append(f"{tokens} tokens")
+    return ", ".join(parts) + (f"\ndigest {run.digest}" if run.digest and run.status in ("succeeded", "failed") else "")
+
+
+def errors_text(run: Run) -> str:
+    """Return every failure of the run, in plan order."""
+    lines: list[str] = []
+    for error in run.errors:
+        where = f"step '{error.step}'" if error.step else "the run"
+        lines.append(f"error: {where} failed [{error.code}]: {error.message}")
+    return "\n".join(lines)
+
+
+def steps_text(run: Run) -> str:
+    """Return the steps as a table, in plan order, each followed by its items and inner steps."""
+    head = ("STEP", "STATUS", "TRIES", "TIME", "VALUE")
+    return table(head, (_row(path, step) for path, step in run.steps.items()))
+
+
+def advice(run: Run, store: str | None) -> str:
+    """Return what the run waits for, and the exact commands that let it go on."""
+    at = f" --store {shlex.quote(store)}" if store else ""
+    lines: list[str] = []
+    for path, step in waiting_leaves(run):
+        name = f"{run.id} {shlex.quote(path)}"
+        if step.status == "indeterminate":
+            lines += [
+                f"step '{path}': nobody knows whether the call took effect. Find out, then one of",
+                f"  firmplan resolve {name} --done JSON{at}",
+                f"  firmplan resolve {name} --retry{at}",
+                f"  firmplan resolve {name} --fail WHY{at}",
+            ]
+        else:
+            lines += [
+                f"step '{path}' waits: {step.reason or 'a person has to decide'}",
+                f"  firmplan approve {name}{at}",
+                f"  firmplan deny {name} --reason WHY{at}",
+            ]
+    if run.status == "over_budget":
+        lines.append("the budget is used up; raise it with `--budget NAME=AMOUNT` when you go on")
+    return "\n".join([*lines, "then go on with", f"  {resume_line(run.id, store)}"])
+
+
+def resume_line(run_id: str, store: str | None) -> str:
+    """Return the command that lets a run go on."""
+    return f"firmplan resume {run_id}" + (f" --store {shlex.quote(store)}" if store else "")
+
+
+def waiting_leaves(run: Run) -> Iterator[tuple[str, StepView]]:
+    """Yield the leaves that a person has to decide: a parent only waits because one of them does."""
+    waiting = {path: step for path, step in run.steps.items() if step.status in ("waiting", "indeterminate")}
+    for path, step in waiting.items():
+        if not any(other.startswith((f"{path}[", f"{path}#", f"{path}/")) for other in waiting):
+            yield path, step
+
+
+def _row(path: str, step: StepView) -> tuple[str, ...]:
+    took = step.finished - step.started if step.finished is not None and step.started is not None else None
+    if step.error is not None:
+        value = f"{step.error.code}: {step.error.message}"
+    elif step.status == "succeeded":
+        value = short(step.output)
+    else:
+        value = step.reason or ""
+    status = "reused" if step.reused else step.status
+    return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
+
+
+def _count(run: Run) -> int:
+    return sum(1 for path in run.steps if not set(path) & set("[#/"))

@@ -1,0 +1,137 @@
+"""The commands about one run: make it, move it on, decide for it, replay it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options
+
+PANEL = "Runs"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group."""
+    for command in (run, resume, replay, approve, deny, resolve, cancel):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def run(
+    what: Annotated[
+        str, typer.Argument(metavar="PLAN|TASK", help="A plan's file, a saved plan's name, or a task in words.")
+    ],
+    tools: options.Tools = None,
+    inputs: options.Inputs = None,
+    store: options.Store = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="Name the run; the same again goes on with it.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of `ctx.random`; else from plan and inputs.")] = None,
+    budget: options.Budget = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="Let earlier results stand where nothing changed.")
+    ] = True,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    as_json: options.Json = False,
+) -> int:
+    """Run a plan, or plan a task and run it."""
+    from .running import RunRequest, run_command
+
+    request = RunRequest(
+        what=what, inputs=tuple(inputs or ()), run_id=run_id, seed=seed, budget=tuple(budget or ()), reuse=reuse
+    )
+    return run_command(
+        request,
+        {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},
+        as_json=as_json,
+    )
+
+
+def resume(
+    run_id: options.RunId,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    budget: options.Budget = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    as_json: options.Json = False,
+) -> int:
+    """Go on with a run after a crash, a pause, a decision or a raised budget."""
+    from .running import resume_command
+
+    return resume_command(
+        run_id,
+        tuple(budget or ()),
+        {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},
+        as_json=as_json,
+    )
+
+
+def replay(run_id: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:
+    """Replay a run from its journal: nothing is called, and every digest must match."""
+    from .running import replay_command
+
+    return replay_command(run_id, {"store": store}, as_json=as_json)
+
+
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else your login name.")]
+
+
+def approve(
+    run_id: options.RunId,
+    step: options.StepPath,
+    by: By = None,
+    edit: Annotated[
+        str | None, typer.Option("--edit", metavar="JSON", help="Arguments to use instead of those shown.")
+    ] = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Allow a call that waits for a person, with exactly the arguments shown."""
+    from .deciding import approve_command
+
+    return approve_command(run_id, step, by, edit, {"store": store}, as_json=as_json)
+
+
+def deny(
+    run_id: options.RunId,
+    step: options.StepPath,
+    by: By = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Refuse a call that waits for a person; what depends on it is cancelled."""
+    from .deciding import deny_command
+
+    return deny_command(run_id, step, by, reason, {"store": store}, as_json=as_json)
+
+
+def resolve(
+    run_id: options.RunId,
+    step: options.StepPath,
+    done: Annotated[
+        str | None, typer.Option("--done", metavar="JSON", help="It took effect, and returned this.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="It did nothing; call again.")] = False,
+    fail: Annotated[
+        str | None, typer.Option("--fail", metavar="WHY", help="It did nothing; the step fails.")
+    ] = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Settle a call whose outcome is unknown: exactly one of --done, --retry and --fail."""
+    from .deciding import resolve_command
+
+    return resolve_command(run_id, step, done, retry, fail, {"store": store}, as_json=as_json)
+
+
+def cancel(run_id: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:
+    """Stop a run: nothing new starts."""
+    from .deciding import cancel_command
+
+    return cancel_command(run_id, {"store": store}, as_json=as_json)

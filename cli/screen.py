@@ -1,0 +1,87 @@
+"""Where words go: answers to stdout, progress and advice to stderr; with `--json` one document to stdout.
+
+Text that came from tools or models may hold terminal control sequences; on a terminal they are made visible
+instead of obeyed. This module decides nothing about content.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Everything that can move a cursor or change a terminal; tab and newline may stand."""
+
+COLUMN_GAP = "  "
+
+
+def answer(text: str) -> None:
+    """Print text for people on stdout."""
+    _write(sys.stdout, text)
+
+
+def document(value: object) -> None:
+    """Print the one JSON document on stdout."""
+    sys.stdout.write(
+        json.dumps(value, indent=2, ensure_ascii=not _is_unicode(sys.stdout), allow_nan=False) + "\n"
+    )
+
+
+def note(text: str) -> None:
+    """Print a line of progress or advice on stderr."""
+    _write(sys.stderr, text)
+
+
+def value_text(value: object) -> str:
+    """Spell a value for people: text as it is, anything else as indented JSON."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def short(value: object, width: int = 60) -> str:
+    """Spell a value on one line of at most `width` characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out rows under their head, columns as wide as their widest cell, nothing cut off."""
+    cells = [tuple(head), *(tuple(one_line(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = (
+        COLUMN_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def one_line(text: str) -> str:
+    """Return the text with every control character, line breaks included, made visible."""
+    return CONTROLS.sub(_visible, text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def seconds(amount: float) -> str:
+    """Spell a duration as people read it: milliseconds below a second."""
+    return f"{amount * 1000:.0f} ms" if amount < 1 else f"{amount:.1f} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """Spell a count with its noun: `1 step`, `2 steps`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _write(stream: TextIO, text: str) -> None:
+    shown = CONTROLS.sub(_visible, text) if stream.isatty() else text
+    if not _is_unicode(stream):
+        shown = shown.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
+    stream.write(shown + "\n")
+    stream.flush()
+
+
+def _visible(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]):02x}"
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf")

@@ -1,0 +1,97 @@
+"""One command's use of an engine: opened from settings, closed whatever happens, stopped by a signal.
+
+A first SIGINT or SIGTERM cancels the command, which closes the engine in order, so that the run can be resumed; a
+second one ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from ..engine import Engine
+from ..errors import ConfigError, StoreError
+from ..planner import Planner
+from ..tools import Toolset
+from .config import Settings, read_settings
+from .failure import Exit
+
+SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+
+
+def settings_of(flags: Mapping[str, object]) -> Settings:
+    """Return the settings of this process: its flags, its environment, its folder."""
+    return read_settings(flags, os.environ, Path.cwd())
+
+
+def load_toolset(settings: Settings) -> Toolset:
+    """Return the tools that the settings name; none where they name none."""
+    return Toolset.load(settings.tools) if settings.tools else Toolset()
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings, toolset: Toolset | None = None, *, recover: bool = False
+) -> AsyncIterator[Engine]:
+    """Yield an open engine.
+
+    Raises:
+        ConfigError: The store cannot be opened: the command named it, so the command has to change.
+    """
+    engine = Engine(
+        toolset or Toolset(),
+        store=settings.store,
+        planner=Planner(settings.model, base_url=settings.base_url),
+        models=_models(settings),
+        max_concurrency=settings.concurrency,
+        flow=settings.flow,
+        recover=recover,
+    )
+    try:
+        await engine.__aenter__()
+    except StoreError as error:
+        raise ConfigError(f"{error.message}; name another store with --store, FIRMPLAN_STORE or firmplan.toml") from error
+    try:
+        yield engine
+    finally:
+        await engine.__aexit__(None, None, None)
+
+
+def drive(work: Callable[[], Awaitable[int]]) -> int:
+    """Run a command's coroutine to its exit code; a signal cancels it and decides the code."""
+    return asyncio.run(_until_signal(work))
+
+
+async def _until_signal(work: Callable[[], Awaitable[int]]) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work())
+    codes: list[int] = []
+
+    def stop(number: signal.Signals) -> None:
+        codes.append(SIGNALS[number])
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+        task.cancel()
+
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
+        for number in SIGNALS:
+            loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not codes:
+            raise
+        return codes[0]
+
+
+def _models(settings: Settings) -> Mapping[str, object] | None:
+    """Return the model aliases: those of the file, and `default` where a model was set; else the environment's."""
+    aliases = dict(settings.models)
+    if settings.model or settings.base_url:
+        chosen = {"name": settings.model, "base_url": settings.base_url}
+        aliases.setdefault("default", {key: value for key, value in chosen.items() if value})
+    return aliases or None

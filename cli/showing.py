@@ -1,0 +1,101 @@
+"""`show` and `plans show`: a plan as a picture or a document, a run with its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from ..engine import Engine
+from ..errors import InputRejected, RunNotFound
+from ..executor import Run
+from ..plans import Plan, to_yaml
+from . import screen
+from .config import STORE_DEFAULT
+from .failure import Exit
+from .plan_commands import Format
+from .report import STATUS_EXIT, advice, errors_text, steps_text, summary
+from .session import drive, open_engine, settings_of
+from .target import find_file
+
+
+def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
+    """Show the plan or the run that the word names."""
+    settings = settings_of(flags)
+    store = settings.store if settings.store != STORE_DEFAULT else None
+
+    async def work() -> int:
+        file = find_file(what)
+        if file is not None:
+            _show_plan(Plan.load(file.path), form)
+            return Exit.OK
+        async with open_engine(settings) as engine:
+            found = await _find(engine, what)
+        if isinstance(found, Run):
+            _show_run(found, form, store)
+        else:
+            _show_plan(found, form)
+        return Exit.OK
+
+    return drive(work)
+
+
+def show_saved_command(name: str, form: Format, flags: Mapping[str, object]) -> int:
+    """Show a saved plan."""
+    settings = settings_of(flags)
+
+    async def work() -> int:
+        async with open_engine(settings) as engine:
+            plan = await engine.find_plan(name)
+        if plan is None:
+            raise InputRejected(f"no plan is saved as {name!r}; `firmplan plans` lists the saved ones")
+        _show_plan(plan, form)
+        return Exit.OK
+
+    return drive(work)
+
+
+async def _find(engine: Engine, what: str) -> Plan | Run:
+    try:
+        return await engine.get(what)
+    except RunNotFound as error:
+        plan = await engine.find_plan(what)
+        if plan is None:
+            raise RunNotFound(
+                f"expected a plan's file, a saved plan's name or a run's id, found none under {what!r}; "
+                "`firmplan runs` and `firmplan plans` list what there is"
+            ) from error
+        return plan
+
+
+def _show_plan(plan: Plan, form: Format) -> None:
+    match form:
+        case Format.JSON:
+            screen.document(plan.to_dict())
+        case Format.YAML:
+            screen.answer(to_yaml(plan).rstrip("\n"))
+        case Format.TEXT | Format.MERMAID | Format.SVG:
+            screen.answer(plan.render(form.value).rstrip("\n"))
+        case _:
+            assert_never(form)
+
+
+def _show_run(run: Run, form: Format, store: str | None) -> None:
+    match form:
+        case Format.JSON:
+            screen.document(run.to_dict())
+            return
+        case Format.TEXT:
+            pass
+        case Format.MERMAID | Format.SVG | Format.YAML:
+            if run.plan is None:
+                raise InputRejected(f"run {run.id} has no plan yet to show as {form.value}")
+            _show_plan(run.plan, form)
+            return
+        case _:
+            assert_never(form)
+    parts = [summary(run), f"task: {run.task}" if run.task else "", steps_text(run), errors_text(run)]
+    if run.status == "succeeded":
+        parts.append(f"output: {screen.value_text(run.output)}")
+    elif STATUS_EXIT[run.status] is Exit.WAITING:
+        parts.append(advice(run, store))
+    screen.answer("\n\n".join(part for part in parts if part))

@@ -1,0 +1,130 @@
+"""The most that a run of a plan can cost, and its longest chain: known before it runs.
+
+A tool step makes a call, an `ask` step a model call, a tool with the effect `model` both in one; an agent step makes at most
+`max_steps` model calls and as many tool calls. `retries` of the step and `repeat.max` multiply, and so does a `for_each` whose list has
+a known greatest length; where it has none, the number depends on data and there is no bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .body import UNKNOWN, Body
+from .effects import EffectOrder, Touches
+from .formula import EvalFault
+from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
+from .problems import Bounds
+from .signature import Effect, Signatures
+from .templates import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Calls and model calls; `None`: no bound."""
+
+    calls: int | None
+    model_calls: int | None
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(_sum(self.calls, other.calls), _sum(self.model_calls, other.model_calls))
+
+    def times(self, count: int | None) -> Cost:
+        """Return the cost of that many times the same; no bound on the count leaves none unless it costs nothing."""
+        return Cost(_product(self.calls, count), _product(self.model_calls, count))
+
+
+FREE = Cost(0, 0)
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right
+
+
+def _product(cost: int | None, count: int | None) -> int | None:
+    if cost == 0 or count == 0:
+        return 0
+    return None if cost is None or count is None else cost * count
+
+
+def cost_of(body: Body, inner: Sequence[Cost], lengths: Sequence[int | None], toolset: Signatures) -> Cost:
+    """Return the most that a body costs; `lengths` has the greatest length of each step's list (1 without `for_each`)."""
+    total = FREE
+    for position, step in enumerate(body.steps):
+        once = _once(body, position, step, inner, toolset)
+        if once is not FREE:
+            repeats = 1 if step.repeat is None else step.repeat.max
+            total += once.times(repeats * (1 + (step.retries or 0))).times(lengths[position])
+    return total
+
+
+def _once(body: Body, position: int, step: Step, inner: Sequence[Cost], toolset: Signatures) -> Cost:
+    match step:
+        case ToolStep(tool=name):
+            tool = toolset.find(name)
+            return Cost(1, 1 if tool is not None and tool.effect == Effect.MODEL else 0)
+        case AskStep():
+            return Cost(1, 1)
+        case AgentStep(agent=agent):
+            return Cost(2 * agent.max_steps, agent.max_steps)
+        case PlanStep():
+            called = body.calls.get(position, UNKNOWN)
+            return FREE if called == UNKNOWN else inner[called]
+        case SetStep():
+            return FREE
+
+
+def constant_length(template: Template) -> int | None:
+    """Return the length of a list that refers to nothing, or `None` if there is no such list."""
+    if isinstance(template.value, list):
+        return len(template.value)
+    if not template.formula.constant or template.faults:
+        return None
+    try:
+        value = template.formula.evaluate({})
+    except EvalFault:
+        return None
+    return len(value) if isinstance(value, list) else None
+
+
+def critical_path(
+    body: Body, order: Sequence[int], touches: Sequence[Touches], inner: Sequence[int]
+) -> tuple[tuple[str, ...], int]:
+    """Return the longest chain of steps that wait for one another, and how many calls it makes one after another.
+
+    A chain is longer if it makes more calls, then if it has more steps, then if it ends earlier in the plan; effects count as
+    waits. `inner` has the calls of the chains of the bodies that it runs. O(steps + references).
+    """
+    effects = EffectOrder()
+    nothing = (0, 0, -1)
+    marks = [nothing] * len(body.steps)
+    before = [-1] * len(body.steps)
+    for position in order:
+        waits = max((marks[other] for other in body.refs[position].waits), default=nothing)
+        waits = max(waits, effects.before(touches[position]))
+        before[position] = -1 if waits[2] < 0 else waits[2]
+        calls = _chain_calls(body, position, inner)
+        marks[position] = (waits[0] + calls, waits[1] + 1, position)
+        effects.add(touches[position], marks[position])
+    longest = max(marks, key=lambda mark: (mark[0], mark[1], -mark[2]), default=nothing)
+    chain: list[str] = []
+    at = longest[2]
+    while at >= 0:
+        chain.append(body.steps[at].id)
+        at = before[at]
+    return tuple(reversed(chain)), longest[0]
+
+
+def _chain_calls(body: Body, position: int, inner: Sequence[int]) -> int:
+    step = body.steps[position]
+    if isinstance(step, SetStep):
+        return 0
+    called = body.calls.get(position, UNKNOWN)
+    return inner[called] if isinstance(step, PlanStep) and called != UNKNOWN else 1
+
+
+def bounds_of(cost: Cost, chain: tuple[str, ...]) -> Bounds:
+    """Return bounds as reports have them."""
+    return Bounds(cost.calls, cost.model_calls, chain)
+
+

@@ -1,0 +1,97 @@
+"""A plan's identity: its canonical form, and the digest over that.
+
+The canonical form is the plan as JSON, with
+- `task` and `description` of the top level and every step's `why` left out: prose does not change what runs;
+- defaults filled in: empty `inputs`, `types`, `plans`, `args`, `after`, `guard`, `tools` and `budget`, a null `output`, `on_error`
+  as `"fail"`, `returns` as `{"type": "string"}`, `max_steps` as 10;
+- optional keys without a default (`for_each`, `when`, `repeat`, `retries`, `timeout`, `model`, `system`, `examples`,
+  `temperature`, `max_tokens`) left out where the plan leaves them out or sets them to null; an explicit null of `when` and
+  `for_each`, a fault, stays;
+- every template in canonical spelling.
+
+Its canonical bytes (`values.canonical`) are what is digested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .templates import template_of
+from .values import Digest, Json, canonical, digest
+
+if TYPE_CHECKING:
+    from .plan import InnerPlan
+
+
+def digest_of(plan: Plan) -> Digest:
+    """Return the plan's digest."""
+    return digest(canonical(canonical_form(plan)))
+
+
+def canonical_form(plan: Plan) -> dict[str, Json]:
+    """Return the plan in canonical form."""
+    inner: dict[str, Json] = {name: _body(body) for name, body in plan.plans.items()}
+    return {"firmplan": plan.firmplan, **_body(plan), "plans": inner}
+
+
+def _body(body: Plan | InnerPlan) -> dict[str, Json]:
+    steps: Sequence[Json] = [canonical_step(step) for step in body.steps]
+    return {
+        "inputs": dict(body.inputs),
+        "types": dict(body.types),
+        "steps": list(steps),
+        "output": template_of(".output", body.output).canonical,
+    }
+
+
+def canonical_step(step: Step) -> dict[str, Json]:
+    """Return a step in canonical form."""
+    made: dict[str, Json] = {"id": step.id, "after": list(step.after), **_action(step)}
+    for name in ("when", "for_each"):
+        if step.has(name):
+            made[name] = step.templates[name].canonical
+    made["on_error"] = (
+        {"value": step.templates["fallback"].canonical} if isinstance(step.on_error, Fallback) else step.on_error
+    )
+    if step.repeat is not None:
+        made["repeat"] = {"until": step.templates["until"].canonical, "max": step.repeat.max}
+    return made | _given({"retries": step.retries, "timeout": step.timeout})
+
+
+def _given(optional: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: value for name, value in optional.items() if value is not None}
+
+
+def _action(step: Step) -> dict[str, Json]:
+    texts = step.templates
+    match step:
+        case ToolStep():
+            return {"tool": step.tool, "args": texts["args"].canonical}
+        case PlanStep():
+            return {"plan": step.plan, "args": texts["args"].canonical}
+        case SetStep():
+            return {"set": texts["set"].canonical}
+        case AskStep(ask=ask):
+            spelled = {name: texts[name].canonical for name in ("system", "examples") if name in texts}
+            rest = _given({"model": ask.model, "temperature": ask.temperature, "max_tokens": ask.max_tokens})
+            return {
+                "ask": {
+                    "prompt": texts["prompt"].canonical,
+                    "returns": ask.returns,
+                    "guard": list(ask.guard),
+                    **spelled,
+                    **rest,
+                }
+            }
+        case AgentStep(agent=agent):
+            return {
+                "agent": {
+                    "goal": texts["goal"].canonical,
+                    "tools": list(agent.tools),
+                    "returns": agent.returns,
+                    "max_steps": agent.max_steps,
+                    "budget": dict(agent.budget),
+                }
+            }

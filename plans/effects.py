@@ -1,0 +1,93 @@
+"""What steps do to the world: the resources they touch, and the order this forces.
+
+On one resource, in program order, a write waits for every earlier read and write, and a read for every earlier write;
+`"world"` conflicts with every resource. A `plan` step has the effects of its inner steps, an `agent` step those of its tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .body import UNKNOWN, Body
+from .plan import AgentStep, PlanStep, Step, ToolStep
+from .program import Touch
+from .signature import Effect, Signature, Signatures
+
+WORLD = "world"
+Touches = tuple[Touch, ...]
+
+
+def touches_of(body: Body, inner: Sequence[Touches], toolset: Signatures) -> tuple[Touches, ...]:
+    """Return what each step of a body touches; `inner` has what the bodies that it runs touch."""
+    shared: dict[Touches, Touches] = {}
+    made = (_touches(body, position, step, inner, toolset) for position, step in enumerate(body.steps))
+    return tuple(shared.setdefault(touches, touches) for touches in made)
+
+
+def joined(every: Iterable[Touches]) -> Touches:
+    """Return what all of them touch together, sorted by resource."""
+    writes: dict[str, bool] = {}
+    for touches in every:
+        for touch in touches:
+            writes[touch.resource] = writes.get(touch.resource, False) or touch.writes
+    return tuple(Touch(resource, writes[resource]) for resource in sorted(writes))
+
+
+def is_write(touches: Touches) -> bool:
+    """Whether any resource is written."""
+    return any(touch.writes for touch in touches)
+
+
+def _touches(body: Body, position: int, step: Step, inner: Sequence[Touches], toolset: Signatures) -> Touches:
+    match step:
+        case ToolStep(tool=name):
+            return _of_tool(toolset.find(name))
+        case AgentStep(agent=agent):
+            return joined(_of_tool(toolset.find(name)) for name in agent.tools)
+        case PlanStep():
+            called = body.calls.get(position, UNKNOWN)
+            return () if called == UNKNOWN else inner[called]
+        case _:
+            return ()
+
+
+def _of_tool(tool: Signature | None) -> Touches:
+    if tool is None or tool.effect not in (Effect.READ, Effect.WRITE):
+        return ()
+    return (Touch(tool.resource, tool.effect == Effect.WRITE),)
+
+
+class EffectOrder:
+    """The waits that effects force, met step by step in program order.
+
+    Instead of edges, of which there may be many for each step, it keeps the largest mark of what came before on each resource:
+    a mark is whatever the caller compares steps by, such as the length of the chain up to a step.
+    """
+
+    def __init__(self) -> None:
+        self._write: dict[str, tuple[int, int, int]] = {}
+        self._any: dict[str, tuple[int, int, int]] = {}
+        self._all_writes = (0, 0, -1)
+        self._all = (0, 0, -1)
+
+    def before(self, touches: Touches) -> tuple[int, int, int]:
+        """Return the largest mark among the steps that one with these effects waits for."""
+        most = (0, 0, -1)
+        for touch in touches:
+            if touch.resource == WORLD:
+                most = max(most, self._all if touch.writes else self._all_writes)
+            else:
+                met = self._any if touch.writes else self._write
+                none = (0, 0, -1)
+                most = max(most, met.get(touch.resource, none), met.get(WORLD, none))
+        return most
+
+    def add(self, touches: Touches, mark: tuple[int, int, int]) -> None:
+        """Note a step's effects."""
+        none = (0, 0, -1)
+        for touch in touches:
+            self._any[touch.resource] = max(mark, self._any.get(touch.resource, none))
+            self._all = max(mark, self._all)
+            if touch.writes:
+                self._write[touch.resource] = max(mark, self._write.get(touch.resource, none))
+                self._all_writes = max(mark, self._all_writes)

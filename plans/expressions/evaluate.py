@@ -1,0 +1,445 @@
+"""From an expression's tree to a function that evaluates it: compiled once, to closures.
+
+Every node becomes one closure over the closures of its parts, so an evaluation runs no dispatch. What a node does is
+in `operators.py` and `functions.py`; here is only the order of evaluation, which is Python's: left to right, `and`,
+`or`, conditions and chained comparisons as far as needed, comprehensions clause by clause.
+
+Values made are canonical: no minus zero, no NaN, 64-bit integers. Values taken from the scope are handed on without
+copying: consumers treat them as immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias, assert_never, cast
+
+from ..values import Json
+from . import operators
+from .faults import SKIPPED, EvalFault, RefersToSkipped, Skipped
+from .frame import Frame
+from .functions import FUNCTIONS, METHODS
+from .nodes import (
+    Binary,
+    Broken,
+    Call,
+    Clause,
+    Compare,
+    Comprehension,
+    Condition,
+    Constant,
+    DictOf,
+    Field,
+    Index,
+    Lambda,
+    ListOf,
+    Literal,
+    Local,
+    Logic,
+    Method,
+    Name,
+    Node,
+    Slice,
+    Unary,
+    children,
+)
+from .references import references
+
+Run: TypeAlias = Callable[[Frame], Json]
+Scope: TypeAlias = Mapping[str, "Json | Skipped"]
+
+
+def compile_node(node: Node) -> Callable[[Scope], Json]:
+    """Return the function that evaluates an expression in a scope.
+
+    It raises `EvalFault`, or `RefersToSkipped`.
+    """
+    path = as_path(node)
+    if path is not None:
+        return _path(node, *path)
+    run, slots = _compile(node), _slots(node)
+
+    def evaluate(scope: Scope) -> Json:
+        try:
+            return run(Frame(scope, slots))
+        except (RecursionError, MemoryError):
+            raise EvalFault(
+                "limit-exceeded", "the value is nested too deep or too large to compute with"
+            ) from None
+
+    return evaluate
+
+
+def as_path(node: Node) -> tuple[str, tuple[str | int, ...]] | None:
+    """Return the name and the parts of a plain path such as `a.b[0]`, or `None`."""
+    parts: list[str | int] = []
+    while True:
+        match node:
+            case Name():
+                return node.name, tuple(reversed(parts))
+            case Field():
+                parts.append(node.name)
+                node = node.base
+            case Index(key=Literal(value=str() | int() as part)) if type(part) is not bool:
+                parts.append(part)
+                node = node.base
+            case _:
+                return None
+
+
+def _path(node: Node, name: str, parts: tuple[str | int, ...]) -> Callable[[Scope], Json]:
+    run = _compile(node)  # the general way, which says what is wrong
+
+    def whole(scope: Scope) -> Json:
+        value = scope.get(name)
+        return run(Frame(scope, 0)) if value is None or value is SKIPPED else value
+
+    def inside(scope: Scope) -> Json:
+        try:
+            value = scope[name]
+            for part in parts:
+                value = value[part]  # type: ignore[index, call-overload]  # TypeError is caught
+        except (KeyError, IndexError, TypeError):
+            return run(Frame(scope, 0))
+        return cast("Json", value)
+
+    return inside if parts else whole
+
+
+def _slots(node: Node) -> int:
+    """Return how many loop and lambda names an expression has."""
+    count = 0
+    match node:
+        case Comprehension():
+            count += sum(len(clause.targets) for clause in node.clauses)
+        case Call(key=Lambda()):
+            count += 1
+        case _:
+            pass
+    return count + sum(map(_slots, children(node)))
+
+
+def _compile(node: Node) -> Run:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
+    match node:
+        case Literal() | Constant():
+            return _constant(node.value)
+        case Broken():
+            return _broken(node.code, node.message)
+        case Name():
+            return _name(node.name)
+        case Local():
+            return _local(node.slot)
+        case Field():
+            return _field(_compile(node.base), node.name)
+        case Index():
+            return _index(_compile(node.base), _compile(node.key))
+        case Slice():
+            return _slice(
+                _compile(node.base), *(_compile_optional(part) for part in (node.low, node.high, node.step))
+            )
+        case Unary():
+            return _unary(node.operator, _compile(node.operand))
+        case Binary():
+            return _binary(operator_of(node), _compile(node.left), _compile(node.right))
+        case Compare():
+            return _compare(node)
+        case Logic():
+            return _logic(node.operator == "and", [_compile(operand) for operand in node.operands])
+        case Condition():
+            return _condition(_compile(node.test), _compile(node.then), _compile(node.otherwise))
+        case ListOf():
+            return _list([_compile(item) for item in node.items])
+        case DictOf():
+            return _dict(
+                [(_compile(key), _compile(value)) for key, value in zip(node.keys, node.values, strict=True)]
+            )
+        case Comprehension():
+            return _comprehension(node)
+        case Call():
+            return _call(node)
+        case Method():
+            return _apply(METHODS[node.name].apply, [_compile(node.base), *map(_compile, node.arguments)])
+        case _:
+            assert_never(node)
+
+
+def operator_of(node: Binary) -> operators.Operator:
+    """Return what a binary operator does; `**` looks at how its exponent is written."""
+    if node.operator == "**" and is_exact(node.right):
+        return operators.exact_power
+    return operators.BINARY[node.operator]
+
+
+def is_exact(exponent: Node) -> bool:
+    """Whether an exponent is written as a non-negative integer."""
+    return isinstance(exponent, Literal) and type(exponent.value) is int and exponent.value >= 0
+
+
+def _compile_optional(node: Node | None) -> Run:
+    return _constant(None) if node is None else _compile(node)
+
+
+def _constant(value: Json) -> Run:
+    if type(value) is float:
+        value += 0.0
+    return lambda _frame: value
+
+
+def _broken(code: str, message: str) -> Run:
+    def run(_frame: Frame) -> Json:
+        raise EvalFault(code, message)
+
+    return run
+
+
+def _name(name: str) -> Run:
+    def run(frame: Frame) -> Json:
+        try:
+            value = frame.scope[name]
+        except KeyError:
+            raise EvalFault("absent-field", f"'{name}' has no value here") from None
+        if value is SKIPPED:
+            raise RefersToSkipped(name)
+        return cast("Json", value)
+
+    return run
+
+
+def _local(slot: int) -> Run:
+    return lambda frame: frame.locals[slot]
+
+
+def _field(base: Run, name: str) -> Run:
+    def run(frame: Frame) -> Json:
+        value = base(frame)
+        try:
+            return value[name]  # type: ignore[index, call-overload, no-any-return]  # TypeError is caught
+        except (KeyError, TypeError):
+            return operators.field(value, name)
+
+    return run
+
+
+def _index(base: Run, key: Run) -> Run:
+    return lambda frame: operators.item(base(frame), key(frame))
+
+
+def _slice(base: Run, low: Run, high: Run, step: Run) -> Run:
+    return lambda frame: operators.cut(frame, base(frame), (low(frame), high(frame), step(frame)))
+
+
+def _unary(operator: str, operand: Run) -> Run:
+    match operator:
+        case "not":
+            return lambda frame: not operand(frame)
+        case "-":
+            return lambda frame: operators.negate(operand(frame))
+        case _:
+            return lambda frame: operators.plus(operand(frame))
+
+
+def _binary(apply: operators.Operator, left: Run, right: Run) -> Run:
+    return lambda frame: apply(frame, left(frame), right(frame))
+
+
+def _compare(node: Compare) -> Run:
+    first = _compile(node.first)
+    links = [
+        (operators.COMPARE[op], _compile(right)) for op, right in zip(node.operators, node.rest, strict=True)
+    ]
+    if len(links) == 1:
+        return _binary(links[0][0], first, links[0][1])
+
+    def run(frame: Frame) -> Json:
+        left = first(frame)
+        for holds, right in links:
+            value = right(frame)
+            if not holds(frame, left, value):
+                return False
+            left = value
+        return True
+
+    return run
+
+
+def _logic(is_and: bool, operands: list[Run]) -> Run:  # noqa: FBT001  # private, one caller
+    *most, last = operands
+
+    def run(frame: Frame) -> Json:
+        for operand in most:
+            value = operand(frame)
+            if bool(value) is not is_and:
+                return value
+        return last(frame)
+
+    return run
+
+
+def _condition(test: Run, then: Run, otherwise: Run) -> Run:
+    return lambda frame: then(frame) if test(frame) else otherwise(frame)
+
+
+def _list(items: list[Run]) -> Run:
+    return lambda frame: [item(frame) for item in items]
+
+
+def _dict(pairs: list[tuple[Run, Run]]) -> Run:
+    return lambda frame: {_key(key(frame)): value(frame) for key, value in pairs}
+
+
+def _key(value: Json) -> str:
+    if type(value) is not str:
+        raise operators.type_fault("a key of an object", "text", value)
+    return value
+
+
+def _comprehension(node: Comprehension) -> Run:
+    clauses = [_clause(clause) for clause in node.clauses]
+    weight = 1 + _size(node.element) + (0 if node.value is None else _size(node.value))
+    element = _compile(node.element)
+
+    if node.value is None:
+
+        def as_list(frame: Frame) -> Json:
+            made: list[Json] = []
+            for _ in _rounds(frame, clauses, 0):
+                frame.pay(weight)
+                made.append(element(frame))
+            return made
+
+        return as_list
+
+    value = _compile(node.value)
+
+    def as_dict(frame: Frame) -> Json:
+        made: dict[str, Json] = {}
+        for _ in _rounds(frame, clauses, 0):
+            frame.pay(weight)
+            made[_key(element(frame))] = value(frame)
+        return made
+
+    return as_dict
+
+
+_Clause: TypeAlias = "tuple[Run, list[int], list[Run], int]"  # iterable, slots, conditions, work of a round
+
+
+def _clause(clause: Clause) -> _Clause:
+    weight = 1 + sum(map(_size, clause.conditions))
+    slots = [target.slot for target in clause.targets]
+    return _compile(clause.iterable), slots, [_compile(condition) for condition in clause.conditions], weight
+
+
+def _rounds(frame: Frame, clauses: list[_Clause], depth: int) -> Iterator[None]:
+    """Set the loop names to each combination in turn; yields once for each that passes the conditions."""
+    if depth == len(clauses):
+        yield
+        return
+    iterable, slots, conditions, weight = clauses[depth]
+    items = iterable(frame)
+    if type(items) is not list:
+        raise operators.type_fault("'for'", "a list", items)
+    for item in items:
+        frame.pay(weight)
+        _assign(frame, slots, item)
+        if all(condition(frame) for condition in conditions):
+            yield from _rounds(frame, clauses, depth + 1)
+
+
+def _assign(frame: Frame, slots: list[int], item: Json) -> None:
+    if len(slots) == 1:
+        frame.locals[slots[0]] = item
+        return
+    if type(item) is not list:
+        raise operators.type_fault("'for' with several names", f"lists of {len(slots)} items", item)
+    if len(item) != len(slots):
+        raise EvalFault("bad-value", f"'for' with {len(slots)} names found a list of {len(item)} items")
+    for slot, part in zip(slots, item, strict=True):
+        frame.locals[slot] = part
+
+
+def _size(node: Node) -> int:
+    return 1 + sum(map(_size, children(node)))
+
+
+def _call(node: Call) -> Run:
+    if node.function == "first":
+        return _first([(frozenset(references(part).strict), _compile(part)) for part in node.arguments])
+    if node.function == "secret":
+        return _constant(f'${{secret("{cast("Literal", node.arguments[0]).value}")}}')
+    apply = FUNCTIONS[node.function].apply
+    arguments = [_compile(part) for part in node.arguments]
+    if node.key is None and node.reverse is None:
+        return _apply(apply, arguments)
+    keys = None if node.key is None else _keys(node.function, node.key)
+    reverse = None if node.reverse is None else _compile(node.reverse)
+
+    def run(frame: Frame) -> Json:
+        values = [argument(frame) for argument in arguments]
+        named: dict[str, object] = {}
+        if keys is not None:
+            named["keys"] = keys(frame, values)
+        if reverse is not None:
+            named["reverse"] = reverse(frame)
+        return apply(frame, *values, **named)
+
+    return run
+
+
+def _apply(apply: Callable[..., Json], arguments: list[Run]) -> Run:
+    match arguments:
+        case [only]:
+            return lambda frame: apply(frame, only(frame))
+        case [one, two]:
+            return lambda frame: apply(frame, one(frame), two(frame))
+        case _:
+            return lambda frame: apply(frame, *[argument(frame) for argument in arguments])
+
+
+def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json]]:
+    slot, body, weight = key.parameter.slot, _compile(key.body), 1 + _size(key.body)
+
+    def run(frame: Frame, values: list[Json]) -> list[Json]:
+        items = values[0] if len(values) == 1 else values
+        if type(items) is not list:
+            raise operators.type_fault(f"{function}(..)", "a list", items)
+        made: list[Json] = []
+        for item in items:
+            frame.pay(weight)
+            frame.locals[slot] = item
+            made.append(body(frame))
+        return made
+
+    return run
+
+
+def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
+    def run(frame: Frame) -> Json:
+        skipped, outcome = "", None
+        for names, argument in arguments:
+            gone = [name for name in names if frame.scope.get(name) is SKIPPED]
+            if gone:
+                skipped = skipped or min(gone)
+                continue
+            try:
+                value = argument(frame)
+            except RefersToSkipped as skip:  # a `first` inside, with nothing left
+                skipped = skipped or skip.step
+                continue
+            except EvalFault as fault:
+                if not fault.is_missing:
+                    raise
+                outcome = fault
+                continue
+            if value is not None:
+                return value
+            outcome = _NULL
+        if isinstance(outcome, EvalFault):
+            raise outcome
+        if outcome is None:
+            raise RefersToSkipped(skipped)
+        return None
+
+    return run
+
+
+_NULL = object()

@@ -1,0 +1,492 @@
+"""The functions and the methods of text: the whole table, and what each does at run time.
+
+Each entry says how many arguments it takes and how it is written with types; what type it gives is in `results.py`.
+Implementations take the frame (to pay for their work) and values; they give a value or raise `EvalFault`. `first` and
+`secret` have no implementation here: they do not evaluate their arguments like the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ..values import Json, canonical
+from .faults import EvalFault
+from .operators import equal, integer, is_number, kind_of, less, number, result, type_fault
+
+if TYPE_CHECKING:
+    from .frame import Frame
+
+Apply: TypeAlias = "Callable[..., Json]"  # (frame, *arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function or method.
+
+    Attributes:
+        signature: How it is written, with types, for people.
+        least: Fewest arguments.
+        most: Most arguments; `None`: any number.
+        apply: What it does.
+        keywords: The names it takes: `key`, `reverse`.
+        generators: Whether an argument may be a generator.
+    """
+
+    signature: str
+    least: int
+    most: int | None
+    apply: Apply
+    keywords: tuple[str, ...] = ()
+    generators: bool = False
+
+
+def _list(value: Json, what: str) -> list[Json]:
+    if type(value) is not list:
+        raise type_fault(what, "a list", value)
+    return value
+
+
+def _dict(value: Json, what: str) -> dict[str, Json]:
+    if type(value) is not dict:
+        raise type_fault(what, "an object", value)
+    return value
+
+
+def _text(value: Json, what: str) -> str:
+    if type(value) is not str:
+        raise type_fault(what, "text", value)
+    return value
+
+
+def _integer(value: Json, what: str) -> int:
+    if type(value) is not int:
+        raise type_fault(what, "an integer", value)
+    return value
+
+
+def _texts(frame: Frame, value: Json, what: str) -> list[str]:
+    items = _list(value, what)
+    frame.pay(len(items))
+    return [_text(item, f"an item of {what}") for item in items]
+
+
+def _numbers(frame: Frame, value: Json, what: str) -> list[float]:
+    items = _list(value, what)
+    frame.pay(len(items))
+    for item in items:
+        if not is_number(item):
+            raise type_fault(f"an item of {what}", "a number", item)
+    return cast("list[float]", items)
+
+
+def _len(_frame: Frame, value: Json) -> Json:
+    match value:
+        case str() | list() | dict():
+            return len(value)
+        case _:
+            raise type_fault("len(..)", "text, a list or an object", value)
+
+
+def _sum(frame: Frame, values: Json) -> Json:
+    # From left to right, as `a + b + ..`: Python's own sum(..) rounds differently from version to version.
+    return result(functools.reduce(operator.add, _numbers(frame, values, "sum(..)"), 0))
+
+
+def _avg(frame: Frame, values: Json) -> Json:
+    numbers = _numbers(frame, values, "avg(..)")
+    if not numbers:
+        raise EvalFault("empty-list", "avg(..) of an empty list")
+    return number(functools.reduce(operator.add, numbers) / len(numbers))
+
+
+def _extreme(what: str, goes_before: Callable[[Json, Json], bool]) -> Apply:
+    def apply(frame: Frame, *values: Json, keys: list[Json] | None = None) -> Json:
+        items = _list(values[0], what) if len(values) == 1 else list(values)
+        if not items:
+            raise EvalFault("empty-list", f"{what} of an empty list")
+        order = items if keys is None else keys
+        frame.pay(len(order))
+        _check_order(order, what)
+        best = 0
+        for position in range(1, len(order)):
+            if goes_before(order[position], order[best]):
+                best = position
+        chosen = items[best]
+        if keys is None and type(chosen) is int and any(type(item) is float for item in items):
+            return float(chosen)  # an integer only from integers
+        return chosen
+
+    return apply
+
+
+def _check_order(items: Sequence[Json], what: str) -> None:
+    """Refuse what has no order: all numbers or all text is wanted."""
+    numbers = sum(map(is_number, items))
+    texts = sum(type(item) is str for item in items)
+    if len(items) in {numbers, texts}:
+        return
+    odd = (
+        next(item for item in items if not is_number(item) and type(item) is not str)
+        if numbers + texts < len(items)
+        else None
+    )
+    if odd is None and None not in items:
+        raise EvalFault("type-error", f"{what} takes all numbers or all text, found both")
+    raise type_fault(what, "all numbers or all text", odd)
+
+
+def _sorted(frame: Frame, values: Json, *, keys: list[Json] | None = None, reverse: Json = False) -> Json:
+    items = _list(values, "sorted(..)")
+    frame.pay(len(items) * max(len(items).bit_length() // 4, 1))
+    if type(reverse) is not bool:
+        raise type_fault("reverse=", "a boolean", reverse)
+    order = items if keys is None else keys
+    _check_order(order, "sorted(..)")
+    places = sorted(range(len(items)), key=cast("list[Any]", order).__getitem__, reverse=reverse)
+    return [items[place] for place in places]
+
+
+def _abs(_frame: Frame, value: Json) -> Json:
+    if not is_number(value):
+        raise type_fault("abs(..)", "a number", value)
+    return result(abs(cast("float", value)))
+
+
+def _round(_frame: Frame, value: Json, digits: Json = None) -> Json:
+    if not is_number(value):
+        raise type_fault("round(..)", "a number", value)
+    numeric = cast("float", value)
+    if digits is None:
+        return integer(round(numeric))
+    places = max(min(_integer(digits, "round(..)'s second argument"), 400), -400)
+    try:
+        return number(float(round(numeric, places)))
+    except OverflowError:
+        raise EvalFault("overflow", "the result is too large for a number") from None
+
+
+def _reversed(frame: Frame, values: Json) -> Json:
+    items = _list(values, "reversed(..)")
+    frame.pay(len(items))
+    return items[::-1]
+
+
+def _range(frame: Frame, *bounds: Json) -> Json:
+    numbers = [_integer(bound, "range(..)") for bound in bounds]
+    if len(numbers) == 3 and numbers[2] == 0:
+        raise EvalFault("bad-value", "the step of range(..) cannot be 0")
+    span = range(*numbers)
+    frame.pay_items(_length(span))
+    return list(span)
+
+
+def _length(span: range) -> int:
+    try:
+        return len(span)
+    except OverflowError:
+        return 2**63
+
+
+def _any(frame: Frame, values: Json) -> Json:
+    items = _list(values, "any(..)")
+    frame.pay(len(items))
+    return any(items)
+
+
+def _all(frame: Frame, values: Json) -> Json:
+    items = _list(values, "all(..)")
+    frame.pay(len(items))
+    return all(items)
+
+
+def _zip(frame: Frame, *values: Json) -> Json:
+    lists = [_list(value, "zip(..)") for value in values]
+    frame.pay_items(min(map(len, lists)) * (len(lists) + 1))
+    return [list(row) for row in zip(*lists, strict=False)]
+
+
+def _enumerate(frame: Frame, values: Json, start: Json = 0) -> Json:
+    items, first = _list(values, "enumerate(..)"), _integer(start, "enumerate(..)'s second argument")
+    frame.pay(3 * len(items))
+    integer(first + len(items))
+    return [[position, item] for position, item in enumerate(items, first)]
+
+
+def text_of(frame: Frame, value: Json) -> str:
+    """Return a value as it stands in a text: text as it is, everything else as canonical JSON."""
+    if type(value) is str:
+        return value
+    try:
+        text = canonical(value).decode()
+    except ValueError as error:
+        raise EvalFault("limit-exceeded", str(error)) from None
+    frame.pay_text(len(text))
+    return text
+
+
+def _int(_frame: Frame, value: Json) -> Json:
+    match value:
+        case bool() | int() | float():
+            return integer(int(value))
+        case str():
+            if len(value) > 400 or not _INTEGER_TEXT.fullmatch(value):
+                raise EvalFault("bad-value", f"int(..) cannot read {_quoted(value)}")
+            return integer(int(value))
+        case _:
+            raise type_fault("int(..)", "a number, text or a boolean", value)
+
+
+def _float(_frame: Frame, value: Json) -> Json:
+    match value:
+        case bool() | int() | float():
+            return number(float(value))
+        case str():
+            try:
+                return number(float(value))
+            except ValueError:
+                raise EvalFault("bad-value", f"float(..) cannot read {_quoted(value)}") from None
+        case _:
+            raise type_fault("float(..)", "a number, text or a boolean", value)
+
+
+_INTEGER_TEXT = re.compile(r"\s*[+-]?\d+(?:_\d+)*\s*")
+
+
+def _quoted(value: str) -> str:
+    return repr(value if len(value) <= 40 else value[:37] + "..")
+
+
+def _keys(frame: Frame, value: Json) -> Json:
+    fields = _dict(value, "keys(..)")
+    frame.pay(len(fields))
+    return cast("list[Json]", sorted(fields))
+
+
+def _values(frame: Frame, value: Json) -> Json:
+    fields = _dict(value, "values(..)")
+    frame.pay(2 * len(fields))
+    return [fields[key] for key in sorted(fields)]
+
+
+def _items(frame: Frame, value: Json) -> Json:
+    fields = _dict(value, "items(..)")
+    frame.pay(3 * len(fields))
+    return [[key, fields[key]] for key in sorted(fields)]
+
+
+def _flatten(frame: Frame, values: Json) -> Json:
+    lists = [_list(part, "an item of flatten(..)") for part in _list(values, "flatten(..)")]
+    frame.pay(len(lists))
+    frame.pay_items(sum(map(len, lists)))
+    return [item for part in lists for item in part]
+
+
+def _distinct(frame: Frame, values: Json) -> Json:
+    items = _list(values, "distinct(..)")
+    frame.pay(len(items))
+    kept: list[Json] = []
+    alike: dict[object, list[Json]] = {}
+    for item in items:
+        seen = alike.setdefault(_sign(frame, item), [])
+        if not any(equal(frame, item, other) for other in seen):
+            seen.append(item)
+            kept.append(item)
+    return kept
+
+
+def _sign(frame: Frame, value: Json) -> object:
+    """Return something that can be hashed and is the same for equal values."""
+    match value:
+        case bool():
+            return ("boolean", value)
+        case list():
+            frame.pay(len(value))
+            return ("list", *(_sign(frame, part) for part in value))
+        case dict():
+            frame.pay(2 * len(value))
+            return ("object", *((key, _sign(frame, value[key])) for key in sorted(value)))
+        case _:
+            return value
+
+
+def _join(frame: Frame, values: Json, separator: Json = "") -> Json:
+    parts, between = _texts(frame, values, "join(..)"), _text(separator, "join(..)'s second argument")
+    frame.pay_text(sum(map(len, parts)) + len(between) * max(len(parts) - 1, 0))
+    return between.join(parts)
+
+
+def _elsewhere(_frame: Frame, *_values: Json) -> Json:
+    raise EvalFault("type-error", "this function is evaluated where it stands")
+
+
+FUNCTIONS: dict[str, Function] = {
+    "len": Function("len(x: text | list | object) -> integer", 1, 1, _len),
+    "sum": Function("sum(xs: list[number]) -> number", 1, 1, _sum, generators=True),
+    "min": Function(
+        "min(xs: list[T], key=lambda x: ..) -> T; min(a, b, ..)",
+        1,
+        None,
+        _extreme("min(..)", less),
+        ("key",),
+        True,
+    ),
+    "max": Function(
+        "max(xs: list[T], key=lambda x: ..) -> T; max(a, b, ..)",
+        1,
+        None,
+        _extreme("max(..)", lambda a, b: less(b, a)),
+        ("key",),
+        True,
+    ),
+    "avg": Function("avg(xs: list[number]) -> number", 1, 1, _avg, generators=True),
+    "abs": Function("abs(x: number) -> number", 1, 1, _abs),
+    "round": Function(
+        "round(x: number) -> integer; round(x: number, digits: integer) -> number", 1, 2, _round
+    ),
+    "sorted": Function(
+        "sorted(xs: list[T], key=lambda x: .., reverse=False) -> list[T]",
+        1,
+        1,
+        _sorted,
+        ("key", "reverse"),
+        True,
+    ),
+    "reversed": Function("reversed(xs: list[T]) -> list[T]", 1, 1, _reversed),
+    "range": Function("range(stop: integer) -> list[integer]; range(start, stop, step=1)", 1, 3, _range),
+    "any": Function("any(xs: list) -> boolean", 1, 1, _any, generators=True),
+    "all": Function("all(xs: list) -> boolean", 1, 1, _all, generators=True),
+    "zip": Function("zip(xs: list[A], ys: list[B], ..) -> list[[A, B, ..]]", 1, None, _zip, generators=True),
+    "enumerate": Function(
+        "enumerate(xs: list[T], start: integer = 0) -> list[[integer, T]]", 1, 2, _enumerate, generators=True
+    ),
+    "str": Function("str(x) -> text", 1, 1, text_of),
+    "int": Function("int(x: number | text | boolean) -> integer", 1, 1, _int),
+    "float": Function("float(x: number | text | boolean) -> number", 1, 1, _float),
+    "bool": Function("bool(x) -> boolean", 1, 1, lambda _frame, value: bool(value)),
+    "keys": Function("keys(x: object) -> list[text]", 1, 1, _keys),
+    "values": Function("values(x: object[T]) -> list[T]", 1, 1, _values),
+    "items": Function("items(x: object[T]) -> list[[text, T]]", 1, 1, _items),
+    "flatten": Function("flatten(xs: list[list[T]]) -> list[T]", 1, 1, _flatten, generators=True),
+    "distinct": Function("distinct(xs: list[T]) -> list[T]", 1, 1, _distinct, generators=True),
+    "join": Function('join(xs: list[text], sep: text = "") -> text', 1, 2, _join, generators=True),
+    "first": Function("first(a, b, ..) -> the first that is there and not null", 1, None, _elsewhere),
+    "secret": Function(
+        'secret("NAME") -> text, only as the whole of an argument of a tool', 1, 1, _elsewhere
+    ),
+}
+
+
+def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
+    """Return the implementation of a method of text whose arguments have the given kinds."""
+    what = f".{name}(..)"
+
+    def apply(frame: Frame, base: Json, *arguments: Json) -> Json:
+        text = _text(base, what)
+        frame.pay_text(len(text))
+        for argument, kind in zip(arguments, kinds, strict=False):
+            if kind == "text":
+                _text(argument, what)
+            elif kind == "integer":
+                _integer(argument, what)
+            elif argument is not None or kind != "text or null":
+                _text(argument, what)
+        try:
+            return call(frame, text, *arguments)
+        except ValueError as error:  # an empty separator
+            raise EvalFault("bad-value", f"{what}: {error}") from None
+
+    return apply
+
+
+def _longer(call: Callable[[str], str]) -> Callable[..., Json]:
+    """Return a change of case, which can make a text up to three times longer."""
+
+    def changed(frame: Frame, text: str) -> Json:
+        frame.pay_text(3 * len(text) if not text.isascii() else len(text))
+        return call(text)
+
+    return changed
+
+
+def _replace(frame: Frame, text: str, old: str, new: str, count: int = -1) -> Json:
+    found = text.count(old)
+    times = found if count < 0 else min(found, count)
+    frame.pay_text(len(text) + times * max(len(new) - len(old), 0))
+    return text.replace(old, new, count)
+
+
+def _split(frame: Frame, text: str, separator: str | None = None, count: int = -1) -> Json:
+    parts = text.split(separator, count)
+    frame.pay_items(len(parts))
+    return cast("list[Json]", parts)
+
+
+def _splitlines(frame: Frame, text: str) -> Json:
+    lines = text.splitlines()
+    frame.pay_items(len(lines))
+    return cast("list[Json]", lines)
+
+
+def _join_method(frame: Frame, base: Json, values: Json) -> Json:
+    return _join(frame, values, _text(base, ".join(..)"))
+
+
+METHODS: dict[str, Function] = {
+    "lower": Function(".lower() -> text", 0, 0, _method("lower", _longer(str.lower))),
+    "upper": Function(".upper() -> text", 0, 0, _method("upper", _longer(str.upper))),
+    "title": Function(".title() -> text", 0, 0, _method("title", _longer(str.title))),
+    "strip": Function(
+        ".strip(chars: text = whitespace) -> text",
+        0,
+        1,
+        _method("strip", lambda _frame, text, *chars: text.strip(*chars), "text or null"),
+    ),
+    "split": Function(
+        ".split(sep: text = whitespace, most: integer = -1) -> list[text]",
+        0,
+        2,
+        _method("split", _split, "text or null", "integer"),
+    ),
+    "splitlines": Function(".splitlines() -> list[text]", 0, 0, _method("splitlines", _splitlines)),
+    "replace": Function(
+        ".replace(old: text, new: text, most: integer = -1) -> text",
+        2,
+        3,
+        _method("replace", _replace, "text", "text", "integer"),
+    ),
+    "startswith": Function(
+        ".startswith(prefix: text) -> boolean",
+        1,
+        1,
+        _method("startswith", lambda _frame, text, prefix: text.startswith(prefix), "text"),
+    ),
+    "endswith": Function(
+        ".endswith(suffix: text) -> boolean",
+        1,
+        1,
+        _method("endswith", lambda _frame, text, suffix: text.endswith(suffix), "text"),
+    ),
+    "join": Function(".join(xs: list[text]) -> text", 1, 1, _join_method, generators=True),
+    "count": Function(
+        ".count(part: text) -> integer",
+        1,
+        1,
+        _method("count", lambda _frame, text, part: text.count(part), "text"),
+    ),
+    "find": Function(
+        ".find(part: text) -> integer",
+        1,
+        1,
+        _method("find", lambda _frame, text, part: text.find(part), "text"),
+    ),
+}
+
+
+def described(value: Json) -> str:
+    """Return what a value is, for messages."""
+    return kind_of(value)

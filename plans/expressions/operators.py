@@ -1,0 +1,305 @@
+"""What the operators do at run time: Python's meaning over JSON's values.
+
+Differences from Python: booleans are not numbers, integers end at 64 bits, floats are finite and have no minus zero,
+and `**` gives an integer only where its exponent is written as a non-negative integer. Every function takes values
+as they are in a scope (exact JSON types) and gives a value, or raises `EvalFault`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from ..values import INTEGER_MAX, INTEGER_MIN, Json
+from .faults import EvalFault
+
+if TYPE_CHECKING:
+    from .frame import Frame
+
+Operator: TypeAlias = "Callable[[Frame, Json, Json], Json]"
+
+
+def kind_of(value: Json) -> str:
+    """Return what a value is, as a word with its article."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+
+
+def type_fault(what: str, wanted: str, *found: Json) -> EvalFault:
+    """Return the fault of an operation on values that it does not take."""
+    code = "null-value" if any(value is None for value in found) else "type-error"
+    return EvalFault(code, f"{what} takes {wanted}, found {' and '.join(kind_of(value) for value in found)}")
+
+
+def is_number(value: Json) -> bool:
+    """Whether a value is an integer or a float; booleans are not."""
+    kind = type(value)
+    return kind is int or kind is float
+
+
+def integer(value: int) -> int:
+    """Return an integer result, if it is one of ours."""
+    if INTEGER_MIN <= value <= INTEGER_MAX:
+        return value
+    raise EvalFault("overflow", "an integer past 64 bits; float(..) of an operand gives a number instead")
+
+
+def number(value: float) -> float:
+    """Return a float result without minus zero, if it is finite."""
+    if math.isfinite(value):
+        return value + 0.0
+    raise EvalFault("not-finite", "the result is too large for a number, or none")
+
+
+def result(value: complex) -> Json:
+    """Return the result of Python's arithmetic, if it is one of ours."""
+    if type(value) is int:
+        return integer(value)
+    if type(value) is float:
+        return number(value)
+    raise EvalFault("not-finite", "the result is not a real number")
+
+
+def _numbers(what: str, left: Json, right: Json) -> tuple[float, float]:
+    if is_number(left) and is_number(right):
+        return cast("float", left), cast("float", right)
+    raise type_fault(what, "two numbers", left, right)
+
+
+def add(frame: Frame, left: Json, right: Json) -> Json:
+    """`+` of numbers, texts or lists."""
+    match left, right:
+        case str(), str():
+            frame.pay_text(len(left) + len(right))
+            return left + right
+        case list(), list():
+            frame.pay_items(len(left) + len(right))
+            return left + right
+        case _:
+            if is_number(left) and is_number(right):
+                return result(cast("float", left) + cast("float", right))
+            raise type_fault("'+'", "two numbers, two texts or two lists", left, right)
+
+
+def subtract(_frame: Frame, left: Json, right: Json) -> Json:
+    """`-` of numbers."""
+    a, b = _numbers("'-'", left, right)
+    return result(a - b)
+
+
+def multiply(frame: Frame, left: Json, right: Json) -> Json:
+    """`*` of numbers, or of a text or list and how often to repeat it."""
+    if is_number(left) and is_number(right):
+        return result(cast("float", left) * cast("float", right))
+    if type(left) is int:
+        left, right = right, left
+    if type(right) is int:
+        count = max(right, 0)
+        if type(left) is str:
+            frame.pay_text(len(left) * count)
+            return left * count if left else ""
+        if type(left) is list:
+            frame.pay_items(len(left) * count)
+            return left * count if left else []
+    raise type_fault("'*'", "two numbers, or a text or list and an integer", left, right)
+
+
+def divide(_frame: Frame, left: Json, right: Json) -> Json:
+    """`/` of numbers: a float."""
+    a, b = _numbers("'/'", left, right)
+    _refuse_zero(b)
+    return _float_of(lambda: a / b)
+
+
+def floor_divide(_frame: Frame, left: Json, right: Json) -> Json:
+    """`//` of numbers."""
+    a, b = _numbers("'//'", left, right)
+    _refuse_zero(b)
+    return result(a // b)
+
+
+def modulo(_frame: Frame, left: Json, right: Json) -> Json:
+    """`%` of numbers: the sign is the divisor's, as in Python."""
+    a, b = _numbers("'%'", left, right)
+    _refuse_zero(b)
+    return result(a % b)
+
+
+def power(_frame: Frame, left: Json, right: Json) -> Json:
+    """`**` of numbers: a float."""
+    a, b = _numbers("'**'", left, right)
+    if a == 0 and b < 0:
+        _refuse_zero(0)
+    return _float_of(lambda: float(a) ** float(b))
+
+
+def exact_power(frame: Frame, left: Json, right: Json) -> Json:
+    """`**` with an exponent written as a non-negative integer: an integer from an integer."""
+    if type(left) is not int or type(right) is not int:
+        return power(frame, left, right)
+    if abs(left) > 1 and right > 64:
+        return integer(INTEGER_MAX + 1)  # past 64 bits whatever the base; not worked out
+    return integer(left**right)
+
+
+def _refuse_zero(value: float) -> None:
+    if value == 0:
+        raise EvalFault("division-by-zero", "division by zero")
+
+
+def _float_of(compute: Callable[[], complex]) -> Json:
+    try:
+        value = compute()
+    except OverflowError:
+        raise EvalFault("overflow", "the result is too large for a number") from None
+    return result(value)
+
+
+BINARY: dict[str, Operator] = {
+    "+": add,
+    "-": subtract,
+    "*": multiply,
+    "/": divide,
+    "//": floor_divide,
+    "%": modulo,
+    "**": power,
+}
+
+
+def negate(value: Json) -> Json:
+    """`-x` of a number."""
+    if not is_number(value):
+        raise type_fault("'-'", "a number", value)
+    return result(-cast("float", value))
+
+
+def plus(value: Json) -> Json:
+    """`+x` of a number: the number."""
+    if not is_number(value):
+        raise type_fault("'+'", "a number", value)
+    return value
+
+
+def equal(frame: Frame, left: Json, right: Json) -> bool:
+    """Whether two values are the same: numbers by value, booleans only to booleans, all the way down."""
+    kind, other = type(left), type(right)
+    if kind is not other:
+        return is_number(left) and is_number(right) and left == right
+    if kind is list:
+        mine, theirs = cast("list[Json]", left), cast("list[Json]", right)
+        if len(mine) != len(theirs):
+            return False
+        frame.pay(len(mine))
+        return all(equal(frame, a, b) for a, b in zip(mine, theirs, strict=True))
+    if kind is dict:
+        here, there = cast("dict[str, Json]", left), cast("dict[str, Json]", right)
+        if here.keys() != there.keys():
+            return False
+        frame.pay(len(here))
+        return all(equal(frame, value, there[key]) for key, value in here.items())
+    return left == right
+
+
+def contains(frame: Frame, part: Json, whole: Json) -> bool:
+    """`part in whole`: an item of a list, a piece of a text, a key of an object."""
+    match whole:
+        case list():
+            frame.pay(len(whole))
+            return any(equal(frame, part, item) for item in whole)
+        case str() if type(part) is str:
+            frame.pay_text(len(whole))
+            return part in whole
+        case dict() if type(part) is str:
+            return part in whole
+        case str() | dict():
+            raise type_fault("'in' a text or an object", "text on its left", part)
+        case _:
+            raise type_fault("'in'", "a list, a text or an object on its right", whole)
+
+
+def less(left: Json, right: Json, what: str = "'<'") -> bool:
+    """Whether `left < right`: two numbers, or two texts by code points."""
+    if (is_number(left) and is_number(right)) or (type(left) is str and type(right) is str):
+        return cast("float", left) < cast("float", right)
+    raise type_fault(what, "two numbers or two texts", left, right)
+
+
+COMPARE: dict[str, Operator] = {
+    "==": equal,
+    "!=": lambda frame, left, right: not equal(frame, left, right),
+    "<": lambda _frame, left, right: less(left, right),
+    ">": lambda _frame, left, right: less(right, left, "'>'"),
+    "<=": lambda _frame, left, right: not less(right, left, "'<='"),
+    ">=": lambda _frame, left, right: not less(left, right, "'>='"),
+    "in": contains,
+    "not in": lambda frame, part, whole: not contains(frame, part, whole),
+    "is": lambda _frame, left, _right: left is None,
+    "is not": lambda _frame, left, _right: left is not None,
+}
+
+
+def item(base: Json, key: Json) -> Json:
+    """`base[key]`: of a list or text by position, of an object by key."""
+    match base, key:
+        case dict(), str():
+            try:
+                return base[key]
+            except KeyError:
+                raise EvalFault("absent-field", f"there is no field {_shown(key)}") from None
+        case ((list() | str()), int()) if type(key) is int:
+            try:
+                return base[key]
+            except IndexError:
+                raise EvalFault(
+                    "index-out-of-range", f"there is no item [{key}], the length is {len(base)}"
+                ) from None
+        case ((list() | str()), _):
+            raise type_fault(f"[..] of {kind_of(base)}", "an integer", key)
+        case dict(), _:
+            raise type_fault("[..] of an object", "text", key)
+        case _:
+            raise type_fault("[..]", "a list, a text or an object", base)
+
+
+def field(base: Json, name: str) -> Json:
+    """`base.name`, of an object."""
+    if type(base) is dict:
+        return item(base, name)
+    raise type_fault(f".{name}", "an object", base)
+
+
+def cut(frame: Frame, base: Json, parts: tuple[Json, Json, Json]) -> Json:
+    """`base[low:high:step]`, of a list or a text."""
+    for part in parts:
+        if part is not None and type(part) is not int:
+            raise type_fault("a slice", "integers", part)
+    if parts[2] == 0:
+        raise EvalFault("bad-value", "the step of a slice cannot be 0")
+    where = slice(*cast("tuple[int | None, int | None, int | None]", parts))
+    match base:
+        case str():
+            frame.pay_text(len(base))
+            return base[where]
+        case list():
+            frame.pay(len(range(*where.indices(len(base)))))
+            return base[where]
+        case _:
+            raise type_fault("a slice", "a list or a text", base)
+
+
+def _shown(key: str) -> str:
+    return f"'{key}'" if len(key) <= 60 else f"'{key[:57]}..'"

@@ -1,0 +1,451 @@
+"""From the text of one expression to its tree: Python's own parser, then an allow-list.
+
+`parse` takes text that `lexical.find_hole` has passed, so it is short and balanced. Python parses it; every node of
+Python's tree is then turned into one of ours, or refused by name: there is no way around the list. Names are resolved
+on the way, by Python's scoping: a comprehension's first iterable is evaluated outside, its names are known inside
+only, and hide what is outside.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from typing import NoReturn, cast
+
+from ..nearest import did_you_mean
+from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
+from .faults import Fault
+from .functions import FUNCTIONS, METHODS
+from .nodes import (
+    Binary,
+    Call,
+    Clause,
+    Compare,
+    Comprehension,
+    Condition,
+    DictOf,
+    Field,
+    Index,
+    Lambda,
+    ListOf,
+    Literal,
+    Local,
+    Logic,
+    Method,
+    Name,
+    Node,
+    Slice,
+    Unary,
+)
+
+EXPRESSION_VERSION = 1  # of the language; what is accepted and what it means change only with it
+EXPRESSION_DEPTH_MAX = (
+    100  # operations inside operations; every later walk is recursive, and Python's stack is short
+)
+ROOTS = ("inputs", "item", "index", "prev")
+RESERVED = frozenset(FUNCTIONS) | frozenset(ROOTS)  # never the name of a step, an input or a loop variable
+
+_BINARY: dict[type[ast.operator], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+}
+_COMPARE: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+    ast.Is: "is",
+    ast.IsNot: "is not",
+}
+_REFUSED: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Tuple: ("tuples are not part of the language", "write a list: [a, b]"),
+    ast.Set: ("sets are not part of the language", "write a list: [a, b]; distinct(..) drops what is twice"),
+    ast.SetComp: ("set comprehensions are not part of the language", "write: distinct([.. for x in xs])"),
+    ast.GeneratorExp: (
+        "a generator stands only as the argument of a function",
+        "write a list: [.. for x in xs]",
+    ),
+    ast.Starred: ("'*' does not unpack here", "join lists with +"),
+    ast.NamedExpr: ("':=' is not part of the language", "compute the value in a step of its own with 'set'"),
+    ast.Lambda: (
+        "a lambda stands only as key= of sorted, min and max",
+        "write: sorted(xs, key=lambda x: x.field)",
+    ),
+    ast.Await: ("'await' is not part of the language", ""),
+    ast.Yield: ("'yield' is not part of the language", ""),
+    ast.YieldFrom: ("'yield' is not part of the language", ""),
+    ast.JoinedStr: ("f-strings are not part of the language", 'write text + str(x), or join([..], "")'),
+    ast.Slice: ("a slice stands only inside x[..]", ""),
+}
+_OBJECT_METHODS = {
+    "items": "items(x)",
+    "keys": "keys(x)",
+    "values": "values(x)",
+    "get": "first(x.field, default)",
+}
+_LIST_METHODS = {
+    "index": "",
+    "append": "xs + [x]",
+    "sort": "sorted(xs)",
+    "reverse": "reversed(xs)",
+    "format": "text + str(x)",
+}
+
+
+class SyntaxFault(Exception):  # noqa: N818  # carries a `Fault`
+    """The expression is not in the language.
+
+    Attributes:
+        fault: What and where, in characters of the expression.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def parse(text: str) -> Node:
+    """Return the tree of an expression. Linear in the text.
+
+    Args:
+        text: The expression without outer space, line breaks already spaces.
+
+    Raises:
+        SyntaxFault: It is not an expression of the language, or exceeds a limit.
+    """
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError as error:
+        at = max((error.offset or 1) - 1, 0)
+        hint = "compare with '=='" if "==" in error.msg else ""
+        raise SyntaxFault(
+            Fault("bad-expr", f"not an expression: {error.msg}", hint, "", min(at, len(text)), len(text))
+        ) from None
+    except (RecursionError, MemoryError):
+        raise SyntaxFault(_too_deep(0, len(text))) from None
+    except ValueError as error:  # NUL characters and lone surrogates
+        raise SyntaxFault(Fault("bad-expr", f"not an expression: {error}", "", "", 0, len(text))) from None
+    return _Reader(text).read(tree.body, EXPRESSION_DEPTH_MAX)
+
+
+def _too_deep(start: int, end: int) -> Fault:
+    return Fault(
+        "limit-exceeded",
+        f"nested deeper than {EXPRESSION_DEPTH_MAX} operations",
+        "compute parts of it in steps of their own with 'set'; join(..) and sum(..) replace long chains of +",
+        "",
+        start,
+        end,
+    )
+
+
+class _Reader:
+    """Turns Python's tree of one expression into ours."""
+
+    def __init__(self, text: str) -> None:
+        self._columns = None if text.isascii() else _columns(text)
+        self._scopes: list[dict[str, Local | None]] = []  # None: a name that is bound later
+        self._slots = 0
+
+    def read(self, tree: ast.expr, room: int) -> Node:
+        if room <= 0:
+            raise SyntaxFault(_too_deep(*self._span(tree)))
+        reader = _READERS.get(type(tree))
+        if reader is None:
+            message, hint = _REFUSED.get(
+                type(tree), (f"'{type(tree).__name__}' is not part of the language", "")
+            )
+            self._refuse(tree, message, hint)
+        return reader(self, tree, room - 1)
+
+    def _span(self, tree: ast.expr | ast.keyword) -> tuple[int, int]:
+        start, end = tree.col_offset, tree.end_col_offset or tree.col_offset
+        if self._columns is None:
+            return start, end
+        return self._columns[start], self._columns[end]
+
+    def _refuse(self, tree: ast.expr | ast.keyword, message: str, hint: str = "") -> NoReturn:
+        raise SyntaxFault(Fault("bad-expr", message, hint, "", *self._span(tree)))
+
+    def _all(self, trees: Sequence[ast.expr], room: int) -> tuple[Node, ...]:
+        return tuple([self.read(tree, room) for tree in trees])
+
+    def _optional(self, tree: ast.expr | None, room: int) -> Node | None:
+        return None if tree is None else self.read(tree, room)
+
+    def constant(self, tree: ast.Constant, _room: int) -> Node:
+        value = cast("object", tree.value)
+        if isinstance(value, bytes | complex) or value is ...:
+            self._refuse(
+                tree, f"{value!r} is not a value of JSON", "write a number, a text, True, False or None"
+            )
+        try:
+            canonical(value)
+        except NotJson as error:
+            self._refuse(tree, str(error).removeprefix("$: "))
+        return Literal(*self._span(tree), cast("None", value))
+
+    def name(self, tree: ast.Name, _room: int) -> Node:
+        name = tree.id
+        for scope in reversed(self._scopes):
+            if name in scope:
+                local = scope[name]
+                if local is None:
+                    self._refuse(tree, f"'{name}' is used before the 'for' that gives it a value")
+                return Local(*self._span(tree), name, local.slot)
+        if name in FUNCTIONS:
+            self._refuse(tree, f"'{name}' is a function", f"call it: {name}(..)")
+        return Name(*self._span(tree), name)
+
+    def attribute(self, tree: ast.Attribute, room: int) -> Node:
+        if tree.attr.startswith("__") and tree.attr.endswith("__"):
+            self._refuse(
+                tree,
+                f"'{tree.attr}' looks into Python, not into data",
+                f'a field of that name is x["{tree.attr}"]',
+            )
+        return Field(*self._span(tree), self.read(tree.value, room), tree.attr)
+
+    def subscript(self, tree: ast.Subscript, room: int) -> Node:
+        base, key = self.read(tree.value, room), tree.slice
+        if isinstance(key, ast.Slice):
+            parts = [self._optional(part, room) for part in (key.lower, key.upper, key.step)]
+            return Slice(*self._span(tree), base, *parts)
+        return Index(*self._span(tree), base, self.read(key, room))
+
+    def unary(self, tree: ast.UnaryOp, room: int) -> Node:
+        match tree.op:
+            case ast.Not():
+                return Unary(*self._span(tree), "not", self.read(tree.operand, room))
+            case ast.USub():
+                if isinstance(tree.operand, ast.Constant) and tree.operand.value == INTEGER_MAX + 1:
+                    return Literal(*self._span(tree), INTEGER_MIN)  # its digits alone would be past 64 bits
+                return Unary(*self._span(tree), "-", self.read(tree.operand, room))
+            case ast.UAdd():
+                return Unary(*self._span(tree), "+", self.read(tree.operand, room))
+            case _:
+                self._refuse(tree, "'~' is not an operator here")
+
+    def binary(self, tree: ast.BinOp, room: int) -> Node:
+        operator = _BINARY.get(type(tree.op))
+        if operator is None:
+            self._refuse(tree, f"the operator '{type(tree.op).__name__}' is not part of the language")
+        return Binary(*self._span(tree), operator, self.read(tree.left, room), self.read(tree.right, room))
+
+    def compare(self, tree: ast.Compare, room: int) -> Node:
+        operators = tuple([_COMPARE[type(op)] for op in tree.ops])
+        first, rest = self.read(tree.left, room), self._all(tree.comparators, room)
+        for operator, right, source in zip(operators, rest, tree.comparators, strict=True):
+            if operator in {"is", "is not"} and not (isinstance(right, Literal) and right.value is None):
+                wanted = "==" if operator == "is" else "!="
+                self._refuse(
+                    source, f"'{operator}' compares with None only", f"compare values with '{wanted}'"
+                )
+        return Compare(*self._span(tree), first, operators, rest)
+
+    def logic(self, tree: ast.BoolOp, room: int) -> Node:
+        return Logic(
+            *self._span(tree), "and" if isinstance(tree.op, ast.And) else "or", self._all(tree.values, room)
+        )
+
+    def condition(self, tree: ast.IfExp, room: int) -> Node:
+        test, then = self.read(tree.test, room), self.read(tree.body, room)
+        return Condition(*self._span(tree), test, then, self.read(tree.orelse, room))
+
+    def list(self, tree: ast.List, room: int) -> Node:
+        return ListOf(*self._span(tree), self._all(tree.elts, room))
+
+    def dict(self, tree: ast.Dict, room: int) -> Node:
+        keys: list[Node] = []
+        for key in tree.keys:
+            if key is None:
+                self._refuse(tree, "'**' does not unpack here")
+            keys.append(self.read(key, room))
+        return DictOf(*self._span(tree), tuple(keys), self._all(tree.values, room))
+
+    def list_comprehension(self, tree: ast.ListComp, room: int) -> Node:
+        return self._comprehension(tree, tree.elt, None, tree.generators, room)
+
+    def dict_comprehension(self, tree: ast.DictComp, room: int) -> Node:
+        return self._comprehension(tree, tree.key, tree.value, tree.generators, room)
+
+    def _comprehension(
+        self,
+        tree: ast.expr,
+        element: ast.expr,
+        value: ast.expr | None,
+        clauses: list[ast.comprehension],
+        room: int,
+    ) -> Node:
+        outside = self.read(clauses[0].iter, room)
+        names = [target for clause in clauses for target in self._targets(clause.target)]
+        self._scopes.append({target.id: None for target in names})
+        made = [
+            self._clause(clause, outside if number == 0 else None, room)
+            for number, clause in enumerate(clauses)
+        ]
+        first = self.read(element, room)
+        second = self._optional(value, room)
+        self._scopes.pop()
+        return Comprehension(
+            *self._span(tree), isinstance(tree, ast.GeneratorExp), first, second, tuple(made)
+        )
+
+    def _clause(self, clause: ast.comprehension, iterable: Node | None, room: int) -> Clause:
+        if clause.is_async:
+            self._refuse(clause.iter, "'async' is not part of the language")
+        if iterable is None:
+            iterable = self.read(clause.iter, room)
+        targets = tuple([self._bind(target) for target in self._targets(clause.target)])
+        return Clause(targets, iterable, self._all(clause.ifs, room))
+
+    def _targets(self, target: ast.expr) -> list[ast.Name]:
+        parts = target.elts if isinstance(target, ast.Tuple) else [target]
+        names = [part for part in parts if isinstance(part, ast.Name)]
+        if len(names) != len(parts) or not names:
+            self._refuse(target, "'for' takes a name, or names as in: for k, v in ..")
+        if isinstance(target, ast.Tuple) and len(names) < 2:
+            self._refuse(target, "a single name takes no comma")
+        return names
+
+    def _bind(self, target: ast.Name) -> Local:
+        self._check_bindable(target, target.id)
+        local = Local(*self._span(target), target.id, self._slots)
+        self._slots += 1
+        self._scopes[-1][target.id] = local
+        return local
+
+    def _check_bindable(self, tree: ast.expr, name: str) -> None:
+        if name in RESERVED:
+            kind = "a function" if name in FUNCTIONS else "a reserved name"
+            self._refuse(
+                tree,
+                f"'{name}' is {kind}, so it cannot be a loop name",
+                f"write another name, such as '{name[0]}'",
+            )
+
+    def _argument(self, tree: ast.expr, room: int, *, generators: bool) -> Node:
+        if not isinstance(tree, ast.GeneratorExp):
+            return self.read(tree, room)
+        if not generators:
+            self._refuse(tree, "this function takes no generator", "write a list: [.. for x in xs]")
+        return self._comprehension(tree, tree.elt, None, tree.generators, room - 1)
+
+    def call(self, tree: ast.Call, room: int) -> Node:
+        match tree.func:
+            case ast.Name(id=name):
+                return self._function(tree, name, room)
+            case ast.Attribute():
+                return self._method(tree, tree.func, room)
+            case _:
+                self._refuse(tree.func, "only functions and methods of text can be called")
+
+    def _function(self, tree: ast.Call, name: str, room: int) -> Node:
+        function = FUNCTIONS.get(name)
+        if function is None or any(name in scope for scope in self._scopes):
+            self._refuse(tree.func, f"there is no function '{name}'", did_you_mean(name, FUNCTIONS))
+        key, reverse = self._keywords(tree, name, room)
+        arguments = tuple([self._argument(part, room, generators=function.generators) for part in tree.args])
+        self._check_count(tree, f"{name}(..)", len(arguments), function.least, function.most)
+        if name == "secret" and not (
+            isinstance(arguments[0], Literal) and isinstance(arguments[0].value, str)
+        ):
+            self._refuse(tree, "secret(..) takes a name, written out", 'write: secret("NAME")')
+        return Call(*self._span(tree), name, arguments, key, reverse)
+
+    def _keywords(self, tree: ast.Call, name: str, room: int) -> tuple[Lambda | None, Node | None]:
+        key: Lambda | None = None
+        reverse: Node | None = None
+        for word in tree.keywords:
+            if word.arg == "key" and "key" in FUNCTIONS[name].keywords:
+                key = self._lambda(word.value, room)
+            elif word.arg == "reverse" and "reverse" in FUNCTIONS[name].keywords:
+                reverse = self.read(word.value, room)
+            else:
+                shown = f"'{word.arg}='" if word.arg else "'**'"
+                self._refuse(word, f"{name}(..) takes no {shown}", "give the arguments by position")
+        return key, reverse
+
+    def _lambda(self, tree: ast.expr, room: int) -> Lambda:
+        if not isinstance(tree, ast.Lambda):
+            self._refuse(tree, "key= takes a lambda", "write: key=lambda x: x.field")
+        names = tree.args
+        if (
+            len(names.args) != 1
+            or names.posonlyargs
+            or names.kwonlyargs
+            or names.vararg
+            or names.kwarg
+            or names.defaults
+        ):
+            self._refuse(tree, "the lambda of key= takes one name", "write: key=lambda x: x.field")
+        name = names.args[0].arg
+        self._check_bindable(tree, name)
+        local = Local(*self._span(tree), name, self._slots)
+        self._slots += 1
+        self._scopes.append({name: local})
+        body = self.read(tree.body, room)
+        self._scopes.pop()
+        return Lambda(*self._span(tree), local, body)
+
+    def _method(self, tree: ast.Call, func: ast.Attribute, room: int) -> Node:
+        name = func.attr
+        method = METHODS.get(name)
+        if method is None:
+            hint = _OBJECT_METHODS.get(name) or _LIST_METHODS.get(name)
+            self._refuse(
+                func,
+                f"there is no method '.{name}(..)'",
+                f"write: {hint}" if hint else did_you_mean(name, METHODS),
+            )
+        if tree.keywords:
+            self._refuse(tree.keywords[0], f".{name}(..) takes no names", "give the arguments by position")
+        base = self.read(func.value, room)
+        arguments = tuple([self._argument(part, room, generators=method.generators) for part in tree.args])
+        self._check_count(tree, f".{name}(..)", len(arguments), method.least, method.most)
+        return Method(*self._span(tree), base, name, arguments)
+
+    def _check_count(self, tree: ast.Call, shown: str, found: int, least: int, most: int | None) -> None:
+        if found < least or (most is not None and found > most):
+            wanted = (
+                f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"
+            )
+            self._refuse(
+                tree, f"{shown} takes {wanted} argument{'' if wanted == '1' else 's'}, found {found}"
+            )
+
+
+def _columns(text: str) -> list[int]:
+    """Return the character position of every byte of the text's UTF-8 form (Python's tree counts in bytes)."""
+    columns: list[int] = []
+    for position, char in enumerate(text):
+        columns.extend([position] * len(char.encode()))
+    columns.append(len(text))
+    return columns
+
+
+_READERS: dict[type[ast.AST], Callable[..., Node]] = {
+    ast.Constant: _Reader.constant,
+    ast.Name: _Reader.name,
+    ast.Attribute: _Reader.attribute,
+    ast.Subscript: _Reader.subscript,
+    ast.UnaryOp: _Reader.unary,
+    ast.BinOp: _Reader.binary,
+    ast.Compare: _Reader.compare,
+    ast.BoolOp: _Reader.logic,
+    ast.IfExp: _Reader.condition,
+    ast.List: _Reader.list,
+    ast.Dict: _Reader.dict,
+    ast.ListComp: _Reader.list_comprehension,
+    ast.DictComp: _Reader.dict_comprehension,
+    ast.Call: _Reader.call,
+}

@@ -1,0 +1,150 @@
+"""Request bodies: JSON by firmplan's own strict rules, and the shapes that the routes accept.
+
+The standard parser admits NaN, takes the last of two equal keys and rounds long integers; a plan or an input read
+that way would differ from what its author sent. So every body is parsed as values are parsed everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..plans import NotJson, parse
+from .problems import Refusal
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class StrictRequest(Request):
+    """A request whose JSON body is parsed strictly."""
+
+    async def json(self) -> Any:  # noqa: ANN401  # the framework's signature
+        """Return the body's value.
+
+        Raises:
+            Refusal: 415 for another media type, 422 for what is not JSON.
+        """
+        try:
+            return parse(await self.body())
+        except NotJson as error:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "bad-json", f"the body is not JSON: {error}"
+            ) from error
+
+
+class StrictRoute(APIRoute):
+    """A route that hands `StrictRequest` to its handler."""
+
+    def get_route_handler(self) -> Handler:
+        """Return the framework's handler behind a strict request."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+            if await request.body() and media != "application/json" and not media.endswith("+json"):
+                raise Refusal(
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                    "not-json",
+                    f"expected a body of 'Content-Type: application/json', found {media!r}",
+                )
+            return await handle(StrictRequest(request.scope, _again(await request.body())))
+
+        return strict
+
+
+def _again(body: bytes) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+class Body(BaseModel):
+    """A JSON object with exactly the documented keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Budget(Body):
+    """At these amounts a run stops and waits; reused steps cost nothing."""
+
+    steps: Annotated[int, Field(ge=0)] | None = None
+    model_calls: Annotated[int, Field(ge=0)] | None = None
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    usd: Annotated[float, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0)] | None = None
+
+    def amounts(self) -> dict[str, Any]:
+        """Return the amounts that are set."""
+        return self.model_dump(exclude_none=True)
+
+
+class TaskBody(Body):
+    """A task in words, to be planned and run."""
+
+    task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
+    inputs: dict[str, Any] | None = None
+    budget: Budget | None = None
+
+
+class RunBody(Body):
+    """A plan to run: as it is, or by the name or digest under which it is saved."""
+
+    plan: dict[str, Any] | None = None
+    plan_name: str | None = None
+    plan_digest: str | None = None
+    inputs: dict[str, Any] | None = None
+    budget: Budget | None = None
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> RunBody:
+        given = [name for name in ("plan", "plan_name", "plan_digest") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"expected exactly one of plan, plan_name and plan_digest, found {given or 'none'}"
+            )
+        return self
+
+
+class ResumeBody(Body):
+    """What may change when a run goes on."""
+
+    budget: Budget | None = None
+
+
+class ApproveBody(Body):
+    """Who allows the call; `edit` replaces its arguments."""
+
+    by: Annotated[str, Field(min_length=1)]
+    edit: dict[str, Any] | None = None
+
+
+class DenyBody(Body):
+    """Who refuses the call, and why."""
+
+    by: Annotated[str, Field(min_length=1)]
+    reason: str = ""
+
+
+class ResolveBody(Body):
+    """What a person knows of a call whose outcome is unknown: exactly one of the three."""
+
+    done: Any = None
+    retry: bool = False
+    fail: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> ResolveBody:
+        given = (
+            ["done"] * ("done" in self.model_fields_set)
+            + ["retry"] * self.retry
+            + ["fail"] * (self.fail is not None)
+        )
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of done, retry (true) and fail, found {given or 'none'}")
+        return self

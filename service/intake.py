@@ -1,0 +1,168 @@
+"""Where runs come in: the queue's limit, the idempotency key, and what goes on after the answer was sent.
+
+A key is turned into the run's id, so the promise "same key, same run" is kept by the store itself: it holds
+through a restart and between servers of one store. A body that differs from the one that first came with the key is
+refused; the digests of recent bodies are kept here for what the store does not compare, such as budgets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+
+from ..engine import Engine
+from ..errors import InputRejected, RunNotFound
+from ..executor import Run
+from .guard import Limits
+from .metrics import Metrics
+from .problems import Refusal
+
+KEYS_MAX = 10_000
+"""Idempotency keys whose body is remembered in this process."""
+RETRY_AFTER_S = 5
+"""What a full queue tells a client to wait."""
+UNDER_WAY = ("queued", "running")
+
+_log = structlog.get_logger("firmplan.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a client wants run.
+
+    Attributes:
+        what: A plan (a dict, or one that was saved), or a task in words.
+        key: The idempotency key, made unlike other clients' keys; `None` without one.
+        body: Digest of the request, to tell a repeated request from another one.
+    """
+
+    what: Any
+    inputs: Mapping[str, Any] | None
+    budget: Mapping[str, Any] | None
+    key: str | None
+    body: str
+
+
+@dataclass(slots=True)
+class Intake:
+    """Takes runs in for one engine."""
+
+    engine: Engine
+    limits: Limits
+    metrics: Metrics
+    _bodies: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
+    _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+
+    async def accept(self, submission: Submission) -> Run:
+        """Return the run, durable in the store: a new one, or the one that came with the same key before.
+
+        Raises:
+            Refusal: The queue is full (429), or the key came with another request before (409).
+        """
+        if submission.key is None:
+            await self._check_queue()
+            return await self._submit(submission, None)
+        run_id = run_id_of(submission.key)
+        async with self._alone(run_id):
+            known = await self._is_known(run_id)
+            if known and self._bodies.get(run_id, submission.body) != submission.body:
+                raise _other_body()
+            if not known:
+                await self._check_queue()
+            try:
+                run = await self._submit(submission, run_id)
+            except InputRejected as error:
+                raise (_other_body() if known else error) from error
+            self._remember(run_id, submission.body)
+            return run
+
+    def go_on(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
+        """Carry out work on a run after the answer; what goes wrong is in the run, or else in the log."""
+        task = asyncio.create_task(self._watched(run_id, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop what still goes on; the runs stay resumable."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def active(self) -> dict[str, int]:
+        """Return how many runs are in each status that is not an end, counted up to the queue's limit."""
+        statuses = (*UNDER_WAY, "waiting", "indeterminate")
+        pages = [await self.engine.list_runs(status=status, limit=self.limits.queue) for status in statuses]
+        return {status: len(page.runs) for status, page in zip(statuses, pages, strict=True)}
+
+    async def _submit(self, submission: Submission, run_id: str | None) -> Run:
+        run = await self.engine.submit(
+            submission.what, inputs=submission.inputs, run_id=run_id, budget=submission.budget
+        )
+        self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
+        return run
+
+    async def _check_queue(self) -> None:
+        under_way = 0
+        for status in UNDER_WAY:
+            under_way += len((await self.engine.list_runs(status=status, limit=self.limits.queue)).runs)
+        if under_way >= self.limits.queue:
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "queue-full",
+                f"{under_way} runs are queued or running, and this server takes {self.limits.queue}; try again later",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+
+    async def _is_known(self, run_id: str) -> bool:
+        try:
+            await self.engine.get(run_id)
+        except RunNotFound:
+            return False
+        return True
+
+    def _remember(self, run_id: str, body: str) -> None:
+        self._bodies.setdefault(run_id, body)
+        self._bodies.move_to_end(run_id)
+        if len(self._bodies) > KEYS_MAX:
+            self._bodies.popitem(last=False)
+
+    @asynccontextmanager
+    async def _alone(self, run_id: str) -> AsyncIterator[None]:
+        """Hold the key's lock: of two equal requests at once, one makes the run and the other finds it."""
+        lock, users = self._locks.get(run_id, (asyncio.Lock(), 0))
+        self._locks[run_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(run_id)
+            if users > 1:
+                self._locks[run_id] = (lock, users - 1)
+
+    async def _watched(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001  # nobody waits for this task: the log is the one place where a failure can be heard
+            _log.exception("a run could not go on", run=run_id)
+
+
+def run_id_of(key: str) -> str:
+    """Return the id of the run that an idempotency key stands for."""
+    return "key-" + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _other_body() -> Refusal:
+    return Refusal(
+        HTTPStatus.CONFLICT,
+        "idempotency-conflict",
+        "this Idempotency-Key came with another request before; send the same request again, or take a new key",
+    )

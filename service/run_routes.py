@@ -1,0 +1,163 @@
+"""Routes about runs: take them in, list them, follow them, move them on."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from ..executor import Run
+from ..plans import Plan
+from .bodies import ResumeBody, RunBody, StrictRoute, TaskBody
+from .guard import CLIENT
+from .hosting import REFUSALS, Hosted, Hosting, answer
+from .intake import Submission
+from .journal_stream import event_stream
+from .problems import Refusal
+from .views import RunPageView, RunStatus, RunView
+
+ENDED = ("succeeded", "failed", "cancelled")
+
+router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"], responses=REFUSALS)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=255, description="The same key with the same request gives the same run, for ever."),
+]
+
+
+@router.post("/tasks", status_code=202, response_model=RunView, summary="Plan and run a task in words")
+async def post_task(
+    body: TaskBody, request: Request, hosted: Hosted, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Answer with the queued run, which is durable before the answer; planning and running go on behind it."""
+    budget = body.budget.amounts() if body.budget else None
+    return await _accept(request, hosted, body.task, body.inputs, budget, idempotency_key)
+
+
+@router.post("/runs", status_code=202, response_model=RunView, summary="Run a plan")
+async def post_run(
+    body: RunBody, request: Request, hosted: Hosted, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Answer with the queued run, which is durable before the answer; a plan with faults is refused at once."""
+    plan: Plan | dict[str, Any] | None = body.plan
+    if plan is None:
+        name = body.plan_name or body.plan_digest or ""
+        plan = await hosted.engine.find_plan(name)
+        if plan is None:
+            raise Refusal(
+                HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
+            )
+    budget = body.budget.amounts() if body.budget else None
+    return await _accept(request, hosted, plan, body.inputs, budget, idempotency_key)
+
+
+@router.get("/runs", response_model=RunPageView, summary="List runs, newest first")
+async def list_runs(
+    hosted: Hosted,
+    status: RunStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: str | None = None,
+) -> Response:
+    """Answer with one page; its `cursor` leads to the next."""
+    page = await hosted.engine.list_runs(status=status, limit=limit, cursor=cursor)
+    return answer({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
+
+
+@router.get("/runs/{run_id}", response_model=RunView, summary="Get a run with its steps")
+async def get_run(run_id: str, hosted: Hosted) -> Response:
+    """Answer with the run as it stands."""
+    return _run(await hosted.engine.get(run_id))
+
+
+@router.get(
+    "/runs/{run_id}/events",
+    summary="Follow a run's journal",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: id, event, data (JSON)",
+            "content": {"text/event-stream": {}},
+        },
+        204: {"description": "The run has ended, and the client has seen everything"},
+    },
+)
+async def get_events(
+    run_id: str,
+    hosted: Hosted,
+    last_event_id: Annotated[str | None, Header(description="Go on after this event.")] = None,
+    after: Annotated[
+        int | None, Query(ge=0, description="The same, for clients that cannot set headers.")
+    ] = None,
+) -> Response:
+    """Answer with a stream that ends when the run has ended or waits and nothing more comes."""
+    run = await hosted.engine.get(run_id)
+    seen = _seen(last_event_id, after)
+    if run.status in ENDED and seen and await _is_last(hosted, run_id, seen):
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    stream = event_stream(hosted.engine.events(run_id, after=seen), hosted.closing)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+@router.post("/runs/{run_id}/replay", response_model=RunView, summary="Replay a run strictly")
+async def replay_run(run_id: str, hosted: Hosted) -> Response:
+    """Answer with the replayed run, or 409 with the first step and field that differ; nothing is called or stored."""
+    await hosted.engine.get(run_id)
+    return _run(await hosted.engine.replay(run_id))
+
+
+@router.post("/runs/{run_id}/resume", status_code=202, response_model=RunView, summary="Let a run go on")
+async def resume_run(run_id: str, hosted: Hosted, body: ResumeBody | None = None) -> Response:
+    """Answer with the run as it stands; it goes on behind the answer."""
+    run = await hosted.engine.get(run_id)
+    budget = body.budget.amounts() if body and body.budget else None
+    hosted.intake.go_on(run_id, hosted.engine.resume(run_id, budget=budget))
+    return _run(run, HTTPStatus.ACCEPTED)
+
+
+@router.post("/runs/{run_id}/cancel", response_model=RunView, summary="Stop a run")
+async def cancel_run(run_id: str, hosted: Hosted) -> Response:
+    """Record that the run shall stop: nothing new starts."""
+    return _run(await hosted.engine.cancel(run_id))
+
+
+async def _accept(
+    request: Request,
+    hosted: Hosting,
+    what: Plan | dict[str, Any] | str,
+    inputs: dict[str, Any] | None,
+    budget: dict[str, Any] | None,
+    key: str | None,
+) -> Response:
+    digest = hashlib.sha256(request.url.path.encode() + b"\n" + await request.body()).hexdigest()
+    client = cast("str", request.scope.get(CLIENT, ""))
+    run = await hosted.intake.accept(
+        Submission(what, inputs, budget, f"{client}\n{key}" if key else None, digest)
+    )
+    return answer(run.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{run.id}"})
+
+
+def _run(run: Run, status: int = HTTPStatus.OK) -> Response:
+    return answer(run.to_dict(), status)
+
+
+def _seen(last_event_id: str | None, after: int | None) -> int:
+    if last_event_id is None or not last_event_id.strip():
+        return after or 0
+    if last_event_id.strip().isdecimal():
+        return int(last_event_id)
+    raise Refusal(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "bad-request",
+        f"Last-Event-ID: expected the number of an event, found {last_event_id!r}",
+    )
+
+
+async def _is_last(hosted: Hosting, run_id: str, seen: int) -> bool:
+    async for _ in hosted.engine.events(run_id, after=seen):
+        return False
+    return True

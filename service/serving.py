@@ -1,0 +1,115 @@
+"""Run the application on a socket until a signal says stop.
+
+With no API keys set, only the loopback interface is served: nobody but this machine's users may start runs then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+from typing_extensions import override
+
+from ..engine import Engine
+from ..errors import ConfigError
+from .app import create_app
+from .guard import Limits
+
+GRACE_S = 10
+"""What open requests get to finish in, once a signal came."""
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its event streams before it waits for open requests."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.set()
+        await super().shutdown(sockets)
+
+
+async def serve(
+    engine: Engine,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_keys: Sequence[str] = (),
+    limits: Limits | None = None,
+    on_bound: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable.
+
+    Args:
+        engine: What runs everything; opened and closed by the caller.
+        host: The interface; anything but loopback needs API keys.
+        port: The port; 0 takes a free one.
+        api_keys: Bearer keys that are accepted.
+        limits: Body size, queue and rate.
+        on_bound: Told the server's URL once clients can connect.
+
+    Raises:
+        ConfigError: No keys for a public interface, or the address cannot be bound.
+    """
+    check_exposure(host, api_keys)
+    bound = _bind(host, port)
+    closing = asyncio.Event()
+    hosts = () if api_keys else (*LOOPBACK_NAMES, host)
+    app = create_app(engine, api_keys=api_keys, limits=limits, hosts=hosts, closing=closing)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
+    )
+    with bound:
+        on_bound(_url(host, bound.getsockname()[1]))
+        await _Server(config, closing).serve(sockets=[bound])
+
+
+def check_exposure(host: str, api_keys: Sequence[str]) -> None:
+    """Refuse to serve other machines without keys.
+
+    Raises:
+        ConfigError: The host is not loopback and no keys are set.
+    """
+    if not api_keys and not is_loopback(host):
+        raise ConfigError(
+            f"host {host!r} can be reached from other machines, and no API keys are set: expected a loopback host such "
+            "as 127.0.0.1, or keys in FIRMPLAN_API_KEYS (comma separated)"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that a busy port is found before anything starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+        bound.listen(2048)
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error}; choose another --host or --port"
+        ) from error
+    return bound
+
+
+def _url(host: str, port: int) -> str:
+    name = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"http://{name}:{port}"

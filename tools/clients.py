@@ -1,0 +1,100 @@
+"""Clients of model endpoints that live as long as calls use them.
+
+Calls that overlap share one client, and with it its connections; the last one to leave closes it. So nothing has to
+be closed by hand, no socket outlives its event loop, and a fan-out over a hundred items does not shake hands a hundred
+times. openai and instructor are imported here, when the first call is made: they cost a second that
+`import firmplan` must not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import ssl
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from .endpoint import Endpoint, is_loopback
+
+if TYPE_CHECKING:
+    from instructor import AsyncInstructor
+
+_quiet: ContextVar[bool] = ContextVar("firmplan_model_call", default=False)
+
+
+@dataclass(slots=True)
+class _Shared:
+    client: AsyncInstructor
+    users: int = 0
+
+
+class Clients:
+    """The open clients, by event loop and endpoint."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[int, str, str, str], _Shared] = {}
+
+    @asynccontextmanager
+    async def lease(self, endpoint: Endpoint) -> AsyncGenerator[AsyncInstructor]:
+        """Provide a client of an endpoint for one call, or for one conversation."""
+        await _import_clients()
+        key = (id(asyncio.get_running_loop()), endpoint.base_url, endpoint.api_key, endpoint.mode)
+        shared = self._open.get(key)
+        if shared is None:
+            shared = self._open[key] = _Shared(_connect(endpoint))
+        shared.users += 1
+        token = _quiet.set(True)
+        try:
+            yield shared.client
+        finally:
+            _quiet.reset(token)
+            shared.users -= 1
+            if not shared.users:
+                del self._open[key]
+                await _close(shared.client)
+
+
+async def _import_clients() -> None:
+    """Import the clients' libraries, beside the event loop: the first time takes a second."""
+    if "instructor" not in sys.modules:
+        await asyncio.to_thread(importlib.import_module, "instructor")
+
+
+def _connect(endpoint: Endpoint) -> AsyncInstructor:
+    """Open a client. An endpoint on this machine is never asked through a proxy."""
+    import instructor  # noqa: PLC0415  # heavy: see above
+    import openai  # noqa: PLC0415
+
+    _hush_instructor()
+    http = openai.DefaultAsyncHttpxClient(verify=_tls(), trust_env=not is_loopback(endpoint.base_url))
+    client = openai.AsyncOpenAI(
+        base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0, http_client=http
+    )
+    return instructor.from_openai(client, mode=instructor.Mode[endpoint.mode])
+
+
+async def _close(client: AsyncInstructor) -> None:
+    from openai import AsyncOpenAI  # noqa: PLC0415
+
+    assert isinstance(client.client, AsyncOpenAI)
+    await client.client.close()
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return the one TLS context: reading the certificates takes 20 to 100 ms."""
+    import httpx2  # noqa: PLC0415
+
+    return httpx2.create_ssl_context()
+
+
+@cache
+def _hush_instructor() -> None:
+    """Keep instructor from logging failures of our calls: they are returned as errors, told once, without keys."""
+    logging.getLogger("instructor.v2.retry").addFilter(lambda _: not _quiet.get())

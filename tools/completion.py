@@ -1,0 +1,269 @@
+"""One request to one endpoint, and all that can come of it.
+
+The request goes through instructor and the openai client as they are; what comes back is sorted into a `Turn`:
+an answer, words that do not fit, a refusal, or an answer cut short. What is not the model's doing (nobody there,
+a wrong key, a limit, a fault of the server) is raised as `ModelError`, with a stable code and whether it may pass.
+`complete` sends one request; `complete_within` bears with a faltering transport, within an allowance. Asking again
+about the content is the caller's.
+
+What endpoints say is quoted cut short and with the key blotted out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from ..plans.values import Json
+from .allowance import PATIENCE, Allowance, Patience
+from .answer import Answer, Unreadable
+from .clients import Clients
+from .endpoint import Endpoint
+from .outage import outage, timed_out
+
+if TYPE_CHECKING:
+    from instructor import AsyncInstructor
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the message as it goes over the wire."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What model calls cost.
+
+    Attributes:
+        prompt_tokens: As the endpoint counts them; 0 where it does not.
+        completion_tokens: The same of what the model wrote.
+        usd: The price; `None` where it is not known.
+        requests: Requests that were answered.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+    requests: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        prices = [usage.usd for usage in (self, other) if usage.usd is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            sum(prices) if prices else None,
+            self.requests + other.requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """All that one request says.
+
+    Attributes:
+        temperature: `None` is not sent; the same of `max_tokens`.
+        timeout_s: The longest that the request may take, whole.
+    """
+
+    endpoint: Endpoint
+    messages: Sequence[Message]
+    answer: Answer
+    timeout_s: float
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The model's words are a value of the wanted form."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """They are not; `fault` says why."""
+
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model, or the endpoint's filter, declined."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutShort:
+    """The answer reached a limit of length before its end."""
+
+
+Outcome: TypeAlias = Answered | Unfit | Refused | CutShort
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of one request: the outcome, the model's words as they were, and what they cost."""
+
+    outcome: Outcome
+    raw: str
+    usage: Usage
+
+
+async def complete_within(
+    allowance: Allowance, call: Call, clients: Clients, patience: Patience = PATIENCE
+) -> Turn:
+    """Send a request, again where the transport fails and it may pass. Every request is taken from `allowance`.
+
+    Raises:
+        ModelError: As `complete`, and `limit-exceeded` where the allowance holds no request.
+    """
+    async for attempt in patience.retrying(allowance):
+        with attempt:
+            allowance.take()
+            timeout_s = min(call.timeout_s, allowance.seconds_left)
+            return await complete(replace(call, timeout_s=timeout_s), clients)
+    raise AssertionError("tenacity ends by returning or raising")
+
+
+async def complete(call: Call, clients: Clients) -> Turn:
+    """Send one request and sort what comes back.
+
+    Raises:
+        ModelError: The endpoint gave no answer; the codes are in `outage.py`.
+    """
+    async with clients.lease(call.endpoint) as client:
+        seen: list[Any] = []
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                parsed = await _send(client, call, seen)
+        except TimeoutError:
+            raise timed_out(call.endpoint, call.timeout_s) from None
+        except Exception as error:  # noqa: BLE001  # sorted below: the transport's are raised, the rest is the model's
+            fault = _root(error)
+            if not seen:
+                raise outage(fault, call.endpoint, call.timeout_s) from None
+            return _turn(call, seen[-1], fault)
+    return _turn(call, seen[-1] if seen else parsed, parsed)
+
+
+async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:
+    """Send the request through instructor; the completion as it came is put into `seen`."""
+    from instructor.core.hooks import Hooks  # noqa: PLC0415  # heavy
+
+    hooks = Hooks()
+    hooks.on("completion:response", seen.append)
+    options: dict[str, Any] = {"model": call.endpoint.name, "timeout": call.timeout_s, "hooks": hooks}
+    if call.temperature is not None:
+        options["temperature"] = call.temperature
+    if call.max_tokens is not None:
+        options[call.endpoint.max_tokens_key] = call.max_tokens
+    form = None if call.answer.is_text else _response_model(call.answer)
+    messages: Any = [message.to_dict() for message in call.messages]
+    return await client.create(response_model=form, messages=messages, max_retries=0, **options)
+
+
+def _response_model(answer: Answer) -> type[Any]:
+    """Return the answer as instructor wants it: a model with the answer's own schema and its own reading."""
+    from pydantic import BaseModel  # noqa: PLC0415  # with instructor, when a call is made
+
+    class Structured(BaseModel):
+        value: Any
+
+        @classmethod
+        def model_json_schema(cls, *_: object, **__: object) -> dict[str, Any]:
+            schema = answer.wire_schema
+            return {
+                **schema,
+                "title": answer.name,
+                "description": schema.get("description") or answer.purpose,
+            }
+
+        @classmethod
+        def model_validate_json(cls, json_data: str | bytes | bytearray, **_: object) -> Structured:
+            text = json_data if isinstance(json_data, str) else json_data.decode()
+            return cls.model_construct(value=answer.read(text))
+
+    Structured.__name__ = answer.name
+    return Structured
+
+
+def _turn(call: Call, completion: object, parsed: object) -> Turn:
+    """Sort a completion that arrived."""
+    raw = _words(completion)
+    return Turn(_outcome(call, completion, parsed, raw), raw, _usage(completion))
+
+
+def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcome:
+    refusal = _get(completion, "choices", 0, "message", "refusal")
+    finish = _get(completion, "choices", 0, "finish_reason")
+    if _get(completion, "choices", 0, "message") is None:
+        return Unfit(
+            f"the endpoint sent no chat completion: {call.endpoint.quote(_get(completion, 'error') or completion)}"
+        )
+    if refusal or finish == "content_filter":
+        return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
+    if finish == "length":
+        return CutShort()
+    if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
+        return Answered(cast("Json", value["value"]))
+    try:
+        return Answered(call.answer.read(raw))
+    except Unreadable as fault:
+        return Unfit(str(fault))
+
+
+def _words(completion: object) -> str:
+    """Return what the model wrote: the arguments of its first tool call, else its content."""
+    message = _get(completion, "choices", 0, "message")
+    for words in (
+        _get(message, "tool_calls", 0, "function", "arguments"),
+        _get(message, "function_call", "arguments"),
+        _get(message, "content"),
+        _get(message, "refusal"),
+    ):
+        if words:
+            return words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, default=str)
+    return ""
+
+
+def _usage(completion: object) -> Usage:
+    def count(name: str) -> int:
+        number = _get(completion, "usage", name)
+        return number if isinstance(number, int) and number >= 0 else 0
+
+    return Usage(count("prompt_tokens"), count("completion_tokens"), None, 1)
+
+
+def _get(value: object, *path: str | int) -> object:
+    """Follow fields and positions through what may have any shape; `None` where there is none."""
+    for part in path:
+        match part, value:
+            case int(), list():
+                items = cast("list[object]", value)
+                value = items[part] if part < len(items) else None
+            case str(), dict():
+                value = cast("dict[str, object]", value).get(part)
+            case str(), _:
+                value = getattr(value, part, None)
+            case _:
+                return None
+    return value
+
+
+def _root(error: Exception) -> BaseException:
+    """Return what instructor wrapped."""
+    from instructor.core import InstructorRetryException  # noqa: PLC0415  # heavy
+
+    return error.__cause__ or error if isinstance(error, InstructorRetryException) else error

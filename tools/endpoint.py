@@ -1,0 +1,107 @@
+"""Where a model is asked: one model at one OpenAI-compatible endpoint, and the settings that say so.
+
+A `Model` may leave things open; `resolve` fills them from the environment when it is used, never at import:
+`FIRMPLAN_MODEL`, `FIRMPLAN_BASE_URL`, `OPENAI_API_KEY`. An endpoint on this machine needs no key. Keys are in no `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from ..errors import ConfigError
+from ..plans.nearest import did_you_mean, listing
+
+OPENAI_URL = "https://api.openai.com/v1"
+MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
+"""How structure may be asked for: a tool call, `response_format` with a schema, any JSON, JSON in a markdown fence."""
+
+_NO_KEY = "no-key-needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One model at one endpoint, with nothing left open."""
+
+    name: str
+    base_url: str
+    api_key: str = field(repr=False)
+    mode: str = "TOOLS"
+
+    @property
+    def max_tokens_key(self) -> str:
+        """What the limit of an answer is called: OpenAI's newer models take only the new name, others only the old."""
+        return (
+            "max_completion_tokens" if self.base_url.startswith("https://api.openai.com/") else "max_tokens"
+        )
+
+    def quote(self, text: object, characters_max: int = 500) -> str:
+        """Return a foreign text on one line, cut short and with the key blotted out."""
+        said = " ".join(str(text).split()).replace(self.api_key, "***")
+        return said if len(said) <= characters_max else said[:characters_max] + ".."
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model at one endpoint; what is `None` comes from the environment when the model is used.
+
+    Attributes:
+        name: The model's name at the endpoint; `None`: `FIRMPLAN_MODEL`.
+        base_url: The endpoint, with its `/v1`; `None`: `FIRMPLAN_BASE_URL`, else OpenAI's.
+        api_key: `None`: `OPENAI_API_KEY`.
+        mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: `TOOLS`.
+    """
+
+    name: str | None = None
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    mode: str | Enum | None = None
+
+    def __post_init__(self) -> None:
+        _mode(self.mode)
+
+    def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
+        """Return the endpoint, the open settings filled from the environment.
+
+        Raises:
+            ConfigError: No model is named, or no key is set for an endpoint on another machine.
+        """
+        env = os.environ if environment is None else environment
+        name = self.name or env.get("FIRMPLAN_MODEL")
+        base_url = (self.base_url or env.get("FIRMPLAN_BASE_URL") or OPENAI_URL).rstrip("/")
+        if not name:
+            raise ConfigError(
+                "no model is configured: set FIRMPLAN_MODEL to a model's name, and OPENAI_API_KEY to a key or "
+                "FIRMPLAN_BASE_URL to the address of an OpenAI-compatible server (such as http://127.0.0.1:8080/v1)"
+            )
+        if urlsplit(base_url).scheme not in ("http", "https"):
+            raise ConfigError(f"the model's address must start with http:// or https://, found '{base_url}'")
+        api_key = self.api_key or env.get("OPENAI_API_KEY") or (_NO_KEY if is_loopback(base_url) else "")
+        if not api_key:
+            raise ConfigError(
+                f"no key is set for the model '{name}' at {base_url}: set OPENAI_API_KEY "
+                "(to any text, if the endpoint asks for none), or FIRMPLAN_BASE_URL to a server on this machine"
+            )
+        return Endpoint(name, base_url, api_key, _mode(self.mode))
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether an endpoint is on this machine."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _mode(mode: str | Enum | None) -> str:
+    """Return the name of a mode. Raises: ConfigError."""
+    name = (mode.name if isinstance(mode, Enum) else mode or MODES[0]).upper()
+    if name not in MODES:
+        hint = did_you_mean(name, MODES)
+        raise ConfigError(f"mode: expected {listing(MODES)}, found '{mode}'" + (f"; {hint}" if hint else ""))
+    return name

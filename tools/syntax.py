@@ -1,0 +1,193 @@
+"""Find the source of a function or class, and write its syntax so that only meaning counts.
+
+What is written is the syntax tree without comments, docstrings, positions and formatting, in a form of our own:
+`ast.dump` changes between Python versions, bytecode even more. A file that was edited after it was imported no longer
+says what runs; that is noticed by compiling it again and comparing code.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, cast
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_UNSPOKEN = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset"})
+
+
+class NoSource(Exception):  # noqa: N818  # reads as what it says
+    """The source is missing, or is not what runs. The message says which, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One parsed file."""
+
+    tree: ast.Module
+    code: CodeType
+
+
+_sources: dict[str, tuple[str, Source]] = {}
+
+
+def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
+    """Return the syntax tree of the function whose code this is.
+
+    Args:
+        code: The code that runs.
+        module: The function's globals.
+
+    Raises:
+        NoSource: There is no source, or it has changed since it was imported.
+    """
+    source = _read(code.co_filename, module)
+    if "@pytest_ar" not in module:  # pytest rewrites asserts: then the code is not what the file compiles to
+        code = _same_code(code, source.code)
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.name == code.co_name and _first_line(node) == code.co_firstlineno:
+                return node
+            case ast.Lambda() if code.co_name == "<lambda>" and _place(node.body) in set(code.co_positions()):
+                return node
+            case _:
+                pass
+    raise NoSource("has no source")
+
+
+def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tuple[ast.ClassDef, CodeType]]:
+    """Return every definition of a class in its file, with the code of its body.
+
+    There is more than one where branches define it differently; which of them ran is not recorded.
+
+    Raises:
+        NoSource: There is none.
+    """
+    source = _read(filename, module)
+    nodes = [node for name, node in _classes(source.tree, "") if name == cls.__qualname__]
+    codes = [code for code in _codes(source.code) if code.co_qualname == cls.__qualname__]
+    if not nodes or len(nodes) != len(codes):
+        raise NoSource("has no source")
+    return list(zip(nodes, codes, strict=True))
+
+
+def spelled(node: ast.AST) -> str:
+    """Return the syntax of a node as text; equal texts mean equal programs."""
+    return _spelled(node)
+
+
+def _spelled(value: object) -> str:
+    match value:
+        case ast.JoinedStr():
+            return f"JoinedStr({','.join(_spelled(part) for part in _joined(value.values))})"
+        case ast.AST():
+            shown = [
+                f"{name}={_spelled(part)}"
+                for name, part in _parts(value)
+                if name not in _UNSPOKEN and part is not None and part != []
+            ]
+            return f"{type(value).__name__}({','.join(shown)})"
+        case list():
+            return f"[{','.join(_spelled(part) for part in cast('list[object]', value))}]"
+        case _:
+            return repr(value)
+
+
+def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """Yield a node's fields, the docstring left out of its body."""
+    for name, part in ast.iter_fields(node):
+        if name == "body" and isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            yield name, part[1:]
+        else:
+            yield name, part
+
+
+def _joined(parts: list[ast.expr]) -> list[ast.expr]:
+    """Return the parts of an f-string with neighbouring texts put together, as Python 3.12 parses them."""
+    made: list[ast.expr] = []
+    for part in parts:
+        last = made[-1] if made else None
+        if (
+            isinstance(part, ast.Constant)
+            and isinstance(last, ast.Constant)
+            and isinstance(part.value, str)
+            and isinstance(last.value, str)
+        ):
+            made[-1] = ast.Constant(last.value + part.value)
+        else:
+            made.append(part)
+    return made
+
+
+def _read(filename: str, module: Mapping[str, Any]) -> Source:
+    linecache.checkcache(filename)
+    text = "".join(linecache.getlines(filename, dict(module)))
+    if not text:
+        raise NoSource("has no source")
+    known = _sources.get(filename)
+    if known is None or known[0] != text:
+        try:
+            tree = ast.parse(text, filename)
+            known = (text, Source(tree, compile(tree, filename, "exec", dont_inherit=True)))
+        except (SyntaxError, ValueError) as fault:
+            raise NoSource("has another source now than when it was imported") from fault
+        _sources[filename] = known
+    return known[1]
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _codes(const)
+
+
+def _classes(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    """Yield every class below a node with its qualified name, in the order of the file."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.ClassDef():
+                yield outer + child.name, child
+                yield from _classes(child, f"{outer}{child.name}.")
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield from _classes(child, f"{outer}{child.name}.<locals>.")
+            case _:
+                yield from _classes(child, outer)
+
+
+def _same_code(code: CodeType, compiled: CodeType) -> CodeType:
+    """Return the code in a freshly compiled file that does what `code` does, at the same line if there is a choice.
+
+    Raises:
+        NoSource: There is none, so the file is not what runs.
+    """
+    alike = [
+        other for other in _codes(compiled) if other.co_qualname == code.co_qualname and _meaning(other) == _meaning(code)
+    ]
+    if not alike:
+        raise NoSource("has another source now than when it was imported")
+    return min(alike, key=lambda other: abs(other.co_firstlineno - code.co_firstlineno))
+
+
+def _meaning(code: CodeType) -> tuple[object, ...]:
+    """Return what a code object does, without where it stands."""
+    consts = tuple(_meaning(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts)
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, consts
+
+
+def _constant(value: object) -> str:
+    """Return a constant as text; unlike `==`, it tells `1` from `True` and `0.0` from `-0.0`."""
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(map(_constant, cast('frozenset[object]', value)))})"
+    return repr(value)
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return node.decorator_list[0].lineno if node.decorator_list else node.lineno
+
+
+def _place(node: ast.expr) -> tuple[int | None, int | None, int | None, int | None]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
