@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-
-from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
+from typing import TYPE_CHECKING
 
 from .outage import ModelError
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
 
 RETRY_AFTER_S_MAX = 30.0
 """An endpoint that asks for more is not waited for: the caller's own retries, or a person, know better."""
@@ -68,6 +70,8 @@ class Patience:
 
     def retrying(self, allowance: Allowance) -> AsyncRetrying:
         """Return the policy as tenacity runs it, within an allowance."""
+        from tenacity import AsyncRetrying, stop_after_attempt  # noqa: PLC0415  # with the first call
+
         return AsyncRetrying(
             stop=stop_after_attempt(self.tries_max),
             wait=self._pause_s,

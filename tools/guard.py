@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
-
-import jsonschema_rs
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
 
 Guard: TypeAlias = "Mapping[str, Json] | Callable[[Json], bool | str | None]"
 
@@ -65,7 +66,7 @@ def _check(where: str, guard: object) -> None:
             )
         )
     try:
-        jsonschema_rs.Draft202012Validator(_schema(wishes))
+        _validator(wishes)
     except ValueError as fault:
         raise ConfigError(f"{where}: {fault}") from fault
 
@@ -83,7 +84,7 @@ def _asked(guard: Callable[[Json], bool | str | None], value: Json) -> str | Non
 
 def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> str | None:
     """Hold the texts of a value against a guard that is data."""
-    validator = jsonschema_rs.Draft202012Validator(_schema(guard))
+    validator = _validator(guard)
     field = guard.get("field")
     name = f"'{field}'" if isinstance(field, str) else "the answer"
     for text in _texts(value, field if isinstance(field, str) else None):
@@ -94,8 +95,12 @@ def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> str
     return None
 
 
-def _schema(guard: Mapping[str, Json]) -> dict[str, Json]:
-    return {"type": "string", **{_KEYWORDS[key]: wish for key, wish in guard.items() if key in _KEYWORDS}}
+def _validator(guard: Mapping[str, Json]) -> Draft202012Validator:
+    """Return a guard's wishes about a text, compiled. Raises: ValueError: they are no JSON Schema."""
+    import jsonschema_rs  # noqa: PLC0415  # only where a guard is checked
+
+    wishes = {_KEYWORDS[key]: wish for key, wish in guard.items() if key in _KEYWORDS}
+    return jsonschema_rs.Draft202012Validator({"type": "string", **wishes})
 
 
 def _texts(value: Json, field: str | None) -> Iterator[str]:

@@ -74,7 +74,11 @@ class Template:
     @classmethod
     def read(cls, where: str, text: str, known: Sequence[str]) -> Template:
         """Read a template whose holes may only be of `known` names. Raises: ConfigError."""
-        names = tuple(dict.fromkeys(hole.strip() for hole in _HOLE.findall(text) if hole))
+        names = tuple(dict.fromkeys(hole[1].strip() for hole in _HOLE.finditer(text) if hole[1] is not None))
+        if "${" in _HOLE.sub("", text):
+            raise ConfigError(
+                f"{where}: the prompt has a `${{` without its `}}`; close it, or write `$${{` for the text"
+            )
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known, f"parameters are {listing(known)}")
@@ -91,6 +95,10 @@ class Template:
             return "${" if name is None else _tagged(name.strip(), values[name.strip()])
 
         return _HOLE.sub(filled, self.text)
+
+    def fill_plainly(self, texts: Mapping[str, str]) -> str:
+        """Return the prompt with each hole replaced by text as it is: for people, not for models."""
+        return _HOLE.sub(lambda hole: "${" if hole[1] is None else texts[hole[1].strip()], self.text)
 
 
 def _tagged(name: str, value: Json) -> str:

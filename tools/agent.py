@@ -1,0 +1,318 @@
+"""`@agent`: a typed function whose docstring is a prompt becomes a tool that a model carries out.
+
+    @agent
+    def classify(ticket: str) -> Triage:
+        \"\"\"Decide the queue and urgency of this support ticket:
+        ${ticket}\"\"\"
+
+The docstring's `${parameter}` are filled with the arguments, marked as data; parameters that it does not mention follow
+at its end, so that none is lost. The annotation of the result is the form of the answer. The body is never run.
+
+In a plan the engine sends `Tool.request_of(args)`. A direct call asks the models of the environment, waits (or
+returns an awaitable, for `async def`) and gives a value of the annotated type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, cast, overload
+
+from typing_extensions import ParamSpec, TypeVar
+
+from ..errors import ConfigError, ToolError
+from ..plans.values import Json
+from .callables import argument_names, caller_locals, find_context, is_async, plain_function, read_annotations
+from .completion import Message
+from .guard import Guard, check_guards
+from .models import DEFAULT, ModelRequest, Models
+from .prompts import DATA_NOTE, Example, Template, example_messages
+from .tool import Tool, make_tool
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How the model is asked; what is `None` is not sent.
+
+    Attributes:
+        examples: As they were given.
+        retries: How often an answer that does not fit is asked for again.
+    """
+
+    model: str = DEFAULT
+    temperature: float | None = None
+    examples: Sequence[object] = ()
+    max_tokens: int | None = None
+    guard: Sequence[Guard] = ()
+    retries: int = RETRIES
+
+    def check(self, where: str) -> None:
+        """Raise `ConfigError` unless each setting is one."""
+        if not isinstance(self.model, str) or not self.model:
+            raise ConfigError(f"{where}: model: expected a model's name or alias, found {self.model!r}")
+        if self.temperature is not None and not _is_number(self.temperature, 0):
+            raise ConfigError(
+                f"{where}: temperature: expected a number of at least 0, found {self.temperature!r}"
+            )
+        if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
+            raise ConfigError(
+                f"{where}: max_tokens: expected an integer of at least 1, found {self.max_tokens!r}"
+            )
+        if not _is_integer(self.retries, 0):
+            raise ConfigError(f"{where}: retries: expected an integer of at least 0, found {self.retries!r}")
+        for key, value in (("examples", self.examples), ("guard", self.guard)):
+            if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+                raise ConfigError(f"{where}: {key}: expected a list, found {value!r}; put it in brackets")
+        check_guards(where, self.guard)
+
+
+@overload
+def agent(fn: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def agent(
+    fn: None = None,
+    /,
+    *,
+    model: str = DEFAULT,
+    temperature: float | None = None,
+    examples: Sequence[object] = (),
+    max_tokens: int | None = None,
+    guard: Sequence[Guard] = (),
+    retries: int = RETRIES,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def agent(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    model: str = DEFAULT,
+    temperature: float | None = None,
+    examples: Sequence[object] = (),
+    max_tokens: int | None = None,
+    guard: Sequence[Guard] = (),
+    retries: int = RETRIES,
+) -> Any:
+    """Make a `model` tool of a typed function whose docstring is the prompt: `@agent` or `@agent(model="small")`.
+
+    Args:
+        fn: The function; its body is never run.
+        model: Whom to ask: a name that the engine's `models` know.
+        temperature: `None` is not sent; the same of `max_tokens`.
+        examples: Worked examples: `{"input": .., "output": ..}` or pairs. An input that is an object with the
+            parameters' names fills the prompt as a call does.
+        max_tokens: The most that an answer may be long.
+        guard: Further conditions on the answer: see `guard.py`.
+        retries: How often an answer that does not fit its type or a guard is asked for again, told why.
+
+    Raises:
+        ConfigError: The prompt is missing or mentions what is no parameter, or a setting is not one.
+    """
+    wishes = Wishes(model, temperature, examples, max_tokens, guard, retries)
+    if fn is not None:
+        return _make(fn, wishes)
+    return lambda decorated: _make(decorated, wishes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    """What an agent asks, made of its arguments."""
+
+    template: Template
+    wishes: Wishes
+    head: tuple[Message, ...]
+
+    def request(self, args: Mapping[str, Json], schema: Mapping[str, Json]) -> ModelRequest:
+        """Return the request for one call. What does not change comes first, so that endpoints can cache it."""
+        messages = (*self.head, Message("user", self.template.fill(args)))
+        wishes = self.wishes
+        return ModelRequest(
+            wishes.model,
+            messages,
+            schema,
+            wishes.temperature,
+            wishes.max_tokens,
+            tuple(wishes.guard),
+            wishes.retries,
+        )
+
+
+def _make(fn: Callable[..., Any], wishes: Wishes) -> Tool:
+    """Return the tool."""
+    where = f"agent '{getattr(plain_function(fn), '__name__', fn)}'" if callable(fn) else "@agent"
+    if not callable(fn) or isinstance(fn, type | Tool):
+        raise ConfigError(f"{where}: expected a function whose docstring is the prompt, found {fn!r}")
+    wishes.check(where)
+    template = _template(where, fn)
+    made = _Agent(template, wishes, _head(where, fn, template, wishes))
+
+    def request_of(args: dict[str, Json]) -> ModelRequest:
+        return made.request(args, tool.returns or {})
+
+    direct = _direct(fn, lambda: tool, where)
+    tool = make_tool(
+        direct,
+        source=fn,
+        request_of=request_of,
+        effect="model",
+        description=_description(template),
+        fingerprint_extra=_extra(template, made),
+    )
+    _check_answers(where, tool, wishes)
+    return tool
+
+
+def _template(where: str, fn: Callable[..., Any]) -> Template:
+    """Return the prompt: the docstring, and after it what it does not mention."""
+    text = (inspect.getdoc(plain_function(fn)) or "").strip()
+    if not text:
+        raise ConfigError(
+            f"{where}: expected a docstring, which is the prompt, found none; write what the model is to do, with "
+            "${parameter} where an argument goes"
+        )
+    context = find_context(fn)
+    known = [name for name in argument_names(fn, where) if name != context]
+    mentioned = Template.read(where, text, known).names
+    rest = [f"${{{name}}}" for name in known if name not in mentioned]
+    return Template.read(where, "\n\n".join([text, *rest]), known)
+
+
+def _head(where: str, fn: Callable[..., Any], template: Template, wishes: Wishes) -> tuple[Message, ...]:
+    """Return the messages that are the same in every call."""
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
+
+    parameters = inspect.signature(fn).parameters.values()
+    defaults: dict[str, Json] = {
+        each.name: to_jsonable_python(each.default, fallback=repr)
+        for each in parameters
+        if each.default is not each.empty and each.name in template.names
+    }
+    system = (Message("system", DATA_NOTE),) if template.names else ()
+    asked = [_asked_as_prompt(each, template, defaults) for each in _examples(where, wishes)]
+    return (*system, *example_messages(asked))
+
+
+def _examples(where: str, wishes: Wishes) -> list[Example]:
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
+
+    return [
+        Example.read(f"{where}: examples[{index}]", to_jsonable_python(example, fallback=repr))
+        for index, example in enumerate(wishes.examples)
+    ]
+
+
+def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str, Json]) -> Example:
+    """Return an example with its question in the words of the prompt, where its input names the parameters."""
+    match example.asked:
+        case dict(given) if given and all(name in template.names for name in given):
+            values = {**defaults, **given}
+            return (
+                Example(template.fill(values), example.answer)
+                if len(values) >= len(template.names)
+                else example
+            )
+        case asked if len(template.names) == 1:
+            return Example(template.fill({template.names[0]: asked}), example.answer)
+        case _:
+            return example
+
+
+def _check_answers(where: str, tool: Tool, wishes: Wishes) -> None:
+    """Raise `ConfigError` if an example's answer is none that the agent may give."""
+    if not wishes.examples or "types" not in tool.__dict__:
+        return  # a type defined further down cannot be compared yet
+    for index, example in enumerate(_examples(where, wishes)):
+        try:
+            tool.types.seal(example.answer)
+        except ToolError as fault:
+            raise ConfigError(
+                f"{where}: examples[{index}]: its answer does not fit the annotation: {fault}"
+            ) from None
+
+
+def _description(template: Template) -> str:
+    """Return the prompt as a description: holes by their names."""
+    return template.fill_plainly({name: f"<{name}>" for name in template.names})
+
+
+def _extra(template: Template, made: _Agent) -> Json:
+    """Return what decides an answer and is no code."""
+    return {
+        "prompt": template.text,
+        "head": [cast("Json", message.to_dict()) for message in made.head],
+        "model": made.wishes.model,
+        "temperature": made.wishes.temperature,
+        "max_tokens": made.wishes.max_tokens,
+    }
+
+
+def _direct(fn: Callable[..., Any], tool: Callable[[], Tool], where: str) -> Callable[..., Any]:
+    """Return what a direct call runs: it asks the models of the environment."""
+    local = caller_locals()
+
+    async def asked(*args: object, **kwargs: object) -> object:
+        from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
+        from pydantic_core import to_jsonable_python  # noqa: PLC0415
+
+        bound = inspect.signature(fn).bind(*args, **kwargs)
+        context = find_context(fn)
+        given = {name: value for name, value in bound.arguments.items() if name not in ("self", context)}
+        made = tool()
+        request = made.request_of(_values(made.bind(to_jsonable_python(given)))) if made.request_of else None
+        assert request is not None
+        reply = await Models().ask(request)
+        adapter: TypeAdapter[object] = TypeAdapter(read_annotations(fn, where, local).returns)
+        return adapter.validate_json(made.seal(reply.value))
+
+    if is_async(fn):
+        return wraps(fn)(asked)
+
+    @wraps(fn)
+    def waited(*args: object, **kwargs: object) -> object:
+        return _wait(lambda: asyncio.run(asked(*args, **kwargs)))
+
+    return waited
+
+
+def _values(args: bytes) -> dict[str, Json]:
+    from ..plans.values import parse_canonical  # noqa: PLC0415  # only direct calls
+
+    return cast("dict[str, Json]", parse_canonical(args))
+
+
+def _wait(call: Callable[[], object]) -> object:
+    """Return what a call with an event loop of its own returns, also where a loop runs already (notebooks)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    outcome: list[object] = []
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as fault:  # noqa: BLE001  # raised again, where the call was made
+            faults.append(fault)
+
+    thread = threading.Thread(target=run, name="firmplan-agent")
+    thread.start()
+    thread.join()
+    if faults:
+        raise faults[0]
+    return outcome[0]
+
+
+def _is_number(value: object, low: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value < float("inf")
+
+
+def _is_integer(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
