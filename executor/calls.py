@@ -57,7 +57,7 @@ async def call_tool(tool: Tool, args: bytes, context: Context, threads: Threads,
             return tool.invoke(args, context)
         return await threads.call(lambda: tool.invoke(args, context))
 
-    return await _outcome_of(tool, lambda: work(), timeout_s)
+    return await _outcome_of(tool, work, timeout_s)
 
 
 async def reconcile(tool: Tool, key: str, args: dict[str, object], threads: Threads) -> Outcome | None:
@@ -82,7 +82,9 @@ async def reconcile(tool: Tool, key: str, args: dict[str, object], threads: Thre
         return Lost(f"reconcile returned what the tool's type forbids: {error}")
 
 
-async def _outcome_of(tool: Tool, work: Callable[[], Awaitable[object]], timeout_s: float | None) -> Outcome:
+async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
+    tool: Tool, work: Callable[[], Awaitable[object]], timeout_s: float | None
+) -> Outcome:
     try:
         async with asyncio.timeout(timeout_s) as limit:
             result = await work()

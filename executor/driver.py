@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final, cast
 
-from ..errors import EngineBug, ToolError
+from ..errors import ConfigError, EngineBug, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json
 from ..tools import Context, ModelRequest, Tool, ask_request
@@ -42,7 +42,7 @@ from .reuse import Candidate, ReuseMode, epochs_at_start, find_results, reusable
 from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
-from .store import Reusable, RunRow
+from .store import Decision, Reusable, RunRow
 
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
@@ -93,9 +93,10 @@ class Driver:
     _tasks: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict[str, "asyncio.Task[None]"])
     _writing: set[str] = field(init=False, default_factory=set[str])
     _made: list[Reusable] = field(init=False, default_factory=list[Reusable])
-    _fresh: dict[str, Sealed] = field(init=False, default_factory=dict[str, Sealed])
+    _fresh: dict[str, Reusable] = field(init=False, default_factory=dict[str, Reusable])
     _contexts: dict[str, Context] = field(init=False, default_factory=dict[str, Context])
     _is_parking: bool = field(init=False, default=False)
+    _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.facilities.store, self.row, self._standing)
@@ -105,8 +106,8 @@ class Driver:
 
     # --- life
 
-    async def drive(self, *events: Cause) -> None:
-        """Hand in the events and go on until nothing more happens by itself.
+    async def drive(self, first: Cause, decisions: Sequence[Decision] = ()) -> None:
+        """Hand in the first event and what people decided since, and go on until nothing more happens by itself.
 
         Raises:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.
@@ -115,23 +116,39 @@ class Driver:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for event in events:
-                    await self._take_in(event)
+                await self._take_in(first)
+                await self._decide(decisions)
         except BaseExceptionGroup as group_of_faults:
-            raise _first_of(group_of_faults) from None
+            raise first_of(group_of_faults) from None
         finally:
             self._group = None
         await self.journal.flush()
-        if self._made:
-            made, self._made = self._made, []
-            await self.facilities.store.add_reusable(made)
+        await self._keep_made()
 
-    def deliver(self, event: Cause) -> bool:
-        """Hand in an event from outside, if the run is being driven now."""
-        if self._group is None or self._is_parking:
-            return False
-        self._group.create_task(self._take_in(event))
-        return True
+    def take_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Take in what people decided, if the run is being driven now; else the next driver does."""
+        if self._group is not None and not self._is_parking:
+            self._group.create_task(self._decide(decisions))
+
+    async def note(self, decisions: Sequence[Decision]) -> None:
+        """Take in what people decided about a run that nobody drives; nothing is called. Raises: StoreError."""
+        self._is_parking = True
+        await self._decide(decisions)
+        await self.journal.flush()
+
+    async def _decide(self, decisions: Sequence[Decision]) -> None:
+        """Hand in the decisions that still fit; drop the others, which another decision overtook."""
+        stale: list[int] = []
+        for decision in decisions:
+            if decision.number in self._taken:
+                continue
+            self._taken.add(decision.number)
+            if self.machine.accepts(decision.event):
+                await self._take_in(decision.event, decision.number)
+            else:
+                stale.append(decision.number)
+        if stale:
+            await self.facilities.store.drop_decisions(stale)
 
     async def park(self) -> None:
         """Stop here: start nothing more, cut off calls that change nothing, wait a while for writes in flight."""
@@ -147,11 +164,11 @@ class Driver:
 
     # --- the loop
 
-    async def _take_in(self, event: Cause) -> None:
+    async def _take_in(self, event: Cause, decision: int | None = None) -> None:
         """Machine, journal, commands: the whole of it."""
         at = self.facilities.clock.now()
         commands = self.machine.handle(event, at)
-        self._write_down(event, at)
+        self._write_down(event, at, decision)
         for command in commands:
             if isinstance(command, Record):
                 self.journal.add(command.event, at)
@@ -161,11 +178,11 @@ class Driver:
         if follow_up and not self._is_parking:
             self._carry_out(follow_up)
 
-    def _write_down(self, event: Cause, at: float) -> None:
+    def _write_down(self, event: Cause, at: float, decision: int | None) -> None:
         tool = self._tool_of(event)
         is_write = tool is not None and tool.effect is Effect.WRITE
         opens = tool.resource if tool is not None and is_write and isinstance(event, CallStarted) else None
-        self.journal.add(event, at, opens=opens, closes=is_write and isinstance(event, OUTCOMES))
+        self.journal.add(event, at, opens=opens, closes=is_write and isinstance(event, OUTCOMES), decision=decision)
 
     def _is_write_outcome(self, event: Cause) -> bool:
         tool = self._tool_of(event)
@@ -273,53 +290,63 @@ class Driver:
         return found
 
     def _model_key(self, command: StartToolCall | StartModelCall, request: ModelRequest) -> ContentKey:
-        return model_key(self.facilities.models.key_parts(request), command.sample, request.temperature)
+        try:
+            parts = self.facilities.models.key_parts(request)
+        except ConfigError as fault:  # the call says so, as its failure
+            return ContentKey("", {}, str(fault))
+        return model_key(parts, command.sample, request.temperature)
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""
         if await self._joined(call):
             return
         key = call.key.key
-        shared: asyncio.Future[Sealed | None] | None = None
+        shared: asyncio.Future[Reusable | None] | None = None
         if key and key not in self.facilities.in_flight:
             shared = asyncio.get_running_loop().create_future()
             self.facilities.in_flight[key] = shared
-        output: Sealed | None = None
+        made: Reusable | None = None
         try:
-            output = await self._place_and_call(call)
+            made = await self._place_and_call(call)
         finally:
             if shared is not None:
                 del self.facilities.in_flight[key]
-                shared.set_result(output)
+                shared.set_result(made)
 
     async def _joined(self, call: PreparedCall) -> bool:
+        """Whether another call's result stands for this one, or none may be made."""
         key = call.key.key
-        if not key or self.reuse in ("off", "refresh"):
+        if self.reuse in ("off", "refresh"):
             return False
-        output = self._fresh.get(key)
-        while output is None and (under_way := self.facilities.in_flight.get(key)) is not None:
-            output = await asyncio.shield(under_way)
-            if output is None:
-                break
-        if output is None:
-            if self.reuse == "only":
-                message = "no earlier result stands for this call, and reuse='only' makes none"
-                await self._take_in(CallFailed(call.step, "not-reusable", message))
-                return True
-            return False
-        if self.machine.is_callable(call.step):
-            await self._take_in(CallReused(call.step, call.args_digest, output, key, self.row.id))
-        return True
+        made = self._fresh.get(key)
+        if made is None and (under_way := self.facilities.in_flight.get(key)) is not None:
+            made = await self._checked(call, await asyncio.shield(under_way))
+        if made is not None:
+            if self.machine.is_callable(call.step):
+                await self._take_in(CallReused(call.step, call.args_digest, Sealed(made.output), key, made.run_id))
+            return True
+        if self.reuse == "only" and not call.is_write:
+            message = f"no earlier result stands for this call, and reuse='only' makes none{_why_not(call)}"
+            await self._take_in(CallFailed(call.step, "not-reusable", message))
+            return True
+        return False
 
-    async def _place_and_call(self, call: PreparedCall) -> Sealed | None:
+    async def _checked(self, call: PreparedCall, made: Reusable | None) -> Reusable | None:
+        """Return a joined result if no write came between: a read that started before one is of no use after it."""
+        if made is None or call.tool is None or not _is_kept_read(call):
+            return made
+        epochs = await epochs_at_start(self.facilities, call.tool)
+        return made if epochs is not None and epochs == made.epochs else None
+
+    async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
         tool_places = self.facilities.places_of(call.tool.name) if call.tool is not None else None
         async with _held(self.places), _held(tool_places), self.facilities.places:
             if self._is_parking or not self.machine.is_callable(call.step):
                 return None
             return await self._call(call)
 
-    async def _call(self, call: PreparedCall) -> Sealed | None:
-        """Start, call, and say what came of it; return the output if there is one."""
+    async def _call(self, call: PreparedCall) -> Reusable | None:
+        """Start, call, and say what came of it; return the result if others may use it."""
         command, tool = call.command, call.tool
         write_key = idempotency_key(self.row.id, call.step, call.args_digest) if call.is_write else ""
         if isinstance(command, StartToolCall) and command.reconcile and tool is not None:
@@ -388,31 +415,42 @@ class Driver:
         outcome: Outcome,
         epochs: Mapping[str, int] | None,
         usage: Mapping[str, Json] | None = None,
-    ) -> Sealed | None:
+    ) -> Reusable | None:
         match outcome:
             case Returned(output):
                 used = _used(call.context)
                 self._contexts.pop(call.step, None)
-                self._keep(call, output, epochs)
+                made = self._keep(call, output, epochs)
                 await self._take_in(CallSucceeded(call.step, output, used, usage))
-                return output
+                return made
             case Failed(code, message, temporary, retryable):
                 await self._take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
             case Lost(why):
                 await self._take_in(CallLost(call.step, why))
         return None
 
-    def _keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> None:
+    async def _keep_made(self) -> None:
+        """Put new results into the reuse index: not on the run's path, where random keys would cost most."""
+        made, self._made = self._made, []
+        if made:
+            await self.facilities.store.add_reusable(made)
+
+    def _keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> Reusable | None:
         """Remember the result for later calls, unless it depends on more than its key says."""
         used = call.context.used if call.context is not None else None
         if not call.key.key or epochs is None or (used is not None and (used.varies or used.secrets)):
-            return
+            return None
         env: dict[str, Json] = dict(used.env) if used is not None else {}
         candidate = Candidate(call.step, call.key, call.tool)
-        at = self.facilities.clock.now()
-        self._made.append(reusable(self.row.id, candidate, output, at, epochs=epochs, env=env))
+        made = reusable(self.row.id, candidate, output, self.facilities.clock.now(), epochs=epochs, env=env)
+        self._made.append(made)
         if not env and not _is_kept_read(call):
-            self._fresh[call.key.key] = output
+            self._fresh[call.key.key] = made
+        return None if env else made
+
+
+def _why_not(call: PreparedCall) -> str:
+    return f": {call.key.why_not}" if call.key.why_not else ""
 
 
 def _is_kept_read(call: PreparedCall) -> bool:
@@ -441,7 +479,7 @@ class _held:  # noqa: N801  # reads as the statement that it is
             self._places.release()
 
 
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):

@@ -85,7 +85,6 @@ class CallLost:
 
     step: str
     why: str
-    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,37 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from ..errors import InputRejected, RunNotFound
+from ..errors import ConfigError, Diverged, EngineBug, InputRejected, RunNotFound
 from ..plans import Plan
+from ..plans.nearest import listing
 from ..plans.values import Json, canonical
-from .driver import Driver
-from .events import (
-    Approved,
-    CancelAsked,
-    Cause,
-    Denied,
-    ResolvedDone,
-    ResolvedFailed,
-    ResolvedRetry,
-    RunResumed,
-    RunStarted,
-)
+from .driver import PARK_GRACE_S, Driver
+from .events import CancelAsked, Cause, RunResumed, RunStarted
 from .facilities import Facilities
 from .header import Header, default_seed
-from .lock import Lock, ToolLock
+from .lock import Lock
 from .machine import Machine
 from .owner import Owner
 from .records import Entry, Event, read_entry, write_entry
 from .restore import build_machine, fold, load_entries, parse_lines
 from .run import Run, RunError, run_errors, run_status, run_usage, step_views
-from .sealed import Sealed
 from .states import FINAL, RunStatus, State
-from .store import RunRow
+from .store import Batch, Decision, RunRow
 
+LIVE: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
 LIMIT_MAX: Final = 1000  # runs in one page
 
@@ -73,12 +64,27 @@ class RunPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Planning:
-    """What a planner made of a task, as the executor needs it."""
+class Planned:
+    """What became of a task: a checked plan, its inputs, and the record of its planning."""
 
     plan: Plan
+    plans: Mapping[str, Plan]
     inputs: Mapping[str, Json]
+    lock: Lock
     record: Json
+
+    def complete(self, header: Header) -> Header:
+        """Return a task's header with its plan."""
+        seed = header.seed or default_seed(self.plan, self.inputs)
+        return replace(
+            header,
+            plan=self.plan,
+            plans=self.plans,
+            inputs=self.inputs,
+            lock=self.lock,
+            seed=seed,
+            planning=self.record,
+        )
 
 
 class Execution:
@@ -95,7 +101,8 @@ class Execution:
         self._owner = Owner(store_path)
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, asyncio.Task[None]] = {}
-        self._is_closing = False
+        self._faults: dict[str, BaseException] = {}
+        self._watcher: asyncio.Task[None] | None = None
 
     # --- life
 
@@ -106,12 +113,17 @@ class Execution:
 
     async def close(self) -> None:
         """Park the runs under way, and let go; they go on with `resume`."""
-        self._is_closing = True
-        await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
+        driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
         for task in self._driving.values():
-            if not task.done() and task.get_coro() is not None:
+            if task not in driven:  # it plans
                 task.cancel()
-        await asyncio.gather(*self._driving.values(), return_exceptions=True)
+        await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
+        if driven:
+            await asyncio.wait(driven, timeout=PARK_GRACE_S)
+        left = [*self._driving.values(), *([self._watcher] if self._watcher is not None else [])]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         self._facilities.threads.close()
         await self._store.close()
         self._owner.release()
@@ -158,58 +170,99 @@ class Execution:
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another run_id")
 
-    def start_planning(self, run_id: str, plan: Callable[[], Awaitable[Planning]]) -> None:
+    def start_planning(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> None:
         """Plan a submitted task in the background, then drive it. A failure of planning is the run's failure."""
-        self._driving[run_id] = asyncio.get_running_loop().create_task(self._plan_and_drive(run_id, plan))
+        self._follow(run_id, self._plan_and_drive(run_id, plan))
 
-    async def _plan_and_drive(self, run_id: str, plan: Callable[[], Awaitable[Planning]]) -> None:
-        row = await self._store.claim(run_id, self._owner.name, is_alive=self._owner.is_alive)
+    async def _plan_and_drive(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> None:
+        row = await self._claim(run_id)
         if row is None:
             return
         header = Header.from_dict(row.header)
+        now = self._facilities.clock.now
         try:
-            planning = await plan()
+            planned = await plan()
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
-            failed = {"failed": {"code": getattr(fault, "code", "planning-failed"), "message": str(fault)}}
-            await self._store.fail_planning(run_id, {**row.header, "planning": failed}, row.epoch, self._facilities.clock.now())
+            failed = replace(header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}})
+            await self._store.set_header(run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now())
+            await self._store.release(run_id, row.epoch)
             raise
-        inputs = {**planning.inputs}
-        seed = header.seed or default_seed(planning.plan, inputs)
-        lock = self.lock_of(planning.plan)
-        header = replace(header, plan=planning.plan, inputs=inputs, seed=seed, lock=lock, planning=planning.record)
-        await self._store.set_header(run_id, header.to_dict(), planning.plan.digest, row.epoch)
-        await self._drive(replace(row, header=header.to_dict()), header, [], [RunStarted(run_id)])
+        except asyncio.CancelledError:
+            await self._store.release(run_id, row.epoch)
+            raise
+        header = planned.complete(header)
+        digest = planned.plan.digest
+        await self._store.set_header(run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now())
+        await self._drive(replace(row, header=header.to_dict()), header, [], RunStarted(run_id))
 
-    def lock_of(self, plan: Plan, plans: Mapping[str, Plan] | None = None) -> Lock:
-        """Return the lock of the tools that a plan, and the saved plans that it uses, name."""
-        names = sorted({name for each in (plan, *(plans or {}).values()) for name in each.tool_names})
-        found = [self._facilities.tools.find(name) for name in names]
-        return Lock([ToolLock.of(tool) for tool in found if tool is not None])
+    def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
+        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
+        self._driving[run_id] = task
+        task.add_done_callback(lambda done: self._note_fault(run_id, done))
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.get_running_loop().create_task(self._watch_decisions(), name="firmplan decisions")
 
-    async def _start(self, run_id: str, *events: Cause) -> bool:
+    def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._faults[run_id] = fault
+            self._facilities.log.error("run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", ""))
+        if self._driving.get(run_id) is task:
+            del self._driving[run_id]
+
+    async def _claim(self, run_id: str) -> RunRow | None:
+        return await self._store.claim(run_id, self._owner.name, is_alive=self._owner.is_alive)
+
+    async def _start(self, run_id: str, first: Cause) -> bool:
         """Claim a run and drive it in the background; `False`: another owner has it."""
-        row = await self._store.claim(run_id, self._owner.name, is_alive=self._owner.is_alive)
+        row = await self._claim(run_id)
         if row is None:
             return False
-        header = Header.from_dict(row.header)
-        entries = await load_entries(self._store, row)
-        task = asyncio.get_running_loop().create_task(self._drive(row, header, entries, list(events)))
-        self._driving[run_id] = task
+        try:
+            header = Header.from_dict(row.header)
+            self._expect_tools(row.id, header)
+            entries = await load_entries(self._store, row)
+        except BaseException:
+            await self._store.release(row.id, row.epoch)
+            raise
+        self._faults.pop(run_id, None)
+        self._follow(run_id, self._drive(row, header, entries, first))
         return True
 
-    async def _drive(self, row: RunRow, header: Header, entries: Sequence[Entry], events: list[Cause]) -> None:
+    def _expect_tools(self, run_id: str, header: Header) -> None:
+        """Raise where a tool of the run is missing here. Raises: ConfigError."""
+        missing = [name for name in header.lock.names if self._facilities.tools.find(name) is None]
+        if missing:
+            raise ConfigError(
+                f"run {run_id} uses the tool '{missing[0]}', which this engine has not; "
+                f"it has {listing(self._facilities.tools.names)}"
+            )
+
+    async def _drive(self, row: RunRow, header: Header, entries: Sequence[Entry], first: Cause) -> None:
         """Drive a claimed run until it has ended or waits, then let go of it."""
-        machine = build_machine(header)
-        fold(machine, entries)
-        places = asyncio.Semaphore(header.concurrency_max) if header.concurrency_max is not None else None
-        driver = Driver(self._facilities, row, machine, header.seed, header.reuse, places)
-        self._drivers[row.id] = driver
         try:
-            await driver.drive(*(events if machine.status is None else ()))
+            machine = build_machine(header)
+            fold(machine, entries)
+            if machine.status is not None:
+                return
+            places = asyncio.Semaphore(header.concurrency_max) if header.concurrency_max is not None else None
+            driver = Driver(self._facilities, row, machine, header.seed, header.reuse, places)
+            self._drivers[row.id] = driver
+            try:
+                await driver.drive(first, await self._decisions(row.id))
+            finally:
+                driver.journal.close()
+                del self._drivers[row.id]
         finally:
-            driver.journal.close()
-            del self._drivers[row.id]
             await self._store.release(row.id, row.epoch)
+
+    async def _watch_decisions(self) -> None:
+        """Hand over what other processes decided about the runs that this one drives, while it drives any."""
+        while self._driving:
+            await asyncio.sleep(POLL_S)
+            for run_id, driver in list(self._drivers.items()):
+                if decisions := await self._decisions(run_id):
+                    driver.take_decisions(decisions)
 
     # --- wait
 
@@ -220,17 +273,16 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
-        row = await self._row(run_id)
+        await self._row(run_id)
         while True:
             task = self._driving.get(run_id)
             if task is not None:
                 await asyncio.wait([task])
-                self._driving.pop(run_id, None)
-                if not task.cancelled() and (fault := task.exception()) is not None:
-                    raise fault
-                return await self.get(run_id)
+                continue
+            if (fault := self._faults.pop(run_id, None)) is not None:
+                raise fault
             row = await self._row(run_id)
-            if row.status not in ("queued", "running") or row.owner is None or not self._owner.is_alive(row.owner):
+            if row.status not in LIVE or row.owner is None or not self._owner.is_alive(row.owner):
                 return await self.get(run_id)
             await asyncio.sleep(POLL_S)
 
@@ -292,6 +344,55 @@ class Execution:
         more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
         return RunPage(tuple(page), more)
 
+    # --- replay
+
+    async def replay(self, run_id: str, *, keep: bool) -> Run:
+        """Return what the journal of a run says happened, every conclusion drawn and compared again; nothing is called.
+
+        Args:
+            run_id: The run.
+            keep: Whether to keep the replay as a run of its own, with the replayed one as its parent.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned.
+            Diverged: The plan language or the machine concludes something else than what was recorded.
+            StoreError: The journal was changed outside firmplan.
+        """
+        row = await self._row(run_id)
+        header = Header.from_dict(row.header)
+        if header.plan is None:
+            raise InputRejected(f"run {run_id} never had a plan: there is nothing to replay")
+        machine = build_machine(header)
+        fold(machine, await load_entries(self._store, row))
+        if row.digest != machine.digest:
+            raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
+        if not keep:
+            return snapshot(row, header, machine)
+        copy = self._new_row(header, None, run_id)
+        await self._store.create_run(copy)
+        await self._copy_journal(row, copy.id)
+        return await self.get(copy.id)
+
+    async def _copy_journal(self, row: RunRow, to: str) -> None:
+        claimed = await self._claim(to)
+        if claimed is None:
+            raise EngineBug(f"the new run {to} has an owner already")
+        lines = await self._store.read_journal(row.id)
+        batch = Batch(
+            run_id=to,
+            epoch=claimed.epoch,
+            first_seq=1,
+            lines=lines,
+            head=row.head,
+            values={},
+            status=row.status,
+            digest=row.digest,
+            updated=row.updated,
+        )
+        await self._store.append(batch)
+        await self._store.release(to, claimed.epoch)
+
     # --- go on
 
     async def resume(self, run_id: str) -> None:
@@ -304,23 +405,18 @@ class Execution:
         task = self._driving.get(run_id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
-        first: Cause = RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id)
-        decisions = await self._decisions(run_id)
-        await self._start(run_id, first, *[event for _, event in decisions])
+        await self._start(run_id, RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id))
 
-    async def recover(self) -> list[str]:
-        """Go on with every run whose owner is dead; return their ids."""
-        recovered: list[str] = []
-        for status in ("running", "queued"):
-            cursor: tuple[float, str] | None = None
-            while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=cursor):
-                for row in rows:
-                    is_dead = row.owner is None or not self._owner.is_alive(row.owner)
-                    if is_dead and row.plan_digest is not None and row.id not in self._driving:
-                        await self.resume(row.id)
-                        recovered.append(row.id)
-                cursor = (rows[-1].created, rows[-1].id)
-        return recovered
+    async def find_abandoned(self) -> list[Run]:
+        """Return every unfinished run whose owner is dead, oldest first, as it stands."""
+        found: list[RunRow] = []
+        for status in LIVE:
+            before: tuple[float, str] | None = None
+            while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
+                found += [row for row in rows if row.owner is None or not self._owner.is_alive(row.owner)]
+                before = (rows[-1].created, rows[-1].id)
+        abandoned = [row.id for row in sorted(found, key=lambda row: (row.created, row.id)) if row.id not in self._driving]
+        return [await self.get(run_id) for run_id in abandoned]
 
     # --- decide
 
@@ -368,23 +464,24 @@ class Execution:
         await self._store.add_decision(run_id, line)
         driver = self._drivers.get(run_id)
         if driver is not None:
-            await driver.take_decisions(await self._decisions(run_id))
+            driver.take_decisions(await self._decisions(run_id))
+            await driver.journal.flush()
             return
-        row = await self._store.claim(run_id, self._owner.name, is_alive=self._owner.is_alive)
+        row = await self._claim(run_id)
         if row is None:
             return  # another process drives it, and looks for decisions by itself
-        header = Header.from_dict(row.header)
-        machine = build_machine(header)
-        fold(machine, await load_entries(self._store, row))
-        driver = Driver(self._facilities, row, machine, header.seed, header.reuse)
         try:
+            header = Header.from_dict(row.header)
+            machine = build_machine(header)
+            fold(machine, await load_entries(self._store, row))
+            driver = Driver(self._facilities, row, machine, header.seed, header.reuse)
             await driver.note(await self._decisions(run_id))
         finally:
             await self._store.release(run_id, row.epoch)
 
-    async def _decisions(self, run_id: str) -> list[tuple[int, Cause]]:
+    async def _decisions(self, run_id: str) -> list[Decision]:
         found = await self._store.list_decisions(run_id)
-        return [(number, cast("Cause", read_entry(line, _no_value).event)) for number, line in found]
+        return [Decision(number, cast("Cause", read_entry(line, _no_value).event)) for number, line in found]
 
 
 def _no_value(digest: str) -> bytes:
@@ -442,8 +539,3 @@ def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
         return float(created), run_id if separator else ""
     except ValueError:
         raise InputRejected(f"cursor: expected one that an earlier page gave, found '{cursor}'") from None
-
-
-def approved(args: str, *, by: str, edit: Json = None) -> Approved:
-    """Return the decision to let a call go ahead."""
-    return Approved("", by, args, Sealed.of(edit) if edit is not None else None)

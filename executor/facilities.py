@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..tools import Models, Toolset
-from .sealed import Sealed
-from .store import Store
+from .store import Reusable, Store
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -59,8 +58,8 @@ class Facilities:
     threads: Threads = field(default_factory=Threads)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    in_flight: dict[str, asyncio.Future[Sealed | None]] = field(
-        default_factory=dict[str, "asyncio.Future[Sealed | None]"]
+    in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
+        default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
     tool_places: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
 

@@ -6,13 +6,15 @@ same program and decides in the same way, with tools that have changed since, or
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any, Literal, cast
 
+from ..plans.plan import AgentStep, Plan, ToolStep
 from ..plans.signature import Effect
 from ..plans.values import Json
-from ..tools import Tool
+from ..tools import Tool, Toolset
 from .policy import ApprovalKind, CallPolicy
 
 
@@ -86,6 +88,13 @@ class Lock:
     def __init__(self, tools: Sequence[ToolLock]) -> None:
         self._tools = {tool.name: tool for tool in tools}
 
+    @classmethod
+    def of(cls, plans: Iterable[Plan], tools: Toolset) -> Lock:
+        """Return the lock of the tools that these plans name."""
+        names = sorted({name for plan in plans for name in tool_names(plan)})
+        found = [tools.find(name) for name in names]
+        return cls([ToolLock.of(tool) for tool in found if tool is not None])
+
     @property
     def names(self) -> Sequence[str]:
         """Tool names, sorted."""
@@ -108,6 +117,18 @@ class Lock:
     def from_list(cls, data: Sequence[Mapping[str, Any]]) -> Lock:
         """Read it back from `to_list`."""
         return cls([ToolLock.from_dict(entry) for entry in data])
+
+
+def tool_names(plan: Plan) -> Iterator[str]:
+    """Yield the names of the tools that a plan's steps call, those of its inner plans included."""
+    for step in chain(plan.steps, *(inner.steps for inner in plan.plans.values())):
+        match step:
+            case ToolStep(tool=name):
+                yield name
+            case AgentStep(agent=agent):
+                yield from agent.tools
+            case _:
+                pass
 
 
 def _approval_kind(tool: Tool) -> ApprovalKind:

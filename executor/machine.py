@@ -12,6 +12,8 @@ Rules it keeps:
 
 How a step goes: its switch (`when`), its inputs, its turn in effect order, then its items, each with its turns
 (`cells.py`). What it does not know: tools, stores, models, processes. The driver carries out what `handle` returns.
+
+It is longer than other modules since it is one table of moves: divided, each half would have to trust the other.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, assert_never
 
 from ..errors import EngineBug
+from ..plans.expressions.operators import kind_of
 from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
@@ -75,8 +78,10 @@ from .events import (
 )
 from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, MODEL_POLICY, CallPolicy, retry_pause_s
+from .scope import Scope, evaluate_bool, failure_of, output_of, request_of
 from .sealed import Sealed
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
+from .verdict import verdict_of, verdict_of_inputs
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
@@ -135,6 +140,7 @@ class Machine:
         return commands
 
     def _handle_turn(self, turn: Turn, event: Cause) -> None:
+        """Take in what became of a call."""
         match event:
             case CallStarted(attempt=attempt):
                 self._move(turn, State.RUNNING)
@@ -149,14 +155,20 @@ class Machine:
                 self._turn_succeeded(turn, output)
             case CallFailed():
                 self._call_failed(turn, event)
-            case CallLost(why=why, retryable=retryable):
-                self._call_lost(turn, why, retryable=retryable)
+            case CallLost(why=why):
+                self._call_lost(turn, why)
             case RetryDue():
                 turn.pause_s = None
                 self._start_call(turn)
             case ApprovalRuled(needed=needed):
                 turn.is_ruled = True
                 self._ask_approval(turn) if needed else self._start_call(turn)
+            case _:
+                self._decided(turn, event)
+
+    def _decided(self, turn: Turn, event: Cause) -> None:
+        """Take in what a person decided."""
+        match event:
             case Approved(edit=edit):
                 self._move(turn, State.READY)
                 turn.reason = None
@@ -175,6 +187,23 @@ class Machine:
                 self._turn_failed(turn, Failure("resolved-failed", why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
+
+    def accepts(self, decision: Cause) -> bool:
+        """Whether a person's decision still fits: the step waits for it, with exactly the arguments that were shown."""
+        if self.status is not None:
+            return False
+        if isinstance(decision, CancelAsked):
+            return self._cancelled_by is None
+        turn = self.turns.get(getattr(decision, "step", ""))
+        if turn is None:
+            return False
+        match decision:
+            case Approved(args=args):
+                return turn.state is State.WAITING and turn.call is not None and turn.call.digest == args
+            case Denied():
+                return turn.state is State.WAITING
+            case _:
+                return turn.state is State.INDETERMINATE
 
     def is_callable(self, step: str) -> bool:
         """Whether the call that was asked for may still start: a cancel may have come between."""
@@ -230,7 +259,7 @@ class Machine:
                 return
         if node.pending:
             return
-        verdict = _verdict_of_inputs(node)
+        verdict = verdict_of_inputs(node)
         if verdict is not None:
             self._end_node(node, *verdict)
             return
@@ -246,17 +275,17 @@ class Machine:
         code = node.code
         if code.when is None or code.when_filters:
             return True
-        verdict = _verdict(node, code.needs_when)
+        verdict = verdict_of(node, code.needs_when)
         if verdict is not None:
             self._end_node(node, *verdict)
             return False
         try:
-            is_on = _evaluate_bool(code.when, node.frame.scope, "when")
+            is_on = evaluate_bool(code.when, node.frame.scope, "when")
         except RefersToSkipped:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
             return False
         except (EvalFault, NotJson) as fault:
-            self._node_failed(node, _failure(fault))
+            self._node_failed(node, failure_of(fault))
             return False
         if not is_on:
             self._end_node(node, State.SKIPPED, Reason.WHEN)
@@ -275,7 +304,7 @@ class Machine:
                 self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
                 return
             except (EvalFault, NotJson) as fault:
-                self._node_failed(node, _failure(fault))
+                self._node_failed(node, failure_of(fault))
                 return
         node.open_items = len(items)
         if not items:
@@ -285,7 +314,7 @@ class Machine:
     def _expand(self, node: Node, for_each: Formula) -> list[Item]:
         values = for_each.evaluate(node.frame.scope)
         if not isinstance(values, list):
-            raise EvalFault("not-a-list", f"for_each needs a list, found {_kind(values)}")
+            raise EvalFault("not-a-list", f"for_each needs a list, found {kind_of(values)}")
         if len(values) > ITEMS_MAX:
             raise EvalFault("limit-exceeded", f"for_each over {len(values)} items; the limit is {ITEMS_MAX}")
         items = [add_item(node, index, value) for index, value in enumerate(values)]
@@ -294,11 +323,11 @@ class Machine:
 
     def _is_kept(self, item: Item, when: Formula) -> bool:
         try:
-            with _Scope(item) as scope:
-                if _evaluate_bool(when, scope, "when"):
+            with Scope(item) as scope:
+                if evaluate_bool(when, scope, "when"):
                     return True
         except (EvalFault, NotJson) as fault:
-            item.failure = _failure(fault)
+            item.failure = failure_of(fault)
             return True  # it fails when its turn comes, as any other item
         self._move(item, State.SKIPPED)
         item.reason = Reason.WHEN
@@ -310,9 +339,9 @@ class Machine:
         output, failure = None, None
         if State.FAILED not in states and State.CANCELLED not in states:
             try:
-                output = _output(frame)
+                output = output_of(frame)
             except (EvalFault, NotJson) as fault:
-                failure = _failure(fault)
+                failure = failure_of(fault)
         if frame.owner is None:
             self._finish_run(states, output, failure)
         elif State.FAILED in states:
@@ -350,14 +379,14 @@ class Machine:
             self._move(item, State.RUNNING)
         self.turns[turn.path] = turn
         try:
-            with _Scope(item) as scope:
+            with Scope(item) as scope:
                 self._start_turn(turn, scope)
         except RefersToSkipped:
             self._move(turn, State.SKIPPED)
             turn.reason = Reason.SKIPPED_REFERENCE
             self._end_item(item, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         except (EvalFault, NotJson) as fault:
-            self._turn_failed(turn, _failure(fault))
+            self._turn_failed(turn, failure_of(fault))
 
     def _start_turn(self, turn: Turn, scope: Mapping[str, Json]) -> None:
         if self._cancelled_by is not None:
@@ -369,7 +398,7 @@ class Machine:
             case CallTool(args=args):
                 self._ready(turn, args.evaluate(scope))
             case AskModel() as ask:
-                self._ready(turn, _request(ask, scope))
+                self._ready(turn, request_of(ask, scope))
             case RunPlan(program=program, args=args):
                 self._enter_plan(turn, program, args.evaluate(scope))
             case RunAgent():
@@ -403,10 +432,10 @@ class Machine:
             self._end_item(item, State.SUCCEEDED, output=output)
             return
         try:
-            with _Scope(item, made=turn) as scope:
-                is_done = _evaluate_bool(repeat.until, scope, "repeat.until")
+            with Scope(item, made=turn) as scope:
+                is_done = evaluate_bool(repeat.until, scope, "repeat.until")
         except (EvalFault, NotJson) as fault:
-            self._item_failed(item, _failure(fault))
+            self._item_failed(item, failure_of(fault))
             return
         if is_done:
             self._end_item(item, State.SUCCEEDED, output=output)
@@ -440,10 +469,10 @@ class Machine:
                 self._end_item(item, State.SKIPPED, Reason.ON_ERROR)
             case Fallback(value):
                 try:
-                    with _Scope(item) as scope:
+                    with Scope(item) as scope:
                         output = Sealed.of(value.evaluate(scope))
                 except (EvalFault, NotJson, RefersToSkipped) as fault:
-                    item.failure = _failure(fault)
+                    item.failure = failure_of(fault)
                     self._end_item(item, State.FAILED)
                 else:
                     self._end_item(item, State.SUCCEEDED, output=output)
@@ -556,9 +585,8 @@ class Machine:
         self._record(RetryScheduled(turn.path, turn.attempts + 1, turn.pause_s))
         self._calls.append((turn.order, Pause(turn.path, turn.pause_s)))
 
-    def _call_lost(self, turn: Turn, why: str, *, retryable: bool) -> None:
+    def _call_lost(self, turn: Turn, why: str) -> None:
         """A write may or may not have happened: call again only where that is known to be safe."""
-        del retryable
         policy = self._policy(turn)
         turn.lost += 1
         if (policy.idempotent or policy.can_reconcile) and turn.lost <= LOST_RETRIES_MAX:
@@ -572,7 +600,7 @@ class Machine:
         """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
         for turn in self._leaf_turns():
             if turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE:
-                self._call_lost(turn, "the process stopped in mid-call", retryable=False)
+                self._call_lost(turn, "the process stopped in mid-call")
             elif turn.state is State.RUNNING:
                 self._move(turn, State.READY)
                 self._start_call(turn)
@@ -690,106 +718,3 @@ class Machine:
         if isinstance(cell, Turn) and cell.frame is None:
             self._live += (state in LIVE) - (cell.state in LIVE)
         cell.state = state
-
-
-class _Scope:
-    """A frame's scope with an item's own names, for the length of one evaluation.
-
-    The names are put into the frame's dictionary and taken out again: copying it for every call would cost the size
-    of the plan.
-    """
-
-    __slots__ = ("_extra", "_item", "_scope")
-
-    def __init__(self, item: Item, made: Turn | None = None) -> None:
-        self._item = item
-        self._scope = item.node.frame.scope
-        extra: dict[str, Json] = {}
-        if item.index is not None:
-            extra["item"], extra["index"] = item.value, item.index
-        turns = item.turns if made is None else item.turns[: made.iteration + 1]
-        previous = turns[-2] if len(turns) > 1 else None
-        if previous is not None and previous.output is not None:
-            extra["prev"] = previous.output.value
-        if made is not None and made.output is not None:
-            extra[item.node.code.id] = made.output.value
-        self._extra = extra
-
-    def __enter__(self) -> Mapping[str, Json]:
-        self._scope.update(self._extra)
-        return self._scope
-
-    def __exit__(self, *_: object) -> None:
-        for name in self._extra:
-            del self._scope[name]
-
-
-def _verdict_of_inputs(node: Node) -> tuple[State, Reason] | None:
-    """How a step ends because of what it waited for; `None`: it goes on. Failures first, then `after`, then skips."""
-    bad = _verdict(node, node.code.needs)
-    if bad is not None and bad[1] is not Reason.SKIPPED_REFERENCE:
-        return bad
-    nodes = node.frame.nodes
-    if any(is_bad(nodes[position], SOFT) for position in node.code.after):
-        return State.SKIPPED, Reason.BLOCKED
-    return bad
-
-
-def _verdict(node: Node, needs: tuple[int, ...]) -> tuple[State, Reason] | None:
-    nodes, lenient = node.frame.nodes, node.code.lenient
-    found: tuple[State, Reason] | None = None
-    for position in needs:
-        need = nodes[position]
-        if need.state is State.FAILED or (need.state is State.SKIPPED and need.reason not in SOFT):
-            return State.SKIPPED, Reason.DEPENDENCY_FAILED
-        if need.state is State.CANCELLED:
-            found = State.CANCELLED, need.reason or Reason.CANCELLED
-        elif need.state is State.SKIPPED and position not in lenient and found is None:
-            found = State.SKIPPED, Reason.SKIPPED_REFERENCE
-    return found
-
-
-def _output(frame: Frame) -> Sealed:
-    formula = frame.program.output
-    if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
-        return Sealed(b"null")
-    try:
-        return Sealed.of(formula.evaluate(frame.scope))
-    except RefersToSkipped:
-        return Sealed(b"null")
-
-
-def _request(ask: AskModel, scope: Mapping[str, Json]) -> Json:
-    request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
-    if ask.system is not None:
-        request["system"] = ask.system.evaluate(scope)
-    if ask.examples is not None:
-        request["examples"] = ask.examples.evaluate(scope)
-    return request
-
-
-def _evaluate_bool(formula: Formula, scope: Mapping[str, Json], where: str) -> bool:
-    value = formula.evaluate(scope)
-    if not isinstance(value, bool):
-        raise EvalFault("not-a-bool", f"`{where}` needs a boolean, found {_kind(value)}")
-    return value
-
-
-def _failure(fault: Exception) -> Failure:
-    return Failure(getattr(fault, "code", "bad-value"), str(fault))
-
-
-def _kind(value: Json) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"

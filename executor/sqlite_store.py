@@ -141,13 +141,16 @@ class SqliteStore:
 
         return await self._call(work)
 
-    async def set_header(self, run_id: str, header: Mapping[str, Any], plan_digest: str, epoch: int) -> None:
+    async def set_header(
+        self, run_id: str, header: Mapping[str, Any], plan_digest: str | None, epoch: int, status: str, at: float
+    ) -> None:
         """See `Store.set_header`."""
 
         def work() -> None:
+            self._sql("PRAGMA synchronous=FULL")
             cursor = self._sql(
-                "UPDATE runs SET header=?, plan_digest=? WHERE id=? AND epoch=?",
-                (orjson.dumps(header), plan_digest, run_id, epoch),
+                "UPDATE runs SET header=?, plan_digest=?, status=?, updated=? WHERE id=? AND epoch=?",
+                (orjson.dumps(header), plan_digest, status, at, run_id, epoch),
             )
             if cursor.rowcount != 1:
                 raise _fenced(run_id)
@@ -285,6 +288,13 @@ class SqliteStore:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
         return await self._call(lambda: self._sql(statement, (run_id,)).fetchall())
+
+    async def drop_decisions(self, numbers: Sequence[int]) -> None:
+        """See `Store.drop_decisions`."""
+        marks = ",".join("?" * len(numbers))
+        await self._call(
+            lambda: self._sql(f"DELETE FROM decisions WHERE number IN ({marks})", list(numbers)) and None
+        )
 
     async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
         """See `Store.read_journal`."""

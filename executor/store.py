@@ -7,12 +7,12 @@ acknowledged before stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ..plans.values import Json
-
+from .events import Cause
 
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
@@ -100,6 +100,14 @@ class Epochs:
     open: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided, numbered by the store in the order of arrival."""
+
+    number: int
+    event: Cause
+
+
 class Store(Protocol):
     """Where runs live. Methods are coroutines; one store serves one event loop."""
 
@@ -117,8 +125,10 @@ class Store(Protocol):
         """Add a run, durable through power loss; `False` if one of that id exists."""
         ...
 
-    async def set_header(self, run_id: str, header: Mapping[str, Any], plan_digest: str, epoch: int) -> None:
-        """Give a planned task its plan, before its first record."""
+    async def set_header(
+        self, run_id: str, header: Mapping[str, Any], plan_digest: str | None, epoch: int, status: str, at: float
+    ) -> None:
+        """Give a task its plan, or the failure of its planning, before its first record; durable through power loss."""
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:
@@ -131,7 +141,7 @@ class Store(Protocol):
         """Return rows without headers, newest first, older than `before` (created, id)."""
         ...
 
-    async def claim(self, run_id: str, owner: str, *, is_alive: Any) -> RunRow | None:
+    async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
         """Become the owner if there is none or `is_alive(owner)` is false; the epoch is raised. `None`: it is driven."""
         ...
 
@@ -149,6 +159,10 @@ class Store(Protocol):
 
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """Return the decisions that no journal holds yet, as (number, record), oldest first."""
+        ...
+
+    async def drop_decisions(self, numbers: Sequence[int]) -> None:
+        """Forget decisions that came too late."""
         ...
 
     async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:

@@ -1,0 +1,81 @@
+"""Evaluating a plan's formulas in a frame: scopes, requests, outputs, and the faults that they end in.
+
+Formulas see the values of the steps that have ended, and an item's own names. The machine decides what a fault means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..plans.expressions.operators import kind_of
+from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.program import AskModel
+from ..plans.values import Json
+from .cells import Failure, Frame, Item, Turn
+from .sealed import Sealed
+
+
+class Scope:
+    """A frame's scope with an item's own names, for the length of one evaluation.
+
+    The names are put into the frame's dictionary and taken out again: copying it for every call would cost the size
+    of the plan.
+    """
+
+    __slots__ = ("_extra", "_item", "_scope")
+
+    def __init__(self, item: Item, made: Turn | None = None) -> None:
+        self._item = item
+        self._scope = item.node.frame.scope
+        extra: dict[str, Json] = {}
+        if item.index is not None:
+            extra["item"], extra["index"] = item.value, item.index
+        turns = item.turns if made is None else item.turns[: made.iteration + 1]
+        previous = turns[-2] if len(turns) > 1 else None
+        if previous is not None and previous.output is not None:
+            extra["prev"] = previous.output.value
+        if made is not None and made.output is not None:
+            extra[item.node.code.id] = made.output.value
+        self._extra = extra
+
+    def __enter__(self) -> Mapping[str, Json]:
+        self._scope.update(self._extra)
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._extra:
+            del self._scope[name]
+
+
+def output_of(frame: Frame) -> Sealed:
+    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvalFault."""
+    formula = frame.program.output
+    if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
+        return Sealed(b"null")
+    try:
+        return Sealed.of(formula.evaluate(frame.scope))
+    except RefersToSkipped:
+        return Sealed(b"null")
+
+
+def request_of(ask: AskModel, scope: Mapping[str, Json]) -> Json:
+    """Return a prompt, rendered: {prompt, system, examples}. Raises: EvalFault, RefersToSkipped."""
+    request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
+    if ask.system is not None:
+        request["system"] = ask.system.evaluate(scope)
+    if ask.examples is not None:
+        request["examples"] = ask.examples.evaluate(scope)
+    return request
+
+
+def evaluate_bool(formula: Formula, scope: Mapping[str, Json], where: str) -> bool:
+    """Return a condition's value. Raises: EvalFault: also if it is no boolean. RefersToSkipped."""
+    value = formula.evaluate(scope)
+    if not isinstance(value, bool):
+        raise EvalFault("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")
+    return value
+
+
+def failure_of(fault: Exception) -> Failure:
+    """Return an evaluation's fault as the failure of a step."""
+    return Failure(getattr(fault, "code", "bad-value"), str(fault))
