@@ -1,0 +1,97 @@
+"""plans: what a plan IS. Its format, its values and types, its check, its canonical form and digest, its program.
+
+Pure: no clock, no network, no tool is called; only `load.py` touches files. Names are imported on first use, so that
+whoever needs one small thing of this room does not pay for all of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .body import SavedPlans
+    from .builder import PlanBuilder
+    from .checker import check
+    from .codes import CODES, Code
+    from .compile import compile_plan
+    from .diff import PlanDiff
+    from .inputs import fit_inputs
+    from .limits import LIMITS, Limits
+    from .load import load_plan, read_source, read_text, save_plan, to_yaml
+    from .patch import Patch
+    from .plan import InnerPlan, Plan, Step
+    from .problems import Bounds, CheckReport, Problem
+    from .program import Program
+    from .schema import literal_faults
+    from .signature import Effect, Signature, Signatures
+    from .values import Digest, Json, NotJson, canonical, normal, parse
+
+_MODULES = {
+    "body": ("SavedPlans",),
+    "builder": ("PlanBuilder",),
+    "checker": ("check",),
+    "codes": ("CODES", "Code"),
+    "compile": ("compile_plan",),
+    "diff": ("PlanDiff",),
+    "inputs": ("fit_inputs",),
+    "limits": ("LIMITS", "Limits"),
+    "load": ("load_plan", "read_source", "read_text", "save_plan", "to_yaml"),
+    "patch": ("Patch",),
+    "plan": ("InnerPlan", "Plan", "Step"),
+    "problems": ("Bounds", "CheckReport", "Problem"),
+    "program": ("Program",),
+    "schema": ("literal_faults",),
+    "signature": ("Effect", "Signature", "Signatures"),
+    "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "CODES",
+    "LIMITS",
+    "Bounds",
+    "CheckReport",
+    "Code",
+    "Digest",
+    "Effect",
+    "InnerPlan",
+    "Json",
+    "Limits",
+    "NotJson",
+    "Patch",
+    "Plan",
+    "PlanBuilder",
+    "PlanDiff",
+    "Problem",
+    "Program",
+    "SavedPlans",
+    "Signature",
+    "Signatures",
+    "Step",
+    "canonical",
+    "check",
+    "compile_plan",
+    "fit_inputs",
+    "literal_faults",
+    "load_plan",
+    "normal",
+    "parse",
+    "read_source",
+    "read_text",
+    "save_plan",
+    "to_yaml",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module 'firmplan.plans' has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -100,6 +100,11 @@ class Bodies:
     units: list[Unit] = field(default_factory=list[Unit])
     missing: list[tuple[Body, int]] = field(default_factory=list[tuple[Body, int]])
 
+    @property
+    def callees(self) -> list[tuple[int, ...]]:
+        """For each body: the bodies that its steps run, in order of number."""
+        return [tuple(sorted(set(body.calls.values()) - {UNKNOWN})) for body in self.every]
+
 
 def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
     """Return every body that the plan may run. O(size of all of them)."""

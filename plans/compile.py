@@ -1,0 +1,290 @@
+"""From a plan that passed its check to a `Program`: every template compiled, every wait, effect and label known.
+
+Nothing is checked again here, and no type is inferred: compiling a stored plan must not depend on how clever the checker of
+this version is. Only what a program cannot be made of is refused: text that is no expression, steps that wait for one
+another, plans that are missing or run themselves.
+
+An inner plan is compiled once for each set of its inputs that callers fill with untrusted data, since that decides what
+needs an approval; sets past `VARIANTS_MAX` are joined, which errs on the side of asking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import PlanRejected
+from .body import Bodies, Body, SavedPlans, bodies_of
+from .effects import Touches, is_write, joined, touches_of
+from .flow import Flow, flow_of
+from .graph import program_order
+from .labels import UNTRUSTED, Summary
+from .limits import LIMITS
+from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .problems import CheckReport, Problem, problem
+from .program import (
+    Action,
+    AskModel,
+    CallTool,
+    Fail,
+    OnError,
+    Program,
+    Repeat,
+    RunAgent,
+    RunPlan,
+    SetValue,
+    Skip,
+    StepCode,
+)
+from .program import Fallback as FallbackCode
+from .schema import self_contained
+from .shape import Draft
+from .signature import Signature, Signatures
+from .toolbox import toolbox
+from .values import Json
+
+VARIANTS_MAX = 8
+"""Ways in which one inner plan's inputs may be untrusted that get a program of their own."""
+DEFAULT_MODEL = "default"
+"""The alias of the model that an `ask` step without `model` is put to."""
+
+
+@dataclass(slots=True)
+class _Compiling:
+    """What is known of all bodies before the first program is made.
+
+    Attributes:
+        order: Numbers of the bodies, each after those that it runs.
+        programs: For each body: its programs by the bits that are untrusted.
+    """
+
+    bodies: Bodies
+    toolset: Signatures
+    order: list[int]
+    step_orders: list[list[int]]
+    touches: list[tuple[Touches, ...]]
+    flows: list[Flow]
+    programs: list[dict[int, Program]] = field(default_factory=list[dict[int, Program]])
+
+
+def compile_plan(
+    plan: Plan, signatures: Signatures | Iterable[Signature], *, plans: SavedPlans | None = None
+) -> Program:
+    """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
+
+    Args:
+        plan: The plan.
+        signatures: The tools that it was checked with.
+        plans: Saved plans by name or digest.
+
+    Raises:
+        PlanRejected: No program can be made of it; a check says so too.
+    """
+    bodies = bodies_of(Draft(plan), plan, plans)
+    compiling = _prepare(bodies, toolbox(signatures))
+    variants = _variants(compiling)
+    compiling.programs = [{} for _ in bodies.every]
+    for number in compiling.order:
+        for untrusted in variants[number]:
+            compiling.programs[number][untrusted] = _program(compiling, number, untrusted)
+    return compiling.programs[0][UNTRUSTED]
+
+
+def _prepare(bodies: Bodies, toolset: Signatures) -> _Compiling:
+    order, is_order = program_order(bodies.callees)
+    _refuse(_faults(bodies, calls_itself=not is_order))
+    step_orders: list[list[int]] = []
+    for body in bodies.every:
+        steps, is_order = program_order([refs.waits for refs in body.refs])
+        step_orders.append(steps)
+        if not is_order or any(refs.refers_to_self for refs in body.refs):
+            _refuse([problem("cycle", f"{body.where}.steps", "steps wait for one another in a circle")])
+    count = len(bodies.every)
+    touches: list[tuple[Touches, ...]] = [()] * count
+    together: list[Touches] = [()] * count
+    summaries = [Summary()] * count
+    flows: dict[int, Flow] = {}
+    for number in order:
+        body = bodies.every[number]
+        touches[number] = touches_of(body, together, toolset)
+        together[number] = joined(touches[number])
+        flows[number] = flow_of(body, step_orders[number], summaries, toolset, LIMITS)
+        summaries[number] = flows[number].summary
+    return _Compiling(
+        bodies, toolset, order, step_orders, touches, [flows[number] for number in range(count)]
+    )
+
+
+def _faults(bodies: Bodies, *, calls_itself: bool) -> list[Problem]:
+    """Return what no program can be made of."""
+    found = [
+        problem(
+            "unknown-plan",
+            f"{body.path(position)}.plan",
+            f"the plan that step '{body.steps[position].id}' runs is missing",
+        )
+        for body, position in bodies.missing
+    ]
+    if calls_itself:
+        found.append(problem("recursive-plan", "$", "a plan runs itself"))
+    for body in bodies.every:
+        for position, step in enumerate(body.steps):
+            for template in step.templates.values():
+                at = body.path(position) + template.where
+                found += [
+                    problem(fault.code, at + fault.inner, fault.message, fault.hint)
+                    for fault in template.faults
+                ]
+        at = f"{body.where}.output"
+        found += [
+            problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in body.output.faults
+        ]
+    return found
+
+
+def _refuse(found: Sequence[Problem]) -> None:
+    if any(fault.severity == "error" for fault in found):
+        raise PlanRejected(CheckReport(tuple(found)))
+
+
+def _variants(compiling: _Compiling) -> list[list[int]]:
+    """Return, for each body, the sets of its bits that its callers make untrusted, as masks."""
+    found: list[list[int]] = [[] for _ in compiling.bodies.every]
+    found[0] = [UNTRUSTED]
+    for number in reversed(compiling.order):
+        if len(found[number]) > VARIANTS_MAX:
+            found[number] = [_all_bits(found[number])]
+        for untrusted in found[number]:
+            for position, called in compiling.bodies.every[number].calls.items():
+                mask = _mask(compiling, number, position, untrusted)
+                if mask not in found[called]:
+                    found[called].append(mask)
+    return found
+
+
+def _all_bits(masks: Iterable[int]) -> int:
+    together = 0
+    for mask in masks:
+        together |= mask
+    return together
+
+
+def _mask(compiling: _Compiling, number: int, position: int, untrusted: int) -> int:
+    """Return which bits of the body that a `plan` step runs are untrusted, if those of its own body in `untrusted` are."""
+    labels = compiling.flows[number].labels
+    called = compiling.flows[labels.body.calls[position]].summary
+    mask = UNTRUSTED
+    for name, bit in called.bits.items():
+        if labels.of_argument(position, name) & untrusted:
+            mask |= bit
+    return mask
+
+
+def _program(compiling: _Compiling, number: int, untrusted: int) -> Program:
+    body = compiling.bodies.every[number]
+    output = body.output
+    return Program(
+        plan=_plan_of(compiling.bodies, body),
+        steps=tuple(_step(compiling, number, position, untrusted) for position in range(len(body.steps))),
+        order=tuple(compiling.step_orders[number]),
+        output=None if output.value is None else output.formula,
+        defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
+    )
+
+
+def _plan_of(bodies: Bodies, body: Body) -> Plan:
+    """Return the plan of a body; an inner plan stands alone with all that it can name."""
+    outer = bodies.units[body.unit].plan
+    if body.name is None:
+        return outer
+    inner = outer.plans[body.name]
+    return Plan.model_construct(
+        {"firmplan", "inputs", "types", "plans", "steps", "output"},
+        firmplan=1,
+        inputs=inner.inputs,
+        types=dict(body.types),
+        plans=outer.plans,
+        steps=inner.steps,
+        output=inner.output,
+    )
+
+
+def _step(compiling: _Compiling, number: int, position: int, untrusted: int) -> StepCode:
+    body = compiling.bodies.every[number]
+    step, refs = body.steps[position], body.refs[position]
+    texts, touches = step.templates, compiling.touches[number][position]
+    when, for_each, until = texts.get("when"), texts.get("for_each"), texts.get("until")
+    return StepCode(
+        position=position,
+        id=step.id,
+        action=_action(compiling, number, position, untrusted),
+        when=None if when is None else when.formula,
+        when_filters=refs.is_filter,
+        for_each=None if for_each is None else for_each.formula,
+        on_error=_on_error(step),
+        repeat=None if step.repeat is None or until is None else Repeat(until.formula, step.repeat.max),
+        retries=step.retries,
+        timeout_s=None if step.timeout is None else float(step.timeout),
+        needs_when=refs.needs_when,
+        needs=refs.needs,
+        lenient=refs.lenient,
+        after=refs.after,
+        touches=touches,
+        sequential=for_each is not None and is_write(touches),
+        tainted=_tainted(compiling, number, position, untrusted),
+    )
+
+
+def _on_error(step: Step) -> OnError:
+    if isinstance(step.on_error, Fallback):
+        return FallbackCode(step.templates["fallback"].formula)
+    return Skip() if step.on_error == "skip" else Fail()
+
+
+def _tainted(compiling: _Compiling, number: int, position: int, untrusted: int) -> tuple[str, ...]:
+    """Return the arguments of a tool step that hold untrusted data, sorted."""
+    labels = compiling.flows[number].labels
+    step = labels.body.steps[position]
+    if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & untrusted:
+        return ()
+    return tuple(sorted(name for name in step.args if labels.of_argument(position, name) & untrusted))
+
+
+def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -> Action:
+    body = compiling.bodies.every[number]
+    step = body.steps[position]
+    texts = step.templates
+    match step:
+        case ToolStep():
+            return CallTool(step.tool, texts["args"].formula, texts["args"].secrets)
+        case SetStep():
+            return SetValue(texts["set"].formula)
+        case AskStep():
+            return _ask(step, body.types)
+        case PlanStep():
+            programs = compiling.programs[body.calls[position]]
+            program = programs.get(_mask(compiling, number, position, untrusted))
+            return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
+        case AgentStep(agent=agent):
+            return RunAgent(
+                goal=texts["goal"].formula,
+                tools=agent.tools,
+                returns=self_contained(agent.returns, body.types),
+                steps_max=agent.max_steps,
+                budget=dict(agent.budget),
+            )
+
+
+def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
+    ask, texts = step.ask, step.templates
+    system, examples = texts.get("system"), texts.get("examples")
+    return AskModel(
+        prompt=texts["prompt"].formula,
+        system=None if system is None else system.formula,
+        examples=None if examples is None else examples.formula,
+        returns=self_contained(ask.returns, types),
+        model=ask.model or DEFAULT_MODEL,
+        temperature=None if ask.temperature is None else float(ask.temperature),
+        max_tokens=ask.max_tokens,
+        guard=ask.guard,
+    )

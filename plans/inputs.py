@@ -1,0 +1,81 @@
+"""The values handed to a plan as its inputs, made to fit: known names, right types, defaults filled in.
+
+The rules are those of every value in a plan: JSON Schema's, not Python's (`"2"` is no integer, `true` no number), and an
+integral float where an integer is wanted becomes one. Inputs come in the order in which the plan declares them, so equal
+inputs are equal bytes whoever wrote them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from .integral import with_integers
+from .nearest import did_you_mean, listing
+from .paths import key
+from .plan import InnerPlan, Plan
+from .problems import Problem, problem
+from .schema import literal_faults
+from .shape import describe
+from .values import Json, NotJson, normal
+
+
+def fit_inputs(plan: Plan | InnerPlan, given: object) -> tuple[dict[str, Json], list[Problem]]:
+    """Return the plan's inputs, and all that is wrong with what was given (code `bad-input`, path `$.inputs.name`).
+
+    What is at fault is left out; inputs without a value have their default. O(size of the values).
+
+    Args:
+        plan: Declares the inputs; for an inner plan that names types of its outer plan, the plan that a program has.
+        given: An object of values by input name.
+    """
+    if not isinstance(given, Mapping):
+        message = f"expected an object of inputs by name, found {describe(given)}"
+        return {}, [problem("bad-input", "$.inputs", message)]
+    values = cast("Mapping[object, object]", given)
+    made: dict[str, Json] = {}
+    found: list[Problem] = []
+    for name, schema in plan.inputs.items():
+        if name in values:
+            value, faults = fit_value(name, values[name], schema, plan.types)
+        elif "default" in schema:
+            value, faults = fit_value(name, schema["default"], schema, plan.types)
+        else:
+            message = f"the input '{name}' is missing: expected a value for it, found none"
+            value, faults = (
+                None,
+                [problem("bad-input", f"$.inputs{key(name)}", message, f"give the plan '{name}'")],
+            )
+        found += faults
+        if not faults:
+            made[name] = value
+    found += [_unknown(name, plan.inputs) for name in values if name not in plan.inputs]
+    return made, found
+
+
+def fit_value(
+    name: str, given: object, schema: Mapping[str, Json], types: Mapping[str, Json]
+) -> tuple[Json, list[Problem]]:
+    """Return one input's value in canonical form, and what is wrong with it."""
+    where = f"$.inputs{key(name)}"
+    try:
+        value = normal(given)
+    except NotJson as fault:
+        at = where + fault.path.removeprefix("$")
+        what = str(fault).removeprefix(f"{fault.path}: ")
+        return None, [problem("bad-input", at, f"input '{name}': expected JSON, found {what}")]
+    value = with_integers(value, schema, types)
+    faults = literal_faults(value, schema, types)
+    return value, [
+        problem("bad-input", where + fault.inner, f"input '{name}': {fault.message}", fault.hint)
+        for fault in faults
+    ]
+
+
+def _unknown(name: object, known: Mapping[str, object]) -> Problem:
+    shown = name if isinstance(name, str) else repr(name)
+    where = f"$.inputs{key(shown)}" if len(shown) <= 200 else "$.inputs"
+    message = f"the plan has no input '{shown[:200]}': expected one of {listing(known)}"
+    return problem(
+        "bad-input", where, message, did_you_mean(shown, known, "leave it out, or declare it in 'inputs'")
+    )
