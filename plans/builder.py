@@ -1,0 +1,413 @@
+"""`PlanBuilder`: a plan written in Python.
+
+    p = PlanBuilder("Compare two cities")
+    a = p.input("a", str)
+    wa = p.call(weather, city=a)
+    p.output(wa.celsius)
+    plan = p.build(toolset)
+
+Calls of the builder add steps and give references; attributes, indices and operators of references become expressions
+(`reference.py`), wherever they stand: in arguments, inside dicts and lists, in f-strings. Text is what it is in a plan: `${..}` in it
+is an expression (`p.literal` escapes). Nothing is checked while the plan is written; `build` checks all of it at once.
+
+Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ..errors import ConfigError, PlanRejected
+from .plan import Plan
+from .python_types import schema_of_annotation
+from .reference import (
+    CONDITION,
+    OR,
+    Functions,
+    Reference,
+    expression,
+    expression_of,
+    in_plan,
+    literal_text,
+    operand,
+    step_of,
+)
+from .signature import Signature, Signatures
+from .step_options import After, OnError, RepeatRule, option_keys
+
+if TYPE_CHECKING:
+    from .body import SavedPlans
+
+ID_LENGTH_MAX = 60
+"""Characters of a derived id, so that a number still fits behind it."""
+
+Callee: TypeAlias = "Signature | str"
+_UNSET: Any = object()
+
+
+class PlanBuilder:
+    """Builds a plan step by step.
+
+    Attributes:
+        fn: The functions of the language: `p.fn.len(places)`, `p.fn.first(a.title, "none")`, `p.fn.secret("TOKEN")`.
+        item: The item of the step's `for_each`.
+        index: Its position.
+        prev: The value of the previous iteration of the step's `repeat`.
+    """
+
+    def __init__(
+        self, task: str | None = None, *, description: str | None = None, name: str | None = None
+    ) -> None:
+        """Begin a plan; `name` is what it is called where another plan runs it."""
+        self.task = task
+        self.description = description
+        self.name = name
+        self.fn = Functions()
+        self.item = Reference("item")
+        self.index = Reference("index")
+        self.prev = Reference("prev")
+        self._inputs: dict[str, Any] = {}
+        self._types: dict[str, Any] = {}
+        self._plans: dict[str, dict[str, Any]] = {}
+        self._inner: dict[str, PlanBuilder] = {}
+        self._steps: list[dict[str, Any]] = []
+        self._output: Any = _UNSET
+        self._tools: dict[str, Signature] = {}
+
+    def input(
+        self,
+        name: str,
+        type: object = str,  # noqa: A002  # what it is
+        *,
+        default: object = _UNSET,
+        description: str | None = None,
+    ) -> Reference:
+        """Declare an input: `type` is a Python type or a JSON Schema."""
+        schema = schema_of_annotation(type)
+        if description is not None:
+            schema["description"] = description
+        if default is not _UNSET:
+            schema["default"] = in_plan(default)
+        self._inputs[name] = schema
+        return Reference(f"inputs.{name}")
+
+    def type(self, name: str, type: object) -> dict[str, Any]:  # noqa: A002  # what it is
+        """Name a type; what is returned stands for it in `returns=`, in inputs and in other types."""
+        self._types[name] = schema_of_annotation(type)
+        return {"$ref": f"#/types/{name}"}
+
+    def call(  # noqa: PLR0913  # the keys of a step
+        self,
+        tool: Callee,
+        /,
+        *positional: object,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        for_each: object = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnError | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> Reference:
+        """Add a call of a tool; return its result.
+
+        Args:
+            tool: A tool, or the name of one.
+            positional: Arguments in the order of the tool's parameters.
+            args: Arguments by name, for those that are called like one of the options here.
+            id: The step's id; by default it comes from the tool's name.
+            for_each: A list; the step runs once an item, with `p.item` and `p.index`.
+            when: A condition; false skips the step, or leaves the item out.
+            after: Steps that finish first though nothing of them is used.
+            on_error: `"fail"`, `"skip"`, or `{"value": ..}`.
+            repeat: `{"until": condition, "max": n}`; the condition may be a function of the value just made.
+            retries: Further calls after a failed one.
+            timeout: Seconds a call.
+            why: What the step is for.
+            arguments: Arguments by name.
+        """
+        name = self._noted(tool)
+        given = {**_named(tool, positional), **(args or {}), **arguments}
+        options = option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
+        return self._add(id, name, {"tool": name, "args": in_plan(given)}, options)
+
+    def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Reference:  # noqa: A002, ANN401  # the plan's word; the keys of `call`
+        """Add a step that computes a value; options are those of `call`."""
+        return self._add(id, "value", {"set": in_plan(value)}, option_keys(**options))
+
+    def ask(  # noqa: PLR0913  # the keys of an ask
+        self,
+        prompt: object,
+        /,
+        *,
+        returns: object = _UNSET,
+        model: str | None = None,
+        system: object = None,
+        examples: object = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        guard: Sequence[object] = (),
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Add a prompt; `returns` is a Python type or a JSON Schema, text by default; options are those of `call`."""
+        ask: dict[str, Any] = {"prompt": in_plan(prompt)}
+        if returns is not _UNSET:
+            ask["returns"] = schema_of_annotation(returns)
+        given = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "guard": list(guard)}
+        given |= {"system": in_plan(system), "examples": in_plan(examples)}
+        ask |= {key: value for key, value in given.items() if value not in (None, [])}
+        return self._add(id, "answer", {"ask": ask}, option_keys(**options))
+
+    def agent(
+        self,
+        goal: object,
+        /,
+        *,
+        tools: Iterable[Callee] = (),
+        returns: object = _UNSET,
+        max_steps: int | None = None,
+        budget: Mapping[str, float] | None = None,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Add a bounded agent; options are those of `call`."""
+        agent: dict[str, Any] = {"goal": in_plan(goal), "tools": [self._noted(tool) for tool in tools]}
+        if returns is not _UNSET:
+            agent["returns"] = schema_of_annotation(returns)
+        if max_steps is not None:
+            agent["max_steps"] = max_steps
+        if budget:
+            agent["budget"] = dict(budget)
+        return self._add(id, "agent", {"agent": agent}, option_keys(**options))
+
+    def plan(  # noqa: PLR0913  # the keys of a step
+        self,
+        plan: PlanBuilder | Plan | str,
+        /,
+        *,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        for_each: object = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnError | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> Reference:
+        """Add a step that runs a plan: one built by `inner`, another builder or plan, or a saved plan by name or digest."""
+        name = plan if isinstance(plan, str) else self._adopted(plan)
+        options = option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
+        given = in_plan({**(args or {}), **arguments})
+        return self._add(
+            id, "plan" if name.startswith("sha256:") else name, {"plan": name, "args": given}, options
+        )
+
+    def inner(self, name: str) -> PlanBuilder:
+        """Begin a plan that only this plan runs: `city = p.inner("city")`, then `p.plan(city, name="Oslo")`."""
+        made = PlanBuilder(name=name)
+        self._inner[name] = made
+        return made
+
+    def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Reference:  # noqa: A002  # the plan's word
+        """Run one step for each item of a list; return the list of results.
+
+        `body` is called once, with the item and, if it takes two arguments, its index. It adds one step, or none: then what it
+        returns is computed for each item. A part of the step's value is fine: `p.each(cities, lambda c: p.call(weather, city=c).celsius)`.
+        """
+        before = len(self._steps)
+        wants_index = getattr(getattr(body, "__code__", None), "co_argcount", 1) == 2
+        made = body(self.item, self.index) if wants_index else body(self.item)
+        added = self._steps[before:]
+        if not added:
+            return self._add(id, "value", {"set": in_plan(made)}, {"for_each": in_plan(items)})
+        if len(added) > 1 or "for_each" in added[0]:
+            raise ConfigError(
+                "expected one step in the body of each(..), and no for_each inside it, "
+                f"found {', '.join(repr(step['id']) for step in added)}: build them with p.inner(name), and run it with p.plan(..)"
+            )
+        step = added[0]
+        step["for_each"] = in_plan(items)
+        if id is not None and step["id"] != id:
+            raise ConfigError(f"expected the id '{id}' on the step itself: p.call(.., id={id!r})")
+        return _for_every(made, step["id"])
+
+    def expr(self, text: str) -> Reference:
+        """Return an expression as written: `p.expr(f"[x.name for x in {people}]")`."""
+        return Reference(expression(text), 0)
+
+    def either(self, condition: object, then: object, otherwise: object) -> Reference:
+        """Return `then if condition else otherwise`."""
+        return Reference(
+            f"{operand(then, OR)} if {operand(condition, OR)} else {operand(otherwise, CONDITION)}", CONDITION
+        )
+
+    def literal(self, value: object) -> Any:  # noqa: ANN401  # any JSON
+        """Return a value whose text is only text: `${` in it is no expression."""
+        return literal_text(value)
+
+    def output(self, value: object) -> None:
+        """Say what the plan gives."""
+        self._output = in_plan(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON, unchecked."""
+        named = {"task": self.task, "description": self.description}
+        made: dict[str, Any] = {"firmplan": 1} | {
+            key: text for key, text in named.items() if text is not None
+        }
+        plans = {**self._plans, **{name: inner._body() for name, inner in self._inner.items()}}  # noqa: SLF001  # same class
+        body = self._body()
+        return (
+            made
+            | {key: body[key] for key in ("inputs", "types") if key in body}
+            | ({"plans": plans} if plans else {})
+            | body
+        )
+
+    def build(
+        self, toolset: Signatures | Sequence[Signature] | None = None, *, plans: SavedPlans | None = None
+    ) -> Plan:
+        """Return the plan, checked against a toolset; without one, against the tools that were called.
+
+        Raises:
+            PlanRejected: The plan has faults: `.report`.
+        """
+        from .check import check  # noqa: PLC0415  # building needs no checker, only this does
+
+        raw = self.to_dict()
+        report = check(raw, self._every_tool() if toolset is None else toolset, plans=plans)
+        if not report.ok:
+            raise PlanRejected(report)
+        return Plan.model_validate(raw)
+
+    def _body(self) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        if self._inputs:
+            made["inputs"] = dict(self._inputs)
+        if self._types:
+            made["types"] = dict(self._types)
+        made["steps"] = [dict(step) for step in self._steps]
+        if self._output is not _UNSET:
+            made["output"] = self._output
+        return made
+
+    def _every_tool(self) -> list[Signature]:
+        found = dict(self._tools)
+        for inner in self._inner.values():
+            found |= {tool.name: tool for tool in inner._every_tool()}  # noqa: SLF001  # same class
+        return list(found.values())
+
+    def _noted(self, tool: Callee) -> str:
+        if isinstance(tool, str):
+            return tool
+        name = getattr(tool, "name", None)
+        if not isinstance(name, str) or not hasattr(tool, "parameters"):
+            raise ConfigError(
+                f"expected a tool or the name of one, found {tool!r}: decorate the function with @tool"
+            )
+        self._tools[name] = tool
+        return name
+
+    def _adopted(self, plan: PlanBuilder | Plan) -> str:
+        """Return the name of a plan that is now among this plan's own."""
+        if isinstance(plan, PlanBuilder):
+            name = plan.name or derived_id(plan.task or "inner")
+            if self._inner.setdefault(name, plan) is not plan:
+                raise ConfigError(f"two inner plans are called '{name}': give one of them another name=")
+            for inner_name, inner in plan._inner.items():  # noqa: SLF001  # same class
+                if self._inner.setdefault(inner_name, inner) is not inner:
+                    raise ConfigError(
+                        f"two inner plans are called '{inner_name}': give one of them another name"
+                    )
+            return name
+        raw = plan.to_dict()
+        name = derived_id(plan.task or "inner")
+        kept = {key: raw[key] for key in ("inputs", "types", "steps", "output") if key in raw}
+        for each, body in {name: kept, **cast("dict[str, Any]", raw.get("plans", {}))}.items():
+            if self._plans.setdefault(each, body) != body:
+                raise ConfigError(
+                    f"two inner plans are called '{each}': build one of them with p.inner(name)"
+                )
+        return name
+
+    def _add(
+        self, id_: object, derive_from: str, action: dict[str, Any], options: dict[str, Any]
+    ) -> Reference:
+        if id_ is not None and not isinstance(id_, str):
+            raise ConfigError(
+                f"expected the step's id as text, found {id_!r}: an argument that is called 'id' is given as args={{'id': ..}}"
+            )
+        chosen = self._free(derive_from) if id_ is None else id_
+        made = Reference(chosen, step=chosen)
+        until = options.get("repeat", {}).get("until")
+        if callable(until):
+            options["repeat"]["until"] = in_plan(until(made))
+        self._steps.append({"id": chosen, **action, **options})
+        return made
+
+    def _free(self, wanted: str) -> str:
+        taken = {step["id"] for step in self._steps}
+        base = derived_id(wanted)
+        free, number = base, 1
+        while free in taken:
+            number += 1
+            free = f"{base}_{number}"
+        return free
+
+
+def derived_id(name: str) -> str:
+    """Return an id made from any name: `Mail.sendNow` gives `mail_send_now`."""
+    from .expressions.syntax import RESERVED  # noqa: PLC0415  # only derived ids ask
+
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    base = re.sub(r"[^a-z0-9]+", "_", snake).strip("_")[:ID_LENGTH_MAX].strip("_")
+    if not base or not base[0].isalpha():
+        base = f"step_{base}".strip("_")
+    return f"{base}_step" if base in RESERVED or keyword.iskeyword(base) else base
+
+
+def _named(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
+    """Return positional arguments by the names of the tool's parameters."""
+    if not positional:
+        return {}
+    if isinstance(tool, str):
+        raise ConfigError(
+            f"expected arguments of the tool '{tool}' by name: only a tool itself knows the order of its parameters"
+        )
+    names = list(cast("Mapping[str, object]", tool.parameters.get("properties", {})))
+    if len(positional) > len(names):
+        raise ConfigError(
+            f"expected at most {len(names)} arguments for the tool '{tool.name}', found {len(positional)}"
+        )
+    return dict(zip(names, positional, strict=False))
+
+
+def _for_every(made: object, id_: str) -> Reference:
+    """Return what the body of `each` gave, as the list that its step gives."""
+    whole = Reference(id_, step=id_)
+    if made is None:
+        return whole
+    if not isinstance(made, Reference):
+        raise ConfigError(
+            f"expected the body of each(..) to return its step, or a part of it, found {made!r}"
+        )
+    text = expression_of(made)
+    if text == id_:
+        return whole
+    part = text.removeprefix(id_)
+    if step_of(made) != id_ or re.search(rf"\b(?:one|{re.escape(id_)}|item|index)\b", part):
+        raise ConfigError(
+            f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"
+        )
+    return Reference(f"[one{part} for one in {id_}]")
