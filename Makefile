@@ -1,11 +1,13 @@
-# Every recipe works on a fresh clone: it makes .venv with what it needs first.
+# Every recipe works on a fresh clone with Python 3.11+, git and make: it makes .venv with what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEMO_STAMP := .venv/.installed-demo
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test check fix bench docs lock clean
 
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
 
 test: $(STAMP)
@@ -27,16 +29,23 @@ bench: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python scripts/docs.py
 
+# What resolves today, kept so that every fresh clone gets the same.
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
-	.venv/lock/bin/pip install -q . ".[dev]" ".[server]"
+	.venv/lock/bin/pip install -q ".[dev]"
 	.venv/lock/bin/pip freeze --exclude firmplan > requirements.lock
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-# One environment for all recipes: editable, so that a change needs no new install.
+# One environment for all recipes: editable, so that a change needs no new install. The demo needs no tools of
+# development, and stops at the smaller set.
 $(STAMP): pyproject.toml requirements.lock
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]"
-	touch $(STAMP)
+	test -x $(BIN)/pip || scripts/venv $(PYTHON)
+	$(PIP) install --quiet -c requirements.lock -e ".[dev]"
+	touch $(STAMP) $(DEMO_STAMP)
+
+$(DEMO_STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/pip || scripts/venv $(PYTHON)
+	$(PIP) install --quiet -c requirements.lock -e .
+	touch $(DEMO_STAMP)

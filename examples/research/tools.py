@@ -1,0 +1,76 @@
+"""Tools for research in a folder of texts: find the ones that matter, and have a model read one at a time.
+
+The model sees one short text and answers with one small record; everything else is computed, and the same each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bm25s
+from firmplan import ToolError, agent, tool
+
+TEXT_BYTES_MAX = 100_000
+"""The longest file that is read; more than one small prompt should hold."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One file of the folder."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A text that matches a question, with its BM25 score."""
+
+    name: str
+    content: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What one text says about a measurement; `km_per_second` is null where it gives no value."""
+
+    who: str
+    year: int
+    method: str
+    km_per_second: float | None
+
+
+@tool(effect="read", resource="texts", reuse_for="1h")
+def read_texts(folder: str) -> list[Text]:
+    """Read all text files of a folder, by name."""
+    paths = sorted(Path(folder).glob("*.txt"))
+    if not paths:
+        raise ToolError(f"expected a folder with .txt files, found none in {folder}", code="no-texts")
+    for path in paths:
+        if path.stat().st_size > TEXT_BYTES_MAX:
+            raise ToolError(f"{path} is longer than {TEXT_BYTES_MAX} bytes; split it", code="too-long")
+    return [Text(path.stem, path.read_text(encoding="utf-8")) for path in paths]
+
+
+@tool(effect="pure")
+def rank(texts: list[Text], question: str, count: int) -> list[Hit]:
+    """Return the texts that match a question best, the best first, by BM25."""
+    index = bm25s.BM25()
+    index.index(_words([text.content for text in texts]), show_progress=False)
+    scores = [round(float(score), 4) for score in index.get_scores(_words([question])[0])]
+    order = sorted(range(len(texts)), key=lambda position: (-scores[position], texts[position].name))
+    return [Hit(texts[at].name, texts[at].content, scores[at]) for at in order[:count] if scores[at] > 0]
+
+
+@agent(temperature=0)
+def extract(content: str) -> Fact:
+    """Read this text and say who measured the speed of light, in which year, by what means (a few words), and the value
+    in kilometres a second. Say only what the text says; the value is null where the text gives none.
+
+    ${content}"""
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
