@@ -1,9 +1,73 @@
 """What a step may do: tools made of Python functions, sets of them, and the context that they are handed."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .context import Context, Used
 from .declaration import ToolOptions
 from .failures import is_interruption
 from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
-__all__ = ["Context", "Tool", "ToolOptions", "Toolset", "Used", "is_interruption", "make_tool", "tool"]
+if TYPE_CHECKING:
+    from .agent import agent
+    from .artifact import Artifact, Blobs
+    from .fingerprint import Fingerprint, fingerprint_of
+    from .lint import Remark, lint
+    from .models import Model, ModelError, ModelReply, ModelRequest, Models, ask_request
+    from .completion import Message, Usage
+
+_LATER = {
+    "Artifact": "artifact",
+    "Blobs": "artifact",
+    "Fingerprint": "fingerprint",
+    "Message": "models",
+    "Model": "models",
+    "ModelError": "models",
+    "ModelReply": "models",
+    "ModelRequest": "models",
+    "Models": "models",
+    "Remark": "lint",
+    "Usage": "models",
+    "agent": "agent",
+    "ask_request": "models",
+    "fingerprint_of": "fingerprint",
+    "lint": "lint",
+}
+"""Names whose modules load more than a tool needs: imported when first asked for."""
+
+__all__ = [
+    "Artifact",
+    "Blobs",
+    "Context",
+    "Fingerprint",
+    "Message",
+    "Model",
+    "ModelError",
+    "ModelReply",
+    "ModelRequest",
+    "Models",
+    "Remark",
+    "Tool",
+    "ToolOptions",
+    "Toolset",
+    "Usage",
+    "Used",
+    "agent",
+    "ask_request",
+    "fingerprint_of",
+    "is_interruption",
+    "lint",
+    "make_tool",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -18,9 +18,12 @@ from uuid import UUID, uuid4
 
 from ..errors import ToolError
 from ..plans.signature import Effect
+from ..plans.values import digest
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+    from .artifact import Artifact, Blobs
 
 
 @dataclass(slots=True)
@@ -64,9 +67,11 @@ class Context:
         on_progress: Called by `progress` with a fraction and a note.
         recorded: What an earlier attempt of the same call took: handed out again, in order.
         new_uuid: Makes an id.
+        blobs: Where the bytes of artifacts are kept.
     """
 
     __slots__ = (
+        "_blobs",
         "_clock",
         "_env",
         "_log",
@@ -100,6 +105,7 @@ class Context:
         on_progress: Callable[[float, str], None] | None = None,
         recorded: Used | None = None,
         new_uuid: Callable[[], UUID] = uuid4,
+        blobs: Blobs | None = None,
     ) -> None:
         self.run_id = run_id
         self.step = step
@@ -115,6 +121,7 @@ class Context:
         self._on_progress = on_progress
         self._recorded = recorded or Used()
         self._new_uuid = new_uuid
+        self._blobs = blobs
         self._random: Random | None = None
 
     def now(self) -> datetime:
@@ -177,6 +184,38 @@ class Context:
             self.used.secrets.append(name)
         return found
 
+    def save(self, data: bytes, *, media_type: str | None = None, name: str = "") -> Artifact:
+        """Keep bytes in the store and return the artifact that stands for them.
+
+        Raises:
+            ToolError: There is no store for bytes here (code `no-blobs`).
+        """
+        from .artifact import Artifact  # noqa: PLC0415  # pydantic: only for tools that use it
+
+        made = Artifact.of_bytes(bytes(data), media_type=media_type, name=name)
+        self._kept("save").put(bytes(data))
+        return made
+
+    def open(self, artifact: Artifact) -> bytes:
+        """Return the bytes of an artifact.
+
+        Raises:
+            ToolError: The bytes are not in the store (code `no-artifact`), or there is no store (code `no-blobs`).
+        """
+        blobs = self._kept("open")
+        try:
+            data = blobs.get(artifact.digest)
+        except KeyError:
+            data = None
+        if data is None or digest(data) != artifact.digest:
+            what = "are not in the store" if data is None else "in the store are other bytes"
+            raise ToolError(
+                f"step '{self.step}': the bytes of artifact '{artifact.name or artifact.digest}' {what}; "
+                "run the step that makes it again, or import the store that holds it",
+                code="no-artifact",
+            )
+        return data
+
     @property
     def log(self) -> FilteringBoundLogger:
         """A structlog logger bound to run, step and attempt."""
@@ -196,6 +235,15 @@ class Context:
 
     def __reduce__(self) -> Any:
         raise TypeError("a Context belongs to one call; hand on what was read from it, not the context")
+
+    def _kept(self, what: str) -> Blobs:
+        if self._blobs is None:
+            raise ToolError(
+                f"step '{self.step}' calls ctx.{what}, but there is no store for bytes here; run it in an Engine "
+                "with a store, or give Context(blobs=..) in a test",
+                code="no-blobs",
+            )
+        return self._blobs
 
     def _refuse_if_pure(self, what: str) -> None:
         if self.effect is Effect.PURE:

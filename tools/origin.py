@@ -12,6 +12,7 @@ import sysconfig
 from enum import Enum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 _OWN = __name__.partition(".")[0]
@@ -26,18 +27,17 @@ class Origin(Enum):
     OWN = "firmplan"
 
 
-@cache
 def origin_of(module: str) -> Origin:
-    """Return where a module comes from, by its name."""
+    """Return where a module comes from, by its name; it need not be imported."""
     top = module.partition(".")[0]
+    if top == "__main__":
+        return Origin.PROJECT
     if top == _OWN:
         return Origin.OWN
     if top in sys.stdlib_module_names:
-        return Origin.STANDARD if top != "__main__" else Origin.PROJECT
-    file = getattr(sys.modules.get(module) or sys.modules.get(top), "__file__", None)
-    if file is None:
-        return Origin.PROJECT if top == "__main__" else Origin.INSTALLED
-    return Origin.INSTALLED if _is_installed(file) else Origin.PROJECT
+        return Origin.STANDARD
+    folders = _places(module) or _places(top)
+    return Origin.PROJECT if folders and not any(map(_is_installed, folders)) else Origin.INSTALLED
 
 
 def is_project_file(filename: str) -> bool:
@@ -52,6 +52,23 @@ def distributions_of(module: str) -> dict[str, str | None]:
     if not names:
         return {top: getattr(sys.modules.get(top), "__version__", None)}
     return {name: _version(name) for name in names}
+
+
+def _places(module: str) -> list[str]:
+    """Return the file of a module, or the folders of a package that has no file."""
+    found = sys.modules.get(module)
+    if found is not None:
+        file = getattr(found, "__file__", None)
+        return [file] if file else [str(folder) for folder in getattr(found, "__path__", ())]
+    if "." in module:
+        return []  # asking for it would import its package
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    return [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
 
 
 @cache

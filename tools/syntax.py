@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, cast
 
+from .names import all_codes
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _UNSPOKEN = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset"})
@@ -25,10 +27,19 @@ class NoSource(Exception):  # noqa: N818  # reads as what it says
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One parsed file."""
+    """One parsed file.
+
+    Attributes:
+        tree: Its syntax.
+        code: What it compiles to.
+        functions: Every `def`, by name and first line (its first decorator's, as in compiled code).
+        lambdas: Every lambda, by first line.
+    """
 
     tree: ast.Module
     code: CodeType
+    functions: Mapping[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef]
+    lambdas: Mapping[int, list[ast.Lambda]]
 
 
 _sources: dict[str, tuple[str, Source]] = {}
@@ -47,15 +58,33 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
     source = _read(code.co_filename, module)
     if "@pytest_ar" not in module:  # pytest rewrites asserts: then the code is not what the file compiles to
         code = _same_code(code, source.code)
-    for node in ast.walk(source.tree):
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.name == code.co_name and _first_line(node) == code.co_firstlineno:
-                return node
-            case ast.Lambda() if code.co_name == "<lambda>" and _place(node.body) in set(code.co_positions()):
-                return node
-            case _:
-                pass
-    raise NoSource("has no source")
+    if code.co_name == "<lambda>":
+        return _lambda_node(code, source)
+    found = source.functions.get((code.co_name, code.co_firstlineno))
+    if found is None:
+        raise NoSource("has no source")
+    return found
+
+
+def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
+    """Return the innermost lambda that begins at the code's line and holds all its instructions."""
+    places = [
+        (line, column)
+        for line, _, column, _ in code.co_positions()
+        if line is not None and column is not None and (line, column) != (code.co_firstlineno, 0)
+    ]
+    found = [
+        node
+        for node in source.lambdas.get(code.co_firstlineno, [])
+        if places
+        and all(
+            (node.lineno, node.col_offset) <= place <= (node.end_lineno or 0, node.end_col_offset or 0)
+            for place in places
+        )
+    ]
+    if not found:
+        raise NoSource("has no source")
+    return max(found, key=lambda node: (node.lineno, node.col_offset))
 
 
 def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tuple[ast.ClassDef, CodeType]]:
@@ -68,7 +97,7 @@ def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tup
     """
     source = _read(filename, module)
     nodes = [node for name, node in _classes(source.tree, "") if name == cls.__qualname__]
-    codes = [code for code in _codes(source.code) if code.co_qualname == cls.__qualname__]
+    codes = [code for code in all_codes(source.code) if code.co_qualname == cls.__qualname__]
     if not nodes or len(nodes) != len(codes):
         raise NoSource("has no source")
     return list(zip(nodes, codes, strict=True))
@@ -93,7 +122,7 @@ def _spelled(value: object) -> str:
         case list():
             return f"[{','.join(_spelled(part) for part in cast('list[object]', value))}]"
         case _:
-            return repr(value)
+            return ascii(value)
 
 
 def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
@@ -131,18 +160,25 @@ def _read(filename: str, module: Mapping[str, Any]) -> Source:
     if known is None or known[0] != text:
         try:
             tree = ast.parse(text, filename)
-            known = (text, Source(tree, compile(tree, filename, "exec", dont_inherit=True)))
+            known = (text, _indexed(tree, compile(tree, filename, "exec", dont_inherit=True)))
         except (SyntaxError, ValueError) as fault:
             raise NoSource("has another source now than when it was imported") from fault
         _sources[filename] = known
     return known[1]
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from _codes(const)
+def _indexed(tree: ast.Module, code: CodeType) -> Source:
+    functions: dict[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef] = {}
+    lambdas: dict[int, list[ast.Lambda]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                functions[node.name, _first_line(node)] = node
+            case ast.Lambda():
+                lambdas.setdefault(node.lineno, []).append(node)
+            case _:
+                pass
+    return Source(tree, code, functions, lambdas)
 
 
 def _classes(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.ClassDef]]:
@@ -165,7 +201,7 @@ def _same_code(code: CodeType, compiled: CodeType) -> CodeType:
         NoSource: There is none, so the file is not what runs.
     """
     alike = [
-        other for other in _codes(compiled) if other.co_qualname == code.co_qualname and _meaning(other) == _meaning(code)
+        other for other in all_codes(compiled) if other.co_qualname == code.co_qualname and _meaning(other) == _meaning(code)
     ]
     if not alike:
         raise NoSource("has another source now than when it was imported")
@@ -187,7 +223,3 @@ def _constant(value: object) -> str:
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return node.decorator_list[0].lineno if node.decorator_list else node.lineno
-
-
-def _place(node: ast.expr) -> tuple[int | None, int | None, int | None, int | None]:
-    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset

@@ -158,8 +158,8 @@ class Tool(Declaration, Generic[P, R]):
                 return bool(chosen(error))
 
     @property
-    def fingerprint(self) -> str:
-        """Digest of all code, types and versions that decide what a call does (design.md, 4)."""
+    def fingerprint(self) -> str | None:
+        """Digest of all code, types and versions that decide what a call does (design.md, 4); `None`: see `unseen`."""
         return self._fingerprint.digest
 
     @property
@@ -168,8 +168,8 @@ class Tool(Declaration, Generic[P, R]):
         return self._fingerprint.parts
 
     @property
-    def unseen(self) -> tuple[str, ...]:
-        """What the fingerprint cannot see, as sentences; then results are not reused unless `version` is given."""
+    def unseen(self) -> str | None:
+        """What the fingerprint cannot see, as a sentence; then results are not reused unless `version` is given."""
         return self._fingerprint.unseen
 
     @cached_property

@@ -1,0 +1,78 @@
+"""`Artifact`: bytes and files as values of a plan: by digest, media type, size and name, while the bytes stay in a store.
+
+A tool takes and gives artifacts as it does other values; `ctx.save(bytes, media_type=..)` makes one, `ctx.open(artifact)`
+gets the bytes back. Equal bytes have equal digests. Where bytes live is for whoever provides `Blobs`.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import ConfigError
+from ..plans.values import digest
+
+MEDIA_TYPE = "application/octet-stream"
+"""What is known of bytes that nothing else is known of."""
+
+
+class Blobs(Protocol):
+    """Where bytes are kept, by digest."""
+
+    def put(self, data: bytes, /) -> str:
+        """Keep bytes and return their digest (`sha256:` and 64 hexadecimal digits)."""
+        ...
+
+    def get(self, digest: str, /) -> bytes:
+        """Return the bytes of a digest.
+
+        Raises:
+            KeyError: They are not here.
+        """
+        ...
+
+
+class Artifact(BaseModel):
+    """Bytes by name: what flows through a plan in their place.
+
+    Attributes:
+        digest: `sha256:` and 64 hexadecimal digits of the bytes.
+        media_type: What the bytes are, such as `text/csv`.
+        size: Number of bytes.
+        name: A name for people, such as `invoice.pdf`; says nothing of where it is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    media_type: str = MEDIA_TYPE
+    size: Annotated[int, Field(ge=0)]
+    name: str = ""
+
+    @classmethod
+    def of_bytes(cls, data: bytes, *, media_type: str | None = None, name: str = "") -> Artifact:
+        """Return the artifact of some bytes; without a media type, the name's ending says it."""
+        return cls(digest=digest(data), media_type=media_type or _media_type(name), size=len(data), name=name)
+
+    @classmethod
+    def of_file(cls, path: str | PathLike[str], *, media_type: str | None = None, name: str | None = None) -> Artifact:
+        """Return the artifact of a file as it is now, under the file's name.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as fault:
+            raise ConfigError(
+                f"{Path(path)}: expected a file that can be read, found: {fault.strerror or fault}; check the path"
+            ) from fault
+        return cls.of_bytes(data, media_type=media_type, name=Path(path).name if name is None else name)
+
+
+def _media_type(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or MEDIA_TYPE

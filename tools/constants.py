@@ -1,0 +1,230 @@
+"""Write Python values as text, so that equal texts mean equal values: what code closes over and reads from its module.
+
+Only what can be read to the last part is written; any other value raises `Unseen`, which says what it is. Texts are the
+same in every process: nothing is written by address or hash, sets are put in order. Functions, classes and modules are
+not written here but referred to; `portrait.py` says how.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import logging
+import operator
+import random
+import re
+import typing
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from types import GenericAlias, MappingProxyType, SimpleNamespace, UnionType
+from typing import Any, Protocol, cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+DEPTH_MAX = 60  # values inside values: far from Python's own limit, and deeper data is not a constant of a program
+VALUES_MAX = 1_000_000  # parts of one constant; a larger one belongs into a file that a tool reads
+
+_AS_WRITTEN = (
+    dt.date,
+    dt.time,
+    dt.datetime,
+    dt.timedelta,
+    dt.timezone,
+    Decimal,
+    Fraction,
+    UUID,
+    ZoneInfo,
+    range,
+    slice,
+    complex,
+    float,
+    str,
+    bytes,
+    bytearray,
+    bool,
+    type(None),
+    type(Ellipsis),
+    type(NotImplemented),
+)
+_GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+_LOCKS = frozenset({"lock", "RLock", "Semaphore", "BoundedSemaphore", "Lock", "Condition", "Event"})
+
+
+class Unseen(Exception):  # noqa: N818  # reads as what it says
+    """A value cannot be read in full. The message ends a sentence: "a Session, whose state cannot be seen"."""
+
+
+class References(Protocol):
+    """How functions, classes and modules are referred to."""
+
+    def code(self, value: object) -> str | None:
+        """Return the reference to a function, class, method or module; `None`: it is none of these."""
+        ...
+
+    def is_project_class(self, cls: type) -> bool:
+        """Whether a class is the project's own."""
+        ...
+
+
+class Spelling:
+    """Writes values; one for each constant, since it counts their parts."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._open: list[int] = []
+        self._count = 0
+
+    def text(self, value: object) -> str:
+        """Return a value as text.
+
+        Raises:
+            Unseen: It cannot be read in full.
+        """
+        self._count += 1
+        if self._count > VALUES_MAX:
+            raise Unseen(f"which holds more than {VALUES_MAX} values")
+        if len(self._open) > DEPTH_MAX:
+            raise Unseen(f"which is nested deeper than {DEPTH_MAX} levels")
+        if id(value) in self._open:
+            return f"above({len(self._open) - self._open.index(id(value))})"
+        self._open.append(id(value))
+        try:
+            return self._text(value)
+        finally:
+            self._open.pop()
+
+    def _text(self, value: object) -> str:
+        for write in (self._scalar, self._references.code, self._container, self._typing, self._known):
+            if (found := write(value)) is not None:
+                return found
+        return self._instance(value)
+
+    def _scalar(self, value: object) -> str | None:
+        if type(value) is int:
+            return hex(value)
+        if isinstance(value, Enum):
+            return f"{self.text(type(value))}.{value.name if value.name is not None else self.text(value.value)}"
+        if type(value) in _AS_WRITTEN:
+            return ascii(value)
+        if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
+            return f"Path({ascii(str(value))})"
+        if isinstance(value, re.Pattern):
+            pattern = cast("re.Pattern[Any]", value)
+            return f"Pattern({pattern.pattern!a},{pattern.flags})"
+        return "object" if type(value) is object else None
+
+    def _container(self, value: object) -> str | None:
+        kind: Any = type(value)
+        if kind in (list, tuple, deque):
+            return f"{kind.__name__}[{self._each(cast('Iterable[object]', value))}]"
+        if kind in (set, frozenset):
+            return f"{kind.__name__}[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
+        if kind in (dict, OrderedDict, Counter, MappingProxyType):
+            return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
+        if kind is defaultdict:
+            made = cast("defaultdict[object, object]", value)
+            return f"defaultdict({self.text(made.default_factory)}){self._mapping(made)}"
+        if kind is ChainMap:
+            return f"ChainMap[{self._each(cast('ChainMap[object, object]', value).maps)}]"
+        return f"SimpleNamespace{self._mapping(vars(value))}" if kind is SimpleNamespace else None
+
+    def _typing(self, value: object) -> str | None:
+        """Write type expressions: `list[Item]`, `Item | None`, `Annotated[int, Gt(0)]`, type variables."""
+        if isinstance(value, GenericAlias | UnionType) or typing.get_origin(value) is not None:
+            extra = getattr(value, "__metadata__", ())
+            return f"type({self.text(typing.get_origin(value))})[{self._each((*typing.get_args(value), *extra))}]"
+        if type(value).__name__ == "TypeAliasType":
+            return f"type alias[{self.text(cast('Any', value).__value__)}]"
+        if type(value).__module__ in ("typing", "typing_extensions"):
+            return f"typing {value!r}"
+        return None
+
+    def _known(self, value: object) -> str | None:
+        """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
+        kind = type(value)
+        if isinstance(value, functools.partial):
+            made = cast("functools.partial[Any]", value)
+            return f"partial({self.text(made.func)})[{self._each(made.args)}]{self._mapping(made.keywords)}"
+        if isinstance(value, property):
+            return f"property[{self._each((value.fget, value.fset, value.fdel))}]"
+        if isinstance(value, staticmethod | classmethod):
+            return f"{kind.__name__}({self.text(cast('Any', value).__func__)})"
+        if isinstance(value, functools.cached_property):
+            return f"cached_property({self.text(cast('Any', value).func)})"
+        if kind in _GETTERS:
+            return f"{kind.__name__}[{self._each(cast('Any', value).__reduce__()[1:])}]"
+        if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith("structlog."):
+            return "logger"
+        if kind is ContextVar:
+            return f"ContextVar({cast('ContextVar[Any]', value).name})"
+        if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
+            return kind.__name__
+        if kind is random.Random:
+            return "random.Random" if value is cast("Any", random)._inst else None  # noqa: SLF001  # the module's own generator
+        if isinstance(value, FieldInfo):
+            given = cast("dict[str, object]", value._attributes_set)  # noqa: SLF001  # what was written in the call
+            return f"Field{self._mapping({key: given[key] for key in sorted(given) if key != 'annotation'})}"
+        if isinstance(value, TypeAdapter):
+            return f"TypeAdapter({self.text(cast('Any', value)._type)})"  # noqa: SLF001  # no public name for it
+        return None
+
+    def _instance(self, value: object) -> str:
+        """Write an instance of a class by class and state."""
+        kind = type(value)
+        if is_dataclass(value):
+            state = {field.name: getattr(value, field.name, None) for field in fields(value)}
+            return f"{self.text(kind)}{self._mapping(state | getattr(value, '__dict__', {}))}"
+        if isinstance(value, BaseModel):
+            extra = value.__pydantic_private__ or {}
+            return f"{self.text(kind)}{self._mapping({**value.__dict__, **(value.model_extra or {}), **extra})}"
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            return f"{self.text(kind)}[{self._each(cast('Iterable[object]', value))}]"
+        if not self._references.is_project_class(kind):
+            raise Unseen(f"a {kind.__qualname__}, whose state cannot be seen")
+        return f"{self.text(kind)}{self._content(value)}{self._mapping(_state(value))}"
+
+    def _content(self, value: object) -> str:
+        """Write what an instance holds as one of Python's own types, if its class extends one."""
+        for cls in type(value).__mro__:
+            if cls is object or self._references.is_project_class(cls) or cls.__module__ in ("abc", "typing"):
+                continue
+            if cls in (dict, OrderedDict, defaultdict, Counter):
+                return self._mapping(cast("Mapping[object, object]", value))
+            if cls in (list, tuple, deque):
+                return f"[{self._each(cast('Iterable[object]', value))}]"
+            if cls in (set, frozenset):
+                return f"[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
+            if cls in (str, int, float, bytes):
+                return self.text(cast("Callable[[object], object]", cls)(value))
+            if cls.__module__ == "collections.abc" or cls.__module__ == "contextlib":
+                continue
+            raise Unseen(f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen")
+        return ""
+
+    def _each(self, values: Iterable[object]) -> str:
+        return ",".join(self.text(value) for value in values)
+
+    def _mapping(self, value: Mapping[Any, object]) -> str:
+        return "{" + ",".join(f"{self.text(key)}:{self.text(item)}" for key, item in value.items()) + "}"
+
+
+def _state(value: object) -> dict[str, object]:
+    """Return the attributes of an instance, slots included, by name in order."""
+    found: dict[str, object] = dict(getattr(value, "__dict__", {}))
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for each in (slots,) if isinstance(slots, str) else tuple(slots):
+            mangled = each.startswith("__") and not each.endswith("__")
+            name = f"_{cls.__name__.lstrip('_')}{each}" if mangled else each
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return {name: found[name] for name in sorted(found)}

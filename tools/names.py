@@ -1,0 +1,285 @@
+"""Find what a function or a class reads beside its own local names, and what it does that reading cannot show.
+
+Whether a name is global is asked of the compiled code, which knows scopes; what is read *of* it (`prices.RATES`), what
+is imported on the way and what annotations name is asked of the syntax. Everything comes out sorted. Knows no
+values: what a name stands for is `portrait.py`'s question.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import CodeType
+
+_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+_MUTATORS = frozenset(
+    "add append appendleft clear discard extend insert pop popitem popleft remove reverse setdefault sort update".split()
+)
+_CLASS_MADE = frozenset({"__annotations__", "__name__", "__module__", "__qualname__", "__static_attributes__", "__firstlineno__"})
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A name bound by an import inside a function.
+
+    Attributes:
+        name: The name as it is used.
+        module: The module that is imported, relative to the function's package if `level` is not 0.
+        part: The name taken from it; `None`: the module itself.
+        level: Number of leading dots.
+        whole: For `import a.b`: `a` is bound, though `a.b` is imported.
+    """
+
+    name: str
+    module: str
+    part: str | None
+    level: int
+    whole: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one function or class reads.
+
+    Attributes:
+        names: Names looked up outside, sorted.
+        paths: Name -> what is read of it, as chains of attributes; the empty chain is the name itself.
+        imports: What is imported on the way.
+        annotated: Names in annotations: types, which may not exist at run time.
+        written: Names that are assigned outside, or changed in place, while it runs.
+        mutated: Names whose methods change them if they are lists, dicts or sets.
+        docstrings: Whether docstrings are read.
+    """
+
+    names: tuple[str, ...]
+    paths: Mapping[str, tuple[Path, ...]]
+    imports: tuple[Imported, ...]
+    annotated: tuple[str, ...]
+    written: tuple[str, ...]
+    mutated: tuple[str, ...]
+    docstrings: bool
+
+
+def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorators: bool = False) -> Reading:
+    """Return what a function or class reads.
+
+    Args:
+        nodes: Its syntax; for a class that is defined in several branches, of each.
+        codes: Its compiled code, nested code included by itself.
+        decorators: Whether names in the decorators of the nodes count.
+    """
+    visitor = _Visitor(decorators=decorators)
+    for node in nodes:
+        visitor.visit_root(node)
+    names, written = _outside(codes)
+    names |= visitor.outer
+    reachable = names | written
+    return Reading(
+        names=tuple(sorted(names)),
+        paths={name: tuple(sorted(found)) for name, found in sorted(visitor.paths.items())},
+        imports=tuple(visitor.imports),
+        annotated=tuple(sorted(visitor.annotated - names)),
+        written=tuple(sorted(written | (visitor.stored & reachable))),
+        mutated=tuple(sorted(visitor.mutated & reachable)),
+        docstrings=visitor.docstrings,
+    )
+
+
+def all_codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code object and all that are nested in it."""
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from all_codes(const)
+
+
+def names_in(annotation: ast.AST) -> set[str]:
+    """Return the names that an annotation mentions, also inside quotes."""
+    found: set[str] = set()
+    for node in ast.walk(annotation):
+        match node:
+            case ast.Name(id=name):
+                found.add(name)
+            case ast.Constant(value=str() as text):
+                try:
+                    quoted = ast.parse(text, mode="eval").body
+                except (SyntaxError, ValueError):
+                    continue
+                if not isinstance(quoted, ast.Constant):
+                    found |= names_in(quoted)
+            case _:
+                pass
+    return found
+
+
+def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:
+    """Return the names that code looks up outside, and those that it assigns there."""
+    names: set[str] = set()
+    written: set[str] = set()
+    for outermost in codes:
+        written |= {
+            str(each.argval)
+            for code in all_codes(outermost)
+            for each in dis.get_instructions(code)
+            if each.opname in ("STORE_DEREF", "DELETE_DEREF") and each.argval in outermost.co_freevars
+        }
+        names |= set(outermost.co_freevars) - {"__class__", "__classdict__"}
+        for code in all_codes(outermost):
+            found = list(dis.get_instructions(code))
+            own = {each.argval for each in found if each.opname == "STORE_NAME"} | _CLASS_MADE
+            names |= {
+                str(each.argval)
+                for each in found
+                if each.opname in _READS and not (each.opname != "LOAD_GLOBAL" and each.argval in own)
+            }
+            written |= {str(each.argval) for each in found if each.opname in _WRITES}
+    return names, written
+
+
+class _Visitor(ast.NodeVisitor):
+    """One walk over the syntax."""
+
+    def __init__(self, *, decorators: bool) -> None:
+        self.decorators = decorators
+        self.paths: dict[str, set[Path]] = {}
+        self.imports: list[Imported] = []
+        self.annotated: set[str] = set()
+        self.outer: set[str] = set()
+        self.stored: set[str] = set()
+        self.mutated: set[str] = set()
+        self.docstrings = False
+
+    def visit_root(self, node: ast.AST) -> None:
+        """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
+        head: list[ast.AST] = []
+        match node:
+            case ast.ClassDef():
+                head = [*node.decorator_list, *node.bases, *node.keywords]
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                head = list(node.decorator_list) if self.decorators else []
+                if isinstance(node.args, ast.arguments):
+                    self._annotations(node)
+            case _:
+                pass
+        for part in head:
+            self.outer |= {each.id for each in ast.walk(part) if isinstance(each, ast.Name)}
+            self.visit(part)
+        body = node.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [node]
+        for statement in body:
+            self.visit(statement)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802  # ast's name
+        self._annotations(node)
+        self._inner(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802  # ast's name
+        self._annotations(node)
+        self._inner(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802  # ast's name
+        self.annotated |= names_in(node.annotation)
+        for part in _parts(node.annotation):
+            self.visit(part)
+        self._target(node.target)
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802  # ast's name
+        self._path(node.id, ())
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802  # ast's name
+        self.docstrings = self.docstrings or node.attr == "__doc__"
+        attributes = [node.attr]
+        inner = node.value
+        while isinstance(inner, ast.Attribute):
+            self.docstrings = self.docstrings or inner.attr == "__doc__"
+            attributes.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            self._path(inner.id, tuple(reversed(attributes)))
+        else:
+            self.visit(inner)
+
+    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802  # ast's name
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
+            self.mutated |= _root(node.func.value)
+        self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:  # noqa: N802  # ast's name
+        self._target(node)
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:  # noqa: N802  # ast's name
+        for target in node.targets:
+            self._target(target)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802  # ast's name
+        self._target(node.target)
+        self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802  # ast's name
+        for each in node.names:
+            if each.asname:
+                self.imports.append(Imported(each.asname, each.name, None, 0))
+            else:
+                top = each.name.partition(".")[0]
+                self.imports.append(Imported(top, top, None, 0, whole=each.name))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802  # ast's name
+        self.imports += [
+            Imported(each.asname or each.name, node.module or "", each.name, node.level) for each in node.names
+        ]
+
+    def _inner(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        for part in (*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *node.body):
+            if part is not None:
+                self.visit(part)
+
+    def _annotations(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        arguments = node.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        hints = [each.annotation for each in every if each is not None] + [node.returns]
+        for hint in hints:
+            if hint is not None:
+                self.annotated |= names_in(hint)
+                for part in _parts(hint):
+                    self.visit(part)
+
+    def _path(self, name: str, path: Path) -> None:
+        self.paths.setdefault(name, set()).add(path)
+
+    def _target(self, node: ast.AST) -> None:
+        """Note a place that is written to inside something else: `CACHE[key] = ..`, `settings.debug = ..`."""
+        match node:
+            case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
+                self.stored |= _root(node)
+            case ast.Tuple() | ast.List():
+                for part in node.elts:
+                    self._target(part)
+            case ast.Starred():
+                self._target(node.value)
+            case _:
+                pass
+
+
+def _root(node: ast.AST) -> set[str]:
+    """Return the name that a place is a part of, as a set of at most one."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
+
+
+def _parts(annotation: ast.AST) -> list[ast.AST]:
+    """Return an annotation, or what its quoted text says."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            return [ast.parse(annotation.value, mode="eval").body]
+        except (SyntaxError, ValueError):
+            return []
+    return [annotation]
