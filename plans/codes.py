@@ -127,7 +127,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "limit-exceeded": _error(
             "The plan, or a constant part of an expression, is larger than a limit.",
-            "steps:\n  - {id: a, set: '${10 ** 10 ** 10}'}\noutput: ${a}",
+            "steps:\n  - {id: a, set: '${10 ** 9 * \"a\"}'}\noutput: ${a}",
             "$.steps[0].set",
         ),
         "unsafe-flow": _error(

@@ -16,7 +16,7 @@ from typing import TypeAlias, assert_never, cast
 from ..values import Json
 from . import operators
 from .faults import SKIPPED, EvalFault, RefersToSkipped, Skipped
-from .frame import Frame
+from .frame import Frame, checked
 from .functions import FUNCTIONS, METHODS
 from .nodes import (
     Binary,
@@ -60,13 +60,30 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
 
     def evaluate(scope: Scope) -> Json:
         try:
-            return run(Frame(scope, slots))
+            return checked(run(Frame(scope, slots)))
         except (RecursionError, MemoryError):
-            raise EvalFault(
-                "limit-exceeded", "the value is nested too deep or too large to compute with"
-            ) from None
+            raise EvalFault("limit-exceeded", _TOO_DEEP) from None
 
     return evaluate
+
+
+def evaluate_closed(node: Node, budget: Frame) -> Json:
+    """Return the value of an expression that refers to nothing; its work is taken off the budget.
+
+    Raises:
+        EvalFault: It has no value.
+    """
+    frame = Frame(budget.scope, _slots(node))
+    frame.work = budget.work
+    try:
+        return checked(_compile(node)(frame))
+    except (RecursionError, MemoryError):
+        raise EvalFault("limit-exceeded", _TOO_DEEP) from None
+    finally:
+        budget.work = frame.work
+
+
+_TOO_DEEP = "the value is nested too deep or too large to compute with"
 
 
 def as_path(node: Node) -> tuple[str, tuple[str | int, ...]] | None:
@@ -79,7 +96,9 @@ def as_path(node: Node) -> tuple[str, tuple[str | int, ...]] | None:
             case Field():
                 parts.append(node.name)
                 node = node.base
-            case Index(key=Literal(value=str() | int() as part)) if type(part) is not bool:
+            case Index(key=Literal(value=str() | int() as part) | Constant(value=str() | int() as part)) if (
+                type(part) is not bool
+            ):
                 parts.append(part)
                 node = node.base
             case _:
@@ -106,16 +125,15 @@ def _path(node: Node, name: str, parts: tuple[str | int, ...]) -> Callable[[Scop
 
 
 def _slots(node: Node) -> int:
-    """Return how many loop and lambda names an expression has."""
-    count = 0
+    """Return how many places for loop and lambda names an expression needs; folding may have left gaps."""
     match node:
         case Comprehension():
-            count += sum(len(clause.targets) for clause in node.clauses)
-        case Call(key=Lambda()):
-            count += 1
+            own = max(target.slot + 1 for clause in node.clauses for target in clause.targets)
+        case Call(key=Lambda(parameter=parameter)):
+            own = parameter.slot + 1
         case _:
-            pass
-    return count + sum(map(_slots, children(node)))
+            own = 0
+    return max([own, *map(_slots, children(node))])
 
 
 def _compile(node: Node) -> Run:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
@@ -365,7 +383,7 @@ def _call(node: Call) -> Run:
     if node.function == "first":
         return _first([(frozenset(references(part).strict), _compile(part)) for part in node.arguments])
     if node.function == "secret":
-        return _constant(f'${{secret("{cast("Literal", node.arguments[0]).value}")}}')
+        return _broken("bad-expr", "a secret is the whole of an argument of a tool step, and never a value")
     apply = FUNCTIONS[node.function].apply
     arguments = [_compile(part) for part in node.arguments]
     if node.key is None and node.reverse is None:

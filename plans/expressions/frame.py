@@ -6,7 +6,8 @@ operation visits or makes. So an expression ends within a bounded time and in bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 from ..values import Json
 from .faults import EvalFault, Skipped
@@ -56,3 +57,37 @@ class Frame:
                 f"a text of {length} characters; an expression makes at most {CHARACTERS_MAX}",
             )
         self.pay(length // CHARACTERS_A_UNIT)
+
+
+def weigh(value: Json, room: int) -> int:
+    """Return the work that a value stands for, counting shared parts as often as they stand in it.
+
+    Stops soon after `room` is exceeded, so that a value that unfolds without end costs no more than that.
+    """
+    kind = type(value)
+    if kind is str:
+        return 1 + len(cast("str", value)) // CHARACTERS_A_UNIT
+    if kind is list:
+        parts: Iterable[Json] = cast("list[Json]", value)
+    elif kind is dict:
+        parts = cast("dict[str, Json]", value).values()
+    else:
+        return 1
+    total = 1
+    for part in parts:
+        total += weigh(part, room - total)
+        if total > room:
+            break
+    return total
+
+
+def checked(value: Json) -> Json:
+    """Return an evaluation's result, if it is no larger than what one evaluation may visit.
+
+    Raises:
+        EvalFault: `limit-exceeded`: parts that are shared in memory would unfold to more.
+    """
+    kind = type(value)
+    if (kind is list or kind is dict) and weigh(value, WORK_MAX) > WORK_MAX:
+        raise EvalFault("limit-exceeded", f"a value of more than {WORK_MAX} parts; divide it among steps")
+    return value

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..values import Json, canonical
 from .faults import EvalFault
-from .operators import equal, integer, is_number, kind_of, less, number, result, type_fault
+from .frame import ITEMS_MAX, weigh
+from .operators import equal, integer, is_number, less, number, result, type_fault
 
 if TYPE_CHECKING:
     from .frame import Frame
@@ -221,6 +222,8 @@ def text_of(frame: Frame, value: Json) -> str:
     """Return a value as it stands in a text: text as it is, everything else as canonical JSON."""
     if type(value) is str:
         return value
+    if type(value) is list or type(value) is dict:
+        frame.pay(weigh(value, frame.work))
     try:
         text = canonical(value).decode()
     except ValueError as error:
@@ -421,7 +424,7 @@ def _replace(frame: Frame, text: str, old: str, new: str, count: int = -1) -> Js
 
 
 def _split(frame: Frame, text: str, separator: str | None = None, count: int = -1) -> Json:
-    parts = text.split(separator, count)
+    parts = text.split(separator, count if 0 <= count <= ITEMS_MAX else ITEMS_MAX)
     frame.pay_items(len(parts))
     return cast("list[Json]", parts)
 
@@ -485,8 +488,3 @@ METHODS: dict[str, Function] = {
         _method("find", lambda _frame, text, part: text.find(part), "text"),
     ),
 }
-
-
-def described(value: Json) -> str:
-    """Return what a value is, for messages."""
-    return kind_of(value)

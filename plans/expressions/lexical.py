@@ -34,9 +34,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_ESCAPE = (
-    r"""\\(?:[\\'"abfnrtv]|[0-3]?[0-7]{1,2}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}"']+\})"""
-)
+_ESCAPE = r"""\\(?:[\\'"abfnrtv]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}"']+\})"""
 _COOKED = {quote: re.compile(rf"(?:[^\\{quote}]|{_ESCAPE})*+") for quote in "\"'"}
 _RAW = {quote: re.compile(rf"(?:[^\\{quote}]|\\.)*+", re.DOTALL) for quote in "\"'"}
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
@@ -102,11 +100,11 @@ class _Walk:
             if token is None:
                 self._refuse_character()
             kind, word = token.lastgroup, token.group()
-            if kind == "close" and not self.brackets and word == "}":
-                return
-            if token.end() > limit:
+            if self.at > limit:
                 self._stop(f"an expression longer than {EXPRESSION_LENGTH_MAX} characters",
                            "compute parts of it in steps of their own with 'set'", code="limit-exceeded")  # fmt: skip
+            if kind == "close" and not self.brackets and word == "}":
+                return
             self._check(kind, word, token.end())
             if kind != "space":
                 self.before = word

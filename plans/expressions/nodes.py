@@ -7,8 +7,8 @@ or lambda name with its place in the frame. There is no node for what the langua
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal as OneOf
 from typing import TypeAlias
 
@@ -291,3 +291,64 @@ def children(node: Node) -> Iterator[Node]:  # noqa: C901, PLR0912  # one case f
         case Method():
             yield node.base
             yield from node.arguments
+
+
+def mapped(node: Node, change: Callable[[Node], Node]) -> Node:  # noqa: C901, PLR0911, PLR0912  # as `children`
+    """Return the same node with every sub-expression changed, visited in the order of `children`."""
+    match node:
+        case Literal() | Constant() | Broken() | Name() | Local():
+            return node
+        case Field():
+            return replace(node, base=change(node.base))
+        case Index():
+            return replace(node, base=change(node.base), key=change(node.key))
+        case Slice():
+            base = change(node.base)
+            low, high, step = (
+                None if part is None else change(part) for part in (node.low, node.high, node.step)
+            )
+            return replace(node, base=base, low=low, high=high, step=step)
+        case Unary():
+            return replace(node, operand=change(node.operand))
+        case Binary():
+            return replace(node, left=change(node.left), right=change(node.right))
+        case Compare():
+            return replace(node, first=change(node.first), rest=tuple(map(change, node.rest)))
+        case Logic():
+            return replace(node, operands=tuple(map(change, node.operands)))
+        case Condition():
+            then, test = change(node.then), change(node.test)
+            return replace(node, then=then, test=test, otherwise=change(node.otherwise))
+        case ListOf():
+            return replace(node, items=tuple(map(change, node.items)))
+        case DictOf():
+            pairs = [(change(key), change(value)) for key, value in zip(node.keys, node.values, strict=True)]
+            return replace(
+                node, keys=tuple([key for key, _ in pairs]), values=tuple([value for _, value in pairs])
+            )
+        case Comprehension():
+            element = change(node.element)
+            value = None if node.value is None else change(node.value)
+            clauses = [
+                Clause(clause.targets, change(clause.iterable), tuple(map(change, clause.conditions)))
+                for clause in node.clauses
+            ]
+            return replace(node, element=element, value=value, clauses=tuple(clauses))
+        case Call():
+            arguments = tuple(map(change, node.arguments))
+            key = None if node.key is None else replace(node.key, body=change(node.key.body))
+            reverse = None if node.reverse is None else change(node.reverse)
+            return replace(node, arguments=arguments, key=key, reverse=reverse)
+        case Method():
+            return replace(node, base=change(node.base), arguments=tuple(map(change, node.arguments)))
+
+
+def bound(node: Node) -> frozenset[int]:
+    """Return the places of the loop and lambda names that a node gives values to."""
+    match node:
+        case Comprehension():
+            return frozenset([target.slot for clause in node.clauses for target in clause.targets])
+        case Call(key=Lambda(parameter=parameter)):
+            return frozenset({parameter.slot})
+        case _:
+            return frozenset()

@@ -1,0 +1,191 @@
+"""A string of a plan, cut into plain text and expressions.
+
+Scanning goes from left to right: `$${` gives `${`, `${` opens an expression that ends at the first `}` outside quotes and
+brackets, a lone `$` is text. Inside, outer space is dropped and line breaks are spaces. Time is linear in the string, and
+a string without `$` and `{{` never comes here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .faults import Fault
+from .fold import fold
+from .lexical import EXPRESSION_LENGTH_MAX, find_hole
+from .nodes import Broken, Call, Node, children
+from .references import References, references
+from .spell import spell
+from .syntax import SyntaxFault, parse
+
+_OPEN = re.compile(r"\$?\$\{")
+_SPACE = " \t\f\r\n"
+_BREAKS = str.maketrans("\r\n", "  ")
+_BRACES = re.compile(r"\{\{\s*([A-Za-z_][\w.\[\]]*)\s*\}\}")
+_DOLLAR = re.compile(r"\$([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
+
+CACHED_LENGTH_MAX = 200  # characters: longer expressions are not remembered, so that the memory stays small
+CACHED_MAX = 1_024  # expressions: a plan repeats the same few, and each is asked for several times
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an expression's text says.
+
+    Attributes:
+        node: As written; `None` if it is no expression.
+        folded: With its constants worked out; `Broken` if it is no expression.
+        references: What it refers to.
+        faults: In characters of the expression's text.
+    """
+
+    node: Node | None
+    folded: Node
+    references: References
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One `${..}` of a string.
+
+    Attributes:
+        start: Where in the string its text begins, in characters.
+        source: All of it, from `${` to `}`.
+        reading: What it says.
+    """
+
+    start: int
+    source: str
+    reading: Reading
+
+    @property
+    def spelled(self) -> str:
+        """In canonical spelling; as it is if it is no expression."""
+        node = self.reading.node
+        return self.source if node is None else f"${{{spell(node)}}}"
+
+
+def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
+    """Return a string's texts, unescaped, and expressions in order, and what is wrong with them."""
+    pieces: list[str | Expression] = []
+    faults: list[Fault] = []
+    plain: list[str] = []
+    at = 0
+    while (opening := _OPEN.search(text, at)) is not None:
+        plain.append(text[at : opening.start()])
+        at = opening.end()
+        if len(opening.group()) == 3:
+            plain.append("${")
+            continue
+        _add_text(pieces, plain)
+        hole = find_hole(text, at)
+        source = text[opening.start() : hole.end + 1]
+        expression = _expression(text, at, hole.end, source, hole.fault)
+        pieces.append(expression)
+        faults += [fault.moved("", expression.start) for fault in expression.reading.faults]
+        at = hole.end + 1
+    plain.append(text[at:])
+    _add_text(pieces, plain)
+    return tuple(pieces), faults
+
+
+def _add_text(pieces: list[str | Expression], plain: list[str]) -> None:
+    if text := "".join(plain):
+        pieces.append(text)
+    plain.clear()
+
+
+def _expression(text: str, start: int, end: int, source: str, fault: Fault | None) -> Expression:
+    inside = text[start:end]
+    bare = inside.strip(_SPACE)
+    begin = start + inside.find(bare) if bare else start
+    if fault is not None:
+        return Expression(begin, source, _unreadable(fault.moved("", -begin)))
+    if not bare:
+        nothing = Fault(
+            "bad-expr",
+            "an empty '${}'",
+            "write an expression between the braces; a '${' that is meant as text is written '$${'",
+            "",
+            -2,
+            len(inside) + 1,
+        )
+        return Expression(begin, source, _unreadable(nothing))
+    bare = bare.translate(_BREAKS)
+    read = _read_again if len(bare) <= CACHED_LENGTH_MAX else read_expression
+    return Expression(begin, source, read(bare))
+
+
+def _unreadable(fault: Fault) -> Reading:
+    return Reading(None, Broken(fault.start, fault.end, fault.code, fault.message), References(), (fault,))
+
+
+def read_expression(text: str) -> Reading:
+    """Return what an expression says: text without outer space and line breaks, passed by `find_hole`."""
+    try:
+        node = parse(text)
+    except SyntaxFault as refused:
+        return _unreadable(refused.fault)
+    if len(text) > EXPRESSION_LENGTH_MAX // 2 and len(spell(node)) > EXPRESSION_LENGTH_MAX:
+        return _unreadable(_too_long(text))
+    folded, faults = fold(node)
+    if "secret" in text:
+        faults += map(_misplaced, _secrets(node))
+    return Reading(node, folded, references(node), tuple(faults))
+
+
+_read_again = lru_cache(CACHED_MAX)(read_expression)
+
+
+def _too_long(text: str) -> Fault:
+    # Its canonical spelling must be an expression too, or a plan could not be written out and read again.
+    message = f"an expression longer than {EXPRESSION_LENGTH_MAX} characters, spaces around operators counted"
+    return Fault(
+        "limit-exceeded",
+        message,
+        "compute parts of it in steps of their own with 'set'",
+        "",
+        0,
+        len(text),
+    )
+
+
+def _secrets(node: Node) -> Iterator[Node]:
+    if isinstance(node, Call) and node.function == "secret":
+        yield node
+        return
+    for part in children(node):
+        yield from _secrets(part)
+
+
+def _misplaced(node: Node) -> Fault:
+    # Allowed ones are taken out of a tool step's arguments before these are read: see `plans/templates.py`.
+    return Fault(
+        "bad-expr",
+        "secret(..) stands only as the whole of an argument of a tool step",
+        'give the secret to a tool as an argument: "key": "${secret(\\"NAME\\")}"',
+        "",
+        node.start,
+        node.end,
+    )
+
+
+def suspicious(pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[Fault]:
+    """Yield a warning for text that looks like another language's reference, one for each way to write it."""
+    for pattern in (_BRACES, _DOLLAR):
+        for piece in pieces:
+            found = pattern.search(piece) if isinstance(piece, str) else None
+            if found is not None:
+                yield Fault(
+                    "suspicious-text",
+                    f"'{_short(found.group())}' is plain text, not a reference",
+                    f"write: ${{{_short(found.group(1))}}}",
+                )
+                break
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + ".."

@@ -1,0 +1,172 @@
+"""The canonical spelling of an expression: one text for every way to write the same tree.
+
+Spelling changes only spacing, quotes, redundant parentheses and how literals are written: reading the spelled text gives
+the same tree again. Nothing is folded, reordered or unified: `x["a"]` stays apart from `x.a`, and `(a and b) and c` from
+`a and b and c`, whose trees differ. Text is quoted as JSON quotes it, which Python reads alike.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import assert_never
+
+from .nodes import (
+    Binary,
+    Broken,
+    Call,
+    Clause,
+    Compare,
+    Comprehension,
+    Condition,
+    Constant,
+    DictOf,
+    Field,
+    Index,
+    ListOf,
+    Literal,
+    Local,
+    Logic,
+    Method,
+    Name,
+    Node,
+    Slice,
+    Unary,
+)
+
+# How tightly a form binds, from Python's grammar: a part that binds less than its place wants gets parentheses.
+_CONDITION, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(10)
+_BINDS = {
+    "+": _SUM,
+    "-": _SUM,
+    "*": _PRODUCT,
+    "/": _PRODUCT,
+    "//": _PRODUCT,
+    "%": _PRODUCT,
+    "**": _POWER,
+}
+
+
+def spell(node: Node) -> str:
+    """Return the canonical text of an expression, as parsed: folded nodes have no spelling."""
+    return _spelled(node)[0]
+
+
+def spell_text(value: str) -> str:
+    """Return a text in canonical quotes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _at(node: Node, least: int) -> str:
+    """Return the text of a node for a place that wants a form that binds at least so tightly."""
+    text, binds = _spelled(node)
+    return text if binds >= least else f"({text})"
+
+
+def _spelled(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind
+    match node:
+        case Literal(value=value):
+            return _literal(value)
+        case Name() | Local():
+            return node.name, _ATOM
+        case Field():
+            return f"{_base(node.base)}.{node.name}", _ATOM
+        case Index():
+            return f"{_base(node.base)}[{spell(node.key)}]", _ATOM
+        case Slice():
+            return _slice(node), _ATOM
+        case Unary():
+            return _unary(node)
+        case Binary():
+            return _binary(node)
+        case Compare():
+            return _compare(node), _COMPARE
+        case Logic():
+            binds = _AND if node.operator == "and" else _OR
+            return f" {node.operator} ".join([_at(part, binds + 1) for part in node.operands]), binds
+        case Condition():
+            then, test = _at(node.then, _OR), _at(node.test, _OR)
+            return f"{then} if {test} else {spell(node.otherwise)}", _CONDITION
+        case ListOf():
+            return f"[{', '.join(map(spell, node.items))}]", _ATOM
+        case DictOf():
+            pairs = zip(node.keys, node.values, strict=True)
+            return "{" + ", ".join([f"{spell(key)}: {spell(value)}" for key, value in pairs]) + "}", _ATOM
+        case Comprehension():
+            return _comprehension(node), _ATOM
+        case Call():
+            return _call(node), _ATOM
+        case Method():
+            return f"{_base(node.base)}.{node.name}({_arguments(node.arguments)})", _ATOM
+        case Constant() | Broken():
+            raise AssertionError("a folded expression has no spelling")
+        case _:
+            assert_never(node)
+
+
+def _literal(value: object) -> tuple[str, int]:
+    if isinstance(value, str):
+        return spell_text(value), _ATOM
+    # The least integer is the one literal with a sign: its digits alone are past 64 bits.
+    return repr(value), _SIGN if isinstance(value, int) and value < 0 else _ATOM
+
+
+def _base(node: Node) -> str:
+    """Return what stands before a dot or a bracket; a number there needs parentheses."""
+    is_number = isinstance(node, Literal) and type(node.value) in {int, float}
+    return f"({spell(node)})" if is_number else _at(node, _ATOM)
+
+
+def _slice(node: Slice) -> str:
+    low, high, step = ("" if part is None else spell(part) for part in (node.low, node.high, node.step))
+    return f"{_base(node.base)}[{low}:{high}{':' if step else ''}{step}]"
+
+
+def _unary(node: Unary) -> tuple[str, int]:
+    if node.operator == "not":
+        return f"not {_at(node.operand, _NOT)}", _NOT
+    return f"{node.operator}{_at(node.operand, _SIGN)}", _SIGN
+
+
+def _binary(node: Binary) -> tuple[str, int]:
+    binds = _BINDS[node.operator]
+    if node.operator == "**":  # binds to the right, and less tightly than a sign on its right
+        return f"{_at(node.left, _ATOM)} ** {_at(node.right, _SIGN)}", binds
+    return f"{_at(node.left, binds)} {node.operator} {_at(node.right, binds + 1)}", binds
+
+
+def _compare(node: Compare) -> str:
+    links = zip(node.operators, node.rest, strict=True)
+    rest = "".join([f" {operator} {_at(right, _SUM)}" for operator, right in links])
+    return _at(node.first, _SUM) + rest
+
+
+def _comprehension(node: Comprehension) -> str:
+    element = spell(node.element) if node.value is None else f"{spell(node.element)}: {spell(node.value)}"
+    inside = element + "".join(map(_clause, node.clauses))
+    if node.generator:
+        return f"({inside})"
+    return f"[{inside}]" if node.value is None else "{" + inside + "}"
+
+
+def _clause(clause: Clause) -> str:
+    names = ", ".join([target.name for target in clause.targets])
+    conditions = "".join([f" if {_at(condition, _OR)}" for condition in clause.conditions])
+    return f" for {names} in {_at(clause.iterable, _OR)}{conditions}"
+
+
+def _arguments(arguments: tuple[Node, ...]) -> str:
+    text = ", ".join(map(spell, arguments))
+    lone = len(arguments) == 1 and isinstance(arguments[0], Comprehension) and arguments[0].generator
+    return text[1:-1] if lone else text
+
+
+def _call(node: Call) -> str:
+    named: list[tuple[int, str]] = []
+    if node.key is not None:
+        named.append((node.key.start, f"key=lambda {node.key.parameter.name}: {spell(node.key.body)}"))
+    if node.reverse is not None:
+        named.append((node.reverse.start, f"reverse={spell(node.reverse)}"))
+    if not named:
+        return f"{node.function}({_arguments(node.arguments)})"
+    words = [text for _, text in sorted(named)]  # in the order in which they were written
+    return f"{node.function}({', '.join([*map(spell, node.arguments), *words])})"

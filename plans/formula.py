@@ -1,0 +1,284 @@
+"""A template: a JSON value whose strings may hold `${expression}`, read once and evaluated often.
+
+A string that is exactly one `${..}` is that expression's value, type kept; otherwise the results are put into the text,
+strings as they are and other values as canonical JSON. Only the plan's own strings are read; data that flows is never
+scanned.
+
+Reading never raises: what is wrong is told as faults, and evaluating a faulty formula raises `EvalFault`. The types of its
+expressions are found by `expressions/infer.py`. What is asked for seldom (canonical spelling, the compiled form) is made when
+asked for: a plan has many templates, and a check evaluates none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from .expressions.evaluate import compile_node
+from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
+from .expressions.frame import CHARACTERS_MAX, Frame, checked
+from .expressions.functions import text_of
+from .expressions.nodes import Call, Literal
+from .expressions.pieces import Expression, pieces_of, suspicious
+from .expressions.references import References
+from .values import DEPTH_MAX, Json, into
+
+__all__ = [
+    "SKIPPED",
+    "Branch",
+    "EvalFault",
+    "Fault",
+    "Formula",
+    "Leaf",
+    "RefersToSkipped",
+    "Skipped",
+    "parse_formula",
+]
+
+Scope: TypeAlias = Mapping[str, "Json | Skipped"]
+Run: TypeAlias = "Callable[[Scope], Json]"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One string of a template that is not plain.
+
+    Attributes:
+        inner: Where it stands inside the value, such as `.city` or `[0].x`; empty for the value itself.
+        pieces: Its texts and its expressions, in order.
+    """
+
+    inner: str
+    pieces: tuple[str | Expression, ...]
+
+    @property
+    def whole(self) -> Expression | None:
+        """The expression that is the whole string, or `None` if the string is text with expressions in it."""
+        only = self.pieces[0]
+        return only if len(self.pieces) == 1 and isinstance(only, Expression) else None
+
+    @property
+    def expressions(self) -> Iterator[Expression]:
+        """Its expressions, in order."""
+        return (piece for piece in self.pieces if isinstance(piece, Expression))
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A list or an object of a template that is not plain.
+
+    Attributes:
+        value: As the plan has it.
+        parts: Those of its items or fields that are not plain.
+    """
+
+    value: list[Json] | dict[str, Json]
+    parts: tuple[tuple[int | str, Tree], ...]
+
+
+Tree: TypeAlias = Leaf | Branch
+
+
+class Formula:
+    """A template that was read. Immutable.
+
+    Attributes:
+        value: As the plan has it.
+        tree: Its parts that are not plain; `None` if all of it is.
+        leaves: Each string with expressions, in order.
+        strict: Step ids referred to outside `first(..)`.
+        lenient: Step ids referred to inside `first(..)`, whether outside too or not.
+        names: Every name used: step ids, and `inputs`, `item`, `index`, `prev`.
+        inputs: Inputs used by name; empty if `inputs` is used as a whole.
+        constant: Whether it refers to nothing.
+        secret: The name of the secret that is the whole value.
+    """
+
+    __slots__ = (
+        "_canonical",
+        "_run",
+        "constant",
+        "inputs",
+        "leaves",
+        "lenient",
+        "names",
+        "secret",
+        "strict",
+        "tree",
+        "value",
+    )
+
+    def __init__(self, value: Json, tree: Tree | None = None, leaves: tuple[Leaf, ...] = ()) -> None:
+        found = References()
+        for leaf in leaves:
+            for expression in leaf.expressions:
+                found.add(expression.reading.references)
+        self.value = value
+        self.tree = tree
+        self.leaves = leaves
+        self.strict = frozenset(found.strict)
+        self.lenient = frozenset(found.lenient)
+        self.names = frozenset(found.roots | found.strict | found.lenient)
+        self.inputs = _NO_NAMES if found.all_inputs else frozenset(found.inputs)
+        self.secret = _secret(tree)
+        self.constant = not self.names and self.secret is None
+        self._canonical: tuple[Json] | None = None
+        self._run: Run | None = None
+
+    def __repr__(self) -> str:
+        return f"Formula({self.value!r})"
+
+    @property
+    def canonical(self) -> Json:
+        """The value with its expressions in canonical spelling."""
+        if self._canonical is None:
+            self._canonical = (self.value if self.tree is None else _spelled(self.tree),)
+        return self._canonical[0]
+
+    def evaluate(self, scope: Scope) -> Json:
+        """Return the template's value in a scope of values; parts taken from the scope are not copied.
+
+        Raises:
+            EvalFault: It has no value, or is too large.
+            RefersToSkipped: It refers to a skipped step outside `first(..)`, whether that part would be evaluated or not;
+                or `first(..)` has nothing left.
+        """
+        if self.tree is None:
+            return self.value
+        if SKIPPED in (gone := [scope.get(name) for name in self.strict]):
+            raise RefersToSkipped(
+                min(name for name, value in zip(self.strict, gone, strict=True) if value is SKIPPED)
+            )
+        if self._run is None:
+            self._run = _compiled(self.tree)
+        value = self._run(scope)
+        return checked(value) if len(self.leaves) > 1 else value
+
+
+_NO_NAMES: frozenset[str] = frozenset()
+
+
+def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
+    """Return a value as a template, and what is wrong with it. Never raises. O(size of the value).
+
+    Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a fault wherever it stands: those that are
+    allowed are taken out before (`templates.py`).
+    """
+    if type(value) is str and _is_plain(value):
+        return Formula(value), []
+    reader = _Reader()
+    tree = reader.tree(value, DEPTH_MAX)
+    return Formula(value, tree, tuple(reader.leaves)), reader.faults
+
+
+def _is_plain(text: str) -> bool:
+    return "$" not in text and "{{" not in text
+
+
+class _Reader:
+    """Reads one value; knows where in it it is."""
+
+    def __init__(self) -> None:
+        self.leaves: list[Leaf] = []
+        self.faults: list[Fault] = []
+        self._path: list[str | int] = []
+
+    def tree(self, value: Json, room: int) -> Tree | None:
+        kind = type(value)
+        if kind is str:
+            return self._text(cast("str", value))
+        if kind is not list and kind is not dict:
+            return None
+        if room <= 0:
+            message = f"nested deeper than {DEPTH_MAX} levels"
+            self.faults.append(Fault("limit-exceeded", message, "", self._inner()))
+            return None
+        return self._branch(cast("list[Json] | dict[str, Json]", value), room - 1)
+
+    def _branch(self, value: list[Json] | dict[str, Json], room: int) -> Branch | None:
+        parts: list[tuple[int | str, Tree]] = []
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            kind = type(part)
+            if (kind is str and _is_plain(cast("str", part))) or kind in _ATOMS:
+                continue
+            self._path.append(key)
+            tree = self.tree(part, room)
+            self._path.pop()
+            if tree is not None:
+                parts.append((key, tree))
+        return Branch(value, tuple(parts)) if parts else None
+
+    def _text(self, text: str) -> Leaf | None:
+        if _is_plain(text):
+            return None
+        pieces, faults = pieces_of(text) if "${" in text else ((text,), [])
+        faults += suspicious(pieces)
+        inner = self._inner() if faults or pieces != (text,) else ""
+        self.faults += [fault.moved(inner, 0) for fault in faults]
+        if pieces == (text,):
+            return None
+        leaf = Leaf(inner, pieces)
+        if any(isinstance(piece, Expression) for piece in pieces):
+            self.leaves.append(leaf)
+        return leaf
+
+    def _inner(self) -> str:
+        return "".join([into("", part) for part in self._path])
+
+
+_ATOMS = frozenset({int, float, bool, type(None)})
+
+
+def _secret(tree: Tree | None) -> str | None:
+    whole = tree.whole if isinstance(tree, Leaf) else None
+    match whole and whole.reading.node:
+        case Call(function="secret", arguments=(Literal(value=str() as name),)):
+            return name
+        case _:
+            return None
+
+
+def _spelled(tree: Tree) -> Json:
+    if isinstance(tree, Leaf):
+        return "".join(
+            [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
+        )
+    made: list[Json] | dict[str, Json] = tree.value.copy()
+    for key, part in tree.parts:
+        made[key] = _spelled(part)  # type: ignore[index, call-overload]  # keys are the container's own
+    return made
+
+
+def _compiled(tree: Tree) -> Run:
+    if isinstance(tree, Branch):
+        return _branch(tree.value, [(key, _compiled(part)) for key, part in tree.parts])
+    if tree.whole is not None:
+        return compile_node(tree.whole.reading.folded)
+    return _text(
+        [piece if isinstance(piece, str) else compile_node(piece.reading.folded) for piece in tree.pieces]
+    )
+
+
+def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Run]]) -> Run:
+    def run(scope: Scope) -> Json:
+        made: list[Json] | dict[str, Json] = value.copy()
+        for key, part in parts:
+            made[key] = part(scope)  # type: ignore[index, call-overload]  # keys are the container's own
+        return made
+
+    return run
+
+
+def _text(pieces: list[str | Run]) -> Run:
+    def run(scope: Scope) -> Json:
+        frame, length = Frame(scope, 0), 0
+        made: list[str] = []
+        for piece in pieces:
+            made.append(piece if isinstance(piece, str) else text_of(frame, piece(scope)))
+            length += len(made[-1])
+            if length > CHARACTERS_MAX:
+                frame.pay_text(length)  # says what is too long
+        return "".join(made)
+
+    return run
