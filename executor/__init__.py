@@ -1,14 +1,13 @@
 """How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
 
-from .events import Approved, Cause, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
-from .execution import Execution, Planned, RunPage, RunSummary
+from .archive import RunPage, RunSummary
+from .execution import Execution, Planned
 from .facilities import Clock, Facilities, SystemClock
 from .header import Header, default_seed
 from .lock import Lock
 from .records import Event
-from .reuse import ReuseMode
+from .reuse import REUSE_MODES, ReuseMode
 from .run import Run, RunError, StepView
-from .sealed import Sealed
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
 from .store import Store
@@ -16,26 +15,20 @@ from .store import Store
 __all__ = [
     "FINAL",
     "MOVES",
-    "Approved",
-    "Cause",
+    "REUSE_MODES",
     "Clock",
-    "Denied",
     "Event",
     "Execution",
     "Facilities",
     "Header",
     "Lock",
     "Planned",
-    "ResolvedDone",
-    "ResolvedFailed",
-    "ResolvedRetry",
     "ReuseMode",
     "Run",
     "RunError",
     "RunPage",
     "RunStatus",
     "RunSummary",
-    "Sealed",
     "SqliteStore",
     "State",
     "StepView",

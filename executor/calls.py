@@ -47,7 +47,9 @@ class Lost:
 Outcome: TypeAlias = Returned | Failed | Lost
 
 
-async def call_tool(tool: Tool, args: bytes, context: Context, threads: Threads, timeout_s: float | None) -> Outcome:
+async def call_tool(
+    tool: Tool, args: bytes, context: Context, threads: Threads, timeout_s: float | None
+) -> Outcome:
     """Call the tool, wherever it is declared to run, and return what came of it."""
 
     async def work() -> object:
@@ -104,7 +106,9 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
     except BaseException as error:  # noqa: BLE001  # SystemExit in a tool is the call's failure, not ours
         if is_interruption(error):
             return _interrupted(tool, error, "connection-error", _describe(error))
-        return Failed("tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error))
+        return Failed(
+            "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
+        )
 
 
 def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:

@@ -130,7 +130,13 @@ class Frame:
     __slots__ = ("layout", "ledger", "nodes", "open_nodes", "order", "owner", "prefix", "program", "scope")
 
     def __init__(
-        self, program: Program, layout: Layout, inputs: Mapping[str, Json], *, prefix: str = "", owner: Turn | None = None
+        self,
+        program: Program,
+        layout: Layout,
+        inputs: Mapping[str, Json],
+        *,
+        prefix: str = "",
+        owner: Turn | None = None,
     ) -> None:
         self.program = program
         self.layout = layout

@@ -125,10 +125,10 @@ class Driver:
         await self.journal.flush()
         await self._keep_made()
 
-    def take_decisions(self, decisions: Sequence[Decision]) -> None:
+    async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
         if self._group is not None and not self._is_parking:
-            self._group.create_task(self._decide(decisions))
+            await asyncio.wait([self._group.create_task(self._decide(decisions))])
 
     async def note(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided about a run that nobody drives; nothing is called. Raises: StoreError."""
@@ -182,7 +182,9 @@ class Driver:
         tool = self._tool_of(event)
         is_write = tool is not None and tool.effect is Effect.WRITE
         opens = tool.resource if tool is not None and is_write and isinstance(event, CallStarted) else None
-        self.journal.add(event, at, opens=opens, closes=is_write and isinstance(event, OUTCOMES), decision=decision)
+        self.journal.add(
+            event, at, opens=opens, closes=is_write and isinstance(event, OUTCOMES), decision=decision
+        )
 
     def _is_write_outcome(self, event: Cause) -> bool:
         tool = self._tool_of(event)
@@ -253,7 +255,9 @@ class Driver:
         found = await find_results(self.facilities, named) if named and self.reuse in ("auto", "only") else {}
         for call in calls:
             if (entry := found.get(call.step)) is not None and self.machine.is_callable(call.step):
-                reused = CallReused(call.step, call.args_digest, Sealed(entry.output), entry.key, entry.run_id)
+                reused = CallReused(
+                    call.step, call.args_digest, Sealed(entry.output), entry.key, entry.run_id
+                )
                 await self._take_in(reused)
             elif not self._is_parking:
                 self._spawn(call.step, self._make(call))
@@ -272,15 +276,23 @@ class Driver:
                 max_tokens=command.max_tokens,
                 guard=command.guard,
             )
-            return PreparedCall(command, command.request.digest, None, b"", request, self._model_key(command, request))
+            return PreparedCall(
+                command, command.request.digest, None, b"", request, self._model_key(command, request)
+            )
         tool = self.facilities.tools.get(command.tool)
         given = cast("dict[str, Json]", command.args.value)
-        args = tool.bind({**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}})
+        args = tool.bind(
+            {**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}}
+        )
         if tool.request_of is not None:
             request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
             key = self._model_key(command, request)
             return PreparedCall(command, command.args.digest, tool, args, request, key)
-        key = ContentKey("", {}, "it was given a secret") if command.secrets else tool_key(tool, args, command.sample)
+        key = (
+            ContentKey("", {}, "it was given a secret")
+            if command.secrets
+            else tool_key(tool, args, command.sample)
+        )
         return PreparedCall(command, command.args.digest, tool, args, None, key)
 
     def _secret(self, command: StartToolCall, name: str) -> str:
@@ -323,7 +335,9 @@ class Driver:
             made = await self._checked(call, await asyncio.shield(under_way))
         if made is not None:
             if self.machine.is_callable(call.step):
-                await self._take_in(CallReused(call.step, call.args_digest, Sealed(made.output), key, made.run_id))
+                await self._take_in(
+                    CallReused(call.step, call.args_digest, Sealed(made.output), key, made.run_id)
+                )
             return True
         if self.reuse == "only" and not call.is_write:
             message = f"no earlier result stands for this call, and reuse='only' makes none{_why_not(call)}"
@@ -350,11 +364,15 @@ class Driver:
         command, tool = call.command, call.tool
         write_key = idempotency_key(self.row.id, call.step, call.args_digest) if call.is_write else ""
         if isinstance(command, StartToolCall) and command.reconcile and tool is not None:
-            known = await reconcile(tool, write_key, cast("dict[str, object]", Sealed(call.args).value), self.facilities.threads)
+            known = await reconcile(
+                tool, write_key, cast("dict[str, object]", Sealed(call.args).value), self.facilities.threads
+            )
             if known is not None:
                 await self._take_in(self._start_of(call, write_key))
                 return await self._conclude(call, known, None)
-        epochs = await epochs_at_start(self.facilities, tool) if tool is not None and _is_kept_read(call) else {}
+        epochs = (
+            await epochs_at_start(self.facilities, tool) if tool is not None and _is_kept_read(call) else {}
+        )
         if not self.machine.is_callable(call.step):
             return None
         await self._take_in(self._start_of(call, write_key))
@@ -369,7 +387,9 @@ class Driver:
 
     def _start_of(self, call: PreparedCall, write_key: str) -> CallStarted:
         intent = call.command.args if isinstance(call.command, StartToolCall) and call.is_write else None
-        return CallStarted(call.step, call.command.attempt, call.args_digest, write_key or call.key.key, intent)
+        return CallStarted(
+            call.step, call.command.attempt, call.args_digest, write_key or call.key.key, intent
+        )
 
     async def _perform(self, call: PreparedCall, write_key: str) -> tuple[Outcome, Mapping[str, Json] | None]:
         timeout_s = call.command.timeout_s

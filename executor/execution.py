@@ -1,7 +1,7 @@
 """The room's door: runs, from submission to result, in one store.
 
-What can be done with a run is here, each in a few lines: start, wait, resume, decide, cancel, replay, look at. How
-a run moves is `machine.py`; how it is carried out `driver.py`; how it is read back `restore.py`.
+The life of a run is here: submitted, planned, driven, waited for, resumed. Looking at runs is `archive.py`, deciding about them
+`decisions.py`; how a run moves is `machine.py`, how it is carried out `driver.py`, how it is read back `restore.py`.
 
 Rules it keeps: a run is driven by one owner, who claimed it in the store; whoever decides leaves the decision in the
 store and tells the owner; a snapshot of a run that this process does not drive is made from its journal.
@@ -13,54 +13,32 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from ..errors import ConfigError, Diverged, EngineBug, InputRejected, RunNotFound
+from ..errors import ConfigError, EngineBug, InputRejected, PlanError
 from ..plans import Plan
 from ..plans.nearest import listing
 from ..plans.values import Json, canonical
+from .archive import LIMIT_MAX, Archive
+from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver
-from .events import CancelAsked, Cause, RunResumed, RunStarted
+from .events import (
+    Cause,
+    RunResumed,
+    RunStarted,
+)
 from .facilities import Facilities
 from .header import Header, default_seed
 from .lock import Lock
-from .machine import Machine
 from .owner import Owner
-from .records import Entry, Event, read_entry, write_entry
+from .records import Entry, Event
 from .restore import build_machine, fold, load_entries, parse_lines
-from .run import Run, RunError, run_errors, run_status, run_usage, step_views
-from .states import FINAL, RunStatus, State
-from .store import Batch, Decision, RunRow
+from .run import Run
+from .states import FINAL, RunStatus
+from .store import Batch, RunRow
 
 LIVE: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
-LIMIT_MAX: Final = 1000  # runs in one page
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A line in a list of runs. Times are Unix seconds."""
-
-    id: str
-    status: str
-    task: str | None
-    plan_digest: str | None
-    parent: str | None
-    created: float
-    updated: float
-    digest: str
-
-    def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """Some runs, newest first; `cursor` asks for the next page, `None`: there is none."""
-
-    runs: tuple[RunSummary, ...]
-    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +81,8 @@ class Execution:
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
         self._watcher: asyncio.Task[None] | None = None
+        self.archive = Archive(self._store, self._drivers)
+        self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
 
     # --- life
 
@@ -131,7 +111,7 @@ class Execution:
     # --- start
 
     async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> str:
-        """Make a run durable and start driving it; return its id.
+        """Make a run durable and return its id; a run of that id that is the same work is left as it is.
 
         Raises:
             InputRejected: A run of that id exists, with another plan or other inputs.
@@ -139,11 +119,6 @@ class Execution:
         row = self._new_row(header, run_id, parent)
         if not await self._store.create_run(row):
             await self._expect_same(row, header)
-            if row.id not in self._driving:
-                await self.resume(row.id)
-            return row.id
-        if header.plan is not None:
-            await self._start(row.id, RunStarted(row.id))
         return row.id
 
     def _new_row(self, header: Header, run_id: str | None, parent: str | None) -> RunRow:
@@ -161,21 +136,31 @@ class Execution:
         )
 
     async def _expect_same(self, row: RunRow, header: Header) -> None:
-        existing = Header.from_dict((await self._row(row.id)).header)
+        existing = Header.from_dict((await self.archive.row(row.id)).header)
         is_same_work = existing.task == header.task and (
             header.plan is None or existing.plan is None or existing.plan.digest == header.plan.digest
         )
-        given = {name: existing.inputs.get(name) for name in header.inputs} if header.plan is None else existing.inputs
+        given = (
+            {name: existing.inputs.get(name) for name in header.inputs}
+            if header.plan is None
+            else existing.inputs
+        )
         if not is_same_work or canonical(dict(given)) != canonical(dict(header.inputs)):
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another run_id")
 
-    def start_planning(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> None:
-        """Plan a submitted task in the background, then drive it. A failure of planning is the run's failure."""
-        self._follow(run_id, self._plan_and_drive(run_id, plan))
+    def start_planning(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> asyncio.Task[None]:
+        """Plan a submitted task in the background, then drive it; return that work.
+
+        A failure of planning is recorded as the run's failure, and is the fault of the returned task.
+        """
+        under_way = self._driving.get(run_id)
+        return (
+            under_way if under_way is not None else self._follow(run_id, self._plan_and_drive(run_id, plan))
+        )
 
     async def _plan_and_drive(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> None:
-        row = await self._claim(run_id)
+        row = await self._owner.claim(self._store, run_id)
         if row is None:
             return
         header = Header.from_dict(row.header)
@@ -183,8 +168,12 @@ class Execution:
         try:
             planned = await plan()
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
-            failed = replace(header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}})
-            await self._store.set_header(run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now())
+            failed = replace(
+                header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
+            )
+            await self._store.set_header(
+                run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now()
+            )
             await self._store.release(run_id, row.epoch)
             raise
         except asyncio.CancelledError:
@@ -192,30 +181,37 @@ class Execution:
             raise
         header = planned.complete(header)
         digest = planned.plan.digest
-        await self._store.set_header(run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now())
+        await self._store.set_header(
+            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
+        )
         await self._drive(replace(row, header=header.to_dict()), header, [], RunStarted(run_id))
 
-    def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:
+    def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
         task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
         task.add_done_callback(lambda done: self._note_fault(run_id, done))
         if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.get_running_loop().create_task(self._watch_decisions(), name="firmplan decisions")
+            self._watcher = asyncio.get_running_loop().create_task(
+                self._watch_decisions(), name="firmplan decisions"
+            )
+        return task
 
     def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (fault := task.exception()) is not None:
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None and not isinstance(
+            fault, PlanError
+        ):  # what planning failed of stands in the run
             self._faults[run_id] = fault
-            self._facilities.log.error("run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", ""))
+            self._facilities.log.error(
+                "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
+            )
         if self._driving.get(run_id) is task:
             del self._driving[run_id]
 
-    async def _claim(self, run_id: str) -> RunRow | None:
-        return await self._store.claim(run_id, self._owner.name, is_alive=self._owner.is_alive)
-
     async def _start(self, run_id: str, first: Cause) -> bool:
         """Claim a run and drive it in the background; `False`: another owner has it."""
-        row = await self._claim(run_id)
+        row = await self._owner.claim(self._store, run_id)
         if row is None:
             return False
         try:
@@ -249,7 +245,7 @@ class Execution:
             driver = Driver(self._facilities, row, machine, header.seed, header.reuse, places)
             self._drivers[row.id] = driver
             try:
-                await driver.drive(first, await self._decisions(row.id))
+                await driver.drive(first, await self.archive.decisions(row.id))
             finally:
                 driver.journal.close()
                 del self._drivers[row.id]
@@ -261,8 +257,8 @@ class Execution:
         while self._driving:
             await asyncio.sleep(POLL_S)
             for run_id, driver in list(self._drivers.items()):
-                if decisions := await self._decisions(run_id):
-                    driver.take_decisions(decisions)
+                if decisions := await self.archive.decisions(run_id):
+                    await driver.take_decisions(decisions)
 
     # --- wait
 
@@ -273,7 +269,7 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
-        await self._row(run_id)
+        await self.archive.row(run_id)
         while True:
             task = self._driving.get(run_id)
             if task is not None:
@@ -281,14 +277,14 @@ class Execution:
                 continue
             if (fault := self._faults.pop(run_id, None)) is not None:
                 raise fault
-            row = await self._row(run_id)
+            row = await self.archive.row(run_id)
             if row.status not in LIVE or row.owner is None or not self._owner.is_alive(row.owner):
-                return await self.get(run_id)
+                return await self.archive.get(run_id)
             await asyncio.sleep(POLL_S)
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past `after` as they become durable, until nothing more comes by itself."""
-        await self._row(run_id)
+        await self.archive.row(run_id)
         while True:
             driver = self._drivers.get(run_id)
             task = self._driving.get(run_id)
@@ -298,7 +294,7 @@ class Execution:
             if driver is not None and self._drivers.get(run_id) is driver:
                 await driver.journal.wait_past(after)
                 continue
-            row = await self._row(run_id)
+            row = await self.archive.row(run_id)
             if row.last_seq > after or self._drivers.get(run_id) is not None:
                 continue
             if task is not None and not task.done():
@@ -307,42 +303,6 @@ class Execution:
             if row.owner is None or not self._owner.is_alive(row.owner):
                 return
             await asyncio.sleep(POLL_S)
-
-    # --- look
-
-    async def _row(self, run_id: str) -> RunRow:
-        row = await self._store.find_run(run_id)
-        if row is None:
-            raise RunNotFound(f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them")
-        return row
-
-    async def get(self, run_id: str) -> Run:
-        """Return the run as it stands. Raises: RunNotFound."""
-        row = await self._row(run_id)
-        header = Header.from_dict(row.header)
-        if header.plan is None:
-            return _unplanned(row, header)
-        driver = self._drivers.get(run_id)
-        if driver is not None:
-            return snapshot(row, header, driver.machine)
-        machine = build_machine(header)
-        fold(machine, await load_entries(self._store, row))
-        return snapshot(row, header, machine)
-
-    async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
-        """Return a page of runs, newest first. Raises: InputRejected: a bad limit, status or cursor."""
-        if not 1 <= limit <= LIMIT_MAX:
-            raise InputRejected(f"limit: expected 1 to {LIMIT_MAX}, found {limit}")
-        if status is not None and status not in {known.value for known in RunStatus}:
-            known = ", ".join(known.value for known in RunStatus)
-            raise InputRejected(f"status: expected one of {known}, found '{status}'")
-        rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
-        page = [
-            RunSummary(r.id, r.status, r.task, r.plan_digest, r.parent, r.created, r.updated, r.digest)
-            for r in rows[:limit]
-        ]
-        more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
-        return RunPage(tuple(page), more)
 
     # --- replay
 
@@ -359,23 +319,17 @@ class Execution:
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
-        row = await self._row(run_id)
-        header = Header.from_dict(row.header)
-        if header.plan is None:
-            raise InputRejected(f"run {run_id} never had a plan: there is nothing to replay")
-        machine = build_machine(header)
-        fold(machine, await load_entries(self._store, row))
-        if row.digest != machine.digest:
-            raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
+        row = await self.archive.row(run_id)
+        run = await self.archive.replayed(row)
         if not keep:
-            return snapshot(row, header, machine)
-        copy = self._new_row(header, None, run_id)
+            return run
+        copy = self._new_row(Header.from_dict(row.header), None, run_id)
         await self._store.create_run(copy)
         await self._copy_journal(row, copy.id)
-        return await self.get(copy.id)
+        return await self.archive.get(copy.id)
 
     async def _copy_journal(self, row: RunRow, to: str) -> None:
-        claimed = await self._claim(to)
+        claimed = await self._owner.claim(self._store, to)
         if claimed is None:
             raise EngineBug(f"the new run {to} has an owner already")
         lines = await self._store.read_journal(row.id)
@@ -401,7 +355,7 @@ class Execution:
         Raises:
             RunNotFound: There is no such run.
         """
-        row = await self._row(run_id)
+        row = await self.archive.row(run_id)
         task = self._driving.get(run_id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
@@ -415,127 +369,9 @@ class Execution:
             while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
                 found += [row for row in rows if row.owner is None or not self._owner.is_alive(row.owner)]
                 before = (rows[-1].created, rows[-1].id)
-        abandoned = [row.id for row in sorted(found, key=lambda row: (row.created, row.id)) if row.id not in self._driving]
-        return [await self.get(run_id) for run_id in abandoned]
-
-    # --- decide
-
-    async def decide(self, run_id: str, step: str, make: Callable[[Json], Cause], *, states: Sequence[State]) -> Run:
-        """Record a person's decision about a step, and tell whoever drives the run.
-
-        Args:
-            run_id: The run.
-            step: Path of the leaf.
-            make: From the digest of the step's arguments to the decision.
-            states: The states in which it may be decided.
-
-        Raises:
-            RunNotFound: There is no such run.
-            InputRejected: The step does not exist, or does not wait for this decision.
-        """
-        row = await self._row(run_id)
-        machine = await self._machine_of(row)
-        turn = machine.turns.get(step)
-        if turn is None or turn.state not in states:
-            raise InputRejected(_not_decidable(step, machine, states))
-        decision = make(turn.call.digest if turn.call is not None else "")
-        await self._leave(run_id, decision)
-        return await self.get(run_id)
-
-    async def cancel(self, run_id: str, by: str) -> Run:
-        """Ask a run to stop. A run that has ended is returned as it is. Raises: RunNotFound."""
-        row = await self._row(run_id)
-        if row.status in FINAL:
-            return await self.get(run_id)
-        await self._leave(run_id, CancelAsked(by))
-        return await self.get(run_id)
-
-    async def _machine_of(self, row: RunRow) -> Machine:
-        driver = self._drivers.get(row.id)
-        if driver is not None:
-            return driver.machine
-        machine = build_machine(Header.from_dict(row.header))
-        fold(machine, await load_entries(self._store, row))
-        return machine
-
-    async def _leave(self, run_id: str, decision: Cause) -> None:
-        """Make a decision durable, and have it taken in by the run's driver, or by nobody until a resume."""
-        line, _ = write_entry(Entry(0, self._facilities.clock.now(), decision))
-        await self._store.add_decision(run_id, line)
-        driver = self._drivers.get(run_id)
-        if driver is not None:
-            driver.take_decisions(await self._decisions(run_id))
-            await driver.journal.flush()
-            return
-        row = await self._claim(run_id)
-        if row is None:
-            return  # another process drives it, and looks for decisions by itself
-        try:
-            header = Header.from_dict(row.header)
-            machine = build_machine(header)
-            fold(machine, await load_entries(self._store, row))
-            driver = Driver(self._facilities, row, machine, header.seed, header.reuse)
-            await driver.note(await self._decisions(run_id))
-        finally:
-            await self._store.release(run_id, row.epoch)
-
-    async def _decisions(self, run_id: str) -> list[Decision]:
-        found = await self._store.list_decisions(run_id)
-        return [Decision(number, cast("Cause", read_entry(line, _no_value).event)) for number, line in found]
-
-
-def _no_value(digest: str) -> bytes:
-    raise InputRejected(f"a decision may not refer to a stored value ({digest})")
-
-
-def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
-    """Return a run as its machine stands."""
-    return Run(
-        id=row.id,
-        status=run_status(machine, is_live=True).value,
-        output=machine.output.value if machine.output is not None else None,
-        errors=run_errors(machine),
-        digest=machine.digest,
-        plan=header.plan,
-        inputs=header.inputs,
-        steps=step_views(machine),
-        usage=run_usage(machine),
-        parent=row.parent,
-        task=row.task,
-        created=row.created,
-        updated=row.updated,
-    )
-
-
-def _unplanned(row: RunRow, header: Header) -> Run:
-    planning: Any = header.planning
-    failed = planning.get("failed") if isinstance(planning, dict) else None
-    errors = (RunError("", failed["code"], failed["message"]),) if failed else ()
-    return Run(
-        id=row.id,
-        status=row.status,
-        errors=errors,
-        inputs=header.inputs,
-        parent=row.parent,
-        task=row.task,
-        created=row.created,
-        updated=row.updated,
-    )
-
-
-def _not_decidable(step: str, machine: Machine, states: Sequence[State]) -> str:
-    waiting = [turn.path for turn in machine.turns.values() if turn.state in states]
-    wanted = " or ".join(state.value for state in states)
-    found = machine.turns[step].state.value if step in machine.turns else "not there, or not started"
-    listed = ", ".join(f"'{path}'" for path in waiting) or "no step"
-    return f"step '{step}' is {found}; expected one that is {wanted}: {listed} is"
-
-
-def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
-    if cursor is None:
-        return None
-    created, separator, run_id = cursor.partition("~")
-    try:
-        return float(created), run_id if separator else ""
-    except ValueError:
-        raise InputRejected(f"cursor: expected one that an earlier page gave, found '{cursor}'") from None
+        abandoned = [
+            row.id
+            for row in sorted(found, key=lambda row: (row.created, row.id))
+            if row.id not in self._driving
+        ]
+        return [await self.archive.get(run_id) for run_id in abandoned]

@@ -59,7 +59,9 @@ class Header:
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
         """Read it back. Raises: StoreError: it is of a format that this version does not know."""
         if data.get("format") != HEADER_FORMAT:
-            raise StoreError(f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT}")
+            raise StoreError(
+                f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT}"
+            )
         return cls(
             plan=Plan.model_validate(data["plan"]) if data["plan"] is not None else None,
             plans={name: Plan.model_validate(plan) for name, plan in data["plans"].items()},

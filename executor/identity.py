@@ -60,7 +60,9 @@ def tool_key(tool: Tool, args: bytes, sample: Sequence[int]) -> ContentKey:
     return ContentKey(digest(canonical(named)), parts)
 
 
-def model_key(request_parts: Mapping[str, Json], sample: Sequence[int], temperature: float | None) -> ContentKey:
+def model_key(
+    request_parts: Mapping[str, Json], sample: Sequence[int], temperature: float | None
+) -> ContentKey:
     """Return the content key of a prompt: five samples are five answers, unless temperature is 0."""
     parts: dict[str, Json] = {"format": KEY_FORMAT, **request_parts}
     if temperature != 0:

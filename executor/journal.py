@@ -55,7 +55,13 @@ class Journal:
         return self._last
 
     def add(
-        self, event: JournalEvent, at: float, *, opens: str | None = None, closes: bool = False, decision: int | None = None
+        self,
+        event: JournalEvent,
+        at: float,
+        *,
+        opens: str | None = None,
+        closes: bool = False,
+        decision: int | None = None,
     ) -> Entry:
         """Append an event; a flush is on its way.
 

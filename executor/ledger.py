@@ -96,11 +96,7 @@ class Ledger:
         """Whether an earlier step on a resource that this step writes went wrong."""
         rank = self._rank[step.position]
         writes = [touch for touch in step.touches if touch.writes]
-        return any(
-            track.first_bad < rank
-            for touch in writes
-            for track in self._conflicts(touch.resource)
-        )
+        return any(track.first_bad < rank for touch in writes for track in self._conflicts(touch.resource))
 
     def _conflicts(self, resource: str) -> list[Track]:
         if resource == WORLD:

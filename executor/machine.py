@@ -97,7 +97,12 @@ class Machine:
     """
 
     def __init__(
-        self, program: Program, inputs: Mapping[str, Json], policies: Mapping[str, CallPolicy], *, seed: str = ""
+        self,
+        program: Program,
+        inputs: Mapping[str, Json],
+        policies: Mapping[str, CallPolicy],
+        *,
+        seed: str = "",
     ) -> None:
         self._policies = policies
         self._seed = seed
@@ -663,7 +668,9 @@ class Machine:
         if State.FAILED in states:
             self._end_node(node, State.FAILED)
         elif State.CANCELLED in states:
-            self._end_node(node, State.CANCELLED, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED)
+            self._end_node(
+                node, State.CANCELLED, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED
+            )
         elif Reason.SKIPPED_REFERENCE in reasons:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         else:

@@ -36,5 +36,7 @@ def walk(frame: Frame) -> Iterator[Cell]:
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     """Return the digest of a finished run."""
-    steps = [[cell.path, cell.state.value, cell.output.digest if cell.output else None] for cell in walk(root)]
+    steps = [
+        [cell.path, cell.state.value, cell.output.digest if cell.output else None] for cell in walk(root)
+    ]
     return digest(canonical([DIGEST_FORMAT, root.program.plan.digest, dict(inputs), steps]))

@@ -14,6 +14,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from ..errors import StoreError
+from .store import RunRow, Store
 
 _LIVE: Final[set[str]] = set()  # owners of this process: the only ones of stores that no other process sees
 
@@ -48,6 +49,10 @@ class Owner:
             self._lock.release()
             _path(self._store, self.name).unlink(missing_ok=True)
             self._lock = None
+
+    async def claim(self, store: Store, run_id: str) -> RunRow | None:
+        """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run."""
+        return await store.claim(run_id, self.name, is_alive=self.is_alive)
 
     def is_alive(self, name: str) -> bool:
         """Whether the owner of that name still lives."""

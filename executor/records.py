@@ -63,15 +63,17 @@ class Event:
         return {"seq": self.seq, "type": self.type, "step": self.step, "at": self.at, "data": dict(self.data)}
 
 
-def write_entry(entry: Entry) -> tuple[bytes, list[Sealed]]:
-    """Return the entry's line, and the values that are too large to stand in it."""
+def write_entry(
+    entry: Entry, *, inline_bytes_max: int | None = INLINE_BYTES_MAX
+) -> tuple[bytes, list[Sealed]]:
+    """Return the entry's line, and the values that are too large to stand in it (`None`: none is)."""
     event = entry.event
     record: dict[str, Any] = {"n": entry.seq, "at": entry.at, "type": type(event).__name__}
     large: list[Sealed] = []
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
         if isinstance(value, Sealed):
-            if len(value.data) > INLINE_BYTES_MAX:
+            if inline_bytes_max is not None and len(value.data) > inline_bytes_max:
                 large.append(value)
                 record[name] = {"$value": value.digest}
             else:
@@ -93,7 +95,9 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
         values = {name: _read_field(record[name], find_value) for name in _FIELDS[kind] if name in record}
         return Entry(record["n"], record["at"], kind(**values))
     except (ValueError, KeyError, TypeError) as fault:
-        raise StoreError(f"not a journal record of format {JOURNAL_FORMAT}: {fault!r} in {line[:80]!r}") from None
+        raise StoreError(
+            f"not a journal record of format {JOURNAL_FORMAT}: {fault!r} in {line[:80]!r}"
+        ) from None
 
 
 def _read_field(value: Any, find_value: Callable[[str], bytes]) -> Any:  # noqa: ANN401  # any field of any event

@@ -14,6 +14,7 @@ import orjson
 
 from ..errors import Diverged, EngineBug, StoreError
 from ..plans.compile import compile_plan
+from ..plans.values import digest
 from .commands import Record
 from .events import (
     CAUSES,
@@ -57,7 +58,9 @@ async def load_entries(store: Store, row: RunRow) -> list[Entry]:
 async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:
     """Return the entries of all lines of a journal. Raises: StoreError."""
     if len(lines) < row.last_seq or chain(bytes(32), lines[: row.last_seq]) != row.head:
-        raise StoreError(f"the journal of run {row.id} does not match its hash chain: it was changed outside firmplan")
+        raise StoreError(
+            f"the journal of run {row.id} does not match its hash chain: it was changed outside firmplan"
+        )
     return await parse_lines(store, lines)
 
 
@@ -67,10 +70,12 @@ async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
     wanted = sorted({found.decode() for line in listed for found in _VALUE_REFERENCE.findall(line)})
     values = await store.find_values(wanted) if wanted else {}
 
-    def find_value(digest: str) -> bytes:
-        if digest not in values:
-            raise StoreError(f"the value {digest} is missing from the store")
-        return values[digest]
+    def find_value(name: str) -> bytes:
+        if name not in values:
+            raise StoreError(f"the value {name} is missing from the store")
+        if digest(values[name]) != name:
+            raise StoreError(f"the value {name} was changed in the store: its bytes have another digest")
+        return values[name]
 
     return [read_entry(line, find_value) for line in listed]
 
@@ -104,7 +109,9 @@ def fold(machine: Machine, entries: Sequence[Entry]) -> None:
                 commands = machine.handle(event, entry.at)
             except EngineBug as bug:
                 step = getattr(event, "step", "")
-                raise Diverged(step=step, field="status", expected=type(event).__name__, found=str(bug)) from bug
+                raise Diverged(
+                    step=step, field="status", expected=type(event).__name__, found=str(bug)
+                ) from bug
             drawn = [command.event for command in commands if isinstance(command, Record)]
         else:
             _compare(event, drawn.pop(0) if drawn else None)
@@ -131,7 +138,11 @@ def _compare(recorded: Any, drawn: Consequence | None) -> None:  # noqa: ANN401 
     if isinstance(recorded, RunFinished) and isinstance(drawn, RunFinished):
         field = "status" if recorded.status != drawn.status else "digest"
         raise Diverged(step="", field=field, expected=getattr(recorded, field), found=getattr(drawn, field))
-    if isinstance(recorded, StepSucceeded) and isinstance(drawn, StepSucceeded) and recorded.step == drawn.step:
+    if (
+        isinstance(recorded, StepSucceeded)
+        and isinstance(drawn, StepSucceeded)
+        and recorded.step == drawn.step
+    ):
         raise Diverged(step=step, field="output", expected=recorded.output, found=drawn.output)
     raise Diverged(step=step, field="status", expected=_show(recorded), found=_show(drawn))
 
@@ -141,4 +152,6 @@ def _show(event: Any) -> str:  # noqa: ANN401  # any consequence
         return "nothing"
     status = _STATUS_OF.get(type(event))
     reason = getattr(event, "reason", "") or getattr(event, "code", "")
-    return f"{status} ({reason})" if status and reason else status or orjson.dumps(type(event).__name__).decode()
+    return (
+        f"{status} ({reason})" if status and reason else status or orjson.dumps(type(event).__name__).decode()
+    )

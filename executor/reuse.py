@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ..plans.signature import Effect
 from ..plans.values import Json
@@ -22,6 +22,7 @@ from .sealed import Sealed
 from .store import EVERYTHING, Reusable
 
 ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]
+REUSE_MODES: Final = ("auto", "off", "refresh", "only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class Candidate:
 async def find_results(facilities: Facilities, candidates: Sequence[Candidate]) -> Mapping[str, Reusable]:
     """Return step -> result for the calls that need not be made."""
     entries = await facilities.store.find_reusable(sorted({c.key.key for c in candidates}))
-    found = [(candidate, entries[candidate.key.key]) for candidate in candidates if candidate.key.key in entries]
+    found = [
+        (candidate, entries[candidate.key.key]) for candidate in candidates if candidate.key.key in entries
+    ]
     resources = sorted({name for _, entry in found for name in entry.epochs})
     epochs = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
@@ -52,7 +55,9 @@ def _is_valid(candidate: Candidate, entry: Reusable, epochs: Mapping[str, int], 
     if tool is None or tool.effect is not Effect.READ:
         return True
     limit = tool.reuse_for_s if tool.reuse_for_s is not None else -math.inf
-    return now - entry.created <= limit and all(epochs.get(name) == count for name, count in entry.epochs.items())
+    return now - entry.created <= limit and all(
+        epochs.get(name) == count for name, count in entry.epochs.items()
+    )
 
 
 def _has_same_env(entry: Reusable, environ: Mapping[str, str]) -> bool:

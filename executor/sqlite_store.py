@@ -142,7 +142,13 @@ class SqliteStore:
         return await self._call(work)
 
     async def set_header(
-        self, run_id: str, header: Mapping[str, Any], plan_digest: str | None, epoch: int, status: str, at: float
+        self,
+        run_id: str,
+        header: Mapping[str, Any],
+        plan_digest: str | None,
+        epoch: int,
+        status: str,
+        at: float,
     ) -> None:
         """See `Store.set_header`."""
 
@@ -177,9 +183,7 @@ class SqliteStore:
         if before is not None:
             conditions.append("(created, id) < (?, ?)")
             values.extend(before)
-        statement = (
-            f"SELECT {columns} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
-        )
+        statement = f"SELECT {columns} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
         return await self._call(lambda: [_row(found) for found in self._sql(statement, [*values, limit])])
 
     async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
@@ -311,7 +315,9 @@ class SqliteStore:
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """See `Store.find_values`."""
-        return await self._call(lambda: dict(self._select("digest, data", "stored_values", "digest", digests)))
+        return await self._call(
+            lambda: dict(self._select("digest, data", "stored_values", "digest", digests))
+        )
 
     # --- reuse
 
@@ -323,7 +329,14 @@ class SqliteStore:
             found = self._select(columns, "reusable", "key", keys)
             return {
                 key: Reusable(
-                    key, run_id, step, output, orjson.loads(parts), created, orjson.loads(epochs), orjson.loads(env)
+                    key,
+                    run_id,
+                    step,
+                    output,
+                    orjson.loads(parts),
+                    created,
+                    orjson.loads(epochs),
+                    orjson.loads(env),
                 )
                 for key, run_id, step, output, parts, created, epochs, env in found
             }
@@ -361,7 +374,9 @@ class SqliteStore:
             opened = {resource for (resource,) in self._sql("SELECT DISTINCT resource FROM open_writes")}
             if opened:
                 opened.add(EVERYTHING)
-            return Epochs({name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources)))
+            return Epochs(
+                {name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources))
+            )
 
         return await self._call(work)
 
@@ -370,7 +385,9 @@ class SqliteStore:
     async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
         """See `Store.save_plan`."""
         await self._call(
-            lambda: self._sql("INSERT OR REPLACE INTO plans VALUES (?,?,?,?)", (name, plan, digest, at)) and None
+            lambda: (
+                self._sql("INSERT OR REPLACE INTO plans VALUES (?,?,?,?)", (name, plan, digest, at)) and None
+            )
         )
 
     async def list_plans(self) -> Sequence[tuple[str, str]]:
@@ -381,7 +398,9 @@ class SqliteStore:
         """See `Store.find_plan`."""
 
         def work() -> str | None:
-            statement = "SELECT plan FROM plans WHERE name=?1 OR digest=?1 ORDER BY name=?1 DESC, name LIMIT 1"
+            statement = (
+                "SELECT plan FROM plans WHERE name=?1 OR digest=?1 ORDER BY name=?1 DESC, name LIMIT 1"
+            )
             found = self._sql(statement, (name_or_digest,)).fetchone()
             return found[0] if found else None
 

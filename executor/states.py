@@ -57,7 +57,9 @@ FINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 SOFT = frozenset({Reason.WHEN, Reason.ON_ERROR, Reason.SKIPPED_REFERENCE})
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.READY, State.RUNNING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}),
+    State.PENDING: frozenset(
+        {State.READY, State.RUNNING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
+    ),
     State.READY: frozenset(
         {State.RUNNING, State.WAITING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
     ),

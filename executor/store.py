@@ -126,7 +126,13 @@ class Store(Protocol):
         ...
 
     async def set_header(
-        self, run_id: str, header: Mapping[str, Any], plan_digest: str | None, epoch: int, status: str, at: float
+        self,
+        run_id: str,
+        header: Mapping[str, Any],
+        plan_digest: str | None,
+        epoch: int,
+        status: str,
+        at: float,
     ) -> None:
         """Give a task its plan, or the failure of its planning, before its first record; durable through power loss."""
         ...

@@ -1,0 +1,532 @@
+"""The front door: one `Engine` wires the rooms together, and holds no logic of its own.
+
+    async with Engine(tools=toolset, planner=Planner(model="gpt-5-mini")) as engine:
+        run = await engine.run("Compare the weather in Rome and Oslo")
+
+Every coroutine method has a `_sync` twin for programs without an event loop; the engine then lives on a thread of its own. An
+engine opens at its first use and belongs to the event loop that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast
+
+from .errors import ConfigError, InputRejected, PlanError, PlanRejected
+from .executor import (
+    FINAL,
+    REUSE_MODES,
+    Event,
+    Execution,
+    Facilities,
+    Header,
+    Lock,
+    Planned,
+    ReuseMode,
+    Run,
+    RunPage,
+    Store,
+    default_seed,
+)
+from .executor.background import Background, call, iterate
+from .executor.location import StoreLocation, open_location
+from .planner import Planner, SavedPlan
+from .plans import CheckReport, Plan, check
+from .plans.inputs import fit_inputs
+from .plans.problems import in_order
+from .plans.saved import find_plan_in, saved_plans_of
+from .plans.values import Json
+from .tools import Models, Tool, Toolset
+
+if TYPE_CHECKING:
+    from .tools.models import Spec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Flow: TypeAlias = Literal["enforce", "warn", "off"]
+PlanLike: TypeAlias = Plan | Mapping[str, Any]
+FLOWS: Final = ("enforce", "warn", "off")
+RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+UNSET: Final = object()  # `done=None` says that a call took effect and returned null
+
+
+def _twin(
+    method: Callable[Concatenate[Engine, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Engine, P], R]:
+    """Return the `_sync` twin of a coroutine method."""
+
+    @functools.wraps(method)
+    def twin(self: Engine, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return call(self._loop_for_sync(method.__name__), method(self, *args, **kwargs))
+
+    twin.__name__ = f"{method.__name__}_sync"
+    twin.__qualname__ = f"{method.__qualname__}_sync"
+    return twin
+
+
+class Engine:
+    """Plans tasks, checks plans, runs them, and answers for every run.
+
+    Args:
+        tools: What steps may call: a `Toolset` or a list of tools.
+        store: Where runs live: a path, `sqlite:///path`, `memory:`, or a store. Its files are P and `P-*`.
+        planner: Makes plans of tasks; `None`: one that is configured by the environment.
+        models: Alias -> model, for prompts and agents; `None`: the planner's endpoint, else the environment's.
+        max_concurrency: Calls at a time, over all runs.
+        flow: What untrusted data at a write's argument means: an error, a warning, nothing.
+        secrets: Name -> secret; `None`: environment variables of that name.
+        recover: Go on, when the engine opens, with every run whose process has died.
+
+    Raises:
+        ConfigError: A setting is not one of these.
+    """
+
+    def __init__(  # noqa: PLR0913  # the contract's settings
+        self,
+        tools: Toolset | Sequence[Tool],
+        *,
+        store: str | os.PathLike[str] | Store = "firmplan.db",
+        planner: Planner | None = None,
+        models: Models | Mapping[str, Spec] | None = None,
+        max_concurrency: int = 64,
+        flow: Flow = "enforce",
+        secrets: Mapping[str, str] | None = None,
+        recover: bool = False,
+    ) -> None:
+        if max_concurrency < 1:
+            raise ConfigError(f"max_concurrency: expected at least 1, found {max_concurrency}")
+        if flow not in FLOWS:
+            raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
+        self.tools = tools if isinstance(tools, Toolset) else Toolset(tools)
+        self._location: StoreLocation = open_location(store)
+        self._planner = planner or Planner()
+        fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
+        self._models = Models(fallback if models is None else models)
+        self._places = max_concurrency
+        self._flow: Flow = flow
+        self._secrets = os.environ if secrets is None else secrets
+        self._recovers = recover
+        self._execution: Execution | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
+        self._background: Background | None = None
+
+    # --- life
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        call(self._loop_for_sync("__enter__"), self._open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume`."""
+        execution, self._execution, self._loop = self._execution, None, None
+        if execution is not None:
+            await execution.close()
+            await self._planner.aclose()
+
+    def close(self) -> None:
+        """Close an engine that was used through its `_sync` methods; idempotent."""
+        background, self._background = self._background, None
+        if background is not None:
+            call(background.loop, self.aclose())
+            background.close()
+
+    async def _open(self) -> Execution:
+        """Return the open execution; the first use opens it. Raises: StoreError, ConfigError."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            raise ConfigError(
+                "this engine belongs to another event loop; close it there, or make an engine for each loop"
+            )
+        async with self._opening:
+            if self._execution is None:
+                facilities = Facilities(
+                    self.tools,
+                    self._models,
+                    self._location.store,
+                    asyncio.Semaphore(self._places),
+                    secrets=self._secrets,
+                )
+                execution = Execution(facilities, self._location.path)
+                await execution.open()
+                self._execution, self._loop = execution, loop
+                if self._recovers:
+                    for run in await execution.find_abandoned():
+                        await self._go_on(execution, run)
+        return self._execution
+
+    def _loop_for_sync(self, name: str) -> asyncio.AbstractEventLoop:
+        """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself."""
+        if self._loop is None and self._background is None:
+            self._background = Background()
+        loop = self._loop or (self._background.loop if self._background else None)
+        try:
+            own = asyncio.get_running_loop()
+        except RuntimeError:
+            own = None
+        if own is not None and own is loop:
+            raise ConfigError(
+                f"{name}_sync was called on the engine's own event loop; write: await engine.{name}(..)"
+            )
+        return cast("asyncio.AbstractEventLoop", loop)
+
+    # --- plans
+
+    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None) -> Plan:
+        """Return a checked plan for a task; inputs found in its words stand as defaults.
+
+        Raises:
+            PlanningFailed: No valid plan came of it; `.attempts` has every draft and its problems.
+        """
+        planned = await self._make_plan(task, inputs)
+        filled = {
+            name: {**schema, "default": planned.inputs[name]} if name in planned.inputs else schema
+            for name, schema in planned.plan.inputs.items()
+        }
+        return planned.plan.model_copy(update={"inputs": filled})
+
+    async def check_plan(self, plan: PlanLike | str) -> CheckReport:
+        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
+        found = find_plan_in(plan)
+        saved = await self._saved_for(found) if found is not None else {}
+        return _judged(check(plan, self.tools, plans=saved), self._flow)
+
+    async def save_plan(self, name: str, plan: PlanLike) -> SavedPlan:
+        """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
+
+        Raises:
+            PlanRejected: It has faults.
+            InputRejected: The name is not one.
+        """
+        execution = await self._open()
+        checked, _ = await self._accept(plan)
+        return SavedPlan(name, await execution.save_plan(name, checked))
+
+    async def list_plans(self) -> list[SavedPlan]:
+        """Return the saved plans, by name."""
+        execution = await self._open()
+        return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
+
+    async def find_plan(self, name_or_digest: str) -> Plan | None:
+        """Return a saved plan by name or digest, or `None`."""
+        execution = await self._open()
+        return await execution.archive.find_plan(name_or_digest)
+
+    async def _saved_for(self, plan: Plan) -> dict[str, Plan]:
+        execution = await self._open()
+        return await saved_plans_of(plan, execution.archive.find_plan)
+
+    async def _accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
+        """Return a plan that may run, and the saved plans it uses. Raises: PlanRejected."""
+        report = await self.check_plan(plan)
+        if not report.ok:
+            raise PlanRejected(report)
+        accepted = Plan.model_validate(plan)
+        return accepted, await self._saved_for(accepted)
+
+    async def _make_plan(self, task: str, inputs: Mapping[str, Json] | None) -> Planned:
+        """Plan a task with the planner, the saved plans first. Raises: PlanningFailed."""
+        saved = await self.list_plans()
+        by_name = {each.name: each.plan for each in saved}
+        found = await self._planner.plan(task, self.tools, inputs=inputs, saved=saved, plans=by_name.get)
+        report = await self.check_plan(found.plan)
+        if not report.ok:
+            raise PlanRejected(report)
+        plans = await self._saved_for(found.plan)
+        lock = Lock.of((found.plan, *plans.values()), self.tools)
+        return Planned(found.plan, plans, _fitted(found.plan, found.inputs), lock, found.to_record())
+
+    # --- runs
+
+    async def run(  # noqa: PLR0913  # the contract's options
+        self,
+        plan_or_task: PlanLike | str,
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        run_id: str | None = None,
+        seed: str | int | None = None,
+        budget: Mapping[str, float] | None = None,
+        max_concurrency: int | None = None,
+        reuse: ReuseMode = "auto",
+        stream: bool = False,
+        replan: int = 0,
+    ) -> Run:
+        """Run a plan, or plan a task and run what comes of it; return when it has ended or waits for a person.
+
+        Args:
+            plan_or_task: A plan or a dict; text is a task.
+            inputs: Values of the plan's inputs.
+            run_id: Its name: a run of that name with the same plan and inputs is continued or returned.
+            seed: Of `ctx.random`; made from plan and inputs if not given.
+            budget: Not enforced by this version, and so refused.
+            max_concurrency: Calls at a time in this run.
+            reuse: `auto`; `off`: every step is called; `refresh`: called, and kept for later; `only`: nothing is called.
+            stream: Not part of this version, and so refused.
+            replan: Not part of this version, and so refused.
+
+        Raises:
+            PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
+            PlanningFailed: The task could not be planned.
+            InputRejected: An input does not fit, or the run's name is taken.
+            ConfigError: An option is wrong.
+            StoreError: The store cannot be written.
+        """
+        _refuse(budget=budget, stream=stream, replan=replan)
+        execution = await self._open()
+        options = _Options(run_id, seed, max_concurrency, reuse)
+        run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options)
+        if planning is not None:
+            await asyncio.wait([planning])
+            if not planning.cancelled() and isinstance(
+                fault := planning.exception(), PlanError | ConfigError
+            ):
+                raise fault
+        return await execution.wait(run_id)
+
+    async def submit(  # noqa: PLR0913  # the contract's options
+        self,
+        plan_or_task: PlanLike | str,
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        run_id: str | None = None,
+        seed: str | int | None = None,
+        budget: Mapping[str, float] | None = None,
+        max_concurrency: int | None = None,
+        reuse: ReuseMode = "auto",
+        stream: bool = False,
+        replan: int = 0,
+    ) -> Run:
+        """Make a run durable, start it, and return it at once; a task that cannot be planned becomes a failed run.
+
+        Arguments and errors are those of `run`.
+        """
+        _refuse(budget=budget, stream=stream, replan=replan)
+        execution = await self._open()
+        options = _Options(run_id, seed, max_concurrency, reuse)
+        run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options)
+        return await execution.archive.get(run_id)
+
+    async def _start(
+        self, execution: Execution, what: PlanLike | str, inputs: Mapping[str, Json], options: _Options
+    ) -> tuple[str, asyncio.Task[None] | None]:
+        """Submit a run; return its id, and the planning that is under way for it."""
+        if isinstance(what, str):
+            header = options.header(None, inputs, {}, Lock(()), task=_task(what))
+            run_id = await execution.submit(header, run_id=options.run_id)
+            return run_id, await self._go_on(execution, await execution.archive.get(run_id))
+        plan, saved = await self._accept(what)
+        lock = Lock.of((plan, *saved.values()), self.tools)
+        header = options.header(plan, _fitted(plan, inputs), saved, lock, task=plan.task)
+        run_id = await execution.submit(header, run_id=options.run_id)
+        await self._go_on(execution, await execution.archive.get(run_id))
+        return run_id, None
+
+    async def _go_on(self, execution: Execution, run: Run) -> asyncio.Task[None] | None:
+        """Drive a run that nobody drives; return the planning of one that has no plan yet."""
+        if run.plan is None and run.task is not None and run.status not in FINAL:
+            task, inputs = run.task, run.inputs
+            return execution.start_planning(run.id, lambda: self._make_plan(task, inputs))
+        await execution.resume(run.id)
+        return None
+
+    async def wait(self, run_id: str) -> Run:
+        """Return the run once it has ended, or nothing goes on without a person.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        execution = await self._open()
+        return await execution.wait(run_id)
+
+    async def get(self, run_id: str) -> Run:
+        """Return the run as it stands. Raises: RunNotFound."""
+        execution = await self._open()
+        return await execution.archive.get(run_id)
+
+    async def list_runs(
+        self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> RunPage:
+        """Return a page of runs, newest first; its `cursor` asks for the next. Raises: InputRejected."""
+        execution = await self._open()
+        return await execution.archive.list_runs(status=status, limit=limit, cursor=cursor)
+
+    async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the run's events past number `after` as they become durable, until nothing more comes by itself.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        execution = await self._open()
+        async for event in execution.events(run_id, after):
+            yield event
+
+    def events_sync(self, run_id: str, after: int = 0) -> Iterator[Event]:
+        """Yield as `events` does, for programs without an event loop."""
+        return iterate(self._loop_for_sync("events"), self.events(run_id, after))
+
+    async def resume(self, run_id: str, *, budget: Mapping[str, float] | None = None) -> Run:
+        """Go on after a crash, a pause or a decision; return as `run` does. Raises: RunNotFound."""
+        _refuse(budget=budget)
+        execution = await self._open()
+        await self._go_on(execution, await execution.archive.get(run_id))
+        return await execution.wait(run_id)
+
+    async def replay(self, run_id: str, *, keep: bool = False) -> Run:
+        """Return what happened in a run, every conclusion drawn and compared again; nothing is called.
+
+        Raises:
+            RunNotFound: There is no such run.
+            Diverged: Something differs from what was recorded; `.step .field .expected .found`.
+        """
+        execution = await self._open()
+        return await execution.replay(run_id, keep=keep)
+
+    # --- decisions
+
+    async def approve(
+        self, run_id: str, step: str, *, by: str, edit: Mapping[str, Json] | None = None
+    ) -> Run:
+        """Allow the call that waits at a step, with exactly its present arguments, or with some of them edited.
+
+        The live owner, or `resume`, goes on. Raises: RunNotFound, InputRejected.
+        """
+        execution = await self._open()
+        return await execution.decisions.approve(run_id, step, by=by, edit=edit)
+
+    async def deny(self, run_id: str, step: str, *, by: str, reason: str = "") -> Run:
+        """Refuse the call that waits at a step; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
+        execution = await self._open()
+        return await execution.decisions.deny(run_id, step, by=by, reason=reason)
+
+    async def resolve(
+        self, run_id: str, step: str, *, done: object = UNSET, retry: bool = False, fail: str | None = None
+    ) -> Run:
+        """Say what became of a write of unknown outcome: `done=value`, `retry=True` or `fail="why"`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Not exactly one of the three, or the step's outcome is not unknown, or the value does not fit.
+        """
+        given = [
+            name
+            for name, is_given in (("done", done is not UNSET), ("retry", retry), ("fail", fail))
+            if is_given
+        ]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
+        execution = await self._open()
+        if done is not UNSET:
+            return await execution.decisions.resolve_done(run_id, step, done)
+        return await (
+            execution.decisions.resolve_retry(run_id, step)
+            if fail is None
+            else execution.decisions.resolve_failed(run_id, step, fail)
+        )
+
+    async def cancel(self, run_id: str) -> Run:
+        """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
+        execution = await self._open()
+        return await execution.decisions.cancel(run_id)
+
+    plan_sync = _twin(plan)
+    check_plan_sync = _twin(check_plan)
+    save_plan_sync = _twin(save_plan)
+    list_plans_sync = _twin(list_plans)
+    find_plan_sync = _twin(find_plan)
+    run_sync = _twin(run)
+    submit_sync = _twin(submit)
+    wait_sync = _twin(wait)
+    get_sync = _twin(get)
+    list_runs_sync = _twin(list_runs)
+    resume_sync = _twin(resume)
+    replay_sync = _twin(replay)
+    approve_sync = _twin(approve)
+    deny_sync = _twin(deny)
+    resolve_sync = _twin(resolve)
+    cancel_sync = _twin(cancel)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a run is to be run."""
+
+    run_id: str | None
+    seed: str | int | None
+    concurrency_max: int | None
+    reuse: ReuseMode
+
+    def __post_init__(self) -> None:
+        if self.reuse not in REUSE_MODES:
+            raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
+        if self.concurrency_max is not None and self.concurrency_max < 1:
+            raise ConfigError(f"max_concurrency: expected at least 1, found {self.concurrency_max}")
+        if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
+            raise InputRejected(f"run_id: expected 1 to 128 of A-Z a-z 0-9 . _ : -, found {self.run_id!r}")
+
+    def header(
+        self,
+        plan: Plan | None,
+        inputs: Mapping[str, Json],
+        plans: Mapping[str, Plan],
+        lock: Lock,
+        *,
+        task: str | None,
+    ) -> Header:
+        """Return the header of a run."""
+        seed = "" if self.seed is None else str(self.seed)
+        if plan is not None and not seed:
+            seed = default_seed(plan, inputs)
+        return Header(
+            plan, inputs, seed, lock, plans, task, reuse=self.reuse, concurrency_max=self.concurrency_max
+        )
+
+
+def _task(words: str) -> str:
+    if not words.strip():
+        raise InputRejected("a task: expected words, found nothing; a plan is a Plan or a dict")
+    return words
+
+
+def _fitted(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a plan's inputs, made to fit. Raises: InputRejected."""
+    inputs, problems = fit_inputs(plan, given)
+    if problems:
+        raise InputRejected("\n".join(str(each) for each in problems), problems)
+    return inputs
+
+
+def _judged(report: CheckReport, flow: Flow) -> CheckReport:
+    """Return a report in which unsafe flows count as the engine's `flow` says."""
+    if flow == "enforce":
+        return report
+    kept = [each for each in report.problems if flow == "warn" or each.code != "unsafe-flow"]
+    lenient = (replace(each, severity="warning") if each.code == "unsafe-flow" else each for each in kept)
+    return replace(report, problems=in_order(tuple(lenient)))
+
+
+def _refuse(**options: object) -> None:
+    """Refuse options of the contract that this version does not carry out, rather than pass over them."""
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}: this version of firmplan does not carry it out yet; leave it out")

@@ -1,0 +1,203 @@
+"""Looking at runs: one, a page of them, or one again from its journal; and the saved plans. Nothing here moves a run.
+
+A run that this process drives is shown as its machine stands, any other as its journal says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+
+from ..errors import Diverged, InputRejected, RunNotFound
+from ..plans import Plan
+from ..plans.values import Json
+from .driver import Driver
+from .events import Cause
+from .header import Header
+from .machine import Machine
+from .records import read_entry
+from .restore import build_machine, fold, load_entries
+from .run import Run, RunError, run_errors, run_status, run_usage, step_views
+from .states import RunStatus
+from .store import Decision, RunRow, Store
+
+PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+LIMIT_MAX: Final = 1000  # runs in one page
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A line in a list of runs. Times are Unix seconds."""
+
+    id: str
+    status: str
+    task: str | None
+    plan_digest: str | None
+    parent: str | None
+    created: float
+    updated: float
+    digest: str
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs, newest first; `cursor` asks for the next page, `None`: there is none."""
+
+    runs: tuple[RunSummary, ...]
+    cursor: str | None
+
+
+class Archive:
+    """The runs and saved plans of one store.
+
+    Args:
+        store: Where they are.
+        drivers: The runs that this process drives, by id.
+    """
+
+    def __init__(self, store: Store, drivers: Mapping[str, Driver]) -> None:
+        self._store = store
+        self._drivers = drivers
+
+    async def row(self, run_id: str) -> RunRow:
+        """Return a run's row. Raises: RunNotFound."""
+        row = await self._store.find_run(run_id)
+        if row is None:
+            raise RunNotFound(
+                f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
+            )
+        return row
+
+    async def get(self, run_id: str) -> Run:
+        """Return the run as it stands. Raises: RunNotFound."""
+        row = await self.row(run_id)
+        header = Header.from_dict(row.header)
+        if header.plan is None:
+            return _unplanned(row, header)
+        return snapshot(row, header, await self.machine(row))
+
+    async def machine(self, row: RunRow) -> Machine:
+        """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""
+        driver = self._drivers.get(row.id)
+        return driver.machine if driver is not None else await self.rebuilt(row)
+
+    async def rebuilt(self, row: RunRow) -> Machine:
+        """Return the machine of a run, built again from its journal.
+
+        Raises:
+            InputRejected: The run has no plan.
+            Diverged: The plan language or the machine concludes something else than what was recorded.
+            StoreError: The journal was changed outside firmplan.
+        """
+        header = Header.from_dict(row.header)
+        if header.plan is None:
+            raise InputRejected(f"run {row.id} has no plan: no step of it has started")
+        machine = build_machine(header)
+        fold(machine, await load_entries(self._store, row))
+        return machine
+
+    async def replayed(self, row: RunRow) -> Run:
+        """Return a run as its journal replays, digests compared. Raises: as `rebuilt`."""
+        machine = await self.rebuilt(row)
+        if row.digest != machine.digest:
+            raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
+        return snapshot(row, Header.from_dict(row.header), machine)
+
+    async def decisions(self, run_id: str) -> list[Decision]:
+        """Return what people decided about a run and its journal does not hold yet, oldest first."""
+        found = await self._store.list_decisions(run_id)
+        return [Decision(number, cast("Cause", read_entry(line, _no_value).event)) for number, line in found]
+
+    async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
+        """Return a page of runs, newest first. Raises: InputRejected: a bad limit, status or cursor."""
+        if not 1 <= limit <= LIMIT_MAX:
+            raise InputRejected(f"limit: expected 1 to {LIMIT_MAX}, found {limit}")
+        if status is not None and status not in {known.value for known in RunStatus}:
+            known = ", ".join(known.value for known in RunStatus)
+            raise InputRejected(f"status: expected one of {known}, found '{status}'")
+        rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
+        page = [
+            RunSummary(r.id, r.status, r.task, r.plan_digest, r.parent, r.created, r.updated, r.digest)
+            for r in rows[:limit]
+        ]
+        more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
+        return RunPage(tuple(page), more)
+
+    async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
+        """Save a plan under a name. Raises: InputRejected: the name is not one."""
+        if not PLAN_NAME.fullmatch(name):
+            raise InputRejected(
+                f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {name!r}"
+            )
+        await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at)
+        return plan
+
+    async def list_plans(self) -> list[tuple[str, Plan]]:
+        """Return the saved plans, by name."""
+        return [(name, _plan_of(text)) for name, text in await self._store.list_plans()]
+
+    async def find_plan(self, name_or_digest: str) -> Plan | None:
+        """Return a saved plan, or `None`."""
+        text = await self._store.find_plan(name_or_digest)
+        return None if text is None else _plan_of(text)
+
+
+def _no_value(digest: str) -> bytes:
+    raise InputRejected(f"a decision may not refer to a stored value ({digest})")
+
+
+def _plan_of(text: str) -> Plan:
+    return Plan.model_validate(orjson.loads(text))
+
+
+def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
+    """Return a run as its machine stands."""
+    return Run(
+        id=row.id,
+        status=run_status(machine, is_live=True).value,
+        output=machine.output.value if machine.output is not None else None,
+        errors=run_errors(machine),
+        digest=machine.digest,
+        plan=header.plan,
+        inputs=header.inputs,
+        steps=step_views(machine),
+        usage=run_usage(machine),
+        parent=row.parent,
+        task=row.task,
+        created=row.created,
+        updated=row.updated,
+    )
+
+
+def _unplanned(row: RunRow, header: Header) -> Run:
+    planning: Any = header.planning
+    failed = planning.get("failed") if isinstance(planning, dict) else None
+    errors = (RunError("", failed["code"], failed["message"]),) if failed else ()
+    return Run(
+        id=row.id,
+        status=row.status,
+        errors=errors,
+        inputs=header.inputs,
+        parent=row.parent,
+        task=row.task,
+        created=row.created,
+        updated=row.updated,
+    )
+
+
+def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    created, separator, run_id = cursor.partition("~")
+    try:
+        return float(created), run_id if separator else ""
+    except ValueError:
+        raise InputRejected(f"cursor: expected one that an earlier page gave, found '{cursor}'") from None

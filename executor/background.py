@@ -1,0 +1,50 @@
+"""An event loop on a thread of its own: what the `_sync` methods run on.
+
+The thread is a daemon: a program that forgets to close its engine still ends. Work that is under way then is cut off as by a
+killed process, which the journal is made for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Background:
+    """A running event loop that other threads hand coroutines to."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="firmplan-loop", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the loop; what was handed in has ended before."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+def call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the coroutine returns on that loop; an interrupt here cancels it there."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def iterate(loop: asyncio.AbstractEventLoop, items: AsyncIterator[T]) -> Iterator[T]:
+    """Yield what the asynchronous iterator yields on that loop."""
+    end = object()
+
+    async def following() -> T | object:
+        return await anext(items, end)
+
+    while (item := call(loop, following())) is not end:
+        yield item  # type: ignore[misc]  # not the end, so an item

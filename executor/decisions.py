@@ -1,0 +1,159 @@
+"""What people decide: approve, deny, resolve, cancel.
+
+A decision is made durable first, then taken in by whoever drives the run; if nobody does, it is noted in the journal, and
+a resume goes on from there. It names the leaf, and an approval the digest of the very arguments that were shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from ..errors import InputRejected, ToolError
+from ..plans.program import CallTool
+from ..plans.values import Json, NotJson
+from ..tools import Tool
+from .archive import Archive
+from .cells import Turn
+from .driver import Driver
+from .events import Approved, CancelAsked, Cause, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
+from .facilities import Facilities
+from .header import Header
+from .machine import Machine
+from .owner import Owner
+from .records import Entry, write_entry
+from .run import Run
+from .sealed import Sealed
+from .states import FINAL, RunStatus, State
+from .store import RunRow
+
+
+class Decisions:
+    """The place where decisions about the runs of one store are left."""
+
+    def __init__(
+        self,
+        facilities: Facilities,
+        archive: Archive,
+        owner: Owner,
+        drivers: Mapping[str, Driver],
+        driving: Mapping[str, asyncio.Task[None]],
+    ) -> None:
+        self._facilities = facilities
+        self._store = facilities.store
+        self._archive = archive
+        self._owner = owner
+        self._drivers = drivers
+        self._driving = driving
+
+    async def approve(self, run_id: str, step: str, *, by: str, edit: Mapping[str, Json] | None) -> Run:
+        """Allow a call that waits, with exactly the arguments it has now; `edit` replaces some of them.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The step does not wait for approval, or the edited arguments do not fit its tool.
+        """
+        turn = await self._decidable(run_id, step, State.WAITING)
+        call = turn.call or Sealed(b"null")
+        edited = self._edited(turn, call, edit) if edit is not None else None
+        return await self._leave(run_id, Approved(step, by, call.digest, edited))
+
+    def _edited(self, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
+        tool = self._tool(turn)
+        if tool is None:
+            raise InputRejected(
+                f"step '{turn.path}' calls no tool of this engine, so its arguments cannot be edited"
+            )
+        try:
+            edited = {**cast("dict[str, Json]", call.value), **edit}
+            tool.bind(edited)
+            return Sealed.of(edited)
+        except (ToolError, NotJson) as fault:
+            raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
+
+    async def deny(self, run_id: str, step: str, *, by: str, reason: str) -> Run:
+        """Refuse a call that waits; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
+        await self._decidable(run_id, step, State.WAITING)
+        return await self._leave(run_id, Denied(step, by, reason))
+
+    async def resolve_done(self, run_id: str, step: str, output: object) -> Run:
+        """Say that a call of unknown outcome took effect, and what it returned. Raises: RunNotFound, InputRejected."""
+        turn = await self._decidable(run_id, step, State.INDETERMINATE)
+        tool = self._tool(turn)
+        try:
+            sealed = Sealed(tool.seal(output)) if tool is not None else Sealed.of(cast("Json", output))
+        except (ToolError, NotJson) as fault:
+            raise InputRejected(f"done: the value is no result of step '{step}': {fault}") from fault
+        return await self._leave(run_id, ResolvedDone(step, sealed))
+
+    async def resolve_retry(self, run_id: str, step: str) -> Run:
+        """Say that a call of unknown outcome did nothing, and may be made again. Raises: RunNotFound, InputRejected."""
+        await self._decidable(run_id, step, State.INDETERMINATE)
+        return await self._leave(run_id, ResolvedRetry(step))
+
+    async def resolve_failed(self, run_id: str, step: str, why: str) -> Run:
+        """Say that a call of unknown outcome did nothing, and counts as failed. Raises: RunNotFound, InputRejected."""
+        await self._decidable(run_id, step, State.INDETERMINATE)
+        return await self._leave(run_id, ResolvedFailed(step, why))
+
+    async def cancel(self, run_id: str) -> Run:
+        """Ask a run to stop. A run that has ended is returned as it is. Raises: RunNotFound."""
+        row = await self._archive.row(run_id)
+        if row.status in FINAL:
+            return await self._archive.get(run_id)
+        if row.plan_digest is None:
+            return await self._cancel_planning(row)
+        return await self._leave(run_id, CancelAsked(self._owner.name))
+
+    async def _cancel_planning(self, row: RunRow) -> Run:
+        """Cancel a task that has no plan yet."""
+        if (planning := self._driving.get(row.id)) is not None:
+            planning.cancel()
+            await asyncio.wait([planning])
+        claimed = await self._owner.claim(self._store, row.id)
+        if claimed is None:
+            raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
+        now = self._facilities.clock.now()
+        await self._store.set_header(row.id, row.header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
+        await self._store.release(row.id, claimed.epoch)
+        return await self._archive.get(row.id)
+
+    def _tool(self, turn: Turn) -> Tool | None:
+        action = turn.item.node.code.action
+        return self._facilities.tools.find(action.tool) if isinstance(action, CallTool) else None
+
+    async def _decidable(self, run_id: str, step: str, state: State) -> Turn:
+        """Return the leaf that waits for a decision. Raises: RunNotFound, InputRejected."""
+        machine = await self._archive.machine(await self._archive.row(run_id))
+        turn = machine.turns.get(step)
+        if turn is None or turn.state is not state:
+            raise InputRejected(_not_decidable(step, machine, state))
+        return turn
+
+    async def _leave(self, run_id: str, decision: Cause) -> Run:
+        """Make a decision durable, and have it taken in by the run's driver, or noted until a resume."""
+        line, _ = write_entry(Entry(0, self._facilities.clock.now(), decision), inline_bytes_max=None)
+        await self._store.add_decision(run_id, line)
+        driver = self._drivers.get(run_id)
+        if driver is not None:
+            await driver.take_decisions(await self._archive.decisions(run_id))
+        elif (row := await self._owner.claim(self._store, run_id)) is not None:
+            await self._note(row)  # else another process drives it, and looks for decisions by itself
+        return await self._archive.get(run_id)
+
+    async def _note(self, row: RunRow) -> None:
+        try:
+            header = Header.from_dict(row.header)
+            machine = await self._archive.rebuilt(row)
+            driver = Driver(self._facilities, row, machine, header.seed, header.reuse)
+            await driver.note(await self._archive.decisions(row.id))
+        finally:
+            await self._store.release(row.id, row.epoch)
+
+
+def _not_decidable(step: str, machine: Machine, state: State) -> str:
+    waiting = [turn.path for turn in machine.turns.values() if turn.state is state]
+    found = machine.turns[step].state.value if step in machine.turns else "not there, or not started"
+    listed = ", ".join(f"'{path}'" for path in waiting) or "no step"
+    return f"step '{step}' is {found}; expected one that is {state.value}: {listed} is"
