@@ -5,19 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .agent import agent  # at once: a module of the same name would hide it later
 from .context import Context, Used
 from .declaration import ToolOptions
 from .failures import is_interruption
+from .lint import Remark, lint
 from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
 if TYPE_CHECKING:
-    from .agent import agent
     from .artifact import Artifact, Blobs
     from .fingerprint import Fingerprint, fingerprint_of
-    from .lint import Remark, lint
-    from .models import Model, ModelError, ModelReply, ModelRequest, Models, ask_request
-    from .completion import Message, Usage
+    from .models import Message, Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
 
 _LATER = {
     "Artifact": "artifact",
@@ -29,12 +28,9 @@ _LATER = {
     "ModelReply": "models",
     "ModelRequest": "models",
     "Models": "models",
-    "Remark": "lint",
     "Usage": "models",
-    "agent": "agent",
     "ask_request": "models",
     "fingerprint_of": "fingerprint",
-    "lint": "lint",
 }
 """Names whose modules load more than a tool needs: imported when first asked for."""
 

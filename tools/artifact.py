@@ -59,7 +59,9 @@ class Artifact(BaseModel):
         return cls(digest=digest(data), media_type=media_type or _media_type(name), size=len(data), name=name)
 
     @classmethod
-    def of_file(cls, path: str | PathLike[str], *, media_type: str | None = None, name: str | None = None) -> Artifact:
+    def of_file(
+        cls, path: str | PathLike[str], *, media_type: str | None = None, name: str | None = None
+    ) -> Artifact:
         """Return the artifact of a file as it is now, under the file's name.
 
         Raises:

@@ -30,7 +30,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-DEPTH_MAX = 60  # values inside values: far from Python's own limit, and deeper data is not a constant of a program
+DEPTH_MAX = (
+    60  # values inside values: far from Python's own limit, and deeper data is not a constant of a program
+)
 VALUES_MAX = 1_000_000  # parts of one constant; a larger one belongs into a file that a tool reads
 
 _AS_WRITTEN = (
@@ -112,7 +114,9 @@ class Spelling:
         if type(value) is int:
             return hex(value)
         if isinstance(value, Enum):
-            return f"{self.text(type(value))}.{value.name if value.name is not None else self.text(value.value)}"
+            return (
+                f"{self.text(type(value))}.{value.name if value.name is not None else self.text(value.value)}"
+            )
         if type(value) in _AS_WRITTEN:
             return ascii(value)
         if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
@@ -162,7 +166,9 @@ class Spelling:
             return f"cached_property({self.text(cast('Any', value).func)})"
         if kind in _GETTERS:
             return f"{kind.__name__}[{self._each(cast('Any', value).__reduce__()[1:])}]"
-        if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith("structlog."):
+        if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith(
+            "structlog."
+        ):
             return "logger"
         if kind is ContextVar:
             return f"ContextVar({cast('ContextVar[Any]', value).name})"
@@ -185,7 +191,9 @@ class Spelling:
             return f"{self.text(kind)}{self._mapping(state | getattr(value, '__dict__', {}))}"
         if isinstance(value, BaseModel):
             extra = value.__pydantic_private__ or {}
-            return f"{self.text(kind)}{self._mapping({**value.__dict__, **(value.model_extra or {}), **extra})}"
+            return (
+                f"{self.text(kind)}{self._mapping({**value.__dict__, **(value.model_extra or {}), **extra})}"
+            )
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return f"{self.text(kind)}[{self._each(cast('Iterable[object]', value))}]"
         if not self._references.is_project_class(kind):

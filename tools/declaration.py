@@ -33,6 +33,15 @@ RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedu
 T = TypeVar("T")
 
 
+class Undeclared(str):
+    """The effect of a tool that declares none: counts as `write`, and lint can tell the difference."""
+
+    __slots__ = ()
+
+
+UNDECLARED = Undeclared(Effect.WRITE)
+
+
 class ToolOptions(TypedDict, total=False):
     """The keywords of `@tool`, as they are written."""
 
@@ -64,6 +73,7 @@ class Declaration:
         name: Matches `NAME`.
         description: What the tool does, for people and planners.
         effect: What a call may do to the world.
+        is_effect_declared: Whether the author said so.
         idempotent: Whether a `write` may be called again with the same `ctx.idempotency_key`.
         reuse_for_s: How long a `read` may be reused; `None`: never, `inf`: for ever.
         version: Settles what the fingerprint cannot see.
@@ -84,6 +94,7 @@ class Declaration:
     name: str
     description: str = ""
     effect: Effect = Effect.WRITE
+    is_effect_declared: bool = True
     idempotent: bool = False
     reuse_for_s: float | None = None
     version: str | None = None
@@ -129,11 +140,12 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
             f"{where}: unknown setting '{unknown[0]}'{_nearest(unknown[0], ToolOptions.__annotations__)}"
         )
     given = _Given(where, options)
-    effect = Effect(given.one_of("effect", [str(known) for known in Effect], "write"))
+    effect = Effect(given.one_of("effect", [str(known) for known in Effect], UNDECLARED))
     fields: dict[str, Any] = {
         "name": _name(where, options.get("name") or name),
         "description": description if options.get("description") is None else given.text("description"),
         "effect": effect,
+        "is_effect_declared": not isinstance(options.get("effect", UNDECLARED), Undeclared),
         "idempotent": given.flag("idempotent"),
         "reuse_for_s": _reuse_for(given, effect),
         "version": None if options.get("version") is None else str(options["version"]),

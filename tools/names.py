@@ -18,7 +18,9 @@ _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 _MUTATORS = frozenset(
     "add append appendleft clear discard extend insert pop popitem popleft remove reverse setdefault sort update".split()
 )
-_CLASS_MADE = frozenset({"__annotations__", "__name__", "__module__", "__qualname__", "__static_attributes__", "__firstlineno__"})
+_CLASS_MADE = frozenset(
+    {"__annotations__", "__name__", "__module__", "__qualname__", "__static_attributes__", "__firstlineno__"}
+)
 
 Path = tuple[str, ...]
 
@@ -169,7 +171,9 @@ class _Visitor(ast.NodeVisitor):
         for part in head:
             self.outer |= {each.id for each in ast.walk(part) if isinstance(each, ast.Name)}
             self.visit(part)
-        body = node.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [node]
+        body = (
+            node.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [node]
+        )
         for statement in body:
             self.visit(statement)
 
@@ -233,7 +237,8 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802  # ast's name
         self.imports += [
-            Imported(each.asname or each.name, node.module or "", each.name, node.level) for each in node.names
+            Imported(each.asname or each.name, node.module or "", each.name, node.level)
+            for each in node.names
         ]
 
     def _inner(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -243,7 +248,13 @@ class _Visitor(ast.NodeVisitor):
 
     def _annotations(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         arguments = node.args
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        every = [
+            *arguments.posonlyargs,
+            *arguments.args,
+            *arguments.kwonlyargs,
+            arguments.vararg,
+            arguments.kwarg,
+        ]
         hints = [each.annotation for each in every if each is not None] + [node.returns]
         for hint in hints:
             if hint is not None:

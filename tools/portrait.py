@@ -47,7 +47,9 @@ from .tool import Tool
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
 _DYNAMIC = frozenset({"eval", "exec", "compile", "__import__", "globals", "locals"})
 _IMPORTERS = frozenset({"importlib", "runpy", "imp"})
-_PLACES = frozenset({"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"})
+_PLACES = frozenset(
+    {"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"}
+)
 _DESCRIPTORS = (
     MethodDescriptorType,
     WrapperDescriptorType,
@@ -82,7 +84,7 @@ def draw(source: object, annotations: Mapping[str, object]) -> Portrait:
         annotations: Its resolved types by parameter, `return` included: classes that only they name count too.
     """
     walk = _Walk()
-    walk.constant("entry", "", source)
+    walk.constant("function", "", source)
     if annotations:
         walk.constant("types", "", dict(annotations))
     walk.finish()
@@ -133,10 +135,10 @@ class _Walk:
         try:
             text = Spelling(self).text(value)
         except Unseen as fault:
-            self._unseen(f"{owner} uses '{name}', {fault}")
+            self._unseen(f"{owner} uses '{name}', {fault}" if name else f"its {kind} is {fault}")
             return "unseen"
         if self.code(value) is not None:
-            if kind == "entry":
+            if kind == "function":
                 self.portrait.parts["entry"] = _digest(text)
             return text
         label = f"{kind} {name}".strip()
@@ -258,7 +260,8 @@ class _Walk:
         reading = read_names([node], [fn.__code__], decorators=id(fn) in self._decorated)
         lines = [spelled(_without_own_decorators(node, scope)), *self._edges(reading, scope)]
         lines += [
-            f"default {key}={self.constant('default', key, value, name)}" for key, value in _defaults(fn).items()
+            f"default {key}={self.constant('default', key, value, name)}"
+            for key, value in _defaults(fn).items()
         ]
         self.portrait.parts[name] = _digest("\n".join(lines))
 
@@ -266,7 +269,9 @@ class _Walk:
         module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
         methods = [each for each in map(_plain, vars(cls).values()) if isinstance(each, FunctionType)]
         own = [each for each in methods if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
-        files = [each.__code__.co_filename for each in own if not each.__code__.co_filename.startswith("<string>")]
+        files = [
+            each.__code__.co_filename for each in own if not each.__code__.co_filename.startswith("<string>")
+        ]
         filename = next(iter(files), str(module.get("__file__", "")))
         try:
             found = class_nodes(cls, filename, module)
@@ -299,7 +304,9 @@ class _Walk:
             members = {key: member.value for key, member in cls.__members__.items()}
         elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
             members = [cls._fields, cls._field_defaults]
-        if members is None or any(inspect.isfunction(each) and _is_written(each) for each in vars(cls).values()):
+        if members is None or any(
+            inspect.isfunction(each) and _is_written(each) for each in vars(cls).values()
+        ):
             self._unseen(f"{name} {fault}")
             return
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
@@ -339,7 +346,9 @@ class _Walk:
         """Return the reference to what a chain of attributes leads to: through modules to a value of theirs."""
         while isinstance(value, ModuleType):
             if value.__name__ in _IMPORTERS:
-                self._unseen(f"{scope.owner} imports by name ({value.__name__}), so what it reads does not stand in its code")
+                self._unseen(
+                    f"{scope.owner} imports by name ({value.__name__}), so what it reads does not stand in its code"
+                )
             if origin_of(value.__name__) is not Origin.PROJECT or not path:
                 break
             name, path = f"{name}.{path[0]}", path
@@ -353,7 +362,13 @@ class _Walk:
         """Follow the imports inside a function; project modules are imported, as the call would."""
         lines: list[str] = []
         for each in reading.imports:
-            module = importlib.util.resolve_name("." * each.level + each.module, str(scope.module.get("__package__") or "")) if each.level else each.module
+            module = (
+                importlib.util.resolve_name(
+                    "." * each.level + each.module, str(scope.module.get("__package__") or "")
+                )
+                if each.level
+                else each.module
+            )
             try:
                 if origin_of(module) is Origin.PROJECT:
                     value: object = importlib.import_module(each.whole or module)
@@ -365,7 +380,9 @@ class _Walk:
                     lines += self._followed(each.name, value, reading.paths.get(each.name, ()), scope)
                 else:
                     if module.partition(".")[0] in _IMPORTERS:
-                        self._unseen(f"{scope.owner} imports by name ({module}), so what it reads does not stand in its code")
+                        self._unseen(
+                            f"{scope.owner} imports by name ({module}), so what it reads does not stand in its code"
+                        )
                     lines.append(f"{each.name} is {self._module(module)}.{each.part}")
             except Unseen as fault:
                 self._unseen(f"{scope.owner} imports '{module}', {fault}")
@@ -389,7 +406,9 @@ def _captured(fn: FunctionType) -> dict[str, Any]:
 def _defaults(fn: FunctionType) -> dict[str, object]:
     positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
     given = fn.__defaults__ or ()
-    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (fn.__kwdefaults__ or {})
+    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
+        fn.__kwdefaults__ or {}
+    )
 
 
 def _registered(fn: FunctionType) -> list[object]:

@@ -128,7 +128,11 @@ def _spelled(value: object) -> str:
 def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
     """Yield a node's fields, the docstring left out of its body."""
     for name, part in ast.iter_fields(node):
-        if name == "body" and isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            name == "body"
+            and isinstance(node, _DOCUMENTED)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             yield name, part[1:]
         else:
             yield name, part
@@ -201,7 +205,9 @@ def _same_code(code: CodeType, compiled: CodeType) -> CodeType:
         NoSource: There is none, so the file is not what runs.
     """
     alike = [
-        other for other in all_codes(compiled) if other.co_qualname == code.co_qualname and _meaning(other) == _meaning(code)
+        other
+        for other in all_codes(compiled)
+        if other.co_qualname == code.co_qualname and _meaning(other) == _meaning(code)
     ]
     if not alike:
         raise NoSource("has another source now than when it was imported")
@@ -210,7 +216,9 @@ def _same_code(code: CodeType, compiled: CodeType) -> CodeType:
 
 def _meaning(code: CodeType) -> tuple[object, ...]:
     """Return what a code object does, without where it stands."""
-    consts = tuple(_meaning(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts)
+    consts = tuple(
+        _meaning(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts
+    )
     return code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, consts
 
 

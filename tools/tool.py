@@ -36,7 +36,7 @@ from .callables import (
     read_annotations,
 )
 from .context import Context
-from .declaration import Approval, Declaration, RetryOn, ToolOptions, read_declaration
+from .declaration import UNDECLARED, Approval, Declaration, RetryOn, ToolOptions, read_declaration
 from .failures import is_interruption
 from .schemas import SchemaTypes, Types
 
@@ -218,7 +218,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     *,
     name: str | None = None,
     description: str | None = None,
-    effect: str = "write",
+    effect: str = UNDECLARED,
     idempotent: bool = False,
     reuse_for: str | float | timedelta | None = None,
     version: str | int | None = None,
