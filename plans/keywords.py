@@ -1,0 +1,208 @@
+"""The words of JSON Schema that plans read: which kind of value each belongs to, and what each may hold.
+
+`format`, titles and examples say nothing about which values fit (JSON Schema 2020-12 takes `format` for a remark), so they
+are not conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from .values import Json, canonical, digest
+
+KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+SLIPS: Mapping[str, str] = MappingProxyType(
+    {
+        "str": "string",
+        "text": "string",
+        "int": "integer",
+        "float": "number",
+        "double": "number",
+        "bool": "boolean",
+        "list": "array",
+        "dict": "object",
+        "map": "object",
+        "none": "null",
+        "None": "null",
+        "any": "",
+    }
+)
+"""Names of types in other languages, and JSON Schema's own; for `any` no `type` at all."""
+
+_NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_LENGTHS = (
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minContains",
+    "maxContains",
+    "minProperties",
+    "maxProperties",
+)
+
+CONDITIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "string": ("pattern", "minLength", "maxLength"),
+        "number": _NUMERIC,
+        "integer": _NUMERIC,
+        "array": (
+            "prefixItems",
+            "minItems",
+            "maxItems",
+            "contains",
+            "minContains",
+            "maxContains",
+            "uniqueItems",
+        ),
+        "object": (
+            "minProperties",
+            "maxProperties",
+            "propertyNames",
+            "patternProperties",
+            "dependentRequired",
+            "dependentSchemas",
+        ),
+        "boolean": (),
+        "null": (),
+    }
+)
+"""By kind, what narrows it further than a type can say."""
+
+ANY_KIND = ("not", "if", "then", "else")
+"""Conditions on values of every kind."""
+
+
+def conditions(schema: Mapping[str, Json], kind: str) -> str:
+    """Return what a schema demands of values of one kind beyond their type, as `Scalar.beyond` has it."""
+    found = {
+        key: schema[key]
+        for key in (*CONDITIONS[kind], *ANY_KIND)
+        if key in schema and not _says_nothing(key, schema)
+    }
+    return condition_text(found) if found else ""
+
+
+def condition_text(found: Mapping[str, Json]) -> str:
+    """Return conditions as text; those that rest on definitions by their digest, since the text stands alone."""
+    text = canonical(found)
+    if b'"$ref"' in text:
+        text = canonical({"$comment": f"conditions {digest(text)}"})
+    return text.decode()
+
+
+def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
+    value = schema[key]
+    if key == "uniqueItems":
+        return value is not True
+    if key in {"then", "else"}:
+        return "if" not in schema
+    return key.startswith("min") and value == 0 and key != "minimum"
+
+
+def misshapen(schema: Mapping[str, Json]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, expectation and finding for each keyword that holds what it cannot."""
+    for key, value in schema.items():
+        rule = _RULES.get(key)
+        if rule is not None:
+            expected, holds = rule
+            if not holds(value):
+                yield key, expected, _kind_of(value)
+
+
+def _kind_of(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return f"'{value[:40]}'"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_positive(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_length(value: Json) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value >= 0
+        and float(value).is_integer()
+    )
+
+
+def _is_object(value: Json) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_schema(value: Json) -> bool:
+    return isinstance(value, Mapping | bool)
+
+
+def _are_names(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_names_by_name(value: Json) -> bool:
+    return isinstance(value, Mapping) and all(map(_are_names, value.values()))
+
+
+def _are_schemas(value: Json) -> bool:
+    return isinstance(value, list) and bool(value)
+
+
+def _is_pattern(value: Json) -> bool:
+    if not isinstance(value, str):
+        return False
+    from jsonschema_rs import Draft202012Validator  # noqa: PLC0415  # only for schemas with patterns
+
+    try:
+        Draft202012Validator({"pattern": value})
+    except ValueError:
+        return False
+    return True
+
+
+def _are_patterns(value: Json) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_pattern, value))
+
+
+_Rule = tuple[str, Callable[[Json], bool]]
+
+_RULES: Mapping[str, _Rule] = MappingProxyType(
+    {
+        "$ref": ("a reference such as '#/types/Name'", lambda value: isinstance(value, str)),
+        "properties": ("an object with a schema for each field", _is_object),
+        "patternProperties": ("an object with a schema for each regular expression", _are_patterns),
+        "dependentSchemas": ("an object with a schema for each field", _is_object),
+        "dependentRequired": ("an object with a list of names for each field", _are_names_by_name),
+        "required": ("a list of field names", _are_names),
+        "enum": ("a list of values", lambda value: isinstance(value, list)),
+        "pattern": ("a regular expression", _is_pattern),
+        "multipleOf": ("a number above 0", _is_positive),
+        "uniqueItems": ("true or false", lambda value: isinstance(value, bool)),
+        "nullable": ("true or false", lambda value: isinstance(value, bool)),
+        "items": ("a schema", lambda value: isinstance(value, Mapping | bool | list)),
+        **{key: ("a number", _is_number) for key in _NUMERIC if key != "multipleOf"},
+        **dict.fromkeys(_LENGTHS, ("a whole number from 0", _is_length)),
+        **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), ("a list of schemas", _are_schemas)),
+        **dict.fromkeys(
+            ("additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+            ("a schema", _is_schema),
+        ),
+    }
+)

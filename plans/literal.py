@@ -1,0 +1,287 @@
+"""Values against schemas: what in a value does not fit, told to the place.
+
+JSON Schema is validated by jsonschema-rs, on the schema as it stands alone; here its findings become faults that say what was
+expected and what was found. Of alternatives, the one that a value comes closest to is explained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+from .contained import self_contained
+from .expressions.faults import Fault
+from .nearest import did_you_mean, listing, nearest
+from .paths import path_of
+from .reading import read_schema
+from .types import ListType, ObjectType, Property, Type, members, shown
+from .values import Json, NotJson, canonical
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator, ValidationError
+
+FAULTS_MAX = 100
+"""Faults told of one value; more help nobody."""
+
+BRANCHES_MAX = 8
+"""Alternatives within alternatives that are followed to a fault's own place."""
+
+SHOWN_MAX = 60
+"""Characters of a found value: enough to recognise it."""
+
+VALIDATORS_KEPT = 256
+"""Compiled schemas that are kept: a plan uses few, many times."""
+
+_NO_TYPES: Mapping[str, Json] = {}
+_KINDS = {"string": "text", "array": "list"}
+
+
+def literal_faults(
+    value: Json, schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
+) -> list[Fault]:
+    """Return what in a value does not fit a schema, one `bad-literal` fault for each violation, in the value's order.
+
+    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with faults of its own, of
+    which `read_schema` tells, accepts anything.
+    """
+    try:
+        validator = _validator(canonical(self_contained(schema, types)))
+        if validator is None or validator.is_valid(value):
+            return []
+        telling = _Telling(read_schema(schema, types)[0])
+        found = dict.fromkeys(
+            fault for error in validator.iter_errors(value) for fault in telling.faults(error)
+        )
+    except NotJson as fault:
+        return [Fault("bad-literal", f"expected JSON, found what is not: {fault}")]
+    except ValueError as error:  # the validator's own bound on depth
+        return [
+            Fault("bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})")
+        ]
+    return list(found)[:FAULTS_MAX]
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def _validator(schema: bytes) -> Draft202012Validator | None:
+    from jsonschema_rs import Draft202012Validator, ReferencingError  # noqa: PLC0415  # only once values are validated
+
+    try:
+        return Draft202012Validator(schema.decode(), offline=True)
+    except (ValueError, ReferencingError):
+        return None
+
+
+class _Telling:
+    """Findings of one value in words, with the type that it should have: that knows the fields of every place."""
+
+    def __init__(self, wanted: Type) -> None:
+        self.wanted = wanted
+
+    def faults(self, error: ValidationError, room: int = BRANCHES_MAX) -> Iterable[Fault]:
+        """Yield the faults of one finding: of alternatives, those of the closest."""
+        kind = error.kind
+        context: Sequence[Sequence[ValidationError]] = getattr(kind, "context", ())
+        if kind.name in {"anyOf", "oneOf"} and room > 0 and context and all(context):
+            best = _closest(error, context)
+            if best is None:
+                yield _fault(error, f"expected {_alternatives(context)}, found {_found(error.instance)}")
+            else:
+                for inner in best:
+                    yield from self.faults(inner, room - 1)
+        elif kind.name in {"additionalProperties", "unevaluatedProperties"}:
+            yield from self.unknown(error)
+        elif kind.name == "required":
+            yield self.missing(error)
+        else:
+            tell = _TOLD.get(kind.name)
+            yield _fault(error, error.message) if tell is None else tell(error)
+
+    def fields(self, path: Sequence[str | int]) -> dict[str, Property]:
+        """Return the fields that the wanted type knows at a place, of all its alternatives."""
+        here = [self.wanted]
+        for part in path:
+            here = [inner for one in here for inner in _inside(one, part)][:BRANCHES_MAX]
+        objects = [member for one in here for member in members(one) if isinstance(member, ObjectType)]
+        return {name: known for one in objects for name, known in one.fields.items()}
+
+    def unknown(self, error: ValidationError) -> Iterable[Fault]:
+        found = error.instance if isinstance(error.instance, dict) else {}
+        fields = self.fields(error.instance_path)
+        for name in cast("list[str]", getattr(error.kind, "unexpected", [])):
+            if name not in fields or error.kind.name == "additionalProperties":
+                free = [known for known in fields if known not in found]
+                listed = (
+                    f"expected no other fields than {listing(fields)}"
+                    if fields
+                    else "expected no fields here"
+                )
+                yield Fault(
+                    "bad-literal",
+                    f"{listed}, found '{name[:SHOWN_MAX]}'",
+                    did_you_mean(name, free, "leave it out"),
+                    path_of([*error.instance_path, name], ""),
+                )
+
+    def missing(self, error: ValidationError) -> Fault:
+        name = str(getattr(error.kind, "property", ""))
+        found = error.instance if isinstance(error.instance, dict) else {}
+        fields = self.fields(error.instance_path)
+        wanted = f" ({shown(fields[name].type)})" if name in fields else ""
+        listed = "{" + listing(found) + "}" if found else "an empty object"
+        strangers = [other for other in found if other not in fields]
+        close = nearest(name, strangers)
+        hint = f"add '{name}'" if close is None else f"is '{close}' meant to be '{name}'?"
+        return _fault(error, f"expected the field '{name}'{wanted}, found {listed}", hint)
+
+
+def _inside(of: Type, part: str | int) -> Iterable[Type]:
+    """Yield what a type's alternatives hold under a key or index."""
+    for member in members(of):
+        if isinstance(member, ListType) and isinstance(part, int):
+            yield member.item
+        elif isinstance(member, ObjectType) and isinstance(part, str):
+            known = member.fields.get(part)
+            if known is not None:
+                yield known.type
+            elif member.extra is not None:
+                yield member.extra
+
+
+def _closest(
+    error: ValidationError, context: Sequence[Sequence[ValidationError]]
+) -> Sequence[ValidationError] | None:
+    """Return the findings of the alternative that a value comes closest to, or `None` if it is of none's kind."""
+    here = len(error.instance_path)
+    fitting = [branch for branch in context if not any(_refuses(inner, here) for inner in branch)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        only = [branch for branch in context if not _is_of_null(branch)]
+        return only[0] if len(only) == 1 else None
+    return min(fitting, key=lambda branch: (any(_tells_apart(inner, here) for inner in branch), len(branch)))
+
+
+def _refuses(error: ValidationError, here: int) -> bool:
+    """Whether a finding says that the value as a whole is another kind of thing."""
+    return len(error.instance_path) == here and error.kind.name in {"type", "const", "enum", "falseSchema"}
+
+
+def _tells_apart(error: ValidationError, here: int) -> bool:
+    """Whether a finding is about a field that names the alternative: `{"kind": "circle", ..}`."""
+    return len(error.instance_path) == here + 1 and error.kind.name in {"const", "enum"}
+
+
+def _is_of_null(branch: Sequence[ValidationError]) -> bool:
+    return len(branch) == 1 and list(getattr(branch[0].kind, "types", ())) == ["null"]
+
+
+def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
+    """Return what each alternative wants at the value's own place."""
+    wishes: dict[str, None] = {}
+    for branch in context:
+        for error in branch:
+            kind = error.kind
+            if kind.name == "type":
+                wishes.update(dict.fromkeys(map(_kind, cast("list[str]", getattr(kind, "types", [])))))
+            elif kind.name in {"enum", "const"}:
+                wishes.update(dict.fromkeys(map(_found, _options(error))))
+            elif kind.name in {"anyOf", "oneOf"}:
+                wishes[_alternatives(getattr(kind, "context", ()))] = None
+    return " or ".join(wishes) or "another value"
+
+
+def _wrong_type(error: ValidationError) -> Fault:
+    kinds = [_kind(one) for one in cast("list[str]", getattr(error.kind, "types", [])) if one != "null"]
+    kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
+    return _fault(
+        error, f"expected {' or '.join(kinds)}, found {_found(error.instance)}", _cure(kinds, error.instance)
+    )
+
+
+def _cure(kinds: Sequence[str], found: object) -> str:
+    """Return a hint for the commonest slips: numbers and lists written as text, and the other way round."""
+    if isinstance(found, str) and "text" not in kinds:
+        try:
+            plain = json.loads(found)
+        except ValueError:
+            return ""
+        return f"write {_found(plain)} without quotes" if isinstance(plain, bool | int | float) else ""
+    if isinstance(found, int | float) and kinds == ["text"]:
+        return f'write "{_found(found)}"'
+    if kinds == ["list"] and not isinstance(found, dict) and found is not None:
+        return f"write [{_found(found)}]"
+    return ""
+
+
+def _not_listed(error: ValidationError) -> Fault:
+    options = _options(error)
+    found = error.instance
+    hint = (
+        did_you_mean(found, [one for one in options if isinstance(one, str)])
+        if isinstance(found, str)
+        else ""
+    )
+    listed = listing([_found(one) for one in options])
+    expected = listed if len(options) == 1 else f"one of {listed}"
+    return _fault(error, f"expected {expected}, found {_found(found)}", hint)
+
+
+def _options(error: ValidationError) -> list[Json]:
+    if error.kind.name == "const":
+        return [cast("Json", getattr(error.kind, "expected_value", None))]
+    return cast("list[Json]", getattr(error.kind, "options", []))
+
+
+def _limit(words: str) -> Callable[[ValidationError], Fault]:
+    """Return what tells of a bound: `words` with the bound for `{}`."""
+
+    def tell(error: ValidationError) -> Fault:
+        return _fault(error, f"expected {words.format(error.kind.value)}, found {_found(error.instance)}")
+
+    return tell
+
+
+_TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
+    "type": _wrong_type,
+    "enum": _not_listed,
+    "const": _not_listed,
+    "falseSchema": lambda error: _fault(error, f"expected nothing here, found {_found(error.instance)}"),
+    "not": lambda error: _fault(
+        error, f"expected a value that the schema does not rule out, found {_found(error.instance)}"
+    ),
+    "uniqueItems": lambda error: _fault(error, f"expected items that differ, found {_found(error.instance)}"),
+    "contains": lambda error: _fault(
+        error, f"expected a list with an item that its schema asks for, found {_found(error.instance)}"
+    ),
+    "minimum": _limit("a number of at least {}"),
+    "maximum": _limit("a number of at most {}"),
+    "exclusiveMinimum": _limit("a number above {}"),
+    "exclusiveMaximum": _limit("a number below {}"),
+    "multipleOf": _limit("a multiple of {}"),
+    "minLength": _limit("text of at least {} characters"),
+    "maxLength": _limit("text of at most {} characters"),
+    "pattern": _limit("text that matches {}"),
+    "minItems": _limit("a list of at least {} items"),
+    "maxItems": _limit("a list of at most {} items"),
+    "minProperties": _limit("an object of at least {} fields"),
+    "maxProperties": _limit("an object of at most {} fields"),
+}
+
+
+def _fault(error: ValidationError, message: str, hint: str = "") -> Fault:
+    return Fault("bad-literal", message, hint, path_of(error.instance_path, ""))
+
+
+def _kind(name: str) -> str:
+    return _KINDS.get(name, name)
+
+
+def _found(value: object) -> str:
+    """Return a value as it stands in a plan, cut short."""
+    try:
+        text = canonical(value).decode()
+    except NotJson:
+        text = repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."
