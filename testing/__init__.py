@@ -1,8 +1,6 @@
-"""Fakes for tests of plans, tools and agents: public, and tested themselves.
+"""Fakes for tests of what is built on firmplan: real where it counts, scripted where the world would not hold still.
 
-    from firmplan.testing import ScriptedModel, run_plan
-
-Every name is imported on first use: a test that needs no HTTP server loads none.
+Each name is imported on first use: a test that needs a store loads no HTTP server.
 """
 
 from __future__ import annotations
@@ -11,27 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fake_clock import FakeClock
-    from .memory_store import MemoryStore
-    from .run_plan import run_plan
+    from .replies import Body, Cut, Empty, HttpError, Refusal, Slow, Text, ToolCall, Truncated
     from .scripted_model import ScriptedModel
-    from .scripted_tool import ScriptedTool
 
-_HOME = {
-    "FakeClock": "fake_clock",
-    "MemoryStore": "memory_store",
-    "ScriptedModel": "scripted_model",
-    "ScriptedTool": "scripted_tool",
-    "run_plan": "run_plan",
+_MODULES = {
+    "replies": ("Body", "Cut", "Empty", "HttpError", "Refusal", "Slow", "Text", "ToolCall", "Truncated"),
+    "scripted_model": ("ScriptedModel",),
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["FakeClock", "MemoryStore", "ScriptedModel", "ScriptedTool", "run_plan"]
+__all__ = [
+    "Body",
+    "Cut",
+    "Empty",
+    "HttpError",
+    "Refusal",
+    "ScriptedModel",
+    "Slow",
+    "Text",
+    "ToolCall",
+    "Truncated",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
-    home = _HOME.get(name)
-    if home is None:
+    module = _HOME.get(name)
+    if module is None:
         raise AttributeError(f"module 'firmplan.testing' has no attribute {name!r}")
-    value = getattr(import_module(f".{home}", __name__), name)
+    value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

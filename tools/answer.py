@@ -32,6 +32,10 @@ class Unreadable(ValueError):  # noqa: N818  # reads as what it says
     """The model's words are no value of the wanted form; the message says why, for the model to read."""
 
 
+class Formless(Unreadable):
+    """There is no JSON in them at all."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A value that is wanted from a model.
@@ -40,11 +44,13 @@ class Answer:
         schema: Self-contained JSON Schema of the value.
         name: What the value is called on the wire: `[a-zA-Z0-9_-]{1,64}`.
         purpose: One sentence for the model.
+        told: JSON Schema that the model is shown in place of `schema`, where that says more than must hold.
     """
 
     schema: Mapping[str, Json]
     name: str = "answer"
     purpose: str = "The answer, with all required fields."
+    told: Mapping[str, Json] | None = None
 
     @cached_property
     def is_text(self) -> bool:
@@ -54,6 +60,8 @@ class Answer:
     @cached_property
     def wire_schema(self) -> dict[str, Json]:
         """The JSON Schema that is sent: always of an object."""
+        if self.told is not None:
+            return dict(self.told)
         schema = self._resolved()
         if schema.get("type") == "object":
             return schema
@@ -79,7 +87,7 @@ class Answer:
             Unreadable: The words hold no JSON, or JSON of another shape.
         """
         if not text.strip():
-            raise Unreadable("the answer is empty")
+            raise Formless("the answer is empty")
         if self.is_text:
             return text.strip()
         faults: list[str] = []
@@ -122,7 +130,7 @@ def find_json(text: str) -> Json:
     """Return the JSON value in a model's words: all of them, or what the last fence or the last brackets hold.
 
     Raises:
-        Unreadable: There is none.
+        Formless: There is none.
     """
     fault: NotJson | None = None
     for candidate in [text.strip(), *reversed(_FENCE.findall(text)), *_last_span(text)]:
@@ -130,7 +138,7 @@ def find_json(text: str) -> Json:
             return parse(candidate)
         except NotJson as error:
             fault = fault or error
-    raise Unreadable(f"the answer is no JSON: {fault}")
+    raise Formless(f"the answer is no JSON: {fault}")
 
 
 def _last_span(text: str) -> list[str]:

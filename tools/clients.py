@@ -21,6 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from .endpoint import Endpoint, is_loopback
+from .modes import Modes
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
@@ -35,9 +36,14 @@ class _Shared:
 
 
 class Clients:
-    """The open clients, by event loop and endpoint."""
+    """The open clients, by event loop and endpoint.
+
+    Attributes:
+        modes: What is known of how the endpoints can be asked for structure.
+    """
 
     def __init__(self) -> None:
+        self.modes = Modes()
         self._open: dict[tuple[int, str, str, str], _Shared] = {}
 
     @asynccontextmanager

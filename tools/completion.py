@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from ..plans.values import Json
 from .allowance import PATIENCE, Allowance, Patience
-from .answer import Answer, Unreadable
+from .answer import Answer, Formless, Unreadable
 from .clients import Clients
 from .endpoint import Endpoint
-from .outage import outage, timed_out
+from .modes import is_about_form
+from .outage import ModelError, outage, timed_out
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
@@ -65,6 +66,15 @@ class Usage:
             self.requests + other.requests,
         )
 
+    def to_dict(self) -> dict[str, Json]:
+        """Return the usage as JSON."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "usd": self.usd,
+            "requests": self.requests,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -92,9 +102,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """They are not; `fault` says why."""
+    """They are not; `fault` says why.
+
+    Attributes:
+        is_formless: Whether there is no trace of the wanted form in them, as if the endpoint had not been told.
+    """
 
     fault: str
+    is_formless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +139,33 @@ class Turn:
 async def complete_within(
     allowance: Allowance, call: Call, clients: Clients, patience: Patience = PATIENCE
 ) -> Turn:
-    """Send a request, again where the transport fails and it may pass. Every request is taken from `allowance`.
+    """Send a request, again where the transport fails and it may pass, or where its form is refused.
+
+    Every request is taken from `allowance`.
 
     Raises:
         ModelError: As `complete`, and `limit-exceeded` where the allowance holds no request.
     """
+    endpoint, modes = call.endpoint, clients.modes
+    while True:
+        mode = modes.of(endpoint)
+        try:
+            turn = await _patiently(
+                allowance, replace(call, endpoint=replace(endpoint, mode=mode)), clients, patience
+            )
+        except ModelError as fault:
+            if call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
+                raise
+            continue
+        if isinstance(turn.outcome, Answered) and not call.answer.is_text:
+            modes.prove(endpoint, mode)
+        elif isinstance(turn.outcome, Unfit) and turn.outcome.is_formless:
+            modes.give_up(endpoint, mode)
+        return turn
+
+
+async def _patiently(allowance: Allowance, call: Call, clients: Clients, patience: Patience) -> Turn:
+    """Send a request in its one form."""
     async for attempt in patience.retrying(allowance):
         with attempt:
             allowance.take()
@@ -221,7 +258,7 @@ def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcom
     try:
         return Answered(call.answer.read(raw))
     except Unreadable as fault:
-        return Unfit(str(fault))
+        return Unfit(str(fault), isinstance(fault, Formless))
 
 
 def _words(completion: object) -> str:

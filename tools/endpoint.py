@@ -20,6 +20,9 @@ OPENAI_URL = "https://api.openai.com/v1"
 MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
 """How structure may be asked for: a tool call, `response_format` with a schema, any JSON, JSON in a markdown fence."""
 
+AUTO = "AUTO"
+"""No mode is set: the first of `MODES` that works (see `modes.py`)."""
+
 _NO_KEY = "no-key-needed"
 
 
@@ -30,7 +33,7 @@ class Endpoint:
     name: str
     base_url: str
     api_key: str = field(repr=False)
-    mode: str = "TOOLS"
+    mode: str = AUTO
 
     @property
     def max_tokens_key(self) -> str:
@@ -53,7 +56,7 @@ class Model:
         name: The model's name at the endpoint; `None`: `FIRMPLAN_MODEL`.
         base_url: The endpoint, with its `/v1`; `None`: `FIRMPLAN_BASE_URL`, else OpenAI's.
         api_key: `None`: `OPENAI_API_KEY`.
-        mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: `TOOLS`.
+        mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: the first that works.
     """
 
     name: str | None = None
@@ -100,7 +103,9 @@ def is_loopback(base_url: str) -> bool:
 
 def _mode(mode: str | Enum | None) -> str:
     """Return the name of a mode. Raises: ConfigError."""
-    name = (mode.name if isinstance(mode, Enum) else mode or MODES[0]).upper()
+    if mode is None:
+        return AUTO
+    name = (mode.name if isinstance(mode, Enum) else str(mode)).upper()
     if name not in MODES:
         hint = did_you_mean(name, MODES)
         raise ConfigError(f"mode: expected {listing(MODES)}, found '{mode}'" + (f"; {hint}" if hint else ""))

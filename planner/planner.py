@@ -1,0 +1,232 @@
+"""`Planner`: from a task in words to a checked plan.
+
+    planner = Planner(model="gpt-5-mini", library="plans/")
+    planned = await planner.plan("Compare the weather in Rome and Oslo", toolset)
+
+Saved plans are asked first: one whose task is a pattern of the task answers it, and no model is needed. Only where none
+fits is a model asked. What is not set comes from the environment, read when a plan is wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from ..errors import ConfigError, InputRejected
+from ..plans.check import check
+from ..plans.inputs import fit_inputs
+from ..plans.plan import Plan
+from ..plans.values import Json, NotJson, normal
+from ..tools.allowance import Allowance
+from ..tools.clients import Clients
+from ..tools.completion import Usage
+from ..tools.endpoint import Endpoint, Model
+from ..tools.outage import ModelError
+from ..tools.tool import Tool
+from ..tools.toolset import Toolset
+from .attempt import Attempt
+from .drafting import REQUESTS_MAX, Drafting, FindPlan, Order, is_missing
+from .failure import no_endpoint, no_model
+from .library import Entry, Library, fits, nearest_tasks
+from .saved import SavedPlan
+
+TIMEOUTS_A_PLANNING = 10
+"""A planning may take this many times the timeout of a request, waits included."""
+
+TASK_CHARACTERS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan that passed its check, and where it came from.
+
+    Attributes:
+        inputs: Values for the plan's inputs: those given, and those that a saved plan's pattern found in the words.
+        attempts: What was tried, the last of them this plan.
+        usage: What the model calls cost in all.
+        source: `"model"`, or `"saved:<name>"`.
+    """
+
+    plan: Plan
+    inputs: dict[str, Json]
+    attempts: tuple[Attempt, ...]
+    usage: Usage
+    source: str
+
+    @property
+    def runnable(self) -> Plan:
+        """The plan with `inputs` as the defaults of its inputs, so that it runs as it is."""
+        if not self.inputs:
+            return self.plan
+        declared = {
+            name: {**schema, "default": self.inputs[name]} if name in self.inputs else schema
+            for name, schema in self.plan.inputs.items()
+        }
+        return self.plan.model_copy(update={"inputs": declared})
+
+
+class Planner:
+    """Makes plans of tasks.
+
+    Args:
+        model: The model's name; by default `FIRMPLAN_MODEL`.
+        base_url: An OpenAI-compatible endpoint, with its `/v1`; by default `FIRMPLAN_BASE_URL`, else OpenAI's.
+        api_key: By default `OPENAI_API_KEY`; an endpoint on this machine needs none.
+        mode: How structure is asked for: `tools`, `json_schema`, `json` or `md_json`; by default what works.
+        max_repairs: How often a draft's faults are sent back.
+        library: A folder of saved plans, or a list of files, plans and `SavedPlan`s.
+        timeout: Seconds a request; a planning ends after 12 requests or ten times this.
+
+    Raises:
+        ConfigError: A setting is none of these.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        mode: str | Enum | None = None,
+        max_repairs: int = 3,
+        library: Entry | Iterable[Entry] | None = None,
+        timeout: float = 60,
+    ) -> None:
+        if isinstance(max_repairs, bool) or not isinstance(max_repairs, int) or max_repairs < 0:
+            raise ConfigError(f"max_repairs: expected an integer of at least 0, found {max_repairs!r}")
+        if (
+            isinstance(timeout, bool)
+            or not isinstance(timeout, int | float)
+            or not 0 < timeout < float("inf")
+        ):
+            raise ConfigError(f"timeout: expected seconds above 0, found {timeout!r}")
+        self._model = Model(model, base_url, api_key, mode)
+        self._max_repairs = max_repairs
+        self._timeout_s = float(timeout)
+        self._library = Library(library)
+        self._clients = Clients()
+
+    @property
+    def endpoint(self) -> Model | None:
+        """What was said of the model, for the engine's other model calls to fall back to; `None`: nothing was."""
+        said = (self._model.name, self._model.base_url, self._model.api_key, self._model.mode)
+        return None if all(part is None for part in said) else self._model
+
+    @property
+    def library(self) -> tuple[SavedPlan, ...]:
+        """The saved plans of the library, as they are now. Raises: ConfigError: a file holds no plan."""
+        return tuple(self._library.plans())
+
+    async def plan(
+        self,
+        task: str,
+        tools: Toolset | Iterable[Tool] = (),
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        saved: Sequence[SavedPlan] = (),
+        plans: FindPlan | None = None,
+    ) -> Planned:
+        """Return a plan for a task, checked against the tools.
+
+        Args:
+            task: What is wanted, in words.
+            tools: What the plan may use.
+            inputs: Values that are given beside the words; a model is told their names and types.
+            saved: Saved plans to ask beside the library.
+            plans: Finds the saved plan that a `plan` step names.
+
+        Raises:
+            PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
+            InputRejected: The task is empty or too long, or an input is not JSON.
+            ConfigError: A file of the library holds no plan.
+        """
+        order = self._order(task, Toolset.of(tools), inputs, saved, plans)
+        every = [*saved, *self._library.plans()]
+        attempts: list[Attempt] = []
+        found = _from_saved(order, every, attempts)
+        if found is not None:
+            return found
+        return await self._from_model(order, every, attempts)
+
+    async def aclose(self) -> None:
+        """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""
+
+    def _order(
+        self,
+        task: object,
+        tools: Toolset,
+        inputs: Mapping[str, Json] | None,
+        saved: Sequence[SavedPlan],
+        plans: FindPlan | None,
+    ) -> Order:
+        if not isinstance(task, str) or not task.strip():
+            raise InputRejected(f"expected a task in words, found {task!r}")
+        if len(task) > TASK_CHARACTERS_MAX:
+            raise InputRejected(
+                f"expected a task of at most {TASK_CHARACTERS_MAX} characters, found {len(task)}"
+            )
+        try:
+            given = normal(dict(inputs or {}))
+        except NotJson as fault:
+            raise InputRejected(f"the inputs of a task must be JSON: {fault}") from fault
+        assert isinstance(given, dict)
+        return Order(task.strip(), tools, given, plans or _finder(saved))
+
+    async def _from_model(self, order: Order, saved: Sequence[SavedPlan], attempts: list[Attempt]) -> Planned:
+        """Return a plan that the model wrote. Raises: PlanningFailed."""
+        nearest = tuple(nearest_tasks(order.task, saved))
+        try:
+            endpoint: Endpoint = self._model.resolve()
+        except ConfigError as missing:
+            raise no_model(order.task, missing, nearest, attempts) from missing
+        seconds = self._timeout_s * TIMEOUTS_A_PLANNING
+        order = Order(order.task, order.tools, order.inputs, order.plans, nearest)
+        allowance = Allowance(REQUESTS_MAX, seconds)
+        drafting = Drafting(
+            order, endpoint, self._clients, self._timeout_s, self._max_repairs, allowance, attempts
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                plan = await drafting.run()
+        except TimeoutError as over:
+            fault = ModelError(f"planning took longer than {seconds:g} s", code="limit-exceeded")
+            attempts.append(Attempt(len(attempts) + 1, error=str(fault)))
+            raise no_endpoint(order.task, fault, nearest, attempts) from over
+        return Planned(plan, dict(order.inputs), tuple(attempts), _sum(attempts), "model")
+
+
+def _from_saved(order: Order, saved: Sequence[SavedPlan], attempts: list[Attempt]) -> Planned | None:
+    """Return the most specific saved plan that fits and passes its check; the others are noted in `attempts`.
+
+    One that lacks an input comes after those that lack none, and before a model: whoever runs it is told which.
+    """
+    lacking: list[Planned] = []
+    for fit in fits(order.task, saved, order.inputs):
+        plan, source = fit.saved.plan, f"saved:{fit.saved.name}"
+        inputs, problems = fit_inputs(plan, fit.inputs)
+        missing = [each for each in problems if is_missing(each, fit.inputs)]
+        found = [each for each in problems if each not in missing]
+        report = check(plan, order.tools, plans=order.plans)
+        attempt = Attempt(len(attempts) + 1, plan.to_json(), plan, (*found, *report.problems), source=source)
+        if attempt.ok:
+            planned = Planned(plan, inputs, (*attempts, attempt), Usage(), source)
+            if not missing:
+                return planned
+            lacking.append(planned)
+        else:
+            attempts.append(attempt)
+    return lacking[0] if lacking else None
+
+
+def _finder(saved: Sequence[SavedPlan]) -> FindPlan:
+    """Return what finds saved plans by name or digest."""
+    return lambda name: next((each.plan for each in saved if name in (each.name, each.plan.digest)), None)
+
+
+def _sum(attempts: Sequence[Attempt]) -> Usage:
+    total = Usage()
+    for attempt in attempts:
+        total += attempt.usage
+    return total

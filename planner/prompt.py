@@ -1,0 +1,80 @@
+"""What a model is told: the format with worked examples, the tools, the task; after a bad draft, its faults.
+
+What does not change comes first, so that endpoints can cache it. The model is shown signatures, the task and the types
+of given inputs: no value, no output of a tool, ever. The texts are files beside this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+
+from ..plans.problems import Problem
+from ..plans.signature import Signature
+from ..plans.types import schema_of, type_of, widened
+from ..plans.values import Json, canonical
+from ..tools.completion import Message
+from .signatures import signature_line
+
+PROBLEMS_MAX = 20
+"""Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
+
+DRAFT_CHARACTERS_MAX = 60_000
+"""Of a draft that is no JSON: more of it would not help to put it right."""
+
+
+def planning_messages(
+    task: str, tools: Sequence[Signature], inputs: Mapping[str, Json]
+) -> tuple[Message, ...]:
+    """Return the messages that ask for a plan."""
+    listed = (
+        "\n".join(signature_line(tool) for tool in tools) or "There are none: use `ask` and `set` steps only."
+    )
+    given = "\n".join(
+        f'- "{name}": {canonical(schema).decode()}' for name, schema in given_schemas(inputs).items()
+    )
+    asked = [f"# Tools\n\n{listed}"]
+    if given:
+        asked.append(
+            f"# Given inputs\n\nDeclare each of these under `inputs` with this schema, and use it:\n{given}"
+        )
+    asked.append(f"# Task\n\n{task}")
+    return (Message("system", _text("plan")), Message("user", "\n\n".join(asked)))
+
+
+def given_schemas(inputs: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the schemas of given inputs, read off their values."""
+    return {name: schema_of(widened(type_of(value))) for name, value in inputs.items()}
+
+
+def repair_messages(draft: str, faults: Iterable[Problem]) -> tuple[Message, ...]:
+    """Return the messages that send a draft's faults back."""
+    every = list(faults)
+    listed = [fault_line(fault) for fault in every[:PROBLEMS_MAX]]
+    if len(every) > PROBLEMS_MAX:
+        listed.append(f"- and {len(every) - PROBLEMS_MAX} more")
+    return _again(draft, f"{_text('repair')}\n" + "\n".join(listed))
+
+
+def unread_messages(draft: str, fault: str) -> tuple[Message, ...]:
+    """Return the messages that ask again after an answer that was no plan at all."""
+    return _again(
+        draft, f"That is no plan: {fault}\nAnswer with the whole plan, as one JSON object and nothing else."
+    )
+
+
+def fault_line(fault: Problem) -> str:
+    """Return a fault as the model reads it."""
+    hint = f" Hint: {fault.hint}" if fault.hint else ""
+    return f"- [{fault.code}] at {fault.path}: {fault.message}{hint}"
+
+
+def _again(draft: str, plea: str) -> tuple[Message, ...]:
+    said = draft.strip()[:DRAFT_CHARACTERS_MAX]
+    return (*((Message("assistant", said),) if said else ()), Message("user", plea))
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("prompts", f"{name}.md").read_text(encoding="utf-8")
