@@ -46,7 +46,7 @@ def tool_key(tool: Tool, args: bytes, sample: Sequence[int]) -> ContentKey:
     if tool.effect is Effect.READ and tool.reuse_for_s is None:
         return ContentKey("", {}, "the tool has no reuse_for")
     if tool.unseen and tool.version is None:
-        return ContentKey("", {}, f"its code cannot be seen in full: {tool.unseen[0]}")
+        return ContentKey("", {}, f"its code cannot be seen in full: {tool.unseen}")
     parts: dict[str, Json] = {
         "format": KEY_FORMAT,
         "tool": tool.name,

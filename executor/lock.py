@@ -36,7 +36,7 @@ class ToolLock:
     approval: ApprovalKind
     retries: int
     timeout_s: float | None
-    fingerprint: str
+    fingerprint: str | None
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
