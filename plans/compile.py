@@ -11,15 +11,12 @@ needs an approval; sets past `VARIANTS_MAX` are joined, which errs on the side o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import PlanRejected
 from .body import Bodies, Body, SavedPlans, bodies_of
-from .effects import Touches, is_write, joined, touches_of
-from .flow import Flow, flow_of
-from .graph import program_order
-from .labels import UNTRUSTED, Summary
-from .limits import LIMITS
+from .effects import is_write
+from .labels import UNTRUSTED
 from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
 from .problems import CheckReport, Problem, problem
 from .program import (
@@ -40,6 +37,7 @@ from .program import Fallback as FallbackCode
 from .schema import self_contained
 from .shape import Draft
 from .signature import Signature, Signatures
+from .survey import Survey, survey_of
 from .toolbox import toolbox
 from .values import Json
 
@@ -51,20 +49,14 @@ DEFAULT_MODEL = "default"
 
 @dataclass(slots=True)
 class _Compiling:
-    """What is known of all bodies before the first program is made.
+    """What is known of all bodies, and the programs made so far.
 
     Attributes:
-        order: Numbers of the bodies, each after those that it runs.
         programs: For each body: its programs by the bits that are untrusted.
     """
 
-    bodies: Bodies
-    toolset: Signatures
-    order: list[int]
-    step_orders: list[list[int]]
-    touches: list[tuple[Touches, ...]]
-    flows: list[Flow]
-    programs: list[dict[int, Program]] = field(default_factory=list[dict[int, Program]])
+    survey: Survey
+    programs: list[dict[int, Program]]
 
 
 def compile_plan(
@@ -81,42 +73,19 @@ def compile_plan(
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
-    compiling = _prepare(bodies, toolbox(signatures))
-    variants = _variants(compiling)
-    compiling.programs = [{} for _ in bodies.every]
-    for number in compiling.order:
+    _refuse(_faults(bodies))
+    survey = survey_of(bodies, toolbox(signatures))
+    _refuse(_circles(survey))
+    compiling = _Compiling(survey, [{} for _ in bodies.every])
+    variants = _variants(survey)
+    for number in survey.order:
         for untrusted in variants[number]:
             compiling.programs[number][untrusted] = _program(compiling, number, untrusted)
     return compiling.programs[0][UNTRUSTED]
 
 
-def _prepare(bodies: Bodies, toolset: Signatures) -> _Compiling:
-    order, is_order = program_order(bodies.callees)
-    _refuse(_faults(bodies, calls_itself=not is_order))
-    step_orders: list[list[int]] = []
-    for body in bodies.every:
-        steps, is_order = program_order([refs.waits for refs in body.refs])
-        step_orders.append(steps)
-        if not is_order or any(refs.refers_to_self for refs in body.refs):
-            _refuse([problem("cycle", f"{body.where}.steps", "steps wait for one another in a circle")])
-    count = len(bodies.every)
-    touches: list[tuple[Touches, ...]] = [()] * count
-    together: list[Touches] = [()] * count
-    summaries = [Summary()] * count
-    flows: dict[int, Flow] = {}
-    for number in order:
-        body = bodies.every[number]
-        touches[number] = touches_of(body, together, toolset)
-        together[number] = joined(touches[number])
-        flows[number] = flow_of(body, step_orders[number], summaries, toolset, LIMITS)
-        summaries[number] = flows[number].summary
-    return _Compiling(
-        bodies, toolset, order, step_orders, touches, [flows[number] for number in range(count)]
-    )
-
-
-def _faults(bodies: Bodies, *, calls_itself: bool) -> list[Problem]:
-    """Return what no program can be made of."""
+def _faults(bodies: Bodies) -> list[Problem]:
+    """Return the texts and the names that no program can be made of."""
     found = [
         problem(
             "unknown-plan",
@@ -125,8 +94,6 @@ def _faults(bodies: Bodies, *, calls_itself: bool) -> list[Problem]:
         )
         for body, position in bodies.missing
     ]
-    if calls_itself:
-        found.append(problem("recursive-plan", "$", "a plan runs itself"))
     for body in bodies.every:
         for position, step in enumerate(body.steps):
             for template in step.templates.values():
@@ -142,21 +109,31 @@ def _faults(bodies: Bodies, *, calls_itself: bool) -> list[Problem]:
     return found
 
 
+def _circles(survey: Survey) -> list[Problem]:
+    found = [
+        problem(
+            "cycle", f"{survey.bodies.every[number].where}.steps", "steps wait for one another in a circle"
+        )
+        for number in survey.circular
+    ]
+    return [*found, problem("recursive-plan", "$", "a plan runs itself")] if survey.runs_itself else found
+
+
 def _refuse(found: Sequence[Problem]) -> None:
     if any(fault.severity == "error" for fault in found):
         raise PlanRejected(CheckReport(tuple(found)))
 
 
-def _variants(compiling: _Compiling) -> list[list[int]]:
+def _variants(survey: Survey) -> list[list[int]]:
     """Return, for each body, the sets of its bits that its callers make untrusted, as masks."""
-    found: list[list[int]] = [[] for _ in compiling.bodies.every]
+    found: list[list[int]] = [[] for _ in survey.bodies.every]
     found[0] = [UNTRUSTED]
-    for number in reversed(compiling.order):
+    for number in reversed(survey.order):
         if len(found[number]) > VARIANTS_MAX:
             found[number] = [_all_bits(found[number])]
         for untrusted in found[number]:
-            for position, called in compiling.bodies.every[number].calls.items():
-                mask = _mask(compiling, number, position, untrusted)
+            for position, called in survey.bodies.every[number].calls.items():
+                mask = _mask(survey, number, position, untrusted)
                 if mask not in found[called]:
                     found[called].append(mask)
     return found
@@ -169,10 +146,10 @@ def _all_bits(masks: Iterable[int]) -> int:
     return together
 
 
-def _mask(compiling: _Compiling, number: int, position: int, untrusted: int) -> int:
+def _mask(survey: Survey, number: int, position: int, untrusted: int) -> int:
     """Return which bits of the body that a `plan` step runs are untrusted, if those of its own body in `untrusted` are."""
-    labels = compiling.flows[number].labels
-    called = compiling.flows[labels.body.calls[position]].summary
+    labels = survey.flows[number].labels
+    called = survey.flows[labels.body.calls[position]].summary
     mask = UNTRUSTED
     for name, bit in called.bits.items():
         if labels.of_argument(position, name) & untrusted:
@@ -181,12 +158,12 @@ def _mask(compiling: _Compiling, number: int, position: int, untrusted: int) -> 
 
 
 def _program(compiling: _Compiling, number: int, untrusted: int) -> Program:
-    body = compiling.bodies.every[number]
+    body = compiling.survey.bodies.every[number]
     output = body.output
     return Program(
-        plan=_plan_of(compiling.bodies, body),
+        plan=_plan_of(compiling.survey.bodies, body),
         steps=tuple(_step(compiling, number, position, untrusted) for position in range(len(body.steps))),
-        order=tuple(compiling.step_orders[number]),
+        order=tuple(compiling.survey.steps[number]),
         output=None if output.value is None else output.formula,
         defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
     )
@@ -210,9 +187,9 @@ def _plan_of(bodies: Bodies, body: Body) -> Plan:
 
 
 def _step(compiling: _Compiling, number: int, position: int, untrusted: int) -> StepCode:
-    body = compiling.bodies.every[number]
+    body = compiling.survey.bodies.every[number]
     step, refs = body.steps[position], body.refs[position]
-    texts, touches = step.templates, compiling.touches[number][position]
+    texts, touches = step.templates, compiling.survey.touches[number][position]
     when, for_each, until = texts.get("when"), texts.get("for_each"), texts.get("until")
     return StepCode(
         position=position,
@@ -243,7 +220,7 @@ def _on_error(step: Step) -> OnError:
 
 def _tainted(compiling: _Compiling, number: int, position: int, untrusted: int) -> tuple[str, ...]:
     """Return the arguments of a tool step that hold untrusted data, sorted."""
-    labels = compiling.flows[number].labels
+    labels = compiling.survey.flows[number].labels
     step = labels.body.steps[position]
     if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & untrusted:
         return ()
@@ -251,7 +228,7 @@ def _tainted(compiling: _Compiling, number: int, position: int, untrusted: int) 
 
 
 def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -> Action:
-    body = compiling.bodies.every[number]
+    body = compiling.survey.bodies.every[number]
     step = body.steps[position]
     texts = step.templates
     match step:
@@ -263,7 +240,7 @@ def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -
             return _ask(step, body.types)
         case PlanStep():
             programs = compiling.programs[body.calls[position]]
-            program = programs.get(_mask(compiling, number, position, untrusted))
+            program = programs.get(_mask(compiling.survey, number, position, untrusted))
             return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
         case AgentStep(agent=agent):
             return RunAgent(

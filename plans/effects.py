@@ -6,7 +6,7 @@ On one resource, in program order, a write waits for every earlier read and writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .body import UNKNOWN, Body
 from .plan import AgentStep, PlanStep, Step, ToolStep
@@ -91,3 +91,25 @@ class EffectOrder:
             if touch.writes:
                 self._write[touch.resource] = max(mark, self._write.get(touch.resource, none))
                 self._all_writes = max(mark, self._all_writes)
+
+
+def unsafe_retries(body: Body, toolset: Signatures) -> Iterator[tuple[str, str, str]]:
+    """Yield path, message and hint of every step whose `retries` may repeat a write that cannot tell what became of it."""
+    for position, step in enumerate(body.steps):
+        if not step.retries or position in body.broken:
+            continue
+        names = (
+            (step.tool,)
+            if isinstance(step, ToolStep)
+            else step.agent.tools
+            if isinstance(step, AgentStep)
+            else ()
+        )
+        for name in names:
+            tool = toolset.find(name)
+            if tool is None or tool.effect != Effect.WRITE or tool.idempotent or tool.can_reconcile:
+                continue
+            message = f"step '{step.id}' retries the write '{name}', which may have happened although it seemed to fail"
+            hint = "leave 'retries' out, or make the tool idempotent, or give it a 'reconcile'"
+            yield f"{body.path(position)}.retries", message, hint
+            break

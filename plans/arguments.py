@@ -1,0 +1,204 @@
+"""Values of a plan against the types of their places: what is written, what is computed, and what is both.
+
+A written part that does not fit is `bad-literal` where it stands; a computed part is judged by its inferred type, and told at
+the string that computes it, whatever is wrong inside its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from .assign import assign
+from .checking import Accepted
+from .expressions.faults import Fault
+from .integral import with_integers
+from .nearest import did_you_mean, listing
+from .paths import parts_of, path_of
+from .schema import literal_faults
+from .types import (
+    NEVER,
+    NULL,
+    TEXT,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Property,
+    Type,
+    Unknown,
+    members,
+    schema_of,
+    shown,
+    type_of,
+    union,
+)
+from .values import Json, into
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The strings of a value that hold expressions.
+
+    Attributes:
+        types: Path inside the value -> type; `NEVER` where something is wrong already.
+        holders: Paths of the lists and objects that hold one.
+    """
+
+    types: Mapping[str, Type]
+    holders: frozenset[str]
+
+
+def computed(leaves: Mapping[str, Type], wrong: Collection[str]) -> Computed:
+    """Return the computed parts of a value; `wrong` are paths about which enough was said."""
+    types = {inner: NEVER if inner in wrong else found for inner, found in leaves.items()}
+    holders: set[str] = set()
+    for inner in leaves:
+        parts = parts_of(inner)
+        holders.update(path_of(parts[:count], "") for count in range(len(parts)))
+    return Computed(types, frozenset(holders))
+
+
+def argument_faults(
+    args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
+) -> Iterator[Fault]:
+    """Yield what is wrong with arguments, with paths such as `.city`.
+
+    Args:
+        args: As the plan has them.
+        accepted: What the tool or the plan accepts.
+        parts: What is computed in them.
+        secrets: Arguments that are secrets, and so are text.
+    """
+    for name, value in args.items():
+        inner = into("", name)
+        wanted = accepted.types.get(name, accepted.extra)
+        if wanted is None:
+            yield _unknown(name, inner, accepted)
+        elif name in secrets:
+            yield from _computed_faults(TEXT, wanted, inner)
+        else:
+            yield from value_faults(
+                value, inner, wanted, parts, accepted.schemas.get(name), accepted.definitions
+            )
+    for name in accepted.required:
+        if name not in args:
+            message = f"{accepted.owner} needs the argument '{name}': expected {shown(accepted.types.get(name, UNKNOWN))}, found none"
+            yield Fault("missing-arg", message, f"add '{name}' to 'args'", into("", name))
+
+
+def value_faults(
+    value: Json,
+    inner: str,
+    wanted: Type,
+    parts: Computed,
+    schema: Mapping[str, Json] | None = None,
+    definitions: Mapping[str, Json] | None = None,
+) -> Iterator[Fault]:
+    """Yield what is wrong with one value; a written one is judged by `schema`, if given, else by its type."""
+    if inner in parts.types:
+        yield from _computed_faults(parts.types[inner], wanted, inner)
+    elif inner not in parts.holders:
+        yield from _written_faults(value, inner, wanted, schema, definitions or {})
+    else:
+        yield from _mixed_faults(value, inner, wanted, parts)
+
+
+def _computed_faults(found: Type, wanted: Type, inner: str) -> Iterator[Fault]:
+    for fault in assign(found, wanted):
+        message = (
+            f"{fault.message} (in its value, at {fault.inner.lstrip('.')})" if fault.inner else fault.message
+        )
+        yield replace(fault, message=message, inner=inner)
+
+
+def _written_faults(
+    value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
+) -> Iterable[Fault]:
+    if schema is None:
+        if isinstance(wanted, Unknown):
+            return
+        schema, definitions = schema_of(wanted), {}
+    value = with_integers(value, schema, definitions)
+    for fault in literal_faults(value, schema, definitions):
+        yield replace(fault, inner=inner + fault.inner)
+
+
+def _mixed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+    """Go into a list or object that holds expressions, as far as its type says clearly what belongs where."""
+    others = [member for member in members(wanted) if member != NULL]
+    match value, others:
+        case dict(), [ObjectType() as one]:
+            yield from _object_faults(value, inner, one, parts)
+        case list(), [ListType(item=item)]:
+            for index, part in enumerate(value):
+                yield from value_faults(part, f"{inner}[{index}]", item, parts)
+        case _:
+            yield from _composed_faults(value, inner, wanted, parts)
+
+
+def _object_faults(
+    value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Computed
+) -> Iterator[Fault]:
+    for name, part in value.items():
+        at = into(inner, name)
+        known = wanted.fields.get(name)
+        target = wanted.extra if known is None else known.type
+        if target is None:
+            message = f"expected one of the fields {listing(wanted.fields)}, found '{name}'"
+            yield Fault("bad-literal", message, did_you_mean(name, wanted.fields, "leave it out"), at)
+        else:
+            yield from value_faults(part, at, target, parts)
+    for name, known in wanted.fields.items():
+        if known.required and name not in value:
+            message = f"the field '{name}' is missing: expected {shown(known.type)}"
+            yield Fault("bad-literal", message, f"add '{name}'", inner)
+
+
+def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+    """Judge a value as a whole by the type that its parts give it: where several types are allowed."""
+    for fault in assign(composed(value, inner, parts), wanted):
+        at = inner + fault.inner
+        holder = _nearest_computed(at, parts)
+        if holder is not None:
+            yield replace(fault, inner=holder)
+        elif fault.code == "type-mismatch" and fault.inner and at not in parts.holders:
+            yield replace(fault, code="bad-literal", inner=at)
+        elif fault.code != "unchecked-type":
+            yield replace(fault, inner=at)
+
+
+def _nearest_computed(at: str, parts: Computed) -> str | None:
+    """Return the computed string at a path or above it."""
+    steps = parts_of(at)
+    for count in range(len(steps), -1, -1):
+        path = path_of(steps[:count], "")
+        if path in parts.types:
+            return path
+    return None
+
+
+def composed(value: Json, inner: str, parts: Computed) -> Type:
+    """Return the type of a value of which some parts are computed."""
+    if inner in parts.types:
+        return parts.types[inner]
+    if inner not in parts.holders:
+        return type_of(value)
+    match value:
+        case dict():
+            return ObjectType(
+                {
+                    name: Property(composed(part, into(inner, name), parts), required=True)
+                    for name, part in value.items()
+                }
+            )
+        case list():
+            return ListType(
+                union(*(composed(part, f"{inner}[{index}]", parts) for index, part in enumerate(value)))
+            )
+        case _:
+            return type_of(value)
+
+
+def _unknown(name: str, inner: str, accepted: Accepted) -> Fault:
+    message = f"{accepted.owner} has no argument '{name}': expected one of {listing(accepted.types)}"
+    return Fault("unknown-arg", message, did_you_mean(name, accepted.types, "leave it out"), inner)

@@ -1,0 +1,83 @@
+"""What a check has found so far: problems with their places.
+
+A body of a saved plan has no place in the plan that is checked: what is wrong there is told at the step that leads to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .body import Body
+from .codes import CODES
+from .expressions.faults import Fault
+from .limits import LIMITS
+from .nearest import did_you_mean
+from .paths import parts_of
+from .problems import Problem, problem
+
+_SECTIONS = ("firmplan", "task", "description", "inputs", "types", "plans", "steps", "output")
+_RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects problems.
+
+    Attributes:
+        suggestions_left: Nearest names that may still be looked for: each costs time for every name.
+    """
+
+    problems: list[Problem] = field(default_factory=list[Problem])
+    suggestions_left: int = LIMITS.suggestions_max
+
+    def suggestion(self, name: str, known: Iterable[str], otherwise: str = "") -> str:
+        """Return `did you mean 'x'?` for the closest known name, else `otherwise`."""
+        if self.suggestions_left <= 0:
+            return otherwise
+        self.suggestions_left -= 1
+        return did_you_mean(name, known, otherwise)
+
+    def add(
+        self,
+        body: Body,
+        code: str,
+        path: str,
+        message: str,
+        hint: str = "",
+        at: tuple[int, int] | None = None,
+    ) -> None:
+        """Note a problem of a body at a path of its plan."""
+        if body.unit:
+            message, path, at = f"in a saved plan, at {path}: {message}", body.shown_at, None
+        self.problems.append(problem(code, path, message, hint, at))
+
+    def add_faults(
+        self, body: Body, path: str, faults: Iterable[Fault], codes: Mapping[str, str] | None = None
+    ) -> None:
+        """Note faults of the value at `path`; `codes` exchanges codes for those that fit the place."""
+        for fault in faults:
+            code = fault.code if codes is None else codes.get(fault.code, fault.code)
+            at = (fault.start, fault.end) if fault.end > fault.start else None
+            self.add(body, code, path + fault.inner, fault.message, fault.hint, at)
+
+
+def is_error(fault: Fault) -> bool:
+    """Whether a fault stops the plan."""
+    return CODES[fault.code].severity == "error"
+
+
+def in_plan_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems, each once: errors first, then by where they stand in the plan, then as they were found."""
+    once = dict.fromkeys(problems)
+    return tuple(sorted(once, key=_place))
+
+
+def _place(found: Problem) -> tuple[bool, int, int, int]:
+    parts = parts_of(found.path)
+    section = _RANK.get(str(parts[0]), len(_SECTIONS)) if parts else -1
+    step = parts[1] if len(parts) > 1 and isinstance(parts[1], int) else -1
+    inner = -1
+    if section == _RANK["plans"] and len(parts) > 3 and isinstance(parts[3], int):
+        inner = parts[3]
+    return found.severity != "error", section, step, inner

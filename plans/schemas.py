@@ -1,0 +1,27 @@
+"""The schemas that a plan declares: its types, and its inputs with their defaults."""
+
+from __future__ import annotations
+
+from .body import Body
+from .checking import Checking
+from .integral import with_integers
+from .paths import key
+from .schema import literal_faults
+
+
+def check_schemas(checking: Checking, body: Body) -> None:
+    """Note what is wrong with the types and the inputs of a body."""
+    plan = checking.bodies.units[body.unit].plan
+    types = plan.types if body.name is None else plan.plans[body.name].types
+    for name, schema in types.items():
+        checking.read(body, schema, f"{body.where}.types{key(name)}")
+    for name, schema in body.inputs.items():
+        path = f"{body.where}.inputs{key(name)}"
+        before = len(checking.findings.problems)
+        checking.read(body, schema, path)
+        if "default" in schema and len(checking.findings.problems) == before:
+            value = with_integers(schema["default"], schema, body.types)
+            faults = literal_faults(value, schema, body.types)
+            checking.findings.add_faults(
+                body, f"{path}.default", faults, {fault.code: "bad-input" for fault in faults}
+            )
