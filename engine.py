@@ -36,6 +36,7 @@ from .executor import (
 )
 from .executor.background import Background, call, iterate
 from .executor.location import StoreLocation, open_location
+from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
 from .plans.inputs import fit_inputs
@@ -198,12 +199,8 @@ class Engine:
         Raises:
             PlanningFailed: No valid plan came of it; `.attempts` has every draft and its problems.
         """
-        planned = await self._make_plan(task, inputs)
-        filled = {
-            name: {**schema, "default": planned.inputs[name]} if name in planned.inputs else schema
-            for name, schema in planned.plan.inputs.items()
-        }
-        return planned.plan.model_copy(update={"inputs": filled})
+        await self._open()
+        return (await self._planned(task, inputs)).runnable
 
     async def check_plan(self, plan: PlanLike | str) -> CheckReport:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
@@ -244,17 +241,26 @@ class Engine:
         accepted = Plan.model_validate(plan)
         return accepted, await self._saved_for(accepted)
 
-    async def _make_plan(self, task: str, inputs: Mapping[str, Json] | None) -> Planned:
-        """Plan a task with the planner, the saved plans first. Raises: PlanningFailed."""
+    async def _planned(self, task: str, inputs: Mapping[str, Json] | None) -> FromPlanner:
+        """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         saved = await self.list_plans()
         by_name = {each.name: each.plan for each in saved}
-        found = await self._planner.plan(task, self.tools, inputs=inputs, saved=saved, plans=by_name.get)
+        found = await self._planner.plan(
+            _task(task), self.tools, inputs=inputs, saved=saved, plans=by_name.get
+        )
         report = await self.check_plan(found.plan)
         if not report.ok:
             raise PlanRejected(report)
+        return found
+
+    async def _make_plan(self, task: str, inputs: Mapping[str, Json] | None) -> Planned:
+        """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
+        found = await self._planned(task, inputs)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
-        return Planned(found.plan, plans, _fitted(found.plan, found.inputs), lock, found.to_record())
+        attempts = [attempt.to_dict() for attempt in found.attempts]
+        record: Json = {"source": found.source, "usage": found.usage.to_dict(), "attempts": list(attempts)}
+        return Planned(found.plan, plans, _fitted(found.plan, found.inputs), lock, record)
 
     # --- runs
 

@@ -200,7 +200,7 @@ class Execution:
     def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
         fault = None if task.cancelled() else task.exception()
         if fault is not None and not isinstance(
-            fault, PlanError
+            fault, PlanError | InputRejected | ConfigError
         ):  # what planning failed of stands in the run
             self._faults[run_id] = fault
             self._facilities.log.error(
