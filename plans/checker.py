@@ -14,12 +14,12 @@ from .body import UNKNOWN, Bodies, Body, SavedPlans, bodies_of
 from .bounds import FREE, Cost, bounds_of, constant_length, cost_of, critical_path
 from .checking import Checking
 from .effects import unsafe_retries
-from .findings import Findings, in_plan_order
+from .findings import Findings
 from .inference import infer_body
 from .limits import LIMITS, Limits
 from .naming import check_names
 from .plan import Plan
-from .problems import Bounds, CheckReport, problem
+from .problems import Bounds, CheckReport, in_order, problem
 from .schemas import check_schemas
 from .shape import Draft, draft_of
 from .signature import Signature, Signatures
@@ -56,18 +56,18 @@ def check(
 
 def _check_draft(draft: Draft, toolset: Signatures, plans: SavedPlans | None, limits: Limits) -> CheckReport:
     if draft.plan is None:
-        return CheckReport(in_plan_order(draft.problems))
+        return CheckReport(in_order(draft.problems))
     count = _count_steps(draft.plan)
     if count > limits.steps_max:
         message = f"the plan has {count} steps: expected at most {limits.steps_max}"
         found = problem("limit-exceeded", "$.steps", message, "divide it, or raise Limits.steps_max")
-        return CheckReport(in_plan_order([*draft.problems, found]))
+        return CheckReport(in_order([*draft.problems, found]))
     bodies = bodies_of(draft, draft.plan, plans)
     checking = Checking(bodies, toolset, limits, Findings(list(draft.problems), limits.suggestions_max))
     survey = survey_of(bodies, toolset, limits)
     _check_bodies(checking, survey)
     bounds = Bounds(None, None, ()) if survey.runs_itself else _bounds(checking, survey)
-    return CheckReport(in_plan_order(checking.findings.problems), bounds, _inferred(checking, survey))
+    return CheckReport(in_order(checking.findings.problems), bounds, _inferred(checking, survey))
 
 
 def _count_steps(plan: Plan) -> int:

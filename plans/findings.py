@@ -13,11 +13,7 @@ from .codes import CODES
 from .expressions.faults import Fault
 from .limits import LIMITS
 from .nearest import did_you_mean
-from .paths import parts_of
 from .problems import Problem, problem
-
-_SECTIONS = ("firmplan", "task", "description", "inputs", "types", "plans", "steps", "output")
-_RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
 
 
 @dataclass(slots=True)
@@ -65,19 +61,3 @@ class Findings:
 def is_error(fault: Fault) -> bool:
     """Whether a fault stops the plan."""
     return CODES[fault.code].severity == "error"
-
-
-def in_plan_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return problems, each once: errors first, then by where they stand in the plan, then as they were found."""
-    once = dict.fromkeys(problems)
-    return tuple(sorted(once, key=_place))
-
-
-def _place(found: Problem) -> tuple[bool, int, int, int]:
-    parts = parts_of(found.path)
-    section = _RANK.get(str(parts[0]), len(_SECTIONS)) if parts else -1
-    step = parts[1] if len(parts) > 1 and isinstance(parts[1], int) else -1
-    inner = -1
-    if section == _RANK["plans"] and len(parts) > 3 and isinstance(parts[3], int):
-        inner = parts[3]
-    return found.severity != "error", section, step, inner

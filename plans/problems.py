@@ -7,12 +7,13 @@ are a table of their own (`codes.py`). This module knows nothing of how problems
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 from .codes import CODES
+from .paths import parts_of
 from .types import Type, schema_of
 from .values import Json
 
@@ -73,7 +74,6 @@ class Bounds:
         calls_max: Tool calls and model calls, a step's own `retries` included; `None` if it depends on data.
         model_calls_max: Of these, the calls of a model; `None` if it depends on data.
         critical_path: Ids of the longest chain of steps that wait for one another, by calls and then by steps.
-        finite: Whether both numbers are known.
     """
 
     calls_max: int | None
@@ -82,6 +82,7 @@ class Bounds:
 
     @property
     def finite(self) -> bool:
+        """Whether neither number depends on data."""
         return self.calls_max is not None and self.model_calls_max is not None
 
     def to_dict(self) -> dict[str, Json]:
@@ -122,6 +123,11 @@ class CheckReport:
     def warnings(self) -> tuple[Problem, ...]:
         """The problems that do not stop the plan."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    @property
+    def shape_faults(self) -> tuple[Problem, ...]:
+        """The faults of shape: with one of them there is no plan to speak of."""
+        return tuple(problem for problem in self.problems if problem.code == "bad-shape")
 
     @cached_property
     def types(self) -> dict[str, dict[str, Json]]:
@@ -165,7 +171,20 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Return problems with the faults first, each once, otherwise in the order found."""
-    once = dict.fromkeys(problems)
-    return tuple(sorted(once, key=lambda problem: problem.severity != "error"))
+_SECTIONS = ("firmplan", "task", "description", "inputs", "types", "plans", "steps", "output")
+_RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems, each once: errors first, then by where they stand in the plan, then as they were found."""
+    return tuple(sorted(dict.fromkeys(problems), key=_place))
+
+
+def _place(found: Problem) -> tuple[bool, int, int, int]:
+    parts = parts_of(found.path)
+    section = _RANK.get(str(parts[0]), len(_SECTIONS)) if parts else -1
+    step = parts[1] if len(parts) > 1 and isinstance(parts[1], int) else -1
+    inner = -1
+    if section == _RANK["plans"] and len(parts) > 3 and isinstance(parts[3], int):
+        inner = parts[3]
+    return found.severity != "error", section, step, inner
