@@ -11,9 +11,8 @@ asked for: a plan has many templates, and a check evaluates none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from .expressions.evaluate import compile_node
 from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
@@ -22,7 +21,12 @@ from .expressions.functions import text_of
 from .expressions.nodes import Call, Literal
 from .expressions.pieces import Expression, pieces_of, suspicious
 from .expressions.references import References
+from .expressions.tree import Branch, Leaf, Tree
 from .values import DEPTH_MAX, Json, into
+
+if TYPE_CHECKING:
+    from .expressions.infer import Inferred
+    from .types import Type
 
 __all__ = [
     "SKIPPED",
@@ -33,51 +37,12 @@ __all__ = [
     "Leaf",
     "RefersToSkipped",
     "Skipped",
+    "infer",
     "parse_formula",
 ]
 
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]
 Run: TypeAlias = "Callable[[Scope], Json]"
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """One string of a template that is not plain.
-
-    Attributes:
-        inner: Where it stands inside the value, such as `.city` or `[0].x`; empty for the value itself.
-        pieces: Its texts and its expressions, in order.
-    """
-
-    inner: str
-    pieces: tuple[str | Expression, ...]
-
-    @property
-    def whole(self) -> Expression | None:
-        """The expression that is the whole string, or `None` if the string is text with expressions in it."""
-        only = self.pieces[0]
-        return only if len(self.pieces) == 1 and isinstance(only, Expression) else None
-
-    @property
-    def expressions(self) -> Iterator[Expression]:
-        """Its expressions, in order."""
-        return (piece for piece in self.pieces if isinstance(piece, Expression))
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A list or an object of a template that is not plain.
-
-    Attributes:
-        value: As the plan has it.
-        parts: Those of its items or fields that are not plain.
-    """
-
-    value: list[Json] | dict[str, Json]
-    parts: tuple[tuple[int | str, Tree], ...]
-
-
-Tree: TypeAlias = Leaf | Branch
 
 
 class Formula:
@@ -110,21 +75,26 @@ class Formula:
     )
 
     def __init__(self, value: Json, tree: Tree | None = None, leaves: tuple[Leaf, ...] = ()) -> None:
-        found = References()
-        for leaf in leaves:
-            for expression in leaf.expressions:
-                found.add(expression.reading.references)
         self.value = value
         self.tree = tree
         self.leaves = leaves
+        self._canonical: tuple[Json] | None = None
+        self._run: Run | None = None
+        self.strict = self.lenient = self.names = self.inputs = _NO_NAMES
+        if leaves:
+            self._refer()
+        self.secret = None if tree is None else _secret(tree)
+        self.constant = not self.names and self.secret is None
+
+    def _refer(self) -> None:
+        found = References()
+        for leaf in self.leaves:
+            for expression in leaf.expressions:
+                found.add(expression.reading.references)
         self.strict = frozenset(found.strict)
         self.lenient = frozenset(found.lenient)
         self.names = frozenset(found.roots | found.strict | found.lenient)
         self.inputs = _NO_NAMES if found.all_inputs else frozenset(found.inputs)
-        self.secret = _secret(tree)
-        self.constant = not self.names and self.secret is None
-        self._canonical: tuple[Json] | None = None
-        self._run: Run | None = None
 
     def __repr__(self) -> str:
         return f"Formula({self.value!r})"
@@ -162,14 +132,27 @@ _NO_NAMES: frozenset[str] = frozenset()
 def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
     """Return a value as a template, and what is wrong with it. Never raises. O(size of the value).
 
-    Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a fault wherever it stands: those that are
-    allowed are taken out before (`templates.py`).
+    Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a fault unless it is the whole value: then
+    `Formula.secret` has its name, and where it may stand is for others to judge.
     """
     if type(value) is str and _is_plain(value):
         return Formula(value), []
     reader = _Reader()
-    tree = reader.tree(value, DEPTH_MAX)
-    return Formula(value, tree, tuple(reader.leaves)), reader.faults
+    formula = Formula(value, reader.tree(value, DEPTH_MAX), tuple(reader.leaves))
+    return formula, reader.faults if formula.secret is None else []
+
+
+def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
+    """Return the type of a template and of each of its strings with expressions, and what is wrong with its operands.
+
+    Args:
+        formula: The template; about what is wrong with its text nothing is said again.
+        scope: Type of each name: step ids, `inputs`, `item`, `index`, `prev`.
+        suggestions: Whether hints name the nearest known name, which takes time for every name.
+    """
+    from .expressions.infer import infer_tree  # noqa: PLC0415  # what only runs plans needs no types
+
+    return infer_tree(formula.value, formula.tree, scope, suggestions=suggestions)
 
 
 def _is_plain(text: str) -> bool:
@@ -230,7 +213,7 @@ class _Reader:
 _ATOMS = frozenset({int, float, bool, type(None)})
 
 
-def _secret(tree: Tree | None) -> str | None:
+def _secret(tree: Tree) -> str | None:
     whole = tree.whole if isinstance(tree, Leaf) else None
     match whole and whole.reading.node:
         case Call(function="secret", arguments=(Literal(value=str() as name),)):

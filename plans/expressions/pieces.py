@@ -35,12 +35,14 @@ class Reading:
     """What an expression's text says.
 
     Attributes:
+        text: The expression, without outer space and line breaks.
         node: As written; `None` if it is no expression.
         folded: With its constants worked out; `Broken` if it is no expression.
         references: What it refers to.
         faults: In characters of the expression's text.
     """
 
+    text: str
     node: Node | None
     folded: Node
     references: References
@@ -103,7 +105,7 @@ def _expression(text: str, start: int, end: int, source: str, fault: Fault | Non
     bare = inside.strip(_SPACE)
     begin = start + inside.find(bare) if bare else start
     if fault is not None:
-        return Expression(begin, source, _unreadable(fault.moved("", -begin)))
+        return Expression(begin, source, _unreadable(bare, fault.moved("", -begin)))
     if not bare:
         nothing = Fault(
             "bad-expr",
@@ -113,14 +115,14 @@ def _expression(text: str, start: int, end: int, source: str, fault: Fault | Non
             -2,
             len(inside) + 1,
         )
-        return Expression(begin, source, _unreadable(nothing))
+        return Expression(begin, source, _unreadable(bare, nothing))
     bare = bare.translate(_BREAKS)
     read = _read_again if len(bare) <= CACHED_LENGTH_MAX else read_expression
     return Expression(begin, source, read(bare))
 
 
-def _unreadable(fault: Fault) -> Reading:
-    return Reading(None, Broken(fault.start, fault.end, fault.code, fault.message), References(), (fault,))
+def _unreadable(text: str, fault: Fault) -> Reading:
+    return Reading(text, None, Broken(fault.start, fault.end, fault.code, fault.message), References(), (fault,))
 
 
 def read_expression(text: str) -> Reading:
@@ -128,13 +130,13 @@ def read_expression(text: str) -> Reading:
     try:
         node = parse(text)
     except SyntaxFault as refused:
-        return _unreadable(refused.fault)
+        return _unreadable(text, refused.fault)
     if len(text) > EXPRESSION_LENGTH_MAX // 2 and len(spell(node)) > EXPRESSION_LENGTH_MAX:
-        return _unreadable(_too_long(text))
+        return _unreadable(text, _too_long(text))
     folded, faults = fold(node)
     if "secret" in text:
         faults += map(_misplaced, _secrets(node))
-    return Reading(node, folded, references(node), tuple(faults))
+    return Reading(text, node, folded, references(node), tuple(faults))
 
 
 _read_again = lru_cache(CACHED_MAX)(read_expression)

@@ -1,0 +1,54 @@
+"""The shape of a template: which parts of a JSON value are not plain.
+
+Plain parts are not looked at again: a tree has a node only for a string that holds something to work out, and for the
+lists and objects around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..values import Json
+from .pieces import Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One string of a template that is not plain.
+
+    Attributes:
+        inner: Where it stands inside the value, such as `.city` or `[0].x`; empty for the value itself.
+        pieces: Its texts and its expressions, in order.
+    """
+
+    inner: str
+    pieces: tuple[str | Expression, ...]
+
+    @property
+    def whole(self) -> Expression | None:
+        """The expression that is the whole string, or `None` if the string is text with expressions in it."""
+        only = self.pieces[0]
+        return only if len(self.pieces) == 1 and isinstance(only, Expression) else None
+
+    @property
+    def expressions(self) -> Iterator[Expression]:
+        """Its expressions, in order."""
+        return (piece for piece in self.pieces if isinstance(piece, Expression))
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A list or an object of a template that is not plain.
+
+    Attributes:
+        value: As the plan has it.
+        parts: Those of its items or fields that are not plain, by index or key.
+    """
+
+    value: list[Json] | dict[str, Json]
+    parts: tuple[tuple[int | str, Tree], ...]
+
+
+Tree: TypeAlias = Leaf | Branch
