@@ -66,7 +66,7 @@ class Stage:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
 
-def demo_command(folder: Path | None, flags: Mapping[str, object]) -> int:
+def show(folder: Path | None, flags: Mapping[str, object]) -> int:
     """Show the whole of firmplan on one task; return the exit code."""
     chosen = Path(tempfile.mkdtemp(prefix="firmplan-demo-")) if folder is None else folder.resolve()
     chosen.mkdir(parents=True, exist_ok=True)

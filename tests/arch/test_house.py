@@ -1,0 +1,102 @@
+"""The house in order: what is shipped, what a module says of itself, and what may stand in no file."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import firmplan
+import pytest
+
+ROOT = Path(firmplan.__file__).parent
+ROOMS = ("plans", "tools", "executor", "planner", "service", "cli", "testing", "examples", "benchmarks", "scripts")
+SHIPPED_AT_ROOT = {"__init__.py", "__main__.py", "engine.py", "errors.py"}
+MODULES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
+RUNTIME = [path for path in MODULES if path.relative_to(ROOT).parts[0] not in ("examples", "benchmarks", "scripts")]
+LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_no_stray_module_at_the_root():
+    """The root is the package: every `.py` file there is shipped, so only the front door stands there."""
+    assert {path.name for path in ROOT.glob("*.py")} == SHIPPED_AT_ROOT
+
+
+def test_every_package_is_listed():
+    """Packages are listed by name; one that is forgotten would be missing from the wheel."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = ROOMS[: ROOMS.index("examples")]
+    found = {path.parent for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    named = {"firmplan", "firmplan.demo", *(".".join(("firmplan", *p.relative_to(ROOT).parts)) for p in found)}
+    assert set(settings["packages"]) == named
+
+
+def test_every_data_file_is_shipped():
+    """A file that is no module, in a room, is named in package-data; one that is forgotten would be missing."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    shipped = {ROOT / "py.typed"}
+    for package, patterns in settings["package-data"].items():
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        shipped |= {path for pattern in patterns for path in folder.glob(pattern)}
+    rooms = ROOMS[: ROOMS.index("examples")]
+    files = {path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()}
+    kept = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert {name_of(path) for path in kept - shipped} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_says_what_it_is(path):
+    """Every module opens with what it is."""
+    text = path.read_text(encoding="utf-8")
+    assert not text or ast.get_docstring(ast.parse(text)), f"{name_of(path)} has no docstring"
+
+
+@pytest.mark.parametrize("path", RUNTIME, ids=name_of)
+def test_module_and_functions_stay_small(path):
+    """No module over 400 lines unless a sentence in its docstring says why; no function over 60."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    told = (ast.get_docstring(tree) or "") if text else ""
+    count = len(text.splitlines())
+    assert count <= LINES_MAX or "one module" in told or "lines" in told, f"{name_of(path)}: {count} lines"
+    long = [
+        f"{node.name}: {body_lines(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > FUNCTION_LINES_MAX
+    ]
+    assert long == []
+
+
+def body_lines(node):
+    """Lines of a function's statements: its signature and its docstring are documentation."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])
+def test_modules_are_named_by_nouns_of_the_domain(name):
+    """No module has a name that says nothing."""
+    assert [name_of(path) for path in MODULES if path.stem == name] == []
+
+
+def test_no_stubs_and_no_notes_to_self():
+    """Nothing unfinished is left in the code."""
+    note = re.compile(r"#\s*(TODO|FIXME|XXX|HACK)\b|raise NotImplementedError")
+    assert [name_of(path) for path in RUNTIME if note.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_no_path_of_a_builder_is_left():
+    """No file that is kept names a folder of the machine on which it was written."""
+    forbidden = re.compile(r"/(root|work|home/\w+|opt/pypi\S*|Users/\w+)/")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    files = [ROOT / line for line in listed] or MODULES
+    texts = {path: path.read_text(encoding="utf-8", errors="ignore") for path in files if path.is_file()}
+    here = Path(__file__).name
+    assert {name_of(path) for path, text in texts.items() if path.name != here and forbidden.search(text)} == set()
