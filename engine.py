@@ -217,7 +217,7 @@ class Engine:
         """
         execution = await self._open()
         checked, _ = await self._accept(plan)
-        return SavedPlan(name, await execution.save_plan(name, checked))
+        return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
 
     async def list_plans(self) -> list[SavedPlan]:
         """Return the saved plans, by name."""

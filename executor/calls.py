@@ -69,7 +69,7 @@ async def reconcile(tool: Tool, key: str, args: dict[str, object], threads: Thre
         raise EngineBug(f"tool '{tool.name}' has no reconcile")
 
     async def work() -> object:
-        answer = await threads.call(lambda: ask(key, cast("dict[str, object]", args)))  # type: ignore[arg-type]
+        answer = await threads.call(lambda: ask(key, args))  # type: ignore[arg-type]
         return await cast("Awaitable[object]", answer) if inspect.isawaitable(answer) else answer
 
     try:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NewType, TypeAlias
 
+from ..plans.expressions.faults import Skipped
 from ..plans.program import Program, StepCode
 from ..plans.values import Json
 from .ledger import Ledger
@@ -144,7 +145,7 @@ class Frame:
         self.owner = owner
         self.order: Order = owner.order if owner else ()
         self.ledger = Ledger(program)
-        self.scope: dict[str, Json] = {"inputs": dict(inputs)}
+        self.scope: dict[str, Json | Skipped] = {"inputs": dict(inputs)}
         self.open_nodes = len(program.steps)
         self.nodes = [
             Node(

@@ -12,9 +12,9 @@ may be reused (`reuse.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import ConfigError, EngineBug, ToolError
 from ..plans.signature import Effect
@@ -43,6 +43,9 @@ from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
 from .store import Decision, Reusable, RunRow
+
+if TYPE_CHECKING:
+    from ..tools.guard import Guard
 
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
@@ -213,10 +216,10 @@ class Driver:
         if calls:
             self._spawn("", self._start(calls))
 
-    def _spawn(self, step: str, work: object) -> None:
+    def _spawn(self, step: str, work: Coroutine[Any, Any, None]) -> None:
         if self._group is None:
             raise EngineBug("a command came while nobody drives the run")
-        task = self._group.create_task(work)  # type: ignore[arg-type]  # a coroutine of this class
+        task = self._group.create_task(work)
         if step:
             self._tasks[step] = task
             task.add_done_callback(lambda done: self._forget(step, done))
@@ -265,17 +268,7 @@ class Driver:
     def _prepare(self, command: StartToolCall | StartModelCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
         if isinstance(command, StartModelCall):
-            rendered = cast("dict[str, Json]", command.request.value)
-            request = ask_request(
-                cast("str", rendered["prompt"]),
-                system=cast("str | None", rendered.get("system")),
-                examples=cast("list[Json] | None", rendered.get("examples")),
-                returns=command.returns,
-                model=command.model,
-                temperature=command.temperature,
-                max_tokens=command.max_tokens,
-                guard=command.guard,
-            )
+            request = _request(command)
             return PreparedCall(
                 command, command.request.digest, None, b"", request, self._model_key(command, request)
             )
@@ -467,6 +460,24 @@ class Driver:
         if not env and not _is_kept_read(call):
             self._fresh[call.key.key] = made
         return None if env else made
+
+
+def _request(command: StartModelCall) -> ModelRequest:
+    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
+    rendered = cast("dict[str, Any]", command.request.value)
+    try:
+        return ask_request(
+            rendered["prompt"],
+            system=rendered.get("system"),
+            examples=rendered.get("examples") or (),
+            returns=command.returns,
+            model=command.model,
+            temperature=command.temperature,
+            max_tokens=command.max_tokens,
+            guard=cast("tuple[Guard, ...]", command.guard),
+        )
+    except ConfigError as fault:
+        raise ToolError(str(fault), code="bad-prompt") from fault
 
 
 def _why_not(call: PreparedCall) -> str:

@@ -108,6 +108,10 @@ class Execution:
         await self._store.close()
         self._owner.release()
 
+    def now(self) -> float:
+        """Unix seconds, by the clock of this execution."""
+        return self._facilities.clock.now()
+
     # --- start
 
     async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> str:

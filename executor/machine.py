@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, assert_never
 
 from ..errors import EngineBug
+from ..plans.expressions.faults import Skipped
 from ..plans.expressions.operators import kind_of
 from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.inputs import fit_inputs
@@ -393,7 +394,7 @@ class Machine:
         except (EvalFault, NotJson) as fault:
             self._turn_failed(turn, failure_of(fault))
 
-    def _start_turn(self, turn: Turn, scope: Mapping[str, Json]) -> None:
+    def _start_turn(self, turn: Turn, scope: Mapping[str, Json | Skipped]) -> None:
         if self._cancelled_by is not None:
             self._turn_cancelled(turn, Reason.CANCELLED)
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..plans.expressions.faults import Skipped
 from ..plans.expressions.operators import kind_of
 from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.program import AskModel
@@ -38,7 +39,7 @@ class Scope:
             extra[item.node.code.id] = made.output.value
         self._extra = extra
 
-    def __enter__(self) -> Mapping[str, Json]:
+    def __enter__(self) -> Mapping[str, Json | Skipped]:
         self._scope.update(self._extra)
         return self._scope
 
@@ -58,7 +59,7 @@ def output_of(frame: Frame) -> Sealed:
         return Sealed(b"null")
 
 
-def request_of(ask: AskModel, scope: Mapping[str, Json]) -> Json:
+def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> Json:
     """Return a prompt, rendered: {prompt, system, examples}. Raises: EvalFault, RefersToSkipped."""
     request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
     if ask.system is not None:
@@ -68,7 +69,7 @@ def request_of(ask: AskModel, scope: Mapping[str, Json]) -> Json:
     return request
 
 
-def evaluate_bool(formula: Formula, scope: Mapping[str, Json], where: str) -> bool:
+def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:
     """Return a condition's value. Raises: EvalFault: also if it is no boolean. RefersToSkipped."""
     value = formula.evaluate(scope)
     if not isinstance(value, bool):

@@ -220,17 +220,22 @@ class SqliteStore:
     async def _flush(self) -> None:
         while self._pending:
             group, self._pending = self._pending, []
-            try:
-                faults = await self._call(lambda batches=[batch for batch, _ in group]: self._commit(batches))
-            except StoreError as fault:
-                faults = [fault] * len(group)
-            for (_, done), fault in zip(group, faults, strict=True):
+            for (_, done), fault in zip(group, await self._faults_of(group), strict=True):
                 if done.cancelled():
                     continue
                 if fault is None:
                     done.set_result(None)
                 else:
                     done.set_exception(fault)
+
+    async def _faults_of(
+        self, group: Sequence[tuple[Batch, asyncio.Future[None]]]
+    ) -> Sequence[StoreError | None]:
+        """Commit a group; return what was wrong with each batch."""
+        try:
+            return await self._call(lambda: self._commit([batch for batch, _ in group]))
+        except StoreError as fault:
+            return [fault] * len(group)
 
     def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
         is_synced = any(batch.is_synced for batch in batches)
