@@ -33,7 +33,10 @@ def mermaid_of(picture: Picture) -> str:
     lines += [f"  classDef {name} {style}" for name, style in _COLOURS.items() if name in used]
     conditional = [_name(number) for number, node in enumerate(picture.nodes) if node.is_conditional]
     if conditional:
-        lines += ["  classDef conditional stroke-dasharray:5 4", f"  class {','.join(conditional)} conditional"]
+        lines += [
+            "  classDef conditional stroke-dasharray:5 4",
+            f"  class {','.join(conditional)} conditional",
+        ]
     bold = [str(number) for number, is_bold in enumerate(links) if is_bold]
     if bold:
         lines.append(f"  linkStyle {','.join(bold)} stroke-width:3px")
@@ -54,6 +57,13 @@ def _box(node: Node) -> str:
 
 def _escaped(text: str) -> str:
     short = text if len(text) <= LABEL_MAX else f"{text[: LABEL_MAX - 2]}.."
-    for plain, entity in (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("`", "#96;")):
+    for plain, entity in (
+        ("#", "#35;"),
+        ("&", "#amp;"),
+        ('"', "#quot;"),
+        ("<", "#lt;"),
+        (">", "#gt;"),
+        ("`", "#96;"),
+    ):
         short = short.replace(plain, entity)
     return short

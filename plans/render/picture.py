@@ -1,25 +1,29 @@
 """What there is to see of a plan, before anyone draws it: steps in stages, what they do, who waits for whom.
 
-A stage is how long the longest chain up to a step is. A plan with faults has a picture too: what is wrong is not drawn.
+A stage is how long the longest chain up to a step is. A plan with faults has a picture too: what is wrong is not drawn, and
+where steps wait for one another in a circle, what closes it is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..body import Bodies, Body, bodies_of
 from ..bounds import critical_path
 from ..effects import Touches, is_write, joined, touches_of
 from ..graph import depths, program_order
-from ..plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
 from ..shape import Draft
 from ..toolbox import toolbox
 from ..values import Json, canonical
 
 if TYPE_CHECKING:
     from ..signature import Signature, Signatures
+
+IMPLIED_STEPS_MAX = 2_000
+"""Steps of a plan up to which waits that follow from others are found: it takes the square of them in bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Node:
         conditions: `for each ..`, `when ..`, `until ..` and the like, in reading order.
         needs: Positions that it refers to.
         after: Positions that it only waits for.
+        implied: The part of both whose waiting follows from the rest: a longer way leads there.
     """
 
     id: str
@@ -49,6 +54,17 @@ class Node:
     is_critical: bool
     needs: tuple[int, ...]
     after: tuple[int, ...]
+    implied: frozenset[int] = frozenset()
+
+    @property
+    def waits(self) -> tuple[int, ...]:
+        """Positions that it waits for."""
+        return (*self.needs, *self.after)
+
+    @property
+    def direct(self) -> tuple[int, ...]:
+        """Positions that it waits for, without those that follow from others."""
+        return tuple(other for other in self.waits if other not in self.implied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,8 @@ class Picture:
     Attributes:
         nodes: In the plan's order.
         order: Positions in program order.
+        output_needs: Positions that the output refers to.
+        inner: The plan's own inner plans, titled by their names.
     """
 
     title: str
@@ -65,26 +83,70 @@ class Picture:
     output: str
     nodes: tuple[Node, ...]
     order: tuple[int, ...]
+    output_needs: tuple[int, ...] = ()
+    inner: tuple[Picture, ...] = ()
 
 
 def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = None) -> Picture:
-    """Return what there is to see of a plan. O(size of the plan)."""
+    """Return what there is to see of a plan. O(size of the plan), and of the square of its steps up to `IMPLIED_STEPS_MAX`."""
     tools = toolbox(toolset or ())
     bodies = bodies_of(Draft(plan), plan, None)
-    body = bodies.every[0]
-    waits = [refs.waits for refs in body.refs]
-    order, _ = program_order(waits)
+    touched = _inner_touches(bodies, tools)
+    inner = (
+        replace(_picture(bodies.every[number], plan.plans[name], touched, tools), title=name)
+        for name, number in bodies.units[0].bodies.items()
+        if name is not None
+    )
+    made = _picture(bodies.every[0], plan, touched, tools)
+    return replace(made, title=plan.task or plan.description or "", inner=tuple(inner))
+
+
+def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], tools: Signatures) -> Picture:
+    order, _ = program_order([refs.waits for refs in body.refs])
+    place = {position: number for number, position in enumerate(order)}
+    needs = [
+        tuple(other for other in refs.needs if place[other] < place[at]) for at, refs in enumerate(body.refs)
+    ]
+    after = [
+        tuple(other for other in refs.after if place[other] < place[at] and other not in refs.needs)
+        for at, refs in enumerate(body.refs)
+    ]
+    waits = [(*first, *then) for first, then in zip(needs, after, strict=True)]
     stages = depths(waits, order)
-    touches = touches_of(body, _inner_touches(bodies, tools), tools)
-    chain, _ = critical_path(body, order, touches, [1] * len(bodies.every))
+    implied = _implied(waits, order)
+    touches = touches_of(body, touched, tools)
+    chain, _ = critical_path(body, order, touches, [1] * len(touched))
     critical = set(chain)
     nodes = tuple(
-        _node(body, position, step, stages[position], _effect(step, touches[position], tools), step.id in critical)
-        for position, step in enumerate(body.steps)
+        replace(
+            _node(step, _effect(step, touches[at], tools), stages[at], needs[at], after[at]),
+            implied=implied[at],
+            is_critical=step.id in critical,
+            conditions=tuple(_conditions(step, [body.steps[other].id for other in after[at]])),
+        )
+        for at, step in enumerate(body.steps)
     )
-    output = "" if plan.output is None else _short(plan.output)
+    formula = body.output.formula
+    output_needs = sorted(
+        {body.position[id_] for id_ in formula.strict | formula.lenient if id_ in body.position}
+    )
     inputs = tuple(_input(name, schema) for name, schema in plan.inputs.items())
-    return Picture(plan.task or plan.description or "", inputs, output, nodes, tuple(order))
+    output = "" if plan.output is None else _short(plan.output)
+    return Picture("", inputs, output, nodes, tuple(order), tuple(output_needs))
+
+
+def _implied(waits: Sequence[Sequence[int]], order: Sequence[int]) -> list[frozenset[int]]:
+    """Return, for each step, what it waits for by way of others too; nothing for plans that are too large to ask."""
+    if len(waits) > IMPLIED_STEPS_MAX:
+        return [frozenset()] * len(waits)
+    reach = [0] * len(waits)
+    for at in order:
+        for other in waits[at]:
+            reach[at] |= reach[other] | 1 << other
+    return [
+        frozenset(other for other in others if any(reach[way] >> other & 1 for way in others if way != other))
+        for others in waits
+    ]
 
 
 def _inner_touches(bodies: Bodies, tools: Signatures) -> list[Touches]:
@@ -110,8 +172,7 @@ def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
             return "write" if is_write(touches) else "read" if touches else fallback
 
 
-def _node(body: Body, position: int, step: Step, stage: int, effect: str, is_critical: bool) -> Node:  # noqa: FBT001, PLR0917  # filled in one place
-    refs = body.refs[position]
+def _node(step: Step, effect: str, stage: int, needs: tuple[int, ...], after: tuple[int, ...]) -> Node:
     kind, does, detail = _action(step)
     return Node(
         id=step.id,
@@ -120,30 +181,30 @@ def _node(body: Body, position: int, step: Step, stage: int, effect: str, is_cri
         does=does,
         detail=detail,
         effect=effect,
-        conditions=tuple(_conditions(step)),
+        conditions=(),
         fans_out=step.has("for_each"),
         is_conditional=step.has("when"),
-        is_critical=is_critical,
-        needs=refs.needs,
-        after=tuple(other for other in refs.after if other not in refs.needs),
+        is_critical=False,
+        needs=needs,
+        after=after,
     )
 
 
 def _action(step: Step) -> tuple[str, str, str]:
     match step:
         case ToolStep():
-            return "tool", step.tool, _arguments(step.args)
+            return "tool", f"{step.tool}({_arguments(step.args)})", ""
         case AskStep(ask=ask):
             return "ask", "ask", _short(ask.prompt)
         case SetStep():
             return "set", "=", _short(step.set)
         case PlanStep():
-            return "plan", f"plan {step.plan}", _arguments(step.args)
+            return "plan", f"plan {step.plan}({_arguments(step.args)})", ""
         case AgentStep(agent=agent):
             return "agent", "agent", _short(agent.goal)
 
 
-def _conditions(step: Step) -> list[str]:
+def _conditions(step: Step, after: Sequence[str]) -> list[str]:
     found: list[str] = []
     if step.has("for_each"):
         found.append(f"for each {_short(step.for_each)}")
@@ -155,6 +216,8 @@ def _conditions(step: Step) -> list[str]:
         found.append("skipped if it fails")
     elif isinstance(step.on_error, Fallback):
         found.append(f"{_short(step.on_error.value)} if it fails")
+    if after:
+        found.append(f"after {', '.join(after)}")
     return found
 
 
@@ -163,12 +226,18 @@ def _arguments(args: dict[str, Json]) -> str:
 
 
 def _short(value: Json) -> str:
-    """Return a template in a line: whole expressions without their `${}`, other values as JSON."""
-    if isinstance(value, str):
-        text = " ".join(value.split())
-        whole = text.startswith("${") and text.endswith("}") and text.count("${") == 1
-        return text[2:-1].strip() if whole else f'"{text}"'
-    return " ".join(canonical(value).decode().split())
+    """Return a template in a line: whole expressions without their `${}`, names of objects without quotes, the rest as JSON."""
+    match value:
+        case str():
+            text = " ".join(value.split())
+            whole = text.startswith("${") and text.endswith("}") and text.count("${") == 1
+            return text[2:-1].strip() if whole else f'"{text}"'
+        case list():
+            return f"[{', '.join(map(_short, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{name}: {_short(part)}" for name, part in value.items()) + "}"
+        case _:
+            return canonical(value).decode()
 
 
 def _input(name: str, schema: dict[str, Json]) -> str:

@@ -1,0 +1,58 @@
+"""Text in columns: how wide it shows, cut to a width, broken into lines. East Asian characters take two columns."""
+
+from __future__ import annotations
+
+import re
+from unicodedata import combining, east_asian_width
+
+ELLIPSIS = "…"
+
+
+def columns(text: str) -> int:
+    """Return how many columns a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_column(char) for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """Return the text, or as much of it as fits with an ellipsis."""
+    if columns(text) <= width:
+        return text
+    taken = 0
+    for index, char in enumerate(text):
+        taken += _column(char)
+        if taken > max(width - 1, 0):
+            return text[:index].rstrip() + ELLIPSIS
+    return text
+
+
+def padded(text: str, width: int) -> str:
+    """Return the text with spaces behind it up to a width."""
+    return text + " " * (width - columns(text))
+
+
+def wrapped(text: str, width: int, lines_max: int) -> list[str]:
+    """Return the text in lines, broken after spaces and commas where there are some; what does not fit is cut."""
+    lines: list[str] = []
+    line = ""
+    for word in re.findall(r"\S+?(?:,(?=\S)|\s+|$)", text):
+        if line and columns(line + word.rstrip()) > width:
+            lines.append(line.rstrip())
+            line = ""
+        line += word
+        while columns(line.rstrip()) > width:
+            head = cut(line, width + 1)[: -len(ELLIPSIS)]
+            lines.append(head)
+            line = line[len(head) :].lstrip()
+    if line.strip():
+        lines.append(line.rstrip())
+    if len(lines) <= lines_max:
+        return lines
+    return [*lines[: lines_max - 1], cut(f"{lines[lines_max - 1]} {ELLIPSIS}", width)]
+
+
+def _column(char: str) -> int:
+    if combining(char):
+        return 0
+    return 2 if east_asian_width(char) in "WF" else 1
