@@ -33,7 +33,10 @@ class Commands(TyperGroup):
         words = list(sys.argv[1:] if args is None else args)
         standalone = extra.pop("standalone_mode", True)
         code = _answer(
-            lambda: super(Commands, self).main(words, prog_name or "firmplan", standalone_mode=False, **extra), words
+            lambda: super(Commands, self).main(
+                words, prog_name or "firmplan", standalone_mode=False, **extra
+            ),
+            words,
         )
         if standalone:
             sys.exit(code)

@@ -28,7 +28,9 @@ def approve_command(
     """Allow a call, perhaps with other arguments."""
     args = _arguments(edit)
     who = by or _login()
-    return _decide(lambda engine: engine.approve(run_id, step, by=who, edit=args), "approved", flags, as_json=as_json)
+    return _decide(
+        lambda engine: engine.approve(run_id, step, by=who, edit=args), "approved", flags, as_json=as_json
+    )
 
 
 def deny_command(
@@ -36,7 +38,9 @@ def deny_command(
 ) -> int:
     """Refuse a call."""
     who = by or _login()
-    return _decide(lambda engine: engine.deny(run_id, step, by=who, reason=reason), "denied", flags, as_json=as_json)
+    return _decide(
+        lambda engine: engine.deny(run_id, step, by=who, reason=reason), "denied", flags, as_json=as_json
+    )
 
 
 def resolve_command(
@@ -58,7 +62,9 @@ def resolve_command(
     if fail is not None:
         verdicts.append({"fail": fail})
     if len(verdicts) != 1:
-        raise InputRejected(f"expected exactly one of --done JSON, --retry and --fail WHY, found {len(verdicts)}")
+        raise InputRejected(
+            f"expected exactly one of --done JSON, --retry and --fail WHY, found {len(verdicts)}"
+        )
     verdict = verdicts[0]
     return _decide(lambda engine: engine.resolve(run_id, step, **verdict), "resolved", flags, as_json=as_json)
 

@@ -34,14 +34,22 @@ def runs(
 def serve(
     tools: options.Tools = None,
     store: options.Store = None,
-    host: Annotated[str, typer.Option("--host", help="Interface; all but loopback need API keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Interface; all but loopback need API keys.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8000,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
     concurrency: options.Concurrency = None,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Most runs queued or running at once.")] = 1_000,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Most runs queued or running at once.")
+    ] = 1_000,
     rate: Annotated[float, typer.Option("--rate", min=0.1, help="Requests per second and client.")] = 50.0,
-    body_limit: Annotated[int, typer.Option("--body-limit", min=1, help="Largest request body, in MiB.")] = 16,
+    body_limit: Annotated[
+        int, typer.Option("--body-limit", min=1, help="Largest request body, in MiB.")
+    ] = 16,
 ) -> int:
     """Serve the HTTP API and the web page. Keys come from FIRMPLAN_API_KEYS, comma separated."""
     from .hosting import ServeRequest, serve_command

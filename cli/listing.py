@@ -29,7 +29,9 @@ def runs_command(
         if as_json:
             screen.document({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
         elif page.runs:
-            screen.answer(screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), map(_run_row, page.runs)))
+            screen.answer(
+                screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), map(_run_row, page.runs))
+            )
             if page.cursor:
                 screen.note(f"more with --cursor {page.cursor}")
         else:
@@ -46,12 +48,16 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     async def work() -> int:
         async with open_engine(settings) as engine:
             saved = await engine.list_plans()
-        rows = [(each.name, each.plan.digest, each.plan.task or "", tuple(each.plan.inputs)) for each in saved]
+        rows = [
+            (each.name, each.plan.digest, each.plan.task or "", tuple(each.plan.inputs)) for each in saved
+        ]
         if as_json:
             keys = ("name", "digest", "task", "inputs")
             screen.document({"plans": [dict(zip(keys, row, strict=True)) for row in rows]})
         elif rows:
-            shown = ((name, digest[:DIGEST_SHOWN], ", ".join(inputs), task) for name, digest, task, inputs in rows)
+            shown = (
+                (name, digest[:DIGEST_SHOWN], ", ".join(inputs), task) for name, digest, task, inputs in rows
+            )
             screen.answer(screen.table(("NAME", "DIGEST", "INPUTS", "TASK"), shown))
         else:
             screen.note(f"no plans in {settings.store}; save one with `firmplan plans save NAME PLAN`")
@@ -67,7 +73,10 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     if as_json:
         screen.document({"tools": [tool_document(tool) for tool in toolset]})
     elif len(toolset):
-        rows = ((tool.name, tool.effect.value, _parameters(tool), tool.description.partition("\n")[0]) for tool in toolset)
+        rows = (
+            (tool.name, tool.effect.value, _parameters(tool), tool.description.partition("\n")[0])
+            for tool in toolset
+        )
         screen.answer(screen.table(("NAME", "EFFECT", "TAKES", "DOES"), rows))
     else:
         screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")

@@ -37,7 +37,8 @@ def register(app: typer.Typer) -> None:
 PlanFile = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or a saved plan's name.")]
 ShowFormat = Annotated[Format, typer.Option("--format", "-f", help="How to spell it.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it: .json, .yaml or .yml.")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Where to write it: .json, .yaml or .yml."),
 ]
 
 
@@ -68,7 +69,9 @@ def check(
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="PLAN|RUN", help="A plan's file, a saved plan's name, or a run's id.")],
+    what: Annotated[
+        str, typer.Argument(metavar="PLAN|RUN", help="A plan's file, a saved plan's name, or a run's id.")
+    ],
     form: ShowFormat = Format.TEXT,
     store: options.Store = None,
     as_json: options.Json = False,

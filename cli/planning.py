@@ -84,7 +84,11 @@ def report_text(report: CheckReport) -> str:
     if not report.ok:
         return str(report)
     bounds = report.bounds
-    calls = "as many calls as its data asks for" if bounds.calls_max is None else f"at most {screen.plural(bounds.calls_max, 'call')}"
+    calls = (
+        "as many calls as its data asks for"
+        if bounds.calls_max is None
+        else f"at most {screen.plural(bounds.calls_max, 'call')}"
+    )
     models = "" if not bounds.model_calls_max else f", {bounds.model_calls_max} of them to a model"
     path = " -> ".join(bounds.critical_path)
     return f"{report}\n{calls}{models}" + (f"\nlongest chain: {path}" if path else "")

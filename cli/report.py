@@ -30,7 +30,9 @@ def summary(run: Run) -> str:
         parts.append(seconds(took))
     if tokens := run.usage.get("tokens"):
         parts.append(f"{tokens} tokens")
-    return ", ".join(parts) + (f"\ndigest {run.digest}" if run.digest and run.status in ("succeeded", "failed") else "")
+    return ", ".join(parts) + (
+        f"\ndigest {run.digest}" if run.digest and run.status in ("succeeded", "failed") else ""
+    )
 
 
 def errors_text(run: Run) -> str:

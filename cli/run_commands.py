@@ -19,15 +19,19 @@ def register(app: typer.Typer) -> None:
 
 def run(
     what: Annotated[
-        str, typer.Argument(metavar="PLAN|TASK", help="A plan's file, a saved plan's name, or a task in words.")
+        str,
+        typer.Argument(metavar="PLAN|TASK", help="A plan's file, a saved plan's name, or a task in words."),
     ],
     tools: options.Tools = None,
     inputs: options.Inputs = None,
     store: options.Store = None,
     run_id: Annotated[
-        str | None, typer.Option("--run-id", metavar="ID", help="Name the run; the same again goes on with it.")
+        str | None,
+        typer.Option("--run-id", metavar="ID", help="Name the run; the same again goes on with it."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of `ctx.random`; else from plan and inputs.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of `ctx.random`; else from plan and inputs.")
+    ] = None,
     budget: options.Budget = None,
     reuse: Annotated[
         bool, typer.Option("--reuse/--no-reuse", help="Let earlier results stand where nothing changed.")
@@ -41,7 +45,12 @@ def run(
     from .running import RunRequest, run_command
 
     request = RunRequest(
-        what=what, inputs=tuple(inputs or ()), run_id=run_id, seed=seed, budget=tuple(budget or ()), reuse=reuse
+        what=what,
+        inputs=tuple(inputs or ()),
+        run_id=run_id,
+        seed=seed,
+        budget=tuple(budget or ()),
+        reuse=reuse,
     )
     return run_command(
         request,

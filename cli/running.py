@@ -42,7 +42,9 @@ def run_command(request: RunRequest, flags: Mapping[str, object], *, as_json: bo
     return drive(work)
 
 
-def resume_command(run_id: str, budget: tuple[str, ...], flags: Mapping[str, object], *, as_json: bool) -> int:
+def resume_command(
+    run_id: str, budget: tuple[str, ...], flags: Mapping[str, object], *, as_json: bool
+) -> int:
     """Go on with a run to its end, or until it waits."""
     settings = settings_of(flags)
     toolset = load_toolset(settings)

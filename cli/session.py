@@ -54,7 +54,9 @@ async def open_engine(
     try:
         await engine.__aenter__()
     except StoreError as error:
-        raise ConfigError(f"{error.message}; name another store with --store, FIRMPLAN_STORE or firmplan.toml") from error
+        raise ConfigError(
+            f"{error.message}; name another store with --store, FIRMPLAN_STORE or firmplan.toml"
+        ) from error
     try:
         yield engine
     finally:
@@ -77,7 +79,9 @@ async def _until_signal(work: Callable[[], Awaitable[int]]) -> int:
             loop.remove_signal_handler(each)
         task.cancel()
 
-    with suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
+    with suppress(
+        NotImplementedError, RuntimeError, ValueError
+    ):  # not on Windows, not outside the main thread
         for number in SIGNALS:
             loop.add_signal_handler(number, stop, number)
     try:

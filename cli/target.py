@@ -86,7 +86,9 @@ def find_file(what: str) -> PlanText | None:
     try:
         return PlanText(path, read_text(path).decode())
     except UnicodeDecodeError as error:
-        raise InputRejected(f"expected a plan in UTF-8, found byte {error.start} of {path} to be none") from error
+        raise InputRejected(
+            f"expected a plan in UTF-8, found byte {error.start} of {path} to be none"
+        ) from error
 
 
 async def checked(engine: Engine, target: PlanText | SavedName) -> tuple[Plan, CheckReport]:

@@ -37,7 +37,8 @@ def read_inputs(words: Sequence[str], plan: Plan | None) -> dict[str, Json]:
             known = ", ".join(plan.inputs) or "none"
             hint = did_you_mean(name, list(plan.inputs))
             raise InputRejected(
-                f"--input {name}: the plan has no such input; it takes {known}" + (f"; {hint}" if hint else "")
+                f"--input {name}: the plan has no such input; it takes {known}"
+                + (f"; {hint}" if hint else "")
             )
     return {name: _read(name, text, plan.inputs[name], plan.types) for name, text in pairs.items()}
 
@@ -57,7 +58,9 @@ def read_json(where: str, text: str) -> Json:
     try:
         return parse(text)
     except NotJson as error:
-        raise InputRejected(f"{where}: expected JSON, found {text!r} ({error}); text needs quotes: {json.dumps(text)}") from error
+        raise InputRejected(
+            f"{where}: expected JSON, found {text!r} ({error}); text needs quotes: {json.dumps(text)}"
+        ) from error
 
 
 def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
@@ -93,7 +96,9 @@ def _read(name: str, text: str, schema: Mapping[str, Any], types: Mapping[str, A
 
 
 def _unfit(name: str, expected: Mapping[str, Any], found: str) -> InputRejected:
-    return InputRejected(f"--input {name}: expected {json.dumps(expected, ensure_ascii=False)}, found {found}")
+    return InputRejected(
+        f"--input {name}: expected {json.dumps(expected, ensure_ascii=False)}, found {found}"
+    )
 
 
 def _guess(text: str) -> Json:

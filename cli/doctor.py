@@ -1,0 +1,117 @@
+"""`doctor`: is everything in place, and what to do where it is not.
+
+Every look is one line: what was looked at, whether it is well, and what to do. Nothing is changed, and no model is asked:
+an endpoint is only named.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..errors import FirmplanError
+from . import screen
+from .config import Settings
+from .failure import Exit
+from .session import drive, load_toolset, open_engine, settings_of
+
+PACKAGES = ("pydantic", "networkx", "instructor", "openai", "tenacity", "structlog")
+EXTRAS = {"server": "fastapi", "postgres": "psycopg", "mcp": "mcp"}
+SQLITE_MIN = (3, 37)  # STRICT tables
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One look: `ok` is `None` where there is nothing to be right or wrong."""
+
+    what: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+def doctor_command(flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Print every finding; the exit code is 1 if something has to be done."""
+    settings = settings_of(flags)
+    looks: tuple[Callable[[Settings], list[Finding]], ...] = (_python, _packages, _tools, _store, _model)
+    findings = [finding for look in looks for finding in look(settings)]
+    if as_json:
+        screen.document({"findings": [asdict(finding) for finding in findings]})
+    else:
+        marks = {True: "ok", False: "!!", None: "--"}
+        rows = [(marks[finding.ok], finding.what, finding.found) for finding in findings]
+        screen.answer(screen.table(("", "WHAT", "FOUND"), rows))
+        for finding in findings:
+            if finding.advice:
+                screen.note(f"{finding.what}: {finding.advice}")
+    return Exit.FAILED if any(finding.ok is False for finding in findings) else Exit.OK
+
+
+def _python(_: Settings) -> list[Finding]:
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    sqlite = sqlite3.sqlite_version_info[:2] >= SQLITE_MIN
+    advice = "" if sqlite else f"expected at least {'.'.join(map(str, SQLITE_MIN))}; use a newer Python"
+    return [Finding("Python", True, found), Finding("SQLite", sqlite, sqlite3.sqlite_version, advice)]
+
+
+def _packages(_: Settings) -> list[Finding]:
+    found = [Finding("firmplan", *_version("firmplan", "pip install firmplan"))]
+    found += [Finding(name, *_version(name, "pip install --force-reinstall firmplan")) for name in PACKAGES]
+    for extra, name in EXTRAS.items():
+        is_there, number, _ = _version(name, "")
+        found.append(Finding(f"extra {extra}", is_there or None, number if is_there else "not installed"))
+    return found
+
+
+def _version(name: str, cure: str) -> tuple[bool, str, str]:
+    try:
+        return True, version(name), ""
+    except PackageNotFoundError:
+        return False, "not installed", cure
+
+
+def _tools(settings: Settings) -> list[Finding]:
+    if not settings.tools:
+        return [
+            Finding("tools", None, "none named", "name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+        ]
+    try:
+        names = load_toolset(settings).names
+    except FirmplanError as fault:
+        return [Finding("tools", False, ", ".join(settings.tools), fault.message)]
+    return [Finding("tools", True, f"{', '.join(names)} (from {settings.origin['tools']})")]
+
+
+def _store(settings: Settings) -> list[Finding]:
+    where = f"{settings.store} (from {settings.origin['store']})"
+    if "://" not in settings.store and settings.store != "memory:" and not Path(settings.store).exists():
+        is_open = os.access(Path(settings.store).resolve().parent, os.W_OK)
+        advice = "" if is_open else "its folder is not there or cannot be written: name another with --store"
+        return [Finding("store", is_open, f"{where}: not made yet", advice)]
+
+    async def count() -> int:
+        async with open_engine(settings) as engine:
+            return len((await engine.list_runs(limit=1)).runs)
+
+    try:
+        drive(count)
+    except FirmplanError as fault:
+        return [Finding("store", False, where, fault.message)]
+    return [Finding("store", True, where)]
+
+
+def _model(settings: Settings) -> list[Finding]:
+    from ..tools.endpoint import Model  # noqa: PLC0415  # only here
+
+    try:
+        endpoint = Model(settings.model, base_url=settings.base_url).resolve()
+    except FirmplanError as fault:
+        return [
+            Finding("model", None, "none configured: tasks are answered by saved plans only", fault.message)
+        ]
+    return [Finding("model", True, f"{endpoint.name} at {endpoint.base_url}")]
