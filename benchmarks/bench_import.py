@@ -50,7 +50,9 @@ def seconds(words):
 
 def slowest(words):
     """Return cumulative microseconds and name of the slowest imports, as `-X importtime` tells them."""
-    done = subprocess.run([words[0], "-X", "importtime", *words[1:]], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [words[0], "-X", "importtime", *words[1:]], check=True, capture_output=True, text=True
+    )
     found = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \|\s+(\S+)$", done.stderr, re.MULTILINE)
     return sorted(((int(taken), module) for taken, module in found), reverse=True)[:SLOWEST_SHOWN]
 

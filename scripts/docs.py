@@ -22,7 +22,13 @@ def states() -> str:
     """Return the page that shows the legal moves of a step."""
     from firmplan.executor.states import MOVES, State  # noqa: PLC0415  # each page loads only its room
 
-    lines = ["# The states of a step", "", NOTE, "", "Every change of a step's state is one of these moves; the machine asserts it."]
+    lines = [
+        "# The states of a step",
+        "",
+        NOTE,
+        "",
+        "Every change of a step's state is one of these moves; the machine asserts it.",
+    ]
     lines += ["A run's status is the worst of its steps': indeterminate, waiting, over budget, running.", ""]
     lines += ["```mermaid", "stateDiagram-v2", "  [*] --> pending"]
     lines += [f"  {one.value} --> {other.value}" for one in State for other in State if other in MOVES[one]]
@@ -34,7 +40,13 @@ def codes() -> str:
     """Return the page that explains every code of a check, each with a plan that has it."""
     from firmplan.plans.codes import CODES, EXAMPLE_TOOLS  # noqa: PLC0415  # each page loads only its room
 
-    lines = ["# The codes of the check", "", NOTE, "", "Errors stop a plan, warnings do not. Each stands with steps that have it;"]
+    lines = [
+        "# The codes of the check",
+        "",
+        NOTE,
+        "",
+        "Errors stop a plan, warnings do not. Each stands with steps that have it;",
+    ]
     lines += ["their tools are:", "", "```text", EXAMPLE_TOOLS, "```"]
     for name, code in CODES.items():
         lines += ["", f"## {name}", "", f"{code.severity.capitalize()}. {' '.join(code.meaning.split())}"]

@@ -32,7 +32,9 @@ def make_ledger(path: Path) -> None:
         db.executemany("INSERT INTO suppliers VALUES (:supplier, :account)", _rows("suppliers"))
         db.executemany("INSERT INTO orders VALUES (:order, :supplier, :cents)", _rows("orders"))
         db.execute("INSERT INTO payment_runs VALUES ('opening')")
-        db.executemany("INSERT INTO payments VALUES (:invoice, :account, :cents, 'opening')", _rows("payments"))
+        db.executemany(
+            "INSERT INTO payments VALUES (:invoice, :account, :cents, 'opening')", _rows("payments")
+        )
 
 
 def _rows(name: str) -> list[dict[str, str]]:

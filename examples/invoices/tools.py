@@ -80,7 +80,9 @@ def read_invoices(path: str) -> list[Invoice]:
     with Path(path).open(encoding="utf-8", newline="") as lines:
         rows = csv.DictReader(lines)
         if tuple(rows.fieldnames or ()) != COLUMNS:
-            raise ToolError(f"{path}: expected the columns {COLUMNS}, found {rows.fieldnames}", code="bad-csv")
+            raise ToolError(
+                f"{path}: expected the columns {COLUMNS}, found {rows.fieldnames}", code="bad-csv"
+            )
         return [_invoice(row, f"{path}, line {rows.line_num}") for row in rows]
 
 
@@ -96,7 +98,9 @@ def read_orders(ledger: str) -> list[Order]:
 def read_payments(ledger: str) -> list[Payment]:
     """Read all payments in the ledger, in the order in which they were made."""
     with _open(ledger) as db:
-        return [Payment(*row) for row in db.execute("SELECT invoice, account, cents FROM payments ORDER BY rowid")]
+        return [
+            Payment(*row) for row in db.execute("SELECT invoice, account, cents FROM payments ORDER BY rowid")
+        ]
 
 
 @tool(effect="pure", isolation="inline")
@@ -119,14 +123,18 @@ def pay(ledger: str, payments: list[Payment], *, ctx: Context) -> Receipt:
         try:
             db.executemany("INSERT INTO payments (invoice, account, cents, key) VALUES (?, ?, ?, ?)", rows)
         except sqlite3.IntegrityError as error:
-            raise ToolError(f"an invoice in this payment run is paid already: {error}", code="paid-already") from error
+            raise ToolError(
+                f"an invoice in this payment run is paid already: {error}", code="paid-already"
+            ) from error
     return receipt
 
 
 def _invoice(row: dict[str, str], where: str) -> Invoice:
     whole, _, rest = row["amount"].replace(",", "").partition(".")
     if not (whole.isdecimal() and len(rest) == 2 and rest.isdecimal()):
-        raise ToolError(f"{where}: expected an amount such as 1,250.00, found {row['amount']!r}", code="bad-csv")
+        raise ToolError(
+            f"{where}: expected an amount such as 1,250.00, found {row['amount']!r}", code="bad-csv"
+        )
     cents = int(whole) * 100 + int(rest)
     return Invoice(row["invoice"], row["order"], row["supplier"], row["account"], cents, row["due"])
 
@@ -147,6 +155,8 @@ def _status(invoice: Invoice, order: Order | None, payments: list[Payment], toda
 def _open(ledger: str) -> Iterator[sqlite3.Connection]:
     """Yield the ledger inside one transaction, which an exception undoes."""
     if not Path(ledger).is_file():
-        raise ToolError(f"found no ledger {ledger}; make one with `python make_ledger.py {ledger}`", code="no-ledger")
+        raise ToolError(
+            f"found no ledger {ledger}; make one with `python make_ledger.py {ledger}`", code="no-ledger"
+        )
     with closing(sqlite3.connect(ledger)) as db, db:
         yield db

@@ -84,7 +84,9 @@ class Board:
         return f"{_calls(line.calls)}{reused}{took}"
 
     def _print(self, mark: str, style: str, name: str, told: str) -> None:
-        self._console.print(Text.assemble("  ", (mark, style), f" {name:<{self._width}}  {told}"), soft_wrap=True)
+        self._console.print(
+            Text.assemble("  ", (mark, style), f" {name:<{self._width}}  {told}"), soft_wrap=True
+        )
 
 
 def _calls(count: int) -> str:

@@ -82,12 +82,16 @@ async def _demonstrate(stage: Stage, settings: Settings) -> int:
     stage.say(f"All files go to {stage.folder}")
     async with _planner(stage, settings) as planner:
         plan = await _plan(stage, planner)
-        async with Engine(stage.toolset, store=STORE, planner=planner, max_concurrency=settings.concurrency) as engine:
+        async with Engine(
+            stage.toolset, store=STORE, planner=planner, max_concurrency=settings.concurrency
+        ) as engine:
             first = await _run(stage, engine, plan, "The run: every step as it ends")
             if first.status != "succeeded":
                 return Exit.FAILED
             _show_answer(stage, first)
-            second = await _run(stage, engine, plan, "The same again: all reused, but the write and what is only computed")
+            second = await _run(
+                stage, engine, plan, "The same again: all reused, but the write and what is only computed"
+            )
             stage.title("A strict replay of the first run: nothing is called")
             replayed = await engine.replay(first.id)
     return _compare(stage, first, second, replayed)
@@ -167,7 +171,10 @@ def _compare(stage: Stage, first: Run, second: Run, replayed: Run) -> int:
         stage.say(f"  {name:<10}  {run.digest}")
     is_same = first.digest == second.digest == replayed.digest
     if is_same:
-        stage.say("The digests are equal: plan, inputs, every step's status and every value are the same.", "bold green")
+        stage.say(
+            "The digests are equal: plan, inputs, every step's status and every value are the same.",
+            "bold green",
+        )
     else:
         stage.say("The digests differ: `firmplan diff` shows where.", "bold red")
     stage.title("What to try next")

@@ -6,7 +6,6 @@ each tool does one thing, and says by its effect what may be reused and what mus
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
@@ -134,7 +133,9 @@ def read_metadata(name: str) -> Metadata:
         found = distribution(name)
     except PackageNotFoundError:
         raise ToolError(f"no distribution '{name}' is installed here", code="not-installed") from None
-    needs = {_plain(re.split(r"[^A-Za-z0-9._-]", line.strip(), maxsplit=1)[0]) for line in found.requires or ()}
+    needs = {
+        _plain(re.split(r"[^A-Za-z0-9._-]", line.strip(), maxsplit=1)[0]) for line in found.requires or ()
+    }
     licences = [line for line in found.metadata.get_all("Classifier") or () if line.startswith("License ::")]
     licence = _field(found, "License").strip().split("\n", maxsplit=1)[0]
     return Metadata(
@@ -175,8 +176,16 @@ def write_report(
     lines += [f"- {family}: {counts.get(family, 0)}" for family in FAMILIES]
     if blames:
         lines += ["", "## Needs a look", ""]
-        lines += [f"- {b.name}: required by {', '.join(b.required_by) or 'nothing else here'}" for b in blames]
-    lines += ["", "## All packages", "", "| package | version | licence | family |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"- {b.name}: required by {', '.join(b.required_by) or 'nothing else here'}" for b in blames
+        ]
+    lines += [
+        "",
+        "## All packages",
+        "",
+        "| package | version | licence | family |",
+        "| --- | --- | --- | --- |",
+    ]
     lines += [f"| {f.name} | {f.version} | {_cell(f.licence)} | {f.family} |" for f in findings]
     _replace(Path(path), "\n".join(lines) + "\n")
     return Written(path, len(lines))
@@ -237,4 +246,4 @@ def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)

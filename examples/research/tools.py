@@ -66,10 +66,12 @@ def rank(texts: list[Text], question: str, count: int) -> list[Hit]:
 
 @agent(temperature=0)
 def extract(content: str) -> Fact:
-    """Read this text and say who measured the speed of light, in which year, by what means (a few words), and the value
-    in kilometres a second. Say only what the text says; the value is null where the text gives none.
+    """Read the text and say who measured the speed of light, when, by what means, and the value.
 
-    ${content}"""
+    Say only what the text says, the means in a few words, the value in kilometres a second; null where it gives none.
+
+    ${content}
+    """
 
 
 def _words(texts: list[str]) -> list[list[str]]:

@@ -12,10 +12,23 @@ import firmplan
 import pytest
 
 ROOT = Path(firmplan.__file__).parent
-ROOMS = ("plans", "tools", "executor", "planner", "service", "cli", "testing", "examples", "benchmarks", "scripts")
+ROOMS = (
+    "plans",
+    "tools",
+    "executor",
+    "planner",
+    "service",
+    "cli",
+    "testing",
+    "examples",
+    "benchmarks",
+    "scripts",
+)
 SHIPPED_AT_ROOT = {"__init__.py", "__main__.py", "engine.py", "errors.py"}
 MODULES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
-RUNTIME = [path for path in MODULES if path.relative_to(ROOT).parts[0] not in ("examples", "benchmarks", "scripts")]
+RUNTIME = [
+    path for path in MODULES if path.relative_to(ROOT).parts[0] not in ("examples", "benchmarks", "scripts")
+]
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
@@ -34,7 +47,11 @@ def test_every_package_is_listed():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     rooms = ROOMS[: ROOMS.index("examples")]
     found = {path.parent for room in rooms for path in (ROOT / room).rglob("__init__.py")}
-    named = {"firmplan", "firmplan.demo", *(".".join(("firmplan", *p.relative_to(ROOT).parts)) for p in found)}
+    named = {
+        "firmplan",
+        "firmplan.demo",
+        *(".".join(("firmplan", *p.relative_to(ROOT).parts)) for p in found),
+    }
     assert set(settings["packages"]) == named
 
 
@@ -95,8 +112,12 @@ def test_no_stubs_and_no_notes_to_self():
 def test_no_path_of_a_builder_is_left():
     """No file that is kept names a folder of the machine on which it was written."""
     forbidden = re.compile(r"/(root|work|home/\w+|opt/pypi\S*|Users/\w+)/")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     files = [ROOT / line for line in listed] or MODULES
     texts = {path: path.read_text(encoding="utf-8", errors="ignore") for path in files if path.is_file()}
     here = Path(__file__).name
-    assert {name_of(path) for path, text in texts.items() if path.name != here and forbidden.search(text)} == set()
+    assert {
+        name_of(path) for path, text in texts.items() if path.name != here and forbidden.search(text)
+    } == set()

@@ -82,7 +82,9 @@ def test_denied_pays_nothing(ledger):
 def test_the_same_payment_run_twice_pays_once(ledger):
     """The ledger remembers the key of a payment run, so a repeated call changes nothing and says the same."""
     pay = Toolset.load("tools.py").get("pay")
-    args = pay.bind({"ledger": "ledger.db", "payments": [{"invoice": "BP-501", "account": "DE1", "cents": 5}]})
+    args = pay.bind(
+        {"ledger": "ledger.db", "payments": [{"invoice": "BP-501", "account": "DE1", "cents": 5}]}
+    )
     context = firmplan.Context(idempotency_key="k1")
     assert pay.seal(pay.invoke(args, context)) == pay.seal(pay.invoke(args, context))
     assert rows(ledger, "SELECT cents FROM payments WHERE key = 'k1'") == [(5,)]

@@ -52,7 +52,11 @@ def test_family_of_an_expression(expression, family):
     [
         ({"expression": "BSD-3-Clause"}, "BSD-3-Clause", "permissive"),
         ({"classifiers": ["License :: OSI Approved :: MIT License"]}, "MIT License", "permissive"),
-        ({"classifiers": ["License :: OSI Approved"], "licence": "GNU General Public License v3"}, "GPL", "strong copyleft"),
+        (
+            {"classifiers": ["License :: OSI Approved"], "licence": "GNU General Public License v3"},
+            "GPL",
+            "strong copyleft",
+        ),
         ({"licence": "GNU Lesser General Public License"}, "LGPL", "weak copyleft"),
         ({"licence": "see LICENSE"}, "see LICENSE", "unknown"),
         ({}, "none stated", "unknown"),
@@ -100,7 +104,13 @@ def demo(folder, cwd, **options):
     environment = {key: value for key, value in os.environ.items() if key not in UNSET}
     words = [sys.executable, "-m", "firmplan", "demo", "--folder", str(folder)]
     return subprocess.Popen(
-        words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+        words,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
     )
 
 

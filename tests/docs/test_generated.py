@@ -1,0 +1,23 @@
+"""The generated pages of the docs say what the code says today."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import firmplan
+
+ROOT = Path(firmplan.__file__).parent
+
+
+def test_generated_pages_are_up_to_date():
+    """`make docs` would change nothing."""
+    words = [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_architecture_is_short():
+    """The architecture page stays one that is read: under 200 lines."""
+    assert len((ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) < 200
