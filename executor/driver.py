@@ -20,6 +20,7 @@ from ..errors import ConfigError, EngineBug, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json
 from ..tools import Context, ModelRequest, Tool, ask_request
+from ..tools.fingerprint import Fingerprint, fingerprint_of
 from .calls import Failed, Lost, Outcome, Returned, call_tool, reconcile
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .events import (
@@ -99,6 +100,7 @@ class Driver:
     _fresh: dict[str, Reusable] = field(init=False, default_factory=dict[str, Reusable])
     _contexts: dict[str, Context] = field(init=False, default_factory=dict[str, Context])
     _is_parking: bool = field(init=False, default=False)
+    _fingerprints: dict[str, Fingerprint] = field(init=False, default_factory=dict[str, Fingerprint])
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
@@ -281,17 +283,22 @@ class Driver:
             request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
             key = self._model_key(command, request)
             return PreparedCall(command, command.args.digest, tool, args, request, key)
-        key = (
-            ContentKey("", {}, "it was given a secret")
-            if command.secrets
-            else tool_key(tool, args, command.sample)
-        )
+        key = ContentKey("", {}, "it was given a secret")
+        if not command.secrets:
+            key = tool_key(tool, self._fingerprint(tool), args, command.sample)
         return PreparedCall(command, command.args.digest, tool, args, None, key)
 
     def _secret(self, command: StartToolCall, name: str) -> str:
         found = self.facilities.secrets.get(name)
         if found is None:
             raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
+        return found
+
+    def _fingerprint(self, tool: Tool) -> Fingerprint:
+        """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
+        found = self._fingerprints.get(tool.name)
+        if found is None:
+            found = self._fingerprints[tool.name] = fingerprint_of(tool)
         return found
 
     def _model_key(self, command: StartToolCall | StartModelCall, request: ModelRequest) -> ContentKey:

@@ -14,6 +14,7 @@ from typing import Final, cast
 from ..plans.signature import Effect
 from ..plans.values import Json, canonical, digest, parse
 from ..tools import Tool
+from ..tools.fingerprint import Fingerprint
 
 KEY_FORMAT: Final = 1
 ARGS_KEPT_BYTES_MAX: Final = 4096  # arguments kept in full for explanations; larger ones by digest
@@ -39,24 +40,24 @@ def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
     return hashlib.sha256(f"{run_id}\n{step}\n{args_digest}".encode()).hexdigest()
 
 
-def tool_key(tool: Tool, args: bytes, sample: Sequence[int]) -> ContentKey:
-    """Return the content key of a call of a tool with bound arguments."""
+def tool_key(tool: Tool, fingerprint: Fingerprint, args: bytes, sample: Sequence[int]) -> ContentKey:
+    """Return the content key of a call of a tool, as it is now, with bound arguments."""
     if tool.effect is Effect.WRITE:
         return ContentKey("", {}, "a write is never reused")
     if tool.effect is Effect.READ and tool.reuse_for_s is None:
         return ContentKey("", {}, "the tool has no reuse_for")
-    if tool.unseen and tool.version is None:
-        return ContentKey("", {}, f"its code cannot be seen in full: {tool.unseen}")
+    if fingerprint.digest is None:
+        return ContentKey("", {}, f"its code cannot be seen in full: {fingerprint.unseen}")
     parts: dict[str, Json] = {
         "format": KEY_FORMAT,
         "tool": tool.name,
-        "fingerprint": tool.fingerprint,
-        "code": dict(tool.fingerprint_parts),
+        "fingerprint": fingerprint.digest,
+        "code": dict(fingerprint.parts),
         "args": _kept(args),
     }
     if tool.effect is Effect.MODEL:
         parts["sample"] = list(sample)
-    named = ["tool", KEY_FORMAT, tool.name, tool.fingerprint, digest(args), parts.get("sample")]
+    named = ["tool", KEY_FORMAT, tool.name, fingerprint.digest, digest(args), parts.get("sample")]
     return ContentKey(digest(canonical(named)), parts)
 
 
