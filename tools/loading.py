@@ -1,22 +1,23 @@
 """Load tools from files and modules: the edge between a toolset and Python's import system.
 
 A file gets a module name made from its path, so that it hides nothing and nothing hides it; its own folder can be
-imported from while it loads, as when a script is run. Loaded again, it is read again. What goes wrong in it is a
+imported from, as when a script is run, but comes last. Loaded again, it is read again. What goes wrong in it is a
 `ConfigError` with file, line and the original error.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from os import PathLike, fspath
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
+from typing import cast
 
 from ..errors import ConfigError
 from .tool import Tool
@@ -48,15 +49,14 @@ def _load_file(path: Path) -> ModuleType:
         )
     where = path.resolve()
     name = f"firmplan_tools_{where.stem}_{sha256(str(where).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, where)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: expected a Python file, ending in .py")
-    module = importlib.util.module_from_spec(spec)
+    loader = _FromSource(name, str(where))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=str(where)))
+    module.__file__ = str(where)
     earlier = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pydantic look their module up while it loads
     try:
-        with _importable(where.parent):
-            spec.loader.exec_module(module)
+        _make_importable(where.parent)
+        loader.exec_module(module)
     except BaseException as error:
         if earlier is None:
             del sys.modules[name]
@@ -68,14 +68,22 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
+class _FromSource(SourceFileLoader):
+    """Compiles the file as it is now: compiled copies go by its time, too coarse for a file that is being edited."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
+        """Return the file's code."""
+        return cast("CodeType", self.source_to_code(self.get_data(self.path), self.path))
+
+
 def _load_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(
             f'{name!r}: expected a file such as "tools.py" or a module such as "package.module"'
         )
     try:
-        with _importable(Path.cwd()):
-            return importlib.import_module(name)
+        _make_importable(Path.cwd())
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             hint = f"; to load the file, write {name}.py" if Path(f"{name}.py").is_file() else ""
@@ -87,19 +95,10 @@ def _load_module(name: str) -> ModuleType:
         raise _told(name, error) from error
 
 
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let modules of a folder be imported, as long as nothing else has their name."""
-    entry = str(folder)
-    if entry in sys.path:
-        yield
-        return
-    sys.path.append(entry)
-    try:
-        yield
-    finally:
-        if entry in sys.path:
-            sys.path.remove(entry)
+def _make_importable(folder: Path) -> None:
+    """Let modules of a folder be imported, now and by calls later, as long as nothing else has their name."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _told(source: str, error: BaseException) -> ConfigError:

@@ -194,7 +194,7 @@ class _Walk:
 
     def _function(self, fn: FunctionType) -> str:
         home = str(fn.__globals__.get("__name__", ""))
-        if origin_of(home) is Origin.PROJECT and is_project_file(fn.__code__.co_filename):
+        if (not home or origin_of(home) is Origin.PROJECT) and is_project_file(fn.__code__.co_filename):
             return self._refer(fn, f"function {fn.__code__.co_qualname}")
         if id(fn) in self._named:
             return self._named[id(fn)][1]
@@ -297,7 +297,7 @@ class _Walk:
         hints = {key: found.annotation for key, found in cls.model_fields.items()}
         return [f"field {key}: {self.constant('type', key, hint, name)}" for key, hint in hints.items()]
 
-    def _draw_made_class(self, cls: Any, name: str, fault: NoSource) -> None:  # noqa: ANN401  # a class of any kind
+    def _draw_made_class(self, cls: Any, name: str, missing: NoSource) -> None:  # noqa: ANN401  # a class of any kind
         """Draw a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
         members: object = None
         if hasattr(cls, "__members__"):
@@ -307,10 +307,13 @@ class _Walk:
         if members is None or any(
             inspect.isfunction(each) and _is_written(each) for each in vars(cls).values()
         ):
-            self._unseen(f"{name} {fault}")
+            self._unseen(f"{name} {missing}")
             return
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
-        self.portrait.parts[name] = _digest(f"{bases}{self.constant('members', cls.__name__, members, name)}")
+        try:
+            self.portrait.parts[name] = _digest(f"{bases}{Spelling(self).text(members)}")
+        except Unseen as fault:
+            self._unseen(f"{name} holds {fault}")
 
     def _edges(self, reading: Reading, scope: _Scope) -> list[str]:
         """Return what the names of a function or class stand for, and follow them."""

@@ -11,6 +11,7 @@ import ast
 import linecache
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType
 from typing import Any, cast
 
@@ -42,7 +43,7 @@ class Source:
     lambdas: Mapping[int, list[ast.Lambda]]
 
 
-_sources: dict[str, tuple[str, Source]] = {}
+_sources: dict[str, tuple[bytes, Source]] = {}
 
 
 def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
@@ -156,8 +157,7 @@ def _joined(parts: list[ast.expr]) -> list[ast.expr]:
 
 
 def _read(filename: str, module: Mapping[str, Any]) -> Source:
-    linecache.checkcache(filename)
-    text = "".join(linecache.getlines(filename, dict(module)))
+    text = _text(filename, module)
     if not text:
         raise NoSource("has no source")
     known = _sources.get(filename)
@@ -169,6 +169,15 @@ def _read(filename: str, module: Mapping[str, Any]) -> Source:
             raise NoSource("has another source now than when it was imported") from fault
         _sources[filename] = known
     return known[1]
+
+
+def _text(filename: str, module: Mapping[str, Any]) -> bytes:
+    """Return the source. Files are read each time: their times are too coarse to tell whether they changed."""
+    try:
+        return Path(filename).read_bytes()
+    except (OSError, ValueError):
+        linecache.checkcache(filename)
+        return "".join(linecache.getlines(filename, dict(module))).encode()  # notebooks, zip archives
 
 
 def _indexed(tree: ast.Module, code: CodeType) -> Source:
