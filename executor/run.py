@@ -6,12 +6,13 @@ Made from the machine's cells (`snapshot`), never kept up to date: ask the engin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunFailed
 from ..plans.values import Json
 from .cells import Frame, Item, Node, Turn
+from .held import held_back
 from .outcome import Cell, walk
 from .states import TERMINAL, RunStatus, State
 
@@ -155,7 +156,11 @@ def run_status(machine: Machine, *, is_live: bool) -> RunStatus:
 
 def step_views(machine: Machine) -> dict[str, StepView]:
     """Return the view of every cell, in plan order."""
-    return {cell.path: _view(cell) for cell in walk(machine.root)}
+    views = {cell.path: _view(cell) for cell in walk(machine.root)}
+    if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
+        for path, reason in held_back(machine.root).items():
+            views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
+    return views
 
 
 def run_errors(machine: Machine) -> tuple[RunError, ...]:
