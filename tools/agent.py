@@ -26,7 +26,8 @@ from typing_extensions import ParamSpec, TypeVar
 
 from ..errors import ConfigError, ToolError
 from ..plans.values import Json
-from .callables import argument_names, caller_locals, find_context, is_async, plain_function, read_annotations
+from .annotated import PythonTypes
+from .callables import argument_names, find_context, is_async, plain_function
 from .completion import Message
 from .guard import Guard, check_guards
 from .models import DEFAULT, ModelRequest, Models
@@ -156,7 +157,7 @@ def _make(fn: Callable[..., Any], wishes: Wishes) -> Tool:
     def request_of(args: dict[str, Json]) -> ModelRequest:
         return made.request(args, tool.returns or {})
 
-    direct = _direct(fn, lambda: tool, where)
+    direct = _direct(fn, lambda: tool)
     tool = make_tool(
         direct,
         source=fn,
@@ -253,22 +254,22 @@ def _extra(template: Template, made: _Agent) -> Json:
     }
 
 
-def _direct(fn: Callable[..., Any], tool: Callable[[], Tool], where: str) -> Callable[..., Any]:
+def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., Any]:
     """Return what a direct call runs: it asks the models of the environment."""
-    local = caller_locals()
 
     async def asked(*args: object, **kwargs: object) -> object:
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
         from pydantic_core import to_jsonable_python  # noqa: PLC0415
 
-        bound = inspect.signature(fn).bind(*args, **kwargs)
+        bound = inspect.signature(fn).bind_partial(*args, **kwargs)
         context = find_context(fn)
         given = {name: value for name, value in bound.arguments.items() if name not in ("self", context)}
         made = tool()
         request = made.request_of(_values(made.bind(to_jsonable_python(given)))) if made.request_of else None
         assert request is not None
         reply = await Models().ask(request)
-        adapter: TypeAdapter[object] = TypeAdapter(read_annotations(fn, where, local).returns)
+        annotations = cast("PythonTypes", made.types).annotations
+        adapter: TypeAdapter[object] = TypeAdapter(annotations.returns)
         return adapter.validate_json(made.seal(reply.value))
 
     if is_async(fn):

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
+from uuid import uuid4
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
-from ..plans.values import Json
+from ..plans.values import Json, canonical, digest
 from .allowance import Allowance
 from .answer import Answer
 from .clients import Clients
@@ -47,6 +48,8 @@ TIMEOUT_S = 60.0
 
 REQUESTS_MAX = 12
 """Requests for one answer, transport retries and fallbacks included: the bound on what one step can cost."""
+
+_PROCESS = uuid4().hex
 
 _ELSEWHERE = frozenset(
     {"model-unreachable", "timeout", "rate-limited", "model-unavailable", "model-auth", "model-unknown"}
@@ -261,7 +264,19 @@ def _from_fields(alias: str, fields: Mapping[str, str | None]) -> Model:
 
 
 def _named(guard: Guard) -> Json:
-    """Return a guard as JSON; the code of a callable is the fingerprint's business."""
-    if callable(guard):
-        return f"{getattr(guard, '__module__', '')}.{getattr(guard, '__qualname__', type(guard).__name__)}"
-    return dict(guard)
+    """Return a guard as JSON: data as it is, a callable as its name and the digest of its code.
+
+    Code that cannot be seen in full gets a name that no other process gives, so that nothing is reused on its word.
+    """
+    if not callable(guard):
+        return dict(guard)
+    from .portrait import draw  # noqa: PLC0415  # reads source files: only for guards that are code
+
+    seen = draw(guard, {})
+    name = f"{getattr(guard, '__module__', '')}.{getattr(guard, '__qualname__', type(guard).__name__)}"
+    parts: dict[str, Json] = {**seen.parts, **seen.versions}
+    return {
+        "guard": name,
+        "code": digest(canonical(parts)),
+        "unseen": f"{_PROCESS} {id(guard)}" if seen.unseen else "",
+    }
