@@ -122,7 +122,9 @@ def _expression(text: str, start: int, end: int, source: str, fault: Fault | Non
 
 
 def _unreadable(text: str, fault: Fault) -> Reading:
-    return Reading(text, None, Broken(fault.start, fault.end, fault.code, fault.message), References(), (fault,))
+    return Reading(
+        text, None, Broken(fault.start, fault.end, fault.code, fault.message), References(), (fault,)
+    )
 
 
 def read_expression(text: str) -> Reading:

@@ -1,0 +1,330 @@
+"""The types of expressions, found before anything runs; and what their operands cannot be.
+
+Every node has a type; a node about which an error was told has the type that no value has (`NEVER`), and nothing that is made
+of it is complained of again. Conditions do not narrow: `x if x is not None else y` may be null if `x` may, and `first(x, y)`
+is the way to say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from ..types import (
+    BOOLEAN,
+    NEVER,
+    TEXT,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Property,
+    Type,
+    Unknown,
+    members,
+    type_of,
+    union,
+    without_null,
+)
+from ..values import Json
+from . import parts, results
+from .evaluate import is_exact
+from .faults import Fault
+from .nodes import (
+    Binary,
+    Broken,
+    Call,
+    Clause,
+    Compare,
+    Comprehension,
+    Condition,
+    Constant,
+    DictOf,
+    Field,
+    Index,
+    ListOf,
+    Literal,
+    Local,
+    Logic,
+    Method,
+    Name,
+    Node,
+    Slice,
+    Unary,
+)
+from .operands import A_TEXT, Findings, Row, items_of, joined, listed, operand
+from .pieces import Expression
+from .scope import unknown_input, unknown_name
+from .signatures import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
+from .tree import Branch, Leaf, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What a template's value is.
+
+    Attributes:
+        type: Of the whole.
+        faults: What is wrong with it, placed as `Fault` says.
+        leaves: Type of each string with expressions, by its path inside the value.
+    """
+
+    type: Type
+    faults: list[Fault]
+    leaves: Mapping[str, Type]
+
+
+def infer_tree(
+    value: Json, tree: Tree | None, scope: Mapping[str, Type], *, suggestions: bool = True
+) -> Inferred:
+    """Return the types of a template that was read."""
+    if tree is None:
+        return Inferred(type_of(value), [], {})
+    inferring = _Template(scope, suggestions)
+    found = inferring.tree(tree)
+    return Inferred(found, inferring.faults, inferring.leaves)
+
+
+class _Template:
+    """The inference of one template."""
+
+    def __init__(self, scope: Mapping[str, Type], suggestions: bool) -> None:  # noqa: FBT001  # private, one caller
+        self.scope = scope
+        self.suggestions = suggestions
+        self.faults: list[Fault] = []
+        self.leaves: dict[str, Type] = {}
+
+    def tree(self, tree: Tree) -> Type:
+        if isinstance(tree, Branch):
+            return self._branch(tree)
+        found = [self._expression(expression, tree) for expression in tree.expressions]
+        if not found:
+            return type_of("".join(piece for piece in tree.pieces if isinstance(piece, str)))
+        made = found[0] if tree.whole is not None else TEXT
+        self.leaves[tree.inner] = made
+        return made
+
+    def _branch(self, branch: Branch) -> Type:
+        computed = {key: self.tree(part) for key, part in branch.parts}
+        if isinstance(branch.value, dict):
+            fields = {
+                name: Property(computed[name] if name in computed else type_of(part))
+                for name, part in branch.value.items()
+            }
+            return ObjectType(fields)
+        return listed(
+            [
+                computed[position] if position in computed else type_of(part)
+                for position, part in enumerate(branch.value)
+            ]
+        )
+
+    def _expression(self, expression: Expression, leaf: Leaf) -> Type:
+        findings = Findings(expression.reading.text, self.suggestions)
+        found = _Inference(self.scope, findings).type(expression.reading.folded)
+        self.faults += [fault.moved(leaf.inner, expression.start) for fault in findings.faults]
+        return found
+
+
+class _Inference:
+    """The inference of one expression."""
+
+    def __init__(self, scope: Mapping[str, Type], findings: Findings) -> None:
+        self.scope = scope
+        self.findings = findings
+        self.locals: dict[int, Type] = {}
+
+    def type(self, node: Node) -> Type:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
+        match node:
+            case Literal() | Constant():
+                return exact(node.value)
+            case Broken():
+                return NEVER
+            case Name():
+                return self._name(node)
+            case Local():
+                return self.locals.get(node.slot, NEVER)
+            case Field():
+                return self._field(node, node.name)
+            case Index(key=Literal(value=str() as key)) if isinstance(node.base, Name):
+                return self._field(node, key)
+            case Index():
+                return parts.index(self.findings, node, self.type(node.base), self.type(node.key))
+            case Slice():
+                bounds = [
+                    (part, self.type(part)) for part in (node.low, node.high, node.step) if part is not None
+                ]
+                return parts.cut(self.findings, node, self.type(node.base), bounds)
+            case Unary():
+                of = self.type(node.operand)
+                return (
+                    BOOLEAN
+                    if node.operator == "not"
+                    else results.signed(self.findings, node, node.operator, of)
+                )
+            case Binary():
+                return self._binary(node)
+            case Compare():
+                return self._compare(node)
+            case Logic():
+                return self._logic(node)
+            case Condition():
+                self.type(node.test)
+                return joined([self.type(node.then), self.type(node.otherwise)])
+            case ListOf():
+                return listed([self.type(item) for item in node.items])
+            case DictOf():
+                return self._dict(node)
+            case Comprehension():
+                return self._comprehension(node)
+            case Call():
+                return self._call(node)
+            case Method():
+                rule = METHOD_TYPES[node.name]
+                arguments = [self._argument(part) for part in (node.base, *node.arguments)]
+                return rule(Applied(self.findings, node, f".{node.name}(..)", arguments))
+            case _:
+                assert_never(node)
+
+    def _argument(self, node: Node) -> Argument:
+        return node, self.type(node)
+
+    def _name(self, node: Name, following: str | None = None) -> Type:
+        found = self.scope.get(node.name)
+        if found is None:
+            message, hint = unknown_name(
+                node.name, following, self.scope, suggestions=self.findings.suggestions
+            )
+            self.findings.add("unknown-ref", node, message, hint)
+            return NEVER
+        if node.name == "prev":
+            self.findings.missing(node, "'prev' is absent in the first iteration")
+            return without_null(found)
+        return found
+
+    def _field(self, node: Field | Index, name: str) -> Type:
+        if not isinstance(node.base, Name):
+            return parts.field(self.findings, node, self.type(node.base), name)
+        base = self._name(node.base, name)
+        if node.base.name == "inputs" and isinstance(base, ObjectType) and name not in base.fields:
+            message, hint = unknown_input(name, base.fields, suggestions=self.findings.suggestions)
+            self.findings.add("unknown-ref", node, message, hint)
+            return NEVER
+        return (
+            parts.field(self.findings, node, base, name)
+            if isinstance(node, Field)
+            else parts.index(self.findings, node, base, exact(name))
+        )
+
+    def _binary(self, node: Binary) -> Type:
+        left, right = self._argument(node.left), self._argument(node.right)
+        if node.operator == "**" and is_exact(node.right):
+            return results.exact_power(self.findings, node, left, right)
+        return results.arithmetic(self.findings, node, node.operator, left, right)
+
+    def _compare(self, node: Compare) -> Type:
+        left = self._argument(node.first)
+        for operator, part in zip(node.operators, node.rest, strict=True):
+            right = self._argument(part)
+            if operator in {"in", "not in"}:
+                results.contains(self.findings, node, operator, left, right)
+            elif operator in {"<", "<=", ">", ">="}:
+                results.ordering(self.findings, node, operator, left, right)
+            left = right
+        return BOOLEAN
+
+    def _logic(self, node: Logic) -> Type:
+        *most, last = [self.type(part) for part in node.operands]
+        keep = results.falsy if node.operator == "and" else results.truthy
+        return union(*map(keep, most), last)
+
+    def _dict(self, node: DictOf) -> Type:
+        fields: dict[str, Type] = {}
+        computed: list[Type] = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            found = self.type(value)
+            if isinstance(key, Literal | Constant) and isinstance(key.value, str):
+                fields[key.value] = found
+            else:
+                operand(self.findings, key, self.type(key), A_TEXT, "a key of an object")
+                computed.append(found)
+        return ObjectType(
+            {name: Property(union(found, *computed)) for name, found in fields.items()},
+            union(*computed) if computed else None,
+        )
+
+    def _comprehension(self, node: Comprehension) -> Type:
+        for clause in node.clauses:
+            self._bind(clause)
+            for condition in clause.conditions:
+                self.type(condition)
+        element = self.type(node.element)
+        if node.value is None:
+            return ListType(element)
+        operand(self.findings, node.element, element, A_TEXT, "a key of an object")
+        return ObjectType({}, self.type(node.value))
+
+    def _bind(self, clause: Clause) -> None:
+        of = self.type(clause.iterable)
+        item = items_of(self.findings, clause.iterable, of, "'for'")
+        if any(isinstance(member, ObjectType) for member in members(of)):
+            self._hint_items(clause)
+        if len(clause.targets) == 1:
+            self.locals[clause.targets[0].slot] = item
+            return
+        for target, found in zip(clause.targets, self._unpacked(clause, item), strict=True):
+            self.locals[target.slot] = found
+
+    def _hint_items(self, clause: Clause) -> None:
+        source = self.findings.source(clause.iterable)
+        hint = f"write 'in items({source})' for keys and values, 'in keys({source})' for its keys"
+        self.findings.rehint("bad-expr", clause.iterable, hint)
+
+    def _unpacked(self, clause: Clause, item: Type) -> Sequence[Type]:
+        """Return the types of the names of a clause that takes each item apart."""
+        wanted = len(clause.targets)
+        if isinstance(item, Row):
+            if len(item.cells) == wanted:
+                return item.cells
+            message = (
+                f"'for' with {wanted} names takes lists of {wanted} items, found lists of {len(item.cells)}"
+            )
+            self.findings.add("bad-expr", clause.iterable, message)
+            return [NEVER] * wanted
+        return [items_of(self.findings, clause.iterable, item, f"'for' with {wanted} names")] * wanted
+
+    def _call(self, node: Call) -> Type:
+        if node.function == "first":
+            return self._first(node.arguments)
+        if node.function == "secret":
+            return TEXT
+        arguments = [self._argument(part) for part in node.arguments]
+        key = None
+        if node.key is not None:
+            of = (
+                arguments[0][1]
+                if len(arguments) == 1
+                else ListType(joined([found for _, found in arguments]))
+            )
+            lists = [member for member in members(of) if isinstance(member, ListType | Unknown)]
+            self.locals[node.key.parameter.slot] = joined(
+                [member.item if isinstance(member, ListType) else UNKNOWN for member in lists]
+            )
+            key = self._argument(node.key.body)
+        reverse = None if node.reverse is None else self._argument(node.reverse)
+        use = Applied(self.findings, node, f"{node.function}(..)", arguments, key, reverse)
+        return FUNCTION_TYPES[node.function](use)
+
+    def _first(self, arguments: Sequence[Node]) -> Type:
+        *most, last = arguments
+        self.findings.firsts += 1
+        found = [without_null(self.type(part)) for part in most]
+        self.findings.firsts -= 1
+        return union(*found, self.type(last))
+
+
+def exact(value: Json) -> Type:
+    """Return the type of a value that is known, rows as rows."""
+    if isinstance(value, list) and value:
+        return listed([exact(part) for part in value])
+    return type_of(value)
