@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import PlanningFailed
-from ..plans.check import check
+from ..plans import check
 from ..plans.inputs import fit_inputs
 from ..plans.paths import parts_of
 from ..plans.plan import Plan

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import ConfigError, InputRejected
-from ..plans.check import check
+from ..plans import check
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.values import Json, NotJson, normal

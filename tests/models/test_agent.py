@@ -1,5 +1,7 @@
 """`@agent`: a typed function whose docstring is the prompt is a model tool."""
 
+# ruff: noqa: D205, D209, D415  # docstrings are prompts here
+
 from __future__ import annotations
 
 import asyncio

@@ -1,0 +1,147 @@
+"""What a model is told: the format, worked examples that hold, signatures, the tools that the task points to."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from firmplan import Tool, Toolset, check
+from firmplan.planner.choice import choose_tools, words_of
+from firmplan.planner.prompt import planning_messages, repair_messages
+from firmplan.planner.signatures import shown_schema, signature_line
+from firmplan.plans.problems import problem
+
+TEXT = {"type": "string"}
+
+
+def fake(name, parameters=(), returns=TEXT, description="", **options):
+    """Return a tool by its signature."""
+    properties = dict.fromkeys(parameters, TEXT)
+    schema = {"type": "object", "properties": properties, "required": list(parameters)}
+    return Tool.from_callable(
+        lambda **_: None, name=name, parameters=schema, returns=returns, description=description, **options
+    )
+
+
+def closed(**fields):
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+FILES = {"type": "array", "items": closed(path=TEXT, bytes={"type": "integer"})}
+EXAMPLE_TOOLS = Toolset(
+    [
+        fake("weather", ["city"], closed(celsius={"type": "number"}, sky=TEXT), effect="read"),
+        fake("send_mail", ["to", "body"], closed(id=TEXT)),
+        fake("list_files", ["folder"], FILES, effect="read"),
+        fake("read_file", ["path"], effect="read"),
+    ]
+)
+
+
+def system():
+    return planning_messages("x", [], {})[0].content
+
+
+def examples():
+    return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", system(), re.DOTALL)]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_worked_examples_are_plans_without_a_doubt(number):
+    """What models are shown passes the check, with no warning, against the tools that the prompt lists."""
+    report = check(examples()[number], EXAMPLE_TOOLS)
+    assert report.problems == ()
+
+
+def test_the_examples_tools_are_listed_as_tools_are():
+    """The prompt's list of example tools is what their signatures read like."""
+    for tool in EXAMPLE_TOOLS:
+        assert signature_line(tool) in system()
+
+
+def test_nothing_of_a_toolset_is_left_out():
+    """Signatures say names, types, defaults and what a call may do."""
+    parameters = {
+        "type": "object",
+        "properties": {
+            "to": TEXT,
+            "copies": {"type": "integer", "default": 1},
+            "cc": {"type": ["string", "null"]},
+        },
+        "required": ["to"],
+    }
+    tool = Tool.from_callable(
+        lambda **_: None,
+        name="mail",
+        parameters=parameters,
+        returns=None,
+        description="Send a mail.\nTwice.",
+        approval="always",
+        trust="untrusted",
+        allow_untrusted=["cc"],
+    )
+    assert signature_line(tool).splitlines() == [
+        (
+            "- mail(to: text, copies: integer = 1, cc?: text or null) -> anything  "
+            "[write, a person approves, untrusted result, takes untrusted values in cc]"
+        ),
+        "    Send a mail. Twice.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        ({}, "anything"),
+        (TEXT, "text"),
+        ({"enum": ["a", 1]}, '"a"|1'),
+        ({"const": None}, "null"),
+        ({"anyOf": [TEXT, {"type": "null"}]}, "text or null"),
+        ({"type": "array"}, "list"),
+        (FILES, "list of {path: text, bytes: integer}"),
+        (
+            {"type": "object", "properties": {"a": TEXT, "b": {"type": "boolean"}}, "required": ["a"]},
+            "{a: text, b?: boolean}",
+        ),
+        ({"type": "object"}, "object"),
+        ({"type": "object", "additionalProperties": {"type": "number"}}, "object of number"),
+        ({"$ref": "#/$defs/T", "$defs": {"T": {"type": "array", "items": TEXT}}}, "list of text"),
+        ({"$ref": "#/$defs/T", "$defs": {"T": closed(next={"$ref": "#/$defs/T"})}}, "{next: {next: object}}"),
+    ],
+)
+def test_schemas_are_shown_in_short(schema, shown):
+    """Types read as people write them; what refers to itself ends."""
+    assert shown_schema(schema) == shown
+
+
+def test_a_large_toolset_is_searched_by_the_tasks_words():
+    """Up to thirty tools are shown as they are; of more, those that names and descriptions point to."""
+    few = [fake(f"tool_{number:02}") for number in range(30)]
+    assert [each.name for each in choose_tools("anything", few)] == [each.name for each in few]
+    many = [
+        *few,
+        fake("getInvoice", ["number"], description="Fetch one bill."),
+        fake("convert", description="Turn currencies into one another."),
+    ]
+    for task, name in (("Show all invoices", "getInvoice"), ("In which currency?", "convert")):
+        chosen = [each.name for each in choose_tools(task, many)]
+        assert len(chosen) == 30
+        assert name in chosen
+        assert chosen == sorted(chosen)
+    assert len(choose_tools("", many)) == 30
+
+
+def test_words_are_found_in_names():
+    """Camel and snake case are words; common words are none."""
+    assert words_of("getInvoices of the HTTPServer_log2") == ["get", "invoice", "http", "server", "log", "2"]
+
+
+def test_repairs_are_bounded():
+    """Of many faults the first are sent, with their number; a draft is cut, not its faults."""
+    faults = [problem("unknown-ref", f"$.steps[{number}]", "m", "h") for number in range(50)]
+    draft, plea = repair_messages("x" * 100_000, faults)
+    assert len(draft.content) == 60_000
+    assert "$.steps[19]" in plea.content
+    assert "$.steps[20]" not in plea.content
+    assert "and 30 more" in plea.content
