@@ -7,8 +7,10 @@ pydantic makes from field names are left out: they say nothing that the name doe
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping, Set as AbstractSet
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -143,10 +145,8 @@ class PythonTypes:
             raise bad_result(pydantic_faults(error)) from None
 
     def _dumped(self, typed: object, result: object) -> Json:
-        if not self._sets_in[1] and (place := _find_set(result, ())) is not None:
-            raise bad_result(
-                [f"{path_of(place)}: expected JSON, found a set, which has no order; return a sorted list"]
-            )
+        if (found := _find_unfit(result, (), sets=self._sets_in[1])) is not None:
+            raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
             with warnings.catch_warnings():
                 return cast(
@@ -244,12 +244,14 @@ def _has_sets(schema: Json) -> bool:
             return False
 
 
-def _find_set(value: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
-    """Return where a set stands inside a value, or `None`."""
+def _find_unfit(value: Any, place: tuple[str | int, ...], *, sets: bool) -> tuple[tuple[str | int, ...], str] | None:  # noqa: ANN401  # any value
+    """Return where pydantic would pass over what JSON has not, and what stands there; sets may be in order."""
     parts: Any = ()
     match value:
-        case AbstractSet():
-            return place
+        case float() if not math.isfinite(value):
+            return place, f"{float(value)!r}"
+        case AbstractSet() if not sets:
+            return place, "a set, which has no order; return a sorted list"
         case dict():
             parts = value.items()
         case list() | tuple():
@@ -261,7 +263,7 @@ def _find_set(value: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...]
         case _:
             return None
     for key, part in parts:
-        if (found := _find_set(part, (*place, key))) is not None:
+        if (found := _find_unfit(part, (*place, key), sets=sets)) is not None:
             return found
     return None
 
