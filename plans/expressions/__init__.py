@@ -1,0 +1,1 @@
+"""The expression language: read, checked against types, spelled canonically, evaluated over JSON."""

@@ -1,6 +1,6 @@
-"""The functions and the methods of text: the whole table, and what each does at run time.
+"""The functions: the whole table, and what each does at run time; the methods of text are in `methods.py`.
 
-Each entry says how many arguments it takes and how it is written with types; what type it gives is in `results.py`.
+Each entry says how many arguments it takes and how it is written with types; what type it gives is in `signatures.py`.
 Implementations take the frame (to pay for their work) and values; they give a value or raise `EvalFault`. `first` and
 `secret` have no implementation here: they do not evaluate their arguments like the rest.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..values import Json, canonical
 from .faults import EvalFault
-from .frame import ITEMS_MAX, weigh
+from .frame import weigh
 from .operators import equal, integer, is_number, less, number, result, type_fault
 
 if TYPE_CHECKING:
@@ -46,38 +46,42 @@ class Function:
     generators: bool = False
 
 
-def _list(value: Json, what: str) -> list[Json]:
+def a_list(value: Json, what: str) -> list[Json]:
+    """Return a value that should be a list."""
     if type(value) is not list:
         raise type_fault(what, "a list", value)
     return value
 
 
-def _dict(value: Json, what: str) -> dict[str, Json]:
+def an_object(value: Json, what: str) -> dict[str, Json]:
+    """Return a value that should be an object."""
     if type(value) is not dict:
         raise type_fault(what, "an object", value)
     return value
 
 
-def _text(value: Json, what: str) -> str:
+def a_text(value: Json, what: str) -> str:
+    """Return a value that should be text."""
     if type(value) is not str:
         raise type_fault(what, "text", value)
     return value
 
 
-def _integer(value: Json, what: str) -> int:
+def an_integer(value: Json, what: str) -> int:
+    """Return a value that should be an integer."""
     if type(value) is not int:
         raise type_fault(what, "an integer", value)
     return value
 
 
 def _texts(frame: Frame, value: Json, what: str) -> list[str]:
-    items = _list(value, what)
+    items = a_list(value, what)
     frame.pay(len(items))
-    return [_text(item, f"an item of {what}") for item in items]
+    return [a_text(item, f"an item of {what}") for item in items]
 
 
 def _numbers(frame: Frame, value: Json, what: str) -> list[float]:
-    items = _list(value, what)
+    items = a_list(value, what)
     frame.pay(len(items))
     for item in items:
         if not is_number(item):
@@ -107,7 +111,7 @@ def _avg(frame: Frame, values: Json) -> Json:
 
 def _extreme(what: str, goes_before: Callable[[Json, Json], bool]) -> Apply:
     def apply(frame: Frame, *values: Json, keys: list[Json] | None = None) -> Json:
-        items = _list(values[0], what) if len(values) == 1 else list(values)
+        items = a_list(values[0], what) if len(values) == 1 else list(values)
         if not items:
             raise EvalFault("empty-list", f"{what} of an empty list")
         order = items if keys is None else keys
@@ -142,7 +146,7 @@ def _check_order(items: Sequence[Json], what: str) -> None:
 
 
 def _sorted(frame: Frame, values: Json, *, keys: list[Json] | None = None, reverse: Json = False) -> Json:
-    items = _list(values, "sorted(..)")
+    items = a_list(values, "sorted(..)")
     frame.pay(len(items) * max(len(items).bit_length() // 4, 1))
     if type(reverse) is not bool:
         raise type_fault("reverse=", "a boolean", reverse)
@@ -164,7 +168,7 @@ def _round(_frame: Frame, value: Json, digits: Json = None) -> Json:
     numeric = cast("float", value)
     if digits is None:
         return integer(round(numeric))
-    places = max(min(_integer(digits, "round(..)'s second argument"), 400), -400)
+    places = max(min(an_integer(digits, "round(..)'s second argument"), 400), -400)
     try:
         return number(float(round(numeric, places)))
     except OverflowError:
@@ -172,13 +176,13 @@ def _round(_frame: Frame, value: Json, digits: Json = None) -> Json:
 
 
 def _reversed(frame: Frame, values: Json) -> Json:
-    items = _list(values, "reversed(..)")
+    items = a_list(values, "reversed(..)")
     frame.pay(len(items))
     return items[::-1]
 
 
 def _range(frame: Frame, *bounds: Json) -> Json:
-    numbers = [_integer(bound, "range(..)") for bound in bounds]
+    numbers = [an_integer(bound, "range(..)") for bound in bounds]
     if len(numbers) == 3 and numbers[2] == 0:
         raise EvalFault("bad-value", "the step of range(..) cannot be 0")
     span = range(*numbers)
@@ -194,25 +198,25 @@ def _length(span: range) -> int:
 
 
 def _any(frame: Frame, values: Json) -> Json:
-    items = _list(values, "any(..)")
+    items = a_list(values, "any(..)")
     frame.pay(len(items))
     return any(items)
 
 
 def _all(frame: Frame, values: Json) -> Json:
-    items = _list(values, "all(..)")
+    items = a_list(values, "all(..)")
     frame.pay(len(items))
     return all(items)
 
 
 def _zip(frame: Frame, *values: Json) -> Json:
-    lists = [_list(value, "zip(..)") for value in values]
+    lists = [a_list(value, "zip(..)") for value in values]
     frame.pay_items(min(map(len, lists)) * (len(lists) + 1))
     return [list(row) for row in zip(*lists, strict=False)]
 
 
 def _enumerate(frame: Frame, values: Json, start: Json = 0) -> Json:
-    items, first = _list(values, "enumerate(..)"), _integer(start, "enumerate(..)'s second argument")
+    items, first = a_list(values, "enumerate(..)"), an_integer(start, "enumerate(..)'s second argument")
     frame.pay(3 * len(items))
     integer(first + len(items))
     return [[position, item] for position, item in enumerate(items, first)]
@@ -265,32 +269,32 @@ def _quoted(value: str) -> str:
 
 
 def _keys(frame: Frame, value: Json) -> Json:
-    fields = _dict(value, "keys(..)")
+    fields = an_object(value, "keys(..)")
     frame.pay(len(fields))
     return cast("list[Json]", sorted(fields))
 
 
 def _values(frame: Frame, value: Json) -> Json:
-    fields = _dict(value, "values(..)")
+    fields = an_object(value, "values(..)")
     frame.pay(2 * len(fields))
     return [fields[key] for key in sorted(fields)]
 
 
 def _items(frame: Frame, value: Json) -> Json:
-    fields = _dict(value, "items(..)")
+    fields = an_object(value, "items(..)")
     frame.pay(3 * len(fields))
     return [[key, fields[key]] for key in sorted(fields)]
 
 
 def _flatten(frame: Frame, values: Json) -> Json:
-    lists = [_list(part, "an item of flatten(..)") for part in _list(values, "flatten(..)")]
+    lists = [a_list(part, "an item of flatten(..)") for part in a_list(values, "flatten(..)")]
     frame.pay(len(lists))
     frame.pay_items(sum(map(len, lists)))
     return [item for part in lists for item in part]
 
 
 def _distinct(frame: Frame, values: Json) -> Json:
-    items = _list(values, "distinct(..)")
+    items = a_list(values, "distinct(..)")
     frame.pay(len(items))
     kept: list[Json] = []
     alike: dict[object, list[Json]] = {}
@@ -317,8 +321,9 @@ def _sign(frame: Frame, value: Json) -> object:
             return value
 
 
-def _join(frame: Frame, values: Json, separator: Json = "") -> Json:
-    parts, between = _texts(frame, values, "join(..)"), _text(separator, "join(..)'s second argument")
+def joined(frame: Frame, values: Json, separator: Json = "") -> Json:
+    """Return the texts of a list with a separator between them."""
+    parts, between = _texts(frame, values, "join(..)"), a_text(separator, "join(..)'s second argument")
     frame.pay_text(sum(map(len, parts)) + len(between) * max(len(parts) - 1, 0))
     return between.join(parts)
 
@@ -376,115 +381,9 @@ FUNCTIONS: dict[str, Function] = {
     "items": Function("items(x: object[T]) -> list[[text, T]]", 1, 1, _items),
     "flatten": Function("flatten(xs: list[list[T]]) -> list[T]", 1, 1, _flatten, generators=True),
     "distinct": Function("distinct(xs: list[T]) -> list[T]", 1, 1, _distinct, generators=True),
-    "join": Function('join(xs: list[text], sep: text = "") -> text', 1, 2, _join, generators=True),
+    "join": Function('join(xs: list[text], sep: text = "") -> text', 1, 2, joined, generators=True),
     "first": Function("first(a, b, ..) -> the first that is there and not null", 1, None, _elsewhere),
     "secret": Function(
         'secret("NAME") -> text, only as the whole of an argument of a tool', 1, 1, _elsewhere
-    ),
-}
-
-
-def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
-    """Return the implementation of a method of text whose arguments have the given kinds."""
-    what = f".{name}(..)"
-
-    def apply(frame: Frame, base: Json, *arguments: Json) -> Json:
-        text = _text(base, what)
-        frame.pay_text(len(text))
-        for argument, kind in zip(arguments, kinds, strict=False):
-            if kind == "text":
-                _text(argument, what)
-            elif kind == "integer":
-                _integer(argument, what)
-            elif argument is not None or kind != "text or null":
-                _text(argument, what)
-        try:
-            return call(frame, text, *arguments)
-        except ValueError as error:  # an empty separator
-            raise EvalFault("bad-value", f"{what}: {error}") from None
-
-    return apply
-
-
-def _longer(call: Callable[[str], str]) -> Callable[..., Json]:
-    """Return a change of case, which can make a text up to three times longer."""
-
-    def changed(frame: Frame, text: str) -> Json:
-        frame.pay_text(3 * len(text) if not text.isascii() else len(text))
-        return call(text)
-
-    return changed
-
-
-def _replace(frame: Frame, text: str, old: str, new: str, count: int = -1) -> Json:
-    found = text.count(old)
-    times = found if count < 0 else min(found, count)
-    frame.pay_text(len(text) + times * max(len(new) - len(old), 0))
-    return text.replace(old, new, count)
-
-
-def _split(frame: Frame, text: str, separator: str | None = None, count: int = -1) -> Json:
-    parts = text.split(separator, count if 0 <= count <= ITEMS_MAX else ITEMS_MAX)
-    frame.pay_items(len(parts))
-    return cast("list[Json]", parts)
-
-
-def _splitlines(frame: Frame, text: str) -> Json:
-    lines = text.splitlines()
-    frame.pay_items(len(lines))
-    return cast("list[Json]", lines)
-
-
-def _join_method(frame: Frame, base: Json, values: Json) -> Json:
-    return _join(frame, values, _text(base, ".join(..)"))
-
-
-METHODS: dict[str, Function] = {
-    "lower": Function(".lower() -> text", 0, 0, _method("lower", _longer(str.lower))),
-    "upper": Function(".upper() -> text", 0, 0, _method("upper", _longer(str.upper))),
-    "title": Function(".title() -> text", 0, 0, _method("title", _longer(str.title))),
-    "strip": Function(
-        ".strip(chars: text = whitespace) -> text",
-        0,
-        1,
-        _method("strip", lambda _frame, text, *chars: text.strip(*chars), "text or null"),
-    ),
-    "split": Function(
-        ".split(sep: text = whitespace, most: integer = -1) -> list[text]",
-        0,
-        2,
-        _method("split", _split, "text or null", "integer"),
-    ),
-    "splitlines": Function(".splitlines() -> list[text]", 0, 0, _method("splitlines", _splitlines)),
-    "replace": Function(
-        ".replace(old: text, new: text, most: integer = -1) -> text",
-        2,
-        3,
-        _method("replace", _replace, "text", "text", "integer"),
-    ),
-    "startswith": Function(
-        ".startswith(prefix: text) -> boolean",
-        1,
-        1,
-        _method("startswith", lambda _frame, text, prefix: text.startswith(prefix), "text"),
-    ),
-    "endswith": Function(
-        ".endswith(suffix: text) -> boolean",
-        1,
-        1,
-        _method("endswith", lambda _frame, text, suffix: text.endswith(suffix), "text"),
-    ),
-    "join": Function(".join(xs: list[text]) -> text", 1, 1, _join_method, generators=True),
-    "count": Function(
-        ".count(part: text) -> integer",
-        1,
-        1,
-        _method("count", lambda _frame, text, part: text.count(part), "text"),
-    ),
-    "find": Function(
-        ".find(part: text) -> integer",
-        1,
-        1,
-        _method("find", lambda _frame, text, part: text.find(part), "text"),
     ),
 }

@@ -175,16 +175,17 @@ class _Walk:
         body = bodies[quote].match(text, quote_at + 1)
         assert body is not None
         end = body.end()
-        if text[end : end + 1] == quote:
-            return end + 1
-        if end < len(text):
-            self.at = end
-            self._stop(
-                f"the escape {text[end : end + 2]!r} means nothing in text",
-                r"write a backslash as \\",
-                end=end + 2,
-            )
-        self._stop("unclosed quotes", f"close the text with {quote}", end=len(text))
+        if text[end : end + 1] != quote:
+            self._refuse_body(end, quote)
+        return end + 1
+
+    def _refuse_body(self, end: int, quote: str) -> NoReturn:
+        """Say why a quoted text ends at `end` without its quote."""
+        if end >= len(self.text):
+            self._stop("unclosed quotes", f"close the text with {quote}", end=end)
+        self.at = end
+        escape = self.text[end : end + 2]
+        self._stop(f"the escape {escape!r} means nothing in text", r"write a backslash as \\", end=end + 2)
 
     def _refuse_character(self) -> NoReturn:
         if self.at >= len(self.text):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Operator: TypeAlias = "Callable[[Frame, Json, Json], Json]"
 
 
-def kind_of(value: Json) -> str:
+def kind_of(value: Json) -> str:  # noqa: PLR0911  # one case, one line for each kind
     """Return what a value is, as a word with its article."""
     match value:
         case None:

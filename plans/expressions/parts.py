@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..nearest import listing, nearest
 from ..types import NEVER, TEXT, UNKNOWN, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
-from .functions import METHODS
+from .methods import METHODS
 from .nodes import Constant, Field, Index, Literal, Name, Node, Slice
 from .operands import Findings, Member, Row, joined, kind_of, operand, takes
 
@@ -72,7 +72,7 @@ def _names(base: Type) -> Sequence[str]:
     return [name for member in members(base) if isinstance(member, ObjectType) for name in member.fields]
 
 
-def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, names: Sequence[str]) -> str:
+def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, names: Sequence[str]) -> str:  # noqa: PLR0911  # one case, one line for each slip
     source = findings.source(node.base)
     if isinstance(node.base, Name) and name in _VALUE_NAMES:
         return f"a step's id is its value itself, write: {source}"
@@ -86,19 +86,20 @@ def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, 
     close = nearest(name, names) if findings.suggestions else None
     if close is not None:
         return f"did you mean '{source}.{close}'?"
+    if lists:
+        return f"a list has positions: {source}[0] is its first item"
     return "" if names else "only objects have fields"
 
 
 def index(findings: Findings, node: Index, base: Type, key: Type) -> Type:
     """Return the type of `base[key]`."""
-    if isinstance(node.key, Literal | Constant) and type(node.key.value) is str:
-        if not any(kind_of(member) == "string" for member in members(base)):
-            return field(findings, node, base, node.key.value)
+    position = node.key.value if isinstance(node.key, Literal | Constant) else None
+    if isinstance(position, str) and not any(kind_of(member) == "string" for member in members(base)):
+        return field(findings, node, base, position)
     keys = operand(findings, node.key, key, _KEY, "[..]")
     if not members(base) or not keys:
         return NEVER
     kinds = {kind_of(member) for member in keys}
-    position = node.key.value if isinstance(node.key, Literal | Constant) else None
     every = [member for member in members(base) if kind_of(member) != "null"]
     parts = [_part(member, kinds, position) for member in every]
     found = [part for part in parts if part is not None]

@@ -108,16 +108,20 @@ def _pairs(
     given = [result for result in results if result is not None]
     if not given:
         found = f"{shown(left[1])} and {shown(right[1])}"
-        findings.add("bad-expr", node, f"{what[0]} takes {what[1]}, found {found}", _hint(left[1], right[1]))
+        hint = _hint(what[0], left[1], right[1])
+        findings.add("bad-expr", node, f"{what[0]} takes {what[1]}, found {found}", hint)
         return NEVER
     for (part, of), side in zip((left, right), sides, strict=True):
         if len(side) < len(members(of)):
             findings.null(part, what[0])
         if UNKNOWN in side:
             findings.unchecked(part, UNKNOWN, what[0])
-    if len(given) < len(results) or _needs_whole(results, sides):
+    if len(given) < len(results):
         odd = left if len(sides[0]) > 1 or len(sides[1]) == 1 else right
-        findings.unchecked(odd[0], odd[1], what[0])
+        findings.unchecked(*odd, what[0])
+    elif _needs_whole(results, sides):
+        odd = left if any(kind_of(member) == "number" for member in sides[0]) else right
+        findings.unchecked(*odd, what[0])
     return union(*given)
 
 
@@ -137,10 +141,12 @@ def _needs_whole(results: Sequence[Type | None], sides: Sequence[Sequence[Member
     return repeats and any(kind_of(member) == "number" for side in sides for member in side)
 
 
-def _hint(left: Type, right: Type) -> str:
+def _hint(what: str, left: Type, right: Type) -> str:
     kinds = {kind_of(member) for of in (left, right) for member in members(of)}
     if "boolean" in kinds:
         return _BOOLEANS
+    if what == "'%'" and "string" in kinds:
+        return "put values into text with ${..}, or join text with +"
     return _MIXED if "string" in kinds and kinds & _NUMBERS else ""
 
 

@@ -30,7 +30,7 @@ _PLACES = {
 _NAMES_LISTED_MAX = 8
 
 
-def unknown_name(
+def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
     name: str, following: str | None, scope: Mapping[str, Type], *, suggestions: bool
 ) -> tuple[str, str]:
     """Return message and hint for a name that is not in scope; `following` is the field taken of it."""

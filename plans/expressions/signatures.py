@@ -21,6 +21,7 @@ from ..types import (
     ObjectType,
     Type,
     members,
+    shown,
     union,
 )
 from .nodes import Node
@@ -33,6 +34,7 @@ from .operands import (
     AN_OBJECT,
     Findings,
     Member,
+    Row,
     Takes,
     items_of,
     joined,
@@ -48,7 +50,6 @@ Argument: TypeAlias = tuple[Node, Type]
 _SIZED = takes("string", "list", "object", wanted="text, a list or an object")
 _READABLE = takes("integer", "number", "string", "boolean", wanted="a number, text or a boolean")
 _OPTIONAL_TEXT = takes("string", wanted="text", nulls=True)
-_DIGITS = takes("integer", wanted="an integer")
 _ORDERED = takes("integer", "number", "string", wanted="all numbers or all text")
 
 
@@ -114,35 +115,54 @@ def _abs(use: Applied) -> Type:
 
 
 def _round(use: Applied) -> Type:
-    use.each(A_NUMBER, _DIGITS)
+    use.each(A_NUMBER, AN_INTEGER)
     return NUMBER if len(use.arguments) > 1 else INTEGER
 
 
 def _extreme(use: Applied) -> Type:
     """`min` and `max`: of a list, or of several values."""
-    if len(use.arguments) == 1:
-        candidates = use.items()
-        where = use.arguments[0][0]
-    else:
-        candidates = joined([of for _, of in use.arguments])
-        where = use.node
+    lone = len(use.arguments) == 1
+    candidates = use.items() if lone else joined([of for _, of in use.arguments])
     if use.key is not None:
-        _check_order(use, use.key[0], use.key[1])
+        _check_order(use, *use.key)
         return candidates
-    good = _check_order(use, where, candidates)
+    if lone:
+        good = _check_order(use, use.arguments[0][0], candidates, _cells(use.arguments[0][1]))
+    else:
+        good = _check_order(use, use.node, candidates, [of for _, of in use.arguments])
     kinds = {kind_of(member) for member in good}
     if kinds <= {"integer"} or kinds <= {"string"}:
         return union(*good) if good else NEVER
     return NUMBER if kinds <= {"integer", "number"} else union(*good)
 
 
-def _check_order(use: Applied, node: Node, of: Type) -> tuple[Member, ...]:
+def _cells(of: Type) -> Sequence[Type]:
+    """Return the types of items that are surely all there."""
+    return of.cells if isinstance(of, Row) else ()
+
+
+def _check_order(use: Applied, node: Node, of: Type, cells: Sequence[Type] = ()) -> tuple[Member, ...]:
     """Note if values are neither all numbers nor all text."""
     good = operand(use.findings, node, of, _ORDERED, use.name)
-    kinds = {kind_of(member) for member in good}
-    if "string" in kinds and kinds & {"integer", "number"}:
-        use.findings.unchecked(node, of, use.name)
+    if not good or not _is_mixed(good):
+        return good
+    sure = [frozenset(map(kind_of, members(cell))) for cell in cells]
+    if any(kinds == {"string"} for kinds in sure) and any(kinds and kinds <= _NUMBERS for kinds in sure):
+        message = f"{use.name} takes {_ORDERED.wanted}, found {shown(of)}"
+        use.findings.add(
+            "bad-expr", node, message, "str(..) makes text of numbers, float(..) numbers of text"
+        )
+        return ()
+    use.findings.unchecked(node, of, use.name)
     return good
+
+
+_NUMBERS = frozenset({"integer", "number"})
+
+
+def _is_mixed(good: Sequence[Member]) -> bool:
+    kinds = {kind_of(member) for member in good}
+    return "string" in kinds and not kinds.isdisjoint(_NUMBERS)
 
 
 def _sorted(use: Applied) -> Type:
@@ -150,7 +170,7 @@ def _sorted(use: Applied) -> Type:
     if use.key is not None:
         _check_order(use, *use.key)
     else:
-        _check_order(use, use.arguments[0][0], item)
+        _check_order(use, use.arguments[0][0], item, _cells(use.arguments[0][1]))
     if use.reverse is not None:
         operand(use.findings, *use.reverse, A_BOOLEAN, "reverse=")
     return ListType(item)
@@ -235,9 +255,13 @@ def _method(result: Type, *wanted: Takes) -> Rule:
 
 
 def _join_method(use: Applied) -> Type:
-    operand(use.findings, *use.arguments[0], A_TEXT, use.name)
-    node, of = use.arguments[1]
-    operand(use.findings, node, items_of(use.findings, node, of, use.name), A_TEXT, f"an item of {use.name}")
+    (base, of), (node, items) = use.arguments
+    if operand(use.findings, base, of, A_TEXT, use.name) or not members(of):
+        item = items_of(use.findings, node, items, use.name)
+        operand(use.findings, node, item, A_TEXT, f"an item of {use.name}")
+    elif any(isinstance(member, ListType) for member in members(of)):
+        hint = f"write: {use.findings.source(node)}.join({use.findings.source(base)})"
+        use.findings.rehint("bad-expr", base, hint)
     return TEXT
 
 

@@ -4,18 +4,22 @@
 Python's tree is then turned into one of ours, or refused by name: there is no way around the list. Names are resolved
 on the way, by Python's scoping: a comprehension's first iterable is evaluated outside, its names are known inside
 only, and hide what is outside.
+
+Longer than most modules: one reader for each kind of node, and they read one another.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
+from typing import Literal as OneOf
 from typing import NoReturn, cast
 
 from ..nearest import did_you_mean
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
 from .faults import Fault
-from .functions import FUNCTIONS, METHODS
+from .functions import FUNCTIONS
+from .methods import METHODS
 from .nodes import (
     Binary,
     Call,
@@ -37,6 +41,7 @@ from .nodes import (
     Slice,
     Unary,
 )
+from .refusals import METHODS_ELSEWHERE, REFUSED
 
 EXPRESSION_VERSION = 1  # of the language; what is accepted and what it means change only with it
 EXPRESSION_DEPTH_MAX = (
@@ -45,6 +50,7 @@ EXPRESSION_DEPTH_MAX = (
 ROOTS = ("inputs", "item", "index", "prev")
 RESERVED = frozenset(FUNCTIONS) | frozenset(ROOTS)  # never the name of a step, an input or a loop variable
 
+_UNARY: dict[type[ast.unaryop], OneOf["-", "+", "not"]] = {ast.Not: "not", ast.USub: "-", ast.UAdd: "+"}
 _BINARY: dict[type[ast.operator], str] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -65,39 +71,6 @@ _COMPARE: dict[type[ast.cmpop], str] = {
     ast.NotIn: "not in",
     ast.Is: "is",
     ast.IsNot: "is not",
-}
-_REFUSED: dict[type[ast.AST], tuple[str, str]] = {
-    ast.Tuple: ("tuples are not part of the language", "write a list: [a, b]"),
-    ast.Set: ("sets are not part of the language", "write a list: [a, b]; distinct(..) drops what is twice"),
-    ast.SetComp: ("set comprehensions are not part of the language", "write: distinct([.. for x in xs])"),
-    ast.GeneratorExp: (
-        "a generator stands only as the argument of a function",
-        "write a list: [.. for x in xs]",
-    ),
-    ast.Starred: ("'*' does not unpack here", "join lists with +"),
-    ast.NamedExpr: ("':=' is not part of the language", "compute the value in a step of its own with 'set'"),
-    ast.Lambda: (
-        "a lambda stands only as key= of sorted, min and max",
-        "write: sorted(xs, key=lambda x: x.field)",
-    ),
-    ast.Await: ("'await' is not part of the language", ""),
-    ast.Yield: ("'yield' is not part of the language", ""),
-    ast.YieldFrom: ("'yield' is not part of the language", ""),
-    ast.JoinedStr: ("f-strings are not part of the language", 'write text + str(x), or join([..], "")'),
-    ast.Slice: ("a slice stands only inside x[..]", ""),
-}
-_OBJECT_METHODS = {
-    "items": "items(x)",
-    "keys": "keys(x)",
-    "values": "values(x)",
-    "get": "first(x.field, default)",
-}
-_LIST_METHODS = {
-    "index": "",
-    "append": "xs + [x]",
-    "sort": "sorted(xs)",
-    "reverse": "reversed(xs)",
-    "format": "text + str(x)",
 }
 
 
@@ -161,7 +134,7 @@ class _Reader:
             raise SyntaxFault(_too_deep(*self._span(tree)))
         reader = _READERS.get(type(tree))
         if reader is None:
-            message, hint = _REFUSED.get(
+            message, hint = REFUSED.get(
                 type(tree), (f"'{type(tree).__name__}' is not part of the language", "")
             )
             self._refuse(tree, message, hint)
@@ -223,17 +196,13 @@ class _Reader:
         return Index(*self._span(tree), base, self.read(key, room))
 
     def unary(self, tree: ast.UnaryOp, room: int) -> Node:
-        match tree.op:
-            case ast.Not():
-                return Unary(*self._span(tree), "not", self.read(tree.operand, room))
-            case ast.USub():
-                if isinstance(tree.operand, ast.Constant) and tree.operand.value == INTEGER_MAX + 1:
-                    return Literal(*self._span(tree), INTEGER_MIN)  # its digits alone would be past 64 bits
-                return Unary(*self._span(tree), "-", self.read(tree.operand, room))
-            case ast.UAdd():
-                return Unary(*self._span(tree), "+", self.read(tree.operand, room))
-            case _:
-                self._refuse(tree, "'~' is not an operator here")
+        operator = _UNARY.get(type(tree.op))
+        if operator is None:
+            self._refuse(tree, "'~' is not an operator here")
+        operand = tree.operand
+        if operator == "-" and isinstance(operand, ast.Constant) and operand.value == INTEGER_MAX + 1:
+            return Literal(*self._span(tree), INTEGER_MIN)  # its digits alone would be past 64 bits
+        return Unary(*self._span(tree), operator, self.read(operand, room))
 
     def binary(self, tree: ast.BinOp, room: int) -> Node:
         operator = _BINARY.get(type(tree.op))
@@ -341,13 +310,11 @@ class _Reader:
         return self._comprehension(tree, tree.elt, None, tree.generators, room - 1)
 
     def call(self, tree: ast.Call, room: int) -> Node:
-        match tree.func:
-            case ast.Name(id=name):
-                return self._function(tree, name, room)
-            case ast.Attribute():
-                return self._method(tree, tree.func, room)
-            case _:
-                self._refuse(tree.func, "only functions and methods of text can be called")
+        if isinstance(tree.func, ast.Name):
+            return self._function(tree, tree.func.id, room)
+        if not isinstance(tree.func, ast.Attribute):
+            self._refuse(tree.func, "only functions and methods of text can be called")
+        return self._method(tree, tree.func, room)
 
     def _function(self, tree: ast.Call, name: str, room: int) -> Node:
         function = FUNCTIONS.get(name)
@@ -401,7 +368,7 @@ class _Reader:
         name = func.attr
         method = METHODS.get(name)
         if method is None:
-            hint = _OBJECT_METHODS.get(name) or _LIST_METHODS.get(name)
+            hint = METHODS_ELSEWHERE.get(name)
             self._refuse(
                 func,
                 f"there is no method '.{name}(..)'",
