@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, S
 
 from .errors import ConfigError, InputRejected, PlanError, PlanRejected
 from .executor import (
+    BUDGET_LIMITS,
     FINAL,
     REUSE_MODES,
     Event,
@@ -40,6 +42,7 @@ from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
 from .plans.inputs import fit_inputs
+from .plans.nearest import did_you_mean, listing
 from .plans.problems import in_order
 from .plans.saved import find_plan_in, saved_plans_of
 from .plans.values import Json
@@ -284,7 +287,7 @@ class Engine:
             inputs: Values of the plan's inputs.
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned.
             seed: Of `ctx.random`; made from plan and inputs if not given.
-            budget: Not enforced by this version, and so refused.
+            budget: Most `steps`, `model_calls`, `tokens`, `usd` or `seconds` that it may use; at a limit the run waits.
             max_concurrency: Calls at a time in this run.
             reuse: `auto`; `off`: every step is called; `refresh`: called, and kept for later; `only`: nothing is called.
             stream: Not part of this version, and so refused.
@@ -297,9 +300,9 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        _refuse(budget=budget, stream=stream, replan=replan)
+        _refuse(stream=stream, replan=replan)
         execution = await self._open()
-        options = _Options(run_id, seed, max_concurrency, reuse)
+        options = _Options(run_id, seed, max_concurrency, reuse, _budget(budget))
         run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options)
         if planning is not None:
             await asyncio.wait([planning])
@@ -326,9 +329,9 @@ class Engine:
 
         Arguments and errors are those of `run`.
         """
-        _refuse(budget=budget, stream=stream, replan=replan)
+        _refuse(stream=stream, replan=replan)
         execution = await self._open()
-        options = _Options(run_id, seed, max_concurrency, reuse)
+        options = _Options(run_id, seed, max_concurrency, reuse, _budget(budget))
         run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options)
         return await execution.archive.get(run_id)
 
@@ -391,9 +394,15 @@ class Engine:
         return iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
     async def resume(self, run_id: str, *, budget: Mapping[str, float] | None = None) -> Run:
-        """Go on after a crash, a pause or a decision; return as `run` does. Raises: RunNotFound."""
-        _refuse(budget=budget)
+        """Go on after a crash, a pause, a decision or with a larger budget; return as `run` does.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The budget is not one.
+        """
         execution = await self._open()
+        if budget is not None:
+            await execution.decisions.raise_budget(run_id, _budget(budget))
         await self._go_on(execution, await execution.archive.get(run_id))
         return await execution.wait(run_id)
 
@@ -481,6 +490,7 @@ class _Options:
     seed: str | int | None
     concurrency_max: int | None
     reuse: ReuseMode
+    budget: Mapping[str, float]
 
     def __post_init__(self) -> None:
         if self.reuse not in REUSE_MODES:
@@ -504,7 +514,15 @@ class _Options:
         if plan is not None and not seed:
             seed = default_seed(plan, inputs)
         return Header(
-            plan, inputs, seed, lock, plans, task, reuse=self.reuse, concurrency_max=self.concurrency_max
+            plan,
+            inputs,
+            seed,
+            lock,
+            plans,
+            task,
+            reuse=self.reuse,
+            concurrency_max=self.concurrency_max,
+            budget=self.budget,
         )
 
 
@@ -529,6 +547,19 @@ def _judged(report: CheckReport, flow: Flow) -> CheckReport:
     kept = [each for each in report.problems if flow == "warn" or each.code != "unsafe-flow"]
     lenient = (replace(each, severity="warning") if each.code == "unsafe-flow" else each for each in kept)
     return replace(report, problems=in_order(tuple(lenient)))
+
+
+def _budget(given: Mapping[str, float] | None) -> dict[str, float]:
+    """Return a budget's limits by name. Raises: InputRejected."""
+    limits = dict(given or {})
+    for name, amount in limits.items():
+        if name not in BUDGET_LIMITS:
+            raise InputRejected(
+                f"budget: {did_you_mean(name, BUDGET_LIMITS, f'expected {listing(BUDGET_LIMITS)}')}, found '{name}'"
+            )
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
+            raise InputRejected(f"budget: '{name}': expected a number from 0, found {amount!r}")
+    return limits
 
 
 def _refuse(**options: object) -> None:

@@ -1,6 +1,7 @@
 """How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
 
 from .archive import RunPage, RunSummary
+from .budget import LIMITS as BUDGET_LIMITS
 from .execution import Execution, Planned
 from .facilities import Clock, Facilities, SystemClock
 from .header import Header, default_seed
@@ -13,6 +14,7 @@ from .states import FINAL, MOVES, RunStatus, State
 from .store import Store
 
 __all__ = [
+    "BUDGET_LIMITS",
     "FINAL",
     "MOVES",
     "REUSE_MODES",

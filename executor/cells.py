@@ -186,3 +186,8 @@ def is_bad(cell: Node | Item | Turn, soft: frozenset[Reason]) -> bool:
             return cell.reason not in soft
         case _:
             return False
+
+
+def is_asked(turn: Turn) -> bool:
+    """Whether the turn waits for a person to allow its call."""
+    return turn.state is State.WAITING and turn.reason is Reason.APPROVAL

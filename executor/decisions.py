@@ -17,7 +17,16 @@ from ..tools import Tool
 from .archive import Archive
 from .cells import Turn
 from .driver import Driver
-from .events import Approved, CancelAsked, Cause, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
+from .events import (
+    Approved,
+    BudgetRaised,
+    CancelAsked,
+    Cause,
+    Denied,
+    ResolvedDone,
+    ResolvedFailed,
+    ResolvedRetry,
+)
 from .facilities import Facilities
 from .header import Header
 from .machine import Machine
@@ -25,7 +34,7 @@ from .owner import Owner
 from .records import Entry, write_entry
 from .run import Run
 from .sealed import Sealed
-from .states import FINAL, RunStatus, State
+from .states import FINAL, Reason, RunStatus, State
 from .store import RunRow
 
 
@@ -97,6 +106,12 @@ class Decisions:
         await self._decidable(run_id, step, State.INDETERMINATE)
         return await self._leave(run_id, ResolvedFailed(step, why))
 
+    async def raise_budget(self, run_id: str, budget: Mapping[str, float]) -> None:
+        """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound."""
+        row = await self._archive.row(run_id)
+        if row.status not in FINAL and row.plan_digest is not None:
+            await self._leave(run_id, BudgetRaised(dict(budget)))
+
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop. A run that has ended is returned as it is. Raises: RunNotFound."""
         row = await self._archive.row(run_id)
@@ -127,7 +142,7 @@ class Decisions:
         """Return the leaf that waits for a decision. Raises: RunNotFound, InputRejected."""
         machine = await self._archive.machine(await self._archive.row(run_id))
         turn = machine.turns.get(step)
-        if turn is None or turn.state is not state:
+        if turn is None or turn.state is not state or turn.reason is Reason.BUDGET:
             raise InputRejected(_not_decidable(step, machine, state))
         return turn
 

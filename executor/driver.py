@@ -25,6 +25,7 @@ from .calls import Failed, Lost, Outcome, Returned, call_tool, reconcile
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .events import (
     ApprovalRuled,
+    BudgetReached,
     CallFailed,
     CallLost,
     CallReused,
@@ -374,6 +375,9 @@ class Driver:
             await epochs_at_start(self.facilities, tool) if tool is not None and _is_kept_read(call) else {}
         )
         if not self.machine.is_callable(call.step):
+            return None
+        if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:
+            await self._take_in(BudgetReached(call.step, limit))
             return None
         await self._take_in(self._start_of(call, write_key))
         if call.is_write:

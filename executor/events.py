@@ -145,6 +145,21 @@ class ResolvedFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """A call would take more than the run may use: it waits for a larger budget. `limit` is `steps`, `tokens` .."""
+
+    step: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRaised:
+    """Someone changed how much the run may use; names that are not given keep their limit."""
+
+    budget: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAsked:
     """Someone asked the run to stop: nothing new starts."""
 
@@ -232,6 +247,8 @@ Cause: TypeAlias = (
     | ResolvedDone
     | ResolvedRetry
     | ResolvedFailed
+    | BudgetReached
+    | BudgetRaised
     | CancelAsked
 )
 Consequence: TypeAlias = (
@@ -261,6 +278,8 @@ CAUSES: tuple[type[Cause], ...] = (
     ResolvedDone,
     ResolvedRetry,
     ResolvedFailed,
+    BudgetReached,
+    BudgetRaised,
     CancelAsked,
 )
 CONSEQUENCES: tuple[type[Consequence], ...] = (

@@ -28,6 +28,7 @@ class Header:
         plans: Saved plans that the plan uses, by the name or digest that it uses.
         planning: What the planner did: attempts and usage, as JSON.
         concurrency_max: Calls at a time in this run; `None`: the engine's limit.
+        budget: What the run may use, as it was submitted (`budget.py`).
     """
 
     plan: Plan | None
@@ -39,6 +40,7 @@ class Header:
     planning: Json = None
     reuse: ReuseMode = "auto"
     concurrency_max: int | None = None
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -53,6 +55,7 @@ class Header:
             "planning": self.planning,
             "reuse": self.reuse,
             "concurrency_max": self.concurrency_max,
+            "budget": dict(self.budget),
         }
 
     @classmethod
@@ -72,6 +75,7 @@ class Header:
             planning=data["planning"],
             reuse=data["reuse"],
             concurrency_max=data["concurrency_max"],
+            budget=data["budget"],
         )
 
 

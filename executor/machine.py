@@ -3,7 +3,7 @@
 Rules it keeps:
 
 - It does no I/O, reads no clock, draws no random number and knows no asyncio: equal events give equal commands. `at` is
-  noted for people and decides nothing.
+  noted for people and budgets, and decides nothing by itself.
 - Every change of state is a legal move of `states.MOVES`.
 - The outcome of a step depends on the outcomes of its inputs, never on their timing: a step decides once all
   that it waits for has ended, and failures are looked at in a fixed order of precedence.
@@ -40,7 +40,8 @@ from ..plans.program import (
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
-from .cells import Failure, Frame, Item, Layout, Node, Order, Turn, add_item, add_turn, is_bad
+from .budget import Purse
+from .cells import Failure, Frame, Item, Layout, Node, Order, Turn, add_item, add_turn, is_asked, is_bad
 from .commands import (
     Command,
     Pause,
@@ -54,6 +55,8 @@ from .events import (
     ApprovalAsked,
     ApprovalRuled,
     Approved,
+    BudgetRaised,
+    BudgetReached,
     CallFailed,
     CallLost,
     CallReused,
@@ -104,6 +107,7 @@ class Machine:
         policies: Mapping[str, CallPolicy],
         *,
         seed: str = "",
+        budget: Mapping[str, float] | None = None,
     ) -> None:
         self._policies = policies
         self._seed = seed
@@ -116,6 +120,7 @@ class Machine:
         self.failure: Failure | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
+        self.purse = Purse(dict(budget or {}))
         self._now = 0.0
         self._live = 0  # calls ready, running or pausing
         self._agenda: deque[Node | Item | Frame] = deque()
@@ -130,12 +135,16 @@ class Machine:
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
         """
+        if not isinstance(event, RunStarted | RunResumed) and not self.is_stuck():
+            self.purse.spent["seconds"] += max(0.0, at - self._now)
         self._now = at
         match event:
             case RunStarted():
                 self._open_frame(self.root)
             case RunResumed():
                 self._take_over()
+            case BudgetRaised(budget=budget):
+                self._raise_budget(budget)
             case CancelAsked(by):
                 self._cancel(by)
             case _:
@@ -149,10 +158,12 @@ class Machine:
         """Take in what became of a call."""
         match event:
             case CallStarted(attempt=attempt):
+                self.purse.reserve(turn.path, self._needs(turn))
                 self._move(turn, State.RUNNING)
                 turn.attempts = attempt
                 turn.started = turn.started if turn.started is not None else self._now
             case CallSucceeded(output=output, usage=usage):
+                self.purse.settle(turn.path, usage)
                 turn.usage = usage
                 self._turn_succeeded(turn, output)
             case CallReused(output=output):
@@ -166,6 +177,9 @@ class Machine:
             case RetryDue():
                 turn.pause_s = None
                 self._start_call(turn)
+            case BudgetReached():
+                self._move(turn, State.WAITING)
+                turn.reason = Reason.BUDGET
             case ApprovalRuled(needed=needed):
                 turn.is_ruled = True
                 self._ask_approval(turn) if needed else self._start_call(turn)
@@ -196,8 +210,8 @@ class Machine:
 
     def accepts(self, decision: Cause) -> bool:
         """Whether a person's decision still fits: the step waits for it, with exactly the arguments that were shown."""
-        if self.status is not None:
-            return False
+        if self.status is not None or isinstance(decision, BudgetRaised):
+            return self.status is None
         if isinstance(decision, CancelAsked):
             return self._cancelled_by is None
         turn = self.turns.get(getattr(decision, "step", ""))
@@ -205,11 +219,33 @@ class Machine:
             return False
         match decision:
             case Approved(args=args):
-                return turn.state is State.WAITING and turn.call is not None and turn.call.digest == args
+                return is_asked(turn) and turn.call is not None and turn.call.digest == args
             case Denied():
-                return turn.state is State.WAITING
+                return is_asked(turn)
             case _:
                 return turn.state is State.INDETERMINATE
+
+    def find_short(self, step: str, at: float) -> str | None:
+        """Return the limit of the budget that the call would pass now, or `None`."""
+        seconds = self.purse.spent["seconds"] + max(0.0, at - self._now)
+        return self.purse.find_short(self._needs(self._turn(step)), seconds)
+
+    def _needs(self, turn: Turn) -> Mapping[str, float]:
+        action = turn.item.node.code.action
+        tokens_max = action.max_tokens if isinstance(action, AskModel) else None
+        is_model = self._policy(turn).effect is Effect.MODEL
+        return self.purse.needs_of(is_first=not turn.attempts, is_model=is_model, tokens_max=tokens_max)
+
+    def _raise_budget(self, budget: Mapping[str, Json]) -> None:
+        """Take in a changed budget, and try again what waits for it."""
+        self.purse.limits.update(
+            {name: float(amount) for name, amount in budget.items() if isinstance(amount, int | float)}
+        )
+        for turn in self._leaf_turns():
+            if turn.state is State.WAITING and turn.reason is Reason.BUDGET:
+                self._move(turn, State.READY)
+                turn.reason = None
+                self._start_call(turn)
 
     def is_callable(self, step: str) -> bool:
         """Whether the call that was asked for may still start: a cancel may have come between."""
@@ -576,6 +612,7 @@ class Machine:
 
     def _call_failed(self, turn: Turn, event: CallFailed) -> None:
         policy, code = self._policy(turn), turn.item.node.code
+        self.purse.settle(turn.path, event.usage)
         turn.usage = event.usage
         retries = code.retries if code.retries is not None else policy.retries
         is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
@@ -594,6 +631,7 @@ class Machine:
     def _call_lost(self, turn: Turn, why: str) -> None:
         """A write may or may not have happened: call again only where that is known to be safe."""
         policy = self._policy(turn)
+        self.purse.settle(turn.path, None)
         turn.lost += 1
         if (policy.idempotent or policy.can_reconcile) and turn.lost <= LOST_RETRIES_MAX:
             self._retry(turn)

@@ -89,7 +89,7 @@ def build_machine(header: Header) -> Machine:
     if header.plan is None:
         raise EngineBug("a run without a plan has no machine")
     program = compile_plan(header.plan, header.lock, plans=header.plans)
-    return Machine(program, header.inputs, header.lock.policies, seed=header.seed)
+    return Machine(program, header.inputs, header.lock.policies, seed=header.seed, budget=header.budget)
 
 
 def fold(machine: Machine, entries: Sequence[Entry]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RunFailed
 from ..plans.values import Json
-from .cells import Frame, Item, Node, Turn
+from .cells import Frame, Item, Node, Turn, is_asked
 from .held import held_back
 from .outcome import Cell, walk
 from .states import TERMINAL, RunStatus, State
@@ -150,8 +150,10 @@ def run_status(machine: Machine, *, is_live: bool) -> RunStatus:
         return machine.status
     if not machine.is_stuck():
         return RunStatus.RUNNING if is_live else RunStatus.QUEUED if not machine.turns else RunStatus.RUNNING
-    states = {turn.state for turn in machine.turns.values()}
-    return RunStatus.INDETERMINATE if State.INDETERMINATE in states else RunStatus.WAITING
+    turns = machine.turns.values()
+    if any(turn.state is State.INDETERMINATE for turn in turns):
+        return RunStatus.INDETERMINATE
+    return RunStatus.WAITING if any(is_asked(turn) for turn in turns) else RunStatus.OVER_BUDGET
 
 
 def step_views(machine: Machine) -> dict[str, StepView]:

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     DENIED = "denied"
     CANCELLED = "cancelled"
     APPROVAL = "approval"
+    BUDGET = "budget"
 
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED})

@@ -1,0 +1,75 @@
+"""What a run may use, and what it has used: steps, model calls, tokens, US dollars, seconds.
+
+A call is reserved before it starts and settled when it has ended: `steps` and `model_calls` exactly; `tokens` and `usd` by
+what the largest call so far took (tokens at least by the call's own `max_tokens`), since nobody knows them before. Reused steps
+cost nothing, and time in which a run only waits for people does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..plans.values import Json
+
+LIMITS: Final = ("steps", "model_calls", "tokens", "usd", "seconds")
+
+
+@dataclass(slots=True)
+class Purse:
+    """The budget of one run.
+
+    Attributes:
+        limits: Name -> most of it; a name that is missing has no limit.
+        spent: Name -> how much of it is used or reserved.
+    """
+
+    limits: dict[str, float] = field(default_factory=dict[str, float])
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0.0))
+    _largest: dict[str, float] = field(default_factory=lambda: {"tokens": 0.0, "usd": 0.0})
+    _reserved: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+
+    def find_short(self, needs: Mapping[str, float], seconds: float) -> str | None:
+        """Return the first limit that a call with these needs would pass, or `None`."""
+        if "seconds" in self.limits and seconds >= self.limits["seconds"]:
+            return "seconds"
+        for name, amount in needs.items():
+            limit = self.limits.get(name)
+            if limit is not None and (self.spent[name] + amount > limit or self.spent[name] >= limit):
+                return name
+        return None
+
+    def needs_of(self, *, is_first: bool, is_model: bool, tokens_max: int | None) -> dict[str, float]:
+        """Return what a call will need, as far as that can be said before it."""
+        needs = {"steps": 1.0 if is_first else 0.0}
+        if is_model:
+            needs |= {"model_calls": 1.0, "tokens": max(self._largest["tokens"], tokens_max or 0.0)}
+            needs["usd"] = self._largest["usd"]
+        return {name: amount for name, amount in needs.items() if amount or is_model}
+
+    def reserve(self, step: str, needs: Mapping[str, float]) -> None:
+        """Set aside what a call needs."""
+        for name, amount in needs.items():
+            self.spent[name] += amount
+        self._reserved[step] = {name: amount for name, amount in needs.items() if name != "steps"}
+
+    def settle(self, step: str, usage: Mapping[str, Json] | None) -> None:
+        """Put what a call really used in the place of what was set aside for it."""
+        reserved = self._reserved.pop(step, {})
+        used = {
+            "model_calls": _number(usage, "calls"),
+            "tokens": _number(usage, "tokens"),
+            "usd": _number(usage, "usd"),
+        }
+        if usage is None:
+            used["model_calls"] = reserved.get("model_calls", 0.0)
+        for name, amount in used.items():
+            self.spent[name] += amount - reserved.get(name, 0.0)
+        for name in self._largest:
+            self._largest[name] = max(self._largest[name], used[name])
+
+
+def _number(usage: Mapping[str, Json] | None, name: str) -> float:
+    value = usage.get(name) if usage is not None else None
+    return float(value) if isinstance(value, int | float) else 0.0
