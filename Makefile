@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .PHONY: demo test check fix bench docs lock clean
 
@@ -41,11 +41,13 @@ clean:
 # One environment for all recipes: editable, so that a change needs no new install. The demo needs no tools of
 # development, and stops at the smaller set.
 $(STAMP): pyproject.toml requirements.lock
-	test -x $(BIN)/pip || scripts/venv $(PYTHON)
-	$(PIP) install --quiet -c requirements.lock -e ".[dev]"
-	touch $(STAMP) $(DEMO_STAMP)
+	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
+	@echo "installing into .venv; the first time takes about a minute"
+	$(PIP) install -c requirements.lock -e ".[dev]"
+	@touch $(STAMP) $(DEMO_STAMP)
 
 $(DEMO_STAMP): pyproject.toml requirements.lock
-	test -x $(BIN)/pip || scripts/venv $(PYTHON)
-	$(PIP) install --quiet -c requirements.lock -e .
-	touch $(DEMO_STAMP)
+	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
+	@echo "installing into .venv; the first time takes about a minute"
+	$(PIP) install -c requirements.lock -e .
+	@touch $(DEMO_STAMP)

@@ -94,12 +94,15 @@ def _allows_all(tool: Signature) -> bool:
 def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Write:
     body = labels.body
     guarded: list[tuple[str, int]] = []
-    if not tool.asks_approval and labels.of(step.templates["args"], position):
+    given = labels.of(step.templates["args"], position)
+    # A person who approves labelled arguments decides about the write as well; of clean ones, that something else chose them.
+    control = CLEAN if tool.asks_approval and given else labels.control[position]
+    if not tool.asks_approval and given:
         for name in step.args:
             if name not in tool.allow_untrusted:
                 label = labels.of_argument(position, name)
                 guarded.append((body.path(position) + argument_path(name), label))
-    return Write(body, position, tuple(guarded), labels.control[position], _condition_at(labels, position))
+    return Write(body, position, tuple(guarded), control, _condition_at(labels, position))
 
 
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import firmplan
@@ -30,6 +32,8 @@ RUNTIME = [
     path for path in MODULES if path.relative_to(ROOT).parts[0] not in ("examples", "benchmarks", "scripts")
 ]
 LINES_MAX = 400
+WITH_OTHERS = {"pydantic-core", "starlette"}
+"""Parts of pydantic and of FastAPI: released with them, and versioned by them."""
 FUNCTION_LINES_MAX = 60
 
 
@@ -66,6 +70,38 @@ def test_every_data_file_is_shipped():
     files = {path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()}
     kept = {path for path in files if path.suffix not in (".py", ".pyc")}
     assert {name_of(path) for path in kept - shipped} == set()
+
+
+def test_every_library_is_declared():
+    """What the rooms import is a dependency of its own, not one that another happens to bring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    declared = {plain(re.match(r"[\w.-]+", line)[0]) for line in lines} | WITH_OTHERS
+    owners = packages_distributions()
+    imported = {name for path in RUNTIME for name in libraries(path.read_text(encoding="utf-8"))}
+    assert {
+        name for name in imported if not {plain(owner) for owner in owners.get(name, [])} & declared
+    } == set()
+
+
+def libraries(source):
+    """Return the top-level names that a module imports from outside firmplan and the standard library."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+        for name in names:
+            top = name.split(".")[0]
+            if top not in sys.stdlib_module_names and top != "firmplan":
+                yield top
+
+
+def plain(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
