@@ -8,7 +8,7 @@ pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 GAP = 28.0
@@ -16,7 +16,7 @@ GAP = 28.0
 LINE_GAP = 18.0
 """Pixels between lines that pass through a layer."""
 SWEEPS = 12
-STRAIGHT = 8.0
+STRAIGHT = 4.0
 """How much more a bend of a long line is held in place than a box: long lines should be straight."""
 
 
@@ -27,6 +27,15 @@ class Box:
     width: float
     height: float
     layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line from one box to a lower one; `weight` is how much it should be straight."""
+
+    start: int
+    end: int
+    weight: float = 1.0
 
 
 @dataclass(slots=True)
@@ -50,8 +59,9 @@ class _Graph:
 
     widths: list[float]
     layers: list[list[int]]
-    up: list[list[int]]
-    down: list[list[int]]
+    up: list[dict[int, float]]
+    down: list[dict[int, float]]
+    weights: list[float]
     box_count: int
     bends: list[list[int]] = field(default_factory=list[list[int]])
 
@@ -59,39 +69,42 @@ class _Graph:
         return vertex >= self.box_count
 
 
-def layout_of(boxes: Sequence[Box], lines: Sequence[tuple[int, int]]) -> Layout:
+def layout_of(boxes: Sequence[Box], lines: Sequence[Line]) -> Layout:
     """Return the places of boxes and lines; a line leads to a lower layer. O(sweeps * (boxes + bends) log)."""
     graph = _graph(boxes, lines)
     _untangle(graph)
     return Layout(_places(graph), graph.layers, graph.bends)
 
 
-def _graph(boxes: Sequence[Box], lines: Sequence[tuple[int, int]]) -> _Graph:
+def _graph(boxes: Sequence[Box], lines: Sequence[Line]) -> _Graph:
     count = 1 + max((box.layer for box in boxes), default=-1)
     layers: list[list[int]] = [[] for _ in range(count)]
     for position, box in enumerate(boxes):
         layers[box.layer].append(position)
-    graph = _Graph([box.width for box in boxes], layers, [[] for _ in boxes], [[] for _ in boxes], len(boxes))
-    for start, end in lines:
+    ways: list[dict[int, float]] = [{} for _ in range(2 * len(boxes))]
+    up, down = ways[: len(boxes)], ways[len(boxes) :]
+    graph = _Graph([box.width for box in boxes], layers, up, down, [1.0] * len(boxes), len(boxes))
+    for line in lines:
         bends: list[int] = []
-        above = start
-        for layer in range(boxes[start].layer + 1, boxes[end].layer):
+        above = line.start
+        for layer in range(boxes[line.start].layer + 1, boxes[line.end].layer):
             bend = len(graph.widths)
             graph.widths.append(0.0)
-            graph.up.append([])
-            graph.down.append([])
+            graph.weights.append(STRAIGHT * line.weight)
+            graph.up.append({})
+            graph.down.append({})
             layers[layer].append(bend)
-            _join(graph, above, bend)
+            _join(graph, above, bend, line.weight)
             bends.append(bend)
             above = bend
-        _join(graph, above, end)
+        _join(graph, above, line.end, line.weight)
         graph.bends.append(bends)
     return graph
 
 
-def _join(graph: _Graph, above: int, below: int) -> None:
-    graph.down[above].append(below)
-    graph.up[below].append(above)
+def _join(graph: _Graph, above: int, below: int, weight: float) -> None:
+    graph.down[above][below] = weight
+    graph.up[below][above] = weight
 
 
 def _untangle(graph: _Graph) -> None:
@@ -106,9 +119,7 @@ def _untangle(graph: _Graph) -> None:
         goes_down = sweep % 2 == 0
         neighbours = graph.up if goes_down else graph.down
         for layer in graph.layers if goes_down else reversed(graph.layers):
-            layer.sort(
-                key=lambda vertex: _mean([place[other] for other in neighbours[vertex]], place[vertex])
-            )
+            layer.sort(key=lambda vertex: _mean(neighbours[vertex], place, place[vertex]))
             _note(layer, place)
         crossings = _crossings(graph, place)
         if crossings < fewest:
@@ -121,8 +132,9 @@ def _note(layer: Sequence[int], place: list[float]) -> None:
         place[vertex] = float(number)
 
 
-def _mean(values: Sequence[float], otherwise: float) -> float:
-    return sum(values) / len(values) if values else otherwise
+def _mean(near: Mapping[int, float], place: Sequence[float], otherwise: float) -> float:
+    total = sum(near.values())
+    return sum(place[other] * weight for other, weight in near.items()) / total if total else otherwise
 
 
 def _crossings(graph: _Graph, place: Sequence[float]) -> int:
@@ -154,25 +166,29 @@ def _places(graph: _Graph) -> list[float]:
         last = sweep >= SWEEPS * 2 - 2
         goes_down = sweep % 2 == 0
         for layer in graph.layers if goes_down else reversed(graph.layers):
-            wanted = [(_wanted(graph, vertex, x, both=last, goes_down=goes_down)) for vertex in layer]
+            middle = _middle(graph, layer, x)
+            wanted = [_wanted(graph, vertex, x, middle, both=last, goes_down=goes_down) for vertex in layer]
             for vertex, place in zip(layer, _nearest(graph, layer, wanted), strict=True):
                 x[vertex] = place
     return x
 
 
-def _wanted(
-    graph: _Graph, vertex: int, x: Sequence[float], *, both: bool, goes_down: bool
+def _middle(graph: _Graph, layer: Sequence[int], x: Sequence[float]) -> float:
+    """Return the middle of what is connected in a layer, near which the rest should stay."""
+    connected = [x[vertex] for vertex in layer if graph.up[vertex] or graph.down[vertex]]
+    return sum(connected) / len(connected) if connected else 0.0
+
+
+def _wanted(  # both ways of looking
+    graph: _Graph, vertex: int, x: Sequence[float], middle: float, *, both: bool, goes_down: bool
 ) -> tuple[float, float]:
     """Return where a box wants to be, and how much."""
-    near = (
-        [*graph.up[vertex], *graph.down[vertex]]
-        if both
-        else graph.up[vertex]
-        if goes_down
-        else graph.down[vertex]
-    )
-    weight = STRAIGHT if graph.is_bend(vertex) else 1.0
-    return _mean([x[other] for other in near], x[vertex]), weight if near else weight / 8
+    up, down = graph.up[vertex], graph.down[vertex]
+    near = {**up, **down} if both else up if goes_down else down
+    weight = graph.weights[vertex]
+    if near:
+        return _mean(near, x, 0.0), weight * max(near.values())
+    return x[vertex] if up or down else middle, weight / 100
 
 
 def _apart(graph: _Graph, left: int, right: int) -> float:
