@@ -108,6 +108,11 @@ class Engine:
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
         self.tools = tools if isinstance(tools, Toolset) else Toolset(tools)
+        for tool in self.tools:
+            if tool.isolation == "process":
+                raise ConfigError(
+                    f"tool '{tool.name}': this version has no isolation='process' yet; use 'thread'"
+                )
         self._location: StoreLocation = open_location(store)
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None

@@ -355,6 +355,8 @@ class Driver:
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
         tool_places = self.facilities.places_of(call.tool.name) if call.tool is not None else None
+        if call.tool is not None:
+            await self.facilities.keep_pace(call.tool)
         async with _held(self.places), _held(tool_places), self.facilities.places:
             if self._is_parking or not self.machine.is_callable(call.step):
                 return None

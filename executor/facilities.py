@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ..tools import Models, Toolset
+from ..tools import Models, Tool, Toolset
+from .pace import Pace
 from .store import Reusable, Store
 from .threads import Threads
 
@@ -63,6 +64,8 @@ class Facilities:
     )
     tool_places: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
 
+    paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
+
     @property
     def log(self) -> FilteringBoundLogger:
         """The engine's log."""
@@ -77,3 +80,10 @@ class Facilities:
         if found is None or found.max_concurrency is None:
             return None
         return self.tool_places.setdefault(tool, asyncio.Semaphore(found.max_concurrency))
+
+    async def keep_pace(self, tool: Tool) -> None:
+        """Wait until a tool with a rate may be called again."""
+        if tool.rate is not None:
+            delay_s = self.paces.setdefault(tool.name, Pace(tool.rate)).book(self.clock.now())
+            if delay_s > 0:
+                await self.clock.sleep(delay_s)
