@@ -30,8 +30,7 @@ def load_tools(source: str | PathLike[str]) -> list[Tool]:
         ConfigError: It is missing, fails when imported, or holds no tool.
     """
     name = fspath(source)
-    is_file = not isinstance(source, str) or name.endswith(".py") or "/" in name or "\\" in name
-    module = _load_file(Path(name)) if is_file else _load_module(name)
+    module = _load_file(Path(name)) if _is_file(source) else _load_module(name)
     found = list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Tool)))
     found = [tool for tool in found if not tool.needs_instance]
     if not found:
@@ -39,6 +38,16 @@ def load_tools(source: str | PathLike[str]) -> list[Tool]:
             f"{name}: expected functions decorated with @tool, found none; add one, or load another file"
         )
     return found
+
+
+def home_of(source: str | PathLike[str]) -> str:
+    """Return what a source is, however it is written: two sources with one home are the same."""
+    return str(Path(source).resolve()) if _is_file(source) else fspath(source)
+
+
+def _is_file(source: str | PathLike[str]) -> bool:
+    name = fspath(source)
+    return not isinstance(source, str) or name.endswith(".py") or "/" in name or "\\" in name
 
 
 def _load_file(path: Path) -> ModuleType:

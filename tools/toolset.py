@@ -12,7 +12,7 @@ from typing import cast
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
-from .loading import load_tools
+from .loading import home_of, load_tools
 from .tool import Tool
 
 
@@ -56,7 +56,7 @@ class Toolset:
         """
         sources = [source] if isinstance(source, str | PathLike) else list(source)
         found: list[Tool] = []
-        for each in sources:
+        for each in {home_of(each): each for each in sources}.values():
             found += [tool for tool in load_tools(each) if tool not in found]
         return cls(found)
 
