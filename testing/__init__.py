@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .replies import Body, Cut, Empty, HttpError, Refusal, Slow, Text, ToolCall, Truncated
     from .scripted_model import ScriptedModel
+    from .scripted_tool import Held, ScriptedTool
 
 _MODULES = {
     "replies": ("Body", "Cut", "Empty", "HttpError", "Refusal", "Slow", "Text", "ToolCall", "Truncated"),
     "scripted_model": ("ScriptedModel",),
+    "scripted_tool": ("Held", "ScriptedTool"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -22,9 +24,11 @@ __all__ = [
     "Body",
     "Cut",
     "Empty",
+    "Held",
     "HttpError",
     "Refusal",
     "ScriptedModel",
+    "ScriptedTool",
     "Slow",
     "Text",
     "ToolCall",
