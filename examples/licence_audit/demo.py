@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firmplan import Engine, Planner, Toolset
+from firmplan import Engine, Planner, Toolset, check
 from firmplan.cli.config import Settings
 from firmplan.cli.failure import Exit
+from firmplan.cli.planning import report_text
 from firmplan.cli.session import drive, settings_of
 from firmplan.testing import ScriptedModel
 from firmplan.tools.endpoint import OPENAI_URL
@@ -125,7 +126,8 @@ async def _plan(stage: Stage, planner: Planner) -> Plan:
     _show_attempts(stage, planned)
     stage.say("")
     stage.say(planned.plan.render("text", stage.toolset))
-    stage.say(f"\n{planned.plan.digest}")
+    stage.say(f"\nThe check: {report_text(check(planned.plan, stage.toolset))}")
+    stage.say(f"The plan's digest: {planned.plan.digest}")
     return planned.plan
 
 
@@ -150,7 +152,10 @@ async def _run(stage: Stage, engine: Engine, plan: Plan, title: str) -> Run:
     run = await engine.wait(run.id)
     for error in run.errors:
         stage.say(f"step '{error.step}' failed [{error.code}]: {error.message}", "red")
-    stage.say(f"run {run.id}: {run.status}, {run.usage.get('calls')} calls, {run.usage.get('reused')} reused")
+    calls, reused = run.usage.get("calls"), run.usage.get("reused")
+    stage.say(
+        f"Run {run.id} {run.status}: {calls} made, {reused} reused, of the calls that the plan asked for."
+    )
     return run
 
 
@@ -169,6 +174,9 @@ def _compare(stage: Stage, first: Run, second: Run, replayed: Run) -> int:
     """Show the digests, what follows from them, and where to go from here."""
     for name, run in (("first run", first), ("second run", second), ("replay", replayed)):
         stage.say(f"  {name:<10}  {run.digest}")
+    stage.say(
+        f"{len(replayed.steps)} steps, items included, were computed again from the journal; nothing was called."
+    )
     is_same = first.digest == second.digest == replayed.digest
     if is_same:
         stage.say(
