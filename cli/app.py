@@ -28,7 +28,12 @@ EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay d
 class Commands(TyperGroup):
     """The group, with firmplan's own way out for errors."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # noqa: ANN401  # typer's signature
+    def main(  # type: ignore[override]  # typer's own options, passed on as they come
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         """Run one command line; exit with its code, or return it where `standalone_mode` is false."""
         words = list(sys.argv[1:] if args is None else args)
         standalone = extra.pop("standalone_mode", True)

@@ -22,6 +22,7 @@ from .session import drive, load_toolset, open_engine, settings_of
 
 PACKAGES = ("pydantic", "networkx", "instructor", "openai", "tenacity", "structlog")
 EXTRAS = {"server": "fastapi", "postgres": "psycopg", "mcp": "mcp"}
+MARKS = {True: "ok", False: "!!", None: "--"}
 SQLITE_MIN = (3, 37)  # STRICT tables
 
 
@@ -43,8 +44,7 @@ def doctor_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     if as_json:
         screen.document({"findings": [asdict(finding) for finding in findings]})
     else:
-        marks = {True: "ok", False: "!!", None: "--"}
-        rows = [(marks[finding.ok], finding.what, finding.found) for finding in findings]
+        rows = [(MARKS[finding.ok], finding.what, finding.found) for finding in findings]
         screen.answer(screen.table(("", "WHAT", "FOUND"), rows))
         for finding in findings:
             if finding.advice:
@@ -63,7 +63,7 @@ def _packages(_: Settings) -> list[Finding]:
     found = [Finding("firmplan", *_version("firmplan", "pip install firmplan"))]
     found += [Finding(name, *_version(name, "pip install --force-reinstall firmplan")) for name in PACKAGES]
     for extra, name in EXTRAS.items():
-        is_there, number, _ = _version(name, "")
+        is_there, number, _advice = _version(name, "")
         found.append(Finding(f"extra {extra}", is_there or None, number if is_there else "not installed"))
     return found
 

@@ -65,7 +65,7 @@ class Progress:
         mark, _, rest = line.partition(" ")
         self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
 
-    def _line(self, event: Event) -> str | None:
+    def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911  # one line for each kind of event: a table
         step, data = one_line(event.step), event.data
         match event.type:
             case "CallStarted":

@@ -12,13 +12,17 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..engine import Engine
 from ..errors import ConfigError, StoreError
 from ..planner import Planner
-from ..tools import Toolset
+from ..tools import Model, Toolset
 from .config import Settings, read_settings
 from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..tools.models import Spec
 
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 
@@ -92,10 +96,9 @@ async def _until_signal(work: Callable[[], Awaitable[int]]) -> int:
         return codes[0]
 
 
-def _models(settings: Settings) -> Mapping[str, object] | None:
+def _models(settings: Settings) -> Mapping[str, Spec] | None:
     """Return the model aliases: those of the file, and `default` where a model was set; else the environment's."""
-    aliases = dict(settings.models)
+    aliases: dict[str, Spec] = dict(settings.models)
     if settings.model or settings.base_url:
-        chosen = {"name": settings.model, "base_url": settings.base_url}
-        aliases.setdefault("default", {key: value for key, value in chosen.items() if value})
+        aliases.setdefault("default", Model(settings.model, base_url=settings.base_url))
     return aliases or None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import Literal, assert_never
 
 from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
@@ -16,6 +16,12 @@ from .plan_commands import Format
 from .report import STATUS_EXIT, advice, errors_text, steps_text, summary
 from .session import drive, open_engine, settings_of
 from .target import find_file
+
+_PICTURES: Mapping[Format, Literal[text, mermaid, svg]] = {
+    Format.TEXT: "text",
+    Format.MERMAID: "mermaid",
+    Format.SVG: "svg",
+}
 
 
 def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
@@ -74,7 +80,7 @@ def _show_plan(plan: Plan, form: Format) -> None:
         case Format.YAML:
             screen.answer(to_yaml(plan).rstrip("\n"))
         case Format.TEXT | Format.MERMAID | Format.SVG:
-            screen.answer(plan.render(form.value).rstrip("\n"))
+            screen.answer(plan.render(_PICTURES[form]).rstrip("\n"))
         case _:
             assert_never(form)
 

@@ -43,10 +43,20 @@ def read_inputs(words: Sequence[str], plan: Plan | None) -> dict[str, Json]:
     return {name: _read(name, text, plan.inputs[name], plan.types) for name, text in pairs.items()}
 
 
-def read_budget(words: Sequence[str]) -> dict[str, Json] | None:
-    """Return the budget written as `name=amount`, or `None` where nothing was written; the engine knows the names."""
-    amounts = {name: read_json(f"--budget {name}", text) for name, text in _pairs("--budget", words).items()}
-    return amounts or None
+def read_budget(words: Sequence[str]) -> dict[str, float] | None:
+    """Return the budget written as `name=amount`, or `None` where nothing was written; the engine knows the names.
+
+    Raises:
+        InputRejected: An amount is no number.
+    """
+    return {name: _read_amount(name, text) for name, text in _pairs("--budget", words).items()} or None
+
+
+def _read_amount(name: str, text: str) -> float:
+    amount = read_json(f"--budget {name}", text)
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise InputRejected(f"--budget {name}: expected a number, found {text!r}")
+    return amount
 
 
 def read_json(where: str, text: str) -> Json:
@@ -90,8 +100,10 @@ def _read(name: str, text: str, schema: Mapping[str, Any], types: Mapping[str, A
         except NotJson:
             raise _unfit(name, expected, f"{text!r}, which is not JSON") from None
     if faults := literal_faults(value, schema, types):
-        place, message = faults[0]
-        raise _unfit(name, expected, f"{text!r}: {message}" + (f" (at ${place})" if place else ""))
+        fault = faults[0]
+        raise _unfit(
+            name, expected, f"{text!r}: {fault.message}" + (f" (at ${fault.inner})" if fault.inner else "")
+        )
     return value
 
 

@@ -158,7 +158,7 @@ def run_status(machine: Machine, *, is_live: bool) -> RunStatus:
 
 def step_views(machine: Machine) -> dict[str, StepView]:
     """Return the view of every cell, in plan order."""
-    views = {cell.path: _view(cell) for cell in walk(machine.root)}
+    views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
     if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
         for path, reason in held_back(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)

@@ -116,10 +116,18 @@ async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
         (status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
     )
     problems = [problem.to_dict() for problem in _problems(error)]
-    more: dict[str, object] = {}
     if isinstance(error, Diverged):
-        more = {"step": error.step, "field": error.field, "expected": error.expected, "found": error.found}
-    return problem_response(status, error.code, error.message, problems, **more)
+        return problem_response(
+            status,
+            error.code,
+            error.message,
+            problems,
+            step=error.step,
+            field=error.field,
+            expected=error.expected,
+            found=error.found,
+        )
+    return problem_response(status, error.code, error.message, problems)
 
 
 async def on_bug(_: Request, error: Exception) -> JSONResponse:

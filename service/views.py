@@ -152,7 +152,7 @@ class ToolView(_View):
     trust: Literal["trusted", "untrusted"]
     idempotent: bool
     asks_approval: bool
-    fingerprint: str
+    fingerprint: str | None
 
 
 class ToolsView(_View):
