@@ -39,7 +39,7 @@ clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # One environment for all recipes: editable, so that a change needs no new install. The demo needs no tools of
-# development, and stops at the smaller set.
+# development, and stops at the smaller set (with the server, which its last lines suggest).
 $(STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
 	@echo "installing into .venv; the first time takes about a minute"
@@ -49,5 +49,5 @@ $(STAMP): pyproject.toml requirements.lock
 $(DEMO_STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
 	@echo "installing into .venv; the first time takes about a minute"
-	$(PIP) install -c requirements.lock -e .
+	$(PIP) install -c requirements.lock -e ".[server]"
 	@touch $(DEMO_STAMP)

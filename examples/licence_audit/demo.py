@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, chdir
@@ -41,12 +43,12 @@ LIVE_MODEL = "gpt-5-mini"
 """The model that is asked at OpenAI's own address where `FIRMPLAN_MODEL` names none."""
 
 NEXT_STEPS = """\
-With a model:     export OPENAI_API_KEY=..   (or FIRMPLAN_BASE_URL=http://127.0.0.1:8080/v1 and FIRMPLAN_MODEL=..)
-                  firmplan demo
-With your tools:  firmplan run "a task in words" --tools tools.py      (tools.py: functions under @firmplan.tool)
-Without a model:  firmplan run plan.yaml --tools tools.py              (examples/ has three to begin with)
-As a server:      firmplan serve --tools tools.py                      (HTTP API and web page on loopback)
-Look into it:     firmplan runs --store {store}"""
+With a model      export OPENAI_API_KEY=..   (or FIRMPLAN_BASE_URL=http://127.0.0.1:8080/v1)
+                  export FIRMPLAN_MODEL=..   then again: {command} demo
+With your tools   {command} run "a task in words" --tools tools.py
+Without a model   {command} run plan.yaml --tools tools.py
+As a server       {command} serve --tools tools.py      (with the extra firmplan[server])
+What happened     {command} runs --store {store}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,11 @@ class Stage:
         self.console.rule(Text(text, style="bold"), align="left")
 
     def say(self, text: str, style: str = "") -> None:
-        """Print text as it is."""
+        """Print a sentence or more; a terminal gets it broken between words."""
+        self.console.print(Text(text, style=style), soft_wrap=not self.console.is_terminal)
+
+    def show(self, text: str, style: str = "") -> None:
+        """Print what has lines of its own: a picture, a document, a digest."""
         self.console.print(Text(text, style=style), soft_wrap=True)
 
 
@@ -125,9 +131,9 @@ async def _plan(stage: Stage, planner: Planner) -> Plan:
         planned = await planner.plan(TASK, stage.toolset)
     _show_attempts(stage, planned)
     stage.say("")
-    stage.say(planned.plan.render("text", stage.toolset))
-    stage.say(f"\nThe check: {report_text(check(planned.plan, stage.toolset))}")
-    stage.say(f"The plan's digest: {planned.plan.digest}")
+    stage.show(planned.plan.render("text", stage.toolset))
+    stage.show(f"\nThe check: {report_text(check(planned.plan, stage.toolset))}")
+    stage.show(f"The plan's digest: {planned.plan.digest}")
     return planned.plan
 
 
@@ -140,7 +146,8 @@ def _show_attempts(stage: Stage, planned: Planned) -> None:
             continue
         stage.say(f"Draft {number} does not pass the check; this goes back to the model:", "yellow")
         for fault in faults:
-            stage.say(f"  {fault.code} at {fault.path}: {fault.message}; {fault.hint}")
+            stage.say(f"  {fault.code} at {fault.path}:")
+            stage.say(f"    {fault.message}; {fault.hint}")
 
 
 async def _run(stage: Stage, engine: Engine, plan: Plan, title: str) -> Run:
@@ -161,19 +168,19 @@ async def _run(stage: Stage, engine: Engine, plan: Plan, title: str) -> Run:
 
 def _show_answer(stage: Stage, run: Run) -> None:
     stage.title("The answer")
-    stage.say(json.dumps(run.output, indent=2, ensure_ascii=False))
+    stage.show(json.dumps(run.output, indent=2, ensure_ascii=False))
     written = run.output.get("report") if isinstance(run.output, dict) else None
     report = stage.folder / str(written or "licences.md")
     if report.is_file():
         stage.say(f"\nThe report, {report}, begins:")
         lines = report.read_text(encoding="utf-8").splitlines()
-        stage.say("\n".join(f"  {line}" for line in lines[:REPORT_LINES_SHOWN]), "dim")
+        stage.show("\n".join(f"  {line}" for line in lines[:REPORT_LINES_SHOWN]), "dim")
 
 
 def _compare(stage: Stage, first: Run, second: Run, replayed: Run) -> int:
     """Show the digests, what follows from them, and where to go from here."""
     for name, run in (("first run", first), ("second run", second), ("replay", replayed)):
-        stage.say(f"  {name:<10}  {run.digest}")
+        stage.show(f"  {name:<10}  {run.digest}")
     stage.say(
         f"{len(replayed.steps)} steps, items included, were computed again from the journal; nothing was called."
     )
@@ -186,5 +193,10 @@ def _compare(stage: Stage, first: Run, second: Run, replayed: Run) -> int:
     else:
         stage.say("The digests differ: `firmplan diff` shows where.", "bold red")
     stage.title("What to try next")
-    stage.say(NEXT_STEPS.format(store=stage.folder / STORE))
+    stage.show(NEXT_STEPS.format(command=_command(), store=stage.folder / STORE))
     return Exit.OK if is_same else Exit.DIVERGED
+
+
+def _command() -> str:
+    """Return how this shell calls firmplan: by its name where that is found, else by its path."""
+    return "firmplan" if shutil.which("firmplan") else str(Path(sys.executable).with_name("firmplan"))
