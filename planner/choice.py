@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..plans.signature import Signature
 
@@ -19,25 +19,27 @@ SHOWN_MAX = 30
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 _COMMON = (
-    "a",
-    "an",
-    "and",
-    "are",
-    "as",
-    "at",
-    "be",
-    "by",
-    "for",
-    "from",
-    "has",
-    "in",
-    "is",
-    "it",
-    "its",
-    "of",
-    "on",
+    *(
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "for",
+        "from",
+        "has",
+        "in",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+    ),
+    *("or", "that", "the", "this", "to", "was", "were", "will", "with"),
 )
-_COMMON += ("or", "that", "the", "this", "to", "was", "were", "will", "with")
 
 
 def choose_tools(task: str, tools: Iterable[T], most: int = SHOWN_MAX) -> list[T]:
@@ -66,10 +68,10 @@ def _text(tool: Signature) -> str:
 
 
 def _scores(query: Sequence[str], documents: list[list[str]]) -> list[float]:
-    import bm25s  # noqa: PLC0415  # loads numpy: only for large toolsets
+    import bm25s  # type: ignore[import-untyped]  # noqa: PLC0415  # loads numpy: only for large toolsets
 
     if not query:
         return [0.0] * len(documents)
-    ranking = bm25s.BM25()
+    ranking: Any = bm25s.BM25()
     ranking.index([words or ["-"] for words in documents], show_progress=False)
     return [float(score) for score in ranking.get_scores(list(query))]

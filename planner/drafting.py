@@ -7,11 +7,11 @@ included, come out of one allowance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import PlanningFailed
-from ..plans import check
+from ..plans import SavedPlans, check
 from ..plans.inputs import fit_inputs
 from ..plans.paths import parts_of
 from ..plans.plan import Plan
@@ -34,8 +34,6 @@ from .saved import SavedPlan
 REQUESTS_MAX = 12
 """Requests of one planning, retries of the transport included."""
 
-FindPlan = Callable[[str], Plan | None]
-
 _CUT_OFF = "the answer was cut off before its end: make the plan shorter"
 
 
@@ -51,7 +49,7 @@ class Order:
     task: str
     tools: Toolset
     inputs: Mapping[str, Json]
-    plans: FindPlan | None
+    plans: SavedPlans | None
     nearest: tuple[SavedPlan, ...] = ()
 
 
@@ -98,8 +96,8 @@ class Drafting:
         except ModelError as fault:
             raise self._ended(fault) from fault
         if isinstance(turn.outcome, Refused):
-            fault = ModelError(f"the model declined to answer: {turn.outcome.text[:500]}", code="refused")
-            raise self._ended(fault, turn) from None
+            words = f"the model declined to answer: {turn.outcome.text[:500]}"
+            raise self._ended(ModelError(words, code="refused"), turn) from None
         return turn
 
     def _ended(self, fault: ModelError, turn: Turn | None = None) -> PlanningFailed:

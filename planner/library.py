@@ -45,14 +45,7 @@ class Library:
     """
 
     def __init__(self, source: Entry | Iterable[Entry] | None = None) -> None:
-        entries: list[object] = (
-            []
-            if source is None
-            else [source]
-            if isinstance(source, str | PathLike | Plan | SavedPlan) or not isinstance(source, Iterable)
-            else list(cast("Iterable[object]", source))
-        )
-        self._entries = [_entry(entry) for entry in entries]
+        self._entries = [_entry(entry) for entry in _listed(source)]
 
     def plans(self) -> list[SavedPlan]:
         """Return the saved plans, files in the order of their names.
@@ -95,6 +88,14 @@ def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[
 
     asked = [each for each in saved[:FILES_MAX] if each.plan.task]
     return sorted(asked, key=lambda each: (-likeness(each), each.name))[:most]
+
+
+def _listed(source: object) -> list[object]:
+    """Return what a library is made of, one entry or many, as a list."""
+    if source is None:
+        return []
+    is_one = isinstance(source, str | PathLike | Plan | SavedPlan) or not isinstance(source, Iterable)
+    return [source] if is_one else list(cast("Iterable[object]", source))
 
 
 def _entry(entry: object) -> Path | Plan | SavedPlan:

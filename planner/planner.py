@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import ConfigError, InputRejected
-from ..plans import check
+from ..plans import SavedPlans, check
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.values import Json, NotJson, normal
@@ -27,7 +27,7 @@ from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
-from .drafting import REQUESTS_MAX, Drafting, FindPlan, Order, is_missing
+from .drafting import REQUESTS_MAX, Drafting, Order, is_missing
 from .failure import no_endpoint, no_model
 from .library import Entry, Library, fits, nearest_tasks
 from .saved import SavedPlan
@@ -94,17 +94,9 @@ class Planner:
         library: Entry | Iterable[Entry] | None = None,
         timeout: float = 60,
     ) -> None:
-        if isinstance(max_repairs, bool) or not isinstance(max_repairs, int) or max_repairs < 0:
-            raise ConfigError(f"max_repairs: expected an integer of at least 0, found {max_repairs!r}")
-        if (
-            isinstance(timeout, bool)
-            or not isinstance(timeout, int | float)
-            or not 0 < timeout < float("inf")
-        ):
-            raise ConfigError(f"timeout: expected seconds above 0, found {timeout!r}")
         self._model = Model(model, base_url, api_key, mode)
-        self._max_repairs = max_repairs
-        self._timeout_s = float(timeout)
+        self._max_repairs = _repairs(max_repairs)
+        self._timeout_s = _seconds(timeout)
         self._library = Library(library)
         self._clients = Clients()
 
@@ -126,7 +118,7 @@ class Planner:
         *,
         inputs: Mapping[str, Json] | None = None,
         saved: Sequence[SavedPlan] = (),
-        plans: FindPlan | None = None,
+        plans: SavedPlans | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -159,7 +151,7 @@ class Planner:
         tools: Toolset,
         inputs: Mapping[str, Json] | None,
         saved: Sequence[SavedPlan],
-        plans: FindPlan | None,
+        plans: SavedPlans | None,
     ) -> Order:
         if not isinstance(task, str) or not task.strip():
             raise InputRejected(f"expected a task in words, found {task!r}")
@@ -220,7 +212,21 @@ def _from_saved(order: Order, saved: Sequence[SavedPlan], attempts: list[Attempt
     return lacking[0] if lacking else None
 
 
-def _finder(saved: Sequence[SavedPlan]) -> FindPlan:
+def _repairs(given: object) -> int:
+    """Return a number of repairs. Raises: ConfigError."""
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    raise ConfigError(f"max_repairs: expected an integer of at least 0, found {given!r}")
+
+
+def _seconds(given: object) -> float:
+    """Return a timeout. Raises: ConfigError."""
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < float("inf"):
+        return float(given)
+    raise ConfigError(f"timeout: expected seconds above 0, found {given!r}")
+
+
+def _finder(saved: Sequence[SavedPlan]) -> SavedPlans:
     """Return what finds saved plans by name or digest."""
     return lambda name: next((each.plan for each in saved if name in (each.name, each.plan.digest)), None)
 

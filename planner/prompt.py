@@ -77,4 +77,8 @@ def _again(draft: str, plea: str) -> tuple[Message, ...]:
 
 @cache
 def _text(name: str) -> str:
-    return resources.files(__package__).joinpath("prompts", f"{name}.md").read_text(encoding="utf-8")
+    return (
+        resources.files(__name__.rpartition(".")[0])
+        .joinpath("prompts", f"{name}.md")
+        .read_text(encoding="utf-8")
+    )

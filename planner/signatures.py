@@ -24,11 +24,11 @@ ENUM_MAX = 24
 def signature_line(tool: Signature) -> str:
     """Return a tool as the prompt shows it."""
     schema = tool.parameters
-    required = schema.get("required") or []
+    required = cast("list[Json]", schema.get("required") or [])
     properties = cast("dict[str, Json]", schema.get("properties") or {})
     parameters = [
-        _parameter(name, part, schema, is_required=name in cast("list[Json]", required))
-        for name, part in properties.items()
+        _parameter(name, properties[name], schema, is_required=name in required)
+        for name in sorted(properties, key=lambda name: name not in required)
     ]
     result = "anything" if tool.returns is None else shown_schema(tool.returns)
     head = f"- {tool.name}({', '.join(parameters)}) -> {result}  [{', '.join(_marks(tool))}]"
@@ -69,6 +69,8 @@ def _parameter(name: str, schema: Json, root: Mapping[str, Json], *, is_required
 
 def _shown(schema: Json, root: Mapping[str, Json], depth: int) -> str:
     """Return one schema in short."""
+    if not isinstance(schema, dict):
+        return "anything"
     match schema:
         case {"$ref": str(ref)}:
             target = _target(ref, root)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import cast
 
 from ..plans.values import INTEGER_MAX, Json, NotJson, parse
 
@@ -55,8 +54,8 @@ def read_words(text: str, schema: Mapping[str, Json], types: Mapping[str, Json])
 
 def unquoted(text: str) -> str:
     """Return text without a pair of quotes around all of it."""
-    for opening, closing in _QUOTES:
-        if len(text) >= 2 and text[0] == opening and text[-1] == closing and opening not in text[1:-1]:
+    for pair in _QUOTES:
+        if len(text) >= 2 and text[0] + text[-1] == pair and pair[0] not in text[1:-1]:
             return text[1:-1].strip()
     return text
 
@@ -141,7 +140,7 @@ def _followed(schema: Mapping[str, Json], types: Mapping[str, Json]) -> Mapping[
     for _ in range(_REFERENCES_MAX):
         match schema.get("$ref"):
             case str(ref) if isinstance(target := types.get(ref.removeprefix("#/types/")), dict):
-                schema = cast("dict[str, Json]", target)
+                schema = target
             case _:
                 break
     return schema

@@ -58,7 +58,7 @@ class Wishes:
 
     def check(self, where: str) -> None:
         """Raise `ConfigError` unless each setting is one."""
-        if not isinstance(self.model, str) or not self.model:
+        if not _is_name(self.model):
             raise ConfigError(f"{where}: model: expected a model's name or alias, found {self.model!r}")
         if self.temperature is not None and not _is_number(self.temperature, 0):
             raise ConfigError(
@@ -70,7 +70,8 @@ class Wishes:
             )
         if not _is_integer(self.retries, 0):
             raise ConfigError(f"{where}: retries: expected an integer of at least 0, found {self.retries!r}")
-        for key, value in (("examples", self.examples), ("guard", self.guard)):
+        lists: dict[str, object] = {"examples": self.examples, "guard": self.guard}
+        for key, value in lists.items():
             if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
                 raise ConfigError(f"{where}: {key}: expected a list, found {value!r}; put it in brackets")
         check_guards(where, self.guard)
@@ -117,9 +118,11 @@ def agent(
         ConfigError: The prompt is missing or mentions what is no parameter, or a setting is not one.
     """
     wishes = Wishes(model, temperature, examples, max_tokens, guard, retries)
-    if fn is not None:
-        return _make(fn, wishes)
-    return lambda decorated: _make(decorated, wishes)
+
+    def made(decorated: Callable[..., Any]) -> Tool:
+        return _make(decorated, wishes)
+
+    return made if fn is None else made(fn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +312,10 @@ def _wait(call: Callable[[], object]) -> object:
     if faults:
         raise faults[0]
     return outcome[0]
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _is_number(value: object, low: float) -> bool:

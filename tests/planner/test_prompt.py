@@ -83,7 +83,7 @@ def test_nothing_of_a_toolset_is_left_out():
     )
     assert signature_line(tool).splitlines() == [
         (
-            "- mail(to: text, copies: integer = 1, cc?: text or null) -> anything  "
+            "- mail(to: text, cc?: text or null, copies: integer = 1) -> anything  "
             "[write, a person approves, untrusted result, takes untrusted values in cc]"
         ),
         "    Send a mail. Twice.",
