@@ -48,6 +48,17 @@ class Findings:
             message, path, at = f"in a saved plan, at {path}: {message}", body.shown_at, None
         self.problems.append(problem(code, path, message, hint, at))
 
+    @property
+    def suggests(self) -> bool:
+        """Whether nearest names are still looked for."""
+        return self.suggestions_left > 0
+
+    def add_inferred(self, body: Body, path: str, faults: Iterable[Fault]) -> None:
+        """Note faults of expressions, each of which may have cost a search for the nearest name."""
+        found = list(faults)
+        self.suggestions_left -= len(found)
+        self.add_faults(body, path, found)
+
     def add_faults(
         self, body: Body, path: str, faults: Iterable[Fault], codes: Mapping[str, str] | None = None
     ) -> None:

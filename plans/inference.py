@@ -159,8 +159,8 @@ def _value_type(steps: _Steps, path: str, template: Template, scope: Mapping[str
     """Return the type of a template's value, with its faults noted; `NEVER` if it has no type."""
     findings, body = steps.checking.findings, steps.body
     findings.add_faults(body, path, template.faults)
-    inferred = infer(template.formula, scope)
-    findings.add_faults(body, path, inferred.faults)
+    inferred = infer(template.formula, scope, suggestions=findings.suggests)
+    findings.add_inferred(body, path, inferred.faults)
     return NEVER if _wrong(template, inferred.faults) else inferred.type
 
 
@@ -254,7 +254,9 @@ def _set_type(steps: _Steps, path: str, step: SetStep, scope: Mapping[str, Type]
         return _value_type(steps, path + template.where, template, scope)
     made: Type = NEVER
     for _ in range(PREVIOUS_ROUNDS_MAX):
-        found = union(made, widened(infer(template.formula, _with_previous(step, made, scope)).type))
+        found = union(
+            made, widened(infer(template.formula, _with_previous(step, made, scope), suggestions=False).type)
+        )
         if found == made:
             break
         made = found
@@ -296,8 +298,8 @@ def _check_args(
     template = step.templates["args"]
     findings, body, at = steps.checking.findings, steps.body, path + template.where
     findings.add_faults(body, at, template.faults)
-    inferred = infer(template.formula, scope)
-    findings.add_faults(body, at, inferred.faults)
+    inferred = infer(template.formula, scope, suggestions=findings.suggests)
+    findings.add_inferred(body, at, inferred.faults)
     if accepted is not None:
         parts = computed(inferred.leaves, _wrong(template, inferred.faults))
         findings.add_faults(body, at, argument_faults(step.args, accepted, parts, template.secrets))

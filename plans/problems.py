@@ -180,11 +180,9 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(dict.fromkeys(problems), key=_place))
 
 
-def _place(found: Problem) -> tuple[bool, int, int, int]:
+def _place(found: Problem) -> tuple[bool, int, str, int]:
     parts = parts_of(found.path)
     section = _RANK.get(str(parts[0]), len(_SECTIONS)) if parts else -1
-    step = parts[1] if len(parts) > 1 and isinstance(parts[1], int) else -1
-    inner = -1
-    if section == _RANK["plans"] and len(parts) > 3 and isinstance(parts[3], int):
-        inner = parts[3]
-    return found.severity != "error", section, step, inner
+    name = next((part for part in parts[1:2] if isinstance(part, str)), "")
+    step = next((part for part in parts[1:4] if isinstance(part, int)), -1)
+    return found.severity != "error", section, name, step
