@@ -35,8 +35,8 @@ def exit_code(error: FirmplanError) -> Exit:
     match error:
         case Diverged():
             return Exit.DIVERGED
-        case PlanningFailed():
-            return Exit.FAILED
+        case PlanningFailed() if error.attempts:
+            return Exit.FAILED  # a model was asked, and failed
         case PlanError() | InputRejected() | RunNotFound() | ConfigError():
             return Exit.WRONG
         case _:

@@ -9,7 +9,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .screen import note, one_line, seconds, short
+from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -31,6 +31,7 @@ class Progress:
         self._is_live = sys.stderr.isatty()
         self._is_silent = is_quiet and not self._is_live
         self._started: dict[str, float] = {}
+        self._told: set[str] = set()
         self._status: Status | None = None
 
     def __enter__(self) -> Self:
@@ -72,11 +73,13 @@ class Progress:
                 self._started.setdefault(event.step, event.at)
                 return None
             case "CallSucceeded":
+                self._told.add(event.step)
                 return f"{OK} {step}  {self._took(event)}"
             case "CallReused":
+                self._told.add(event.step)
                 return f"{OK} {step}  reused"
             case "StepSucceeded":
-                return f"{OK} {step}"
+                return None if event.step in self._told else f"{OK} {step}"
             case "RetryScheduled":
                 return f"{AGAIN} {step}  attempt {data.get('attempt')} follows"
             case "StepFailed":
@@ -87,8 +90,8 @@ class Progress:
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":
                 return f"{WAIT} {step}  waits for approval"
-            case "PlanMade":
-                return f"{OK} planned  {short(data.get('plan_digest'))}"
+            case "BudgetReached":
+                return f"{WAIT} {step}  waits for a larger budget: {data.get('limit')}"
             case _:
                 return None
 

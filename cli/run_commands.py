@@ -97,13 +97,14 @@ def approve(
     edit: Annotated[
         str | None, typer.Option("--edit", metavar="JSON", help="Arguments to use instead of those shown.")
     ] = None,
+    tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """Allow a call that waits for a person, with exactly the arguments shown."""
     from .deciding import approve_command
 
-    return approve_command(run_id, step, by, edit, {"store": store}, as_json=as_json)
+    return approve_command(run_id, step, by, edit, {"tools": tools, "store": store}, as_json=as_json)
 
 
 def deny(
@@ -111,13 +112,14 @@ def deny(
     step: options.StepPath,
     by: By = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+    tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """Refuse a call that waits for a person; what depends on it is cancelled."""
     from .deciding import deny_command
 
-    return deny_command(run_id, step, by, reason, {"store": store}, as_json=as_json)
+    return deny_command(run_id, step, by, reason, {"tools": tools, "store": store}, as_json=as_json)
 
 
 def resolve(
@@ -130,13 +132,14 @@ def resolve(
     fail: Annotated[
         str | None, typer.Option("--fail", metavar="WHY", help="It did nothing; the step fails.")
     ] = None,
+    tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """Settle a call whose outcome is unknown: exactly one of --done, --retry and --fail."""
     from .deciding import resolve_command
 
-    return resolve_command(run_id, step, done, retry, fail, {"store": store}, as_json=as_json)
+    return resolve_command(run_id, step, done, retry, fail, {"tools": tools, "store": store}, as_json=as_json)
 
 
 def cancel(run_id: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:

@@ -79,6 +79,9 @@ def replay_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -
 
 def replay_text(recorded: Run, replayed: Run) -> str:
     """Return the two digests, one below the other, and what their equality means."""
+    if not recorded.digest:
+        steps = screen.plural(len(replayed.steps), "step")
+        return f"{steps} recomputed as far as the run has come ({recorded.status}), nothing called: the same"
     return (
         f"recorded {recorded.digest}\n"
         f"replayed {replayed.digest}\n"

@@ -17,7 +17,7 @@ from .report import STATUS_EXIT, advice, errors_text, steps_text, summary
 from .session import drive, open_engine, settings_of
 from .target import find_file
 
-_PICTURES: Mapping[Format, Literal[text, mermaid, svg]] = {
+_PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
     Format.TEXT: "text",
     Format.MERMAID: "mermaid",
     Format.SVG: "svg",

@@ -12,8 +12,8 @@ from typing import cast
 
 from ..errors import InputRejected, ToolError
 from ..plans.program import CallTool
+from ..plans.schema import literal_faults
 from ..plans.values import Json, NotJson
-from ..tools import Tool
 from .archive import Archive
 from .cells import Turn
 from .driver import Driver
@@ -29,6 +29,7 @@ from .events import (
 )
 from .facilities import Facilities
 from .header import Header
+from .lock import ToolLock
 from .machine import Machine
 from .owner import Owner
 from .records import Entry, write_entry
@@ -65,18 +66,20 @@ class Decisions:
         """
         turn = await self._decidable(run_id, step, State.WAITING)
         call = turn.call or Sealed(b"null")
-        edited = self._edited(turn, call, edit) if edit is not None else None
+        edited = await self._edited(run_id, turn, call, edit) if edit is not None else None
         return await self._leave(run_id, Approved(step, by, call.digest, edited))
 
-    def _edited(self, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
-        tool = self._tool(turn)
-        if tool is None:
-            raise InputRejected(
-                f"step '{turn.path}' calls no tool of this engine, so its arguments cannot be edited"
-            )
+    async def _edited(self, run_id: str, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
+        lock = await self._lock(run_id, turn)
+        if lock is None:
+            raise InputRejected(f"step '{turn.path}' calls no tool, so it has no arguments to edit")
+        edited = {**cast("dict[str, Json]", call.value), **edit}
+        tool = self._facilities.tools.find(lock.name)
         try:
-            edited = {**cast("dict[str, Json]", call.value), **edit}
-            tool.bind(edited)
+            if tool is not None:
+                tool.bind(edited)
+            else:
+                _expect_fit(edited, lock.parameters)
             return Sealed.of(edited)
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
@@ -89,9 +92,12 @@ class Decisions:
     async def resolve_done(self, run_id: str, step: str, output: object) -> Run:
         """Say that a call of unknown outcome took effect, and what it returned. Raises: RunNotFound, InputRejected."""
         turn = await self._decidable(run_id, step, State.INDETERMINATE)
-        tool = self._tool(turn)
+        lock = await self._lock(run_id, turn)
+        tool = self._facilities.tools.find(lock.name) if lock is not None else None
         try:
             sealed = Sealed(tool.seal(output)) if tool is not None else Sealed.of(cast("Json", output))
+            if tool is None and lock is not None and lock.returns is not None:
+                _expect_fit(sealed.value, lock.returns)
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"done: the value is no result of step '{step}': {fault}") from fault
         return await self._leave(run_id, ResolvedDone(step, sealed))
@@ -134,9 +140,13 @@ class Decisions:
         await self._store.release(row.id, claimed.epoch)
         return await self._archive.get(row.id)
 
-    def _tool(self, turn: Turn) -> Tool | None:
+    async def _lock(self, run_id: str, turn: Turn) -> ToolLock | None:
+        """Return the tool of a leaf as its run knows it: whoever decides need not have the tool."""
         action = turn.item.node.code.action
-        return self._facilities.tools.find(action.tool) if isinstance(action, CallTool) else None
+        if not isinstance(action, CallTool):
+            return None
+        row = await self._archive.row(run_id)
+        return Header.from_dict(row.header).lock.find(action.tool)
 
     async def _decidable(self, run_id: str, step: str, state: State) -> Turn:
         """Return the leaf that waits for a decision. Raises: RunNotFound, InputRejected."""
@@ -161,7 +171,7 @@ class Decisions:
         try:
             header = Header.from_dict(row.header)
             machine = await self._archive.rebuilt(row)
-            driver = Driver(self._facilities, row, machine, header.seed, header.reuse)
+            driver = Driver(self._facilities, row, machine, header)
             await driver.note(await self._archive.decisions(row.id))
         finally:
             await self._store.release(row.id, row.epoch)
@@ -172,3 +182,12 @@ def _not_decidable(step: str, machine: Machine, state: State) -> str:
     found = machine.turns[step].state.value if step in machine.turns else "not there, or not started"
     listed = ", ".join(f"'{path}'" for path in waiting) or "no step"
     return f"step '{step}' is {found}; expected one that is {state.value}: {listed} is"
+
+
+def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:
+    """Hold a value against a schema. Raises: ToolError: it does not fit."""
+    faults = literal_faults(value, schema)
+    if faults:
+        raise ToolError(
+            "; ".join(f"{fault.inner or 'the value'}: {fault.message}" for fault in faults), code="bad-value"
+        )

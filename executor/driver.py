@@ -37,10 +37,12 @@ from .events import (
     RetryDue,
 )
 from .facilities import Facilities
+from .header import Header
 from .identity import ContentKey, idempotency_key, model_key, tool_key
 from .journal import Journal
+from .lock import ToolLock
 from .machine import Machine
-from .reuse import Candidate, ReuseMode, epochs_at_start, find_results, reusable
+from .reuse import Candidate, epochs_at_start, find_results, reusable
 from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
@@ -83,16 +85,15 @@ class Driver:
 
     Attributes:
         row: The run's row, as claimed.
-        reuse: How far earlier results may stand for calls.
-        places: Calls at a time in this run.
+        header: What was settled when it was submitted.
+        places: Calls at a time in this run, if it has a limit of its own.
     """
 
     facilities: Facilities
     row: RunRow
     machine: Machine
-    seed: str
-    reuse: ReuseMode = "auto"
-    places: asyncio.Semaphore | None = None
+    header: Header
+    places: asyncio.Semaphore | None = field(init=False, default=None)
     journal: Journal = field(init=False)
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
     _tasks: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict[str, "asyncio.Task[None]"])
@@ -106,6 +107,8 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.facilities.store, self.row, self._standing)
+        if self.header.concurrency_max is not None:
+            self.places = asyncio.Semaphore(self.header.concurrency_max)
 
     def _standing(self) -> tuple[RunStatus, str]:
         return run_status(self.machine, is_live=True), self.machine.digest
@@ -196,10 +199,11 @@ class Driver:
         tool = self._tool_of(event)
         return tool is not None and tool.effect is Effect.WRITE and not isinstance(event, CallStarted)
 
-    def _tool_of(self, event: Cause) -> Tool | None:
+    def _tool_of(self, event: Cause) -> ToolLock | None:
+        """Return the tool of an event's step as the run knows it: whoever notes a decision need not have the tool."""
         step = getattr(event, "step", None)
         name = self.machine.tool_of(step) if step is not None else None
-        return self.facilities.tools.find(name) if name is not None else None
+        return self.header.lock.find(name) if name is not None else None
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         calls: list[StartToolCall | StartModelCall] = []
@@ -258,7 +262,11 @@ class Driver:
             except ToolError as fault:
                 await self._take_in(CallFailed(command.step, fault.code, str(fault), fault.temporary))
         named = [Candidate(call.step, call.key, call.tool) for call in calls if call.key.key]
-        found = await find_results(self.facilities, named) if named and self.reuse in ("auto", "only") else {}
+        found = (
+            await find_results(self.facilities, named)
+            if named and self.header.reuse in ("auto", "only")
+            else {}
+        )
         for call in calls:
             if (entry := found.get(call.step)) is not None and self.machine.is_callable(call.step):
                 reused = CallReused(
@@ -329,7 +337,7 @@ class Driver:
     async def _joined(self, call: PreparedCall) -> bool:
         """Whether another call's result stands for this one, or none may be made."""
         key = call.key.key
-        if self.reuse in ("off", "refresh"):
+        if self.header.reuse in ("off", "refresh"):
             return False
         made = self._fresh.get(key)
         if made is None and (under_way := self.facilities.in_flight.get(key)) is not None:
@@ -340,7 +348,7 @@ class Driver:
                     CallReused(call.step, call.args_digest, Sealed(made.output), key, made.run_id)
                 )
             return True
-        if self.reuse == "only" and not call.is_write:
+        if self.header.reuse == "only" and not call.is_write:
             message = f"no earlier result stands for this call, and reuse='only' makes none{_why_not(call)}"
             await self._take_in(CallFailed(call.step, "not-reusable", message))
             return True
@@ -409,7 +417,7 @@ class Driver:
             step=call.step,
             attempt=call.command.attempt,
             idempotency_key=write_key,
-            seed=self.seed,
+            seed=self.header.seed,
             effect=call.tool.effect,
             clock=self.facilities.clock.now,
             env=self.facilities.environ,

@@ -245,8 +245,7 @@ class Execution:
             fold(machine, entries)
             if machine.status is not None:
                 return
-            places = asyncio.Semaphore(header.concurrency_max) if header.concurrency_max is not None else None
-            driver = Driver(self._facilities, row, machine, header.seed, header.reuse, places)
+            driver = Driver(self._facilities, row, machine, header)
             self._drivers[row.id] = driver
             try:
                 await driver.drive(first, await self.archive.decisions(row.id))
