@@ -44,7 +44,7 @@ class Following:
         if not self._as_json:
             screen.note(f"run {run.id}")
         moving = asyncio.ensure_future(resumed or engine.wait(run.id))
-        watching = asyncio.ensure_future(self._watch(engine.events(run.id)))
+        watching = asyncio.ensure_future(self._watch(engine.events(run.id, run.last_event if resumed else 0)))
         try:
             run = await moving
             await watching

@@ -174,6 +174,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         task=row.task,
         created=row.created,
         updated=row.updated,
+        last_event=row.last_seq,
     )
 
 

@@ -97,6 +97,7 @@ class Run:
         task: The words it came from, if any.
         created: Unix seconds.
         updated: Unix seconds.
+        last_event: Number of its newest durable event: `events(id, after=last_event)` goes on from this snapshot.
     """
 
     id: str
@@ -112,6 +113,7 @@ class Run:
     task: str | None = None
     created: float | None = None
     updated: float | None = None
+    last_event: int = 0
 
     def raise_for_status(self) -> Run:
         """Return the run if it succeeded.
@@ -141,6 +143,7 @@ class Run:
             "task": self.task,
             "created": self.created,
             "updated": self.updated,
+            "last_event": self.last_event,
         }
 
 
@@ -177,8 +180,6 @@ def run_usage(machine: Machine) -> dict[str, Json]:
     """Return what the run has used so far."""
     turns = [turn for turn in machine.turns.values() if turn.attempts or turn.reused]
     spent = [turn.usage for turn in turns if turn.usage is not None]
-    starts = [turn.started for turn in turns if turn.started is not None]
-    ends = [turn.finished for turn in turns if turn.finished is not None]
     return {
         "steps": sum(1 for turn in turns if turn.attempts),
         "calls": sum(turn.attempts for turn in turns),
@@ -186,7 +187,7 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         "model_calls": sum(_number(usage, "calls") for usage in spent),
         "tokens": sum(_number(usage, "tokens") for usage in spent),
         "usd": float(sum(_number(usage, "usd") for usage in spent)),
-        "seconds": max(ends) - min(starts) if starts and ends else 0.0,
+        "seconds": machine.purse.spent["seconds"],
     }
 
 
