@@ -1,7 +1,8 @@
 """Tools for paying invoices: read what suppliers sent, read the ledger, match the two, pay.
 
 Amounts are whole cents. What suppliers send is untrusted: it reaches `pay` only because a person approves each payment
-run, and sees the exact payments before. `pay` itself may be repeated: the ledger remembers the key of every payment run.
+run, and an approval is for exactly the payments that were asked about. `pay` may be repeated: the ledger remembers the
+key of every payment run.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Fact:
     km_per_second: float | None
 
 
-@tool(effect="read", resource="texts", reuse_for="1h")
+@tool(effect="read", resource="texts")
 def read_texts(folder: str) -> list[Text]:
     """Read all text files of a folder, by name."""
     paths = sorted(Path(folder).glob("*.txt"))

@@ -96,3 +96,15 @@ def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
         assert [target for target in targets if not (page.parent / target).exists()] == [], page.name
+
+
+def test_commands_exist():
+    """Every command that a README or a page tells to type is one of the command line's."""
+    known = re.findall(
+        r"^## (\w+)$", (ROOT / "docs" / "COMMANDS.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for page in [ROOT / "README.md", *(ROOT / "examples").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
+        typed = re.findall(
+            r"^(?:    |\$ )firmplan (\w+)|`firmplan (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert {first or second for first, second in typed} <= set(known), page
