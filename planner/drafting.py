@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import PlanningFailed
-from ..plans import SavedPlans, check
 from ..plans.inputs import fit_inputs
 from ..plans.paths import parts_of
 from ..plans.plan import Plan
@@ -23,34 +22,18 @@ from ..tools.clients import Clients
 from ..tools.completion import Answered, Call, CutShort, Message, Refused, Turn, Unfit, complete_within
 from ..tools.endpoint import Endpoint
 from ..tools.outage import ModelError
-from ..tools.toolset import Toolset
 from .attempt import Attempt
 from .choice import choose_tools
 from .draft import ANSWER, plan_in
 from .failure import no_endpoint, no_good_draft
+from .library import nearest_tasks
+from .order import Order
 from .prompt import given_schemas, planning_messages, repair_messages, unread_messages
-from .saved import SavedPlan
 
 REQUESTS_MAX = 12
 """Requests of one planning, retries of the transport included."""
 
 _CUT_OFF = "the answer was cut off before its end: make the plan shorter"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be planned.
-
-    Attributes:
-        plans: Finds saved plans that a `plan` step may name.
-        nearest: Saved plans to mention if this fails.
-    """
-
-    task: str
-    tools: Toolset
-    inputs: Mapping[str, Json]
-    plans: SavedPlans | None
-    nearest: tuple[SavedPlan, ...] = ()
 
 
 @dataclass(slots=True)
@@ -108,7 +91,9 @@ class Drafting:
             else Attempt(number, turn.raw, usage=turn.usage, error=str(fault))
         )
         self.attempts.append(attempt)
-        return no_endpoint(self.order.task, fault, self.order.nearest, self.attempts)
+        return no_endpoint(
+            self.order.task, fault, nearest_tasks(self.order.task, self.order.saved), self.attempts
+        )
 
     def _judge(self, turn: Turn) -> tuple[Attempt, tuple[Message, ...]]:
         """Return what a turn amounts to, and the messages to send if that is not enough."""
@@ -131,7 +116,7 @@ class Drafting:
 
     def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan in a draft, as far as it is one, and what is wrong with it."""
-        report = check(draft, self.order.tools, plans=self.order.plans)
+        report = self.order.check(draft)
         found = draft_of(draft)
         plan = found.plan if found.whole else None
         if plan is None:

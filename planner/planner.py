@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import ConfigError, InputRejected
-from ..plans import SavedPlans, check
+from ..errors import ConfigError
+from ..plans import SavedPlans
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
-from ..plans.values import Json, NotJson, normal
+from ..plans.values import Json
 from ..tools.allowance import Allowance
 from ..tools.clients import Clients
 from ..tools.completion import Usage
@@ -27,15 +27,14 @@ from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
-from .drafting import REQUESTS_MAX, Drafting, Order, is_missing
+from .drafting import REQUESTS_MAX, Drafting, is_missing
 from .failure import no_endpoint, no_model
 from .library import Entry, Library, fits, nearest_tasks
+from .order import Judge, Order, inputs_of, task_of
 from .saved import SavedPlan
 
 TIMEOUTS_A_PLANNING = 10
 """A planning may take this many times the timeout of a request, waits included."""
-
-TASK_CHARACTERS_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,7 @@ class Planner:
         inputs: Mapping[str, Json] | None = None,
         saved: Sequence[SavedPlan] = (),
         plans: SavedPlans | None = None,
+        judge: Judge | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -128,53 +128,30 @@ class Planner:
             inputs: Values that are given beside the words; a model is told their names and types.
             saved: Saved plans to ask beside the library.
             plans: Finds the saved plan that a `plan` step names.
+            judge: Has the last word on what a check found: an engine may take some faults for warnings.
 
         Raises:
             PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
             InputRejected: The task is empty or too long, or an input is not JSON.
             ConfigError: A file of the library holds no plan.
         """
-        order = self._order(task, Toolset.of(tools), inputs, saved, plans)
-        every = [*saved, *self._library.plans()]
+        every = (*saved, *self.library)
+        order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge)
         attempts: list[Attempt] = []
-        found = _from_saved(order, every, attempts)
-        if found is not None:
-            return found
-        return await self._from_model(order, every, attempts)
+        found = _from_saved(order, attempts)
+        return await self._from_model(order, attempts) if found is None else found
 
     async def aclose(self) -> None:
         """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""
 
-    def _order(
-        self,
-        task: object,
-        tools: Toolset,
-        inputs: Mapping[str, Json] | None,
-        saved: Sequence[SavedPlan],
-        plans: SavedPlans | None,
-    ) -> Order:
-        if not isinstance(task, str) or not task.strip():
-            raise InputRejected(f"expected a task in words, found {task!r}")
-        if len(task) > TASK_CHARACTERS_MAX:
-            raise InputRejected(
-                f"expected a task of at most {TASK_CHARACTERS_MAX} characters, found {len(task)}"
-            )
-        try:
-            given = normal(dict(inputs or {}))
-        except NotJson as fault:
-            raise InputRejected(f"the inputs of a task must be JSON: {fault}") from fault
-        assert isinstance(given, dict)
-        return Order(task.strip(), tools, given, plans or _finder(saved))
-
-    async def _from_model(self, order: Order, saved: Sequence[SavedPlan], attempts: list[Attempt]) -> Planned:
+    async def _from_model(self, order: Order, attempts: list[Attempt]) -> Planned:
         """Return a plan that the model wrote. Raises: PlanningFailed."""
-        nearest = tuple(nearest_tasks(order.task, saved))
+        nearest = nearest_tasks(order.task, order.saved)
         try:
             endpoint: Endpoint = self._model.resolve()
         except ConfigError as missing:
             raise no_model(order.task, missing, nearest, attempts) from missing
         seconds = self._timeout_s * TIMEOUTS_A_PLANNING
-        order = Order(order.task, order.tools, order.inputs, order.plans, nearest)
         allowance = Allowance(REQUESTS_MAX, seconds)
         drafting = Drafting(
             order, endpoint, self._clients, self._timeout_s, self._max_repairs, allowance, attempts
@@ -189,18 +166,18 @@ class Planner:
         return Planned(plan, dict(order.inputs), tuple(attempts), _sum(attempts), "model")
 
 
-def _from_saved(order: Order, saved: Sequence[SavedPlan], attempts: list[Attempt]) -> Planned | None:
+def _from_saved(order: Order, attempts: list[Attempt]) -> Planned | None:
     """Return the most specific saved plan that fits and passes its check; the others are noted in `attempts`.
 
     One that lacks an input comes after those that lack none, and before a model: whoever runs it is told which.
     """
     lacking: list[Planned] = []
-    for fit in fits(order.task, saved, order.inputs):
+    for fit in fits(order.task, order.saved, order.inputs):
         plan, source = fit.saved.plan, f"saved:{fit.saved.name}"
         inputs, problems = fit_inputs(plan, fit.inputs)
         missing = [each for each in problems if is_missing(each, fit.inputs)]
         found = [each for each in problems if each not in missing]
-        report = check(plan, order.tools, plans=order.plans)
+        report = order.check(plan)
         attempt = Attempt(len(attempts) + 1, plan.to_json(), plan, (*found, *report.problems), source=source)
         if attempt.ok:
             planned = Planned(plan, inputs, (*attempts, attempt), Usage(), source)
@@ -224,11 +201,6 @@ def _seconds(given: object) -> float:
     if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < float("inf"):
         return float(given)
     raise ConfigError(f"timeout: expected seconds above 0, found {given!r}")
-
-
-def _finder(saved: Sequence[SavedPlan]) -> SavedPlans:
-    """Return what finds saved plans by name or digest."""
-    return lambda name: next((each.plan for each in saved if name in (each.name, each.plan.digest)), None)
 
 
 def _sum(attempts: Sequence[Attempt]) -> Usage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from firmplan import ConfigError, InputRejected, Plan, Planner, PlanningFailed, SavedPlan, tool
@@ -283,3 +284,19 @@ def test_the_endpoint_is_what_was_said():
     """The engine's other model calls fall back to it; nothing said is nothing."""
     assert Planner().endpoint is None
     assert Planner("m", base_url="http://x/v1").endpoint == Model("m", "http://x/v1")
+
+
+def test_a_judge_has_the_last_word_on_what_a_check_found():
+    """An engine that takes a fault for a warning gets the plan that it would run, saved or drafted."""
+
+    def lenient(report):
+        return replace(report, problems=tuple(replace(each, severity="warning") for each in report.problems))
+
+    async def main():
+        async with ScriptedModel([BAD]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            drafted = await planner.plan("x", [weather], judge=lenient)
+            saved = [SavedPlan("bad", Plan.model_validate({**BAD, "task": "x"}))]
+            return drafted.source, (await planner.plan("x", [weather], saved=saved, judge=lenient)).source
+
+    assert asyncio.run(main()) == ("model", "saved:bad")
