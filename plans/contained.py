@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias, cast
 
+from .composition import closedness, is_composed
 from .definitions import (
     DEPTH_MAX,
     NAMED_SCHEMAS,
@@ -49,9 +50,9 @@ def self_contained(schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_T
     """
     carrying = _Carrying(Documents(schema, types))
     made = carrying.carried(cast("Json", schema), "", "closed", DEPTH_MAX)
-    made = dict(made) if isinstance(made, dict) else {"not": {}}
+    alone: dict[str, Json] = made if isinstance(made, dict) else {} if made else {"not": {}}
     definitions = carrying.definitions()
-    return {**made, "$defs": definitions} if definitions else made
+    return {**alone, "$defs": definitions} if definitions else alone
 
 
 class _Carrying:
@@ -79,16 +80,17 @@ class _Carrying:
         if given is None or room <= 0:
             return {}
         made: dict[str, Json] = {}
-        inner = _inner_mode(given, mode)
+        composed = mode == "closed" and is_composed(given)
+        inner: Mode = "open" if composed else mode
         for key, value in given.items():
             if key not in _DROPPED:
                 self.keyword(made, key, value, document, _mode_of(key, mode, inner), room - 1)
         if "additionalItems" in given and "prefixItems" in made:
             made.setdefault("items", self.carried(given["additionalItems"], document, "closed", room - 1))
         if mode != "verbatim":
-            _say_kind(made, given)
+            _say_more(made, given)
         if mode == "closed":
-            self.close(made, given, document, composed=inner == "open")
+            self.close(made, given, document, composed=composed)
         return made if given.get("nullable") is not True else {"anyOf": [made, {"type": "null"}]}
 
     def keyword(
@@ -135,43 +137,10 @@ class _Carrying:
         """Let an object have no fields but those that it names."""
         if "additionalProperties" in given or "unevaluatedProperties" in given:
             return
-        if composed:
-            if "properties" in given or any(self.has_fields(part, document) for part in _parts(given)):
-                made["unevaluatedProperties"] = False
-        elif isinstance(given.get("properties"), Mapping):
+        if not composed and "properties" in given:
             made["additionalProperties"] = False
-        else:
-            return
-        fields = made.get("properties")
-        required = given.get("required")
-        if isinstance(fields, dict) and isinstance(required, list) and not composed:
-            for name in required:
-                if isinstance(name, str):
-                    fields.setdefault(name, {})
-
-    def has_fields(self, part: Json, document: str) -> bool:
-        """Whether a part of a composition names fields, itself or by reference."""
-        known = as_mapping(part)
-        if known is None:
-            return False
-        ref = known.get("$ref")
-        place = self.documents.place(ref, document) if isinstance(ref, str) else None
-        named = as_mapping(self.documents.at(place)) if place is not None else None
-        return any(one is not None and "properties" in one for one in (known, named))
-
-
-def _parts(schema: Mapping[str, Json]) -> list[Json]:
-    every = schema.get("allOf")
-    parts = list(every) if isinstance(every, list) else []
-    return [*parts, {"$ref": schema["$ref"]}] if "$ref" in schema else parts
-
-
-def _inner_mode(schema: Mapping[str, Json], mode: Mode) -> Mode:
-    """Return how the schemas that a schema is composed of are carried: open if several add fields to one object."""
-    every = schema.get("allOf")
-    count = sum(key in schema for key in ("properties", "$ref", "anyOf", "oneOf", "if", "dependentSchemas"))
-    count += len(every) if isinstance(every, list) else 0
-    return "open" if mode == "closed" and count > 1 else mode
+        elif composed and closedness(cast("Json", given), document, self.documents) == "closed":
+            made["unevaluatedProperties"] = False
 
 
 def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
@@ -183,9 +152,14 @@ def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
     return inner if key in {"$ref", "anyOf", "oneOf", "allOf"} else "closed"
 
 
-def _say_kind(made: dict[str, Json], given: Mapping[str, Json]) -> None:
-    """Say the kind that a schema implies."""
+def _say_more(made: dict[str, Json], given: Mapping[str, Json]) -> None:
+    """Say the kind that a schema implies, and name the fields that it requires."""
     if "type" not in given:
         kind = "object" if "properties" in given else "array" if "items" in given else None
         if kind is not None:
             made["type"] = kind
+    fields, required = made.get("properties"), given.get("required")
+    if isinstance(fields, dict) and isinstance(required, list):
+        for name in required:
+            if isinstance(name, str):
+                fields.setdefault(name, made.get("additionalProperties") or {})

@@ -18,6 +18,9 @@ from .values import Json, canonical, digest
 DEPTH_MAX = 64
 """Schemas inside one another in one definition."""
 
+KEYS_MAX = 50
+"""Named definitions of one schema that are told apart by what each rests on."""
+
 ONE_SCHEMA = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 ONE_SCHEMA_RARE = ("unevaluatedProperties", "unevaluatedItems", "additionalItems")
 MANY_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -172,10 +175,35 @@ def order_of(documents: Documents) -> Order:
     return made
 
 
-def key_of(place: Place, order: Order, documents: Documents) -> str:
-    """Return the digest of a definition and all that it rests on."""
-    parts: list[Json] = [[each.document, each.pointer, documents.at(each)] for each in order.reach(place)]
-    return digest(canonical(parts))
+class Names:
+    """The names and keys of places that stay names: unique in one schema, equal for equal definitions."""
+
+    def __init__(self, documents: Documents, order: Order) -> None:
+        self.documents = documents
+        self.order = order
+        self._names: dict[Place, str] = {}
+        self._taken: set[str] = set()
+        self._keys: dict[Place, str] = {}
+
+    def name(self, place: Place) -> str:
+        """Return a place's own name, with a number if another place has it."""
+        if place not in self._names:
+            name, number = place.name, 2
+            while name in self._taken:
+                name, number = f"{place.name}_{number}", number + 1
+            self._names[place] = name
+            self._taken.add(name)
+        return self._names[place]
+
+    def key(self, place: Place) -> str:
+        """Return the digest of what a place rests on; past `KEYS_MAX` places, of all that the schema rests on."""
+        start = place if place in self._keys or len(self._keys) < KEYS_MAX else ROOT
+        if start not in self._keys:
+            parts: list[Json] = [
+                [each.document, each.pointer, self.documents.at(each)] for each in self.order.reach(start)
+            ]
+            self._keys[start] = digest(canonical(parts))
+        return self._keys[start]
 
 
 def unescaped_name(ref: str) -> str:

@@ -51,9 +51,10 @@ def literal_faults(
         if validator is None or validator.is_valid(value):
             return []
         telling = _Telling(read_schema(schema, types)[0])
-        found = dict.fromkeys(
-            fault for error in validator.iter_errors(value) for fault in telling.faults(error)
-        )
+        errors = list(validator.iter_errors(value))
+        found = dict.fromkeys(fault for error in errors for fault in telling.faults(error))
+        if not found:  # nothing but fields that only one part of a composition knows
+            found = dict.fromkeys(_fault(error, error.message) for error in errors)
     except NotJson as fault:
         return [Fault("bad-literal", f"expected JSON, found what is not: {fault}")]
     except ValueError as error:  # the validator's own bound on depth
@@ -202,17 +203,26 @@ def _wrong_type(error: ValidationError) -> Fault:
 
 def _cure(kinds: Sequence[str], found: object) -> str:
     """Return a hint for the commonest slips: numbers and lists written as text, and the other way round."""
+    if kinds == ["list"] and not isinstance(found, dict) and found is not None:
+        return f"write [{_found(found)}]"
+    if kinds == ["text"] and isinstance(found, int | float):
+        return f'write "{_found(found)}"'
     if isinstance(found, str) and "text" not in kinds:
         try:
             plain = json.loads(found)
         except ValueError:
             return ""
-        return f"write {_found(plain)} without quotes" if isinstance(plain, bool | int | float) else ""
-    if isinstance(found, int | float) and kinds == ["text"]:
-        return f'write "{_found(found)}"'
-    if kinds == ["list"] and not isinstance(found, dict) and found is not None:
-        return f"write [{_found(found)}]"
+        return f"write {_found(plain)} without quotes" if _is_of(plain, kinds) else ""
     return ""
+
+
+def _is_of(value: object, kinds: Sequence[str]) -> bool:
+    """Whether a value is a boolean or number of one of the kinds."""
+    if isinstance(value, bool):
+        return "boolean" in kinds
+    return isinstance(value, int | float) and (
+        "number" in kinds or ("integer" in kinds and isinstance(value, int))
+    )
 
 
 def _not_listed(error: ValidationError) -> Fault:

@@ -1,7 +1,7 @@
 """What two types have in common: the type of values that have both.
 
 Schemas say so with `allOf`, with a reference beside other keywords, and with conditions beside alternatives. Two closed
-objects that are composed know the fields of both, as their author means.
+objects that are composed know the fields of both, as their author means; whether the whole is closed, `reading.py` says.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ class _Meeting:
             fields[name] = Property(self.meet(mine.type, theirs.type), mine.required or theirs.required)
         if any(known.required and isinstance(known.type, Never) for known in fields.values()):
             return NEVER
-        closed = left.extra is None or right.extra is None
-        extra = None if closed else self.meet(_rest(left), _rest(right))
+        if left.extra is None or right.extra is None:
+            extra = right.extra if left.extra is None else left.extra
+        else:
+            extra = self.meet(left.extra, right.extra)
         return ObjectType(fields, extra, both(left.beyond, right.beyond))
 
 

@@ -5,7 +5,7 @@ from one that may fit. An object is closed unless `additionalProperties` is give
 `properties`. References are followed where they are harmless and kept as names where a type holds itself or would get
 large.
 
-Which schema names which is in `definitions.py`, what two parts of a composition have in common in `meeting.py`.
+Which schema names which is in `definitions.py`, how parts make a whole in `composition.py` and `meeting.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from .definitions import DEPTH_MAX, ROOT, Documents, Place, as_mapping, key_of, order_of, unescaped_name
+from .composition import closedness, composed, is_composed
+from .definitions import DEPTH_MAX, ROOT, Documents, Names, Place, as_mapping, order_of, unescaped_name
 from .expressions.faults import Fault
 from .keywords import KINDS, SLIPS, conditions, misshapen
 from .kinds import size_of
@@ -45,9 +46,6 @@ INLINE_SIZE_MAX = 300
 SUGGESTIONS_MAX = 20
 """Faults of one schema that get a nearest name: finding one costs time for every name."""
 
-KEYS_MAX = 50
-"""Recursive definitions of one schema that are told apart by what each rests on."""
-
 _ENDLESS = "expected a type, found one that refers only to itself"
 _NO_TYPES: Mapping[str, Json] = {}
 
@@ -71,11 +69,9 @@ class _Reader:
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
         self.order = order_of(documents)
+        self.names = Names(documents, self.order)
         self.book: dict[str, Type] = {}
         self.read_places: dict[Place, Type] = {}
-        self.names: dict[Place, str] = {}
-        self.taken: set[str] = set()
-        self.keys: dict[Place, str] = {}
         self.endless: set[str] = set()
         self.faults: list[Fault] = []
 
@@ -87,7 +83,7 @@ class _Reader:
             )
             self.read_places[place] = made
             if place in self.order.loops:
-                self.book[self.name(place)] = self.unfolded(made, place)
+                self.book[self.names.name(place)] = self.unfolded(made, place)
         return made.resolved if isinstance(made, Named) else made
 
     def unfolded(self, made: Type, place: Place) -> Type:
@@ -126,6 +122,8 @@ class _Reader:
         made = self.own(known, path, document, room)
         for part in self.parts(known, path, document, room):
             made = meet(made, part)
+        if is_composed(known):
+            made = composed(made, closedness(schema, document, self.documents))
         if known.get("nullable") is True:
             made = union(made, NULL)
         return made
@@ -242,27 +240,10 @@ class _Reader:
             self.fault("bad-shape", path, _ENDLESS)
         if place not in self.order.loops and made is not None and size_of(made) <= INLINE_SIZE_MAX:
             return made
-        name = self.name(place)
+        name = self.names.name(place)
         if made is not None:
             self.book.setdefault(name, made)
-        return Named(name, self.key(place), self.book)
-
-    def name(self, place: Place) -> str:
-        """Return the name of a place in the book: its own, with a number if another has it."""
-        if place not in self.names:
-            name, number = place.name, 2
-            while name in self.taken:
-                name, number = f"{place.name}_{number}", number + 1
-            self.names[place] = name
-            self.taken.add(name)
-        return self.names[place]
-
-    def key(self, place: Place) -> str:
-        """Return the digest of what a place rests on; past `KEYS_MAX` places, of all that the schema rests on."""
-        start = place if place in self.keys or len(self.keys) < KEYS_MAX else ROOT
-        if start not in self.keys:
-            self.keys[start] = key_of(start, self.order, self.documents)
-        return self.keys[start]
+        return Named(name, self.names.key(place), self.book)
 
     def unknown(self, ref: str, path: str | None) -> None:
         """Note a reference that leads nowhere."""

@@ -150,7 +150,7 @@ def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
     for member in group:
         if member.only is None:
             return member
-        values.update(dict.fromkeys(member.only))  # type: ignore[arg-type]  # scalars hash
+        values.update(dict.fromkeys(member.only))
     everything = head.kind == "boolean" and len(values) == 2
     return Scalar(head.kind, None if everything or len(values) > VALUES_MAX else tuple(values), head.beyond)
 

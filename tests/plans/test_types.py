@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from firmplan.plans.kinds import DEPTH_MAX, SIZE_MAX, depth_of, size_of
 from firmplan.plans.schema import read_schema
 from firmplan.plans.types import (
@@ -29,7 +30,6 @@ from firmplan.plans.types import (
     without_null,
 )
 from hypothesis import given
-from pytest import mark, param
 
 from .plan_values import json_values, plan_types
 
@@ -193,21 +193,21 @@ def test_names_are_looked_up() -> None:
     assert members(union(kids.item, NULL)) == (made, NULL)
 
 
-@mark.parametrize(
+@pytest.mark.parametrize(
     ("of", "text"),
     [
-        param(INTEGER, "integer", id="integer"),
-        param(ListType(TEXT), "list of text", id="list"),
-        param(ListType(union(TEXT, INTEGER)), "list of (text or integer)", id="list-of-union"),
-        param(ListType(NEVER), "an empty list", id="empty-list"),
-        param(record(title=TEXT, link_=TEXT), "{title, link?}", id="object"),
-        param(record(UNKNOWN, title=TEXT), "{title, ..}", id="open-object"),
-        param(record(UNKNOWN), "object", id="any-object"),
-        param(record(), "an empty object", id="empty-object"),
-        param(union(NULL, TEXT), "text or null", id="nullable"),
-        param(type_of("Rome"), '"Rome"', id="known"),
-        param(Scalar("string", ("a", "b")), 'one of "a", "b"', id="choice"),
-        param(UNKNOWN, "a value of unknown type", id="unknown"),
+        pytest.param(INTEGER, "integer", id="integer"),
+        pytest.param(ListType(TEXT), "list of text", id="list"),
+        pytest.param(ListType(union(TEXT, INTEGER)), "list of (text or integer)", id="list-of-union"),
+        pytest.param(ListType(NEVER), "an empty list", id="empty-list"),
+        pytest.param(record(title=TEXT, link_=TEXT), "{title, link?}", id="object"),
+        pytest.param(record(UNKNOWN, title=TEXT), "{title, ..}", id="open-object"),
+        pytest.param(record(UNKNOWN), "object", id="any-object"),
+        pytest.param(record(), "an empty object", id="empty-object"),
+        pytest.param(union(NULL, TEXT), "text or null", id="nullable"),
+        pytest.param(type_of("Rome"), '"Rome"', id="known"),
+        pytest.param(Scalar("string", ("a", "b")), 'one of "a", "b"', id="choice"),
+        pytest.param(UNKNOWN, "a value of unknown type", id="unknown"),
     ],
 )
 def test_shown(of: Type, text: str) -> None:
