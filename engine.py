@@ -254,7 +254,12 @@ class Engine:
         saved = await self.list_plans()
         by_name = {each.name: each.plan for each in saved}
         found = await self._planner.plan(
-            _task(task), self.tools, inputs=inputs, saved=saved, plans=by_name.get
+            _task(task),
+            self.tools,
+            inputs=inputs,
+            saved=saved,
+            plans=by_name.get,
+            judge=lambda found: _judged(found, self._flow),
         )
         report = await self.check_plan(found.plan)
         if not report.ok:
