@@ -93,7 +93,7 @@ def _apply(raw: _Raw, operation: Operation) -> None:  # noqa: C901  # one case f
             _rename(_body(raw, inner), operation)
         case AddStep(plan=inner):
             steps = _steps(_body(raw, inner))
-            _check_free(steps, operation.step.get("id"), "step")
+            _check_free(steps, operation.step.get("id"), "step.id")
             steps.insert(_place(steps, operation), _owned(operation.step, "step"))
         case MoveStep(plan=inner):
             steps = _steps(_body(raw, inner))
@@ -110,7 +110,7 @@ def _apply_to_step(steps: list[_Raw], operation: RemoveStep | ReplaceStep | SetK
             del steps[position]
         case ReplaceStep(new=new):
             if new.get("id") != operation.step:
-                _check_free(steps, new.get("id"), "with")
+                _check_free(steps, new.get("id"), "with.id")
             steps[position] = _owned(new, "with")
         case SetKey(at=at):
             *way, last = _parts(at)
@@ -164,7 +164,7 @@ def _place(steps: list[_Raw], placed: AddStep | MoveStep) -> int:
 
 def _check_free(steps: list[_Raw], id_: object, key: str) -> None:
     if any(step["id"] == id_ for step in steps):
-        raise _Unfit("duplicate-id", f"{key}.id", f"expected a new id, found '{id_}', which another step has")
+        raise _Unfit("duplicate-id", key, f"expected a new id, found '{id_}', which another step has")
 
 
 def _owned(value: object, key: str) -> Any:  # noqa: ANN401  # any JSON

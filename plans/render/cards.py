@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from .picture import Node
-from .width import columns, wrapped
+from .width import columns, cut, wrapped
 
 CHARACTER = 7.2
 """Pixels of a monospaced character of the text in cards, for the widest of the usual fonts."""
@@ -59,7 +59,7 @@ def card_of(node: Node) -> Card:
         lines.append((keyword, first.removeprefix(keyword).lstrip()))
         lines += [("", line) for line in more]
     text = max((columns(f"{keyword} {line}".strip()) for keyword, line in lines), default=0) * CHARACTER
-    head = columns(node.id) * CHARACTER_ID + 24 + len(word) * CHARACTER_LABEL
+    head = columns(cut(node.id, COLUMNS_MAX)) * CHARACTER_ID + 24 + len(word) * CHARACTER_LABEL
     width = max(_LEFT + _RIGHT + max(text, head), 120.0)
     return Card(node, word, tuple(lines), width, _HEAD + LINE * len(lines) + (9.0 if lines else 0.0))
 
@@ -74,13 +74,13 @@ def draw_card(card: Card, left: float, top: float) -> list[str]:
     node = card.node
     effect = node.effect or "unknown"
     kind = f"card {effect}{' conditional' if node.is_conditional else ''}"
-    made = ["<g>", f"<title>{_plain(_full(node))}</title>"]
+    made = ["<g>", f"<title>{escape(_full(node))}</title>"]
     offsets = (2 * STACK, STACK) if node.fans_out else ()
     made += [rect(left + offset, top + offset, card.width, card.height, 9, kind) for offset in offsets]
     made += [
         rect(left, top, card.width, card.height, 9, kind),
         f'<path class="bar {effect}" d="{_bar(left, top, card.height)}"/>',
-        text(left + _LEFT, top + 20, node.id, "id mono"),
+        text(left + _LEFT, top + 20, cut(node.id, COLUMNS_MAX), "id mono"),
         *_pill(card, left + card.width, top, effect),
     ]
     for number, (keyword, line) in enumerate(card.lines):
@@ -128,11 +128,5 @@ def text(
 ) -> str:
     """Return a line of text; `y` is its baseline, `keyword` a word before it in a colour of its own."""
     place = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    before = f'<tspan class="{keyword_kind}">{_plain(keyword)}</tspan> ' if keyword else ""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{place}>{before}{_plain(content)}</text>'
-
-
-def _plain(content: str) -> str:
-    """Return text for XML, which has no control characters but tabs and line breaks."""
-    kept = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in content)
-    return escape(kept)
+    before = f'<tspan class="{keyword_kind}">{escape(keyword)}</tspan> ' if keyword else ""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{place}>{before}{escape(content)}</text>'

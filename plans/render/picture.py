@@ -93,12 +93,12 @@ def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = No
     bodies = bodies_of(Draft(plan), plan, None)
     touched = _inner_touches(bodies, tools)
     inner = (
-        replace(_picture(bodies.every[number], plan.plans[name], touched, tools), title=name)
+        replace(_picture(bodies.every[number], plan.plans[name], touched, tools), title=_plain(name))
         for name, number in bodies.units[0].bodies.items()
         if name is not None
     )
     made = _picture(bodies.every[0], plan, touched, tools)
-    return replace(made, title=plan.task or plan.description or "", inner=tuple(inner))
+    return replace(made, title=_plain(plan.task or plan.description or ""), inner=tuple(inner))
 
 
 def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], tools: Signatures) -> Picture:
@@ -122,7 +122,7 @@ def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], too
             _node(step, _effect(step, touches[at], tools), stages[at], needs[at], after[at]),
             implied=implied[at],
             is_critical=step.id in critical,
-            conditions=tuple(_conditions(step, [body.steps[other].id for other in after[at]])),
+            conditions=tuple(map(_plain, _conditions(step, [body.steps[other].id for other in after[at]]))),
         )
         for at, step in enumerate(body.steps)
     )
@@ -130,8 +130,8 @@ def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], too
     output_needs = sorted(
         {body.position[id_] for id_ in formula.strict | formula.lenient if id_ in body.position}
     )
-    inputs = tuple(_input(name, schema) for name, schema in plan.inputs.items())
-    output = "" if plan.output is None else _short(plan.output)
+    inputs = tuple(_plain(_input(name, schema)) for name, schema in plan.inputs.items())
+    output = "" if plan.output is None else _plain(_short(plan.output))
     return Picture("", inputs, output, nodes, tuple(order), tuple(output_needs))
 
 
@@ -175,11 +175,11 @@ def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
 def _node(step: Step, effect: str, stage: int, needs: tuple[int, ...], after: tuple[int, ...]) -> Node:
     kind, does, detail = _action(step)
     return Node(
-        id=step.id,
+        id=_plain(step.id),
         stage=stage,
         kind=kind,
-        does=does,
-        detail=detail,
+        does=_plain(does),
+        detail=_plain(detail),
         effect=effect,
         conditions=(),
         fans_out=step.has("for_each"),
@@ -223,6 +223,11 @@ def _conditions(step: Step, after: Sequence[str]) -> list[str]:
 
 def _arguments(args: dict[str, Json]) -> str:
     return ", ".join(f"{name}={_short(value)}" for name, value in args.items())
+
+
+def _plain(text: str) -> str:
+    """Return text on one line, without characters that move a cursor, turn a direction or are no XML."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def _short(value: Json) -> str:

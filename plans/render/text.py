@@ -53,7 +53,7 @@ def _steps(picture: Picture, indent: str = "") -> list[str]:
     rows = _rows(picture, order)
     stage_width = len(str(picture.nodes[order[-1]].stage)) if order else 1
     rails_width = max((columns(row.at) for row in rows), default=0) if rows else 0
-    id_width = min(max((len(node.id) for node in picture.nodes), default=0), ID_WIDTH_MAX)
+    id_width = min(max((columns(node.id) for node in picture.nodes), default=0), ID_WIDTH_MAX)
     lines: list[str] = []
     before = 0
     for number, position in enumerate(order):
@@ -63,10 +63,10 @@ def _steps(picture: Picture, indent: str = "") -> list[str]:
         blank = f"{indent}{'':>{stage_width}} "
         if row.above is not None:
             lines.append((blank + row.above).rstrip())
-        head = f"{cut(node.id, id_width):<{id_width}}  {_what(node):<5}  "
+        head = f"{padded(cut(node.id, id_width), id_width)}  {_what(node):<5}  "
         names = () if rows else _names(picture, node)
         lines.append(_cut_line(f"{gutter}{padded(row.at, rails_width)}  {head}", node, names))
-        lead = f"{blank}{padded(row.below, rails_width)}  {'':<{len(head)}}"
+        lead = f"{blank}{padded(row.below, rails_width)}  {'':<{columns(head)}}"
         lines += [cut(lead + condition, WIDTH) for condition in node.conditions]
         before = node.stage
     return lines
