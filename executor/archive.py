@@ -162,7 +162,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
     """Return a run as its machine stands."""
     return Run(
         id=row.id,
-        status=run_status(machine, is_live=True).value,
+        status=run_status(machine).value,
         output=machine.output.value if machine.output is not None else None,
         errors=run_errors(machine),
         digest=machine.digest,

@@ -111,7 +111,7 @@ class Driver:
             self.places = asyncio.Semaphore(self.header.concurrency_max)
 
     def _standing(self) -> tuple[RunStatus, str]:
-        return run_status(self.machine, is_live=True), self.machine.digest
+        return run_status(self.machine), self.machine.digest
 
     # --- life
 

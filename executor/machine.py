@@ -95,6 +95,7 @@ class Machine:
     """One run, from its first event to its last.
 
     Attributes:
+        is_started: Whether the run has begun.
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: A fault of the run itself (its output expression), not of a step.
@@ -115,6 +116,7 @@ class Machine:
         self._layouts: dict[int, Layout] = {}
         self.turns: dict[str, Turn] = {}
         self.root = self._new_frame(program, inputs)
+        self.is_started = False
         self.status: RunStatus | None = None
         self.output: Sealed | None = None
         self.failure: Failure | None = None
@@ -140,6 +142,7 @@ class Machine:
         self._now = at
         match event:
             case RunStarted():
+                self.is_started = True
                 self._open_frame(self.root)
             case RunResumed():
                 self._take_over()

@@ -147,12 +147,14 @@ class Run:
         }
 
 
-def run_status(machine: Machine, *, is_live: bool) -> RunStatus:
-    """Return where the run stands; `is_live`: some process drives it."""
+def run_status(machine: Machine) -> RunStatus:
+    """Return where the run stands."""
     if machine.status is not None:
         return machine.status
+    if not machine.is_started:
+        return RunStatus.QUEUED
     if not machine.is_stuck():
-        return RunStatus.RUNNING if is_live else RunStatus.QUEUED if not machine.turns else RunStatus.RUNNING
+        return RunStatus.RUNNING
     turns = machine.turns.values()
     if any(turn.state is State.INDETERMINATE for turn in turns):
         return RunStatus.INDETERMINATE
