@@ -5,6 +5,8 @@ is checked as well, since it is stricter than pydantic where the two differ (`tr
 pydantic makes from field names are left out: they say nothing that the name does not.
 """
 
+# annotations and results are any Python value: that is what this module is for
+# ruff: noqa: ANN401  # annotations and results are any Python value: that is what this module is for
 from __future__ import annotations
 
 import math
@@ -59,7 +61,7 @@ class PythonTypes:
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
 
-    def bind(self, args: Mapping[str, Json]) -> bytes:
+    def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         faults = argument_faults(args, list(self._names.values()), self._required)
         if faults:
             raise bad_args(faults)
@@ -76,11 +78,11 @@ class PythonTypes:
             raise bad_args(pydantic_faults(error)) from None
         return self._normal(model, given)
 
-    def unpack(self, args: bytes) -> dict[str, Any]:
+    def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102
         model = self._model.model_validate_json(args, strict=True)
         return {name: getattr(model, field) for field, name in self._names.items()}
 
-    def seal(self, result: object) -> bytes:
+    def seal(self, result: object) -> bytes:  # noqa: D102
         dumped = self._dumped(self._typed(result), result)
         if self._sets_in[1]:
             dumped = with_ordered_sets(dumped, self._sealed.schema, self._sealed.branch_accepts)
@@ -244,7 +246,9 @@ def _has_sets(schema: Json) -> bool:
             return False
 
 
-def _find_unfit(value: Any, place: tuple[str | int, ...], *, sets: bool) -> tuple[tuple[str | int, ...], str] | None:  # noqa: ANN401  # any value
+def _find_unfit(
+    value: Any, place: tuple[str | int, ...], *, sets: bool
+) -> tuple[tuple[str | int, ...], str] | None:
     """Return where pydantic would pass over what JSON has not, and what stands there; sets may be in order."""
     parts: Any = ()
     match value:

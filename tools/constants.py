@@ -120,7 +120,7 @@ class Spelling:
         if type(value) in _AS_WRITTEN:
             return ascii(value)
         if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
-            return f"Path({ascii(str(value))})"
+            return f"Path({str(value)!a})"
         if isinstance(value, re.Pattern):
             pattern = cast("re.Pattern[Any]", value)
             return f"Pattern({pattern.pattern!a},{pattern.flags})"
@@ -152,7 +152,7 @@ class Spelling:
             return f"typing {value!r}"
         return None
 
-    def _known(self, value: object) -> str | None:
+    def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind of object, one line
         """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
         kind = type(value)
         if isinstance(value, functools.partial):
@@ -175,7 +175,8 @@ class Spelling:
         if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
             return kind.__name__
         if kind is random.Random:
-            return "random.Random" if value is cast("Any", random)._inst else None  # noqa: SLF001  # the module's own generator
+            shared = cast("Any", random)._inst  # noqa: SLF001  # the module's own generator
+            return "random.Random" if value is shared else None
         if isinstance(value, FieldInfo):
             given = cast("dict[str, object]", value._attributes_set)  # noqa: SLF001  # what was written in the call
             return f"Field{self._mapping({key: given[key] for key in sorted(given) if key != 'annotation'})}"
@@ -213,7 +214,7 @@ class Spelling:
                 return f"[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
             if cls in (str, int, float, bytes):
                 return self.text(cast("Callable[[object], object]", cls)(value))
-            if cls.__module__ == "collections.abc" or cls.__module__ == "contextlib":
+            if cls.__module__ in ("collections.abc", "contextlib"):
                 continue
             raise Unseen(f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen")
         return ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID, uuid4
 
 from ..errors import ToolError
@@ -233,7 +233,7 @@ class Context:
     def __repr__(self) -> str:
         return f"Context(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt})"
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a Context belongs to one call; hand on what was read from it, not the context")
 
     def _kept(self, what: str) -> Blobs:

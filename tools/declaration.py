@@ -250,7 +250,7 @@ def _reuse_for(given: _Given, effect: Effect) -> float | None:
         )
         raise given.fault(
             "reuse_for",
-            f'a tool with effect="read"',
+            'a tool with effect="read"',
             f'effect="{effect}", whose results {always}; leave reuse_for out, or declare the effect "read"',
         )
     if value == "forever":

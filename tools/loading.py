@@ -31,7 +31,9 @@ def load_tools(source: str | PathLike[str]) -> list[Tool]:
     """
     name = fspath(source)
     module = _load_file(Path(name)) if _is_file(source) else _load_module(name)
-    found = list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Tool)))
+    values = list(vars(module).values())
+    # Asked of the type: proxies answer `isinstance` for what they stand for, or raise when nothing is there yet.
+    found = list(dict.fromkeys(value for value in values if issubclass(type(value), Tool)))
     found = [tool for tool in found if not tool.needs_instance]
     if not found:
         raise ConfigError(

@@ -16,8 +16,15 @@ from types import CodeType
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 _MUTATORS = frozenset(
-    "add append appendleft clear discard extend insert pop popitem popleft remove reverse setdefault sort update".split()
+    "add append appendleft clear discard extend insert pop popitem popleft remove reverse setdefault sort update".split()  # noqa: SIM905  # reads best as words
 )
+_HIDDEN = {
+    "__doc__": "docstrings, which do not count as code",
+    "__subclasses__": "the subclasses of a class, which may stand anywhere",
+    "__globals__": "globals, so what it reads does not stand in its code",
+    "f_globals": "globals, so what it reads does not stand in its code",
+    "f_locals": "the names of its caller, so what it reads does not stand in its code",
+}
 _CLASS_MADE = frozenset(
     {"__annotations__", "__name__", "__module__", "__qualname__", "__static_attributes__", "__firstlineno__"}
 )
@@ -55,7 +62,7 @@ class Reading:
         annotated: Names in annotations: types, which may not exist at run time.
         written: Names that are assigned outside, or changed in place, while it runs.
         mutated: Names whose methods change them if they are lists, dicts or sets.
-        docstrings: Whether docstrings are read.
+        hidden: What is read in ways that show no name, as the end of a sentence.
     """
 
     names: tuple[str, ...]
@@ -64,7 +71,7 @@ class Reading:
     annotated: tuple[str, ...]
     written: tuple[str, ...]
     mutated: tuple[str, ...]
-    docstrings: bool
+    hidden: tuple[str, ...]
 
 
 def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorators: bool = False) -> Reading:
@@ -88,7 +95,7 @@ def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorator
         annotated=tuple(sorted(visitor.annotated - names)),
         written=tuple(sorted(written | (visitor.stored & reachable))),
         mutated=tuple(sorted(visitor.mutated & reachable)),
-        docstrings=visitor.docstrings,
+        hidden=tuple(sorted(visitor.hidden)),
     )
 
 
@@ -154,7 +161,7 @@ class _Visitor(ast.NodeVisitor):
         self.outer: set[str] = set()
         self.stored: set[str] = set()
         self.mutated: set[str] = set()
-        self.docstrings = False
+        self.hidden: set[str] = set()
 
     def visit_root(self, node: ast.AST) -> None:
         """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
@@ -177,15 +184,15 @@ class _Visitor(ast.NodeVisitor):
         for statement in body:
             self.visit(statement)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802  # ast's name
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._annotations(node)
         self._inner(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802  # ast's name
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._annotations(node)
         self._inner(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802  # ast's name
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.annotated |= names_in(node.annotation)
         for part in _parts(node.annotation):
             self.visit(part)
@@ -193,41 +200,40 @@ class _Visitor(ast.NodeVisitor):
         if node.value is not None:
             self.visit(node.value)
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802  # ast's name
+    def visit_Name(self, node: ast.Name) -> None:
         self._path(node.id, ())
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802  # ast's name
-        self.docstrings = self.docstrings or node.attr == "__doc__"
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         attributes = [node.attr]
         inner = node.value
         while isinstance(inner, ast.Attribute):
-            self.docstrings = self.docstrings or inner.attr == "__doc__"
             attributes.append(inner.attr)
             inner = inner.value
+        self.hidden |= {_HIDDEN[name] for name in attributes if name in _HIDDEN}
         if isinstance(inner, ast.Name):
             self._path(inner.id, tuple(reversed(attributes)))
         else:
             self.visit(inner)
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802  # ast's name
+    def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
             self.mutated |= _root(node.func.value)
         self.generic_visit(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:  # noqa: N802  # ast's name
+    def visit_Subscript(self, node: ast.Subscript) -> None:
         self._target(node)
         self.generic_visit(node)
 
-    def visit_Assign(self, node: ast.Assign) -> None:  # noqa: N802  # ast's name
+    def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
             self._target(target)
         self.generic_visit(node)
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802  # ast's name
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self._target(node.target)
         self.generic_visit(node)
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802  # ast's name
+    def visit_Import(self, node: ast.Import) -> None:
         for each in node.names:
             if each.asname:
                 self.imports.append(Imported(each.asname, each.name, None, 0))
@@ -235,7 +241,7 @@ class _Visitor(ast.NodeVisitor):
                 top = each.name.partition(".")[0]
                 self.imports.append(Imported(top, top, None, 0, whole=each.name))
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802  # ast's name
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self.imports += [
             Imported(each.asname or each.name, node.module or "", each.name, node.level)
             for each in node.names

@@ -20,29 +20,18 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
+from enum import Enum
 from hashlib import sha256
-from types import (
-    BuiltinFunctionType,
-    ClassMethodDescriptorType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    MethodType,
-    MethodWrapperType,
-    ModuleType,
-    WrapperDescriptorType,
-)
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from pydantic import BaseModel
 
 from .constants import Spelling, Unseen
 from .names import Path, Reading, read_names
-from .origin import Origin, distributions_of, is_project_file, origin_of
+from .origin import Origin, is_project_file, origin_of
+from .references import ProjectReferences, captured
 from .syntax import NoSource, class_nodes, function_node, spelled
-from .tool import Tool
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
 _DYNAMIC = frozenset({"eval", "exec", "compile", "__import__", "globals", "locals"})
@@ -50,15 +39,7 @@ _IMPORTERS = frozenset({"importlib", "runpy", "imp"})
 _PLACES = frozenset(
     {"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"}
 )
-_DESCRIPTORS = (
-    MethodDescriptorType,
-    WrapperDescriptorType,
-    ClassMethodDescriptorType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-)
 _ABSENT: Any = object()
-_DISPATCH = singledispatch(len).__code__
 
 
 @dataclass
@@ -112,143 +93,49 @@ class _Walk:
 
     def __init__(self) -> None:
         self.portrait = Portrait()
-        self._named: dict[int, tuple[object, str]] = {}  # the object is kept, so that its id stays its own
-        self._taken: dict[str, int] = {}
+        self._references = ProjectReferences(self.portrait.versions)
         self._constants: dict[tuple[str, str], str] = {}
-        self._waiting: deque[tuple[FunctionType | type, str]] = deque()
-        self._decorated: set[int] = set()
 
     def finish(self) -> None:
         """Draw everything that was referred to."""
-        while self._waiting:
-            if len(self._named) > PARTS_MAX:
+        while self._references.waiting:
+            if len(self._references) > PARTS_MAX:
                 self._unseen(f"it reaches more than {PARTS_MAX} functions and classes")
-                return
-            value, name = self._waiting.popleft()
-            if isinstance(value, type):
-                self._draw_class(value, name)
-            else:
-                self._draw_function(value, name)
+                break
+            value, name = self._references.waiting.popleft()
+            try:
+                if isinstance(value, type):
+                    self._draw_class(value, name)
+                else:
+                    self._draw_function(value, name)
+            except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
+                self._unseen(f"{name} reads what cannot be looked at ({type(fault).__name__}: {fault})")
 
     def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str:
         """Return how a value that code reads is referred to; values that say more than a name become a part."""
         try:
-            text = Spelling(self).text(value)
+            text = Spelling(self._references).text(value)
         except Unseen as fault:
             self._unseen(f"{owner} uses '{name}', {fault}" if name else f"its {kind} is {fault}")
             return "unseen"
-        if self.code(value) is not None:
+        except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
+            self._unseen(
+                f"{owner} uses '{name}', which cannot be looked at ({type(fault).__name__}: {fault})"
+            )
+            return "unseen"
+        if self._references.code(value) is not None:
             if kind == "function":
                 self.portrait.parts["entry"] = _digest(text)
             return text
         label = f"{kind} {name}".strip()
         known = self._constants.get((label, text))
         if known is None:
-            known = self._constants[label, text] = self._free(label)
+            known = self._constants[label, text] = self._references.free(label)
             self.portrait.parts[known] = _digest(text)
         return known
 
-    # What `Spelling` asks for.
-
-    def code(self, value: object) -> str | None:  # noqa: PLR0911  # one kind, one line
-        """Return the reference to a function, class, method or module; `None`: it is none of these."""
-        match value:
-            case ModuleType():
-                return self._module(value.__name__)
-            case FunctionType():
-                return self._function(value)
-            case type():
-                return self._class(value)
-            case MethodType():
-                return f"method {self.code(value.__func__) or 'callable'} of {self._bound(value)}"
-            case BuiltinFunctionType() | MethodWrapperType():
-                return self._builtin(value)
-            case _ if isinstance(value, _DESCRIPTORS):
-                return f"{self._class(value.__objclass__)}.{value.__name__}"
-            case Tool():
-                return f"tool of {Spelling(self).text(value.source)}"
-            case _ if callable(value) and inspect.isfunction(getattr(value, "__wrapped__", None)):
-                return self._wrapper(value)
-            case _:
-                return None
-
-    def is_project_class(self, cls: type) -> bool:
-        """Whether a class is the project's own."""
-        return origin_of(cls.__module__) is Origin.PROJECT
-
-    def _module(self, name: str) -> str:
-        match origin_of(name):
-            case Origin.PROJECT:
-                raise Unseen(f"the module {name} as a value; read its attributes by name")
-            case Origin.INSTALLED:
-                self._count_version(name)
-            case _:
-                pass
-        return f"module {name}"
-
-    def _count_version(self, module: str) -> None:
-        for distribution, version in distributions_of(module).items():
-            if version is None:
-                raise Unseen(f"of '{distribution}', whose version is not known")
-            self.portrait.versions[distribution] = version
-
-    def _function(self, fn: FunctionType) -> str:
-        home = str(fn.__globals__.get("__name__", ""))
-        if (not home or origin_of(home) is Origin.PROJECT) and is_project_file(fn.__code__.co_filename):
-            return self._refer(fn, f"function {fn.__code__.co_qualname}")
-        if id(fn) in self._named:
-            return self._named[id(fn)][1]
-        label = f"{home}.{fn.__code__.co_qualname}"
-        self._named[id(fn)] = (fn, label)
-        self._module(home)
-        inner = [*_captured(fn).values(), *_registered(fn)]
-        if hasattr(fn, "__wrapped__"):
-            label = f"{label} around {self._wrapper(fn)}"
-            inner = list(_registered(fn))
-        label += "".join(f" with {Spelling(self).text(value)}" for value in inner)
-        self._named[id(fn)] = (fn, label)
-        return label
-
-    def _wrapper(self, value: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
-        """Return the reference to what a foreign decorator made; its arguments are read from the decorator's text."""
-        inner = value.__wrapped__
-        self._decorated.add(id(inner))
-        kind = type(value)
-        made_by = "" if isinstance(value, FunctionType) else f"{kind.__module__}.{kind.__qualname__} of "
-        return f"{made_by}{Spelling(self).text(inner)}"
-
-    def _bound(self, method: MethodType) -> str:
-        owner = method.__self__
-        return self._class(owner) if isinstance(owner, type) else Spelling(self).text(owner)
-
-    def _builtin(self, value: Any) -> str:  # noqa: ANN401  # a builtin function or a method of a builtin's instance
-        owner = value.__self__
-        if owner is None or isinstance(owner, ModuleType):
-            home = value.__module__ or (owner.__name__ if owner is not None else "builtins")
-            self._module(home)
-            return f"{home}.{value.__qualname__}"
-        return f"{value.__qualname__} of {Spelling(self).text(owner)}"
-
-    def _class(self, cls: type) -> str:
-        if self.is_project_class(cls):
-            return self._refer(cls, f"class {cls.__qualname__}")
-        self._module(cls.__module__)
-        return f"{cls.__module__}.{cls.__qualname__}"
-
-    def _refer(self, value: FunctionType | type, label: str) -> str:
-        if id(value) not in self._named:
-            self._named[id(value)] = (value, self._free(label))
-            self._waiting.append((value, self._named[id(value)][1]))
-        return self._named[id(value)][1]
-
-    def _free(self, label: str) -> str:
-        count = self._taken[label] = self._taken.get(label, 0) + 1
-        return label if count == 1 else f"{label} ({count})"
-
     def _unseen(self, sentence: str) -> None:
         self.portrait.unseen[sentence] = None
-
-    # Drawing.
 
     def _draw_function(self, fn: FunctionType, name: str) -> None:
         try:
@@ -256,8 +143,8 @@ class _Walk:
         except NoSource as fault:
             self._unseen(f"{name} {fault}")
             return
-        scope = _Scope(name, fn.__globals__, _captured(fn))
-        reading = read_names([node], [fn.__code__], decorators=id(fn) in self._decorated)
+        scope = _Scope(name, fn.__globals__, captured(fn))
+        reading = read_names([node], [fn.__code__], decorators=id(fn) in self._references.decorated)
         lines = [spelled(_without_own_decorators(node, scope)), *self._edges(reading, scope)]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
@@ -267,27 +154,23 @@ class _Walk:
 
     def _draw_class(self, cls: type, name: str) -> None:
         module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-        methods = [each for each in map(_plain, vars(cls).values()) if isinstance(each, FunctionType)]
-        own = [each for each in methods if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
-        files = [
-            each.__code__.co_filename for each in own if not each.__code__.co_filename.startswith("<string>")
-        ]
-        filename = next(iter(files), str(module.get("__file__", "")))
+        filename = _file_of(cls, module)
+        own = [each for each in _methods(cls) if each.__code__.co_filename == filename]
         try:
             found = class_nodes(cls, filename, module)
             for each in own:
-                if each.__code__.co_filename == filename:
-                    function_node(each.__code__, each.__globals__)
+                function_node(each.__code__, each.__globals__)
         except NoSource as fault:
             self._draw_made_class(cls, name, fault)
             return
-        captured = {key: value for each in own for key, value in _captured(each).items()}
-        scope = _Scope(name, module, captured)
+        cells = {key: value for each in own for key, value in captured(each).items()}
+        scope = _Scope(name, module, cells)
         reading = read_names([node for node, _ in found], [code for _, code in found])
         lines = [spelled(node) for node, _ in found] + self._edges(reading, scope)
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
         lines += self._fields(cls, name)
+        lines += self._attributes(cls, name)
         self.portrait.parts[name] = _digest("\n".join(lines))
 
     def _fields(self, cls: type, name: str) -> list[str]:
@@ -296,6 +179,19 @@ class _Walk:
             return []
         hints = {key: found.annotation for key, found in cls.model_fields.items()}
         return [f"field {key}: {self.constant('type', key, hint, name)}" for key, hint in hints.items()]
+
+    def _attributes(self, cls: type, name: str) -> list[str]:
+        """Return the values that a class holds: what its body says of them may have been added to since."""
+        if issubclass(cls, Enum):
+            return []
+        return [
+            f"attribute {key}: {self.constant('attribute', key, value, name)}"
+            for key, value in sorted(vars(cls).items())
+            if not (key.startswith("_") and key.endswith("_"))
+            and key not in ("_abc_impl", "model_config")
+            and not isinstance(value, type)
+            and not hasattr(type(value), "__get__")
+        ]
 
     def _draw_made_class(self, cls: Any, name: str, missing: NoSource) -> None:  # noqa: ANN401  # a class of any kind
         """Draw a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
@@ -311,7 +207,7 @@ class _Walk:
             return
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
         try:
-            self.portrait.parts[name] = _digest(f"{bases}{Spelling(self).text(members)}")
+            self.portrait.parts[name] = _digest(f"{bases}{Spelling(self._references).text(members)}")
         except Unseen as fault:
             self._unseen(f"{name} holds {fault}")
 
@@ -331,8 +227,8 @@ class _Walk:
         for name in reading.mutated:
             if isinstance(scope.find(name), list | dict | set | deque):
                 self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
-        if reading.docstrings:
-            self._unseen(f"{scope.owner} reads docstrings, which do not count as code")
+        for what in reading.hidden:
+            self._unseen(f"{scope.owner} reads {what}")
         return lines
 
     def _followed(self, name: str, value: object, paths: Iterable[Path], scope: _Scope) -> list[str]:
@@ -348,17 +244,19 @@ class _Walk:
     def _at(self, kind: str, name: str, value: object, path: Path, scope: _Scope) -> str:
         """Return the reference to what a chain of attributes leads to: through modules to a value of theirs."""
         while isinstance(value, ModuleType):
-            if value.__name__ in _IMPORTERS:
+            if value.__name__ in _IMPORTERS or (value is sys and path[:1] in (("modules",), ("_getframe",))):
                 self._unseen(
                     f"{scope.owner} imports by name ({value.__name__}), so what it reads does not stand in its code"
                 )
             if origin_of(value.__name__) is not Origin.PROJECT or not path:
                 break
-            name, path = f"{name}.{path[0]}", path
+            name = f"{name}.{path[0]}"
             value, path = getattr(value, path[0], _ABSENT), path[1:]
         if value is _ABSENT:
             self._unseen(f"{scope.owner} reads '{name}', which is not defined")
             return "absent"
+        if isinstance(value, FunctionType) and path and path[0] in vars(value):
+            name, value = f"{name}.{path[0]}", vars(value)[path[0]]  # `f.table`, set beside the function
         return self.constant(kind, name.rpartition(".")[2], value, scope.owner)
 
     def _imported(self, reading: Reading, scope: _Scope) -> list[str]:
@@ -386,24 +284,12 @@ class _Walk:
                         self._unseen(
                             f"{scope.owner} imports by name ({module}), so what it reads does not stand in its code"
                         )
-                    lines.append(f"{each.name} is {self._module(module)}.{each.part}")
+                    lines.append(f"{each.name} is {self._references.module(module)}.{each.part}")
             except Unseen as fault:
                 self._unseen(f"{scope.owner} imports '{module}', {fault}")
             except Exception as fault:  # noqa: BLE001  # whatever a module raises when imported
                 self._unseen(f"{scope.owner} imports '{module}', which cannot be imported here ({fault})")
         return lines
-
-
-def _captured(fn: FunctionType) -> dict[str, Any]:
-    """Return what a function closes over; a cell that is still empty is left out, and so not defined."""
-    found: dict[str, Any] = {}
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            continue
-    found.pop("__class__", None)
-    return found
 
 
 def _defaults(fn: FunctionType) -> dict[str, object]:
@@ -414,9 +300,17 @@ def _defaults(fn: FunctionType) -> dict[str, object]:
     )
 
 
-def _registered(fn: FunctionType) -> list[object]:
-    """Return the implementations of a `functools.singledispatch` function."""
-    return list(cast("Any", fn).registry.values()) if fn.__code__ is _DISPATCH else []
+def _methods(cls: type) -> list[FunctionType]:
+    """Return the functions that a class defines under its own name, whatever kind of method they are."""
+    found = [each for each in map(_plain, vars(cls).values()) if isinstance(each, FunctionType)]
+    return [each for each in found if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
+
+
+def _file_of(cls: type, module: Mapping[str, Any]) -> str:
+    """Return the file of a class: its module's, or in a notebook that of its methods."""
+    if file := module.get("__file__"):
+        return str(file)
+    return next((each.__code__.co_filename for each in _methods(cls) if _is_written(each)), "")
 
 
 def _plain(value: object) -> object:
@@ -431,8 +325,9 @@ def _plain(value: object) -> object:
 
 
 def _is_written(fn: FunctionType) -> bool:
-    """Whether a person wrote a function, rather than `namedtuple` or `Enum`."""
-    return is_project_file(fn.__code__.co_filename) and not fn.__code__.co_filename.startswith("<")
+    """Whether a person wrote a function, rather than `namedtuple`, `dataclass` or `Enum`."""
+    file = fn.__code__.co_filename
+    return is_project_file(file) and not file.startswith("<string>")
 
 
 def _without_own_decorators(node: ast.AST, scope: _Scope) -> ast.AST:

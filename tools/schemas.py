@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 import jsonschema_rs
 
@@ -39,11 +39,11 @@ class Types(Protocol):
     """
 
     @property
-    def parameters(self) -> dict[str, Json]: ...
+    def parameters(self) -> dict[str, Json]: ...  # noqa: D102  # said above; the same below
     @property
-    def returns(self) -> dict[str, Json] | None: ...
+    def returns(self) -> dict[str, Json] | None: ...  # noqa: D102  # said above
     @property
-    def context(self) -> str | None: ...
+    def context(self) -> str | None: ...  # noqa: D102  # said above
 
     def bind(self, args: Mapping[str, Json]) -> bytes:
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
@@ -76,12 +76,15 @@ class Checker:
 
     @cached_property
     def validator(self) -> Draft202012Validator:
+        """The compiled schema."""
         return jsonschema_rs.Draft202012Validator(self.schema)
 
     def accepts(self, value: Json) -> bool:
+        """Whether a value passes."""
         return self.validator.is_valid(value)
 
     def faults(self, value: Json) -> list[str]:
+        """Return one sentence for each fault of a value."""
         return schema_faults(self.validator.iter_errors(value))
 
     def with_integers(self, value: Json) -> Json:
@@ -124,7 +127,7 @@ class SchemaTypes:
             if isinstance(schema, dict) and "default" in schema
         }
 
-    def bind(self, args: Mapping[str, Json]) -> bytes:
+    def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         closed = self.parameters.get("additionalProperties") is False
         faults = argument_faults(args, self._known if closed else tuple(args), self._required)
         if faults:
@@ -138,10 +141,10 @@ class SchemaTypes:
             raise bad_args(self._arguments.faults(value))
         return canonical(value)
 
-    def unpack(self, args: bytes) -> dict[str, Any]:
+    def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102
         return cast("dict[str, Any]", parse_canonical(args))
 
-    def seal(self, result: object) -> bytes:
+    def seal(self, result: object) -> bytes:  # noqa: D102
         try:
             text = canonical(result)
         except NotJson as fault:
@@ -173,7 +176,7 @@ def _schema(where: str, key: str, schema: object) -> dict[str, Json]:
     return copy
 
 
-def _refuse_remote(address: str) -> Any:
+def _refuse_remote(address: str) -> NoReturn:
     raise ValueError(f"'{address}' is outside the schema; put it under $defs")
 
 

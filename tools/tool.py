@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import WRAPPER_ASSIGNMENTS, cached_property
@@ -22,7 +23,6 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
-from ..plans.signature import Effect
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import (
@@ -327,10 +327,8 @@ def make_tool(
         read_types=_annotated_types(source, where, name) if types is None else lambda: types,
         request_of=request_of,
     )
-    try:
+    with suppress(NameError):  # a class defined further down: asked again when the types are needed
         made.__dict__["types"] = made.read_types()
-    except NameError:
-        pass  # a class defined further down: asked again when the types are needed
     return made
 
 

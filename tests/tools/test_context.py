@@ -106,7 +106,9 @@ def test_secrets_are_recorded_by_name_only():
     assert ctx.secret("KEY") == ctx.secret("KEY") == "sk-123"
     assert ctx.used.secrets == ["KEY"]
     assert "sk-123" not in repr(ctx) + repr(ctx.used)
-    with pytest.raises(ToolError, match=r'secret \'OTHER\', which is not set; give it as Engine\(secrets=') as raised:
+    with pytest.raises(
+        ToolError, match=r"secret \'OTHER\', which is not set; give it as Engine\(secrets="
+    ) as raised:
         ctx.secret("OTHER")
     assert raised.value.code == "no-secret"
 

@@ -28,7 +28,12 @@ def test_defaults_are_the_contracts():
     assert (found.name, found.description) == ("f", "Return x.")
     assert (found.idempotent, found.reuse_for_s, found.version, found.timeout_s) == (False, None, None, None)
     assert (found.retries, found.retry_on, found.max_concurrency, found.rate) == (0, None, None, None)
-    assert (found.approval, found.asks_approval, found.trust, found.resource) == (None, False, "trusted", "world")
+    assert (found.approval, found.asks_approval, found.trust, found.resource) == (
+        None,
+        False,
+        "trusted",
+        "world",
+    )
     assert (found.allow_untrusted, found.isolation, found.can_reconcile) == ((), "thread", False)
 
 
@@ -59,7 +64,9 @@ def test_names_that_may_not_be_given(name):
 @pytest.mark.parametrize("effect", ["pure", "model", "write"])
 def test_reuse_for_belongs_to_reads(effect):
     """`reuse_for` on a tool that is not a read is a ConfigError that names the effect."""
-    with pytest.raises(ConfigError, match=f'reuse_for: expected a tool with effect="read", found effect="{effect}"'):
+    with pytest.raises(
+        ConfigError, match=f'reuse_for: expected a tool with effect="read", found effect="{effect}"'
+    ):
         tool(f, effect=effect, reuse_for="1h")
 
 
@@ -72,7 +79,16 @@ def test_reconcile_belongs_to_writes(effect):
 
 @pytest.mark.parametrize(
     ("given", "seconds"),
-    [("1h", 3600), ("90s", 90), ("1h30m", 5400), (10, 10), (0.5, 0.5), ("7d", 604800), (timedelta(minutes=2), 120), ("forever", math.inf)],
+    [
+        ("1h", 3600),
+        ("90s", 90),
+        ("1h30m", 5400),
+        (10, 10),
+        (0.5, 0.5),
+        ("7d", 604800),
+        (timedelta(minutes=2), 120),
+        ("forever", math.inf),
+    ],
 )
 def test_durations_may_be_written_in_many_ways(given, seconds):
     """Text, numbers of seconds and timedeltas are durations; `"forever"` has no end."""

@@ -236,6 +236,18 @@ CHANGES = {
         "@tool\ndef f(x: int) -> int:\n    return g(x)",
         "function _",
     ),
+    "registry": (
+        "class R:\n    known = {}\n    @classmethod\n    def add(cls, g): cls.known[g.__name__] = g; return g\n"
+        "@R.add\ndef g(x): return 1\n@tool\ndef f(x: int) -> int:\n    return R.known['g'](x)",
+        "class R:\n    known = {}\n    @classmethod\n    def add(cls, g): cls.known[g.__name__] = g; return g\n"
+        "@R.add\ndef g(x): return 2\n@tool\ndef f(x: int) -> int:\n    return R.known['g'](x)",
+        "function g",
+    ),
+    "attribute_of_function": (
+        "def g(x): return g.table[x]\ng.table = {1: 2}\n@tool\ndef f(x: int) -> int:\n    return g(x)",
+        "def g(x): return g.table[x]\ng.table = {1: 3}\n@tool\ndef f(x: int) -> int:\n    return g(x)",
+        "constant table",
+    ),
     "property": (
         "class A:\n    @property\n    def n(self): return 1\na = A()\n@tool\ndef f(x: int) -> int:\n    return a.n",
         "class A:\n    @property\n    def n(self): return 2\na = A()\n@tool\ndef f(x: int) -> int:\n    return a.n",
@@ -321,6 +333,15 @@ UNSEEN = {
     "made_code": (
         "d = {}\nexec('def h(x): return x', d)\nh = d['h']\n@tool\ndef f(x: int) -> int:\n    return h(x)",
         "no source",
+    ),
+    "subclasses": (
+        "class A: pass\n@tool\ndef f(x: int) -> int:\n    return len(A.__subclasses__())",
+        "subclasses",
+    ),
+    "sys_modules": ("import sys\n@tool\ndef f(x: int) -> int:\n    return sys.modules['a']", "sys"),
+    "lazy_object": (
+        "class P:\n    def __getattribute__(self, name): raise RuntimeError('unbound')\np = P()\n@tool\ndef f(x: int) -> int:\n    return p.x",
+        "unbound",
     ),
     "docstrings": ("@tool\ndef f(x: int) -> str:\n    return f.__doc__", "docstring"),
 }

@@ -44,7 +44,14 @@ def test_everything_forgotten_is_told_at_once():
     def bare(x: Any) -> Any:
         return x
 
-    assert codes(bare) == ["no-description", "undeclared-effect", "unsafe-after-crash", "no-timeout", "untyped-result", "untyped-argument"]
+    assert codes(bare) == [
+        "no-description",
+        "undeclared-effect",
+        "unsafe-after-crash",
+        "no-timeout",
+        "untyped-result",
+        "untyped-argument",
+    ]
     assert codes(plain, effect="write") == ["no-resource", "unsafe-after-crash", "no-timeout"]
 
 

@@ -17,7 +17,13 @@ def test_it_is_a_tool():
     fake = ScriptedTool("mail", effect="write", idempotent=True, resource="mail", timeout=3)
     assert isinstance(fake, Tool)
     assert Toolset([fake]).get("mail") is fake
-    assert (fake.effect, fake.idempotent, fake.resource, fake.timeout_s, fake.is_async) == ("write", True, "mail", 3.0, True)
+    assert (fake.effect, fake.idempotent, fake.resource, fake.timeout_s, fake.is_async) == (
+        "write",
+        True,
+        "mail",
+        3.0,
+        True,
+    )
     assert repr(fake) == "Tool('mail', effect='write')"
 
 
@@ -58,7 +64,10 @@ def test_a_function_answers_every_call():
 def test_types_are_checked_as_for_any_tool():
     """With schemas, arguments and results are held to them."""
     fake = ScriptedTool(
-        "f", ["text"], parameters={"properties": {"n": {"type": "integer"}}, "required": ["n"]}, returns={"type": "integer"}
+        "f",
+        ["text"],
+        parameters={"properties": {"n": {"type": "integer"}}, "required": ["n"]},
+        returns={"type": "integer"},
     )
 
     async def play():

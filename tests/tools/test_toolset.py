@@ -23,7 +23,9 @@ def {name}(url: str) -> Page:
 
 def made(name: str) -> Tool:
     """Return a tool of that name."""
-    return tool(lambda: None, name=name) if False else Tool.from_callable(lambda: None, name=name, parameters={})
+    return (
+        tool(lambda: None, name=name) if False else Tool.from_callable(lambda: None, name=name, parameters={})
+    )
 
 
 def test_names_are_sorted_and_tools_found_by_name():
@@ -36,7 +38,9 @@ def test_names_are_sorted_and_tools_found_by_name():
     assert "a" in tools
     assert tools.get("a") in tools
     assert len(tools) == 3
-    with pytest.raises(ConfigError, match=r"no tool 'send_mial'; the toolset has a, b, send_mail; did you mean 'send_mail'"):
+    with pytest.raises(
+        ConfigError, match=r"no tool 'send_mial'; the toolset has a, b, send_mail; did you mean 'send_mail'"
+    ):
         tools.get("send_mial")
 
 
@@ -54,7 +58,9 @@ def test_toolsets_add_up():
 
 def test_two_tools_of_one_name_are_refused():
     """A name conflict names both tools and says what to do."""
-    with pytest.raises(ConfigError, match=r"two tools are called 'a': .* and .*; give one of them another name"):
+    with pytest.raises(
+        ConfigError, match=r"two tools are called 'a': .* and .*; give one of them another name"
+    ):
         Toolset([made("a")]) + Toolset([made("a")])
 
 
@@ -81,7 +87,9 @@ def test_what_is_no_tool_is_named(tools, words):
 def test_methods_want_an_instance():
     """A method in its class body waits for an instance; through one it is a tool like any other."""
 
-    with pytest.raises(ConfigError, match=r"method of Till; hand over the method of an instance: Till\(\.\.\)\.price"):
+    with pytest.raises(
+        ConfigError, match=r"method of Till; hand over the method of an instance: Till\(\.\.\)\.price"
+    ):
         Toolset([Till.price])
     assert Toolset([Till().price]).names == ("price",)
 
@@ -123,7 +131,11 @@ def test_modules_and_lists_are_loaded(tmp_path, monkeypatch):
     (tmp_path / "more.py").write_text(GOOD.format(name="more"))
     assert Toolset.load("pack_of_tools.inner").names == ("inner",)
     assert Toolset.load("pack_of_tools").names == ("outer",)
-    assert Toolset.load(["pack_of_tools", "pack_of_tools.inner", "more.py"]).names == ("inner", "more", "outer")
+    assert Toolset.load(["pack_of_tools", "pack_of_tools.inner", "more.py"]).names == (
+        "inner",
+        "more",
+        "outer",
+    )
     assert Toolset.load(["more.py"]).get("more").effect == "read"
 
 
@@ -142,8 +154,14 @@ BROKEN = {
     "import": ("import there_is_no_such_thing\n", r"ModuleNotFoundError at .*tools.py:1: No module named"),
     "no_tools": ("def f(): pass\n", "expected functions decorated with @tool, found none"),
     "empty": ("", "expected functions decorated with @tool, found none"),
-    "no_annotation": ("from firmplan import tool\n@tool\ndef f(x): pass\n", r"tool 'f' \(.*tools.py:2\): parameter 'x' has no annotation"),
-    "bad_setting": ("from firmplan import tool\n@tool(effect='reed')\ndef f() -> int: ...\n", "did you mean 'read'"),
+    "no_annotation": (
+        "from firmplan import tool\n@tool\ndef f(x): pass\n",
+        r"tool 'f' \(.*tools.py:2\): parameter 'x' has no annotation",
+    ),
+    "bad_setting": (
+        "from firmplan import tool\n@tool(effect='reed')\ndef f() -> int: ...\n",
+        "did you mean 'read'",
+    ),
     "two_of_a_name": (
         "from firmplan import tool\n@tool(name='f')\ndef a() -> int: ...\n@tool(name='f')\ndef b() -> int: ...\n",
         "two tools are called 'f'",

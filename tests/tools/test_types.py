@@ -160,7 +160,11 @@ def test_missing_and_unknown_arguments_are_named():
         send.bind({"recipent": "a", "body": "b"})
     assert "argument 'recipient': expected a value" in str(raised.value)
     assert "did you mean 'recipient'" in str(raised.value)
-    assert parse_canonical(send.bind({"recipient": "a", "body": "b"})) == {"recipient": "a", "body": "b", "urgent": False}
+    assert parse_canonical(send.bind({"recipient": "a", "body": "b"})) == {
+        "recipient": "a",
+        "body": "b",
+        "urgent": False,
+    }
 
 
 def test_equal_calls_have_equal_bytes():
@@ -217,22 +221,32 @@ def test_a_result_of_any_type_has_no_schema():
 class Schemas:
     """Tools of functions without annotations."""
 
-    PARAMETERS = {"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": "a"}}, "required": ["n"]}
+    PARAMETERS = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": "a"}},
+        "required": ["n"],
+    }
 
     def test_from_callable_calls_by_keyword(self):
-        made = Tool.from_callable(lambda n, s: {"n": n, "s": s}, name="x", parameters=self.PARAMETERS, effect="pure")
+        made = Tool.from_callable(
+            lambda n, s: {"n": n, "s": s}, name="x", parameters=self.PARAMETERS, effect="pure"
+        )
         args = made.bind({"n": 2.0})
         assert args == b'{"n":2,"s":"a"}'
         assert made.invoke(args, Context()) == {"n": 2, "s": "a"}
         assert made.returns is None
 
     def test_from_callable_checks_results(self):
-        made = Tool.from_callable(lambda n, s: n, name="x", parameters=self.PARAMETERS, returns={"type": "integer"})
+        made = Tool.from_callable(
+            lambda n, s: n, name="x", parameters=self.PARAMETERS, returns={"type": "integer"}
+        )
         assert made.seal(3.0) == b"3"
         with pytest.raises(ToolError, match=r'"2" is not of type "integer"'):
             made.seal("2")
 
-    @pytest.mark.parametrize("given", [{"n": "2"}, {"n": True}, {"n": 2.5}, {}, {"n": 1, "t": 1}, {"n": 1, "s": 2}])
+    @pytest.mark.parametrize(
+        "given", [{"n": "2"}, {"n": True}, {"n": 2.5}, {}, {"n": 1, "t": 1}, {"n": 1, "s": 2}]
+    )
     def test_from_callable_is_as_strict(self, given):
         made = Tool.from_callable(lambda n, s: n, name="x", parameters=self.PARAMETERS)
         with pytest.raises(ToolError) as raised:
