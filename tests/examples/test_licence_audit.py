@@ -100,18 +100,11 @@ def test_recorded_drafts_are_a_faulty_one_and_the_plan(plan, toolset):
     assert recorded.output == saved.output
 
 
-def demo(folder, cwd, **options):
-    environment = {key: value for key, value in os.environ.items() if key not in UNSET}
+def demo(folder, cwd, **environment):
+    kept = {key: value for key, value in os.environ.items() if key not in UNSET}
     words = [sys.executable, "-m", "firmplan", "demo", "--folder", str(folder)]
-    return subprocess.Popen(
-        words,
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(words, cwd=cwd, env={**kept, **environment}, **pipes)
 
 
 def test_demo_from_any_folder_twice(tmp_path):
@@ -141,3 +134,23 @@ def test_demo_killed_midway_leaves_a_usable_folder(tmp_path):
     again = demo(tmp_path, tmp_path)
     told, _ = again.communicate(timeout=100)
     assert again.returncode == 0, told
+
+
+def test_demo_asks_the_endpoint_that_is_set(tmp_path):
+    """Where an endpoint is set, it is asked for the plan and for the summary, and the screen says so."""
+    with ScriptedModel(FOLDER / "recording.json") as model:
+        process = demo(tmp_path, tmp_path, FIRMPLAN_BASE_URL=model.base_url, FIRMPLAN_MODEL="live")
+        told, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, told
+        assert [request["model"] for request in model.requests] == ["live"] * 3
+    assert f"Planned by the model live at {model.base_url}" in told
+    assert "recording" not in told
+
+
+def test_demo_of_an_endpoint_that_is_not_there(tmp_path):
+    """An endpoint that cannot be reached is one message and an exit code, without a traceback."""
+    process = demo(tmp_path, tmp_path, FIRMPLAN_BASE_URL="http://127.0.0.1:9/v1", FIRMPLAN_MODEL="live")
+    told, _ = process.communicate(timeout=100)
+    assert process.returncode in (1, 2)
+    assert "Traceback" not in told
+    assert "127.0.0.1:9" in told
