@@ -71,6 +71,7 @@ class RunView(_View):
     task: str | None
     created: UnixSeconds | None
     updated: UnixSeconds | None
+    last_event: Annotated[int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")]
 
 
 class RunSummaryView(_View):
