@@ -46,15 +46,14 @@ def no_good_draft(task: str, attempts: Sequence[Attempt]) -> PlanningFailed:
     """Return the failure where every draft was bad."""
     drafts = [attempt for attempt in attempts if attempt.source == "model"]
     last = drafts[-1]
-    count = "1 draft" if len(drafts) == 1 else f"{len(drafts)} drafts"
-    head = f"no plan for the task {_quoted(task)}: {count} of the model, none without fault. The last: "
+    head = f"no plan for the task {_quoted(task)}: {_count(len(drafts), 'draft')} of the model, none without fault. The last: "
     if last.error is not None:
         return PlanningFailed(f"{head}{last.error}\n{_do_better(cut='cut off' in last.error)}", attempts)
     shown = [str(fault) for fault in last.faults[:FAULTS_SHOWN]]
     if len(last.faults) > FAULTS_SHOWN:
         shown.append(f"and {len(last.faults) - FAULTS_SHOWN} more")
     return PlanningFailed(
-        "\n".join([f"{head}{len(last.faults)} to put right", *shown, _do_better(cut=False)]), attempts
+        "\n".join([f"{head}{_count(len(last.faults), 'fault')}", *shown, _do_better(cut=False)]), attempts
     )
 
 
@@ -78,6 +77,10 @@ def _nearest(saved: Sequence[SavedPlan]) -> str:
 def _passed_over(attempts: Sequence[Attempt]) -> list[str]:
     """Return what kept saved plans whose tasks fit from being used."""
     return [f"A saved plan fits but cannot be used: {attempt}" for attempt in attempts]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _quoted(task: str) -> str:

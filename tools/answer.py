@@ -100,7 +100,12 @@ class Answer:
 
     def _readings(self, text: str) -> Iterator[Json]:
         """Yield what the words may stand for, the likeliest first."""
-        value = find_json(text)
+        try:
+            value = find_json(text)
+        except Formless:
+            if not self._checker.accepts(text.strip()):
+                raise
+            value = text.strip()  # an option of an enum without its quotes
         if self.is_wrapped and isinstance(value, dict) and list(value) == [WRAPPER]:
             yield value[WRAPPER]
         yield value

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, tool
 from firmplan.planner.pattern import TaskPattern
+from firmplan.planner.words import unquoted
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @tool(effect="read")
@@ -245,3 +249,26 @@ def test_a_library_that_is_none_is_said_at_once(tmp_path):
     (tmp_path / "bad.json").write_text('{"firmplan": 1}')
     with pytest.raises(ConfigError, match=r"bad\.json holds no plan"):
         plan_with(tmp_path, "x")
+
+
+WORDS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=6)
+PHRASES = st.lists(WORDS, min_size=1, max_size=4).map(" ".join)
+
+
+@given(st.lists(PHRASES, min_size=1, max_size=5), PHRASES, PHRASES)
+def test_what_a_pattern_finds_put_back_is_the_task(literals, first, second):
+    """Filling a pattern's holes with what it found gives the task again, but for case, space and quotes."""
+    text = " ".join([*literals, "{a}", literals[0], "{b}"])
+    pattern = TaskPattern.of(plan_of(text, a=TEXT, b=TEXT))
+    task = text.replace("{a}", first, 1).replace("{b}", second, 1)
+    found = pattern.match(task)
+    if found:
+        again = pattern.text.replace("{a}", found["a"], 1).replace("{b}", found["b"], 1)
+        assert squeezed(again) == squeezed(task)
+    else:
+        assert any(unquoted(part).strip(".!? ") == "" for part in (first, second))
+
+
+def squeezed(text):
+    """Return a text without what does not matter to a pattern."""
+    return re.sub(r"[\s\"'`“”‘’«».!?]", "", text).casefold()  # noqa: RUF001  # the quotes that people type
