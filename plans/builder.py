@@ -283,7 +283,7 @@ class PlanBuilder:
         Raises:
             PlanRejected: The plan has faults: `.report`.
         """
-        from .check import check  # noqa: PLC0415  # building needs no checker, only this does
+        from .checker import check  # noqa: PLC0415  # building needs no checker, only this does
 
         raw = self.to_dict()
         report = check(raw, self._every_tool() if toolset is None else toolset, plans=plans)
