@@ -22,7 +22,7 @@ from typing_extensions import Unpack
 
 from ..errors import ToolError
 from ..plans.values import Json, NotJson, canonical, digest
-from ..tools import Context, Tool, ToolOptions, make_tool
+from ..tools import Context, Tool, ToolSettings, make_tool
 from ..tools.schemas import SchemaTypes
 
 Script: TypeAlias = "Sequence[Any] | Callable[..., Any]"
@@ -107,7 +107,7 @@ class ScriptedTool(Tool[..., Any]):
         *,
         parameters: Mapping[str, Json] | None = None,
         returns: Mapping[str, Json] | None = None,
-        **options: Unpack[ToolOptions],
+        **options: Unpack[ToolSettings],
     ) -> None:
         player = _Player(name, script)
         types = SchemaTypes(
@@ -116,8 +116,9 @@ class ScriptedTool(Tool[..., Any]):
             returns,
             "firmplan_context",
         )
-        given: ToolOptions = {"version": "1", "fingerprint_extra": player.shown, **options, "name": name}
-        made = make_tool(player.play, types=types, **given)
+        options.setdefault("version", "1")
+        options.setdefault("fingerprint_extra", player.shown)
+        made = make_tool(player.play, types=types, name=name, **options)
         for each in fields(made):
             object.__setattr__(self, each.name, getattr(made, each.name))
         object.__setattr__(self, "types", types)
@@ -175,7 +176,7 @@ class _Player:
             case BaseException():
                 raise answer
             case _ if callable(answer):
-                made = cast("Callable[..., object]", answer)(**args)
+                made = answer(**args)
                 return await self._answered(await made if inspect.isawaitable(made) else made, args)
             case _:
                 return answer

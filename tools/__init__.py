@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .agent import agent  # at once: a module of the same name would hide it later
 from .context import Context, Used
-from .declaration import ToolOptions
+from .declaration import ToolOptions, ToolSettings
 from .failures import is_interruption
 from .lint import Remark, lint
 from .tool import Tool, make_tool, tool
@@ -48,6 +48,7 @@ __all__ = [
     "Remark",
     "Tool",
     "ToolOptions",
+    "ToolSettings",
     "Toolset",
     "Usage",
     "Used",

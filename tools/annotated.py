@@ -104,7 +104,7 @@ class PythonTypes:
 
     def _normal(self, model: BaseModel, given: bytes) -> bytes:
         """Return the arguments as their types write them, or as given where a type does not read what it writes."""
-        dumped = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+        dumped: Json = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         if self._sets_in[0]:
             dumped = with_ordered_sets(dumped, self._arguments.schema, self._arguments.branch_accepts)
         try:

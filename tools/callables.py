@@ -21,6 +21,7 @@ from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
 
+_ROOM = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
 
 
@@ -53,7 +54,8 @@ def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(fn, partial):
         fn = fn.func
     if inspect.ismethod(fn):
-        return typing.cast("Callable[..., Any]", fn.__func__)
+        inner: Callable[..., Any] = fn.__func__
+        return inner
     if inspect.isroutine(fn) or isinstance(fn, type):
         return fn
     call: Callable[..., Any] = type(fn).__call__
@@ -150,8 +152,8 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
 
 def caller_locals() -> Mapping[str, Any]:
     """Return the local names of the nearest caller outside this room, to resolve annotations of local classes."""
-    frame = sys._getframe(1)  # noqa: SLF001  # as pydantic and attrs do: there is no public way to see local classes
-    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(__package__ + "."):
+    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as pydantic and attrs do: there is no public way to see local classes
+    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_ROOM):
         frame = frame.f_back
     return dict(frame.f_locals)
 

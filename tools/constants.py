@@ -122,7 +122,7 @@ class Spelling:
         if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
             return f"Path({str(value)!a})"
         if isinstance(value, re.Pattern):
-            pattern = cast("re.Pattern[Any]", value)
+            pattern: re.Pattern[Any] = value
             return f"Pattern({pattern.pattern!a},{pattern.flags})"
         return "object" if type(value) is object else None
 
@@ -156,7 +156,7 @@ class Spelling:
         """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
         kind = type(value)
         if isinstance(value, functools.partial):
-            made = cast("functools.partial[Any]", value)
+            made: functools.partial[Any] = value
             return f"partial({self.text(made.func)})[{self._each(made.args)}]{self._mapping(made.keywords)}"
         if isinstance(value, property):
             return f"property[{self._each((value.fget, value.fset, value.fdel))}]"

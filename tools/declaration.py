@@ -42,10 +42,9 @@ class Undeclared(str):
 UNDECLARED = Undeclared(Effect.WRITE)
 
 
-class ToolOptions(TypedDict, total=False):
-    """The keywords of `@tool`, as they are written."""
+class ToolSettings(TypedDict, total=False):
+    """The keywords of `@tool` beside the name, as they are written."""
 
-    name: str | None
     description: str | None
     effect: str
     idempotent: bool
@@ -63,6 +62,12 @@ class ToolOptions(TypedDict, total=False):
     isolation: str
     reconcile: Callable[[str, dict[str, Json]], object] | None
     fingerprint_extra: Json
+
+
+class ToolOptions(ToolSettings, total=False):
+    """The keywords of `@tool`, as they are written."""
+
+    name: str | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..plans.values import Json, canonical, digest
 
@@ -94,6 +94,6 @@ def _spoken(schema: Json) -> Json:
                 if key not in _SILENT
             }
         case list():
-            return [_spoken(part) for part in cast("list[Json]", schema)]
+            return [_spoken(part) for part in schema]
         case _:
             return schema

@@ -43,7 +43,7 @@ class _Walk:
         self.fits = fits
         self.order = order
 
-    def integers(self, value: Json, schema: Json) -> Json:
+    def integers(self, value: Json, schema: Schema | Json) -> Json:
         schema = self.resolved(schema)
         if not isinstance(schema, dict):
             return value
@@ -84,7 +84,7 @@ class _Walk:
         rest = schema.get("additionalProperties")
         return {key: self.integers(item, fields.get(key, rest)) for key, item in value.items()}
 
-    def resolved(self, schema: Json) -> Json:
+    def resolved(self, schema: Schema | Json) -> Schema | Json:
         """Follow `$ref` inside the document; a reference beside other keywords counts alone."""
         seen = 0
         while (

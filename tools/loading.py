@@ -17,7 +17,6 @@ from importlib.machinery import SourceFileLoader
 from os import PathLike, fspath
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import cast
 
 from ..errors import ConfigError
 from .tool import Tool
@@ -84,7 +83,8 @@ class _FromSource(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
         """Return the file's code."""
-        return cast("CodeType", self.source_to_code(self.get_data(self.path), self.path))
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
 
 
 def _load_module(name: str) -> ModuleType:

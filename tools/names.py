@@ -171,8 +171,7 @@ class _Visitor(ast.NodeVisitor):
                 head = [*node.decorator_list, *node.bases, *node.keywords]
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 head = list(node.decorator_list) if self.decorators else []
-                if isinstance(node.args, ast.arguments):
-                    self._annotations(node)
+                self._annotations(node)
             case _:
                 pass
         for part in head:

@@ -6,25 +6,22 @@ A look at the function's own names, for advice; it follows no calls and proves n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from .callables import plain_function
 from .names import read_names
 from .syntax import NoSource, function_node
 
-_OUTSIDE = frozenset(
-    (
-        "_io aiohttp asyncio.subprocess boto3 builtins.input builtins.open ftplib glob http httpx httpx2 imaplib "
-        "io.open nt os paramiko posix psycopg random redis requests secrets select shutil smtplib socket "
-        "sqlite3 ssl subprocess tempfile time urllib urllib3 uuid"
-    ).split()  # noqa: SIM905  # reads best as words
-)
-_HARMLESS = frozenset(
-    (
-        "http.HTTPStatus os.PathLike os.fspath os.linesep os.path os.sep posixpath time.gmtime time.strftime time.strptime time.struct_time "
-        "urllib.parse uuid.UUID uuid.uuid3 uuid.uuid5"
-    ).split()  # noqa: SIM905  # reads best as words
-)
+_OUTSIDE = frozenset({
+    "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ftplib", "glob", "http", "httpx",
+    "httpx2", "imaplib", "io.open", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
+    "select", "shutil", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "time", "urllib", "urllib3", "uuid",
+})  # fmt: skip
+_HARMLESS = frozenset({
+    "http.HTTPStatus", "os.PathLike", "os.fspath", "os.linesep", "os.path", "os.sep", "posixpath", "time.gmtime",
+    "time.strftime", "time.strptime", "time.struct_time", "urllib.parse", "uuid.UUID", "uuid.uuid3", "uuid.uuid5",
+})  # fmt: skip
 _CLOCKS = frozenset(
     {"datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"}
 )
@@ -60,9 +57,10 @@ def _qualified(value: object, path: tuple[str, ...]) -> Iterator[str]:
     """Yield the full name of an attribute of a module, class or function."""
     home = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)
-    if name is None:  # a module, or an instance
-        if hasattr(value, "__spec__") and hasattr(value, "__name__"):
-            yield ".".join((str(value.__name__), *path))
+    if isinstance(value, ModuleType):
+        yield ".".join((value.__name__, *path))
+    elif name is None:  # an instance
+        return
     elif home is None:  # methods of a hidden instance: `from random import random`
         yield ".".join((type(getattr(value, "__self__", None)).__module__, str(name), *path))
     else:

@@ -19,6 +19,7 @@ import inspect
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
@@ -184,25 +185,25 @@ class _Walk:
         """Return the values that a class holds: what its body says of them may have been added to since."""
         if issubclass(cls, Enum):
             return []
+        held: dict[str, object] = dict(vars(cls))
         return [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
-            for key, value in sorted(vars(cls).items())
+            for key, value in sorted(held.items())
             if not (key.startswith("_") and key.endswith("_"))
             and key not in ("_abc_impl", "model_config")
             and not isinstance(value, type)
-            and not hasattr(type(value), "__get__")
+            and not hasattr(cast("object", type(value)), "__get__")
         ]
 
-    def _draw_made_class(self, cls: Any, name: str, missing: NoSource) -> None:  # noqa: ANN401  # a class of any kind
+    def _draw_made_class(self, cls: type, name: str, missing: NoSource) -> None:
         """Draw a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
+        held: dict[str, Any] = dict(vars(cls))
         members: object = None
-        if hasattr(cls, "__members__"):
-            members = {key: member.value for key, member in cls.__members__.items()}
-        elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
-            members = [cls._fields, cls._field_defaults]
-        if members is None or any(
-            inspect.isfunction(each) and _is_written(each) for each in vars(cls).values()
-        ):
+        if "_member_map_" in held:
+            members = {key: member.value for key, member in held["_member_map_"].items()}
+        elif "_fields" in held and "_field_defaults" in held:
+            members = [held["_fields"], held["_field_defaults"]]
+        if members is None or any(inspect.isfunction(each) and _is_written(each) for each in held.values()):
             self._unseen(f"{name} {missing}")
             return
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
@@ -335,7 +336,9 @@ def _without_own_decorators(node: ast.AST, scope: _Scope) -> ast.AST:
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return node
     kept = [each for each in node.decorator_list if not _is_own(each, scope)]
-    return type(node)(**{**dict(ast.iter_fields(node)), "decorator_list": kept})
+    bare = copy(node)
+    bare.decorator_list = kept
+    return bare
 
 
 def _is_own(decorator: ast.expr, scope: _Scope) -> bool:

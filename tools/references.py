@@ -35,7 +35,7 @@ _DESCRIPTORS = (
     GetSetDescriptorType,
     MemberDescriptorType,
 )
-_DISPATCH = singledispatch(len).__code__
+_DISPATCH = cast("FunctionType", singledispatch(len)).__code__
 
 
 class ProjectReferences:
@@ -126,7 +126,7 @@ class ProjectReferences:
         """Return the reference to what a foreign decorator made; its arguments are read from the decorator's text."""
         inner = value.__wrapped__
         self.decorated.add(id(inner))
-        kind = type(value)
+        kind: type = type(value)
         made_by = "" if isinstance(value, FunctionType) else f"{kind.__module__}.{kind.__qualname__} of "
         return f"{made_by}{Spelling(self).text(inner)}"
 

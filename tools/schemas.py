@@ -77,7 +77,7 @@ class Checker:
     @cached_property
     def validator(self) -> Draft202012Validator:
         """The compiled schema."""
-        return jsonschema_rs.Draft202012Validator(self.schema)
+        return jsonschema_rs.Draft202012Validator(dict(self.schema))
 
     def accepts(self, value: Json) -> bool:
         """Whether a value passes."""

@@ -36,7 +36,15 @@ from .callables import (
     read_annotations,
 )
 from .context import Context
-from .declaration import UNDECLARED, Approval, Declaration, RetryOn, ToolOptions, read_declaration
+from .declaration import (
+    UNDECLARED,
+    Approval,
+    Declaration,
+    RetryOn,
+    ToolOptions,
+    ToolSettings,
+    read_declaration,
+)
 from .failures import is_interruption
 from .schemas import SchemaTypes, Types
 
@@ -189,7 +197,7 @@ class Tool(Declaration, Generic[P, R]):
         name: str,
         parameters: Mapping[str, Json],
         returns: Mapping[str, Json] | None = None,
-        **options: Unpack[ToolOptions],
+        **options: Unpack[ToolSettings],
     ) -> Tool:
         """Make a tool of a function without usable annotations; it is called by keyword.
 
@@ -206,7 +214,7 @@ class Tool(Declaration, Generic[P, R]):
         where = _where(name, fn)
         types = SchemaTypes(where, parameters, returns, find_context(fn))
         check_by_keyword(fn, where, types.parameters)
-        return make_tool(fn, types=types, **{**options, "name": name})
+        return make_tool(fn, types=types, name=name, **options)
 
 
 @overload
@@ -286,7 +294,11 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     }
     if fn is not None:
         return make_tool(fn, **options)
-    return lambda decorated: make_tool(decorated, **options)
+
+    def decorate(decorated: Callable[..., Any]) -> Tool:
+        return make_tool(decorated, **options)
+
+    return decorate
 
 
 def make_tool(

@@ -103,9 +103,8 @@ class Toolset:
 def _each(tools: object) -> Iterator[Tool]:
     """Yield tools whose types are known to be sound, or say what stands there instead."""
     if isinstance(tools, Tool | str) or not isinstance(tools, Iterable):
-        raise ConfigError(
-            f"expected a list of tools, found {tools!r}; write [{getattr(tools, 'name', 'my_tool')}]"
-        )
+        named = tools.name if isinstance(tools, Tool) else "my_tool"
+        raise ConfigError(f"expected a list of tools, found {tools!r}; write [{named}]")
     for tool in cast("Iterable[object]", tools):
         if not isinstance(tool, Tool):
             name = getattr(tool, "__name__", None)

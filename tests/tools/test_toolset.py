@@ -49,7 +49,7 @@ def test_toolsets_add_up():
     a, b, c = made("a"), made("b"), made("c")
     both = Toolset([a]) + Toolset([b])
     assert both.names == ("a", "b")
-    assert (both + [c]).names == ([c] + both).names == ("a", "b", "c")
+    assert (both + [c]).names == ([c] + both).names == ("a", "b", "c")  # noqa: RUF005  # toolsets, not lists
     assert (both + both).names == both.names
     assert Toolset().names == ()
     assert Toolset.of([a]).names == ("a",)
@@ -86,7 +86,6 @@ def test_what_is_no_tool_is_named(tools, words):
 
 def test_methods_want_an_instance():
     """A method in its class body waits for an instance; through one it is a tool like any other."""
-
     with pytest.raises(
         ConfigError, match=r"method of Till; hand over the method of an instance: Till\(\.\.\)\.price"
     ):

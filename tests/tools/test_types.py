@@ -3,13 +3,13 @@
 import datetime as dt
 import enum
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 import pytest
 from firmplan import ConfigError, Context, Tool, ToolError, tool
 from firmplan.plans.values import canonical, parse_canonical
 from pydantic import BaseModel, Field
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 
 class Page(BaseModel):
@@ -218,10 +218,10 @@ def test_a_result_of_any_type_has_no_schema():
     assert of(None).seal(None) == b"null"
 
 
-class Schemas:
+class TestSchemas:
     """Tools of functions without annotations."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         "type": "object",
         "properties": {"n": {"type": "integer"}, "s": {"type": "string", "default": "a"}},
         "required": ["n"],
@@ -275,9 +275,6 @@ class Schemas:
         with pytest.raises(ConfigError) as raised:
             Tool.from_callable(lambda n, s: n, name="x", parameters=parameters)
         assert words in str(raised.value)
-
-
-TestSchemas = Schemas
 
 
 def test_annotations_that_are_missing_are_named():
