@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 70
 """Characters of a value that the text of a diff shows."""
+AROUND = 16
+"""Characters before a difference that are shown with it."""
 
 ChangeKind: TypeAlias = Literal["added", "removed", "changed", "renamed", "moved"]
 _MARKS: Mapping[ChangeKind, str] = {
@@ -85,7 +87,10 @@ class Change:
             case "moved":
                 return f"to place {self.after}"
             case "changed" | "renamed":
-                return f"{_shown(self.before)} -> {_shown(self.after)}"
+                before, after = _line(self.before), _line(self.after)
+                pairs = enumerate(zip(before, after, strict=False))
+                same = next((at for at, (old, new) in pairs if old != new), min(len(before), len(after)))
+                return f"{_cut(before, same)} -> {_cut(after, same)}"
 
     def to_dict(self) -> dict[str, Json]:
         """Return the change as JSON."""
@@ -308,12 +313,23 @@ def _inner_text(plan: InnerPlan | None) -> Json:
 
 
 def _shown(value: Json) -> str:
+    return _cut(_line(value))
+
+
+def _line(value: Json) -> str:
+    """Return a value on one line: text as it is, a tool's step as a call, the rest as JSON."""
     if isinstance(value, dict) and "tool" in value:
         args = cast("dict[str, Json]", value.get("args", {}))
-        rest = {key: each for key, each in value.items() if key not in ("tool", "args")}
-        call = f"{value['tool']}({', '.join(f'{name}={_shown(each)}' for name, each in args.items())})"
-        text = call if not rest else f"{call} {_shown(rest)}"
+        rest: dict[str, Json] = {key: each for key, each in value.items() if key not in ("tool", "args")}
+        call = f"{value['tool']}({', '.join(f'{name}={_line(each)}' for name, each in args.items())})"
+        text = f"{call} {_line(rest)}" if rest else call
     else:
         text = value if isinstance(value, str) else canonical(value).decode()
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."
+    return " ".join(text.split())
+
+
+def _cut(text: str, same: int = 0) -> str:
+    """Return as much of a line as is shown; of one whose first `same` characters are nothing new, the part around what is."""
+    start = max(min(same - AROUND, len(text) - SHOWN_MAX), 0) if len(text) > SHOWN_MAX else 0
+    shown = f"..{text[start + 2 :]}" if start else text
+    return shown if len(shown) <= SHOWN_MAX else f"{shown[: SHOWN_MAX - 2]}.."

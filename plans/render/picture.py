@@ -246,6 +246,20 @@ def _short(value: Json) -> str:
 
 
 def _input(name: str, schema: dict[str, Json]) -> str:
-    kind = schema.get("type", "any")
-    shown = f"{name}: {kind if isinstance(kind, str) else 'any'}"
+    shown = f"{name}: {_kind(schema)}"
     return f"{shown} = {_short(schema['default'])}" if "default" in schema else shown
+
+
+def _kind(schema: Json) -> str:
+    """Return the type of an input in a word or three: `string`, `list of integer`, the name of a type."""
+    match schema:
+        case {"$ref": str() as target}:
+            return target.rpartition("/")[2]
+        case {"type": "array", "items": items}:
+            return f"list of {_kind(items)}"
+        case {"type": str() as kind}:
+            return "list" if kind == "array" else kind
+        case {"enum": [*values]}:
+            return " | ".join(_short(value) for value in values)
+        case _:
+            return "any"
