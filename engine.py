@@ -249,7 +249,9 @@ class Engine:
         accepted = Plan.model_validate(plan)
         return accepted, await self._saved_for(accepted)
 
-    async def _planned(self, task: str, inputs: Mapping[str, Json] | None) -> FromPlanner:
+    async def _planned(
+        self, task: str, inputs: Mapping[str, Json] | None, *, complete: bool = False
+    ) -> FromPlanner:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         saved = await self.list_plans()
         by_name = {each.name: each.plan for each in saved}
@@ -260,6 +262,7 @@ class Engine:
             saved=saved,
             plans=by_name.get,
             judge=lambda found: _judged(found, self._flow),
+            complete=complete,
         )
         report = await self.check_plan(found.plan)
         if not report.ok:
@@ -268,7 +271,7 @@ class Engine:
 
     async def _make_plan(self, task: str, inputs: Mapping[str, Json] | None) -> Planned:
         """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        found = await self._planned(task, inputs)
+        found = await self._planned(task, inputs, complete=True)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]

@@ -7,14 +7,12 @@ included, come out of one allowance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import PlanningFailed
-from ..plans.inputs import fit_inputs
-from ..plans.paths import parts_of
 from ..plans.plan import Plan
-from ..plans.problems import CheckReport, Problem, problem
+from ..plans.problems import CheckReport
 from ..plans.shape import draft_of
 from ..plans.values import Json
 from ..tools.allowance import Allowance
@@ -22,13 +20,15 @@ from ..tools.clients import Clients
 from ..tools.completion import Answered, Call, CutShort, Message, Refused, Turn, Unfit, complete_within
 from ..tools.endpoint import Endpoint
 from ..tools.outage import ModelError
+from ..tools.tool import Tool
 from .attempt import Attempt
 from .choice import choose_tools
 from .draft import ANSWER, plan_in
 from .failure import no_endpoint, no_good_draft
+from .given import given_faults
 from .library import nearest_tasks
 from .order import Order
-from .prompt import given_schemas, planning_messages, repair_messages, unread_messages
+from .prompt import planning_messages, repair_messages, unread_messages
 
 REQUESTS_MAX = 12
 """Requests of one planning, retries of the transport included."""
@@ -58,13 +58,11 @@ class Drafting:
         Raises:
             PlanningFailed: None did; it carries every attempt.
         """
-        opening = planning_messages(
-            self.order.task, choose_tools(self.order.task, self.order.tools), self.order.inputs
-        )
-        messages = opening
+        shown = choose_tools(self.order.task, self.order.tools)
+        messages = opening = planning_messages(self.order.task, shown, self.order.inputs)
         for _ in range(self.max_repairs + 1):
             turn = await self._ask(messages)
-            attempt, plea = self._judge(turn)
+            attempt, plea = self._judge(turn, shown)
             self.attempts.append(attempt)
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
@@ -95,7 +93,7 @@ class Drafting:
             self.order.task, fault, nearest_tasks(self.order.task, self.order.saved), self.attempts
         )
 
-    def _judge(self, turn: Turn) -> tuple[Attempt, tuple[Message, ...]]:
+    def _judge(self, turn: Turn, shown: Sequence[Tool]) -> tuple[Attempt, tuple[Message, ...]]:
         """Return what a turn amounts to, and the messages to send if that is not enough."""
         number = len(self.attempts) + 1
         match turn.outcome:
@@ -103,7 +101,8 @@ class Drafting:
                 draft = plan_in(value, self.order.task)
                 plan, report = self._checked(draft)
                 attempt = Attempt(number, turn.raw, plan, report.problems, turn.usage)
-                return attempt, repair_messages(turn.raw, report.errors)
+                unseen = [tool for tool in self.order.tools if tool not in shown]
+                return attempt, repair_messages(turn.raw, report.errors, unseen)
             case Unfit(fault):
                 return Attempt(number, turn.raw, usage=turn.usage, error=fault), unread_messages(
                     turn.raw, fault
@@ -121,36 +120,5 @@ class Drafting:
         plan = found.plan if found.whole else None
         if plan is None:
             return None, report
-        undeclared = input_faults(plan, self.order.inputs)
-        return plan, CheckReport(
-            (*report.errors, *undeclared, *report.warnings), report.bounds, report.inferred
-        )
-
-
-def input_faults(plan: Plan, given: Mapping[str, Json]) -> tuple[Problem, ...]:
-    """Return what keeps given inputs from being the plan's: not declared, or of another type.
-
-    An input that is not given is no fault here: whoever runs the plan may give it then.
-    """
-    undeclared = [
-        problem(
-            "bad-input",
-            "$.inputs",
-            f"expected the given input '{name}' under `inputs`, found no such input",
-            f"declare it as {schema}",
-        )
-        for name, schema in given_schemas(given).items()
-        if name not in plan.inputs
-    ]
-    declared = {name: value for name, value in given.items() if name in plan.inputs}
-    _, problems = fit_inputs(plan, declared)
-    return (*undeclared, *(each for each in problems if not is_missing(each, declared)))
-
-
-def is_missing(fault: Problem, given: Mapping[str, Json]) -> bool:
-    """Whether a fault of a plan's inputs is that one was not given."""
-    match parts_of(fault.path):
-        case ["inputs", str(name), *_]:
-            return name not in given
-        case _:
-            return False
+        faults = (*report.errors, *given_faults(plan, self.order.inputs, complete=self.order.complete))
+        return plan, CheckReport((*faults, *report.warnings), report.bounds, report.inferred)

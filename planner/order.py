@@ -28,6 +28,7 @@ class Order:
         saved: The saved plans that may answer the task.
         plans: Finds the saved plans that a `plan` step names.
         judge: Has the last word on what a check found; `None`: the check has.
+        complete: Whether the plan is to run with just these inputs: each other needs a default.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Order:
     saved: tuple[SavedPlan, ...] = ()
     plans: SavedPlans | None = None
     judge: Judge | None = None
+    complete: bool = False
 
     def check(self, plan: Plan | Json) -> CheckReport:
         """Return what is wrong with a plan, saved or drafted."""

@@ -27,8 +27,9 @@ from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
-from .drafting import REQUESTS_MAX, Drafting, is_missing
+from .drafting import REQUESTS_MAX, Drafting
 from .failure import no_endpoint, no_model
+from .given import is_missing
 from .library import Entry, Library, fits, nearest_tasks
 from .order import Judge, Order, inputs_of, task_of
 from .saved import SavedPlan
@@ -119,6 +120,7 @@ class Planner:
         saved: Sequence[SavedPlan] = (),
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
+        complete: bool = False,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -129,6 +131,7 @@ class Planner:
             saved: Saved plans to ask beside the library.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on what a check found: an engine may take some faults for warnings.
+            complete: Whether the plan is to run with just these inputs: a draft that needs another is sent back.
 
         Raises:
             PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
@@ -136,7 +139,7 @@ class Planner:
             ConfigError: A file of the library holds no plan.
         """
         every = (*saved, *self.library)
-        order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge)
+        order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete)
         attempts: list[Attempt] = []
         found = _from_saved(order, attempts)
         return await self._from_model(order, attempts) if found is None else found

@@ -12,13 +12,16 @@ from importlib import resources
 
 from ..plans.problems import Problem
 from ..plans.signature import Signature
-from ..plans.types import schema_of, type_of, widened
-from ..plans.values import Json, canonical
+from ..plans.values import Json
 from ..tools.completion import Message
+from .given import given_schemas
 from .signatures import signature_line
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
+
+NAMED_MAX = 10
+"""Tools shown with faults that name them."""
 
 DRAFT_CHARACTERS_MAX = 60_000
 """Of a draft that is no JSON: more of it would not help to put it right."""
@@ -31,9 +34,7 @@ def planning_messages(
     listed = (
         "\n".join(signature_line(tool) for tool in tools) or "There are none: use `ask` and `set` steps only."
     )
-    given = "\n".join(
-        f'- "{name}": {canonical(schema).decode()}' for name, schema in given_schemas(inputs).items()
-    )
+    given = "\n".join(f'- "{name}": {schema}' for name, schema in given_schemas(inputs).items())
     asked = [f"# Tools\n\n{listed}"]
     if given:
         asked.append(
@@ -43,18 +44,24 @@ def planning_messages(
     return (Message("system", _text("plan")), Message("user", "\n\n".join(asked)))
 
 
-def given_schemas(inputs: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the schemas of given inputs, read off their values."""
-    return {name: schema_of(widened(type_of(value))) for name, value in inputs.items()}
+def repair_messages(
+    draft: str, faults: Iterable[Problem], unseen: Iterable[Signature] = ()
+) -> tuple[Message, ...]:
+    """Return the messages that send a draft's faults back.
 
-
-def repair_messages(draft: str, faults: Iterable[Problem]) -> tuple[Message, ...]:
-    """Return the messages that send a draft's faults back."""
+    Args:
+        draft: As the model wrote it.
+        faults: What is wrong with it.
+        unseen: Tools that the model was not shown: those that a fault names are shown now.
+    """
     every = list(faults)
     listed = [fault_line(fault) for fault in every[:PROBLEMS_MAX]]
     if len(every) > PROBLEMS_MAX:
         listed.append(f"- and {len(every) - PROBLEMS_MAX} more")
-    return _again(draft, f"{_text('repair')}\n" + "\n".join(listed))
+    told = "\n".join(listed)
+    named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in told][:NAMED_MAX]
+    tools = ["\nTools that these faults name:", *named] if named else []
+    return _again(draft, "\n".join([_text("repair"), told, *tools]))
 
 
 def unread_messages(draft: str, fault: str) -> tuple[Message, ...]:

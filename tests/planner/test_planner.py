@@ -300,3 +300,18 @@ def test_a_judge_has_the_last_word_on_what_a_check_found():
             return drafted.source, (await planner.plan("x", [weather], saved=saved, judge=lenient)).source
 
     assert asyncio.run(main()) == ("model", "saved:bad")
+
+
+def test_a_plan_that_is_to_run_at_once_needs_every_input():
+    """An input without a value is sent back where the plan is to run with what is given, and only there."""
+    lacking = {**GOOD, "inputs": {"a": {"type": "string"}}}
+    assert plan([lacking])[0].plan.inputs == lacking["inputs"]
+
+    async def main():
+        async with ScriptedModel([lacking, GOOD]) as model:
+            planned = await Planner("m", base_url=model.base_url).plan("x", [weather], complete=True)
+            return planned.attempts[0].faults, last_words(model.requests[1])
+
+    (fault,), words = asyncio.run(main())
+    assert (fault.code, fault.path) == ("bad-input", "$.inputs.a")
+    assert "default taken from the task's words" in words

@@ -145,3 +145,13 @@ def test_repairs_are_bounded():
     assert "$.steps[19]" in plea.content
     assert "$.steps[20]" not in plea.content
     assert "and 30 more" in plea.content
+
+
+def test_tools_that_a_fault_names_are_shown_with_it():
+    """Of a large toolset a hint may point to a tool that was not shown: its signature comes with the fault."""
+    faults = [
+        problem("unknown-tool", "$.steps[0].tool", "there is no tool 'wether'", "did you mean 'weather'?")
+    ]
+    plea = repair_messages("{}", faults, EXAMPLE_TOOLS)[-1].content
+    assert "- weather(city: text)" in plea
+    assert "send_mail" not in plea
