@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ async def _demonstrate(stage: Stage, settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def _planner(stage: Stage, settings: Settings) -> AsyncIterator[Planner]:
+async def _planner(stage: Stage, settings: Settings) -> AsyncGenerator[Planner]:
     """Yield a planner: at the endpoint that is set, else at a recorded model behind a real HTTP server."""
     if os.environ.get("OPENAI_API_KEY") or settings.base_url:
         name = settings.model or (None if settings.base_url else LIVE_MODEL)

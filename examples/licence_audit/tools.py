@@ -200,8 +200,10 @@ def family_of(expression: str) -> Family:
         return max(map(family_of, parts), key=FAMILIES.index)
     if text.startswith("(") and text.endswith(")"):
         return family_of(text[1:-1])
-    family = next((family for prefix, family in BY_PREFIX if text.lower().startswith(prefix)), "unknown")
-    return "weak copyleft" if family == "strong copyleft" and "exception" in text.lower() else family
+    named: list[Family] = [family for prefix, family in BY_PREFIX if text.lower().startswith(prefix)]
+    if named[:1] == ["strong copyleft"] and "exception" in text.lower():
+        return "weak copyleft"
+    return named[0] if named else "unknown"
 
 
 def _split(text: str, word: str) -> list[str]:
@@ -229,7 +231,7 @@ def _finding(package: Metadata, licence: str, family: Family) -> Finding:
 
 def _field(found: Distribution, key: str) -> str:
     """Return a metadata field as text; a damaged installation has none."""
-    return str(found.metadata.get(key) or "")
+    return str(found.metadata[key]) if key in found.metadata else ""
 
 
 def _plain(name: str) -> str:
