@@ -35,7 +35,7 @@ from .types import (
     shown,
 )
 
-PAIRS_MAX = 20_000
+PAIRS_MAX = 5_000
 """Pairs of types that one comparison looks at: alternatives within alternatives multiply."""
 
 DEPTH_MAX = 60
@@ -59,7 +59,7 @@ def assign(source: Type, target: Type) -> list[Fault]:
     """
     if source == target:
         return []
-    return _one_a_place(_Comparison().faults(source, target, 0))[:FAULTS_MAX]
+    return _Comparison().faults(source, target, 0)
 
 
 class _Comparison:
@@ -253,10 +253,13 @@ def _here(faults: Iterable[Fault], place: _Place) -> list[Fault]:
 
 
 def _one_a_place(faults: Sequence[Fault]) -> list[Fault]:
-    """Return the weightiest fault of each place, in the order of the places."""
+    """Return the weightiest fault of each place, in the order of the places; of very many, the weightiest first."""
     by_place: dict[str, Fault] = {}
     for fault in faults:
         known = by_place.get(fault.inner)
         if known is None or _WEIGHT[fault.code] < _WEIGHT[known.code]:
             by_place[fault.inner] = fault
-    return list(by_place.values())
+    kept = list(by_place.values())
+    if len(kept) > FAULTS_MAX:
+        kept = sorted(kept, key=lambda fault: _WEIGHT[fault.code])[:FAULTS_MAX]
+    return kept

@@ -112,3 +112,60 @@ def _schemas(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
 
 
 schemas = st.recursive(_simple_schemas, _schemas, max_leaves=5)
+
+_keywords = st.sampled_from(
+    [
+        *(
+            "type",
+            "properties",
+            "required",
+            "items",
+            "enum",
+            "const",
+            "anyOf",
+            "allOf",
+            "oneOf",
+            "$ref",
+            "nullable",
+        ),
+        *(
+            "additionalProperties",
+            "patternProperties",
+            "pattern",
+            "minimum",
+            "minLength",
+            "uniqueItems",
+            "not",
+            "if",
+        ),
+        *(
+            "then",
+            "prefixItems",
+            "$defs",
+            "definitions",
+            "dependentSchemas",
+            "propertyNames",
+            "multipleOf",
+            "a",
+        ),
+    ]
+)
+_scraps = st.sampled_from(
+    [
+        *(None, True, False, 1, -1, 1.5, "string", "object", "array", "integer", "null", "(", "a", [], {}),
+        *(
+            "#",
+            "#/types/A",
+            "#/types/B",
+            "#/$defs/a",
+            "#/properties/a",
+            "#/items/0",
+            "#/types/A/properties/a",
+        ),
+    ]
+)
+garbage = st.recursive(
+    _scraps,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keywords, inner, max_size=4),
+    max_leaves=12,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
-from firmplan.plans.assign import DEPTH_MAX, assign
+from firmplan.plans.assign import DEPTH_MAX, FAULTS_MAX, assign
 from firmplan.plans.schema import read_schema, self_contained
 from firmplan.plans.types import (
     BOOLEAN,
@@ -200,6 +200,26 @@ def test_long_recursion_is_bounded() -> None:
     """Two rings whose lengths have no common measure are compared down to a bound, not to the end of the stack."""
     assert len(assign(ring(DEPTH_MAX - 7), ring(DEPTH_MAX + 1))) < 100
     assert assign(ring(997), ring(1009)) is not None
+
+
+def test_large_recursion_is_bounded() -> None:
+    """Thousands of types that hold one another cost bounded work, and few faults."""
+    many = 2_000
+
+    def web(first: int, second: int) -> Type:
+        types = {
+            f"T{number}": {
+                "properties": {
+                    "a": {"$ref": f"#/types/T{(number + first) % many}"},
+                    "b": {"$ref": f"#/types/T{(number * second) % many}"},
+                    f"c{second}": {"type": "string"},
+                }
+            }
+            for number in range(many)
+        }
+        return read_schema({"$ref": "#/types/T0"}, types)[0]
+
+    assert len(assign(web(1, 7), web(3, 5))) <= FAULTS_MAX
 
 
 def test_hostile_types_are_bounded() -> None:

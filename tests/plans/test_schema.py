@@ -25,7 +25,7 @@ from firmplan.plans.types import (
 )
 from hypothesis import given
 
-from .plan_values import schemas, small_values
+from .plan_values import garbage, schemas, small_values
 
 NOTE = {
     "type": "object",
@@ -231,6 +231,17 @@ def test_hostile_schemas_do_no_harm() -> None:
             "allOf": [{"anyOf": [unions, {"type": "integer"}]}, {"anyOf": [unions, {"type": "boolean"}]}]
         }
     assert read(unions) == TEXT
+
+
+@given(garbage, garbage, garbage)
+def test_no_schema_is_too_bad(schema: object, type_a: object, value: object) -> None:
+    """Whatever stands in the place of a schema: faults are told, nothing is raised."""
+    types = {"A": type_a, "B": {"$ref": "#/types/A"}}
+    made, faults = read_schema(schema, types)
+    assert {fault.code for fault in faults} <= {"bad-shape", "unknown-type"}
+    assert {fault.code for fault in literal_faults(value, schema, types)} <= {"bad-literal"}
+    assert isinstance(self_contained(schema, types), dict)
+    assert shown(made)
 
 
 def test_self_contained_takes_along_what_is_named() -> None:
