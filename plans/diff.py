@@ -295,17 +295,18 @@ def _differences(
         old, new = cast("dict[str, object]", before), cast("dict[str, object]", after)
         for name in dict.fromkeys((*old, *new)):
             yield from _differences(old.get(name, _ABSENT), new.get(name, _ABSENT), (*path, name))
-    elif (
-        isinstance(before, list)
-        and isinstance(after, list)
-        and len(cast("list[object]", before)) == len(cast("list[object]", after))
-    ):
-        for index, (old_part, new_part) in enumerate(
-            zip(cast("list[object]", before), cast("list[object]", after), strict=True)
-        ):
+    elif _are_lists_of_one_length(before, after):
+        pairs = zip(cast("list[object]", before), cast("list[object]", after), strict=True)
+        for index, (old_part, new_part) in enumerate(pairs):
             yield from _differences(old_part, new_part, (*path, index))
     elif before is _ABSENT or after is _ABSENT or canonical(before) != canonical(after):
         yield path, before, after
+
+
+def _are_lists_of_one_length(one: object, other: object) -> bool:
+    if not isinstance(one, list) or not isinstance(other, list):
+        return False
+    return len(cast("list[object]", one)) == len(cast("list[object]", other))
 
 
 def _inner_text(plan: InnerPlan | None) -> Json:

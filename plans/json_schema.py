@@ -17,7 +17,7 @@ from .toolbox import toolbox
 from .values import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-EXPRESSION = {"type": "string", "pattern": r"\$\{", "description": "An expression."}
+EXPRESSION: dict[str, Json] = {"type": "string", "pattern": r"\$\{", "description": "An expression."}
 
 _LIFTED = (
     "items",
@@ -206,8 +206,8 @@ def _lifted(schema: Json, root: str) -> Json:
     """Return the schema of a value that may also be an expression, wholly or in parts."""
     if not isinstance(schema, dict):
         return schema
-    described = {key: schema[key] for key in ("description", "default") if key in schema}
-    inner = _lifted_parts({key: value for key, value in schema.items() if key not in described}, root)
+    described: _Object = {key: value for key, value in schema.items() if key in ("description", "default")}
+    inner: Json = _lifted_parts({key: value for key, value in schema.items() if key not in described}, root)
     return {**described, "anyOf": [inner, EXPRESSION]} if inner else described
 
 

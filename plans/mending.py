@@ -1,67 +1,66 @@
-"""From two plans to the patch that leads from the one to the other."""
+"""From two plans to the patch that leads from the one to the other.
+
+Steps are known by their ids, so both plans need unique ones, as every plan has that passes its check.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from . import operations as to
 from .moves import longest_rising
+from .operations import Patch
 from .values import Json, canonical
 
 if TYPE_CHECKING:
     from .plan import Plan
 
+_Raw = dict[str, Json]
 
-def patch_between(before: Plan, after: Plan) -> to.Patch:
+
+def patch_between(before: Plan, after: Plan) -> Patch:
     """Return operations that make the second plan of the first: `before.apply(patch)` has the digest of `after`."""
-    return to.Patch(operations=tuple(_operations(before, after)))
+    return Patch.of(list(_operations(before, after)))
 
 
-def _operations(before: Plan, after: Plan) -> Iterator[to.Operation]:
+def _operations(before: Plan, after: Plan) -> Iterator[_Raw]:
     old, new = before.to_dict(), after.to_dict()
     if (before.task, before.description) != (after.task, after.description):
-        yield to.SetTask(task=after.task, description=after.description)
-    own: tuple[tuple[str, type[to.SetInput | to.SetType]], ...] = (
-        ("inputs", to.SetInput),
-        ("types", to.SetType),
-    )
-    for part, operation in own:
-        was, is_ = cast("dict[str, Json]", old.get(part, {})), cast("dict[str, Json]", new.get(part, {}))
-        for name in dict.fromkeys((*was, *is_)):
-            if was.get(name) != is_.get(name):
-                yield operation(name=name, declared=cast("dict[str, Json] | None", is_.get(name)))
-    was, is_ = cast("dict[str, Json]", old.get("plans", {})), cast("dict[str, Json]", new.get("plans", {}))
-    for name in dict.fromkeys((*was, *is_)):
-        if was.get(name) != is_.get(name):
-            yield to.SetInner(name=name, body=cast("dict[str, Json] | None", is_.get(name)))
-    yield from _step_operations(
-        cast("list[dict[str, Json]]", old["steps"]), cast("list[dict[str, Json]]", new["steps"])
-    )
+        yield {"op": "task", "task": after.task, "description": after.description}
+    for part, operation, key in (
+        ("inputs", "input", "schema"),
+        ("types", "type", "schema"),
+        ("plans", "inner", "body"),
+    ):
+        for name, value in _changed(cast("_Raw", old.get(part, {})), cast("_Raw", new.get(part, {}))):
+            yield {"op": operation, "name": name, key: value}
+    yield from _step_operations(cast("list[_Raw]", old["steps"]), cast("list[_Raw]", new["steps"]))
     if canonical(old.get("output")) != canonical(new.get("output")):
-        yield to.SetOutput(value=new.get("output"))
+        yield {"op": "output", "value": new.get("output")}
 
 
-def _step_operations(
-    old: Sequence[dict[str, Json]], new: Sequence[dict[str, Json]]
-) -> Iterator[to.Operation]:
+def _changed(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Yield names whose value is another now, with that: null for those that went."""
+    for name in dict.fromkeys((*old, *new)):
+        if canonical(old.get(name)) != canonical(new.get(name)):
+            yield name, new.get(name)
+
+
+def _step_operations(old: Sequence[_Raw], new: Sequence[_Raw]) -> Iterator[_Raw]:
     was = {str(step["id"]): step for step in old}
     is_ = {str(step["id"]): step for step in new}
-    yield from (to.RemoveStep(step=id_) for id_ in was if id_ not in is_)
+    yield from ({"op": "remove", "step": id_} for id_ in was if id_ not in is_)
     order = [id_ for id_ in was if id_ in is_]
     place_of = {id_: position for position, id_ in enumerate(order)}
     stays = {order[position] for position in longest_rising([place_of[id_] for id_ in is_ if id_ in was])}
-    before: str | None = None
-    first = order[0] if order else None
+    # The first step needs no place if it is first already, or if nothing is there to stand before.
+    place: _Raw = {"before": order[0]} if order and order[0] != next(iter(is_)) else {}
     for id_, step in is_.items():
-        place: dict[str, str | None] = (
-            {"after": before} if before is not None else {"before": first if first != id_ else None}
-        )
         if id_ not in was:
-            yield to.AddStep(step=step, **place)
+            yield {"op": "add", "step": step, **place}
         else:
             if canonical(was[id_]) != canonical(step):
-                yield to.ReplaceStep(step=id_, new=step)
+                yield {"op": "replace", "step": id_, "with": step}
             if id_ not in stays:
-                yield to.MoveStep(step=id_, **place)
-        before = id_
+                yield {"op": "move", "step": id_, **place}
+        place = {"after": id_}

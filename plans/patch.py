@@ -182,13 +182,13 @@ def _parts(at: str) -> tuple[Part, ...]:
 
 
 def _follow(step: object, way: Sequence[Part], at: str, *, create: bool) -> Any:  # noqa: ANN401  # any JSON
-    current: Any = step
+    current: object = step
     for part in way:
         if isinstance(current, dict) and isinstance(part, str) and create:
             current = cast("_Raw", current).setdefault(part, {})
             continue
         try:
-            current = current[part]
+            current = cast("Any", current)[part]
         except (KeyError, IndexError, TypeError):
             raise _nowhere(at) from None
     return current

@@ -223,7 +223,7 @@ class Functions:
 def operand(value: object, least: int = CONDITION) -> str:
     """Return a reference, or a value of Python, as part of an expression that binds at least as tightly as `least`."""
     if isinstance(value, Reference):
-        return value._as(least)  # noqa: SLF001  # same module
+        return value._as(least)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # same module
     text, strength = _literal(value)
     return text if strength >= least else f"({text})"
 
@@ -255,12 +255,12 @@ def in_plan(value: object) -> Any:  # noqa: ANN401  # any JSON
 
 def expression_of(reference: Reference) -> str:
     """Return the text of a reference."""
-    return reference._text  # noqa: SLF001  # same module
+    return reference._text  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # same module
 
 
 def step_of(reference: Reference) -> str | None:
     """Return the id of the step that a reference leads to; `None` for computed expressions, inputs and items."""
-    return reference._step  # noqa: SLF001  # same module
+    return reference._step  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # same module
 
 
 def literal_text(value: object) -> Any:  # noqa: ANN401  # any JSON
@@ -298,8 +298,9 @@ def _compare(left: object, sign: str, right: object) -> Reference:
 
 def _index(key: object) -> str:
     if isinstance(key, slice):
-        low, high = ("" if part is None else operand(part) for part in (key.start, key.stop))
-        return f"{low}:{high}" if key.step is None else f"{low}:{high}:{operand(key.step)}"
+        start, stop, step = cast("tuple[object, object, object]", (key.start, key.stop, key.step))
+        low, high = ("" if part is None else operand(part) for part in (start, stop))
+        return f"{low}:{high}" if step is None else f"{low}:{high}:{operand(step)}"
     return operand(key)
 
 

@@ -77,7 +77,8 @@ def _rewrite(body: _Raw, spans: Callable[[Node], Iterator[Span]], free: str | No
         for *way, last in PLACES:
             holder = step.get(way[0]) if way else step
             if isinstance(holder, dict) and last in holder:
-                holder[last] = _value(holder[last], spans, free)
+                found = cast("_Raw", holder)
+                found[last] = _value(found[last], spans, free)
 
 
 def _value(value: object, spans: Callable[[Node], Iterator[Span]], free: str | None) -> object:
