@@ -229,7 +229,7 @@ def _spelled(tree: Tree) -> Json:
         )
     made: list[Json] | dict[str, Json] = tree.value.copy()
     for key, part in tree.parts:
-        made[key] = _spelled(part)  # type: ignore[index, call-overload]  # keys are the container's own
+        made[key] = _spelled(part)  # type: ignore[index]  # keys are the container's own
     return made
 
 
@@ -247,7 +247,7 @@ def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Ru
     def run(scope: Scope) -> Json:
         made: list[Json] | dict[str, Json] = value.copy()
         for key, part in parts:
-            made[key] = part(scope)  # type: ignore[index, call-overload]  # keys are the container's own
+            made[key] = part(scope)  # type: ignore[index]  # keys are the container's own
         return made
 
     return run

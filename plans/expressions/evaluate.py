@@ -13,7 +13,7 @@ Longer than most modules: one closure for each kind of node, and they compile on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias, assert_never, cast
+from typing import Any, TypeAlias, assert_never, cast
 
 from ..values import Json
 from . import operators
@@ -117,9 +117,9 @@ def _path(node: Node, name: str, parts: tuple[str | int, ...]) -> Callable[[Scop
 
     def inside(scope: Scope) -> Json:
         try:
-            value = scope[name]
+            value: Any = scope[name]
             for part in parts:
-                value = value[part]  # type: ignore[index, call-overload]  # TypeError is caught
+                value = value[part]
         except (KeyError, IndexError, TypeError):
             return run(Frame(scope, 0))
         return cast("Json", value)
@@ -220,7 +220,7 @@ def _name(name: str) -> Run:
             raise EvalFault("absent-field", f"'{name}' has no value here") from None
         if value is SKIPPED:
             raise RefersToSkipped(name)
-        return cast("Json", value)
+        return value
 
     return run
 
@@ -233,7 +233,7 @@ def _field(base: Run, name: str) -> Run:
     def run(frame: Frame) -> Json:
         value = base(frame)
         try:
-            return value[name]  # type: ignore[index, call-overload, no-any-return]  # TypeError is caught
+            return value[name]  # type: ignore[index, call-overload]  # TypeError is caught
         except (KeyError, TypeError):
             return operators.field(value, name)
 
@@ -435,7 +435,9 @@ def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json
 
 def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
     def run(frame: Frame) -> Json:
-        skipped, outcome = "", None
+        skipped: str | None = None
+        missing: EvalFault | None = None  # of the last argument that was looked at
+        looked = False
         for names, argument in arguments:
             gone = [name for name in names if frame.scope.get(name) is SKIPPED]
             if gone:
@@ -449,18 +451,15 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
             except EvalFault as fault:
                 if not fault.is_missing:
                     raise
-                outcome = fault
+                looked, missing = True, fault
                 continue
             if value is not None:
                 return value
-            outcome = _NULL
-        if isinstance(outcome, EvalFault):
-            raise outcome
-        if outcome is None:
+            looked, missing = True, None
+        if missing is not None:
+            raise missing
+        if skipped is not None and not looked:
             raise RefersToSkipped(skipped)
         return None
 
     return run
-
-
-_NULL = object()

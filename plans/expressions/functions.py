@@ -261,6 +261,10 @@ def _float(_frame: Frame, value: Json) -> Json:
             raise type_fault("float(..)", "a number, text or a boolean", value)
 
 
+def _bool(_frame: Frame, value: Json) -> Json:
+    return bool(value)
+
+
 _INTEGER_TEXT = re.compile(r"\s*[+-]?\d+(?:_\d+)*\s*")
 
 
@@ -375,7 +379,7 @@ FUNCTIONS: dict[str, Function] = {
     "str": Function("str(x) -> text", 1, 1, text_of),
     "int": Function("int(x: number | text | boolean) -> integer", 1, 1, _int),
     "float": Function("float(x: number | text | boolean) -> number", 1, 1, _float),
-    "bool": Function("bool(x) -> boolean", 1, 1, lambda _frame, value: bool(value)),
+    "bool": Function("bool(x) -> boolean", 1, 1, _bool),
     "keys": Function("keys(x: object) -> list[text]", 1, 1, _keys),
     "values": Function("values(x: object[T]) -> list[T]", 1, 1, _values),
     "items": Function("items(x: object[T]) -> list[[text, T]]", 1, 1, _items),

@@ -36,6 +36,15 @@ def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
     return apply
 
 
+def _plain(call: Callable[..., Json]) -> Callable[..., Json]:
+    """Return a method whose work is paid for by the length of its text."""
+
+    def run(_frame: Frame, text: str, *arguments: Json) -> Json:
+        return call(text, *arguments)
+
+    return run
+
+
 def _longer(call: Callable[[str], str]) -> Callable[..., Json]:
     """Return a change of case, which can make a text up to three times longer."""
 
@@ -77,7 +86,7 @@ METHODS: dict[str, Function] = {
         ".strip(chars: text = whitespace) -> text",
         0,
         1,
-        _method("strip", lambda _frame, text, *chars: text.strip(*chars), "text or null"),
+        _method("strip", _plain(str.strip), "text or null"),
     ),
     "split": Function(
         ".split(sep: text = whitespace, most: integer = -1) -> list[text]",
@@ -96,25 +105,25 @@ METHODS: dict[str, Function] = {
         ".startswith(prefix: text) -> boolean",
         1,
         1,
-        _method("startswith", lambda _frame, text, prefix: text.startswith(prefix), "text"),
+        _method("startswith", _plain(str.startswith), "text"),
     ),
     "endswith": Function(
         ".endswith(suffix: text) -> boolean",
         1,
         1,
-        _method("endswith", lambda _frame, text, suffix: text.endswith(suffix), "text"),
+        _method("endswith", _plain(str.endswith), "text"),
     ),
     "join": Function(".join(xs: list[text]) -> text", 1, 1, _join_method, generators=True),
     "count": Function(
         ".count(part: text) -> integer",
         1,
         1,
-        _method("count", lambda _frame, text, part: text.count(part), "text"),
+        _method("count", _plain(str.count), "text"),
     ),
     "find": Function(
         ".find(part: text) -> integer",
         1,
         1,
-        _method("find", lambda _frame, text, part: text.find(part), "text"),
+        _method("find", _plain(str.find), "text"),
     ),
 }

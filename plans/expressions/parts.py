@@ -150,8 +150,8 @@ def _index_hint(findings: Findings, node: Index, base: Type) -> str:
 
 def cut(findings: Findings, node: Slice, base: Type, bounds: Sequence[tuple[Node, Type]]) -> Type:
     """Return the type of `base[low:high:step]`."""
-    for part, of in bounds:
-        operand(findings, part, of, _BOUND, "a slice")
+    for bound, of in bounds:
+        operand(findings, bound, of, _BOUND, "a slice")
     every = [member for member in members(base) if kind_of(member) != "null"]
     found = [part for member in every if (part := _cut(member)) is not None]
     if not members(base):

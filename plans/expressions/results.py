@@ -26,6 +26,7 @@ from ..types import (
     shown,
     union,
 )
+from ..values import Json
 from .nodes import Node
 from .operands import A_LIST, A_NUMBER, Findings, Member, kind_of, operand
 
@@ -219,6 +220,7 @@ def _truthy(member: Member) -> Type | None:
 
 
 _NO_FIELDS = ObjectType({})
+_EMPTY: dict[str, Json] = {"boolean": False, "integer": 0, "number": 0.0, "string": ""}
 
 
 def falsy(of: Type) -> Type:
@@ -234,7 +236,7 @@ def _falsy(member: Member) -> Sequence[Type]:
         case Scalar(kind="number", only=None):
             return [Scalar("number", (0.0,)), Scalar("integer", (0,))]
         case Scalar(kind=kind):
-            empty = {"boolean": False, "integer": 0, "number": 0.0, "string": ""}[kind]
+            empty = _EMPTY[kind]
             return [Scalar(kind, (empty,))] if member.only is None or empty in member.only else []
         case ListType():
             return [ListType(NEVER)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ..nearest import did_you_mean, listing
 from ..types import ObjectType, Type
@@ -38,7 +38,7 @@ def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
         return _PLACES[name]
     message = f"'{name}' is neither a step nor a name in scope"
     inputs = scope.get("inputs")
-    fields = inputs.fields if isinstance(inputs, ObjectType) else {}
+    fields: Collection[str] = inputs.fields if isinstance(inputs, ObjectType) else ()
     if name in _WORDS:
         return message, f"write: {_WORDS[name]}"
     if name in _STEP_WORDS and following is not None and following in scope:

@@ -147,7 +147,7 @@ def _check_order(use: Applied, node: Node, of: Type, cells: Sequence[Type] = ())
     if not good or not _is_mixed(good):
         return good
     sure = [frozenset(map(kind_of, members(cell))) for cell in cells]
-    if any(kinds == {"string"} for kinds in sure) and any(kinds and kinds <= _NUMBERS for kinds in sure):
+    if any(kinds == _TEXTS for kinds in sure) and any(kinds and kinds <= _NUMBERS for kinds in sure):
         message = f"{use.name} takes {_ORDERED.wanted}, found {shown(of)}"
         use.findings.add(
             "bad-expr", node, message, "str(..) makes text of numbers, float(..) numbers of text"
@@ -158,6 +158,7 @@ def _check_order(use: Applied, node: Node, of: Type, cells: Sequence[Type] = ())
 
 
 _NUMBERS = frozenset({"integer", "number"})
+_TEXTS = frozenset({"string"})
 
 
 def _is_mixed(good: Sequence[Member]) -> bool:

@@ -230,10 +230,10 @@ class _Reader:
         test, then = self.read(tree.test, room), self.read(tree.body, room)
         return Condition(*self._span(tree), test, then, self.read(tree.orelse, room))
 
-    def list(self, tree: ast.List, room: int) -> Node:
+    def list_of(self, tree: ast.List, room: int) -> Node:
         return ListOf(*self._span(tree), self._all(tree.elts, room))
 
-    def dict(self, tree: ast.Dict, room: int) -> Node:
+    def dict_of(self, tree: ast.Dict, room: int) -> Node:
         keys: list[Node] = []
         for key in tree.keys:
             if key is None:
@@ -410,8 +410,8 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
     ast.Compare: _Reader.compare,
     ast.BoolOp: _Reader.logic,
     ast.IfExp: _Reader.condition,
-    ast.List: _Reader.list,
-    ast.Dict: _Reader.dict,
+    ast.List: _Reader.list_of,
+    ast.Dict: _Reader.dict_of,
     ast.ListComp: _Reader.list_comprehension,
     ast.DictComp: _Reader.dict_comprehension,
     ast.Call: _Reader.call,
