@@ -251,15 +251,16 @@ def _find_unfit(
 ) -> tuple[tuple[str | int, ...], str] | None:
     """Return where pydantic would pass over what JSON has not, and what stands there; sets may be in order."""
     parts: Any = ()
+    whole: Any = value  # keeps the type checkers from narrowing what they cannot narrow fully
     match value:
         case float() if not math.isfinite(value):
             return place, f"{float(value)!r}"
         case AbstractSet() if not sets:
             return place, "a set, which has no order; return a sorted list"
         case dict():
-            parts = value.items()
+            parts = whole.items()
         case list() | tuple():
-            parts = enumerate(value)
+            parts = enumerate(whole)
         case BaseModel():
             parts = value
         case _ if is_dataclass(value) and not isinstance(value, type):
@@ -274,13 +275,14 @@ def _find_unfit(
 
 def _with_json_scalars(value: Any) -> Any:
     """Return dicts, lists and tuples with dates, ids, enums and the like as JSON writes them."""
+    whole: Any = value
     match value:
         case dict():
-            return {key: _with_json_scalars(item) for key, item in value.items()}
+            return {key: _with_json_scalars(item) for key, item in whole.items()}
         case list() | tuple():
-            return [_with_json_scalars(item) for item in value]
+            return [_with_json_scalars(item) for item in whole]
         case AbstractSet() | BaseModel() | bytes():
-            return value
+            return whole
         case _ if is_dataclass(value):
             return value
         case _:

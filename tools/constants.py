@@ -111,19 +111,20 @@ class Spelling:
         return self._instance(value)
 
     def _scalar(self, value: object) -> str | None:
+        whole: Any = (
+            value  # keeps the type checkers from narrowing what they cannot narrow fully; the same below
+        )
         if type(value) is int:
             return hex(value)
         if isinstance(value, Enum):
-            return (
-                f"{self.text(type(value))}.{value.name if value.name is not None else self.text(value.value)}"
-            )
+            name: str | None = whole.name  # a combination of flags has none
+            return f"{self.text(type(value))}.{name or self.text(value.value)}"
         if type(value) in _AS_WRITTEN:
             return ascii(value)
         if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
             return f"Path({str(value)!a})"
         if isinstance(value, re.Pattern):
-            pattern: re.Pattern[Any] = value
-            return f"Pattern({pattern.pattern!a},{pattern.flags})"
+            return f"Pattern({whole.pattern!a},{whole.flags})"
         return "object" if type(value) is object else None
 
     def _container(self, value: object) -> str | None:
@@ -154,10 +155,11 @@ class Spelling:
 
     def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind of object, one line
         """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
-        kind = type(value)
+        kind, whole = type(value), cast("Any", value)
         if isinstance(value, functools.partial):
-            made: functools.partial[Any] = value
-            return f"partial({self.text(made.func)})[{self._each(made.args)}]{self._mapping(made.keywords)}"
+            return (
+                f"partial({self.text(whole.func)})[{self._each(whole.args)}]{self._mapping(whole.keywords)}"
+            )
         if isinstance(value, property):
             return f"property[{self._each((value.fget, value.fset, value.fdel))}]"
         if isinstance(value, staticmethod | classmethod):
@@ -178,7 +180,7 @@ class Spelling:
             shared = cast("Any", random)._inst  # noqa: SLF001  # the module's own generator
             return "random.Random" if value is shared else None
         if isinstance(value, FieldInfo):
-            given = cast("dict[str, object]", value._attributes_set)  # noqa: SLF001  # what was written in the call
+            given: dict[str, object] = cast("Any", value)._attributes_set  # noqa: SLF001  # what the call said
             return f"Field{self._mapping({key: given[key] for key in sorted(given) if key != 'annotation'})}"
         if isinstance(value, TypeAdapter):
             return f"TypeAdapter({self.text(cast('Any', value)._type)})"  # noqa: SLF001  # no public name for it
@@ -186,7 +188,8 @@ class Spelling:
 
     def _instance(self, value: object) -> str:
         """Write an instance of a class by class and state."""
-        kind = type(value)
+        kind: type = type(value)
+        whole: Any = value
         if is_dataclass(value):
             state = {field.name: getattr(value, field.name, None) for field in fields(value)}
             return f"{self.text(kind)}{self._mapping(state | getattr(value, '__dict__', {}))}"
@@ -196,10 +199,10 @@ class Spelling:
                 f"{self.text(kind)}{self._mapping({**value.__dict__, **(value.model_extra or {}), **extra})}"
             )
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return f"{self.text(kind)}[{self._each(cast('Iterable[object]', value))}]"
+            return f"{self.text(kind)}[{self._each(whole)}]"
         if not self._references.is_project_class(kind):
             raise Unseen(f"a {kind.__qualname__}, whose state cannot be seen")
-        return f"{self.text(kind)}{self._content(value)}{self._mapping(_state(value))}"
+        return f"{self.text(kind)}{self._content(whole)}{self._mapping(_state(whole))}"
 
     def _content(self, value: object) -> str:
         """Write what an instance holds as one of Python's own types, if its class extends one."""

@@ -153,7 +153,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "is_effect_declared": not isinstance(options.get("effect", UNDECLARED), Undeclared),
         "idempotent": given.flag("idempotent"),
         "reuse_for_s": _reuse_for(given, effect),
-        "version": None if options.get("version") is None else str(options["version"]),
+        "version": None if (version := options.get("version")) is None else str(version),
         "timeout_s": given.above_zero("timeout", parse_duration),
         "retries": given.count("retries", 0, RETRIES_MAX) or 0,
         "retry_on": _retry_on(given),
@@ -276,9 +276,13 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         kinds = tuple(cast("Iterable[object]", value))
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             return cast("tuple[type[BaseException], ...]", kinds)
-    elif callable(value) and not isinstance(value, type):
-        return cast("Callable[[BaseException], bool]", value)
-    raise given.fault("retry_on", "exception classes, or a function from an exception to a bool", repr(value))
+    elif callable(chosen := given.get("retry_on")) and not isinstance(chosen, type):
+        return cast("Callable[[BaseException], bool]", chosen)
+    raise given.fault(
+        "retry_on",
+        "exception classes, or a function from an exception to a bool",
+        f"{given.get('retry_on')!r}",
+    )
 
 
 def _approval(given: _Given) -> Approval:
@@ -300,7 +304,9 @@ def _allow_untrusted(given: _Given) -> tuple[str, ...]:
         names = tuple(cast("Iterable[object]", value))
         if all(isinstance(name, str) for name in names):
             return tuple(sorted({str(name) for name in names}))
-    raise given.fault("allow_untrusted", 'parameter names, such as ("body",)', repr(value))
+    raise given.fault(
+        "allow_untrusted", 'parameter names, such as ("body",)', f"{given.get('allow_untrusted')!r}"
+    )
 
 
 def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]], object] | None:

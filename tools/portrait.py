@@ -183,16 +183,16 @@ class _Walk:
 
     def _attributes(self, cls: type, name: str) -> list[str]:
         """Return the values that a class holds: what its body says of them may have been added to since."""
+        held: dict[str, object] = dict(vars(cls))
         if issubclass(cls, Enum):
             return []
-        held: dict[str, object] = dict(vars(cls))
         return [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
             for key, value in sorted(held.items())
             if not (key.startswith("_") and key.endswith("_"))
             and key not in ("_abc_impl", "model_config")
             and not isinstance(value, type)
-            and not hasattr(cast("object", type(value)), "__get__")
+            and not hasattr(type(value), "__get__")
         ]
 
     def _draw_made_class(self, cls: type, name: str, missing: NoSource) -> None:

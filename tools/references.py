@@ -126,8 +126,8 @@ class ProjectReferences:
         """Return the reference to what a foreign decorator made; its arguments are read from the decorator's text."""
         inner = value.__wrapped__
         self.decorated.add(id(inner))
-        kind: type = type(value)
-        made_by = "" if isinstance(value, FunctionType) else f"{kind.__module__}.{kind.__qualname__} of "
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        made_by = "" if isinstance(value, FunctionType) else f"{kind} of "
         return f"{made_by}{Spelling(self).text(inner)}"
 
     def _bound(self, method: MethodType) -> str:

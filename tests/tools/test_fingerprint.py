@@ -18,7 +18,6 @@ from firmplan import tool, Context
 @pytest.fixture
 def seen(tmp_path):
     """Return a function from source to the fingerprint of the one tool in it, with a helper module beside it."""
-
     beside = f"helper_{sha256(str(tmp_path).encode()).hexdigest()[:12]}"
 
     def made(source, helper=""):
@@ -116,31 +115,47 @@ CHANGES = {
         "function h",
     ),
     "argument_class": (
-        "from pydantic import BaseModel\nclass A(BaseModel):\n    n: int\n    def go(self): return 1\n"
-        "@tool\ndef f(x: A) -> int:\n    return x.go()",
-        "from pydantic import BaseModel\nclass A(BaseModel):\n    n: int\n    def go(self): return 2\n"
-        "@tool\ndef f(x: A) -> int:\n    return x.go()",
+        (
+            "from pydantic import BaseModel\nclass A(BaseModel):\n    n: int\n    def go(self): return 1\n"
+            "@tool\ndef f(x: A) -> int:\n    return x.go()"
+        ),
+        (
+            "from pydantic import BaseModel\nclass A(BaseModel):\n    n: int\n    def go(self): return 2\n"
+            "@tool\ndef f(x: A) -> int:\n    return x.go()"
+        ),
         "class A",
     ),
     "quoted_argument_class": (
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    n: int\n"
-        "    def go(self): return 1\n@tool\ndef f(x: A) -> int:\n    return x.go()",
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    n: int\n"
-        "    def go(self): return 2\n@tool\ndef f(x: A) -> int:\n    return x.go()",
+        (
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    n: int\n"
+            "    def go(self): return 1\n@tool\ndef f(x: A) -> int:\n    return x.go()"
+        ),
+        (
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    n: int\n"
+            "    def go(self): return 2\n@tool\ndef f(x: A) -> int:\n    return x.go()"
+        ),
         "class A",
     ),
     "field_class": (
-        "from pydantic import BaseModel\nclass M(BaseModel):\n    n: int\n    def go(self): return 1\n"
-        "class A(BaseModel):\n    m: M\n@tool\ndef f(x: A) -> int:\n    return x.m.go()",
-        "from pydantic import BaseModel\nclass M(BaseModel):\n    n: int\n    def go(self): return 2\n"
-        "class A(BaseModel):\n    m: M\n@tool\ndef f(x: A) -> int:\n    return x.m.go()",
+        (
+            "from pydantic import BaseModel\nclass M(BaseModel):\n    n: int\n    def go(self): return 1\n"
+            "class A(BaseModel):\n    m: M\n@tool\ndef f(x: A) -> int:\n    return x.m.go()"
+        ),
+        (
+            "from pydantic import BaseModel\nclass M(BaseModel):\n    n: int\n    def go(self): return 2\n"
+            "class A(BaseModel):\n    m: M\n@tool\ndef f(x: A) -> int:\n    return x.m.go()"
+        ),
         "class M",
     ),
     "validator": (
-        "from typing import Annotated\nfrom pydantic import AfterValidator\ndef v(x): return x\n"
-        "@tool\ndef f(x: Annotated[int, AfterValidator(v)]) -> int:\n    return x",
-        "from typing import Annotated\nfrom pydantic import AfterValidator\ndef v(x): return x + 1\n"
-        "@tool\ndef f(x: Annotated[int, AfterValidator(v)]) -> int:\n    return x",
+        (
+            "from typing import Annotated\nfrom pydantic import AfterValidator\ndef v(x): return x\n"
+            "@tool\ndef f(x: Annotated[int, AfterValidator(v)]) -> int:\n    return x"
+        ),
+        (
+            "from typing import Annotated\nfrom pydantic import AfterValidator\ndef v(x): return x + 1\n"
+            "@tool\ndef f(x: Annotated[int, AfterValidator(v)]) -> int:\n    return x"
+        ),
         "function v",
     ),
     "schema": (
@@ -149,17 +164,25 @@ CHANGES = {
         "parameters",
     ),
     "decorated": (
-        "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a) + 1\n    return w\n"
-        "@d\ndef h(x): return x\n@tool\ndef f(x: int) -> int:\n    return h(x)",
-        "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a) + 2\n    return w\n"
-        "@d\ndef h(x): return x\n@tool\ndef f(x: int) -> int:\n    return h(x)",
+        (
+            "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a) + 1\n    return w\n"
+            "@d\ndef h(x): return x\n@tool\ndef f(x: int) -> int:\n    return h(x)"
+        ),
+        (
+            "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a) + 2\n    return w\n"
+            "@d\ndef h(x): return x\n@tool\ndef f(x: int) -> int:\n    return h(x)"
+        ),
         "function d.<locals>.w",
     ),
     "inside_decorated": (
-        "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a)\n    return w\n"
-        "@d\ndef h(x): return x\n@tool\ndef f(x: int) -> int:\n    return h(x)",
-        "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a)\n    return w\n"
-        "@d\ndef h(x): return -x\n@tool\ndef f(x: int) -> int:\n    return h(x)",
+        (
+            "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a)\n    return w\n"
+            "@d\ndef h(x): return x\n@tool\ndef f(x: int) -> int:\n    return h(x)"
+        ),
+        (
+            "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a)\n    return w\n"
+            "@d\ndef h(x): return -x\n@tool\ndef f(x: int) -> int:\n    return h(x)"
+        ),
         "function h",
     ),
     "cached": (
@@ -168,10 +191,14 @@ CHANGES = {
         "function h",
     ),
     "decorated_tool": (
-        "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(x): return g(x) + 1\n    return w\n"
-        "@tool\n@d\ndef f(x: int) -> int:\n    return x",
-        "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(x): return g(x) + 2\n    return w\n"
-        "@tool\n@d\ndef f(x: int) -> int:\n    return x",
+        (
+            "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(x): return g(x) + 1\n    return w\n"
+            "@tool\n@d\ndef f(x: int) -> int:\n    return x"
+        ),
+        (
+            "import functools\ndef d(g):\n    @functools.wraps(g)\n    def w(x): return g(x) + 2\n    return w\n"
+            "@tool\n@d\ndef f(x: int) -> int:\n    return x"
+        ),
         "function d.<locals>.w",
     ),
     "partial": (
@@ -230,17 +257,25 @@ CHANGES = {
         "function g",
     ),
     "single_dispatch": (
-        "from functools import singledispatch\n@singledispatch\ndef g(x): return 0\n@g.register\ndef _(x: int): return 1\n"
-        "@tool\ndef f(x: int) -> int:\n    return g(x)",
-        "from functools import singledispatch\n@singledispatch\ndef g(x): return 0\n@g.register\ndef _(x: int): return 2\n"
-        "@tool\ndef f(x: int) -> int:\n    return g(x)",
+        (
+            "from functools import singledispatch\n@singledispatch\ndef g(x): return 0\n@g.register\ndef _(x: int): return 1\n"
+            "@tool\ndef f(x: int) -> int:\n    return g(x)"
+        ),
+        (
+            "from functools import singledispatch\n@singledispatch\ndef g(x): return 0\n@g.register\ndef _(x: int): return 2\n"
+            "@tool\ndef f(x: int) -> int:\n    return g(x)"
+        ),
         "function _",
     ),
     "registry": (
-        "class R:\n    known = {}\n    @classmethod\n    def add(cls, g): cls.known[g.__name__] = g; return g\n"
-        "@R.add\ndef g(x): return 1\n@tool\ndef f(x: int) -> int:\n    return R.known['g'](x)",
-        "class R:\n    known = {}\n    @classmethod\n    def add(cls, g): cls.known[g.__name__] = g; return g\n"
-        "@R.add\ndef g(x): return 2\n@tool\ndef f(x: int) -> int:\n    return R.known['g'](x)",
+        (
+            "class R:\n    known = {}\n    @classmethod\n    def add(cls, g): cls.known[g.__name__] = g; return g\n"
+            "@R.add\ndef g(x): return 1\n@tool\ndef f(x: int) -> int:\n    return R.known['g'](x)"
+        ),
+        (
+            "class R:\n    known = {}\n    @classmethod\n    def add(cls, g): cls.known[g.__name__] = g; return g\n"
+            "@R.add\ndef g(x): return 2\n@tool\ndef f(x: int) -> int:\n    return R.known['g'](x)"
+        ),
         "function g",
     ),
     "attribute_of_function": (
