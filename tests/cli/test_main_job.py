@@ -1,0 +1,143 @@
+"""The main job by the command line: check, show, run, replay, list, decide; exit codes and `--json`."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_a_run_prints_its_output_and_nothing_else_on_stdout(firmplan):
+    """`run` answers with the plan's output; progress goes to stderr."""
+    answer = firmplan("run", "plan.json", "--tools", "tools.py", "--input", "a=40")
+    assert (answer.code, answer.out) == (0, "42\n")
+    assert "done total" in answer.err
+
+
+def test_json_is_one_document(firmplan):
+    """`--json` prints one document on stdout, and nothing on stderr."""
+    answer = firmplan("run", "plan.json", "-t", "tools.py", "-i", "a=40", "--json")
+    assert answer.document["output"] == 42
+    assert answer.document["steps"]["total"]["status"] == "succeeded"
+    assert answer.err == ""
+
+
+def test_settings_come_from_the_environment_and_the_file(firmplan, home, monkeypatch):
+    """Tools and store may stand in `firmplan.toml` or in the environment, which wins."""
+    (home / "firmplan.toml").write_text('tools = "tools.py"\nstore = "file.db"\n')
+    assert firmplan("run", "plan.json", "-i", "a=1").code == 0
+    assert (home / "file.db").exists()
+    monkeypatch.setenv("FIRMPLAN_STORE", "env.db")
+    assert firmplan("run", "plan.json", "-i", "a=1").code == 0
+    assert (home / "env.db").exists()
+
+
+def test_inputs_are_read_by_their_declared_type(firmplan, plan_file):
+    """`7` is text where text is declared, and a number where a number is."""
+    path = plan_file(
+        inputs={"a": {"type": "string"}}, steps=[{"id": "same", "set": "${inputs.a}"}], output="${same}"
+    )
+    answer = firmplan("run", path, "-i", "a=7", "--json")
+    assert answer.document["output"] == "7"
+
+
+def test_a_second_run_reuses_and_a_replay_calls_nothing(firmplan, home):
+    """What was computed is reused; a replay needs no tools at all, and shows two equal digests."""
+    first = firmplan("run", "plan.json", "-t", "tools.py", "-i", "a=40", "--json").document
+    second = firmplan("run", "plan.json", "-t", "tools.py", "-i", "a=40", "--json").document
+    assert second["steps"]["total"]["reused"]
+    assert second["digest"] == first["digest"]
+    (home / "tools.py").unlink()
+    answer = firmplan("replay", first["id"])
+    assert answer.code == 0
+    assert answer.out.count(first["digest"]) == 2
+    assert firmplan("replay", first["id"], "--json").document["digest"] == first["digest"]
+
+
+def test_a_failed_run_is_exit_code_1(firmplan, plan_file):
+    """The failed step is named with its message."""
+    path = plan_file(inputs={}, steps=[{"id": "odd", "tool": "half", "args": {"n": 3}}], output=None)
+    answer = firmplan("run", path, "-t", "tools.py")
+    assert answer.code == 1
+    assert "odd" in answer.err
+    assert "3 is odd" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_waiting_run_is_exit_code_4_and_goes_on_after_approval(firmplan, plan_file):
+    """What a person has to do is told; `approve` and `resume` finish the run."""
+    path = plan_file(
+        inputs={}, steps=[{"id": "mail", "tool": "send", "args": {"to": "me"}}], output="${mail}"
+    )
+    answer = firmplan("run", path, "-t", "tools.py", "--json")
+    assert answer.code == 4
+    run = answer.document["id"]
+    told = firmplan("show", run)
+    assert f"firmplan approve {run} mail" in told.out
+    assert firmplan("approve", run, "mail", "--by", "me", "--edit", '{"to": "you"}').code == 0
+    done = firmplan("resume", run, "-t", "tools.py")
+    assert (done.code, done.out) == (0, "sent to you\n")
+    assert firmplan("approve", run, "mail", "--by", "me").code == 2
+
+
+def test_a_denied_run_fails(firmplan, plan_file):
+    """A denial is a person's no: the run fails with the code `denied`."""
+    path = plan_file(
+        inputs={}, steps=[{"id": "mail", "tool": "send", "args": {"to": "me"}}], output="${mail}"
+    )
+    run = firmplan("run", path, "-t", "tools.py", "--json").document["id"]
+    assert firmplan("deny", run, "mail", "--reason", "no").code == 0
+    document = firmplan("resume", run, "-t", "tools.py", "--json").document
+    assert [error["code"] for error in document["errors"]] == ["denied"]
+
+
+def test_check_names_every_fault_and_is_exit_code_2(firmplan, plan_file):
+    """`check` tells all faults at once, with places, lines and nearest names."""
+    steps = [{"id": "x", "tool": "ad", "args": {}}, {"id": "y", "set": "${z + 1}"}]
+    path = plan_file(steps=steps, output="${x}")
+    answer = firmplan("check", path, "-t", "tools.py")
+    assert answer.code == 2
+    assert "did you mean 'add'" in answer.out
+    assert "$.steps[1].set" in answer.out
+    document = firmplan("check", path, "-t", "tools.py", "--json").document
+    assert {problem["code"] for problem in document["problems"]} >= {"unknown-tool", "unknown-ref"}
+    assert firmplan("check", "plan.json", "-t", "tools.py").code == 0
+
+
+def test_show_draws_plans(firmplan):
+    """A plan is shown as text, Mermaid, SVG, JSON and YAML."""
+    assert "total" in firmplan("show", "plan.json").out
+    assert firmplan("show", "plan.json", "--format", "mermaid").out.startswith(("flowchart", "graph"))
+    assert firmplan("show", "plan.json", "--format", "svg").out.startswith("<svg")
+    assert json.loads(firmplan("show", "plan.json", "--format", "json").out)["firmplan"] == 1
+
+
+def test_saved_plans_answer_tasks_without_a_model(firmplan):
+    """A saved plan whose task is a pattern answers matching words; its inputs are filled from them."""
+    assert firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py").code == 0
+    assert "adder" in firmplan("plans").out
+    answer = firmplan("run", "add 20 and 22", "-t", "tools.py")
+    assert (answer.code, answer.out) == (0, "42\n")
+    assert firmplan("run", "adder", "-t", "tools.py", "-i", "a=1", "--json").document["output"] == 3
+    assert firmplan("plan", "Add 1 and 2", "-t", "tools.py", "-o", "out.json").code == 0
+
+
+def test_runs_are_listed(firmplan):
+    """`runs` lists newest first, by status if wanted."""
+    for number in (1, 2):
+        firmplan("run", "plan.json", "-t", "tools.py", "-i", f"a={number}")
+    document = firmplan("runs", "--json").document
+    assert [run["status"] for run in document["runs"]] == ["succeeded", "succeeded"]
+    assert firmplan("runs", "--status", "failed", "--json").document["runs"] == []
+
+
+def test_tools_are_listed_and_linted(firmplan):
+    """`tools` lists name and effect; `tools lint` names weak spots."""
+    assert "pure" in firmplan("tools", "-t", "tools.py").out
+    assert firmplan("tools", "lint", "-t", "tools.py").code == 0
+
+
+def test_doctor_tells_what_is_missing(firmplan):
+    """`doctor` says which settings are missing, and is content without a model."""
+    answer = firmplan("doctor", "-t", "tools.py")
+    assert answer.code == 0
+    assert "add" in answer.out
+    assert "FIRMPLAN_MODEL" in answer.err

@@ -1,0 +1,184 @@
+"""The HTTP API as a client sees it: every route of the contract, over a real socket."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+
+from served import MAIL, PLAN
+
+
+def test_a_plan_is_accepted_and_run(server):
+    """202, a location, and soon the output."""
+    answer = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 40}})
+    assert answer.status_code == 202
+    run = answer.json()["id"]
+    assert answer.headers["location"] == f"/v1/runs/{run}"
+    done = server.wait(run)
+    assert (done["status"], done["output"]) == ("succeeded", 42)
+    assert list(done["steps"]) == ["total"]
+
+
+def test_a_task_is_answered_by_a_saved_plan(server):
+    """Saved plans answer tasks without a model."""
+    saved = server.client.put("/v1/plans/adder", json=PLAN)
+    assert saved.status_code in (200, 201)
+    run = server.post("/v1/tasks", {"task": "add 1 and 2"}).json()["id"]
+    assert server.wait(run)["output"] == 3
+    assert server.get("/v1/plans/adder").json()["task"] == PLAN["task"]
+    listed = server.get("/v1/plans").json()["plans"]
+    assert [plan["name"] for plan in listed] == ["adder"]
+    for key in ({"plan_name": "adder"}, {"plan_digest": listed[0]["digest"]}):
+        run = server.post("/v1/runs", {**key, "inputs": {"a": 1}}).json()["id"]
+        assert server.wait(run)["output"] == 3
+
+
+def test_a_task_that_cannot_be_planned_fails_its_run(server):
+    """The task is accepted; the run says what is missing."""
+    run = server.post("/v1/tasks", {"task": "Conquer the world"}).json()["id"]
+    done = server.wait(run)
+    assert done["status"] == "failed"
+    assert done["errors"][0]["code"] == "planning-failed"
+    assert "FIRMPLAN_MODEL" in done["errors"][0]["message"]
+
+
+def test_an_idempotency_key_makes_one_run(server):
+    """The same key and body give the same run; another body under the key is a conflict."""
+    headers = {"Idempotency-Key": "one"}
+    body = {"plan": PLAN, "inputs": {"a": 7}}
+    first = server.post("/v1/runs", body, headers=headers)
+    again = server.post("/v1/runs", body, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    other = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 8}}, headers=headers)
+    assert other.status_code == 409
+
+
+def test_events_are_the_journal_live_and_resume(server):
+    """The stream has every event in order, ends with the run, and goes on after `Last-Event-ID`."""
+    run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 123}}).json()["id"]
+    events = server.events(run)
+    assert [number for number, _ in events] == list(range(1, len(events) + 1))
+    assert events[0][1]["type"] == "RunStarted"
+    assert events[-1][1]["type"] == "RunFinished"
+    rest = server.events(run, **{"Last-Event-ID": "1"})
+    assert rest == events[1:]
+
+
+def test_a_replay_has_the_same_digest(server):
+    """Replaying over HTTP calls nothing and gives the same digest."""
+    run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 5}}).json()["id"]
+    done = server.wait(run)
+    replayed = server.post(f"/v1/runs/{run}/replay")
+    assert replayed.status_code == 200
+    assert replayed.json()["digest"] == done["digest"]
+
+
+def test_a_decision_lets_the_run_go_on(server):
+    """Approve over HTTP, with an edit; a second approval is a conflict."""
+    run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+    server.wait(run, "waiting")
+    answer = server.post(f"/v1/runs/{run}/steps/mail/approve", {"by": "me", "edit": {"to": "you"}})
+    assert answer.status_code == 200
+    assert server.wait(run)["output"] == "sent to you"
+    assert server.post(f"/v1/runs/{run}/steps/mail/approve", {"by": "me"}).status_code == 409
+    denied = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+    server.wait(denied, "waiting")
+    assert server.post(f"/v1/runs/{denied}/steps/mail/deny", {"by": "me", "reason": "no"}).status_code == 200
+    assert server.wait(denied)["errors"][0]["code"] == "denied"
+
+
+def test_a_run_is_cancelled(server):
+    """Nothing new starts after a cancel."""
+    run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+    server.wait(run, "waiting")
+    assert server.post(f"/v1/runs/{run}/cancel").status_code == 200
+    assert server.wait(run)["status"] == "cancelled"
+
+
+def test_a_step_has_an_address(server):
+    """Paths are percent-encoded."""
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "each", "tool": "add", "for_each": "${[1, 2]}", "args": {"a": "${item}", "b": 1}}],
+        "output": "${each}",
+    }
+    run = server.post("/v1/runs", {"plan": plan}).json()["id"]
+    server.wait(run)
+    path = urllib.parse.quote("each[1]", safe="")
+    step = server.get(f"/v1/runs/{run}/steps/{path}").json()
+    assert (step["path"], step["status"], step["output"]) == ("each[1]", "succeeded", 3)
+    assert server.get(f"/v1/runs/{run}/steps/nope").status_code == 404
+
+
+def test_runs_are_listed_in_pages(server):
+    """`limit` and `cursor` walk through all runs, newest first, each once."""
+    seen, cursor = [], None
+    for _ in range(100):
+        page = server.get("/v1/runs", params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
+        seen += [run["id"] for run in page["runs"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) > 2
+    assert (
+        server.get("/v1/runs", params={"status": "succeeded", "limit": 1}).json()["runs"][0]["status"]
+        == "succeeded"
+    )
+
+
+def test_plans_are_checked(server):
+    """The report is that of `check`."""
+    good = server.post("/v1/plans:check", PLAN).json()
+    assert good["ok"]
+    bad = server.post("/v1/plans:check", {**PLAN, "steps": [{"id": "x", "tool": "ad", "args": {}}]}).json()
+    assert not bad["ok"]
+    assert "unknown-tool" in [problem["code"] for problem in bad["problems"]]
+
+
+def test_tools_health_metrics_page_and_description(server):
+    """The rest of the routes."""
+    assert [tool["name"] for tool in server.get("/v1/tools").json()["tools"]] == ["add", "nap", "send"]
+    assert server.get("/healthz").status_code == 200
+    assert server.get("/readyz").status_code == 200
+    assert "firmplan_runs" in server.get("/metrics").text
+    page = server.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "firmplan" in page.text
+    paths = server.get("/openapi.json").json()["paths"]
+    assert {"/v1/tasks", "/v1/runs", "/v1/runs/{run_id}", "/v1/tools", "/v1/plans:check"} <= set(paths)
+
+
+BAD = {
+    "not json": ("/v1/runs", b'{"plan": ', 422, "bad-json"),
+    "not an object": ("/v1/runs", b"[]", 422, "bad-request"),
+    "no plan": ("/v1/runs", b"{}", 422, "bad-request"),
+    "unknown key": ("/v1/tasks", b'{"task": "x", "taks": 1}', 422, "bad-request"),
+    "no number": ("/v1/runs", b'{"plan_name": "x", "inputs": {"a": NaN}}', 422, "bad-json"),
+    "unknown saved plan": ("/v1/runs", b'{"plan_name": "nope"}', 404, None),
+}
+
+
+def test_bad_requests_are_problems(server):
+    """Each is `application/problem+json` with code and detail, and the server goes on."""
+    for name, (path, body, status, code) in BAD.items():
+        answer = server.client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == status, (name, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json", name
+        document = answer.json()
+        assert document["detail"], name
+        assert code is None or document["code"] == code, (name, document)
+    assert server.get("/v1/runs/nope").json()["code"] == "run-not-found"
+    assert server.get("/v1/nope").status_code == 404
+    assert server.client.delete("/v1/runs").status_code == 405
+
+
+def test_a_faulty_plan_is_refused_with_its_problems(server):
+    """422, with every problem of the check."""
+    answer = server.post("/v1/runs", {"plan": {**PLAN, "steps": [{"id": "x", "tool": "ad", "args": {}}]}})
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "plan-rejected"
+    assert "$.steps[0].tool" in json.dumps(answer.json()["problems"])
+    unfit = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": "one"}})
+    assert unfit.status_code == 422
+    assert unfit.json()["code"] == "input-rejected"

@@ -1,0 +1,73 @@
+"""The server as a process: keys, limits, and what it leaves behind however it ends."""
+
+from __future__ import annotations
+
+import signal
+
+from served import PLAN, Server
+
+SLOW = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "slow", "tool": "nap", "args": {"seconds": 0.3}},
+        {"id": "second", "tool": "add", "args": {"a": "${len([slow])}", "b": 1}},
+    ],
+    "output": "${second}",
+}
+
+
+def test_an_accepted_run_outlives_a_killed_server(tmp_path):
+    """What was answered with 202 is durable: killed at once, the run is finished by the next server."""
+    with Server(tmp_path) as first:
+        runs = [first.post("/v1/runs", {"plan": SLOW}).json()["id"] for _ in range(3)]
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    with Server(tmp_path) as second:
+        assert [second.wait(run)["output"] for run in runs] == [2, 2, 2]
+
+
+def test_sigterm_parks_runs_and_ends_in_order(tmp_path):
+    """A stopped server says goodbye with the signal's code, and its runs go on later."""
+    with Server(tmp_path) as first:
+        run = first.post("/v1/runs", {"plan": SLOW}).json()["id"]
+        assert first.stop(signal.SIGTERM) in (0, 143)
+    with Server(tmp_path) as second:
+        assert second.wait(run)["output"] == 2
+
+
+def test_keys_are_asked_for(tmp_path):
+    """With keys set, a request without one is a 401; health and the page need none."""
+    with Server(tmp_path, FIRMPLAN_API_KEYS="k1,k2") as server:
+        assert server.get("/v1/runs").status_code == 401
+        assert server.get("/v1/runs", headers={"Authorization": "Bearer nope"}).status_code == 401
+        assert server.get("/v1/runs", headers={"Authorization": "Bearer k2"}).status_code == 200
+        assert server.get("/healthz").status_code == 200
+        assert server.get("/").status_code == 200
+
+
+def test_without_keys_only_loopback_is_served(tmp_path):
+    """Another interface is refused, and the message says what to set."""
+    with Server(tmp_path, "--host", "0.0.0.0") as server:
+        assert server.process.wait(20) == 2
+        assert "FIRMPLAN_API_KEYS" in "".join(server.said)
+    with Server(tmp_path) as server:
+        assert "only this machine" in "".join(server.said)
+
+
+def test_limits_answer_413_and_429(tmp_path):
+    """Too large a body, and too many runs."""
+    with Server(tmp_path, "--body-limit", "1", "--queue", "2") as server:
+        large = server.post("/v1/tasks", {"task": "x" * 2_000_000})
+        assert large.status_code == 413
+        slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 1.0}}], "output": None}
+        codes = [server.post("/v1/runs", {"plan": slow}).status_code for _ in range(4)]
+        assert codes == [202, 202, 429, 429]
+        assert server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}}).headers.get("retry-after")
+
+
+def test_a_busy_port_is_told(tmp_path):
+    """The address in use is named."""
+    with Server(tmp_path) as first:
+        port = first.url.rpartition(":")[2]
+        with Server(tmp_path, "--port", port, "--store", "other.db") as second:
+            assert second.process.wait(20) == 2
+            assert port in "".join(second.said)
