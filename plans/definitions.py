@@ -18,7 +18,7 @@ from .values import Json, canonical, digest
 DEPTH_MAX = 64
 """Schemas inside one another in one definition."""
 
-KEYS_MAX = 50
+KEYS_MAX = 16
 """Named definitions of one schema that are told apart by what each rests on."""
 
 ONE_SCHEMA = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")

@@ -85,12 +85,7 @@ class _Telling:
         kind = error.kind
         context: Sequence[Sequence[ValidationError]] = getattr(kind, "context", ())
         if kind.name in {"anyOf", "oneOf"} and room > 0 and context and all(context):
-            best = _closest(error, context)
-            if best is None:
-                yield _fault(error, f"expected {_alternatives(context)}, found {_found(error.instance)}")
-            else:
-                for inner in best:
-                    yield from self.faults(inner, room - 1)
+            yield from self.alternatives(error, context, room)
         elif kind.name in {"additionalProperties", "unevaluatedProperties"}:
             yield from self.unknown(error)
         elif kind.name == "required":
@@ -98,6 +93,22 @@ class _Telling:
         else:
             tell = _TOLD.get(kind.name)
             yield _fault(error, error.message) if tell is None else tell(error)
+
+    def alternatives(
+        self, error: ValidationError, context: Sequence[Sequence[ValidationError]], room: int
+    ) -> Iterable[Fault]:
+        """Yield the faults of a value that fits none of several schemas."""
+        best = _closest(error, context)
+        tags = [
+            inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
+        ]
+        if best is None:
+            yield _fault(error, f"expected {_alternatives(context)}, found {_found(error.instance)}")
+        elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
+            yield _not_listed(tags[0], [option for tag in tags for option in _options(tag)])
+        else:
+            for inner in best:
+                yield from self.faults(inner, room - 1)
 
     def fields(self, path: Sequence[str | int]) -> dict[str, Property]:
         """Return the fields that the wanted type knows at a place, of all its alternatives."""
@@ -225,8 +236,8 @@ def _is_of(value: object, kinds: Sequence[str]) -> bool:
     )
 
 
-def _not_listed(error: ValidationError) -> Fault:
-    options = _options(error)
+def _not_listed(error: ValidationError, options: Sequence[Json] = ()) -> Fault:
+    options = options or _options(error)
     found = error.instance
     hint = (
         did_you_mean(found, [one for one in options if isinstance(one, str)])

@@ -193,6 +193,9 @@ class _Reader:
     def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
         heads = schema.get("prefixItems")
         rest = schema.get("items", schema.get("additionalItems", True))
+        most = schema.get("maxItems")
+        if isinstance(heads, list) and isinstance(most, int) and most <= len(heads):
+            rest = False  # a tuple: there is nothing after its heads
         read: list[Type] = []
         for key, value in (("prefixItems", heads), ("items", rest)):
             place = _at(path, key)

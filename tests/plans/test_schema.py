@@ -72,6 +72,7 @@ def read(schema: object, types: dict | None = None) -> Type:
         ({"type": "array"}, "list of a value of unknown type"),
         ({"items": {"type": "integer"}}, "list of integer"),
         ({"type": "array", "prefixItems": [{"type": "integer"}], "items": False}, "list of integer"),
+        ({"type": "array", "prefixItems": [{"type": "integer"}], "maxItems": 1}, "list of integer"),
         ({"type": "object"}, "object"),
         ({"type": "object", "properties": {}}, "an empty object"),
         ({"type": "object", "properties": {"a": {}}}, "{a?}"),
@@ -335,6 +336,9 @@ def test_alternatives_are_explained_by_the_closest() -> None:
     shapes = {"oneOf": [CIRCLE, SQUARE]}
     assert told({"kind": "square", "a": "1"}, shapes) == [
         (".a", 'expected number, found "1"', "write 1 without quotes")
+    ]
+    assert told({"kind": "squre", "a": 1}, shapes) == [
+        (".kind", 'expected one of "circle", "square", found "squre"', "did you mean 'square'?")
     ]
     assert told(3, {"anyOf": [NOTE, {"type": "null"}]}) == [("", "expected object, found 3", "")]
     assert told(3, {"anyOf": [NOTE, {"type": "string"}]}) == [("", "expected object or text, found 3", "")]
