@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from ..kinds import depth_of
 from ..types import NEVER, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
 from .faults import Fault
 from .nodes import Node
@@ -18,6 +19,7 @@ from .nodes import Node
 Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
 ROW_MAX = 16  # items of a list of which each is known by its place
+ROW_DEPTH_MAX = 2  # lists and objects inside such an item: a row of rows of rows would double from step to step
 
 
 class Row(ListType):
@@ -34,7 +36,7 @@ class Row(ListType):
 def listed(cells: Sequence[Type]) -> ListType:
     """Return the type of a list whose items have these types, in their places."""
     item = joined(cells)
-    if not 0 < len(cells) <= ROW_MAX:
+    if not 0 < len(cells) <= ROW_MAX or depth_of(item) > ROW_DEPTH_MAX:
         return ListType(item)
     row = Row(item)
     object.__setattr__(row, "cells", tuple(cells))
