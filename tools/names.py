@@ -25,6 +25,10 @@ _HIDDEN = {
     "f_globals": "globals, so what it reads does not stand in its code",
     "f_locals": "the names of its caller, so what it reads does not stand in its code",
 }
+_HIDDEN_CELLS = frozenset({"__class__", "__classdict__", "__conditional_annotations__"})
+_ANNOTATING = frozenset(
+    {"__annotate__", "__annotate_func__"}
+)  # Python 3.14: annotations are read from the syntax
 _CLASS_MADE = frozenset(
     {"__annotations__", "__name__", "__module__", "__qualname__", "__static_attributes__", "__firstlineno__"}
 )
@@ -103,7 +107,7 @@ def all_codes(code: CodeType) -> Iterator[CodeType]:
     """Yield a code object and all that are nested in it."""
     yield code
     for const in code.co_consts:
-        if isinstance(const, CodeType):
+        if isinstance(const, CodeType) and const.co_name not in _ANNOTATING:
             yield from all_codes(const)
 
 
@@ -137,7 +141,7 @@ def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:
             for each in dis.get_instructions(code)
             if each.opname in ("STORE_DEREF", "DELETE_DEREF") and each.argval in outermost.co_freevars
         }
-        names |= set(outermost.co_freevars) - {"__class__", "__classdict__"}
+        names |= set(outermost.co_freevars) - _HIDDEN_CELLS
         for code in all_codes(outermost):
             found = list(dis.get_instructions(code))
             own = {each.argval for each in found if each.opname == "STORE_NAME"} | _CLASS_MADE

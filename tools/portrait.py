@@ -66,7 +66,7 @@ def draw(source: object, annotations: Mapping[str, object]) -> Portrait:
         annotations: Its resolved types by parameter, `return` included: classes that only they name count too.
     """
     walk = _Walk()
-    walk.constant("function", "", source)
+    walk.constant("entry", "", source)
     if annotations:
         walk.constant("types", "", dict(annotations))
     walk.finish()
@@ -117,7 +117,7 @@ class _Walk:
         try:
             text = Spelling(self._references).text(value)
         except Unseen as fault:
-            self._unseen(f"{owner} uses '{name}', {fault}" if name else f"its {kind} is {fault}")
+            self._unseen(f"{owner} uses '{name}', {fault}" if name else f"the tool itself is {fault}")
             return "unseen"
         except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
             self._unseen(
@@ -125,7 +125,7 @@ class _Walk:
             )
             return "unseen"
         if self._references.code(value) is not None:
-            if kind == "function":
+            if kind == "entry":
                 self.portrait.parts["entry"] = _digest(text)
             return text
         label = f"{kind} {name}".strip()
