@@ -6,8 +6,7 @@ expected and what was found. Of alternatives, the one that a value comes closest
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +17,7 @@ from .paths import path_of
 from .reading import read_schema
 from .types import ListType, ObjectType, Property, Type, members, shown
 from .values import Json, NotJson, canonical
+from .violations import SHOWN_MAX, TOLD, fault_at, found_text, kind_word, not_listed, options_of
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator, ValidationError
@@ -28,14 +28,10 @@ FAULTS_MAX = 100
 BRANCHES_MAX = 8
 """Alternatives within alternatives that are followed to a fault's own place."""
 
-SHOWN_MAX = 60
-"""Characters of a found value: enough to recognise it."""
-
 VALIDATORS_KEPT = 256
 """Compiled schemas that are kept: a plan uses few, many times."""
 
 _NO_TYPES: Mapping[str, Json] = {}
-_KINDS = {"string": "text", "array": "list"}
 
 
 def literal_faults(
@@ -54,7 +50,7 @@ def literal_faults(
         errors = list(validator.iter_errors(value))
         found = dict.fromkeys(fault for error in errors for fault in telling.faults(error))
         if not found:  # nothing but fields that only one part of a composition knows
-            found = dict.fromkeys(_fault(error, error.message) for error in errors)
+            found = dict.fromkeys(fault_at(error, error.message) for error in errors)
     except NotJson as fault:
         return [Fault("bad-literal", f"expected JSON, found what is not: {fault}")]
     except ValueError as error:  # the validator's own bound on depth
@@ -91,8 +87,8 @@ class _Telling:
         elif kind.name == "required":
             yield self.missing(error)
         else:
-            tell = _TOLD.get(kind.name)
-            yield _fault(error, error.message) if tell is None else tell(error)
+            tell = TOLD.get(kind.name)
+            yield fault_at(error, error.message) if tell is None else tell(error)
 
     def alternatives(
         self, error: ValidationError, context: Sequence[Sequence[ValidationError]], room: int
@@ -103,9 +99,9 @@ class _Telling:
             inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
         ]
         if best is None:
-            yield _fault(error, f"expected {_alternatives(context)}, found {_found(error.instance)}")
+            yield fault_at(error, f"expected {_alternatives(context)}, found {found_text(error.instance)}")
         elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
-            yield _not_listed(tags[0], [option for tag in tags for option in _options(tag)])
+            yield not_listed(tags[0], [option for tag in tags for option in options_of(tag)])
         else:
             for inner in best:
                 yield from self.faults(inner, room - 1)
@@ -145,7 +141,7 @@ class _Telling:
         strangers = [other for other in found if other not in fields]
         close = nearest(name, strangers)
         hint = f"add '{name}'" if close is None else f"is '{close}' meant to be '{name}'?"
-        return _fault(error, f"expected the field '{name}'{wanted}, found {listed}", hint)
+        return fault_at(error, f"expected the field '{name}'{wanted}, found {listed}", hint)
 
 
 def _inside(of: Type, part: str | int) -> Iterable[Type]:
@@ -196,113 +192,9 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
         for error in branch:
             kind = error.kind
             if kind.name == "type":
-                wishes.update(dict.fromkeys(map(_kind, cast("list[str]", getattr(kind, "types", [])))))
+                wishes.update(dict.fromkeys(map(kind_word, cast("list[str]", getattr(kind, "types", [])))))
             elif kind.name in {"enum", "const"}:
-                wishes.update(dict.fromkeys(map(_found, _options(error))))
+                wishes.update(dict.fromkeys(map(found_text, options_of(error))))
             elif kind.name in {"anyOf", "oneOf"}:
                 wishes[_alternatives(getattr(kind, "context", ()))] = None
     return " or ".join(wishes) or "another value"
-
-
-def _wrong_type(error: ValidationError) -> Fault:
-    kinds = [_kind(one) for one in cast("list[str]", getattr(error.kind, "types", [])) if one != "null"]
-    kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
-    return _fault(
-        error, f"expected {' or '.join(kinds)}, found {_found(error.instance)}", _cure(kinds, error.instance)
-    )
-
-
-def _cure(kinds: Sequence[str], found: object) -> str:
-    """Return a hint for the commonest slips: numbers and lists written as text, and the other way round."""
-    if kinds == ["list"] and not isinstance(found, dict) and found is not None:
-        return f"write [{_found(found)}]"
-    if kinds == ["text"] and isinstance(found, int | float):
-        return f'write "{_found(found)}"'
-    if isinstance(found, str) and "text" not in kinds:
-        try:
-            plain = json.loads(found)
-        except ValueError:
-            return ""
-        return f"write {_found(plain)} without quotes" if _is_of(plain, kinds) else ""
-    return ""
-
-
-def _is_of(value: object, kinds: Sequence[str]) -> bool:
-    """Whether a value is a boolean or number of one of the kinds."""
-    if isinstance(value, bool):
-        return "boolean" in kinds
-    return isinstance(value, int | float) and (
-        "number" in kinds or ("integer" in kinds and isinstance(value, int))
-    )
-
-
-def _not_listed(error: ValidationError, options: Sequence[Json] = ()) -> Fault:
-    options = options or _options(error)
-    found = error.instance
-    hint = (
-        did_you_mean(found, [one for one in options if isinstance(one, str)])
-        if isinstance(found, str)
-        else ""
-    )
-    listed = listing([_found(one) for one in options])
-    expected = listed if len(options) == 1 else f"one of {listed}"
-    return _fault(error, f"expected {expected}, found {_found(found)}", hint)
-
-
-def _options(error: ValidationError) -> list[Json]:
-    if error.kind.name == "const":
-        return [cast("Json", getattr(error.kind, "expected_value", None))]
-    return cast("list[Json]", getattr(error.kind, "options", []))
-
-
-def _limit(words: str) -> Callable[[ValidationError], Fault]:
-    """Return what tells of a bound: `words` with the bound for `{}`."""
-
-    def tell(error: ValidationError) -> Fault:
-        return _fault(error, f"expected {words.format(error.kind.value)}, found {_found(error.instance)}")
-
-    return tell
-
-
-_TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
-    "type": _wrong_type,
-    "enum": _not_listed,
-    "const": _not_listed,
-    "falseSchema": lambda error: _fault(error, f"expected nothing here, found {_found(error.instance)}"),
-    "not": lambda error: _fault(
-        error, f"expected a value that the schema does not rule out, found {_found(error.instance)}"
-    ),
-    "uniqueItems": lambda error: _fault(error, f"expected items that differ, found {_found(error.instance)}"),
-    "contains": lambda error: _fault(
-        error, f"expected a list with an item that its schema asks for, found {_found(error.instance)}"
-    ),
-    "minimum": _limit("a number of at least {}"),
-    "maximum": _limit("a number of at most {}"),
-    "exclusiveMinimum": _limit("a number above {}"),
-    "exclusiveMaximum": _limit("a number below {}"),
-    "multipleOf": _limit("a multiple of {}"),
-    "minLength": _limit("text of at least {} characters"),
-    "maxLength": _limit("text of at most {} characters"),
-    "pattern": _limit("text that matches {}"),
-    "minItems": _limit("a list of at least {} items"),
-    "maxItems": _limit("a list of at most {} items"),
-    "minProperties": _limit("an object of at least {} fields"),
-    "maxProperties": _limit("an object of at most {} fields"),
-}
-
-
-def _fault(error: ValidationError, message: str, hint: str = "") -> Fault:
-    return Fault("bad-literal", message, hint, path_of(error.instance_path, ""))
-
-
-def _kind(name: str) -> str:
-    return _KINDS.get(name, name)
-
-
-def _found(value: object) -> str:
-    """Return a value as it stands in a plan, cut short."""
-    try:
-        text = canonical(value).decode()
-    except NotJson:
-        text = repr(value)
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."
