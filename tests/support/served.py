@@ -56,7 +56,9 @@ class Server:
 
     def __init__(self, folder, *words, **env):
         (folder / "tools.py").write_text(TOOLS)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("FIRMPLAN_", "OPENAI_"))}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("FIRMPLAN_", "OPENAI_"))
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "firmplan", "serve", "--tools", "tools.py", "--port", "0", *words],
             cwd=folder,
@@ -109,5 +111,9 @@ class Server:
         """Return the run's events, as (id, document), until the stream ends."""
         with self.client.stream("GET", f"/v1/runs/{run}/events", headers=headers) as answer:
             text = "".join(answer.iter_text())
-        blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if "data: " in block]
+        blocks = [
+            dict(line.split(": ", 1) for line in block.splitlines())
+            for block in text.split("\n\n")
+            if "data: " in block
+        ]
         return [(int(block["id"]), json.loads(block["data"])) for block in blocks]

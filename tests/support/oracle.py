@@ -1,0 +1,201 @@
+"""A naive interpreter of plans: one step after another, in program order, in memory. What a run must agree with.
+
+It shares the expression language with firmplan, and nothing else: no machine, no items, no turns, no events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from firmplan.plans.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
+
+BAD = ("failed", "skipped:dependency-failed", "skipped:blocked")
+KEYS = ("args", "set", "for_each", "when")
+
+
+class Failed(Exception):  # noqa: N818  # a word of the domain
+    """A step failed; nothing handled it."""
+
+
+@dataclass
+class Oracle:
+    """Interprets plans with `tools`: name -> (function of arguments, `pure`/`read`/`write`, resource)."""
+
+    tools: Mapping[str, tuple[Callable[..., Any], str, str]]
+    calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    status: dict[str, str] = field(default_factory=dict)
+
+    def interpret(
+        self,
+        steps: list[dict[str, Any]],
+        inputs: Mapping[str, Any],
+        plans: Mapping[str, Any],
+        prefix: str = "",
+    ) -> dict[str, Any]:
+        """Run the steps; return the scope that is left, and fill `calls` and `status`."""
+        scope: dict[str, Any] = {"inputs": dict(inputs)}
+        done: list[dict[str, Any]] = []
+        for step in in_program_order(steps):
+            status, value = self.step(step, scope, done, plans, prefix)
+            self.status[prefix + step["id"]] = status
+            scope[step["id"]] = value
+            done.append(step)
+        return scope
+
+    def step(  # noqa: C901, PLR0911  # the rules of ending, one after another
+        self,
+        step: dict[str, Any],
+        scope: dict[str, Any],
+        done: list[dict[str, Any]],
+        plans: Mapping[str, Any],
+        prefix: str,
+    ) -> tuple[str, Any]:
+        """Return the step's status and value."""
+
+        def status_of(name: str) -> str:
+            return self.status[prefix + name]
+
+        formulas = {key: parse_formula(step[key])[0] for key in KEYS if key in step}
+        when = formulas.get("when")
+        is_switch = when is not None and not when.names & {"item", "index"}
+        if is_switch:
+            if (early := _verdict([when], scope, status_of)) is not None:
+                return early, SKIPPED
+            if not when.evaluate(scope):
+                return "skipped:when", SKIPPED
+        verdict = _verdict(list(formulas.values()), scope, status_of)
+        if verdict == "skipped:dependency-failed":
+            return verdict, SKIPPED
+        if any(status_of(name) in BAD for name in step.get("after", ())):
+            return "skipped:blocked", SKIPPED
+        if verdict is not None:
+            return verdict, SKIPPED
+        writes = [resource for resource, is_write in self.effects(step, plans) if is_write]
+        for other in done:
+            touched = [resource for resource, _ in self.effects(other, plans)]
+            if status_of(other["id"]) in BAD and any(_conflict(a, b) for a in writes for b in touched):
+                return "skipped:blocked", SKIPPED
+        try:
+            return self.act(
+                step, formulas, scope, plans, prefix, is_filter=when is not None and not is_switch
+            )
+        except RefersToSkipped:
+            return "skipped:skipped-reference", SKIPPED
+        except (Failed, EvalFault):
+            return "failed", SKIPPED
+
+    def act(
+        self,
+        step: dict[str, Any],
+        formulas: dict[str, Any],
+        scope: dict[str, Any],
+        plans: Mapping[str, Any],
+        prefix: str,
+        *,
+        is_filter: bool,
+    ) -> tuple[str, Any]:
+        """Run the step's action, for each item if it has items."""
+        path = prefix + step["id"]
+        if "for_each" not in step:
+            outcome = self.item(step, formulas, scope, plans, path)
+            return ("skipped:on-error", SKIPPED) if outcome is SKIPPED else ("succeeded", outcome)
+        values, failed, is_gone = [], False, False
+        is_ordered = any(is_write for _, is_write in self.effects(step, plans))
+        for index, item in enumerate(formulas["for_each"].evaluate(scope)):
+            inner = {**scope, "item": item, "index": index}
+            if is_filter and not formulas["when"].evaluate(inner):
+                continue
+            try:
+                outcome = self.item(step, formulas, inner, plans, f"{path}[{index}]")
+            except RefersToSkipped:
+                is_gone = True
+                continue
+            except (Failed, EvalFault):
+                failed = True
+                if is_ordered:
+                    break
+                continue
+            if outcome is not SKIPPED:
+                values.append(outcome)
+        if failed:
+            raise Failed
+        return ("skipped:skipped-reference", SKIPPED) if is_gone else ("succeeded", values)
+
+    def item(
+        self,
+        step: dict[str, Any],
+        formulas: dict[str, Any],
+        scope: dict[str, Any],
+        plans: Mapping[str, Any],
+        path: str,
+    ) -> Any:
+        """Return what one item gives, `SKIPPED` if a failure leaves it out. Raises: Failed."""
+        try:
+            if "set" in step:
+                return formulas["set"].evaluate(scope)
+            args = formulas["args"].evaluate(scope)
+            if "plan" in step:
+                inner = plans[step["plan"]]
+                left = self.interpret(inner["steps"], args, plans, f"{path}/")
+                if any(self.status[f"{path}/{each['id']}"] == "failed" for each in inner["steps"]):
+                    raise Failed  # noqa: TRY301  # handled as any failure of the item
+                output = parse_formula(inner["output"])[0]
+                return None if any(left[name] is SKIPPED for name in output.strict) else output.evaluate(left)
+            self.calls.append((step["tool"], path, args))
+            return self.tools[step["tool"]][0](**args)
+        except (Failed, EvalFault):
+            on_error = step.get("on_error", "fail")
+            if on_error == "fail":
+                raise
+            return SKIPPED if on_error == "skip" else on_error["value"]
+
+    def effects(self, step: dict[str, Any], plans: Mapping[str, Any]) -> list[tuple[str, bool]]:
+        """Return what the step may touch, as (resource, whether it writes)."""
+        if "plan" in step:
+            return [found for inner in plans[step["plan"]]["steps"] for found in self.effects(inner, plans)]
+        if "tool" not in step:
+            return []
+        _, effect, resource = self.tools[step["tool"]]
+        return [] if effect == "pure" else [(resource, effect == "write")]
+
+
+def _conflict(one: str, other: str) -> bool:
+    return one == other or "world" in (one, other)
+
+
+def _verdict(formulas: list[Any], scope: Mapping[str, Any], status_of: Callable[[str], str]) -> str | None:
+    strict = {name for formula in formulas for name in formula.strict}
+    lenient = {name for formula in formulas for name in formula.lenient}
+    if any(status_of(name) in BAD for name in strict | lenient):
+        return "skipped:dependency-failed"
+    if any(scope[name] is SKIPPED for name in strict):
+        return "skipped:skipped-reference"
+    return None
+
+
+def references(step: dict[str, Any]) -> set[str]:
+    """Return the ids that a step's templates refer to."""
+    formulas = [parse_formula(step[key])[0] for key in KEYS if key in step]
+    return {name for formula in formulas for name in formula.strict | formula.lenient}
+
+
+def in_program_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The list, each step preceded by its not yet listed dependencies: references, then `after`, in list order."""
+    by_id = {step["id"]: step for step in steps}
+    order: dict[str, dict[str, Any]] = {}
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        step, refs = by_id[name], references(by_id[name])
+        for group in (refs, set(step.get("after", ()))):
+            for other in by_id:
+                if other in group:
+                    visit(other)
+        order[name] = step
+
+    for name in by_id:
+        visit(name)
+    return list(order.values())

@@ -1,0 +1,101 @@
+"""An executor without engine and planner, as tests drive it: tools, a store, a clock, and runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from firmplan.executor import Execution, Facilities, Header, Lock, Run, SqliteStore, default_seed
+from firmplan.plans import Plan
+from firmplan.plans.inputs import fit_inputs
+from firmplan.tools import Models, Tool, Toolset
+
+UNSET: Any = object()
+
+
+def plan_of(*steps: Mapping[str, Any], output: Any = UNSET, **keys: Any) -> Plan:
+    """Return a plan of some steps."""
+    made = {"firmplan": 1, "steps": list(steps), **keys}
+    return Plan.model_validate(made if output is UNSET else {**made, "output": output})
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as its tool saw it."""
+
+    tool: str
+    step: str
+    args: Mapping[str, Any]
+    key: str = ""
+
+
+class Rig:
+    """See the module. `async with Rig(tools) as rig: run = await rig.run(plan)`."""
+
+    def __init__(
+        self, tools: Iterable[Tool], store: Any = ":memory:", *, places: int = 64, **facilities: Any
+    ) -> None:
+        self.tools = Toolset(list(tools))
+        path = store if isinstance(store, str) else None if store.name == ":memory:" else store.name
+        self.store = SqliteStore(store) if isinstance(store, str) else store
+        models = facilities.pop("models", Models({}))
+        self.facilities = Facilities(self.tools, models, self.store, asyncio.Semaphore(places), **facilities)
+        self.execution = Execution(self.facilities, None if path == ":memory:" else path)
+        self.decisions = self.execution.decisions
+
+    async def __aenter__(self) -> Self:
+        await self.execution.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.execution.close()
+
+    async def submit(
+        self, plan: Plan, run_id: str | None = None, inputs: Mapping[str, Any] | None = None, **header: Any
+    ) -> str:
+        """Make a run durable; nothing of it starts."""
+        fitted, faults = fit_inputs(plan, inputs or {})
+        assert not faults, faults
+        seed = header.pop("seed", None) or default_seed(plan, fitted)
+        plans = header.pop("plans", {})
+        lock = Lock.of([plan, *plans.values()], self.tools)
+        return await self.execution.submit(Header(plan, fitted, seed, lock, plans, **header), run_id=run_id)
+
+    async def start(self, plan: Plan, run_id: str | None = None, **options: Any) -> str:
+        """Submit a run and start it."""
+        run_id = await self.submit(plan, run_id, **options)
+        await self.execution.resume(run_id)
+        return run_id
+
+    async def run(self, plan: Plan, run_id: str | None = None, **options: Any) -> Run:
+        """Run a plan until nothing goes on by itself."""
+        return await self.execution.wait(await self.start(plan, run_id, **options))
+
+    async def resume(self, run_id: str) -> Run:
+        """Go on with a run."""
+        await self.execution.resume(run_id)
+        return await self.execution.wait(run_id)
+
+    async def event_types(self, run_id: str) -> list[str]:
+        """Return the journal's events as `Type step`."""
+        return [f"{event.type} {event.step}".strip() async for event in self.execution.events(run_id)]
+
+
+def one_run(plan: Plan, *tools: Tool, **options: Any) -> Run:
+    """Return the run of a plan in a new store in memory."""
+
+    async def main() -> Run:
+        async with Rig(tools) as rig:
+            return await rig.run(plan, **options)
+
+    return asyncio.run(main())
+
+
+def statuses(run: Run) -> dict[str, str]:
+    """Return path -> status, or status and reason where there is one."""
+    return {
+        path: view.status if view.reason is None else f"{view.status}:{view.reason}"
+        for path, view in run.steps.items()
+    }
