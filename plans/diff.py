@@ -291,7 +291,7 @@ def _differences(
     before: object, after: object, path: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], object, object]]:
     """Yield the smallest places in which two values differ; lists of unequal length differ as wholes."""
-    if isinstance(before, dict) and isinstance(after, dict):
+    if _are_objects(before, after):
         old, new = cast("dict[str, object]", before), cast("dict[str, object]", after)
         for name in dict.fromkeys((*old, *new)):
             yield from _differences(old.get(name, _ABSENT), new.get(name, _ABSENT), (*path, name))
@@ -301,6 +301,10 @@ def _differences(
             yield from _differences(old_part, new_part, (*path, index))
     elif before is _ABSENT or after is _ABSENT or canonical(before) != canonical(after):
         yield path, before, after
+
+
+def _are_objects(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
 
 
 def _are_lists_of_one_length(one: object, other: object) -> bool:

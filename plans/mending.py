@@ -49,7 +49,9 @@ def _changed(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[tuple
 def _step_operations(old: Sequence[_Raw], new: Sequence[_Raw]) -> Iterator[_Raw]:
     was = {str(step["id"]): step for step in old}
     is_ = {str(step["id"]): step for step in new}
-    yield from ({"op": "remove", "step": id_} for id_ in was if id_ not in is_)
+    for id_ in was:
+        if id_ not in is_:
+            yield {"op": "remove", "step": id_}
     order = [id_ for id_ in was if id_ in is_]
     place_of = {id_: position for position, id_ in enumerate(order)}
     stays = {order[position] for position in longest_rising([place_of[id_] for id_ in is_ if id_ in was])}

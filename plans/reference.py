@@ -298,7 +298,8 @@ def _compare(left: object, sign: str, right: object) -> Reference:
 
 def _index(key: object) -> str:
     if isinstance(key, slice):
-        start, stop, step = cast("tuple[object, object, object]", (key.start, key.stop, key.step))
+        ends = cast("Any", key)
+        start, stop, step = ends.start, ends.stop, ends.step
         low, high = ("" if part is None else operand(part) for part in (start, stop))
         return f"{low}:{high}" if step is None else f"{low}:{high}:{operand(step)}"
     return operand(key)

@@ -19,12 +19,7 @@ def cut(text: str, width: int) -> str:
     """Return the text, or as much of it as fits with an ellipsis."""
     if columns(text) <= width:
         return text
-    taken = 0
-    for index, char in enumerate(text):
-        taken += _column(char)
-        if taken > max(width - 1, 0):
-            return text[:index].rstrip() + ELLIPSIS
-    return text
+    return _beginning(text, max(width - 1, 0)).rstrip() + ELLIPSIS
 
 
 def padded(text: str, width: int) -> str:
@@ -42,7 +37,7 @@ def wrapped(text: str, width: int, lines_max: int) -> list[str]:
             line = ""
         line += word
         while columns(line.rstrip()) > width:
-            head = cut(line, width + 1)[: -len(ELLIPSIS)]
+            head = _beginning(line, width) or line[0]
             lines.append(head)
             line = line[len(head) :].lstrip()
     if line.strip():
@@ -50,6 +45,16 @@ def wrapped(text: str, width: int, lines_max: int) -> list[str]:
     if len(lines) <= lines_max:
         return lines
     return [*lines[: lines_max - 1], cut(f"{lines[lines_max - 1]} {ELLIPSIS}", width)]
+
+
+def _beginning(text: str, width: int) -> str:
+    """Return the longest beginning of a text that fits."""
+    taken = 0
+    for index, char in enumerate(text):
+        taken += _column(char)
+        if taken > width:
+            return text[:index]
+    return text
 
 
 def _column(char: str) -> int:
