@@ -73,7 +73,7 @@ def argument_faults(
         inner = into("", name)
         wanted = accepted.types.get(name, accepted.extra)
         if wanted is None:
-            yield _unknown(name, inner, accepted)
+            yield _unknown(name, inner, accepted, args)
         elif name in secrets:
             yield from _computed_faults(TEXT, wanted, inner)
         else:
@@ -145,7 +145,12 @@ def _object_faults(
         target = wanted.extra if known is None else known.type
         if target is None:
             message = f"expected one of the fields {listing(wanted.fields)}, found '{name}'"
-            yield Fault("bad-literal", message, did_you_mean(name, wanted.fields, "leave it out"), at)
+            yield Fault(
+                "bad-literal",
+                message,
+                did_you_mean(name, (each for each in wanted.fields if each not in value), "leave it out"),
+                at,
+            )
         else:
             yield from value_faults(part, at, target, parts)
     for name, known in wanted.fields.items():
@@ -199,6 +204,7 @@ def composed(value: Json, inner: str, parts: Computed) -> Type:
             return type_of(value)
 
 
-def _unknown(name: str, inner: str, accepted: Accepted) -> Fault:
+def _unknown(name: str, inner: str, accepted: Accepted, args: Mapping[str, Json]) -> Fault:
+    free = [known for known in accepted.types if known not in args]
     message = f"{accepted.owner} has no argument '{name}': expected one of {listing(accepted.types)}"
-    return Fault("unknown-arg", message, did_you_mean(name, accepted.types, "leave it out"), inner)
+    return Fault("unknown-arg", message, did_you_mean(name, free, "leave it out"), inner)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .body import UNKNOWN, Body
-from .effects import EffectOrder, Touches
+from .effects import NOTHING, EffectOrder, Touches
 from .formula import EvalFault
 from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from .problems import Bounds
@@ -96,19 +96,18 @@ def critical_path(
     waits. `inner` has the calls of the chains of the bodies that it runs. O(steps + references).
     """
     effects = EffectOrder()
-    nothing = (0, 0, -1)
-    marks = [nothing] * len(body.steps)
+    marks = [NOTHING] * len(body.steps)
     before = [-1] * len(body.steps)
     for position in order:
-        waits = max((marks[other] for other in body.refs[position].waits), default=nothing)
+        waits = max((marks[other] for other in body.refs[position].waits), default=NOTHING)
         waits = max(waits, effects.before(touches[position]))
-        before[position] = -1 if waits[2] < 0 else waits[2]
+        before[position] = -1 - waits[2]
         calls = _chain_calls(body, position, inner)
-        marks[position] = (waits[0] + calls, waits[1] + 1, position)
+        marks[position] = (waits[0] + calls, waits[1] + 1, -1 - position)
         effects.add(touches[position], marks[position])
-    longest = max(marks, key=lambda mark: (mark[0], mark[1], -mark[2]), default=nothing)
+    longest = max(marks, default=NOTHING)
     chain: list[str] = []
-    at = longest[2]
+    at = -1 - longest[2]
     while at >= 0:
         chain.append(body.steps[at].id)
         at = before[at]
@@ -126,5 +125,3 @@ def _chain_calls(body: Body, position: int, inner: Sequence[int]) -> int:
 def bounds_of(cost: Cost, chain: tuple[str, ...]) -> Bounds:
     """Return bounds as reports have them."""
     return Bounds(cost.calls, cost.model_calls, chain)
-
-

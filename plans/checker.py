@@ -7,6 +7,7 @@ those that it runs. What is broken in one way is not reported in another: the mo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -31,6 +32,8 @@ from .types import NEVER, Type
 from .usage import check_usage
 from .wiring import check_wiring
 
+MISSHAPEN_MAX = 100
+"""Faults of shape whose places are kept silent about afterwards: each is compared with every later problem."""
 Tools: TypeAlias = Signatures | Iterable[Signature]
 
 
@@ -63,11 +66,16 @@ def _check_draft(draft: Draft, toolset: Signatures, plans: SavedPlans | None, li
         found = problem("limit-exceeded", "$.steps", message, "divide it, or raise Limits.steps_max")
         return CheckReport(in_order([*draft.problems, found]))
     bodies = bodies_of(draft, draft.plan, plans)
-    checking = Checking(bodies, toolset, limits, Findings(list(draft.problems), limits.suggestions_max))
+    checking = Checking(bodies, toolset, limits, _findings(draft, limits))
     survey = survey_of(bodies, toolset, limits)
     _check_bodies(checking, survey)
     bounds = Bounds(None, None, ()) if survey.runs_itself else _bounds(checking, survey)
     return CheckReport(in_order(checking.findings.problems), bounds, _inferred(checking, survey))
+
+
+def _findings(draft: Draft, limits: Limits) -> Findings:
+    misshapen = tuple(found.path for found in draft.problems if found.path != "$")
+    return Findings(list(draft.problems), misshapen[:MISSHAPEN_MAX], limits.suggestions_max)
 
 
 def _count_steps(plan: Plan) -> int:
@@ -115,9 +123,9 @@ def _inferred(checking: Checking, survey: Survey) -> dict[str, Type]:
 
 
 def _add_types(bodies: Bodies, checking: Checking, made: dict[str, Type]) -> None:
-    waiting = [("", 0)]
+    waiting = deque([("", 0)])
     while waiting:
-        prefix, number = waiting.pop()
+        prefix, number = waiting.popleft()
         body = bodies.every[number]
         for position, step in enumerate(body.steps):
             if len(made) >= checking.limits.steps_max:

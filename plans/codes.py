@@ -47,7 +47,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
     {
         "bad-shape": _error(
             "The plan has not the shape of the format: a key is unknown, missing or of the wrong kind, the text is no JSON or YAML, or the version is not 1.",
-            "steps:\n  - {id: w, tool: weather, args: {city: Rome}, wehn: true}",
+            "steps:\n  - {id: w, tool: weather, args: {city: Rome}, wehn: true}\noutput: ${w.text}",
             "$.steps[0].wehn",
         ),
         "duplicate-id": _error(

@@ -7,6 +7,7 @@ On one resource, in program order, a write waits for every earlier read and writ
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from .body import UNKNOWN, Body
 from .plan import AgentStep, PlanStep, Step, ToolStep
@@ -57,39 +58,41 @@ def _of_tool(tool: Signature | None) -> Touches:
     return (Touch(tool.resource, tool.effect == Effect.WRITE),)
 
 
+Mark: TypeAlias = tuple[int, int, int]
+"""What steps are compared by: calls of the longest chain up to a step, its steps, and the step's position counted down from -1."""
+NOTHING: Mark = (0, 0, 0)
+
+
 class EffectOrder:
     """The waits that effects force, met step by step in program order.
 
-    Instead of edges, of which there may be many for each step, it keeps the largest mark of what came before on each resource:
-    a mark is whatever the caller compares steps by, such as the length of the chain up to a step.
+    Instead of edges, of which there may be many for each step, it keeps the largest mark of what came before on each resource.
     """
 
     def __init__(self) -> None:
-        self._write: dict[str, tuple[int, int, int]] = {}
-        self._any: dict[str, tuple[int, int, int]] = {}
-        self._all_writes = (0, 0, -1)
-        self._all = (0, 0, -1)
+        self._write: dict[str, Mark] = {}
+        self._any: dict[str, Mark] = {}
+        self._all_writes = NOTHING
+        self._all = NOTHING
 
-    def before(self, touches: Touches) -> tuple[int, int, int]:
+    def before(self, touches: Touches) -> Mark:
         """Return the largest mark among the steps that one with these effects waits for."""
-        most = (0, 0, -1)
+        most = NOTHING
         for touch in touches:
             if touch.resource == WORLD:
                 most = max(most, self._all if touch.writes else self._all_writes)
             else:
                 met = self._any if touch.writes else self._write
-                none = (0, 0, -1)
-                most = max(most, met.get(touch.resource, none), met.get(WORLD, none))
+                most = max(most, met.get(touch.resource, NOTHING), met.get(WORLD, NOTHING))
         return most
 
-    def add(self, touches: Touches, mark: tuple[int, int, int]) -> None:
+    def add(self, touches: Touches, mark: Mark) -> None:
         """Note a step's effects."""
-        none = (0, 0, -1)
         for touch in touches:
-            self._any[touch.resource] = max(mark, self._any.get(touch.resource, none))
+            self._any[touch.resource] = max(mark, self._any.get(touch.resource, NOTHING))
             self._all = max(mark, self._all)
             if touch.writes:
-                self._write[touch.resource] = max(mark, self._write.get(touch.resource, none))
+                self._write[touch.resource] = max(mark, self._write.get(touch.resource, NOTHING))
                 self._all_writes = max(mark, self._all_writes)
 
 

@@ -21,10 +21,12 @@ class Findings:
     """Collects problems.
 
     Attributes:
+        misshapen: Paths of what has not the right shape: nothing more is said of it.
         suggestions_left: Nearest names that may still be looked for: each costs time for every name.
     """
 
     problems: list[Problem] = field(default_factory=list[Problem])
+    misshapen: tuple[str, ...] = ()
     suggestions_left: int = LIMITS.suggestions_max
 
     def suggestion(self, name: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -44,6 +46,8 @@ class Findings:
         at: tuple[int, int] | None = None,
     ) -> None:
         """Note a problem of a body at a path of its plan."""
+        if self.misshapen and not body.unit and any(_is_at(path, told) for told in self.misshapen):
+            return
         if body.unit:
             message, path, at = f"in a saved plan, at {path}: {message}", body.shown_at, None
         self.problems.append(problem(code, path, message, hint, at))
@@ -67,6 +71,10 @@ class Findings:
             code = fault.code if codes is None else codes.get(fault.code, fault.code)
             at = (fault.start, fault.end) if fault.end > fault.start else None
             self.add(body, code, path + fault.inner, fault.message, fault.hint, at)
+
+
+def _is_at(path: str, told: str) -> bool:
+    return path.startswith(told) and path[len(told) : len(told) + 1] in ("", ".", "[")
 
 
 def is_error(fault: Fault) -> bool:

@@ -42,6 +42,7 @@ from .types import (
 PREVIOUS_ROUNDS_MAX = 4
 """Rounds until the type of a `set` step that builds on `prev` must have settled; past them it is unknown."""
 _ANY_LIST = ListType(UNKNOWN)
+_TRUE = Scalar("boolean", (True,))
 
 
 @dataclass(slots=True)
@@ -141,7 +142,7 @@ def _step_type(steps: _Steps, position: int, step: Step) -> Type:
 def _may_be_skipped(steps: _Steps, position: int, step: Step, when: Type | None) -> bool:
     """Whether a step may be skipped without a failure that its dependants would share."""
     is_each = "for_each" in step.templates
-    if when is not None and not steps.body.refs[position].is_filter and when != Scalar("boolean", (True,)):
+    if when not in (None, NEVER, _TRUE) and not steps.body.refs[position].is_filter:
         return True
     if step.on_error == "skip" and not is_each:
         return True
@@ -161,7 +162,14 @@ def _value_type(steps: _Steps, path: str, template: Template, scope: Mapping[str
     findings.add_faults(body, path, template.faults)
     inferred = infer(template.formula, scope, suggestions=findings.suggests)
     findings.add_inferred(body, path, inferred.faults)
-    return NEVER if _wrong(template, inferred.faults) else inferred.type
+    wrong = _wrong(template, inferred.faults)
+    if template.formula.secret is not None and not wrong:
+        message = "expected secret(..) as the whole of an argument of a tool step, found it elsewhere"
+        findings.add(
+            body, "bad-expr", path, message, "hand the secret to the tool that needs it, as an argument"
+        )
+        return NEVER
+    return NEVER if wrong else inferred.type
 
 
 def _wrong(template: Template, faults: Sequence[Fault]) -> list[str]:
@@ -172,8 +180,7 @@ def _wrong(template: Template, faults: Sequence[Fault]) -> list[str]:
 def _condition_type(steps: _Steps, at: str, template: Template, scope: Mapping[str, Type]) -> Type:
     path = at + template.where
     found = _value_type(steps, path, template, scope)
-    _expect(steps, path, found, BOOLEAN, "not-a-bool")
-    return found
+    return found if _expect(steps, path, found, BOOLEAN, "not-a-bool") else NEVER
 
 
 def _list_items(steps: _Steps, at: str, template: Template) -> Type:
@@ -188,8 +195,8 @@ def _list_items(steps: _Steps, at: str, template: Template) -> Type:
     )
 
 
-def _expect(steps: _Steps, path: str, found: Type, wanted: Type, code: str) -> None:
-    """Note if a value cannot be a boolean, or a list, as its place wants."""
+def _expect(steps: _Steps, path: str, found: Type, wanted: Type, code: str) -> bool:
+    """Whether a value can be a boolean, or a list, as its place wants; what is wrong or doubtful is noted."""
     kinds = members(found)
     others = [member for member in kinds if member != NULL]
     findings, body = steps.checking.findings, steps.body
@@ -197,7 +204,8 @@ def _expect(steps: _Steps, path: str, found: Type, wanted: Type, code: str) -> N
     if kinds and not (others and all(_is_like(member, wanted) for member in others)):
         hint = "write a comparison" if wanted == BOOLEAN else "refer to a list, or write one: [..]"
         findings.add(body, code, path, f"expected {word} at {path}, found {shown(found)}", hint)
-    elif len(others) < len(kinds):
+        return False
+    if len(others) < len(kinds):
         findings.add(
             body, "maybe-missing", path, f"expected {word} at {path}, found what may be null", "use first(..)"
         )
@@ -206,6 +214,7 @@ def _expect(steps: _Steps, path: str, found: Type, wanted: Type, code: str) -> N
             f"expected {word} at {path}, found a value of unknown type: it is checked when the step runs"
         )
         findings.add(body, "unchecked-type", path, message)
+    return True
 
 
 def _is_like(member: Type, wanted: Type) -> bool:

@@ -31,6 +31,11 @@ def check_names(body: Body, findings: Findings) -> None:
         _check_after(body, findings, path, step)
 
 
+def is_name(name: str) -> bool:
+    """Whether a step or an input may have this name."""
+    return _fault_of(name) is None
+
+
 def _check_name(body: Body, findings: Findings, path: str, what: str, name: str) -> None:
     why = _fault_of(name)
     if why is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .body import UNKNOWN, Body
 from .checking import Checking
 from .effects import is_write
+from .naming import is_name
 from .paths import key
 from .plan import AgentStep, PlanStep, Step, ToolStep
 from .survey import Survey
@@ -17,11 +18,8 @@ def check_usage(checking: Checking, survey: Survey) -> None:
             continue  # a saved plan was told of this when it was saved
         used = _used(body)
         for position, step in enumerate(body.steps):
-            if (
-                not used[position]
-                and position not in body.broken
-                and _is_idle(checking, survey, number, position, step)
-            ):
+            is_told = position in body.broken or not is_name(step.id) or body.position[step.id] != position
+            if not used[position] and not is_told and _is_idle(checking, survey, number, position, step):
                 message = f"nothing refers to step '{step.id}', and it changes nothing"
                 hint = f"leave it out, or refer to it: ${{{step.id}}}"
                 checking.findings.add(body, "unused-step", body.path(position), message, hint)

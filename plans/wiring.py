@@ -41,6 +41,8 @@ def _note_circles(checking: Checking, body: Body) -> None:
             hint = "the step's own value is known only in repeat.until; in a repeated step 'prev' is the value before"
             checking.findings.add(body, "cycle", body.path(position), f"step '{id_}' refers to itself", hint)
     for circle in cycles([refs.waits for refs in body.refs]):
+        if len(circle) == 2:
+            continue  # a step that waits for itself was told of
         names = [body.steps[position].id for position in circle]
         if len(names) > CIRCLE_SHOWN_MAX:
             names = [*names[: CIRCLE_SHOWN_MAX - 1], "..", names[-1]]
