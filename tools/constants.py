@@ -46,7 +46,6 @@ _AS_WRITTEN = (
     UUID,
     ZoneInfo,
     range,
-    slice,
     complex,
     float,
     str,
@@ -110,7 +109,7 @@ class Spelling:
                 return found
         return self._instance(value)
 
-    def _scalar(self, value: object) -> str | None:
+    def _scalar(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of value, one line
         whole: Any = (
             value  # keeps the type checkers from narrowing what they cannot narrow fully; the same below
         )
@@ -119,8 +118,12 @@ class Spelling:
         if isinstance(value, Enum):
             name: str | None = whole.name  # a combination of flags has none
             return f"{self.text(type(value))}.{name or self.text(value.value)}"
+        if isinstance(value, dt.datetime | dt.time) and value.tzinfo is not None:
+            return f"{value.replace(tzinfo=None)!a} in {self.text(value.tzinfo)}"
         if type(value) in _AS_WRITTEN:
             return ascii(value)
+        if isinstance(value, slice):
+            return f"slice[{self._each((whole.start, whole.stop, whole.step))}]"
         if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
             return f"Path({str(value)!a})"
         if isinstance(value, re.Pattern):
@@ -149,6 +152,8 @@ class Spelling:
             return f"type({self.text(typing.get_origin(value))})[{self._each((*typing.get_args(value), *extra))}]"
         if type(value).__name__ == "TypeAliasType":
             return f"type alias[{self.text(cast('Any', value).__value__)}]"
+        if isinstance(value, typing.NewType):
+            return f"NewType({value.__name__},{self.text(value.__supertype__)})"
         if type(value).__module__ in ("typing", "typing_extensions"):
             return f"typing {value!r}"
         return None

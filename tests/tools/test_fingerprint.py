@@ -498,7 +498,10 @@ def test_constants_are_not_told(seen):
 
 
 SPREAD = """
-import json
+import json, logging
+from enum import Enum
+from pathlib import Path
+from typing import NewType
 from dataclasses import dataclass
 from firmplan import tool
 NAMES = {"a", "b", "c", "d", "e"}
@@ -508,7 +511,11 @@ class Price:
     amount: int = 3
     tags: frozenset = FROZEN
 PRICE = Price()
-def helper(x): return sorted(NAMES), PRICE
+Id = NewType("Id", int)
+log = logging.getLogger(__name__)
+class Kind(Enum):
+    A = 1
+def helper(x): return sorted(NAMES), PRICE, Id(3), log, Kind.A, list[Price], Path(__file__).name
 @tool
 def f(x: int) -> int:
     return helper(x), {"p", "q", "r"}
