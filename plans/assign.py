@@ -215,7 +215,8 @@ def _unchecked(source: Type, target: Type) -> Fault:
 
 
 def _missing(source: Type, target: Type) -> Fault:
-    found = "null" if source == NULL else f"{shown(source)}, which may be null"
+    text = shown(source)
+    found = text if "null" in text else f"{text}, which may be null"
     return Fault("maybe-missing", f"expected {shown(target)}, found {found}", for_null())
 
 
