@@ -38,6 +38,7 @@ from .executor import (
 )
 from .executor.background import Background, call, iterate
 from .executor.location import StoreLocation, open_location
+from .executor.sealed import Sealed
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
@@ -45,7 +46,8 @@ from .plans.inputs import fit_inputs
 from .plans.nearest import did_you_mean, listing
 from .plans.problems import in_order
 from .plans.saved import find_plan_in, saved_plans_of
-from .plans.values import Json
+from .plans.schema import literal_faults
+from .plans.values import Json, NotJson
 from .tools import Models, Tool, Toolset
 
 if TYPE_CHECKING:
@@ -429,6 +431,66 @@ class Engine:
         execution = await self._open()
         return await execution.replay(run_id, keep=keep)
 
+    async def fork(  # the contract's options
+        self,
+        run_id: str,
+        *,
+        at: str | None = None,
+        set: Mapping[str, Json] | None = None,  # noqa: A002  # the contract's word
+        inputs: Mapping[str, Json] | None = None,
+        plan: PlanLike | None = None,
+        allow_writes: bool = False,
+    ) -> Run:
+        """Run again what a change affects, as a new run; what it leaves alone comes from the parent's journal.
+
+        Args:
+            run_id: The parent.
+            at: A step to run again, with whatever depends on it.
+            set: Path of a step or item -> the value that stands in its place.
+            inputs: Inputs that differ from the parent's.
+            plan: An edited plan; without it the parent's.
+            allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
+
+        Raises:
+            RunNotFound: There is no such run.
+            PlanRejected: The edited plan has faults.
+            InputRejected: A path is none of the plan's, or a value does not fit its step or input.
+        """
+        forked = await self.submit_fork(
+            run_id, at=at, set=set, inputs=inputs, plan=plan, allow_writes=allow_writes
+        )
+        return await self.wait(forked.id)
+
+    async def submit_fork(  # the contract's options
+        self,
+        run_id: str,
+        *,
+        at: str | None = None,
+        set: Mapping[str, Json] | None = None,  # noqa: A002  # the contract's word
+        inputs: Mapping[str, Json] | None = None,
+        plan: PlanLike | None = None,
+        allow_writes: bool = False,
+    ) -> Run:
+        """Start a fork and return it at once. Arguments and errors are those of `fork`."""
+        execution = await self._open()
+        parent = await execution.archive.get(run_id)
+        if parent.plan is None:
+            raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
+        accepted, saved = await self._accept(parent.plan if plan is None else plan)
+        given = {name: value for name, value in parent.inputs.items() if name in accepted.inputs} | dict(
+            inputs or {}
+        )
+        report = await self.check_plan(accepted)
+        overrides = {path: _sealed_value(report, path, value) for path, value in (set or {}).items()}
+        lock = Lock.of((accepted, *saved.values()), self.tools)
+        options = _Options(None, None, None, "auto", {})
+        header = options.header(accepted, _fitted(accepted, given), saved, lock, task=parent.task)
+        forked = await execution.fork(
+            run_id, at=at, overrides=overrides, allow_writes=allow_writes, header=header
+        )
+        await execution.resume(forked)
+        return await execution.archive.get(forked)
+
     # --- decisions
 
     async def approve(
@@ -489,6 +551,8 @@ class Engine:
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
     replay_sync = _twin(replay)
+    fork_sync = _twin(fork)
+    submit_fork_sync = _twin(submit_fork)
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
@@ -551,6 +615,26 @@ def _fitted(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
     return inputs
+
+
+def _sealed_value(report: CheckReport, path: str, value: Json) -> Sealed:
+    """Return the value that a fork gives a step. Raises: InputRejected: it does not fit the step's type."""
+    step, _, item = path.partition("[")
+    schema: Any = report.types.get(step)
+    if schema is None:
+        known = list(report.types)
+        raise InputRejected(
+            f"set: the plan has no step '{step}': {did_you_mean(step, known, f'it has {listing(known)}')}"
+        )
+    if item:
+        schema = {**schema.get("items", {}), **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
+    try:
+        sealed = Sealed.of(value)
+    except NotJson as fault:
+        raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
+    if faults := literal_faults(sealed.value, schema):
+        raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
+    return sealed
 
 
 def _judged(report: CheckReport, flow: Flow) -> CheckReport:

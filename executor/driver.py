@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import ConfigError, EngineBug, ToolError
@@ -37,12 +37,13 @@ from .events import (
     RetryDue,
 )
 from .facilities import Facilities
+from .fork import Inherited
 from .header import Header
 from .identity import ContentKey, idempotency_key, model_key, tool_key
 from .journal import Journal
 from .lock import ToolLock
 from .machine import Machine
-from .reuse import Candidate, epochs_at_start, find_results, reusable
+from .reuse import Candidate, ReuseMode, epochs_at_start, find_results, reusable
 from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
@@ -86,6 +87,7 @@ class Driver:
     Attributes:
         row: The run's row, as claimed.
         header: What was settled when it was submitted.
+        inherited: Of a fork: what the parent's calls came to, by path.
         places: Calls at a time in this run, if it has a limit of its own.
     """
 
@@ -93,6 +95,7 @@ class Driver:
     row: RunRow
     machine: Machine
     header: Header
+    inherited: Mapping[str, Inherited] = field(default_factory=dict[str, Inherited])
     places: asyncio.Semaphore | None = field(init=False, default=None)
     journal: Journal = field(init=False)
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
@@ -257,16 +260,18 @@ class Driver:
         """Prepare the calls, see which need not be made, and make the others."""
         calls: list[PreparedCall] = []
         for command in commands:
+            if await self._inherit(command):
+                continue
             try:
                 calls.append(self._prepare(command))
             except ToolError as fault:
                 await self._take_in(CallFailed(command.step, fault.code, str(fault), fault.temporary))
-        named = [Candidate(call.step, call.key, call.tool) for call in calls if call.key.key]
-        found = (
-            await find_results(self.facilities, named)
-            if named and self.header.reuse in ("auto", "only")
-            else {}
-        )
+        named = [
+            Candidate(call.step, call.key, call.tool)
+            for call in calls
+            if call.key.key and self._reuse(call.step) in ("auto", "only")
+        ]
+        found = await find_results(self.facilities, named) if named else {}
         for call in calls:
             if (entry := found.get(call.step)) is not None and self.machine.is_callable(call.step):
                 reused = CallReused(
@@ -275,6 +280,25 @@ class Driver:
                 await self._take_in(reused)
             elif not self._is_parking:
                 self._spawn(call.step, self._make(call))
+
+    def _reuse(self, step: str) -> ReuseMode:
+        """Return how far earlier results may stand for a step's calls."""
+        fork = self.header.fork
+        return "refresh" if fork is not None and fork.is_afresh(step) else self.header.reuse
+
+    async def _inherit(self, command: StartToolCall | StartModelCall) -> bool:
+        """Whether the parent of a fork answers for the call: outside the cone nothing is called."""
+        fork, known = self.header.fork, self.inherited.get(command.step)
+        args = command.args if isinstance(command, StartToolCall) else command.request
+        if fork is None or known is None or fork.is_affected(command.step) or known.args != args.digest:
+            return False
+        match known.outcome:
+            case CallFailed() as failed:
+                await self._take_in(replace(failed, retryable=False))
+            case outcome:
+                source = self.row.parent or ""
+                await self._take_in(CallReused(command.step, known.args, outcome.output, "", source))
+        return True
 
     def _prepare(self, command: StartToolCall | StartModelCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
@@ -337,7 +361,7 @@ class Driver:
     async def _joined(self, call: PreparedCall) -> bool:
         """Whether another call's result stands for this one, or none may be made."""
         key = call.key.key
-        if self.header.reuse in ("off", "refresh"):
+        if self._reuse(call.step) in ("off", "refresh"):
             return False
         made = self._fresh.get(key)
         if made is None and (under_way := self.facilities.in_flight.get(key)) is not None:

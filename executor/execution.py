@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from ..errors import ConfigError, EngineBug, InputRejected, PlanError
 from ..plans import Plan
-from ..plans.nearest import listing
+from ..plans.compile import compile_plan
+from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json, canonical
 from .archive import LIMIT_MAX, Archive
 from .decisions import Decisions
@@ -28,12 +29,14 @@ from .events import (
     RunStarted,
 )
 from .facilities import Facilities
+from .fork import Fork, Inherited, changed_steps, cone_of, inherited_from, root_of, steps_of_inputs
 from .header import Header, default_seed
 from .lock import Lock
 from .owner import Owner
 from .records import Entry, Event
 from .restore import build_machine, fold, load_entries, parse_lines
 from .run import Run
+from .sealed import Sealed
 from .states import FINAL, RunStatus
 from .store import Batch, RunRow
 
@@ -245,7 +248,7 @@ class Execution:
             fold(machine, entries)
             if machine.status is not None:
                 return
-            driver = Driver(self._facilities, row, machine, header)
+            driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header))
             self._drivers[row.id] = driver
             try:
                 await driver.drive(first, await self.archive.decisions(row.id))
@@ -254,6 +257,12 @@ class Execution:
                 del self._drivers[row.id]
         finally:
             await self._store.release(row.id, row.epoch)
+
+    async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
+        """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
+        if header.fork is None or row.parent is None:
+            return {}
+        return inherited_from(await load_entries(self._store, await self.archive.row(row.parent)))
 
     async def _watch_decisions(self) -> None:
         """Hand over what other processes decided about the runs that this one drives, while it drives any."""
@@ -306,6 +315,43 @@ class Execution:
             if row.owner is None or not self._owner.is_alive(row.owner):
                 return
             await asyncio.sleep(POLL_S)
+
+    # --- fork
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: str | None,
+        overrides: Mapping[str, Sealed],
+        allow_writes: bool,
+        header: Header,
+    ) -> str:
+        """Submit a fork of a run, with the plan, inputs and lock of `header`; return its id.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: A path is none of the plan's, or the run was never planned.
+        """
+        row = await self.archive.row(run_id)
+        parent = Header.from_dict(row.header)
+        if parent.plan is None or header.plan is None:
+            raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
+        program = compile_plan(header.plan, header.lock, plans=header.plans)
+        starts = [root_of(path) for path in ([at] if at is not None else []) + list(overrides)]
+        known = [step.id for step in program.steps]
+        for name in starts:
+            if name not in known:
+                raise InputRejected(
+                    f"the plan has no step '{name}': {did_you_mean(name, known, f'it has {listing(known)}')}"
+                )
+        starts += changed_steps(parent.plan, header.plan, parent.plans, header.plans)
+        starts += steps_of_inputs(program, parent.inputs, header.inputs)
+        settled = {
+            path: known.args for path, known in inherited_from(await load_entries(self._store, row)).items()
+        }
+        fork = Fork(cone_of(program, starts), dict(overrides), allow_writes, at or "", settled)
+        return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)
 
     # --- replay
 

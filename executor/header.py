@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from ..errors import StoreError
 from ..plans import Plan
 from ..plans.values import Json, canonical, digest
+from .fork import Fork
 from .lock import Lock
 from .reuse import ReuseMode
 
@@ -29,6 +30,7 @@ class Header:
         planning: What the planner did: attempts and usage, as JSON.
         concurrency_max: Calls at a time in this run; `None`: the engine's limit.
         budget: What the run may use, as it was submitted (`budget.py`).
+        fork: How it came of its parent, if it did.
     """
 
     plan: Plan | None
@@ -41,6 +43,7 @@ class Header:
     reuse: ReuseMode = "auto"
     concurrency_max: int | None = None
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
+    fork: Fork | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -56,6 +59,7 @@ class Header:
             "reuse": self.reuse,
             "concurrency_max": self.concurrency_max,
             "budget": dict(self.budget),
+            "fork": self.fork.to_dict() if self.fork else None,
         }
 
     @classmethod
@@ -76,6 +80,7 @@ class Header:
             reuse=data["reuse"],
             concurrency_max=data["concurrency_max"],
             budget=data["budget"],
+            fork=Fork.from_dict(data["fork"]),
         )
 
 

@@ -80,6 +80,7 @@ from .events import (
     StepSkipped,
     StepSucceeded,
 )
+from .fork import Fork
 from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, MODEL_POLICY, CallPolicy, retry_pause_s
 from .scope import Scope, evaluate_bool, failure_of, output_of, request_of
@@ -89,6 +90,9 @@ from .verdict import verdict_of, verdict_of_inputs
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
+
+
+WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
 
 
 class Machine:
@@ -109,6 +113,7 @@ class Machine:
         *,
         seed: str = "",
         budget: Mapping[str, float] | None = None,
+        fork: Fork = WHOLE,
     ) -> None:
         self._policies = policies
         self._seed = seed
@@ -122,6 +127,7 @@ class Machine:
         self.failure: Failure | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
+        self._fork = fork
         self.purse = Purse(dict(budget or {}))
         self._now = 0.0
         self._live = 0  # calls ready, running or pausing
@@ -280,7 +286,8 @@ class Machine:
         return Frame(program, layout, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
-        self._agenda.extend(node for node in frame.nodes if not node.pending_when)
+        overrides = self._fork.overrides
+        self._agenda.extend(node for node in frame.nodes if not node.pending_when or node.path in overrides)
         if not frame.nodes:
             self._agenda.append(frame)
 
@@ -296,25 +303,39 @@ class Machine:
 
     def _advance(self, node: Node) -> None:
         """Take a node as far as what has ended allows."""
-        if node.state is not State.PENDING or node.pending_when:
+        if node.state is not State.PENDING:
             return
+        if (value := self._fork.overrides.get(node.path)) is not None:
+            self._end_overridden(node, value)
+        elif not node.pending_when and self._is_admitted(node):
+            self._begin(node)
+
+    def _is_admitted(self, node: Node) -> bool:  # noqa: PLR0911  # one way out for each thing it waits for
+        """Whether a pending step begins now; if it ends without beginning, that is done here."""
         if not node.is_switched:
             node.is_switched = True
             if not self._is_switched_on(node):
-                return
+                return False
         if node.pending:
-            return
+            return False
         verdict = verdict_of_inputs(node)
         if verdict is not None:
             self._end_node(node, *verdict)
-            return
+            return False
+        if not node.code.touches:
+            return True
         ledger = node.frame.ledger
-        if node.code.touches and not ledger.admit(node.code):
-            return
-        if node.code.touches and ledger.is_blocked(node.code):
+        if not ledger.admit(node.code):
+            return False
+        if ledger.is_blocked(node.code):
             self._end_node(node, State.SKIPPED, Reason.BLOCKED)
-            return
-        self._begin(node)
+            return False
+        return True
+
+    def _end_overridden(self, node: Node, value: Sealed) -> None:
+        """End a step whose value a fork gives: nothing of it runs, whatever it waits for."""
+        self._end_node(node, State.SUCCEEDED, output=value)
+        self._record(StepSucceeded(node.path, value.digest))
 
     def _is_switched_on(self, node: Node) -> bool:
         code = node.code
@@ -418,6 +439,9 @@ class Machine:
             return
         if item.failure is not None:
             self._end_item(item, State.FAILED)
+            return
+        if item.path != item.node.path and (value := self._fork.overrides.get(item.path)) is not None:
+            self._end_item(item, State.SUCCEEDED, output=value)
             return
         turn = add_turn(item)
         if item.state is State.PENDING:
@@ -594,12 +618,24 @@ class Machine:
         self._calls.append((turn.order, command))
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        return policy.approval != "never" and not turn.is_ruled
+        return (policy.approval != "never" or self._is_held(turn, policy)) and not turn.is_ruled
+
+    def _is_held(self, turn: Turn, policy: CallPolicy) -> bool:
+        """Whether a fork has this write wait for a person."""
+        fork = self._fork
+        return policy.effect is Effect.WRITE and not fork.allow_writes and fork.is_affected(turn.path)
 
     def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""
         is_tainted = bool(turn.item.node.code.tainted)
-        if policy.approval == "always" or (policy.approval != "never" and is_tainted):
+        if self._fork.is_settled(turn.path, call.digest):
+            turn.is_ruled = True
+            self._start_call(turn)
+        elif (
+            self._is_held(turn, policy)
+            or policy.approval == "always"
+            or (policy.approval != "never" and is_tainted)
+        ):
             turn.is_ruled = True
             self._ask_approval(turn)
         elif policy.approval == "rule":

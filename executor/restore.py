@@ -29,6 +29,7 @@ from .events import (
     StepSkipped,
     StepSucceeded,
 )
+from .fork import Fork
 from .header import Header
 from .machine import Machine
 from .records import Entry, chain, read_entry
@@ -89,7 +90,14 @@ def build_machine(header: Header) -> Machine:
     if header.plan is None:
         raise EngineBug("a run without a plan has no machine")
     program = compile_plan(header.plan, header.lock, plans=header.plans)
-    return Machine(program, header.inputs, header.lock.policies, seed=header.seed, budget=header.budget)
+    return Machine(
+        program,
+        header.inputs,
+        header.lock.policies,
+        seed=header.seed,
+        budget=header.budget,
+        fork=header.fork or Fork(),
+    )
 
 
 def fold(machine: Machine, entries: Sequence[Entry]) -> None:

@@ -1,0 +1,190 @@
+"""How a run comes of another: what is affected runs again, and the parent's journal answers for the rest.
+
+The *cone* of a fork is every step of the root plan that may come out differently: steps that were asked for, overridden or changed,
+those that refer to a changed input, and whatever depends on one of them, by reference, by `after`, or by a resource that a
+step in the cone writes. Outside it nothing is called, whatever `reuse_for` says and however the tools have changed; inside it
+the usual reuse holds, and a write waits for a person unless the fork allows writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..plans import Plan
+from ..plans.digest import canonical_step
+from ..plans.graph import cone
+from ..plans.program import CallTool, Program, RunPlan, StepCode
+from ..plans.values import Json
+from .events import CallFailed, CallReused, CallStarted, CallSucceeded, ResolvedDone
+from .ledger import WORLD
+from .records import Entry
+from .sealed import Sealed
+
+_ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def root_of(path: str) -> str:
+    """Return the id of the root plan's step that a path lies in."""
+    found = _ROOT.match(path)
+    return found[0] if found else path
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """How a run came of its parent; part of its header.
+
+    Attributes:
+        cone: Ids of the affected steps of the root plan, in the plan's order.
+        overrides: Path of a step or item -> the value that stands in its place.
+        allow_writes: Whether writes in the cone need no person.
+        at: The step that was asked to run again: an earlier result does not stand for its calls.
+        settled: Path of each call that the parent has made -> digest of its arguments: no person is asked for it again.
+    """
+
+    cone: tuple[str, ...] = ()
+    overrides: Mapping[str, Sealed] = field(default_factory=dict[str, Sealed])
+    allow_writes: bool = False
+    at: str = ""
+    settled: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def is_affected(self, path: str) -> bool:
+        """Whether the path lies in the cone."""
+        return root_of(path) in self.cone
+
+    def is_afresh(self, path: str) -> bool:
+        """Whether the path lies in the step that was asked to run again."""
+        return bool(self.at) and root_of(path) == root_of(self.at)
+
+    def is_settled(self, path: str, args: str) -> bool:
+        """Whether the parent has made exactly this call, and nothing that decides it has changed."""
+        return not self.is_affected(path) and self.settled.get(path) == args
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "cone": list(self.cone),
+            "overrides": {path: sealed.value for path, sealed in self.overrides.items()},
+            "allow_writes": self.allow_writes,
+            "at": self.at,
+            "settled": dict(self.settled),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None) -> Fork | None:
+        """Read it back from `to_dict`."""
+        if data is None:
+            return None
+        overrides = {path: Sealed.of(value) for path, value in data["overrides"].items()}
+        return cls(tuple(data["cone"]), overrides, data["allow_writes"], data["at"], data["settled"])
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a call came to in the parent."""
+
+    args: str
+    outcome: CallSucceeded | CallReused | CallFailed
+
+
+def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
+    """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
+    args: dict[str, str] = {}
+    found: dict[str, Inherited] = {}
+    for entry in entries:
+        match entry.event:
+            case CallStarted(step=step, args=digest):
+                args[step] = digest
+                found.pop(step, None)
+            case CallReused(step=step, args=digest) as reused:
+                found[step] = Inherited(digest, reused)
+            case CallSucceeded(step=step) | CallFailed(step=step) as outcome:
+                found[step] = Inherited(args[step], outcome)
+            case ResolvedDone(step=step, output=output):
+                found[step] = Inherited(args[step], CallSucceeded(step, output))
+            case _:
+                pass
+    return found
+
+
+def cone_of(program: Program, starts: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of the steps that are affected if these are, in the plan's order. O(size of the plan)."""
+    wanted = set(starts)
+    waits: list[list[int]] = [[*step.needs, *step.after] for step in program.steps]
+    affected = set(cone(waits, [step.position for step in program.steps if step.id in wanted]))
+    while more := _after_writes(program, affected) - affected:
+        affected = set(cone(waits, affected | more))
+    return tuple(step.id for step in program.steps if step.position in affected)
+
+
+def _after_writes(program: Program, affected: set[int]) -> set[int]:
+    """Return the steps that come after an affected write on one of their resources."""
+    written: set[str] = set()
+    found: set[int] = set()
+    for position in program.order:
+        touches = program.steps[position].touches
+        if any(_conflicts(touch.resource, written) for touch in touches):
+            found.add(position)
+        if position in affected | found:
+            written.update(touch.resource for touch in touches if touch.writes)
+    return found
+
+
+def _conflicts(resource: str, written: set[str]) -> bool:
+    return bool(written) if resource == WORLD else resource in written or WORLD in written
+
+
+def changed_steps(
+    before: Plan, after: Plan, old_plans: Mapping[str, Plan], new_plans: Mapping[str, Plan]
+) -> list[str]:
+    """Return the ids of `after`'s steps that `before` has not, or has otherwise, the plans that they run included."""
+    old = {step.id: canonical_step(step) for step in before.steps}
+    are_inner_same = (
+        before.plans == after.plans
+        and before.types == after.types
+        and _digests(old_plans) == _digests(new_plans)
+    )
+    return [
+        step.id
+        for step in after.steps
+        if old.get(step.id) != (made := canonical_step(step)) or ("plan" in made and not are_inner_same)
+    ]
+
+
+def _digests(plans: Mapping[str, Plan]) -> dict[str, str]:
+    return {name: plan.digest for name, plan in plans.items()}
+
+
+def steps_of_inputs(program: Program, before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
+    """Return the ids of the steps that refer to an input whose value differs."""
+    names = {
+        name
+        for name in {**before, **after}
+        if name not in before or name not in after or before[name] != after[name]
+    }
+    if not names:
+        return []
+    return [
+        step.id for step in program.steps if any(_mentions(formula, names) for formula in _formulas(step))
+    ]
+
+
+def _mentions(formula: Any, names: set[str]) -> bool:  # noqa: ANN401  # a Formula or None
+    if formula is None or "inputs" not in formula.names:
+        return False
+    return not formula.inputs or not names.isdisjoint(formula.inputs)
+
+
+def _formulas(step: StepCode) -> list[Any]:
+    parts: list[Any] = [step.when, step.for_each, getattr(step.on_error, "value", None)]
+    parts.append(step.repeat.until if step.repeat else None)
+    match step.action:
+        case CallTool(args=args) | RunPlan(args=args):
+            parts.append(args)
+        case action:
+            parts += [
+                getattr(action, name, None) for name in ("value", "prompt", "system", "examples", "goal")
+            ]
+    return parts
