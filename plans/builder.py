@@ -15,12 +15,12 @@ Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..errors import ConfigError, PlanRejected
+from .derived_ids import derived_id
 from .plan import Plan
 from .python_types import schema_of_annotation
 from .reference import (
@@ -40,9 +40,6 @@ from .step_options import After, OnError, RepeatRule, option_keys
 
 if TYPE_CHECKING:
     from .body import SavedPlans
-
-ID_LENGTH_MAX = 60
-"""Characters of a derived id, so that a number still fits behind it."""
 
 Callee: TypeAlias = "Signature | str"
 _UNSET: Any = object()
@@ -364,17 +361,6 @@ class PlanBuilder:
             number += 1
             free = f"{base}_{number}"
         return free
-
-
-def derived_id(name: str) -> str:
-    """Return an id made from any name: `Mail.sendNow` gives `mail_send_now`."""
-    from .expressions.syntax import RESERVED  # noqa: PLC0415  # only derived ids ask
-
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    base = re.sub(r"[^a-z0-9]+", "_", snake).strip("_")[:ID_LENGTH_MAX].strip("_")
-    if not base or not base[0].isalpha():
-        base = f"step_{base}".strip("_")
-    return f"{base}_step" if base in RESERVED or keyword.iskeyword(base) else base
 
 
 def _named(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 from firmplan import ConfigError, Plan, PlanBuilder, PlanRejected, tool
-from firmplan.plans.builder import derived_id
+from firmplan.plans.derived_ids import derived_id
 from firmplan.plans.formula import parse_formula
 from firmplan.plans.reference import Reference, expression_of, in_plan
 from hypothesis import given
