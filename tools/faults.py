@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..plans.nearest import did_you_mean, listing
 from ..plans.paths import path_of
+from ..plans.values import Json
 
 if TYPE_CHECKING:
-    from jsonschema_rs import ValidationError as SchemaFault
     from pydantic import ValidationError
 
 SHOWN_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
@@ -26,9 +26,12 @@ def pydantic_faults(error: ValidationError) -> list[str]:
     )
 
 
-def schema_faults(errors: Iterable[SchemaFault]) -> list[str]:
-    """Return one sentence for each fault that JSON Schema found."""
-    return _first(f"{path_of(fault.instance_path)}: {fault.message}" for fault in errors)
+def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
+    """Return one sentence for each fault of a value that JSON Schema finds."""
+    from ..plans.literal import literal_faults  # noqa: PLC0415  # only once something does not fit
+
+    found = literal_faults(value, schema)
+    return _first(f"${fault.inner}: {fault.message}{_hint(fault.hint)}" for fault in found)
 
 
 def argument_faults(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:

@@ -85,7 +85,7 @@ class Checker:
 
     def faults(self, value: Json) -> list[str]:
         """Return one sentence for each fault of a value."""
-        return schema_faults(self.validator.iter_errors(value))
+        return schema_faults(value, self.schema)
 
     def with_integers(self, value: Json) -> Json:
         """Return `value` with integral floats made integers where the schema wants integers."""

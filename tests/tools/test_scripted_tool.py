@@ -73,7 +73,7 @@ def test_types_are_checked_as_for_any_tool():
     async def play():
         with pytest.raises(ToolError, match="argument 'n'"):
             await call(fake)
-        with pytest.raises(ToolError, match='not of type "integer"'):
+        with pytest.raises(ToolError, match='expected integer, found "text"'):
             await call(fake, n=1)
 
     asyncio.run(play())
