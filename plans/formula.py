@@ -99,6 +99,9 @@ class Formula:
     def __repr__(self) -> str:
         return f"Formula({self.value!r})"
 
+    def __reduce__(self) -> tuple[Callable[[Json], Formula], tuple[Json]]:
+        return _formula_of, (self.value,)  # what was compiled stays here
+
     @property
     def canonical(self) -> Json:
         """The value with its expressions in canonical spelling."""
@@ -153,6 +156,10 @@ def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = Tr
     from .expressions.infer import infer_tree  # noqa: PLC0415  # what only runs plans needs no types
 
     return infer_tree(formula.value, formula.tree, scope, suggestions=suggestions)
+
+
+def _formula_of(value: Json) -> Formula:
+    return parse_formula(value)[0]
 
 
 def _is_plain(text: str) -> bool:

@@ -18,9 +18,10 @@ from .lexical import EXPRESSION_LENGTH_MAX, find_hole
 from .nodes import Broken, Call, Node, children
 from .references import References, references
 from .spell import spell
-from .syntax import SyntaxFault, parse
+from .syntax import SyntaxFault, parse, parse_path
 
 _OPEN = re.compile(r"\$?\$\{")
+_PATH = re.compile(r" *([A-Za-z_][A-Za-z0-9_.]*+) *\}")
 _SPACE = " \t\f\r\n"
 _BREAKS = str.maketrans("\r\n", "  ")
 _BRACES = re.compile(r"\{\{\s*([A-Za-z_][\w.\[\]]*)\s*\}\}")
@@ -83,6 +84,13 @@ def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
             plain.append("${")
             continue
         _add_text(pieces, plain)
+        path = _PATH.match(text, at)
+        node = None if path is None else parse_path(path.group(1))
+        if path is not None and node is not None:
+            reading = Reading(path.group(1), node, node, references(node), ())
+            pieces.append(Expression(path.start(1), text[opening.start() : path.end()], reading))
+            at = path.end()
+            continue
         hole = find_hole(text, at)
         source = text[opening.start() : hole.end + 1]
         expression = _expression(text, at, hole.end, source, hole.fault)

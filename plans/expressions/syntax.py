@@ -11,6 +11,7 @@ Longer than most modules: one reader for each kind of node, and they read one an
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Callable, Sequence
 from typing import Literal as OneOf
 from typing import NoReturn, cast
@@ -108,6 +109,32 @@ def parse(text: str) -> Node:
     except ValueError as error:  # NUL characters and lone surrogates
         raise SyntaxFault(Fault("bad-expr", f"not an expression: {error}", "", "", 0, len(text))) from None
     return _Reader(text).read(tree.body, EXPRESSION_DEPTH_MAX)
+
+
+def parse_path(text: str) -> Node | None:
+    """Return the tree of a plain path such as `step.field`, or `None` if the text is something else, or doubtful.
+
+    Most expressions are such paths; reading them without Python's parser is what keeps large plans quick.
+    """
+    if len(text) > _PATH_MAX:
+        return None
+    head, *names = text.split(".")
+    if head in FUNCTIONS or len(names) >= EXPRESSION_DEPTH_MAX or any(map(_is_special, (head, *names))):
+        return None
+    node: Node = Name(0, len(head), head)
+    end = len(head)
+    for name in names:
+        end += 1 + len(name)
+        node = Field(0, end, node, name)
+    return node
+
+
+def _is_special(name: str) -> bool:
+    return name in _KEYWORDS or name.startswith("__") or not (name.isascii() and name.isidentifier())
+
+
+_PATH_MAX = 200  # characters: longer paths are read in the general way, which bounds them
+_KEYWORDS = frozenset(keyword.kwlist)
 
 
 def _too_deep(start: int, end: int) -> Fault:

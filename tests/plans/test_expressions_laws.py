@@ -273,6 +273,33 @@ def test_types_are_sound(text: str) -> None:
     assert _has(value, inferred.type), (value, inferred.type)
 
 
+SOUP = st.lists(
+    st.sampled_from(
+        [*"()[]{}.,:+-*/%<>=!'\"\\$#@&|^~?; \n\x00\u2028é٣", "${", "$${", "x", "y", "x.y", "1", "2.5", "'a'", "{{", "}}", "len(", "first(", "secret(",
+         " if ", " else ", " for ", " in ", " not ", "lambda x:", "key=", "None", "True", "**", "//", ":=", "f'", "\ud800", "__class__", "1e9", "0x"]
+    ),
+    max_size=24,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=600)
+@given(SOUP)
+def test_any_text_is_read_or_refused(parts: list[str]) -> None:
+    """No string makes reading, spelling, inference or evaluation raise what they do not document; spelling is idempotent."""
+    text = "".join(parts)
+    for value in (text, f"${{{text}}}", {"k": [f"a ${{{text}}} b"]}):
+        formula, faults = parse_formula(value)
+        assert {fault.code for fault in faults} <= {"bad-expr", "limit-exceeded", "suspicious-text"}
+        again, faults_again = parse_formula(formula.canonical)
+        assert again.canonical == formula.canonical
+        assert [fault.code for fault in faults_again] == [fault.code for fault in faults]
+        infer(formula, {"x": UNKNOWN, "inputs": ObjectType({})})
+        try:
+            formula.evaluate({"x": {"y": 1}, "y": [1]})
+        except EvalFault as fault:
+            assert str(fault)  # noqa: PT017
+
+
 def test_the_cache_of_readings_changes_nothing() -> None:
     """A reading that was remembered equals one that is made anew."""
     for text in ("i + 1", "1 / 0", "first(i, j)", "secret('A')"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
+from firmplan.plans.expressions.pieces import read_expression
 from firmplan.plans.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
 
 SCOPE: dict[str, Any] = {
@@ -213,6 +216,46 @@ def test_faults_are_placed() -> None:
     ]
     assert text[faults[1].start : faults[1].end] == "2 / 0"
     assert "${é + 'x\n' + 1/0}"[faults[3].start : faults[3].end] == "1/0"
+
+
+@pytest.mark.parametrize("text", ["w", "w.x", "w.x.y_1.Z", "inputs.a", "item", "__w", "w._x"])
+def test_plain_paths_are_read_as_everything_else(text: str) -> None:
+    """The quick way to read a plain path and the general way give the same."""
+    quick = parse_formula(f"${{ {text} }}")[0].leaves[0].whole
+    assert quick is not None
+    assert quick.reading == read_expression(text)
+    assert quick.source == f"${{ {text} }}"
+    assert quick.start == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("w.", ["bad-expr"]),
+        ("w..x", ["bad-expr"]),
+        ("w.class", ["bad-expr"]),
+        ("w.__x__", ["bad-expr"]),
+        ("len", ["bad-expr"]),
+        ("if", ["bad-expr"]),
+        ("None.x", ["bad-expr"]),
+        ("True", []),
+        ("w" + ".x" * 99, []),
+        ("w" + ".x" * 100, ["limit-exceeded"]),
+        ("w" * 20_001, ["limit-exceeded"]),
+    ],
+)
+def test_doubtful_paths_are_read_in_the_general_way(text: str, codes: list[str]) -> None:
+    """What only looks like a path, and what passes a bound, is judged like everything else."""
+    assert [fault.code for fault in parse_formula(f"${{{text}}}")[1]] == codes
+
+
+def test_formulas_can_be_copied() -> None:
+    """A copy, also through pickle, means the same, whether the formula was used or not."""
+    formula, _ = parse_formula({"a": "${w.x + 1}"})
+    assert formula.evaluate(SCOPE) == {"a": 5.0}
+    for made in (copy.deepcopy(formula), pickle.loads(pickle.dumps(formula))):
+        assert made.evaluate(SCOPE) == {"a": 5.0}
+        assert made.strict == formula.strict
 
 
 def test_reading_never_raises() -> None:
