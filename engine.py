@@ -5,49 +5,51 @@
 
 Every coroutine method has a `_sync` twin for programs without an event loop; the engine then lives on a thread of its own. An
 engine opens at its first use and belongs to the event loop that opened it.
+
+It is longer than 400 lines because it is the whole public surface in one place: a short method for each call of the contract, and what
+its docstring promises.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from .errors import ConfigError, InputRejected, PlanError, PlanRejected
 from .executor import (
-    BUDGET_LIMITS,
     FINAL,
-    REUSE_MODES,
     Event,
     Execution,
     Facilities,
-    Header,
     Lock,
     Planned,
     ReuseMode,
     Run,
     RunPage,
     Store,
-    default_seed,
 )
 from .executor.background import Background, call, iterate
 from .executor.location import StoreLocation, open_location
-from .executor.sealed import Sealed
+from .executor.request import (
+    FLOWS,
+    Flow,
+    Options,
+    budget_of,
+    fitted_inputs,
+    judged,
+    refuse,
+    task_of,
+    value_for,
+)
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
-from .plans.inputs import fit_inputs
-from .plans.nearest import did_you_mean, listing
-from .plans.problems import in_order
 from .plans.saved import find_plan_in, saved_plans_of
-from .plans.schema import literal_faults
-from .plans.values import Json, NotJson
+from .plans.values import Json
 from .tools import Models, Tool, Toolset
 
 if TYPE_CHECKING:
@@ -55,10 +57,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Flow: TypeAlias = Literal["enforce", "warn", "off"]
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
-FLOWS: Final = ("enforce", "warn", "off")
-RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
@@ -216,7 +215,7 @@ class Engine:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
         found = find_plan_in(plan)
         saved = await self._saved_for(found) if found is not None else {}
-        return _judged(check(plan, self.tools, plans=saved), self._flow)
+        return judged(check(plan, self.tools, plans=saved), self._flow)
 
     async def save_plan(self, name: str, plan: PlanLike) -> SavedPlan:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
@@ -258,12 +257,12 @@ class Engine:
         saved = await self.list_plans()
         by_name = {each.name: each.plan for each in saved}
         found = await self._planner.plan(
-            _task(task),
+            task_of(task),
             self.tools,
             inputs=inputs,
             saved=saved,
             plans=by_name.get,
-            judge=lambda found: _judged(found, self._flow),
+            judge=lambda found: judged(found, self._flow),
             complete=complete,
         )
         report = await self.check_plan(found.plan)
@@ -278,7 +277,7 @@ class Engine:
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
         record: Json = {"source": found.source, "usage": found.usage.to_dict(), "attempts": list(attempts)}
-        return Planned(found.plan, plans, _fitted(found.plan, found.inputs), lock, record)
+        return Planned(found.plan, plans, fitted_inputs(found.plan, found.inputs), lock, record)
 
     # --- runs
 
@@ -315,9 +314,9 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        _refuse(stream=stream, replan=replan)
+        refuse(stream=stream, replan=replan)
         execution = await self._open()
-        options = _Options(run_id, seed, max_concurrency, reuse, _budget(budget))
+        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
         run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options)
         if planning is not None:
             await asyncio.wait([planning])
@@ -344,23 +343,23 @@ class Engine:
 
         Arguments and errors are those of `run`.
         """
-        _refuse(stream=stream, replan=replan)
+        refuse(stream=stream, replan=replan)
         execution = await self._open()
-        options = _Options(run_id, seed, max_concurrency, reuse, _budget(budget))
+        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
         run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options)
         return await execution.archive.get(run_id)
 
     async def _start(
-        self, execution: Execution, what: PlanLike | str, inputs: Mapping[str, Json], options: _Options
+        self, execution: Execution, what: PlanLike | str, inputs: Mapping[str, Json], options: Options
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
-            header = options.header(None, inputs, {}, Lock(()), task=_task(what))
+            header = options.header(None, inputs, {}, Lock(()), task=task_of(what))
             run_id = await execution.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, await execution.archive.get(run_id))
         plan, saved = await self._accept(what)
         lock = Lock.of((plan, *saved.values()), self.tools)
-        header = options.header(plan, _fitted(plan, inputs), saved, lock, task=plan.task)
+        header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
         run_id = await execution.submit(header, run_id=options.run_id)
         await self._go_on(execution, await execution.archive.get(run_id))
         return run_id, None
@@ -417,7 +416,7 @@ class Engine:
         """
         execution = await self._open()
         if budget is not None:
-            await execution.decisions.raise_budget(run_id, _budget(budget))
+            await execution.decisions.raisebudget_of(run_id, budget_of(budget))
         await self._go_on(execution, await execution.archive.get(run_id))
         return await execution.wait(run_id)
 
@@ -481,10 +480,10 @@ class Engine:
             inputs or {}
         )
         report = await self.check_plan(accepted)
-        overrides = {path: _sealed_value(report, path, value) for path, value in (set or {}).items()}
+        overrides = {path: value_for(report, path, value) for path, value in (set or {}).items()}
         lock = Lock.of((accepted, *saved.values()), self.tools)
-        options = _Options(None, None, None, "auto", {})
-        header = options.header(accepted, _fitted(accepted, given), saved, lock, task=parent.task)
+        options = Options(None, None, None, "auto", {})
+        header = options.header(accepted, fitted_inputs(accepted, given), saved, lock, task=parent.task)
         forked = await execution.fork(
             run_id, at=at, overrides=overrides, allow_writes=allow_writes, header=header
         )
@@ -557,110 +556,3 @@ class Engine:
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
     cancel_sync = _twin(cancel)
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """How a run is to be run."""
-
-    run_id: str | None
-    seed: str | int | None
-    concurrency_max: int | None
-    reuse: ReuseMode
-    budget: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        if self.reuse not in REUSE_MODES:
-            raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
-        if self.concurrency_max is not None and self.concurrency_max < 1:
-            raise ConfigError(f"max_concurrency: expected at least 1, found {self.concurrency_max}")
-        if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
-            raise InputRejected(f"run_id: expected 1 to 128 of A-Z a-z 0-9 . _ : -, found {self.run_id!r}")
-
-    def header(
-        self,
-        plan: Plan | None,
-        inputs: Mapping[str, Json],
-        plans: Mapping[str, Plan],
-        lock: Lock,
-        *,
-        task: str | None,
-    ) -> Header:
-        """Return the header of a run."""
-        seed = "" if self.seed is None else str(self.seed)
-        if plan is not None and not seed:
-            seed = default_seed(plan, inputs)
-        return Header(
-            plan,
-            inputs,
-            seed,
-            lock,
-            plans,
-            task,
-            reuse=self.reuse,
-            concurrency_max=self.concurrency_max,
-            budget=self.budget,
-        )
-
-
-def _task(words: str) -> str:
-    if not words.strip():
-        raise InputRejected("a task: expected words, found nothing; a plan is a Plan or a dict")
-    return words
-
-
-def _fitted(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a plan's inputs, made to fit. Raises: InputRejected."""
-    inputs, problems = fit_inputs(plan, given)
-    if problems:
-        raise InputRejected("\n".join(str(each) for each in problems), problems)
-    return inputs
-
-
-def _sealed_value(report: CheckReport, path: str, value: Json) -> Sealed:
-    """Return the value that a fork gives a step. Raises: InputRejected: it does not fit the step's type."""
-    step, _, item = path.partition("[")
-    schema: Any = report.types.get(step)
-    if schema is None:
-        known = list(report.types)
-        raise InputRejected(
-            f"set: the plan has no step '{step}': {did_you_mean(step, known, f'it has {listing(known)}')}"
-        )
-    if item:
-        schema = {**schema.get("items", {}), **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
-    try:
-        sealed = Sealed.of(value)
-    except NotJson as fault:
-        raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
-    if faults := literal_faults(sealed.value, schema):
-        raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
-    return sealed
-
-
-def _judged(report: CheckReport, flow: Flow) -> CheckReport:
-    """Return a report in which unsafe flows count as the engine's `flow` says."""
-    if flow == "enforce":
-        return report
-    kept = [each for each in report.problems if flow == "warn" or each.code != "unsafe-flow"]
-    lenient = (replace(each, severity="warning") if each.code == "unsafe-flow" else each for each in kept)
-    return replace(report, problems=in_order(tuple(lenient)))
-
-
-def _budget(given: Mapping[str, float] | None) -> dict[str, float]:
-    """Return a budget's limits by name. Raises: InputRejected."""
-    limits = dict(given or {})
-    for name, amount in limits.items():
-        if name not in BUDGET_LIMITS:
-            raise InputRejected(
-                f"budget: {did_you_mean(name, BUDGET_LIMITS, f'expected {listing(BUDGET_LIMITS)}')}, found '{name}'"
-            )
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
-            raise InputRejected(f"budget: '{name}': expected a number from 0, found {amount!r}")
-    return limits
-
-
-def _refuse(**options: object) -> None:
-    """Refuse options of the contract that this version does not carry out, rather than pass over them."""
-    for name, value in options.items():
-        if value:
-            raise ConfigError(f"{name}: this version of firmplan does not carry it out yet; leave it out")

@@ -1,0 +1,137 @@
+"""What callers ask of a run, read and made to fit: options, inputs, budgets, values for steps.
+
+All that can be wrong with an argument of the front door is found here, before anything is stored.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from ..errors import ConfigError, InputRejected
+from ..plans import CheckReport, Plan
+from ..plans.inputs import fit_inputs
+from ..plans.nearest import did_you_mean, listing
+from ..plans.problems import in_order
+from ..plans.schema import literal_faults
+from ..plans.values import Json, NotJson
+from .budget import LIMITS as BUDGET_LIMITS
+from .header import Header, default_seed
+from .lock import Lock
+from .reuse import REUSE_MODES, ReuseMode
+from .sealed import Sealed
+
+Flow: TypeAlias = Literal["enforce", "warn", "off"]
+FLOWS: Final = ("enforce", "warn", "off")
+RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is to be run."""
+
+    run_id: str | None
+    seed: str | int | None
+    concurrency_max: int | None
+    reuse: ReuseMode
+    budget: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if self.reuse not in REUSE_MODES:
+            raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
+        if self.concurrency_max is not None and self.concurrency_max < 1:
+            raise ConfigError(f"max_concurrency: expected at least 1, found {self.concurrency_max}")
+        if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
+            raise InputRejected(f"run_id: expected 1 to 128 of A-Z a-z 0-9 . _ : -, found {self.run_id!r}")
+
+    def header(
+        self,
+        plan: Plan | None,
+        inputs: Mapping[str, Json],
+        plans: Mapping[str, Plan],
+        lock: Lock,
+        *,
+        task: str | None,
+    ) -> Header:
+        """Return the header of a run."""
+        seed = "" if self.seed is None else str(self.seed)
+        if plan is not None and not seed:
+            seed = default_seed(plan, inputs)
+        return Header(
+            plan,
+            inputs,
+            seed,
+            lock,
+            plans,
+            task,
+            reuse=self.reuse,
+            concurrency_max=self.concurrency_max,
+            budget=self.budget,
+        )
+
+
+def task_of(words: str) -> str:
+    """Return a task's words. Raises: InputRejected: there are none."""
+    if not words.strip():
+        raise InputRejected("a task: expected words, found nothing; a plan is a Plan or a dict")
+    return words
+
+
+def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a plan's inputs, made to fit. Raises: InputRejected."""
+    inputs, problems = fit_inputs(plan, given)
+    if problems:
+        raise InputRejected("\n".join(str(each) for each in problems), problems)
+    return inputs
+
+
+def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
+    """Return the value that a fork gives a step. Raises: InputRejected: it does not fit the step's type."""
+    step, _, item = path.partition("[")
+    schema: Any = report.types.get(step)
+    if schema is None:
+        known = list(report.types)
+        raise InputRejected(
+            f"set: the plan has no step '{step}': {did_you_mean(step, known, f'it has {listing(known)}')}"
+        )
+    if item:
+        schema = {**schema.get("items", {}), **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
+    try:
+        sealed = Sealed.of(value)
+    except NotJson as fault:
+        raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
+    if faults := literal_faults(sealed.value, schema):
+        raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
+    return sealed
+
+
+def judged(report: CheckReport, flow: Flow) -> CheckReport:
+    """Return a report in which unsafe flows count as the engine's `flow` says."""
+    if flow == "enforce":
+        return report
+    kept = [each for each in report.problems if flow == "warn" or each.code != "unsafe-flow"]
+    lenient = (replace(each, severity="warning") if each.code == "unsafe-flow" else each for each in kept)
+    return replace(report, problems=in_order(tuple(lenient)))
+
+
+def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
+    """Return a budget's limits by name. Raises: InputRejected."""
+    limits = dict(given or {})
+    for name, amount in limits.items():
+        if name not in BUDGET_LIMITS:
+            raise InputRejected(
+                f"budget: {did_you_mean(name, BUDGET_LIMITS, f'expected {listing(BUDGET_LIMITS)}')}, found '{name}'"
+            )
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
+            raise InputRejected(f"budget: '{name}': expected a number from 0, found {amount!r}")
+    return limits
+
+
+def refuse(**options: object) -> None:
+    """Refuse options of the contract that this version does not carry out, rather than pass over them."""
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}: this version of firmplan does not carry it out yet; leave it out")
