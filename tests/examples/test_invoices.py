@@ -88,3 +88,41 @@ def test_the_same_payment_run_twice_pays_once(ledger):
     context = firmplan.Context(idempotency_key="k1")
     assert pay.seal(pay.invoke(args, context)) == pay.seal(pay.invoke(args, context))
     assert rows(ledger, "SELECT cents FROM payments WHERE key = 'k1'") == [(5,)]
+
+
+DIES = """
+    if Path("die").exists():
+        import os
+        import signal
+
+        Path("die").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return receipt
+"""
+
+
+def test_killed_right_after_the_payment_pays_once(ledger):
+    """The process dies when the ledger has the payments and the journal does not know yet; resumed, it pays no more."""
+    source = Path("tools.py").read_text()
+    end = source.index("\n\n\ndef _invoice")
+    Path("tools.py").write_text(
+        source[:end].removesuffix("    return receipt") + DIES.lstrip("\n") + source[end:]
+    )
+    firmplan_("run", "plan.yaml", "--input", "today=2026-03-10", "--run-id", "march", code=4)
+    firmplan_("approve", "march", "paid")
+    Path("die").touch()
+    firmplan_("resume", "march", code=-9)
+    assert rows(ledger, "SELECT count(*) FROM payments") == [(3,)]
+    told = firmplan_("resume", "march")
+    assert "CL-220" in told
+    assert rows(ledger, "SELECT invoice FROM payments WHERE key != 'opening'") == [("BP-501",), ("CL-220",)]
+    assert rows(ledger, "SELECT count(*) FROM payment_runs") == [(2,)]
+
+
+def firmplan_(*words, code=0):
+    """Run a command in a process of its own and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "firmplan", *words], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
