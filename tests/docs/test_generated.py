@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,3 +22,12 @@ def test_generated_pages_are_up_to_date():
 def test_architecture_is_short():
     """The architecture page stays one that is read: under 200 lines."""
     assert len((ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) < 200
+
+
+def test_architecture_names_modules_that_exist():
+    """Every module that the architecture page names is in the rooms."""
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = ("plans", "tools", "executor", "planner", "service", "cli", "testing", "benchmarks")
+    paths = {path.relative_to(ROOT).as_posix() for room in rooms for path in (ROOT / room).rglob("*.py")}
+    known = {"engine.py", "errors.py"} | paths | {path.rsplit("/", 1)[-1] for path in paths}
+    assert set(re.findall(r"`([\w/]+\.py)`", page)) <= known
