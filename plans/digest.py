@@ -53,7 +53,9 @@ def canonical_step(step: Step) -> dict[str, Json]:
         if step.has(name):
             made[name] = step.templates[name].canonical
     made["on_error"] = (
-        {"value": step.templates["fallback"].canonical} if isinstance(step.on_error, Fallback) else step.on_error
+        {"value": step.templates["fallback"].canonical}
+        if isinstance(step.on_error, Fallback)
+        else step.on_error
     )
     if step.repeat is not None:
         made["repeat"] = {"until": step.templates["until"].canonical, "max": step.repeat.max}

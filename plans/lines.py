@@ -88,17 +88,17 @@ def _walk_json(text: str, root: _Place) -> None:
     for match in _TOKEN.finditer(text):
         line += text.count("\n", counted, match.start())
         counted = match.start()
-        token = match.group()
+        word = match.group()
         top = stack[-1] if stack else None
-        if token in "{[":
-            stack.append(_Open(_enter(stack, root, line), is_list=token == "["))
-        elif token in "}]":
+        if word in "{[":
+            stack.append(_Open(_enter(stack, root, line), is_list=word == "["))
+        elif word in "}]":
             if stack:
                 stack.pop()
-        elif token in ":,":
+        elif word in ":,":
             continue
         elif top is not None and not top.is_list and top.wants_key:
-            _name(top, _key_of(token), line)
+            _name(top, _key_of(word), line)
         else:
             _enter(stack, root, line)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from .signature import Signature, Signatures
 from .values import Digest, Json, NotJson, normal
@@ -86,7 +86,9 @@ class Agent(_Frozen):
     tools: _Names = ()
     returns: Schema = _TEXT
     max_steps: int = Field(default=10, ge=1)
-    budget: dict[Literal["steps", "model_calls", "tokens", "usd", "seconds"], int | float] = Field(default_factory=dict)
+    budget: dict[Literal["steps", "model_calls", "tokens", "usd", "seconds"], int | float] = Field(
+        default_factory=dict
+    )
 
 
 class StepKeys(_Frozen):
@@ -284,7 +286,9 @@ class Plan(_Frozen):
         return apply_patch(self, patch)
 
     def render(
-        self, format: Literal["text", "mermaid", "svg"] = "text", toolset: Signatures | Sequence[Signature] | None = None
+        self,
+        format: Literal["text", "mermaid", "svg"] = "text",  # noqa: A002  # the contract's word
+        toolset: Signatures | Sequence[Signature] | None = None,
     ) -> str:
         """Return a picture of the plan; with a toolset, effects are told apart."""
         from .render import render  # noqa: PLC0415  # only for people

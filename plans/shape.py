@@ -110,7 +110,9 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
     raw, problems = (given, []) if owned else _as_json(given)
     if not isinstance(raw, dict):
         what = describe(raw)
-        found = problem("bad-shape", "$", f"expected a plan, that is an object with 'firmplan' and 'steps', found {what}")
+        found = problem(
+            "bad-shape", "$", f"expected a plan, that is an object with 'firmplan' and 'steps', found {what}"
+        )
         return Draft(None, whole=False, problems=(*problems, found))
     try:
         plan = Plan.model_validate(raw, context={OWNED: True})
@@ -119,7 +121,7 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
     return Draft(plan, whole=not problems, problems=tuple(problems))
 
 
-def describe(value: object) -> str:
+def describe(value: object) -> str:  # noqa: PLR0911  # one case, one line
     """Return a value in a few words: its kind, and the value itself where it is short."""
     match value:
         case None:
@@ -191,7 +193,9 @@ def _mend(raw: dict[str, Any], fault: ValidationError, problems: list[Problem]) 
     return Draft(None, whole=False, problems=tuple(problems))
 
 
-def _faults(raw: dict[str, Any], fault: ValidationError) -> Iterator[tuple[tuple[Part, ...], str, dict[str, Any]]]:
+def _faults(
+    raw: dict[str, Any], fault: ValidationError
+) -> Iterator[tuple[tuple[Part, ...], str, dict[str, Any]]]:
     for error in fault.errors(include_url=False, include_input=False):
         yield _place(raw, error["loc"], error["type"]), error["type"], error.get("ctx", {})
 
@@ -201,12 +205,18 @@ def _place(raw: object, loc: tuple[Part, ...], kind: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     current = raw
     for number, part in enumerate(loc):
-        is_tag = part in ACTIONS and len(parts) >= 2 and parts[-2] == "steps" and isinstance(parts[-1], int) and number == len(parts)
+        is_tag = (
+            part in ACTIONS
+            and len(parts) >= 2
+            and parts[-2] == "steps"
+            and isinstance(parts[-1], int)
+            and number == len(parts)
+        )
         if is_tag:
             continue
-        if isinstance(current, dict) and part in current:
-            current = current[part]
-        elif isinstance(current, list) and isinstance(part, int) and part < len(current):
+        if (isinstance(current, dict) and part in current) or (
+            isinstance(current, list) and isinstance(part, int) and part < len(current)
+        ):
             current = current[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
@@ -231,8 +241,12 @@ def _problem(raw: dict[str, Any], parts: tuple[Part, ...], kind: str, context: d
         return _no_single_action(path, _at(raw, parts))
     if kind == "extra_forbidden":
         known = _known_keys(raw, parts)
-        hint = f"use '{_SLIPS[str(last)]}'" if _SLIPS.get(str(last)) in known else did_you_mean(str(last), known)
-        return problem("bad-shape", path, f"unknown key '{last}' at {path}: expected one of {listing(known, 20)}", hint)
+        hint = (
+            f"use '{_SLIPS[str(last)]}'" if _SLIPS.get(str(last)) in known else did_you_mean(str(last), known)
+        )
+        return problem(
+            "bad-shape", path, f"unknown key '{last}' at {path}: expected one of {listing(known, 20)}", hint
+        )
     if kind == "missing":
         wanted = _EXPECTED_AT.get(str(last), "a value")
         hint = 'write "firmplan": 1' if last == "firmplan" else f"add {key(str(last))[1:]}"
@@ -243,18 +257,26 @@ def _problem(raw: dict[str, Any], parts: tuple[Part, ...], kind: str, context: d
 
 def _no_single_action(path: str, step: object) -> Problem:
     if not isinstance(step, dict):
-        return problem("bad-shape", path, f"expected a step, that is an object, at {path}, found {describe(step)}")
+        return problem(
+            "bad-shape", path, f"expected a step, that is an object, at {path}, found {describe(step)}"
+        )
     found = [name for name in ACTIONS if name in step]
     if found:
         both = " and ".join(f"'{name}'" for name in found)
-        return problem("bad-shape", path, f"expected exactly one action at {path}, found {both}", "make one step of each")
+        return problem(
+            "bad-shape", path, f"expected exactly one action at {path}, found {both}", "make one step of each"
+        )
     keys = [name for name in step if name not in _COMMON]
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
-    hint = next((guess for guess in guesses if guess), "give the step a 'tool', 'ask', 'set', 'plan' or 'agent'")
-    return problem("bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint)
+    hint = next(
+        (guess for guess in guesses if guess), "give the step a 'tool', 'ask', 'set', 'plan' or 'agent'"
+    )
+    return problem(
+        "bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint
+    )
 
 
-def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]:
+def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]:  # noqa: PLR0911  # one case, one line
     """Return the keys that the object around `parts` may have."""
     match parts[:-1]:
         case ():
@@ -276,7 +298,9 @@ def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]
             return ("value",)
 
 
-def _without(raw: dict[str, Any], places: list[tuple[Part, ...]], broken: set[tuple[str | None, int]]) -> dict[str, Any]:
+def _without(  # noqa: C901  # one case for each place
+    raw: dict[str, Any], places: list[tuple[Part, ...]], broken: set[tuple[str | None, int]]
+) -> dict[str, Any]:
     """Return the plan without its faulty places; steps that need them become a null of the same id."""
     mended = {name: _copy(value) for name, value in raw.items()}
     for parts in places:
@@ -308,7 +332,10 @@ def _copy(value: object) -> Any:  # noqa: ANN401  # any JSON
     """Return a copy whose containers down to the keys of a step are new; deeper ones are only replaced, never changed."""
     match value:
         case dict():
-            return {name: _copy(inner) if isinstance(inner, dict | list) else inner for name, inner in value.items()}
+            return {
+                name: _copy(inner) if isinstance(inner, dict | list) else inner
+                for name, inner in value.items()
+            }
         case list():
             return [dict(inner) if isinstance(inner, dict) else inner for inner in value]
         case _:
@@ -322,10 +349,19 @@ def _mend_body(body: dict[str, Any], part: str) -> None:
         body.pop(part, None)
 
 
-def _mend_step(steps: list[Any], position: int, inside: list[Part], where: tuple[str | None, int], broken: set[tuple[str | None, int]]) -> None:
+def _mend_step(
+    steps: list[Any],
+    position: int,
+    inside: list[Part],
+    where: tuple[str | None, int],
+    broken: set[tuple[str | None, int]],
+) -> None:
     step = steps[position]
     match inside:
-        case [("ask" | "agent") as action, str() as part] if part in step.get(action, {}) and part not in ("prompt", "goal"):
+        case [("ask" | "agent") as action, str() as part] if part in step.get(action, {}) and part not in (
+            "prompt",
+            "goal",
+        ):
             step[action] = {name: value for name, value in step[action].items() if name != part}
         case [str() as part, *_] if part in step and part not in (*ACTIONS, "id", "args"):
             del step[part]

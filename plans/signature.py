@@ -25,11 +25,20 @@ class Signature(Protocol):
     """One tool as the checker sees it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What plans call it by."""
+        ...
+
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """What it does, for people and models."""
+        ...
+
     @property
-    def effect(self) -> Effect: ...
+    def effect(self) -> Effect:
+        """What a call may do to the world."""
+        ...
+
     @property
     def parameters(self) -> Mapping[str, Json]:
         """JSON Schema of an object, one property for each argument, self-contained (`$defs` inside)."""
@@ -41,20 +50,34 @@ class Signature(Protocol):
         ...
 
     @property
-    def resource(self) -> str: ...
+    def resource(self) -> str:
+        """What its effect touches; `world` conflicts with every other."""
+        ...
+
     @property
-    def trust(self) -> Literal["trusted", "untrusted"]: ...
+    def trust(self) -> Literal["trusted", "untrusted"]:
+        """Whether its results may steer writes."""
+        ...
+
     @property
-    def idempotent(self) -> bool: ...
+    def idempotent(self) -> bool:
+        """Whether a call with the same key happens only once."""
+        ...
+
     @property
-    def can_reconcile(self) -> bool: ...
+    def can_reconcile(self) -> bool:
+        """Whether it can tell what became of a call."""
+        ...
+
     @property
     def asks_approval(self) -> bool:
         """Whether the tool carries an approval of any kind (`always`, `untrusted` or a callable)."""
         ...
 
     @property
-    def allow_untrusted(self) -> Collection[str]: ...
+    def allow_untrusted(self) -> Collection[str]:
+        """Parameters that may hold untrusted data."""
+        ...
 
 
 class Signatures(Protocol):

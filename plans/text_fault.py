@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class TextFault(ValueError):
+class TextFault(ValueError):  # noqa: N818  # a word of the domain: the text is at fault, not we
     """The text holds no JSON value.
 
     Attributes:
@@ -12,7 +12,9 @@ class TextFault(ValueError):
         line: Line of the text, from 1, if known.
     """
 
-    def __init__(self, message: str, *, code: str = "bad-shape", path: str = "$", line: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str = "bad-shape", path: str = "$", line: int | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.path = path

@@ -17,8 +17,6 @@ from .paths import Part, path_of
 from .text_fault import TextFault
 from .values import DEPTH_MAX, Json
 
-
-
 ALIASED_MAX = 100_000
 """Values that all aliases together may repeat."""
 
@@ -69,7 +67,9 @@ def events_of(text: str) -> Iterator[_Event]:
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown place"
-        raise TextFault(f"not YAML: {fault.problem} at {where}", line=mark.line + 1 if mark else None) from fault
+        raise TextFault(
+            f"not YAML: {fault.problem} at {where}", line=mark.line + 1 if mark else None
+        ) from fault
     except yaml.YAMLError as fault:
         raise TextFault(f"not YAML: {' '.join(str(fault).split())}") from fault
 
@@ -110,7 +110,9 @@ def _open(reading: _Reading, event: _Event, value: list[Json] | dict[str, Json])
         raise _fault(reading, event, f"expected plain YAML, found the tag {event.tag}")
     if len(reading.stack) >= DEPTH_MAX:
         raise TextFault(
-            f"lists and objects are nested deeper than {DEPTH_MAX}", code="limit-exceeded", line=event.start_mark.line + 1
+            f"lists and objects are nested deeper than {DEPTH_MAX}",
+            code="limit-exceeded",
+            line=event.start_mark.line + 1,
         )
     if reading.stack and isinstance(reading.stack[-1].value, dict) and reading.stack[-1].key is None:
         raise _fault(reading, event, "expected a key in text, found a list or an object")
@@ -150,12 +152,16 @@ def _put(reading: _Reading, value: Json, anchor: str | None, count: int) -> None
 
 def _alias(reading: _Reading, event: _Event) -> None:
     if event.anchor not in reading.anchors:
-        raise _fault(reading, event, f"the alias *{event.anchor} stands for nothing that is complete before it")
+        raise _fault(
+            reading, event, f"the alias *{event.anchor} stands for nothing that is complete before it"
+        )
     value, count = reading.anchors[event.anchor]
     reading.aliased += count
     if reading.aliased > ALIASED_MAX:
         raise TextFault(
-            f"aliases repeat more than {ALIASED_MAX} values: write them out", code="limit-exceeded", line=event.start_mark.line + 1
+            f"aliases repeat more than {ALIASED_MAX} values: write them out",
+            code="limit-exceeded",
+            line=event.start_mark.line + 1,
         )
     top = reading.stack[-1] if reading.stack else None
     if top is not None and isinstance(top.value, dict) and top.key is None:
