@@ -118,7 +118,8 @@ def test_module_and_functions_stay_small(path):
     tree = ast.parse(text)
     told = (ast.get_docstring(tree) or "") if text else ""
     count = len(text.splitlines())
-    assert count <= LINES_MAX or "one module" in told or "lines" in told, f"{name_of(path)}: {count} lines"
+    says_why = re.search(r"long(er)?\b|one module|one file|lines", told)
+    assert count <= LINES_MAX or says_why, f"{name_of(path)}: {count} lines"
     long = [
         f"{node.name}: {body_lines(node)}"
         for node in ast.walk(tree)
