@@ -101,7 +101,11 @@ def _texts(*templates: str, **parts: st.SearchStrategy[str]) -> st.SearchStrateg
     return st.one_of([fill(template) for template in templates])
 
 
-def _grow(level: int) -> dict[str, st.SearchStrategy[str]]:
+def _wrapped(text: str) -> str:
+    return text if text.isalnum() else f"({text})"
+
+
+def _grow(level: int, *, wrapped: bool) -> dict[str, st.SearchStrategy[str]]:
     """Expressions of each kind: `n` numbers, `t` text, `b` booleans, `x` lists of numbers, `y` lists of text."""
     if level == 0:
         return {
@@ -111,7 +115,9 @@ def _grow(level: int) -> dict[str, st.SearchStrategy[str]]:
             "x": st.sampled_from(["xs", "[]", "[1, 2.5]", "[i, j]", "range(4)"]),
             "y": st.sampled_from(["ts", "['a']", "[t, s]"]),
         }
-    deep = _grow(level - 1)
+    deep = _grow(level - 1, wrapped=wrapped)
+    if wrapped:
+        deep = {kind: parts.map(_wrapped) for kind, parts in deep.items()}
     shared = {"c": deep["b"], **deep}
     return {
         "n": _texts(
@@ -147,9 +153,17 @@ def _is_python(text: str) -> bool:
     return True
 
 
-EXPRESSIONS = st.one_of([strategy for level in (1, 2, 3) for strategy in _grow(level).values()]).filter(
-    _is_python
-)
+def _expressions(*, wrapped: bool) -> st.SearchStrategy[str]:
+    kinds = [strategy for level in (1, 2, 3) for strategy in _grow(level, wrapped=wrapped).values()]
+    return st.one_of(kinds).filter(_is_python)
+
+
+EXPRESSIONS = _expressions(wrapped=False)
+"""Parts stand beside one another as they are: what belongs to what is up to precedence, and kinds may mix."""
+
+TYPED = _expressions(wrapped=True)
+"""Parts are wrapped, so that kinds stay as the templates have them: a boolean never meets a number."""
+
 OURS = {"overflow", "not-finite", "limit-exceeded"}  # bounds that Python has not
 
 
@@ -172,7 +186,7 @@ def _pythons(text: str) -> Any:
 
 
 @settings(deadline=None, max_examples=400)
-@given(EXPRESSIONS)
+@given(TYPED)
 def test_evaluation_agrees_with_python(text: str) -> None:
     """An expression has Python's value, or faults where Python raises; only our own bounds make a difference."""
     run = compile_node(parse(text))

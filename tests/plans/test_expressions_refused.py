@@ -138,6 +138,8 @@ BAD = [
     "1__0",
     "1_",
     "9223372036854775808",
+    "9" * 5_000,
+    "0x" + "f" * 5_000,
     "-9223372036854775809",
     "1e400",
     "x.class",
@@ -229,5 +231,19 @@ def test_a_long_expression_must_fit_in_canonical_spelling() -> None:
 
 def test_no_string_takes_long_to_read() -> None:
     """Strings made to be read again and again are read in one pass: each of these would take minutes if that were not so."""
-    for piece in ("${", "$${", '${"', "${'\\q", "${[}", "${(", "${x", "}", "{{", "$a.", "${x[", "${'}'", "${\\"):
+    for piece in (
+        "${",
+        "$${",
+        '${"',
+        "${'\\q",
+        "${[}",
+        "${(",
+        "${x",
+        "}",
+        "{{",
+        "$a.",
+        "${x[",
+        "${'}'",
+        "${\\",
+    ):
         parse_formula(piece * 50_000)
