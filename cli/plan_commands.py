@@ -73,13 +73,14 @@ def show(
         str, typer.Argument(metavar="PLAN|RUN", help="A plan's file, a saved plan's name, or a run's id.")
     ],
     form: ShowFormat = Format.TEXT,
+    tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """Show a plan as a picture, or a run with its steps."""
     from .showing import show_command
 
-    return show_command(what, Format.JSON if as_json else form, {"store": store})
+    return show_command(what, Format.JSON if as_json else form, {"tools": tools, "store": store})
 
 
 @plans_app.callback()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputRejected
 from ..plans import CheckReport, Plan
+from ..tools import Toolset
 from . import screen
 from .failure import Exit
 from .session import drive, load_toolset, open_engine, settings_of
@@ -33,7 +34,7 @@ def plan_command(
             plan = await engine.plan(task, inputs=read_inputs(inputs, None) or None)
         if output is not None:
             plan.save(output)
-        _tell_plan(plan, output, as_json=as_json)
+        _tell_plan(plan, toolset, output, as_json=as_json)
         return Exit.OK
 
     return drive(work)
@@ -94,13 +95,13 @@ def report_text(report: CheckReport) -> str:
     return f"{report}\n{calls}{models}" + (f"\nlongest chain: {path}" if path else "")
 
 
-def _tell_plan(plan: Plan, output: Path | None, *, as_json: bool) -> None:
+def _tell_plan(plan: Plan, toolset: Toolset, output: Path | None, *, as_json: bool) -> None:
     """Show the plan: as a document where one is asked for or wanted by a pipe, as a picture beside it."""
     if as_json:
         screen.document(plan.to_dict())
     elif output is None:
-        screen.note(plan.render("text"))
+        screen.note(plan.render("text", toolset))
         screen.answer(plan.to_json())
     else:
-        screen.answer(plan.render("text"))
+        screen.answer(plan.render("text", toolset))
         screen.note(f"written to {output}; run it with `firmplan run {output}`")

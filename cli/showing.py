@@ -9,12 +9,13 @@ from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
 from ..executor import Run
 from ..plans import Plan, to_yaml
+from ..tools import Toolset
 from . import screen
 from .config import STORE_DEFAULT
 from .failure import Exit
 from .plan_commands import Format
 from .report import STATUS_EXIT, advice, errors_text, steps_text, summary
-from .session import drive, open_engine, settings_of
+from .session import drive, load_toolset, open_engine, settings_of
 from .target import find_file
 
 _PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
@@ -27,19 +28,20 @@ _PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
 def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
     """Show the plan or the run that the word names."""
     settings = settings_of(flags)
+    toolset = load_toolset(settings)  # effects are drawn where the tools are known
     store = settings.store if settings.store != STORE_DEFAULT else None
 
     async def work() -> int:
         file = find_file(what)
         if file is not None:
-            _show_plan(Plan.load(file.path), form)
+            _show_plan(Plan.load(file.path), form, toolset)
             return Exit.OK
         async with open_engine(settings) as engine:
             found = await _find(engine, what)
         if isinstance(found, Run):
             _show_run(found, form, store)
         else:
-            _show_plan(found, form)
+            _show_plan(found, form, toolset)
         return Exit.OK
 
     return drive(work)
@@ -48,13 +50,14 @@ def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
 def show_saved_command(name: str, form: Format, flags: Mapping[str, object]) -> int:
     """Show a saved plan."""
     settings = settings_of(flags)
+    toolset = load_toolset(settings)
 
     async def work() -> int:
         async with open_engine(settings) as engine:
             plan = await engine.find_plan(name)
         if plan is None:
             raise InputRejected(f"no plan is saved as {name!r}; `firmplan plans` lists the saved ones")
-        _show_plan(plan, form)
+        _show_plan(plan, form, toolset)
         return Exit.OK
 
     return drive(work)
@@ -73,14 +76,14 @@ async def _find(engine: Engine, what: str) -> Plan | Run:
         return plan
 
 
-def _show_plan(plan: Plan, form: Format) -> None:
+def _show_plan(plan: Plan, form: Format, toolset: Toolset) -> None:
     match form:
         case Format.JSON:
             screen.document(plan.to_dict())
         case Format.YAML:
             screen.answer(to_yaml(plan).rstrip("\n"))
         case Format.TEXT | Format.MERMAID | Format.SVG:
-            screen.answer(plan.render(_PICTURES[form]).rstrip("\n"))
+            screen.answer(plan.render(_PICTURES[form], toolset or None).rstrip("\n"))
         case _:
             assert_never(form)
 
