@@ -165,6 +165,7 @@ def _make(fn: Callable[..., Any], wishes: Wishes) -> Tool:
         direct,
         source=fn,
         request_of=request_of,
+        influences=made.wishes.guard,
         effect="model",
         description=_description(template),
         fingerprint_extra=_extra(template, made),

@@ -48,7 +48,7 @@ def fingerprint_of(tool: Tool) -> Fingerprint:
     """Return the fingerprint of a tool. Reads source files: O(code that the tool reaches)."""
     from .portrait import draw  # noqa: PLC0415  # needs `Tool`
 
-    found = draw(tool.source, _annotations(tool))
+    found = draw(tool.source, _annotations(tool), tool.influences)
     parts = dict(found.parts)
     parts |= {f"package {name}": version for name, version in found.versions.items()}
     parts["parameters"] = digest(canonical(_spoken(tool.parameters)))

@@ -58,17 +58,20 @@ class Portrait:
     unseen: dict[str, None] = field(default_factory=dict[str, None])
 
 
-def draw(source: object, annotations: Mapping[str, object]) -> Portrait:
+def draw(source: object, annotations: Mapping[str, object], influences: tuple[object, ...] = ()) -> Portrait:
     """Return the portrait of a callable.
 
     Args:
         source: A function, method, partial or callable object.
         annotations: Its resolved types by parameter, `return` included: classes that only they name count too.
+        influences: Further values and functions that decide a result.
     """
     walk = _Walk()
     walk.constant("entry", "", source)
     if annotations:
         walk.constant("types", "", dict(annotations))
+    if influences:
+        walk.constant("influences", "", influences)
     walk.finish()
     return walk.portrait
 

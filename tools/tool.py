@@ -66,12 +66,14 @@ class Tool(Declaration, Generic[P, R]):
         source: The function whose annotations are the types and whose code is the fingerprint.
         read_types: Makes `types`.
         request_of: For a model tool: from arguments to the request that is sent instead of calling `fn`.
+        influences: Further values and functions that decide a result, such as an agent's guards: for the fingerprint.
     """
 
     fn: Callable[P, R]
     source: Callable[..., Any]
     read_types: Callable[[], Types]
     request_of: Callable[[dict[str, Json]], Any] | None = None
+    influences: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -307,6 +309,7 @@ def make_tool(
     source: Callable[..., Any] | None = None,
     types: Types | None = None,
     request_of: Callable[[dict[str, Json]], Any] | None = None,
+    influences: Iterable[object] = (),
     **options: Unpack[ToolOptions],
 ) -> Tool:
     """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
@@ -316,6 +319,7 @@ def make_tool(
         source: What is read for name, description, types and fingerprint; by default `fn`.
         types: The types, if they are not to come from annotations.
         request_of: See `Tool`.
+        influences: See `Tool`.
         options: The keywords of `@tool`.
 
     Raises:
@@ -338,6 +342,7 @@ def make_tool(
         source=source,
         read_types=_annotated_types(source, where, name) if types is None else lambda: types,
         request_of=request_of,
+        influences=tuple(influences),
     )
     with suppress(NameError):  # a class defined further down: asked again when the types are needed
         made.__dict__["types"] = made.read_types()

@@ -558,3 +558,32 @@ def test_same_code_under_another_name_is_told_apart_by_its_code_only(seen):
     """Two tools with the same code have the same parts; the name belongs to the key, not to the code."""
     source = '@tool(name="{}")\ndef f(x: int) -> int:\n    return x'
     assert seen(source.format("a")).fingerprint == seen(source.format("b")).fingerprint
+
+
+def test_moving_code_changes_nothing(tmp_path, monkeypatch):
+    """Which file a helper stands in, and what the file is called, does not count."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    helper = (
+        "RATE = 2\nclass Page:\n    def size(self): return RATE\ndef h(x):\n    return x * Page().size()\n"
+    )
+    mine = "from firmplan import tool\n@tool\ndef f(x: int) -> int:\n    return h(x)\n"
+    (tmp_path / "all_in_one.py").write_text(helper + mine)
+    (tmp_path / "moved_helper_of_test.py").write_text(helper)
+    (tmp_path / "other_name.py").write_text("from moved_helper_of_test import h\n" + mine)
+    (one,), (two,) = Toolset.load(tmp_path / "all_in_one.py"), Toolset.load(tmp_path / "other_name.py")
+    assert one.fingerprint == two.fingerprint is not None
+
+
+def test_an_agents_guards_count(seen):
+    """The code of a guard decides which answers pass, so it is part of an agent's fingerprint; so is the prompt."""
+    source = (
+        "from firmplan import agent\ndef short(x): return len(x) < 9\n"
+        '@agent(guard=[short])\ndef f(text: str) -> str:\n    """Shorten ${text}."""'
+    )
+    first, second, third = (
+        seen(source),
+        seen(source.replace("< 9", "< 8")),
+        seen(source.replace("Shorten", "Cut")),
+    )
+    assert len({first.fingerprint, second.fingerprint, third.fingerprint}) == 3
+    assert "function short" in first.fingerprint_parts
