@@ -112,7 +112,7 @@ def _no_syntax(error: SyntaxError, text: str) -> Fault:
     at = min(max((error.offset or 1) - 1, 0), len(text))
     if "Exceeds the limit" in error.msg:
         return Fault("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
-    hint = "compare with '=='" if "==" in error.msg else ""
+    hint = "compare with '=='" if "==" in error.msg or text[at : at + 1] == "=" else ""
     message = error.msg.split(". ", 1)[0]
     return Fault("bad-expr", f"not an expression: {message}", hint, "", at, len(text))
 

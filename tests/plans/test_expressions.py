@@ -222,7 +222,10 @@ def test_run_time_fault(text: str) -> None:
     assert caught.value.code == FAULTS[text]
 
 
-@pytest.mark.parametrize("text", ["gone", "gone.x", "n if yes else gone", "[x for x in xs if gone]", "first(gone)", "first(gone, gone.x)"])
+@pytest.mark.parametrize(
+    "text",
+    ["gone", "gone.x", "n if yes else gone", "[x for x in xs if gone]", "first(gone)", "first(gone, gone.x)"],
+)
 def test_reference_to_a_skipped_step(text: str) -> None:
     """A reference outside `first` leads to the skip, also where it would not be evaluated; so does a `first` with nothing left."""
     formula, _ = parse_formula(f"${{{text}}}")
