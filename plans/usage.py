@@ -64,7 +64,7 @@ def _check_inputs(checking: Checking, body: Body) -> None:
     if body.broken:
         return  # what was broken may have used them
     for name in body.inputs:
-        if name not in used:
+        if name not in used and is_name(name):
             message = f"nothing refers to the input '{name}'"
             path = f"{body.where}.inputs{key(name)}"
             checking.findings.add(
