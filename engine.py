@@ -416,7 +416,7 @@ class Engine:
         """
         execution = await self._open()
         if budget is not None:
-            await execution.decisions.raisebudget_of(run_id, budget_of(budget))
+            await execution.decisions.raise_budget(run_id, budget_of(budget))
         await self._go_on(execution, await execution.archive.get(run_id))
         return await execution.wait(run_id)
 
