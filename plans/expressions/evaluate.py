@@ -7,7 +7,7 @@ in `operators.py`, `functions.py` and `methods.py`; here is only the order of ev
 Values made are canonical: no minus zero, no NaN, 64-bit integers. Values taken from the scope are handed on without
 copying: consumers treat them as immutable.
 
-Longer than most modules: one closure for each kind of node, and they compile one another.
+This module is longer than most: one closure for each kind of node, and they compile one another.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Python's tree is then turned into one of ours, or refused by name: there is no w
 on the way, by Python's scoping: a comprehension's first iterable is evaluated outside, its names are known inside
 only, and hide what is outside.
 
-Longer than most modules: one reader for each kind of node, and they read one another.
+This module is longer than most: one reader for each kind of node, and they read one another.
 """
 
 from __future__ import annotations
