@@ -31,14 +31,14 @@ class Source:
     """One parsed file.
 
     Attributes:
-        tree: Its syntax.
-        code: What it compiles to.
+        codes: All that it compiles to, by qualified name.
+        classes: Every class, by qualified name.
         functions: Every `def`, by name and first line (its first decorator's, as in compiled code).
         lambdas: Every lambda, by first line.
     """
 
-    tree: ast.Module
-    code: CodeType
+    codes: Mapping[str, list[CodeType]]
+    classes: Mapping[str, list[ast.ClassDef]]
     functions: Mapping[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef]
     lambdas: Mapping[int, list[ast.Lambda]]
 
@@ -58,7 +58,7 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
     """
     source = _read(code.co_filename, module)
     if "@pytest_ar" not in module:  # pytest rewrites asserts: then the code is not what the file compiles to
-        code = _same_code(code, source.code)
+        code = _same_code(code, source.codes.get(code.co_qualname, []))
     if code.co_name == "<lambda>":
         return _lambda_node(code, source)
     found = source.functions.get((code.co_name, code.co_firstlineno))
@@ -97,8 +97,8 @@ def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tup
         NoSource: There is none.
     """
     source = _read(filename, module)
-    nodes = [node for name, node in _classes(source.tree, "") if name == cls.__qualname__]
-    codes = [code for code in all_codes(source.code) if code.co_qualname == cls.__qualname__]
+    nodes = source.classes.get(cls.__qualname__, [])
+    codes = source.codes.get(cls.__qualname__, [])
     if not nodes or len(nodes) != len(codes):
         raise NoSource("has no source")
     return list(zip(nodes, codes, strict=True))
@@ -191,7 +191,13 @@ def _indexed(tree: ast.Module, code: CodeType) -> Source:
                 lambdas.setdefault(node.lineno, []).append(node)
             case _:
                 pass
-    return Source(tree, code, functions, lambdas)
+    codes: dict[str, list[CodeType]] = {}
+    for each in all_codes(code):
+        codes.setdefault(each.co_qualname, []).append(each)
+    classes: dict[str, list[ast.ClassDef]] = {}
+    for name, found in _classes(tree, ""):
+        classes.setdefault(name, []).append(found)
+    return Source(codes, classes, functions, lambdas)
 
 
 def _classes(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.ClassDef]]:
@@ -207,17 +213,13 @@ def _classes(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.ClassDef]]:
                 yield from _classes(child, outer)
 
 
-def _same_code(code: CodeType, compiled: CodeType) -> CodeType:
-    """Return the code in a freshly compiled file that does what `code` does, at the same line if there is a choice.
+def _same_code(code: CodeType, compiled: list[CodeType]) -> CodeType:
+    """Return the freshly compiled code of the same name that does what `code` does, at the same line if there is a choice.
 
     Raises:
         NoSource: There is none, so the file is not what runs.
     """
-    alike = [
-        other
-        for other in all_codes(compiled)
-        if other.co_qualname == code.co_qualname and _meaning(other) == _meaning(code)
-    ]
+    alike = [other for other in compiled if _meaning(other) == _meaning(code)]
     if not alike:
         raise NoSource("has another source now than when it was imported")
     return min(alike, key=lambda other: abs(other.co_firstlineno - code.co_firstlineno))
@@ -228,7 +230,15 @@ def _meaning(code: CodeType) -> tuple[object, ...]:
     consts = tuple(
         _meaning(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts
     )
-    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, consts
+    shape = (
+        code.co_flags,
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_exceptiontable,
+    )
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return code.co_code, shape, names, consts
 
 
 def _constant(value: object) -> str:

@@ -414,6 +414,15 @@ def test_a_file_edited_since_its_import_is_not_trusted(tmp_path):
     assert "another source" in found.unseen
 
 
+def test_a_changed_signature_is_an_edit_too(tmp_path):
+    """Code that compiles to the same instructions but takes its arguments in another way is not what runs."""
+    path = tmp_path / "t.py"
+    path.write_text(f"{HEAD}@tool\ndef f(x: int, y: int) -> int:\n    return x + y\n")
+    (found,) = Toolset.load(path)
+    path.write_text(f"{HEAD}@tool\ndef f(x: int, *, y: int) -> int:\n    return x + y\n")
+    assert "another source" in found.unseen
+
+
 def test_lines_moved_since_the_import_do_not_matter(tmp_path):
     """A function that only moved in its file is still found."""
     path = tmp_path / "t.py"
