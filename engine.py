@@ -33,6 +33,7 @@ from .executor import (
     Store,
 )
 from .executor.background import Background, call, iterate
+from .executor.frames import WORKER_ENV, address_of
 from .executor.location import StoreLocation, open_location
 from .executor.request import (
     FLOWS,
@@ -111,9 +112,11 @@ class Engine:
         self.tools = tools if isinstance(tools, Toolset) else Toolset(tools)
         for tool in self.tools:
             if tool.isolation == "process":
-                raise ConfigError(
-                    f"tool '{tool.name}': this version has no isolation='process' yet; use 'thread'"
-                )
+                address_of(tool)
+        if WORKER_ENV in os.environ:
+            raise ConfigError(
+                'an engine was made in a process that calls tools: put what runs plans under `if __name__ == "__main__":`'
+            )
         self._location: StoreLocation = open_location(store)
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None

@@ -21,6 +21,7 @@ from ..plans.signature import Effect
 from ..plans.values import Digest, Json
 from ..tools import Context, ModelRequest, Tool, ask_request
 from ..tools.fingerprint import Fingerprint, fingerprint_of
+from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Lost, Outcome, Returned, call_tool, reconcile
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .events import (
@@ -68,6 +69,7 @@ class PreparedCall:
     request: ModelRequest | None
     key: ContentKey
     context: Context | None = None
+    blobs: CallBlobs | None = None
 
     @property
     def step(self) -> str:
@@ -435,6 +437,8 @@ class Driver:
             return await self._ask(call.request, call.tool, timeout_s)
         if call.tool is None:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
+        known = await self._artifacts(call.args)
+        call.blobs = CallBlobs(known)
         previous = self._contexts.get(call.step)
         call.context = Context(
             run_id=self.row.id,
@@ -447,9 +451,24 @@ class Driver:
             env=self.facilities.environ,
             secrets=self.facilities.secrets,
             recorded=previous.used if previous is not None else None,
+            blobs=call.blobs,
         )
         self._contexts[call.step] = call.context
-        return await call_tool(call.tool, call.args, call.context, self.facilities.threads, timeout_s), None
+        if call.tool.isolation != "process":
+            return await call_tool(
+                call.tool, call.args, call.context, self.facilities.threads, timeout_s
+            ), None
+        secrets = self.facilities.secrets
+        in_child = self.facilities.processes.call
+        outcome = await in_child(
+            call.tool, call.args, call.context, call.blobs, known, secrets=secrets, timeout_s=timeout_s
+        )
+        return outcome, None
+
+    async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
+        """Return the bytes of the artifacts in a call's arguments."""
+        wanted = digests_in(args)
+        return await self.facilities.store.find_values(wanted) if wanted else {}
 
     async def _ask(
         self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
@@ -478,6 +497,8 @@ class Driver:
             case Returned(output):
                 used = _used(call.context)
                 self._contexts.pop(call.step, None)
+                if call.blobs is not None:
+                    self.journal.keep(call.blobs.made)
                 made = self._keep(call, output, epochs)
                 await self._take_in(CallSucceeded(call.step, output, used, usage))
                 return made

@@ -108,6 +108,7 @@ class Execution:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         self._facilities.threads.close()
+        await self._facilities.processes.close()
         await self._store.close()
         self._owner.release()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..tools import Models, Tool, Toolset
 from .pace import Pace
+from .processes import Processes
 from .store import Reusable, Store
 from .threads import Threads
 
@@ -57,6 +58,7 @@ class Facilities:
     places: asyncio.Semaphore
     clock: Clock = field(default_factory=SystemClock)
     threads: Threads = field(default_factory=Threads)
+    processes: Processes = field(default_factory=Processes)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     in_flight: dict[str, asyncio.Future[Reusable | None]] = field(

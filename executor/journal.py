@@ -8,7 +8,7 @@ so far is durable. After a failed flush nothing more is taken: the run stops whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
@@ -94,6 +94,10 @@ class Journal:
         self._updated = at
         self._schedule()
         return entry
+
+    def keep(self, values: Mapping[str, bytes]) -> None:
+        """Make values durable together with the next event."""
+        self._values.update(values)
 
     async def flush(self) -> None:
         """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""

@@ -68,7 +68,7 @@ async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> lis
 async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
     """Return the entries of some lines, with large values fetched from the store."""
     listed = list(lines)
-    wanted = sorted({found.decode() for line in listed for found in _VALUE_REFERENCE.findall(line)})
+    wanted = value_names(listed)
     values = await store.find_values(wanted) if wanted else {}
 
     def find_value(name: str) -> bytes:
@@ -79,6 +79,11 @@ async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
         return values[name]
 
     return [read_entry(line, find_value) for line in listed]
+
+
+def value_names(lines: Iterable[bytes]) -> list[str]:
+    """Return the digests of the stored values that some lines refer to, sorted."""
+    return sorted({found.decode() for line in lines for found in _VALUE_REFERENCE.findall(line)})
 
 
 def build_machine(header: Header) -> Machine:
