@@ -1,0 +1,130 @@
+"""A process that runs a plan and dies at a chosen instant; what its tools did to the world stands in a file.
+
+The instants are ticks: before and after each tool's effect, and before and after each commit of the journal. `kill_at`
+is the number of the tick at which the process kills itself with SIGKILL; 0: it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from firmplan.executor import SqliteStore
+from firmplan.plans import Plan
+from firmplan.tools import Context, Tool, tool
+from rig import Rig
+
+PLAN = Plan.model_validate(
+    {
+        "firmplan": 1,
+        "inputs": {"n": {"type": "integer"}},
+        "steps": [
+            {"id": "base", "tool": "work", "args": {"x": "${inputs.n}"}},
+            {"id": "seen", "tool": "look", "for_each": "${[base, base + 1]}", "args": {"x": "${item}"}},
+            {"id": "keyed", "tool": "put_keyed", "args": {"x": "${sum(seen)}"}},
+            {"id": "once", "tool": "put_once", "args": {"x": "${keyed}"}},
+            {"id": "asked", "tool": "put_asked", "for_each": "${[1, 2]}", "args": {"x": "${item + once}"}},
+            {"id": "after", "tool": "look", "args": {"x": "${sum(asked)}"}},
+        ],
+        "output": "${after}",
+    }
+)
+
+
+class World:
+    """The file in which effects stand, one a line: tool, step, idempotency key."""
+
+    def __init__(self, path: Path, kill_at: int = 0) -> None:
+        self.path = path
+        self.kill_at = kill_at
+        self.ticks = 0
+
+    def tick(self) -> None:
+        """Count an instant; die if it is the chosen one."""
+        self.ticks += 1
+        if self.ticks == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def note(self, *words: str) -> None:
+        """Add a line, in one write."""
+        with self.path.open("a") as file:
+            file.write(" ".join(words) + "\n")
+
+    def lines(self) -> list[list[str]]:
+        """Return what was noted, in order."""
+        return [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def effects(self, name: str) -> list[tuple[str, str]]:
+        """Return (step, key) of every effect that a tool had."""
+        return [(line[1], line[2]) for line in self.lines() if line[0] == name]
+
+
+class KilledStore(SqliteStore):
+    """A store whose commits are instants of the world."""
+
+    def __init__(self, path: str, world: World) -> None:
+        super().__init__(path)
+        self.world = world
+
+    def _commit(self, batches: Any) -> Any:
+        self.world.tick()
+        done = super()._commit(batches)
+        self.world.tick()
+        return done
+
+
+def tools_of(world: World) -> list[Tool]:
+    """Return one tool for each row of the table of effects and crashes."""
+
+    def act(name: str, ctx: Context, x: int) -> int:
+        world.tick()
+        world.note(name, ctx.step, ctx.idempotency_key or "-", str(x))
+        world.tick()
+        return x + 1
+
+    @tool(effect="pure", version=1)
+    def work(x: int, *, ctx: Context) -> int:
+        """Compute something."""
+        return act("work", ctx, x)
+
+    @tool(effect="read", resource="box", version=1)
+    def look(x: int, *, ctx: Context) -> int:
+        """Look at something."""
+        return act("look", ctx, x)
+
+    @tool(effect="write", resource="box", idempotent=True, version=1)
+    async def put_keyed(x: int, *, ctx: Context) -> int:
+        """Change something; a repeated key changes it once."""
+        return act("put_keyed", ctx, x)
+
+    @tool(effect="write", resource="box", version=1)
+    def put_once(x: int, *, ctx: Context) -> int:
+        """Change something, each time."""
+        return act("put_once", ctx, x)
+
+    def reconcile(key: str, args: dict[str, Any]) -> int | None:
+        world.note("reconcile", "-", key, str(args["x"]))
+        return args["x"] + 1 if any(key == found for _, found in world.effects("put_asked")) else None
+
+    @tool(effect="write", resource="box", reconcile=reconcile, version=1)
+    def put_asked(x: int, *, ctx: Context) -> int:
+        """Change something; whether it happened can be asked."""
+        return act("put_asked", ctx, x)
+
+    return [work, look, put_keyed, put_once, put_asked]
+
+
+async def _run(store: str, world: World, run_id: str, *, is_resumed: bool) -> None:
+    async with Rig(tools_of(world), KilledStore(store, world)) as rig:
+        if is_resumed:
+            await rig.resume(run_id)
+        else:
+            await rig.run(PLAN, run_id, inputs={"n": 1})
+
+
+def run_child(store: str, effects: str, run_id: str, kill_at: int, *, is_resumed: bool = False) -> None:
+    """Run the plan, and die at the chosen instant."""
+    asyncio.run(_run(store, World(Path(effects), kill_at), run_id, is_resumed=is_resumed))
