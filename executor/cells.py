@@ -43,6 +43,7 @@ class Turn:
         args: Digest of what was called with, once known.
         call: Sealed arguments or request, until the call has ended.
         attempts: Calls started so far.
+        failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
     """
 
@@ -57,6 +58,7 @@ class Turn:
     frame: Frame | None = None
     call: Sealed | None = None
     attempts: int = 0
+    failed: int = 0
     lost: int = 0
     pause_s: float | None = None
     is_ruled: bool = False

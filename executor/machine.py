@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final, assert_never
 
 from ..errors import EngineBug
@@ -564,15 +565,16 @@ class Machine:
         """Start the next item of an ordered `for_each`, or block the rest."""
         if item.index is None:
             return
-        rest = [other for other in item.node.items if other.state is State.PENDING]
-        if is_bad(item, SOFT):
-            for other in rest:
-                self._move(other, State.SKIPPED)
-                other.reason = Reason.BLOCKED
-                self._record_end(other)
-            item.node.open_items -= len(rest)
-        elif rest:
-            self._agenda.append(rest[0])
+        items = item.node.items
+        rest = (items[at] for at in range(item.index + 1, len(items)) if items[at].state is State.PENDING)
+        if not is_bad(item, SOFT):
+            self._agenda.extend(islice(rest, 1))
+            return
+        for other in rest:
+            self._move(other, State.SKIPPED)
+            other.reason = Reason.BLOCKED
+            self._record_end(other)
+            item.node.open_items -= 1
 
     # --- calls
 
@@ -655,7 +657,8 @@ class Machine:
         turn.usage = event.usage
         retries = code.retries if code.retries is not None else policy.retries
         is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
-        if event.retryable and is_safe and turn.attempts <= retries and self._cancelled_by is None:
+        turn.failed += 1
+        if event.retryable and is_safe and turn.failed <= retries and self._cancelled_by is None:
             self._retry(turn)
             return
         self._turn_failed(turn, Failure(event.code, event.message, event.temporary))
@@ -672,10 +675,16 @@ class Machine:
         policy = self._policy(turn)
         self.purse.settle(turn.path, None)
         turn.lost += 1
-        if (policy.idempotent or policy.can_reconcile) and turn.lost <= LOST_RETRIES_MAX:
+        may_repeat = policy.idempotent or policy.can_reconcile
+        if may_repeat and turn.lost <= LOST_RETRIES_MAX and self._cancelled_by is None:
             self._retry(turn)
-            return
+        else:
+            self._lose(turn, why)
+
+    def _lose(self, turn: Turn, why: str) -> None:
+        """Leave it to a person what became of the call."""
         self._move(turn, State.INDETERMINATE)
+        turn.pause_s, turn.reason = None, None
         turn.failure = Failure("outcome-unknown", why)
         self._record(StepIndeterminate(turn.path, why))
 
@@ -696,10 +705,14 @@ class Machine:
         """Start nothing more. Writes in flight end by themselves: stopping one would leave its outcome unknown."""
         self._cancelled_by = by
         for turn in self._leaf_turns():
-            is_write = turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE
-            if turn.state in (State.READY, State.WAITING) or (turn.state is State.RUNNING and not is_write):
-                if turn.state is State.RUNNING:
-                    self._calls.append((turn.order, StopCall(turn.path)))
+            is_writing = turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE
+            if is_writing or turn.state is State.INDETERMINATE:
+                continue
+            if turn.state is State.RUNNING or turn.pause_s is not None:
+                self._calls.append((turn.order, StopCall(turn.path)))
+            if turn.lost:
+                self._lose(turn, "the run was cancelled before it was known what became of an earlier call")
+            else:
                 self._turn_cancelled(turn, Reason.CANCELLED)
         for frame in self._frames():
             for node in frame.nodes:

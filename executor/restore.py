@@ -7,6 +7,7 @@ recorded one, as are the arguments of every call. Equal: the machine stands wher
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def fold(machine: Machine, entries: Sequence[Entry]) -> None:
     Raises:
         Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
     """
-    drawn: list[Consequence] = []
+    drawn: deque[Consequence] = deque()
     for entry in entries:
         event = entry.event
         if isinstance(event, CAUSES):
@@ -125,9 +126,9 @@ def fold(machine: Machine, entries: Sequence[Entry]) -> None:
                 raise Diverged(
                     step=step, field="status", expected=type(event).__name__, found=str(bug)
                 ) from bug
-            drawn = [command.event for command in commands if isinstance(command, Record)]
+            drawn.extend(command.event for command in commands if isinstance(command, Record))
         else:
-            _compare(event, drawn.pop(0) if drawn else None)
+            _compare(event, drawn.popleft() if drawn else None)
     _expect_none(drawn)
 
 
@@ -138,7 +139,7 @@ def _compare_args(machine: Machine, event: CallStarted | CallReused) -> None:
         raise Diverged(step=event.step, field="args", expected=event.args, found=found)
 
 
-def _expect_none(drawn: list[Consequence]) -> None:
+def _expect_none(drawn: Sequence[Consequence]) -> None:
     if drawn:
         step = getattr(drawn[0], "step", "")
         raise Diverged(step=step, field="status", expected=None, found=_show(drawn[0]))

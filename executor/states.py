@@ -62,12 +62,20 @@ MOVES: dict[State, frozenset[State]] = {
         {State.READY, State.RUNNING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
     ),
     State.READY: frozenset(
-        {State.RUNNING, State.WAITING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
+        {
+            State.RUNNING,
+            State.WAITING,
+            State.INDETERMINATE,
+            State.SUCCEEDED,
+            State.FAILED,
+            State.SKIPPED,
+            State.CANCELLED,
+        }
     ),
     State.RUNNING: frozenset(
         {State.READY, State.INDETERMINATE, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
     ),
-    State.WAITING: frozenset({State.READY, State.CANCELLED}),
+    State.WAITING: frozenset({State.READY, State.INDETERMINATE, State.CANCELLED}),
     State.INDETERMINATE: frozenset({State.READY, State.SUCCEEDED, State.FAILED, State.SKIPPED}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),

@@ -45,8 +45,11 @@ def _answer(call: dict[str, Any], answers: BinaryIO) -> None:
     used = Used()
     try:
         tool = _tool(call["source"], call["name"])
+        facts = call["context"]
+        recorded = facts.pop("recorded")
         context = Context(
-            **call["context"],
+            **facts,
+            recorded=Used(**recorded),
             effect=tool.effect,
             env=os.environ,
             secrets=os.environ if call["secrets"] is None else call["secrets"],

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID, uuid4
 
 from ..errors import ToolError
@@ -123,6 +123,17 @@ class Context:
         self._new_uuid = new_uuid
         self._blobs = blobs
         self._random: Random | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what another process needs to make the same context, as JSON."""
+        return {
+            "run_id": self.run_id,
+            "step": self.step,
+            "attempt": self.attempt,
+            "idempotency_key": self.idempotency_key,
+            "seed": self._seed,
+            "recorded": asdict(self._recorded),
+        }
 
     def now(self) -> datetime:
         """Return the time, in UTC; a repeated call of the same step gets the times that the first one got.
