@@ -9,12 +9,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .replies import Body, Cut, Empty, HttpError, Refusal, Slow, Text, ToolCall, Truncated
+    from .replies import (
+        Body,
+        Cut,
+        Drip,
+        Empty,
+        HttpError,
+        Raw,
+        Refusal,
+        Slow,
+        Text,
+        ToolCall,
+        Truncated,
+    )
     from .scripted_model import ScriptedModel
     from .scripted_tool import Held, ScriptedTool
 
 _MODULES = {
-    "replies": ("Body", "Cut", "Empty", "HttpError", "Refusal", "Slow", "Text", "ToolCall", "Truncated"),
+    "replies": (
+        "Body",
+        "Cut",
+        "Drip",
+        "Empty",
+        "HttpError",
+        "Raw",
+        "Refusal",
+        "Slow",
+        "Text",
+        "ToolCall",
+        "Truncated",
+    ),
     "scripted_model": ("ScriptedModel",),
     "scripted_tool": ("Held", "ScriptedTool"),
 }
@@ -23,9 +47,11 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "Body",
     "Cut",
+    "Drip",
     "Empty",
     "Held",
     "HttpError",
+    "Raw",
     "Refusal",
     "ScriptedModel",
     "ScriptedTool",

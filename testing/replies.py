@@ -85,6 +85,23 @@ class Cut:
     share: float = 0.5
 
 
-Scripted: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut"
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Bytes as they are, status line and all, and then a closed connection: what is hardly HTTP."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Drip:
+    """A body that never ends: `piece`, again and again, with `seconds` between."""
+
+    piece: str = " "
+    seconds: float = 0.01
+
+
+Scripted: TypeAlias = (
+    "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut | Raw | Drip"
+)
 Answerer: TypeAlias = "Callable[[Request], Scripted | Awaitable[Scripted]]"
 Reply: TypeAlias = "Scripted | Answerer"

@@ -26,7 +26,7 @@ import h11
 
 from .completions import completion_of
 from .recording import Exchange, Script, exchanges_of, read_recording
-from .replies import Answerer, Body, Cut, HttpError, Json, Reply, Request, Scripted, Slow
+from .replies import Answerer, Body, Cut, Drip, HttpError, Json, Raw, Reply, Request, Scripted, Slow
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A request past this is refused: it is a bug in the test, and would be held in memory."""
@@ -162,6 +162,10 @@ class ScriptedModel:
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
             case Body(text, content_type):
                 await connection.send(200, text.encode(), {"content-type": content_type})
+            case Raw(data):
+                await connection.send_raw(data)
+            case Drip():
+                await connection.send_endlessly(reply)
             case _ if request.get("stream"):
                 documents = list(completion_of(reply, request).chunks(request))
                 await connection.send_stream(self._paced(documents), len(documents))
@@ -226,6 +230,22 @@ class _Connection:
             raise ConnectionAbortedError
         await self._write(h11.Data(data=body))
         await self._write(h11.EndOfMessage())
+
+    async def send_raw(self, data: bytes) -> None:
+        """Send bytes past the protocol, and close the connection."""
+        self._writer.write(data)
+        await self._writer.drain()
+        self._writer.close()
+        raise ConnectionAbortedError
+
+    async def send_endlessly(self, drip: Drip) -> None:
+        """Send a body piece by piece until the peer has enough."""
+        await self._write(
+            h11.Response(status_code=200, headers=[("content-type", "application/json")])
+        )
+        while True:
+            await self._write(h11.Data(data=drip.piece.encode()))
+            await asyncio.sleep(drip.seconds)
 
     async def send_stream(self, events: AsyncIterator[bytes], count: int) -> None:
         """Send server-sent events; a cut connection ends after its share of the `count` events."""

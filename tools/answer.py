@@ -23,7 +23,10 @@ from .schemas import Checker
 
 WRAPPER = "answer"
 _ANNOTATIONS = frozenset({"type", "title", "description", "examples", "default"})
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
+TEXT_CHARACTERS_MAX = 2_000_000
+"""A longer answer is not read: no model has as much to say, and the event loop stands still while it is read."""
+
 _SPANS_MAX = 64
 """Openings of JSON tried in prose: more is no answer, and trying is quadratic."""
 
@@ -86,6 +89,8 @@ class Answer:
         Raises:
             Unreadable: The words hold no JSON, or JSON of another shape.
         """
+        if len(text) > TEXT_CHARACTERS_MAX:
+            raise Unreadable(f"the answer has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are read")
         if not text.strip():
             raise Formless("the answer is empty")
         if self.is_text:

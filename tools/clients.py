@@ -73,12 +73,23 @@ async def _import_clients() -> None:
 
 
 def _connect(endpoint: Endpoint) -> AsyncInstructor:
-    """Open a client. An endpoint on this machine is never asked through a proxy."""
+    """Open a client.
+
+    An endpoint on this machine is never asked through a proxy. Redirects are not followed: each would be a request that
+    nobody counts, and would carry the prompt to where nobody said.
+    """
     import instructor  # noqa: PLC0415  # heavy: see above
     import openai  # noqa: PLC0415
 
+    from .inflow import bound_body  # noqa: PLC0415  # loads httpx
+
     _hush_instructor()
-    http = openai.DefaultAsyncHttpxClient(verify=_tls(), trust_env=not is_loopback(endpoint.base_url))
+    http = openai.DefaultAsyncHttpxClient(
+        verify=_tls(),
+        trust_env=not is_loopback(endpoint.base_url),
+        follow_redirects=False,
+        event_hooks={"response": [bound_body]},
+    )
     client = openai.AsyncOpenAI(
         base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0, http_client=http
     )

@@ -5,9 +5,9 @@
 | `model-unreachable` | nobody listens, or the connection broke | yes |
 | `timeout` | no whole answer in time | yes |
 | `rate-limited` | 429; not temporary where the quota is used up | yes |
-| `model-unavailable` | 408, 409, 5xx, or what is no HTTP answer of a model | yes |
+| `model-unavailable` | 408, 409, 5xx, or what is no HTTP answer of a model; not temporary where it does not end | yes |
 | `model-auth` | 401, 403 | no |
-| `model-unknown` | 404 | no |
+| `model-unknown` | 404, or a redirect | no |
 | `model-rejected` | any other status: the endpoint does not take such requests | no |
 | `limit-exceeded` | the caller's own bound on requests or time | no |
 """
@@ -45,9 +45,13 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
     """Return the failure that an exception of the openai client stands for."""
     import openai  # noqa: PLC0415  # heavy: loaded with the first call
 
+    from .inflow import BodyTooLarge  # noqa: PLC0415  # loads httpx
+
     match error:
         case openai.APITimeoutError():
             return timed_out(endpoint, timeout_s)
+        case openai.APIConnectionError(__cause__=BodyTooLarge() as cause):
+            return ModelError(f"{endpoint.base_url}: {cause}", code="model-unavailable")
         case openai.APIConnectionError():
             cause = endpoint.quote(error.__cause__ or error)
             return ModelError(
@@ -81,6 +85,10 @@ def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoi
         case 429:
             text = f"{where}: too many requests ({said})"
             return ModelError(text, code="rate-limited", temporary=not stays, retry_after_s=wait)
+        case _ if 300 <= status < 400:
+            target = endpoint.quote(headers.get("location", "nowhere"))
+            text = f"{where}: it redirects to {target}; set FIRMPLAN_BASE_URL to the address that answers"
+            return ModelError(text, code="model-unknown")
         case _ if status in (408, 409) or status >= 500:
             text = f"{where}: {said}"
             return ModelError(text, code="model-unavailable", temporary=not stays, retry_after_s=wait)
