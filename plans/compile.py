@@ -179,7 +179,7 @@ def _plan_of(bodies: Bodies, body: Body) -> Plan:
         {"firmplan", "inputs", "types", "plans", "steps", "output"},
         firmplan=1,
         inputs=inner.inputs,
-        types=dict(body.types),
+        types={**body.types},
         plans=outer.plans,
         steps=inner.steps,
         output=inner.output,
@@ -248,7 +248,7 @@ def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -
                 tools=agent.tools,
                 returns=self_contained(agent.returns, body.types),
                 steps_max=agent.max_steps,
-                budget=dict(agent.budget),
+                budget={**agent.budget},
             )
 
 

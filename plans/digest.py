@@ -94,6 +94,6 @@ def _action(step: Step) -> dict[str, Json]:
                     "tools": list(agent.tools),
                     "returns": agent.returns,
                     "max_steps": agent.max_steps,
-                    "budget": dict(agent.budget),
+                    "budget": {**agent.budget},
                 }
             }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     BaseModel,
@@ -46,6 +46,7 @@ Value: TypeAlias = Any
 """JSON whose strings may hold `${expression}`."""
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
+_Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
 _TEXT: Schema = {"type": "string"}
 
 
@@ -86,9 +87,7 @@ class Agent(_Frozen):
     tools: _Names = ()
     returns: Schema = _TEXT
     max_steps: int = Field(default=10, ge=1)
-    budget: dict[Literal["steps", "model_calls", "tokens", "usd", "seconds"], int | float] = Field(
-        default_factory=dict
-    )
+    budget: dict[_Budgeted, int | float] = Field(default_factory=dict[_Budgeted, int | float])
 
 
 class StepKeys(_Frozen):
@@ -118,7 +117,7 @@ class StepKeys(_Frozen):
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("templates", None)
+        vars(copied).pop("templates", None)
         return copied
 
 
@@ -212,12 +211,13 @@ class Plan(_Frozen):
     @model_validator(mode="wrap")
     @classmethod
     def _own(cls, given: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Self:
-        if isinstance(given, dict) and not (isinstance(info.context, dict) and info.context.get(OWNED)):
+        context: Mapping[str, object] = info.context or {}
+        if isinstance(given, dict) and not context.get(OWNED):
             try:
-                given = normal(given)
+                given = normal(cast("object", given))
             except NotJson as fault:
                 raise ValueError(f"not JSON at {fault.path}: {fault}") from fault
-        return handler(given)
+        return cast("Self", handler(given))
 
     @field_validator("firmplan", mode="before")
     @classmethod
@@ -298,7 +298,7 @@ class Plan(_Frozen):
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("digest", None)
+        vars(copied).pop("digest", None)
         return copied
 
     @override

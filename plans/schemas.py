@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .body import Body
 from .checking import Checking
 from .integral import with_integers
 from .paths import key
 from .schema import literal_faults
+from .values import Json
 
 
 def check_schemas(checking: Checking, body: Body) -> None:
     """Note what is wrong with the types and the inputs of a body."""
     plan = checking.bodies.units[body.unit].plan
-    types = plan.types if body.name is None else plan.plans[body.name].types
+    types: Mapping[str, Mapping[str, Json]] = plan.types if body.name is None else plan.plans[body.name].types
     for name, schema in types.items():
         checking.read(body, schema, f"{body.where}.types{key(name)}")
     for name, schema in body.inputs.items():

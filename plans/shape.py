@@ -7,9 +7,9 @@ say what their author meant, and nothing is reported about them or because of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -107,13 +107,15 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
     """
     if isinstance(given, Plan):
         return Draft(given)
-    raw, problems = (given, []) if owned else _as_json(given)
-    if not isinstance(raw, dict):
-        what = describe(raw)
+    problems: list[Problem] = []
+    read = given if owned else _as_json(given, problems)
+    if not isinstance(read, dict):
+        what = describe(read)
         found = problem(
             "bad-shape", "$", f"expected a plan, that is an object with 'firmplan' and 'steps', found {what}"
         )
         return Draft(None, whole=False, problems=(*problems, found))
+    raw = cast("dict[str, Any]", read)
     try:
         plan = Plan.model_validate(raw, context={OWNED: True})
     except ValidationError as fault:
@@ -142,20 +144,20 @@ def describe(value: object) -> str:  # noqa: PLR0911  # one case, one line
             return f"a Python {type(value).__name__}"
 
 
-def _as_json(given: object) -> tuple[Json, list[Problem]]:
-    problems: list[Problem] = []
+def _as_json(given: object, problems: list[Problem]) -> Json:
+    """Return a canonical copy with null in the place of what is not JSON, which is noted in `problems`."""
     current = given
     for _ in range(NOT_JSON_MAX):
         try:
-            return normal(current), problems
+            return normal(current)
         except NotJson as fault:
             hint = "a plan holds only JSON: null, true, false, finite numbers, text, lists, and objects with text keys"
             problems.append(problem("bad-shape", fault.path, f"expected JSON, found {fault}", hint))
             parts = parts_of(fault.path)
             if not parts:
-                return None, problems
+                return None
             current = _replaced(current, parts, None)
-    return None, problems
+    return None
 
 
 def _replaced(value: object, parts: tuple[Part, ...], new: Json) -> Any:  # noqa: ANN401  # any value, with one place exchanged
@@ -163,10 +165,16 @@ def _replaced(value: object, parts: tuple[Part, ...], new: Json) -> Any:  # noqa
     if not parts:
         return new
     head, rest = parts[0], parts[1:]
-    if isinstance(value, Mapping) and head in value:
-        return {**value, head: _replaced(value[head], rest, new)}
-    if isinstance(value, list | tuple) and isinstance(head, int) and head < len(value):
-        return [*value[:head], _replaced(value[head], rest, new), *value[head + 1 :]]
+    if isinstance(value, dict):
+        known = cast("dict[Part, object]", value)
+        return {**known, head: _replaced(known[head], rest, new)} if head in known else new
+    if isinstance(value, list | tuple) and isinstance(head, int):
+        items = list(cast("Sequence[object]", value))
+        return [
+            *items[:head],
+            *(_replaced(item, rest, new) for item in items[head : head + 1]),
+            *items[head + 1 :],
+        ]
     return new
 
 
@@ -203,7 +211,7 @@ def _faults(
 def _place(raw: object, loc: tuple[Part, ...], kind: str) -> tuple[Part, ...]:
     """Return pydantic's location as a place in the plan: without the names of union members."""
     parts: list[Part] = []
-    current = raw
+    current: Any = raw
     for number, part in enumerate(loc):
         is_tag = (
             part in ACTIONS
@@ -255,10 +263,11 @@ def _problem(raw: dict[str, Any], parts: tuple[Part, ...], kind: str, context: d
     return problem("bad-shape", path, f"expected {wanted} at {path}, found {describe(_at(raw, parts))}")
 
 
-def _no_single_action(path: str, step: object) -> Problem:
-    if not isinstance(step, dict):
+def _no_single_action(path: str, given: object) -> Problem:
+    step = cast("dict[str, object]", given) if isinstance(given, dict) else None
+    if step is None:
         return problem(
-            "bad-shape", path, f"expected a step, that is an object, at {path}, found {describe(step)}"
+            "bad-shape", path, f"expected a step, that is an object, at {path}, found {describe(given)}"
         )
     found = [name for name in ACTIONS if name in step]
     if found:
@@ -330,16 +339,12 @@ def _without(  # noqa: C901  # one case for each place
 
 def _copy(value: object) -> Any:  # noqa: ANN401  # any JSON
     """Return a copy whose containers down to the keys of a step are new; deeper ones are only replaced, never changed."""
-    match value:
-        case dict():
-            return {
-                name: _copy(inner) if isinstance(inner, dict | list) else inner
-                for name, inner in value.items()
-            }
-        case list():
-            return [dict(inner) if isinstance(inner, dict) else inner for inner in value]
-        case _:
-            return value
+    if isinstance(value, dict):
+        return {name: _copy(inner) for name, inner in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return [{**cast("dict[str, object]", inner)} if isinstance(inner, dict) else inner for inner in items]
+    return value
 
 
 def _mend_body(body: dict[str, Any], part: str) -> None:
@@ -356,7 +361,7 @@ def _mend_step(
     where: tuple[str | None, int],
     broken: set[tuple[str | None, int]],
 ) -> None:
-    step = steps[position]
+    step: Any = steps[position]
     match inside:
         case [("ask" | "agent") as action, str() as part] if part in step.get(action, {}) and part not in (
             "prompt",
@@ -366,6 +371,11 @@ def _mend_step(
         case [str() as part, *_] if part in step and part not in (*ACTIONS, "id", "args"):
             del step[part]
         case _:
-            given = step.get("id") if isinstance(step, dict) else None
-            steps[position] = {"id": given if isinstance(given, str) else "", "set": None}
+            steps[position] = {"id": _id_of(step), "set": None}
             broken.add(where)
+
+
+def _id_of(step: object) -> str:
+    """Return the id that a step was given, or nothing if it is no text."""
+    given = cast("dict[str, object]", step).get("id") if isinstance(step, dict) else None
+    return given if isinstance(given, str) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from .signature import Signature, Signatures
 
@@ -23,5 +24,5 @@ class _Listed:
 def toolbox(toolset: Signatures | Iterable[Signature]) -> Signatures:
     """Return the signatures of a toolset, or of a list of tools; of two tools with one name, the last."""
     if hasattr(toolset, "find") and hasattr(toolset, "names"):
-        return toolset  # type: ignore[return-value]  # a protocol with properties cannot be checked faster at run time
-    return _Listed({tool.name: tool for tool in toolset})  # type: ignore[union-attr]
+        return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow
+    return _Listed({tool.name: tool for tool in cast("Iterable[Signature]", toolset)})

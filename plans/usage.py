@@ -39,17 +39,17 @@ def _used(body: Body) -> list[bool]:
 
 def _is_idle(checking: Checking, survey: Survey, number: int, position: int, step: Step) -> bool:
     """Whether a step is known to change nothing."""
+    names: tuple[str, ...] = ()
     match step:
         case ToolStep(tool=name):
             names = (name,)
         case AgentStep(agent=agent):
             names = agent.tools
         case PlanStep():
-            names = ()
             if checking.bodies.every[number].calls.get(position, UNKNOWN) == UNKNOWN:
                 return False
         case _:
-            names = ()
+            pass
     known = all(checking.toolset.find(name) is not None for name in names)
     return known and not is_write(survey.touches[number][position])
 

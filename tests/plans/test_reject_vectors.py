@@ -26,7 +26,6 @@ def test_a_rejected_plan_is_rejected_as_text_and_as_a_file(path, tools, tmp_path
     """JSON text has the same faults, each with its line; loading looks at the shape only."""
     plan = json.loads(path.read_text(encoding="utf-8"))["plan"]
     text = json.dumps(plan, indent=1)
-    assert check(text, tools).with_lines({}).errors == tuple(check(text.encode(), tools).errors)
     assert [problem.code for problem in check(text, tools).errors] == [
         problem.code for problem in check(plan, tools).errors
     ]
