@@ -20,7 +20,7 @@ from .expressions.frame import CHARACTERS_MAX, Frame, checked
 from .expressions.functions import text_of
 from .expressions.nodes import Call, Literal
 from .expressions.pieces import Expression, pieces_of, suspicious
-from .expressions.references import References
+from .expressions.references import references
 from .expressions.tree import Branch, Leaf, Tree
 from .values import DEPTH_MAX, Json, into
 
@@ -87,13 +87,12 @@ class Formula:
         self.constant = not self.names and self.secret is None
 
     def _refer(self) -> None:
-        found = References()
-        for leaf in self.leaves:
-            for expression in leaf.expressions:
-                found.add(expression.reading.references)
+        nodes = [expression.reading.node for leaf in self.leaves for expression in leaf.expressions]
+        found = references(*[node for node in nodes if node is not None])
         self.strict = frozenset(found.strict)
         self.lenient = frozenset(found.lenient)
-        self.names = frozenset(found.roots | found.strict | found.lenient)
+        others = found.lenient | found.roots
+        self.names = frozenset(found.strict | others) if others else self.strict
         self.inputs = _NO_NAMES if found.all_inputs else frozenset(found.inputs)
 
     def __repr__(self) -> str:

@@ -15,25 +15,53 @@ from dataclasses import dataclass
 from .evaluate import evaluate_closed
 from .faults import EvalFault, Fault
 from .frame import Frame, weigh
-from .nodes import Broken, Call, Constant, Field, Index, Literal, Local, Name, Node, bound, mapped
+from .nodes import Broken, Call, Constant, Literal, Local, Name, Node, bound, children, mapped
 
 KEPT_MAX = 1_000  # parts of a folded value that a plan keeps
 
 
 def fold(node: Node) -> tuple[Node, list[Fault]]:
     """Return the expression with its constant parts worked out, and their faults in the order of the text."""
-    if _is_plain(node):
+    if not _Scan().finds(node):
         return node, []
     folding = _Folding()
     kept = folding.part(node).kept
     return kept, sorted(folding.faults, key=lambda fault: (fault.start, fault.end))
 
 
-def _is_plain(node: Node) -> bool:
-    """Whether a node is a path without computed parts, as most expressions are."""
-    while isinstance(node, Field) or (isinstance(node, Index) and isinstance(node.key, Literal)):
-        node = node.base
-    return isinstance(node, Name)
+_NOTHING: frozenset[int] = frozenset()
+
+
+class _Scan:
+    """Looks for constant operations without building anything, since most expressions have none."""
+
+    def __init__(self) -> None:
+        self.found = False
+
+    def finds(self, node: Node) -> bool:
+        """Whether some part that is no literal refers to nothing."""
+        self._needs(node)
+        return self.found
+
+    def _needs(self, node: Node) -> frozenset[int] | None:
+        """Return the loop and lambda names that a part takes from around it; `None` if it leads out of the expression."""
+        match node:
+            case Literal() | Constant():
+                return _NOTHING
+            case Local():
+                return frozenset({node.slot})
+            case Broken() | Name() | Call(function="secret"):
+                return None
+            case _:
+                pass
+        needs: frozenset[int] | None = _NOTHING
+        for part in children(node):
+            inner = self._needs(part)
+            needs = None if needs is None or inner is None else needs | inner
+        if needs is not None:
+            needs -= bound(node)
+            self.found = self.found or not needs
+        return needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +84,6 @@ class _Part:
         if isinstance(self.folded, Constant) and weigh(self.folded.value, KEPT_MAX) > KEPT_MAX:
             return self.original
         return self.folded
-
-
-_NOTHING: frozenset[int] = frozenset()
 
 
 class _Folding:

@@ -16,7 +16,6 @@ from .faults import Fault
 from .fold import fold
 from .lexical import EXPRESSION_LENGTH_MAX, find_hole
 from .nodes import Broken, Call, Node, children
-from .references import References, references
 from .spell import spell
 from .syntax import SyntaxFault, parse, parse_path
 
@@ -39,14 +38,12 @@ class Reading:
         text: The expression, without outer space and line breaks.
         node: As written; `None` if it is no expression.
         folded: With its constants worked out; `Broken` if it is no expression.
-        references: What it refers to.
         faults: In characters of the expression's text.
     """
 
     text: str
     node: Node | None
     folded: Node
-    references: References
     faults: tuple[Fault, ...]
 
 
@@ -87,7 +84,7 @@ def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
         path = _PATH.match(text, at)
         node = None if path is None else parse_path(path.group(1))
         if path is not None and node is not None:
-            reading = Reading(path.group(1), node, node, references(node), ())
+            reading = Reading(path.group(1), node, node, ())
             pieces.append(Expression(path.start(1), text[opening.start() : path.end()], reading))
             at = path.end()
             continue
@@ -130,9 +127,7 @@ def _expression(text: str, start: int, end: int, source: str, fault: Fault | Non
 
 
 def _unreadable(text: str, fault: Fault) -> Reading:
-    return Reading(
-        text, None, Broken(fault.start, fault.end, fault.code, fault.message), References(), (fault,)
-    )
+    return Reading(text, None, Broken(fault.start, fault.end, fault.code, fault.message), (fault,))
 
 
 def read_expression(text: str) -> Reading:
@@ -146,7 +141,7 @@ def read_expression(text: str) -> Reading:
     folded, faults = fold(node)
     if "secret" in text:
         faults += map(_misplaced, _secrets(node))
-    return Reading(text, node, folded, references(node), tuple(faults))
+    return Reading(text, node, folded, tuple(faults))
 
 
 _read_again = lru_cache(CACHED_MAX)(read_expression)

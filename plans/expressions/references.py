@@ -27,19 +27,12 @@ class References:
     inputs: set[str] = field(default_factory=set[str])
     all_inputs: bool = False
 
-    def add(self, other: References) -> None:
-        """Take in the names of another expression."""
-        self.strict |= other.strict
-        self.lenient |= other.lenient
-        self.roots |= other.roots
-        self.inputs |= other.inputs
-        self.all_inputs = self.all_inputs or other.all_inputs
 
-
-def references(node: Node) -> References:
-    """Return what an expression refers to. Linear in the expression."""
+def references(*nodes: Node) -> References:
+    """Return what expressions refer to. Linear in them."""
     found = References()
-    _walk(node, found, inside_first=False)
+    for node in nodes:
+        _walk(node, found, inside_first=False)
     return found
 
 
