@@ -120,7 +120,7 @@ class Driver:
 
     # --- life
 
-    async def drive(self, first: Cause, decisions: Sequence[Decision] = ()) -> None:
+    async def drive(self, first: Cause | None, decisions: Sequence[Decision] = ()) -> None:
         """Hand in the first event and what people decided since, and go on until nothing more happens by itself.
 
         Raises:
@@ -130,7 +130,8 @@ class Driver:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._take_in(first)
+                if first is not None:
+                    await self._take_in(first)
                 await self._decide(decisions)
         except BaseExceptionGroup as group_of_faults:
             raise first_of(group_of_faults) from None
@@ -141,8 +142,15 @@ class Driver:
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
-        if self._group is not None and not self._is_parking:
-            await asyncio.wait([self._group.create_task(self._decide(decisions))])
+        if self._group is None or self._is_parking:
+            return
+        work = self._decide(decisions)
+        try:
+            task = self._group.create_task(work)
+        except RuntimeError:  # the group has just ended
+            work.close()
+        else:
+            await asyncio.wait([task])
 
     async def note(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided about a run that nobody drives; nothing is called. Raises: StoreError."""
@@ -163,6 +171,11 @@ class Driver:
                 stale.append(decision.number)
         if stale:
             await self.facilities.store.drop_decisions(stale)
+
+    @property
+    def is_parking(self) -> bool:
+        """Whether the driver has been told to stop."""
+        return self._is_parking
 
     async def park(self) -> None:
         """Stop here: start nothing more, cut off calls that change nothing, wait a while for writes in flight."""
@@ -267,7 +280,9 @@ class Driver:
             try:
                 calls.append(self._prepare(command))
             except ToolError as fault:
-                await self._take_in(CallFailed(command.step, fault.code, str(fault), fault.temporary))
+                if self.machine.is_callable(command.step):
+                    message = self._without_secrets(command, str(fault))
+                    await self._take_in(CallFailed(command.step, fault.code, message, fault.temporary))
         named = [
             Candidate(call.step, call.key, call.tool)
             for call in calls
@@ -366,7 +381,7 @@ class Driver:
         if self._reuse(call.step) in ("off", "refresh"):
             return False
         made = self._fresh.get(key)
-        if made is None and (under_way := self.facilities.in_flight.get(key)) is not None:
+        while made is None and (under_way := self.facilities.in_flight.get(key)) is not None:
             made = await self._checked(call, await asyncio.shield(under_way))
         if made is not None:
             if self.machine.is_callable(call.step):
@@ -404,7 +419,7 @@ class Driver:
             known = await reconcile(
                 tool, write_key, cast("dict[str, object]", Sealed(call.args).value), self.facilities.threads
             )
-            if known is not None:
+            if known is not None and self.machine.is_callable(call.step):
                 await self._take_in(self._start_of(call, write_key))
                 return await self._conclude(call, known, None)
         epochs = (
@@ -493,6 +508,8 @@ class Driver:
         epochs: Mapping[str, int] | None,
         usage: Mapping[str, Json] | None = None,
     ) -> Reusable | None:
+        if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
+            return None
         match outcome:
             case Returned(output):
                 used = _used(call.context)
@@ -503,10 +520,19 @@ class Driver:
                 await self._take_in(CallSucceeded(call.step, output, used, usage))
                 return made
             case Failed(code, message, temporary, retryable):
+                message = self._without_secrets(call.command, message)
                 await self._take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
             case Lost(why):
-                await self._take_in(CallLost(call.step, why))
+                await self._take_in(CallLost(call.step, self._without_secrets(call.command, why)))
         return None
+
+    def _without_secrets(self, command: StartToolCall | StartModelCall, message: str) -> str:
+        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
+        secrets = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        for name in sorted(secrets):
+            if secret := self.facilities.secrets.get(name):
+                message = message.replace(secret, f'${{secret("{name}")}}')
+        return message
 
     async def _keep_made(self) -> None:
         """Put new results into the reuse index: not on the run's path, where random keys would cost most."""
@@ -518,6 +544,8 @@ class Driver:
         """Remember the result for later calls, unless it depends on more than its key says."""
         used = call.context.used if call.context is not None else None
         if not call.key.key or epochs is None or (used is not None and (used.varies or used.secrets)):
+            return None
+        if self._reuse(call.step) == "off":
             return None
         env: dict[str, Json] = dict(used.env) if used is not None else {}
         candidate = Candidate(call.step, call.key, call.tool)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..errors import ConfigError, EngineBug, InputRejected, PlanError
+from ..errors import ConfigError, InputRejected, PlanError
 from ..plans import Plan
 from ..plans.compile import compile_plan
 from ..plans.nearest import did_you_mean, listing
@@ -34,11 +34,12 @@ from .header import Header, default_seed
 from .lock import Lock
 from .owner import Owner
 from .records import Entry, Event
+from .replays import Replays
 from .restore import build_machine, fold, load_entries, parse_lines
 from .run import Run
 from .sealed import Sealed
 from .states import FINAL, RunStatus
-from .store import Batch, RunRow
+from .store import Decision, RunRow
 
 LIVE: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
@@ -86,6 +87,7 @@ class Execution:
         self._watcher: asyncio.Task[None] | None = None
         self.archive = Archive(self._store, self._drivers)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
+        self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
 
     # --- life
 
@@ -243,21 +245,42 @@ class Execution:
             )
 
     async def _drive(self, row: RunRow, header: Header, entries: Sequence[Entry], first: Cause) -> None:
-        """Drive a claimed run until it has ended or waits, then let go of it."""
-        try:
-            machine = build_machine(header)
-            fold(machine, entries)
-            if machine.status is not None:
-                return
-            driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header))
-            self._drivers[row.id] = driver
+        """Drive a claimed run until it has ended or waits, then let go of it.
+
+        Whoever decides leaves the decision in the store first and then looks for an owner; the owner lets go first and
+        then looks for decisions: so one of them sees the other.
+        """
+        claimed: RunRow | None = row
+        while claimed is not None:
             try:
-                await driver.drive(first, await self.archive.decisions(row.id))
+                entries = entries if claimed is row else await load_entries(self._store, claimed)
+                goes_on = await self._drive_once(claimed, header, entries, first)
             finally:
-                driver.journal.close()
-                del self._drivers[row.id]
+                await self._store.release(claimed.id, claimed.epoch)
+            if not goes_on or not await self.archive.decisions(row.id):
+                return
+            claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
+
+    async def _drive_once(self, row: RunRow, header: Header, entries: Sequence[Entry], first: Cause) -> bool:
+        """Drive a run as its owner; return whether a decision could move it on."""
+        machine = build_machine(header)
+        fold(machine, entries)
+        if machine.status is not None:
+            return False
+        driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header))
+        self._drivers[row.id] = driver
+        cause: Cause | None = first
+        try:
+            decisions: Sequence[Decision] = await self.archive.decisions(row.id)
+            while cause is not None or decisions:
+                await driver.drive(cause, decisions)
+                if machine.status is not None or driver.is_parking:
+                    return False
+                cause, decisions = None, await self.archive.decisions(row.id)
         finally:
-            await self._store.release(row.id, row.epoch)
+            driver.journal.close()
+            del self._drivers[row.id]
+        return True
 
     async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
@@ -357,45 +380,8 @@ class Execution:
     # --- replay
 
     async def replay(self, run_id: str, *, keep: bool) -> Run:
-        """Return what the journal of a run says happened, every conclusion drawn and compared again; nothing is called.
-
-        Args:
-            run_id: The run.
-            keep: Whether to keep the replay as a run of its own, with the replayed one as its parent.
-
-        Raises:
-            RunNotFound: There is no such run.
-            InputRejected: It was never planned.
-            Diverged: The plan language or the machine concludes something else than what was recorded.
-            StoreError: The journal was changed outside firmplan.
-        """
-        row = await self.archive.row(run_id)
-        run = await self.archive.replayed(row)
-        if not keep:
-            return run
-        copy = self._new_row(Header.from_dict(row.header), None, run_id)
-        await self._store.create_run(copy)
-        await self._copy_journal(row, copy.id)
-        return await self.archive.get(copy.id)
-
-    async def _copy_journal(self, row: RunRow, to: str) -> None:
-        claimed = await self._owner.claim(self._store, to)
-        if claimed is None:
-            raise EngineBug(f"the new run {to} has an owner already")
-        lines = await self._store.read_journal(row.id)
-        batch = Batch(
-            run_id=to,
-            epoch=claimed.epoch,
-            first_seq=1,
-            lines=lines,
-            head=row.head,
-            values={},
-            status=row.status,
-            digest=row.digest,
-            updated=row.updated,
-        )
-        await self._store.append(batch)
-        await self._store.release(to, claimed.epoch)
+        """See `Replays.replay`."""
+        return await self.replays.replay(run_id, keep=keep)
 
     # --- go on
 

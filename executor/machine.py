@@ -262,6 +262,11 @@ class Machine:
         turn = self.turns.get(step)
         return turn is not None and turn.state is State.READY and turn.pause_s is None
 
+    def is_running(self, step: str) -> bool:
+        """Whether the step's call is under way as far as the run is concerned: it may have been stopped."""
+        turn = self.turns.get(step)
+        return turn is not None and turn.state is State.RUNNING
+
     def is_pausing(self, step: str) -> bool:
         """Whether the step waits for the time of its next attempt."""
         turn = self.turns.get(step)

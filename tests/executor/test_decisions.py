@@ -1,0 +1,492 @@
+"""What people decide: approve, edit, deny, resolve, cancel; whenever, and whoever drives the run."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from firmplan.errors import InputRejected, OutcomeUnknown, RunNotFound, ToolError
+from firmplan.executor import SqliteStore
+from firmplan.testing import Held, ScriptedTool
+from firmplan.tools import tool
+from rig import Rig, plan_of, statuses
+
+PAYS = plan_of(
+    {"id": "due", "set": 12},
+    {"id": "paid", "tool": "pay", "args": {"amount": "${due}"}},
+    {"id": "noted", "set": "${paid}"},
+    {"id": "also", "tool": "look"},
+    {"id": "later", "tool": "look", "after": ["paid"]},
+    output="${noted}",
+)
+CALLS_ONCE = plan_of(
+    {"id": "w", "tool": "send", "args": {"to": "me"}}, {"id": "n", "set": "${w}"}, output="${n}"
+)
+
+
+def pay(**options):
+    return ScriptedTool(
+        "pay", lambda amount: {"paid": amount}, effect="write", approval="always", resource="bank", **options
+    )
+
+
+def look():
+    return ScriptedTool("look", lambda: "seen", effect="read", resource="box")
+
+
+@pytest.fixture(params=["memory", "file"])
+def place(request, tmp_path):
+    """Where the store is; a store in memory is one object for all that open it."""
+    return SqliteStore(":memory:") if request.param == "memory" else str(tmp_path / "s.db")
+
+
+def test_a_call_that_needs_approval_waits_with_everything_else_done(place):
+    """Nothing is called before the approval; what does not depend on it has run."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying, look()], place) as rig:
+            run = await rig.run(PAYS, "r")
+            assert (run.status, paying.calls, run.output) == ("waiting", [], None)
+            assert statuses(run) == {
+                "due": "succeeded",
+                "paid": "waiting:approval",
+                "noted": "pending",
+                "also": "succeeded",
+                "later": "pending",
+            }
+            approved = await rig.decisions.approve("r", "paid", by="ann", edit=None)
+            assert paying.calls == []
+            assert approved.status in ("running", "waiting")
+            run = await rig.resume("r")
+            assert (run.status, run.output, paying.calls) == ("succeeded", {"paid": 12}, [{"amount": 12}])
+            assert "Approved paid" in await rig.event_types("r")
+
+    asyncio.run(main())
+
+
+def test_an_approval_outlives_the_process(tmp_path):
+    """Approved by one process, carried out by the next, once."""
+    store, paying = str(tmp_path / "s.db"), pay()
+
+    async def main():
+        async with Rig([paying, look()], store) as rig:
+            await rig.run(PAYS, "r")
+        async with Rig([look()], store) as rig:
+            await rig.decisions.approve("r", "paid", by="ann", edit=None)
+        async with Rig([paying, look()], store) as rig:
+            run = await rig.resume("r")
+            assert run.status == "succeeded"
+        async with Rig([paying, look()], store) as rig:
+            assert (await rig.resume("r")).digest == run.digest
+        assert paying.calls == [{"amount": 12}]
+
+    asyncio.run(main())
+
+
+def test_an_edit_replaces_arguments_and_is_recorded():
+    """The call is made with the edited arguments, and a replay agrees."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying, look()]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.decisions.approve("r", "paid", by="ann", edit={"amount": 5})
+            run = await rig.resume("r")
+            assert (paying.calls, run.output) == ([{"amount": 5}], {"paid": 5})
+            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+
+    asyncio.run(main())
+
+
+def test_an_edit_that_does_not_fit_is_rejected():
+    """The message names the argument; the step waits on."""
+
+    @tool(effect="write", approval="always", name="pay")
+    def paying(amount: int) -> int:
+        """Pay."""
+        return amount
+
+    async def main():
+        async with Rig([paying, look()]) as rig:
+            await rig.run(PAYS, "r")
+            with pytest.raises(InputRejected, match="amount"):
+                await rig.decisions.approve("r", "paid", by="ann", edit={"amount": "much"})
+            with pytest.raises(InputRejected, match="amuont"):
+                await rig.decisions.approve("r", "paid", by="ann", edit={"amuont": 1})
+            assert (await rig.execution.archive.get("r")).status == "waiting"
+
+    asyncio.run(main())
+
+
+def test_a_denial_cancels_the_dependent_cone():
+    """References are cancelled, `after` is blocked, and what is independent stays."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying, look()]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.decisions.deny("r", "paid", by="bob", reason="too much")
+            run = await rig.resume("r")
+            assert paying.calls == []
+            assert statuses(run) == {
+                "due": "succeeded",
+                "paid": "cancelled:denied",
+                "noted": "cancelled:denied",
+                "also": "succeeded",
+                "later": "skipped:blocked",
+            }
+            assert run.status == "failed"
+            assert [(e.step, e.code, e.message) for e in run.errors] == [("paid", "denied", "too much")]
+            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+
+    asyncio.run(main())
+
+
+def test_on_error_does_not_handle_a_denial():
+    """`on_error` and retries are for failures."""
+    plan = plan_of(
+        {"id": "p", "tool": "pay", "args": {"amount": 1}, "on_error": {"value": 0}, "retries": 3},
+        output="${p}",
+    )
+
+    async def main():
+        async with Rig([pay(idempotent=True)]) as rig:
+            await rig.run(plan, "r")
+            await rig.decisions.deny("r", "p", by="bob", reason="no")
+            assert statuses(await rig.resume("r")) == {"p": "cancelled:denied"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("step", ["due", "nope", "also"])
+def test_only_what_waits_can_be_decided(step):
+    """The message says what the step is, and which steps wait."""
+
+    async def main():
+        async with Rig([pay(), look()]) as rig:
+            await rig.run(PAYS, "r")
+            for decide in (
+                rig.decisions.approve("r", step, by="a", edit=None),
+                rig.decisions.deny("r", step, by="a", reason=""),
+            ):
+                with pytest.raises(InputRejected, match="'paid' is"):
+                    await decide
+            for decide in (
+                rig.decisions.resolve_done("r", step, 1),
+                rig.decisions.resolve_retry("r", step),
+                rig.decisions.resolve_failed("r", step, ""),
+            ):
+                with pytest.raises(InputRejected, match="no step is"):
+                    await decide
+            with pytest.raises(RunNotFound):
+                await rig.decisions.approve("other", step, by="a", edit=None)
+
+    asyncio.run(main())
+
+
+def test_an_approval_rule_sees_the_arguments():
+    """A callable decides; one that raises means that a person is asked."""
+
+    def rule(args):
+        return args["amount"] > 10 if args["amount"] != 7 else 1 / 0
+
+    plan = plan_of({"id": "p", "tool": "pay", "for_each": "${[1, 20, 7]}", "args": {"amount": "${item}"}})
+    paying = ScriptedTool("pay", lambda amount: amount, effect="write", approval=rule)
+
+    async def main():
+        async with Rig([paying]) as rig:
+            run = await rig.run(plan, "r")
+            assert paying.calls == [{"amount": 1}]
+            assert statuses(run) == {
+                "p": "waiting:approval",
+                "p[0]": "succeeded",
+                "p[1]": "waiting:approval",
+                "p[2]": "pending",
+            }
+            for step in ("p[1]", "p[2]"):
+                await rig.decisions.approve("r", step, by="ann", edit=None)
+                run = await rig.resume("r")
+            assert (run.status, run.steps["p"].output) == ("succeeded", [1, 20, 7])
+
+    asyncio.run(main())
+
+
+def sender(*script, **options):
+    return ScriptedTool("send", list(script), effect="write", resource="mail", **options)
+
+
+@pytest.mark.parametrize(
+    "fault", [OutcomeUnknown("lost"), TimeoutError("late"), ConnectionResetError("cut")], ids=repr
+)
+def test_a_write_of_unknown_outcome_waits_for_a_person(fault):
+    """Neither retries nor on_error touch it; resolve(done) gives its value."""
+    sending = sender(fault, retries=3)
+    plan = plan_of(
+        {"id": "w", "tool": "send", "args": {"to": "me"}, "on_error": "skip"},
+        {"id": "n", "set": "${w}"},
+        output="${n}",
+    )
+
+    async def main():
+        async with Rig([sending]) as rig:
+            run = await rig.run(plan, "r")
+            assert run.status == "indeterminate"
+            assert run.steps["w"].status == "indeterminate"
+            assert len(sending.calls) == 1
+            await rig.decisions.resolve_done("r", "w", "sent")
+            run = await rig.resume("r")
+            assert (run.status, run.output, len(sending.calls)) == ("succeeded", "sent", 1)
+            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+
+    asyncio.run(main())
+
+
+def test_resolve_retry_calls_again_with_the_same_key():
+    """The person says that it did nothing."""
+    sending = sender(OutcomeUnknown("lost"), "sent")
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.run(CALLS_ONCE, "r")
+            await rig.decisions.resolve_retry("r", "w")
+            run = await rig.resume("r")
+            assert (run.status, run.output) == ("succeeded", "sent")
+            assert len({call.idempotency_key for call in sending.played}) == 1
+            assert [call.attempt for call in sending.played] == [1, 2]
+
+    asyncio.run(main())
+
+
+def test_resolve_fail_fails_the_step():
+    """The reason stands in the run's errors."""
+    sending = sender(OutcomeUnknown("lost"))
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.run(CALLS_ONCE, "r")
+            await rig.decisions.resolve_failed("r", "w", "the bank said no")
+            run = await rig.resume("r")
+            assert run.status == "failed"
+            assert [(e.step, e.message) for e in run.errors] == [("w", "the bank said no")]
+            assert statuses(run)["n"] == "skipped:dependency-failed"
+
+    asyncio.run(main())
+
+
+def test_resolve_done_must_fit_the_type():
+    """The value is a result of the tool like any other."""
+
+    @tool(effect="write", name="send")
+    def sending(to: str) -> int:
+        """Send."""
+        raise OutcomeUnknown("lost")
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.run(CALLS_ONCE, "r")
+            with pytest.raises(InputRejected, match="integer"):
+                await rig.decisions.resolve_done("r", "w", "text")
+            await rig.decisions.resolve_done("r", "w", 3)
+            assert (await rig.resume("r")).output == 3
+
+    asyncio.run(main())
+
+
+def test_an_idempotent_write_is_called_again_until_it_is_known():
+    """The same key each time."""
+    sending = sender(OutcomeUnknown("lost"), TimeoutError(), "sent", idempotent=True)
+
+    async def main():
+        async with Rig([sending]) as rig:
+            run = await rig.run(CALLS_ONCE, "r")
+            assert (run.status, run.output) == ("succeeded", "sent")
+            assert len({call.idempotency_key for call in sending.played}) == 1
+
+    asyncio.run(main())
+
+
+def test_reconcile_is_asked_before_a_second_call():
+    """It says what the call returned, or that it may be made again."""
+    asked = []
+
+    def knows(key, args):
+        asked.append((key, args))
+        return "was sent"
+
+    def knows_not(key, args):
+        asked.append((key, args))
+
+    async def main():
+        sending = sender(OutcomeUnknown("lost"), reconcile=knows)
+        async with Rig([sending]) as rig:
+            assert (await rig.run(CALLS_ONCE, "r")).output == "was sent"
+            assert asked == [(sending.played[0].idempotency_key, {"to": "me"})]
+            assert len(sending.calls) == 1
+        sending = sender(OutcomeUnknown("lost"), "sent", reconcile=knows_not)
+        async with Rig([sending]) as rig:
+            assert (await rig.run(CALLS_ONCE, "r")).output == "sent"
+            assert len(sending.calls) == 2
+
+    asyncio.run(main())
+
+
+def test_a_cancel_stops_reads_and_lets_writes_end():
+    """Nothing new starts; a write in flight ends by itself and keeps its result."""
+    reading, writing = Held("seen"), Held("sent")
+    plan = plan_of(
+        {"id": "r", "tool": "look"},
+        {"id": "w", "tool": "send", "args": {"to": "me"}},
+        {"id": "next", "set": "${w}"},
+        {"id": "more", "tool": "send", "args": {"to": "${r}"}},
+    )
+    tools = [ScriptedTool("look", [reading], effect="read", resource="box"), sender(writing)]
+
+    async def main():
+        async with Rig(tools) as rig:
+            run_id = await rig.start(plan, "r")
+            await reading.called.wait()
+            await writing.called.wait()
+            await rig.decisions.cancel(run_id)
+            writing.release()
+            run = await rig.execution.wait(run_id)
+            assert run.status == "cancelled"
+            assert statuses(run) == {
+                "r": "cancelled:cancelled",
+                "w": "succeeded",
+                "next": "cancelled:cancelled",
+                "more": "cancelled:cancelled",
+            }
+            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+            assert (await rig.decisions.cancel("r")).status == "cancelled"
+            assert (await rig.resume("r")).status == "cancelled"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"idempotent": True}, {"reconcile": lambda key, args: None}], ids=str
+)
+def test_a_cancelled_run_does_not_forget_a_write_of_unknown_outcome(options):
+    """A cancel may not call again, and may not say that nothing happened: a person decides."""
+    writing = Held(OutcomeUnknown("lost"))
+    sending = sender(writing, **options)
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.start(CALLS_ONCE, "r")
+            await writing.called.wait()
+            await rig.decisions.cancel("r")
+            writing.release()
+            run = await rig.execution.wait("r")
+            assert (run.status, run.steps["w"].status) == ("indeterminate", "indeterminate")
+            await rig.decisions.resolve_done("r", "w", "sent")
+            run = await rig.resume("r")
+            assert (run.status, statuses(run)["w"], statuses(run)["n"]) == (
+                "cancelled",
+                "succeeded",
+                "cancelled:cancelled",
+            )
+            assert len(sending.calls) == 1
+
+    asyncio.run(main())
+
+
+def test_a_cancel_while_a_lost_write_pauses_leaves_it_indeterminate():
+    """Between two attempts of an idempotent write its outcome is as unknown as before."""
+    sending = sender(OutcomeUnknown("lost"), idempotent=True)
+
+    class Frozen:
+        """Pauses never end."""
+
+        def now(self):
+            return 0.0
+
+        async def sleep(self, seconds):
+            asleep.set()
+            await asyncio.Event().wait()
+
+    asleep = asyncio.Event()
+
+    async def main():
+        async with Rig([sending], clock=Frozen()) as rig:
+            await rig.start(CALLS_ONCE, "r")
+            await asleep.wait()
+            await rig.decisions.cancel("r")
+            run = await asyncio.wait_for(rig.execution.wait("r"), 5)
+            assert (run.status, run.steps["w"].status) == ("indeterminate", "indeterminate")
+
+    asyncio.run(main())
+
+
+def test_a_run_that_nobody_drives_can_be_cancelled(place):
+    """While it waits, or before it starts."""
+
+    async def main():
+        async with Rig([pay(), look()], place) as rig:
+            await rig.run(PAYS, "r")
+            run = await rig.decisions.cancel("r")
+            assert run.status == "cancelled"
+            assert statuses(run)["paid"] == "cancelled:cancelled"
+            await rig.submit(PAYS, "s")
+            assert (await rig.execution.archive.get("s")).status == "queued"
+            await rig.decisions.cancel("s")
+            assert (await rig.resume("s")).status == "cancelled"
+
+    asyncio.run(main())
+
+
+def test_a_decision_for_a_run_that_another_engine_drives_reaches_it(tmp_path):
+    """The one who decides need not be the one who drives."""
+    store, held, paying = str(tmp_path / "s.db"), Held("seen"), pay()
+    slow = ScriptedTool("look", [held, "seen"], effect="read", resource="box")
+
+    async def main():
+        async with Rig([paying, slow], store) as driving, Rig([], store) as deciding:
+            await driving.start(PAYS, "r")
+            await held.called.wait()
+            while (await deciding.execution.archive.get("r")).steps["paid"].status != "waiting":
+                await asyncio.sleep(0)
+            await deciding.decisions.approve("r", "paid", by="ann", edit=None)
+            held.release()
+            run = await driving.execution.wait("r")
+            if run.status == "waiting":
+                run = await driving.resume("r")
+            assert run.status == "succeeded"
+            assert paying.calls == [{"amount": 12}]
+
+    asyncio.run(main())
+
+
+def test_a_decision_that_came_too_late_is_dropped():
+    """Two people approve: the call is made once."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying, look()]) as rig:
+            await rig.run(PAYS, "r")
+            await asyncio.gather(
+                rig.decisions.approve("r", "paid", by="ann", edit=None),
+                rig.decisions.approve("r", "paid", by="bob", edit=None),
+                return_exceptions=True,
+            )
+            await rig.resume("r")
+            assert len(paying.calls) == 1
+            assert await rig.store.list_decisions("r") == []
+
+    asyncio.run(main())
+
+
+def test_a_failed_step_is_no_business_of_a_person():
+    """An ordinary failure of a write did nothing, and fails the step."""
+    sending = sender(ToolError("no such address"))
+
+    async def main():
+        async with Rig([sending]) as rig:
+            run = await rig.run(CALLS_ONCE, "r")
+            assert run.status == "failed"
+            assert [(e.step, e.code, e.message) for e in run.errors] == [
+                ("w", "tool-error", "no such address")
+            ]
+
+    asyncio.run(main())
