@@ -66,6 +66,7 @@ class Reading:
         annotated: Names in annotations: types, which may not exist at run time.
         written: Names that are assigned outside, or changed in place, while it runs.
         mutated: Names whose methods change them if they are lists, dicts or sets.
+        unread: Of the written and mutated, those that are only ever changed: a counter, a log of calls.
         hidden: What is read in ways that show no name, as the end of a sentence.
     """
 
@@ -75,6 +76,7 @@ class Reading:
     annotated: tuple[str, ...]
     written: tuple[str, ...]
     mutated: tuple[str, ...]
+    unread: frozenset[str]
     hidden: tuple[str, ...]
 
 
@@ -87,11 +89,13 @@ def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorator
         decorators: Whether names in the decorators of the nodes count.
     """
     visitor = _Visitor(decorators=decorators)
-    for node in nodes:
+    listed = list(nodes)
+    for node in listed:
         visitor.visit_root(node)
     names, written = _outside(codes)
     names |= visitor.outer
     reachable = names | written
+    changed = written | ((visitor.stored | visitor.mutated) & reachable)
     return Reading(
         names=tuple(sorted(names)),
         paths={name: tuple(sorted(found)) for name, found in sorted(visitor.paths.items())},
@@ -99,6 +103,7 @@ def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorator
         annotated=tuple(sorted(visitor.annotated - names)),
         written=tuple(sorted(written | (visitor.stored & reachable))),
         mutated=tuple(sorted(visitor.mutated & reachable)),
+        unread=frozenset(name for name in changed if _is_unread(name, listed)),
         hidden=tuple(sorted(visitor.hidden)),
     )
 
@@ -128,6 +133,25 @@ def names_in(annotation: ast.AST) -> set[str]:
             case _:
                 pass
     return found
+
+
+def _is_unread(name: str, nodes: Iterable[ast.AST]) -> bool:
+    """Whether code only ever changes what a name stands for: then no result can follow from it."""
+    loads = changes = 0
+    for node in (each for root in nodes for each in ast.walk(root)):
+        match node:
+            case ast.Name(id=found, ctx=ast.Load()) if found == name:
+                loads += 1
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=inner, attr=attr))) if attr in _MUTATORS:
+                changes += _root(inner) == {name}
+            case (
+                ast.AugAssign(target=ast.Subscript() as target)
+                | ast.Assign(targets=[ast.Subscript() as target])
+            ):
+                changes += _root(target) == {name}
+            case _:
+                pass
+    return loads == changes
 
 
 def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:

@@ -35,6 +35,16 @@ from .references import ProjectReferences, captured
 from .syntax import NoSource, class_nodes, function_node, spelled
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
+_MEMORIES = (
+    list,
+    dict,
+    set,
+    deque,
+    int,
+    float,
+    str,
+    bytes,
+)  # what may be written to without running project code
 _DYNAMIC = frozenset({"eval", "exec", "compile", "__import__", "globals", "locals"})
 _IMPORTERS = frozenset({"importlib", "runpy", "imp"})
 _PLACES = frozenset(
@@ -217,9 +227,10 @@ class _Walk:
 
     def _edges(self, reading: Reading, scope: _Scope) -> list[str]:
         """Return what the names of a function or class stand for, and follow them."""
-        lines: list[str] = []
+        memory = {name for name in reading.unread if isinstance(scope.find(name), _MEMORIES)}
+        lines = [f"{name} is only written to" for name in sorted(memory)]
         for name in reading.names:
-            if name not in _PLACES:
+            if name not in _PLACES and name not in memory:
                 paths = reading.paths.get(name, ((),))
                 lines += self._followed(name, scope.find(name), paths, scope)
         for name in reading.annotated:
@@ -227,9 +238,11 @@ class _Walk:
                 lines += self._followed(name, value, reading.paths.get(name, ((),)), scope)
         lines += self._imported(reading, scope)
         for name in reading.written:
+            if name in memory:
+                continue
             self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
         for name in reading.mutated:
-            if isinstance(scope.find(name), list | dict | set | deque):
+            if name not in memory and isinstance(scope.find(name), list | dict | set | deque):
                 self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
         for what in reading.hidden:
             self._unseen(f"{scope.owner} reads {what}")

@@ -382,6 +382,27 @@ UNSEEN = {
 }
 
 
+WRITTEN_ONLY = {
+    "append": "C = {value}\n@tool\ndef f(x: int) -> int:\n    C.append(x)\n    return x",
+    "key": "C = {{'n': {value}}}\n@tool\ndef f(x: int) -> int:\n    C['n'] += 1\n    return x",
+    "global": "n = {value}\n@tool\ndef f(x: int) -> int:\n    global n\n    n += 1\n    return x",
+    "nonlocal": (
+        "def make():\n    n = {value}\n    @tool\n    def f(x: int) -> int:\n"
+        "        nonlocal n\n        n += 1\n        return x\n    return f\nt = make()"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN_ONLY)
+def test_what_is_only_written_to_decides_nothing(seen, way):
+    """A counter or a log that a tool writes and never reads is no part of its fingerprint, and hides nothing."""
+    source = WRITTEN_ONLY[way]
+    values = ("[]", "[1]") if way == "append" else ("0", "1")
+    first, second = (seen(source.format(value=value)) for value in values)
+    assert first.unseen is None
+    assert first.fingerprint == second.fingerprint
+
+
 @pytest.mark.parametrize("way", UNSEEN)
 def test_what_cannot_be_seen_is_said(seen, way):
     """Where something cannot be seen there is no digest, and a sentence says what; a declared version settles it."""
