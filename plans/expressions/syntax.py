@@ -42,7 +42,7 @@ from .nodes import (
     Slice,
     Unary,
 )
-from .refusals import METHODS_ELSEWHERE, REFUSED
+from .refusals import FUNCTIONS_ELSEWHERE, METHODS_ELSEWHERE, REFUSED
 
 EXPRESSION_VERSION = 1  # of the language; what is accepted and what it means change only with it
 EXPRESSION_DEPTH_MAX = (
@@ -352,7 +352,7 @@ class _Reader:
     def _function(self, tree: ast.Call, name: str, room: int) -> Node:
         function = FUNCTIONS.get(name)
         if function is None or any(name in scope for scope in self._scopes):
-            self._refuse(tree.func, f"there is no function '{name}'", did_you_mean(name, FUNCTIONS))
+            self._refuse(tree.func, f"there is no function '{name}'", _function_hint(name))
         key, reverse = self._keywords(tree, name, room)
         arguments = tuple([self._argument(part, room, generators=function.generators) for part in tree.args])
         self._check_count(tree, f"{name}(..)", len(arguments), function.least, function.most)
@@ -422,6 +422,15 @@ class _Reader:
             self._refuse(
                 tree, f"{shown} takes {wanted} argument{'' if wanted == '1' else 's'}, found {found}"
             )
+
+
+def _function_hint(name: str) -> str:
+    if name in METHODS:
+        return f"it is a method of text, write: x.{name}(..)"
+    instead = FUNCTIONS_ELSEWHERE.get(name)
+    return (
+        f"write: {instead}" if instead else did_you_mean(name, FUNCTIONS, "what needs code is a tool's work")
+    )
 
 
 def _columns(text: str) -> list[int]:

@@ -189,6 +189,33 @@ def test_bad_expr(text: str) -> None:
             formula.evaluate({"x": {}, "y": 1, "xs": [1], "d": {}, "t": "", "f": 1, "name": "A"})
 
 
+HINTS = {
+    "unique(xs)": "distinct(xs)",
+    "lower(x)": "x.lower(..)",
+    "sumn(xs)": "did you mean 'sum'?",
+    "now()": "a tool's work",
+    "xs.append(1)": "xs + [x]",
+    "d.get('a')": "first(x.field, default)",
+    "x && y": "a and b",
+    "x ? y : z": "a if condition else b",
+    "f'{x}'": "str(x)",
+    "x = 1": "==",
+    "x is y": "==",
+    "(1, 2)": "[a, b]",
+    "{1, 2}": "distinct",
+    "x.class": 'x["class"]',
+    "sorted(xs, key=len)": "key=lambda x",
+    "[sum for sum in xs]": "another name",
+}
+
+
+@pytest.mark.parametrize("text", HINTS)
+def test_hint(text: str) -> None:
+    """What people bring from Python and elsewhere is refused with what to write instead."""
+    (fault,) = parse_formula(f"${{{text}}}")[1]
+    assert HINTS[text] in fault.hint
+
+
 LIMITS = [
     "'a' * 10 ** 9",
     "['a'] * 10 ** 9",
