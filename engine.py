@@ -16,6 +16,7 @@ import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
@@ -35,6 +36,7 @@ from .executor import (
 from .executor.background import Background, call, iterate
 from .executor.frames import WORKER_ENV, address_of
 from .executor.location import StoreLocation, open_location
+from .executor.replays import bundle_path, load_bundle, replayed
 from .executor.request import (
     FLOWS,
     Flow,
@@ -423,15 +425,36 @@ class Engine:
         await self._go_on(execution, await execution.archive.get(run_id))
         return await execution.wait(run_id)
 
-    async def replay(self, run_id: str, *, keep: bool = False) -> Run:
+    async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
         """Return what happened in a run, every conclusion drawn and compared again; nothing is called.
+
+        Args:
+            run_id_or_bundle: A run of the store, or the path of a bundle: a file of that name goes first, and needs no store.
+            keep: Keep the replay as a run of its own, whose parent is the replayed one.
 
         Raises:
             RunNotFound: There is no such run.
+            InputRejected: The bundle was damaged or changed; the message says where.
             Diverged: Something differs from what was recorded; `.step .field .expected .found`.
         """
+        if (bundle := bundle_path(run_id_or_bundle)) is not None:
+            if not keep:
+                return replayed(await load_bundle(bundle))
+            return await (await self._open()).replays.replay_bundle(bundle, keep=True)
         execution = await self._open()
-        return await execution.replay(run_id, keep=keep)
+        return await execution.replay(os.fspath(run_id_or_bundle), keep=keep)
+
+    async def export(self, run_id: str, path: str | os.PathLike[str]) -> Path:
+        """Write a run into one portable file, a bundle, and return its path: `replay(path)` needs neither tools nor store.
+
+        Secrets stand in it as their names; values that tools read through `ctx.env` are in it, as they are in the store.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned, or the file cannot be written.
+        """
+        execution = await self._open()
+        return await execution.replays.export(run_id, path)
 
     async def fork(  # the contract's options
         self,
@@ -553,6 +576,7 @@ class Engine:
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
     replay_sync = _twin(replay)
+    export_sync = _twin(export)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     approve_sync = _twin(approve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ PANEL = "Runs"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (run, resume, replay, approve, deny, resolve, cancel):
+    for command in (run, resume, replay, export, approve, deny, resolve, cancel):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -80,11 +81,30 @@ def resume(
     )
 
 
-def replay(run_id: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:
+def replay(
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|BUNDLE", help="The run's id, or the file of an exported run.")
+    ],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the replay as a run of its own.")] = False,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
     """Replay a run from its journal: nothing is called, and every digest must match."""
     from .running import replay_command
 
-    return replay_command(run_id, {"store": store}, as_json=as_json)
+    return replay_command(what, {"store": store}, keep=keep, as_json=as_json)
+
+
+def export(
+    run_id: options.RunId,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the bundle goes.")],
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Write a run into one file that replays on another machine, without tools and store."""
+    from .running import export_command
+
+    return export_command(run_id, output, {"store": store}, as_json=as_json)
 
 
 By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else your login name.")]

@@ -1,13 +1,17 @@
-"""`run`, `resume` and `replay`: start one run, move it on, or look whether it can be repeated exactly."""
+"""`run`, `resume`, `replay` and `export`: start one run, move it on, look whether it can be repeated exactly, take it along."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..engine import Engine
 from ..executor import Run
+from ..executor.replays import bundle_path
 from ..plans import Plan
+from ..tools import Toolset
 from . import screen
 from .failure import Exit
 from .following import Following
@@ -60,33 +64,51 @@ def resume_command(
     return drive(work)
 
 
-def replay_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -> int:
-    """Replay a run, and show the two digests that have to be equal. Needs no tools."""
+def replay_command(run_or_bundle: str, flags: Mapping[str, object], *, keep: bool, as_json: bool) -> int:
+    """Replay a run or a bundle, and show the two digests that have to be equal. Needs no tools, and for a bundle no store."""
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
-            recorded = await engine.get(run_id)
-            replayed = await engine.replay(run_id)
+        if bundle_path(run_or_bundle) is not None and not keep:
+            replayed = await Engine(Toolset(), store=settings.store).replay(run_or_bundle)
+        else:
+            async with open_engine(settings) as engine:
+                replayed = await engine.replay(run_or_bundle, keep=keep)
         if as_json:
             screen.document(replayed.to_dict())
         else:
-            screen.answer(replay_text(recorded, replayed))
+            screen.answer(replay_text(replayed))
+        if keep:
+            screen.note(f"kept as run {replayed.id}, whose parent is {replayed.parent}")
         return Exit.OK
 
     return drive(work)
 
 
-def replay_text(recorded: Run, replayed: Run) -> str:
-    """Return the two digests, one below the other, and what their equality means."""
-    if not recorded.digest:
-        steps = screen.plural(len(replayed.steps), "step")
-        return f"{steps} recomputed as far as the run has come ({recorded.status}), nothing called: the same"
-    return (
-        f"recorded {recorded.digest}\n"
-        f"replayed {replayed.digest}\n"
-        f"{screen.plural(len(replayed.steps), 'step')} recomputed, nothing called: the same run"
-    )
+def export_command(run_id: str, path: Path, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Write a run into a bundle."""
+    settings = settings_of(flags)
+
+    async def work() -> int:
+        async with open_engine(settings) as engine:
+            written = await engine.export(run_id, path)
+        if as_json:
+            screen.document({"run": run_id, "bundle": str(written), "bytes": written.stat().st_size})
+        else:
+            screen.answer(
+                f"run {run_id} is in {written}\nreplay it anywhere with\n  firmplan replay {shlex.quote(str(written))}"
+            )
+        return Exit.OK
+
+    return drive(work)
+
+
+def replay_text(run: Run) -> str:
+    """Return the two digests, one below the other, and what their equality means: else the replay had diverged."""
+    steps = screen.plural(len(run.steps), "step")
+    if not run.digest:
+        return f"{steps} recomputed as far as the run has come ({run.status}), nothing called: the same"
+    return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"
 
 
 async def _submit(engine: Engine, request: RunRequest, *, as_json: bool) -> Run:

@@ -59,17 +59,11 @@ class Bundle:
         return [read_entry(line, self.values.__getitem__) for line in self.lines]
 
 
-def write_bundle(bundle: Bundle, version: str) -> bytes:
-    """Return a bundle as the bytes of its file; equal runs give equal bytes.
-
-    Args:
-        bundle: The run.
-        version: Of the firmplan that writes it.
-    """
+def write_bundle(bundle: Bundle) -> bytes:
+    """Return a bundle as the bytes of its file; the same run gives the same bytes."""
     row = bundle.row
     about = {
         "firmplan_bundle": BUNDLE_FORMAT,
-        "version": version,
         "run": row.id,
         "status": row.status,
         "digest": row.digest,
