@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, chdir
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,10 @@ def show(folder: Path | None, flags: Mapping[str, object]) -> int:
     chosen = Path(tempfile.mkdtemp(prefix="firmplan-demo-")) if folder is None else folder.resolve()
     chosen.mkdir(parents=True, exist_ok=True)
     settings = settings_of(flags)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # a terminal without box drawing gets question marks, not an error
     stage = Stage(Console(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)
     with chdir(chosen):
         return drive(lambda: _demonstrate(stage, settings))

@@ -108,10 +108,10 @@ def demo(folder, cwd, **environment):
 
 
 def test_demo_from_any_folder_twice(tmp_path):
-    """The demo shows a repair, a run, reuse and equal digests; a second one in the same folder does as well."""
+    """The demo shows a repair, a run, reuse and equal digests; so does a second one there, on a poorer terminal."""
     (tmp_path / "elsewhere").mkdir()
-    for _ in range(2):
-        process = demo(tmp_path / "chosen", tmp_path / "elsewhere")
+    for encoding in ("utf-8", "ascii"):
+        process = demo(tmp_path / "chosen", tmp_path / "elsewhere", PYTHONIOENCODING=encoding)
         told, _ = process.communicate(timeout=100)
         assert process.returncode == 0, told
         assert "recording" in told
