@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from ..errors import PlanRejected
 from .body import Bodies, Body, SavedPlans, bodies_of
@@ -179,7 +180,7 @@ def _plan_of(bodies: Bodies, body: Body) -> Plan:
         {"firmplan", "inputs", "types", "plans", "steps", "output"},
         firmplan=1,
         inputs=inner.inputs,
-        types={**body.types},
+        types=dict(cast("Mapping[str, dict[str, Any]]", body.types)),
         plans=outer.plans,
         steps=inner.steps,
         output=inner.output,
@@ -248,7 +249,7 @@ def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -
                 tools=agent.tools,
                 returns=self_contained(agent.returns, body.types),
                 steps_max=agent.max_steps,
-                budget={**agent.budget},
+                budget={str(name): amount for name, amount in agent.budget.items()},
             )
 
 

@@ -94,6 +94,6 @@ def _action(step: Step) -> dict[str, Json]:
                     "tools": list(agent.tools),
                     "returns": agent.returns,
                     "max_steps": agent.max_steps,
-                    "budget": {**agent.budget},
+                    "budget": {str(name): amount for name, amount in agent.budget.items()},
                 }
             }

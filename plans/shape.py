@@ -109,8 +109,8 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
         return Draft(given)
     problems: list[Problem] = []
     read = given if owned else _as_json(given, problems)
+    what = describe(read)
     if not isinstance(read, dict):
-        what = describe(read)
         found = problem(
             "bad-shape", "$", f"expected a plan, that is an object with 'firmplan' and 'steps', found {what}"
         )
@@ -222,14 +222,19 @@ def _place(raw: object, loc: tuple[Part, ...], kind: str) -> tuple[Part, ...]:
         )
         if is_tag:
             continue
-        if (isinstance(current, dict) and part in current) or (
-            isinstance(current, list) and isinstance(part, int) and part < len(current)
-        ):
+        if _holds(current, part):
             current = current[part]
         elif not (kind == "missing" and number == len(loc) - 1):
             continue
         parts.append(part)
     return tuple(parts)
+
+
+def _holds(value: object, part: Part) -> bool:
+    """Whether a list or an object has something at an index or a key."""
+    if isinstance(value, dict):
+        return part in cast("dict[Part, object]", value)
+    return isinstance(value, list) and isinstance(part, int) and part < len(cast("list[object]", value))
 
 
 def _at(raw: object, parts: tuple[Part, ...]) -> Any:  # noqa: ANN401  # any JSON
@@ -264,11 +269,10 @@ def _problem(raw: dict[str, Any], parts: tuple[Part, ...], kind: str, context: d
 
 
 def _no_single_action(path: str, given: object) -> Problem:
+    what = describe(given)
     step = cast("dict[str, object]", given) if isinstance(given, dict) else None
     if step is None:
-        return problem(
-            "bad-shape", path, f"expected a step, that is an object, at {path}, found {describe(given)}"
-        )
+        return problem("bad-shape", path, f"expected a step, that is an object, at {path}, found {what}")
     found = [name for name in ACTIONS if name in step]
     if found:
         both = " and ".join(f"'{name}'" for name in found)
@@ -311,13 +315,13 @@ def _without(  # noqa: C901  # one case for each place
     raw: dict[str, Any], places: list[tuple[Part, ...]], broken: set[tuple[str | None, int]]
 ) -> dict[str, Any]:
     """Return the plan without its faulty places; steps that need them become a null of the same id."""
-    mended = {name: _copy(value) for name, value in raw.items()}
+    mended: dict[str, Any] = {name: _copy(value) for name, value in raw.items()}
     for parts in places:
         match parts:
             case ("firmplan",) | ("firmplan", *_):
                 mended["firmplan"] = 1
             case ("steps",):
-                mended["steps"] = []
+                mended["steps"] = list[Any]()
             case ("steps", int() as position, *inside):
                 _mend_step(mended["steps"], position, inside, (None, position), broken)
             case ("plans", str() as name, "steps", int() as position, *inside):

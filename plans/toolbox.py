@@ -23,6 +23,6 @@ class _Listed:
 
 def toolbox(toolset: Signatures | Iterable[Signature]) -> Signatures:
     """Return the signatures of a toolset, or of a list of tools; of two tools with one name, the last."""
-    if hasattr(toolset, "find") and hasattr(toolset, "names"):
-        return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow
-    return _Listed({tool.name: tool for tool in cast("Iterable[Signature]", toolset)})
+    if isinstance(toolset, Iterable) and not hasattr(toolset, "find"):
+        return _Listed({tool.name: tool for tool in toolset})
+    return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow

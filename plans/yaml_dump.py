@@ -25,7 +25,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER_1_2, list("-+0123456789."))
+_Dumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # PyYAML's stubs leave it out
+    "tag:yaml.org,2002:float", _NUMBER_1_2, list("-+0123456789.")
+)
 
 
 def dump_yaml(value: Json) -> str:
