@@ -3,7 +3,7 @@
 The model is shown a schema of the format in short, with one field more, `reasoning`, first: room to think before the first
 step. What it must keep to is the format itself, and the check says so: any JSON object is read, a plan in the
 format as it is among them. Only what models add for the wire's sake is taken off: `reasoning`, nulls for keys not used,
-a wrapper around the plan, steps as a string of JSON.
+a wrapper around the plan, steps and arguments as a string of JSON.
 """
 
 from __future__ import annotations
@@ -126,4 +126,7 @@ def _step(step: Mapping[str, Json]) -> Json:
     """Return a step without nulls that stand for keys not used; `"set": null` alone is an action."""
     given = [key for key in ACTIONS if step.get(key) is not None]
     unused = [*_STEP_KEYS_OFTEN_NULL, *(ACTIONS if given else [key for key in ACTIONS if key != "set"])]
-    return cast("Json", {key: part for key, part in step.items() if not (part is None and key in unused)})
+    kept = {key: part for key, part in step.items() if not (part is None and key in unused)}
+    if isinstance(args := _parsed(kept.get("args")), dict):
+        kept["args"] = args
+    return cast("Json", kept)

@@ -240,9 +240,7 @@ class _Connection:
 
     async def send_endlessly(self, drip: Drip) -> None:
         """Send a body piece by piece until the peer has enough."""
-        await self._write(
-            h11.Response(status_code=200, headers=[("content-type", "application/json")])
-        )
+        await self._write(h11.Response(status_code=200, headers=[("content-type", "application/json")]))
         while True:
             await self._write(h11.Data(data=drip.piece.encode()))
             await asyncio.sleep(drip.seconds)

@@ -27,6 +27,9 @@ _FENCE = re.compile(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
 TEXT_CHARACTERS_MAX = 2_000_000
 """A longer answer is not read: no model has as much to say, and the event loop stands still while it is read."""
 
+_BROKEN_CHARACTERS = 40
+"""What decodes for longer before it breaks is JSON with a fault; a whole part inside it is not the answer."""
+
 _SPANS_MAX = 64
 """Openings of JSON tried in prose: more is no answer, and trying is quadratic."""
 
@@ -160,7 +163,10 @@ def _last_span(text: str) -> list[str]:
         tried += 1
         try:
             _, end = decoder.raw_decode(text, opening)
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as fault:
+            is_broken = fault.pos - opening > _BROKEN_CHARACTERS
+            position = fault.pos if is_broken else opening + 1
+        except RecursionError:
             position = opening + 1
         else:
             found = [text[opening:end]]

@@ -267,12 +267,21 @@ def _words(completion: object) -> str:
     for words in (
         _get(message, "tool_calls", 0, "function", "arguments"),
         _get(message, "function_call", "arguments"),
-        _get(message, "content"),
+        _parts(_get(message, "content")),
         _get(message, "refusal"),
     ):
         if words:
             return words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, default=str)
     return ""
+
+
+def _parts(content: object) -> object:
+    """Return the text of content that came in parts; other content as it is."""
+    if not isinstance(content, list):
+        return content
+    return "".join(
+        text for part in cast("list[object]", content) if isinstance(text := _get(part, "text"), str)
+    )
 
 
 def _usage(completion: object) -> Usage:

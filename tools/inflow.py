@@ -17,7 +17,7 @@ COMPRESSED_BYTES_MAX = 512 * 1024
 """The same where it is compressed: unpacked at most about a thousand times as much."""
 
 
-class BodyTooLarge(httpx2.ReadError):  # noqa: N818  # reads as what it says
+class BodyTooLarge(httpx2.ReadError):  # reads as what it says
     """An endpoint sent more than an answer can be."""
 
 
