@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from ..errors import ConfigError, EngineBug, OutcomeUnknown, StoreError, ToolError
+from ..errors import EngineBug, OutcomeUnknown, ToolError
 from ..plans.signature import Effect
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
@@ -62,7 +62,9 @@ async def call_tool(
     return await _outcome_of(tool, work, timeout_s)
 
 
-async def reconcile(tool: Tool, key: str, args: dict[str, object], threads: Threads) -> Outcome | None:
+async def reconcile(
+    tool: Tool, key: str, args: dict[str, object], threads: Threads, timeout_s: float | None
+) -> Outcome | None:
     """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again."""
     ask = tool.reconcile
     if ask is None:
@@ -73,8 +75,11 @@ async def reconcile(tool: Tool, key: str, args: dict[str, object], threads: Thre
         return await cast("Awaitable[object]", answer) if inspect.isawaitable(answer) else answer
 
     try:
-        answer = await work()
-    except Exception as error:  # noqa: BLE001  # whatever it is, the outcome stays unknown
+        async with asyncio.timeout(timeout_s):
+            answer = await work()
+    except BaseException as error:  # whatever it is, the outcome stays unknown
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
         return Lost(f"reconcile failed: {_describe(error)}")
     if answer is None:
         return None
@@ -91,10 +96,13 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
         async with asyncio.timeout(timeout_s) as limit:
             result = await work()
         return Returned(Sealed(tool.seal(result)))
-    except asyncio.CancelledError:
-        raise
-    except (StoreError, EngineBug, ConfigError):
-        raise
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        message = "CancelledError: the tool cancelled itself"
+        if tool.effect is Effect.WRITE:
+            return Lost(message)
+        return Failed("cancelled", message, temporary=False, retryable=tool.is_worth_retrying(error))
     except TimeoutError as error:
         if limit.expired():
             return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
@@ -104,11 +112,24 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
     except ToolError as error:
         return Failed(error.code, str(error), error.temporary, tool.is_worth_retrying(error))
     except BaseException as error:  # noqa: BLE001  # SystemExit in a tool is the call's failure, not ours
-        if is_interruption(error):
+        if _was_interrupted(error):
             return _interrupted(tool, error, "connection-error", _describe(error))
         return Failed(
             "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
         )
+
+
+def is_cancelled() -> bool:
+    """Whether someone asked for the end of this task: else a `CancelledError` is the tool's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether a timeout or a broken connection is the error, or among those that a task group bundles."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_was_interrupted(part) for part in error.exceptions)
+    return is_interruption(error) or isinstance(error, OutcomeUnknown)
 
 
 def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:

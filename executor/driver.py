@@ -417,7 +417,11 @@ class Driver:
         write_key = idempotency_key(self.row.id, call.step, call.args_digest) if call.is_write else ""
         if isinstance(command, StartToolCall) and command.reconcile and tool is not None:
             known = await reconcile(
-                tool, write_key, cast("dict[str, object]", Sealed(call.args).value), self.facilities.threads
+                tool,
+                write_key,
+                cast("dict[str, object]", Sealed(call.args).value),
+                self.facilities.threads,
+                command.timeout_s,
             )
             if known is not None and self.machine.is_callable(call.step):
                 await self._take_in(self._start_of(call, write_key))

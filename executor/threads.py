@@ -84,8 +84,8 @@ def _deliver(
             return
         if error is None:
             done.set_result(result)
-        elif isinstance(error, StopIteration):  # asyncio refuses to carry it
-            done.set_exception(RuntimeError(f"StopIteration: {error}"))
+        elif isinstance(error, StopIteration | GeneratorExit):  # asyncio does not carry them to who awaits
+            done.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
         else:
             done.set_exception(error)
 

@@ -1,0 +1,244 @@
+"""Tools that misbehave: each is one failed step with a message, and nothing else is harmed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from firmplan.errors import ConfigError, EngineBug, StoreError
+from firmplan.tools import Tool, tool
+from rig import Rig, one_run, plan_of, statuses
+
+PLAN = plan_of(
+    {"id": "bad", "tool": "bad"},
+    {"id": "next", "set": "${bad}"},
+    {"id": "other", "tool": "good", "args": {"xs": [1, [2]]}},
+    output="${next}",
+)
+
+
+@tool(effect="pure", version=1)
+def good(xs: list[Any]) -> int:
+    """Count, and take the list apart: it is the tool's own."""
+    count = len(xs)
+    xs.clear()
+    return count
+
+
+class Strange(BaseException):
+    """No Exception at all."""
+
+
+FAULTS = [
+    ValueError("no"),
+    KeyError("k"),
+    RuntimeError(),
+    StopIteration("end"),
+    StopAsyncIteration("end"),
+    GeneratorExit(),
+    SystemExit(3),
+    KeyboardInterrupt(),
+    asyncio.CancelledError("mine"),
+    Strange("strange"),
+    RecursionError("deep"),
+    MemoryError(),
+    ExceptionGroup("many", [ValueError("a"), TypeError("b")]),
+    ConfigError("a setting"),
+    StoreError("a store of its own"),
+    EngineBug("said by a tool"),
+    AssertionError(),
+]
+
+
+def variants(body) -> dict[str, Tool]:
+    """The same body as a coroutine, on a thread and inline."""
+
+    async def bad_async() -> int:
+        return body()
+
+    def bad_sync() -> int:
+        return body()
+
+    def made(fn, **options):
+        return Tool.from_callable(
+            fn, name="bad", parameters={"type": "object"}, returns={"type": "integer"}, version=1, **options
+        )
+
+    return {
+        "async": made(bad_async, effect="read"),
+        "thread": made(bad_sync, effect="read"),
+        "inline": made(bad_sync, effect="read", isolation="inline"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["async", "thread", "inline"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_whatever_a_tool_raises_is_a_failed_step(fault, kind):
+    """The run ends, dependants are skipped, the message names the exception, others have run."""
+
+    def body():
+        raise fault
+
+    run = one_run(PLAN, variants(body)[kind], good)
+    assert run.status == "failed"
+    assert statuses(run) == {"bad": "failed", "next": "skipped:dependency-failed", "other": "succeeded"}
+    (error,) = run.errors
+    assert (error.step, error.temporary) == ("bad", False)
+    assert type(fault).__name__ in error.message or str(fault) in error.message
+
+
+@pytest.mark.parametrize("kind", ["async", "thread", "inline"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        math.inf,
+        {1, 2},
+        object(),
+        int,
+        "\ud800",
+        2**63,
+        {1: 2},
+        b"\xff",
+        "text",
+        None,
+        [1],
+        1.5,
+        True,
+    ],
+    ids=repr,
+)
+def test_what_its_type_forbids_or_is_not_json_is_a_failed_step(value, kind):
+    """Code `bad-result`; no attempt is repeated."""
+    run = one_run(PLAN, variants(lambda: value)[kind], good)
+    (error,) = run.errors
+    assert (error.step, error.code) == ("bad", "bad-result")
+    assert "'bad'" in error.message
+    assert run.steps["bad"].attempts == 1
+    assert statuses(run)["other"] == "succeeded"
+
+
+def test_a_value_that_no_type_guards_must_still_be_json():
+    """`returns=None` takes anything that is JSON."""
+    for value in (math.nan, {1}, object):
+        bad = Tool.from_callable(
+            lambda value=value: value, name="bad", parameters={"type": "object"}, effect="read", version=1
+        )
+        (error,) = one_run(PLAN, bad, good).errors
+        assert error.code == "bad-result"
+
+
+def test_a_tool_that_changes_its_arguments_changes_nothing_else():
+    """Each call gets its own copy; recorded and later values are whole."""
+    plan = plan_of(
+        {"id": "xs", "set": [1, [2]]},
+        {"id": "a", "tool": "good", "args": {"xs": "${xs}"}},
+        {"id": "b", "tool": "good", "args": {"xs": "${xs}"}, "after": ["a"]},
+        output="${xs}",
+    )
+    run = one_run(plan, good)
+    assert (run.steps["a"].output, run.steps["b"].output, run.output) == (2, 2, [1, [2]])
+
+
+def test_a_result_that_changes_afterwards_was_recorded_as_it_was():
+    """The value is sealed when it is returned."""
+    kept: list[int] = [1]
+
+    @tool(effect="read")
+    def bad() -> list[int]:
+        """Hand out a list that it keeps."""
+        return kept
+
+    @tool(effect="read", name="good")
+    def spoil(xs: list[Any]) -> int:
+        """Change it."""
+        kept.append(99)
+        return len(xs)
+
+    plan = plan_of(
+        {"id": "bad", "tool": "bad"},
+        {"id": "s", "tool": "good", "args": {"xs": "${bad}"}},
+        {"id": "n", "set": "${len(bad) + s}"},
+        output="${n}",
+    )
+    assert one_run(plan, bad, spoil).output == 2
+
+
+def test_the_store_is_usable_after_bad_tools():
+    """A run of the same engine goes well afterwards."""
+
+    def body():
+        raise SystemExit
+
+    async def main():
+        async with Rig([variants(body)["thread"], good]) as rig:
+            assert (await rig.run(PLAN)).status == "failed"
+            plan = plan_of({"id": "a", "tool": "good", "args": {"xs": []}}, output="${a}")
+            assert (await rig.run(plan)).output == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+def test_a_write_that_cancels_itself_is_of_unknown_outcome(kind):
+    """A cancel in mid-call leaves open what happened."""
+
+    def body():
+        raise asyncio.CancelledError
+
+    bad = variants(body)[kind]
+    write = Tool.from_callable(bad.fn, name="bad", parameters={"type": "object"}, effect="write", version=1)
+    run = one_run(PLAN, write, good)
+    assert run.status == "indeterminate"
+
+
+def test_a_write_with_a_broken_connection_inside_a_group_is_of_unknown_outcome():
+    """Tools that use task groups wrap their errors."""
+
+    def body():
+        raise ExceptionGroup(
+            "calls", [ValueError("x"), ExceptionGroup("inner", [ConnectionResetError("cut")])]
+        )
+
+    bad = variants(body)["async"]
+    write = Tool.from_callable(bad.fn, name="bad", parameters={"type": "object"}, effect="write", version=1)
+    assert one_run(PLAN, write, good).status == "indeterminate"
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [({"xs": 3}, "xs"), ({}, "xs"), ({"xs": [], "ys": 1}, "ys")],
+)
+def test_arguments_that_do_not_fit_fail_the_step_before_the_call(args, name):
+    """Code `bad-args`; nothing was called. (A check would have said so before the run.)"""
+    run = one_run(plan_of({"id": "a", "tool": "good", "args": args}), good)
+    (error,) = run.errors
+    assert (error.step, error.code, run.steps["a"].attempts) == ("a", "bad-args", 0)
+    assert name in error.message
+
+
+def test_a_tool_that_ignores_its_cancel_does_not_disturb_the_run():
+    """It was stopped; what it returns afterwards is dropped."""
+    called = asyncio.Event()
+
+    @tool(effect="read", name="bad", version=1)
+    async def stubborn() -> int:
+        """Refuse to stop."""
+        called.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return 1
+        return 2
+
+    async def main():
+        async with Rig([stubborn, good]) as rig:
+            await rig.start(PLAN, "r")
+            await called.wait()
+            await rig.decisions.cancel("r")
+            run = await rig.execution.wait("r")
+            assert (run.status, statuses(run)["bad"]) == ("cancelled", "cancelled:cancelled")
+
+    asyncio.run(main())
