@@ -78,10 +78,8 @@ def show(folder: Path | None, flags: Mapping[str, object]) -> int:
     chosen = Path(tempfile.mkdtemp(prefix="firmplan-demo-")) if folder is None else folder.resolve()
     chosen.mkdir(parents=True, exist_ok=True)
     settings = settings_of(flags)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # a terminal without box drawing gets question marks, not an error
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="replace")  # a terminal without box drawing gets question marks, not an error
     stage = Stage(Console(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)
     with chdir(chosen):
         return drive(lambda: _demonstrate(stage, settings))
