@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .fake_clock import FakeClock
+    from .memory_store import MemoryStore
     from .replies import (
         Body,
         Cut,
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
         ToolCall,
         Truncated,
     )
+    from .run_plan import run_plan
     from .scripted_model import ScriptedModel
     from .scripted_tool import Held, ScriptedTool
 
 _MODULES = {
+    "fake_clock": ("FakeClock",),
+    "memory_store": ("MemoryStore",),
     "replies": (
         "Body",
         "Cut",
@@ -39,6 +44,7 @@ _MODULES = {
         "ToolCall",
         "Truncated",
     ),
+    "run_plan": ("run_plan",),
     "scripted_model": ("ScriptedModel",),
     "scripted_tool": ("Held", "ScriptedTool"),
 }
@@ -49,8 +55,10 @@ __all__ = [
     "Cut",
     "Drip",
     "Empty",
+    "FakeClock",
     "Held",
     "HttpError",
+    "MemoryStore",
     "Raw",
     "Refusal",
     "ScriptedModel",
@@ -59,6 +67,7 @@ __all__ = [
     "Text",
     "ToolCall",
     "Truncated",
+    "run_plan",
 ]
 
 

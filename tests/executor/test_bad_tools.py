@@ -212,7 +212,7 @@ def test_a_write_with_a_broken_connection_inside_a_group_is_of_unknown_outcome()
     [({"xs": 3}, "xs"), ({}, "xs"), ({"xs": [], "ys": 1}, "ys")],
 )
 def test_arguments_that_do_not_fit_fail_the_step_before_the_call(args, name):
-    """Code `bad-args`; nothing was called. (A check would have said so before the run.)"""
+    """Code `bad-args`; nothing was called. A check says so before the run."""
     run = one_run(plan_of({"id": "a", "tool": "good", "args": args}), good)
     (error,) = run.errors
     assert (error.step, error.code, run.steps["a"].attempts) == ("a", "bad-args", 0)

@@ -445,8 +445,8 @@ def test_a_decision_for_a_run_that_another_engine_drives_reaches_it(tmp_path):
         async with Rig([paying, slow], store) as driving, Rig([], store) as deciding:
             await driving.start(PAYS, "r")
             await held.called.wait()
-            while (await deciding.execution.archive.get("r")).steps["paid"].status != "waiting":
-                await asyncio.sleep(0)  # another engine writes it: there is no event to wait for
+            while (await deciding.execution.archive.get("r")).steps["paid"].status != "waiting":  # noqa: ASYNC110  # told by another engine
+                await asyncio.sleep(0)
             await deciding.decisions.approve("r", "paid", by="ann", edit=None)
             held.release()
             run = await driving.execution.wait("r")
