@@ -74,12 +74,15 @@ def argument_faults(
         wanted = accepted.types.get(name, accepted.extra)
         if wanted is None:
             yield _unknown(name, inner, accepted, args)
-        elif name in secrets:
-            yield from _computed_faults(TEXT, wanted, inner)
-        else:
-            yield from value_faults(
-                value, inner, wanted, parts, accepted.schemas.get(name), accepted.definitions
-            )
+            continue
+        schema = accepted.schemas.get(name)
+        found = (
+            _computed_faults(TEXT, wanted, inner)
+            if name in secrets
+            else value_faults(value, inner, wanted, parts, schema, accepted.definitions)
+        )
+        for fault in found:
+            yield replace(fault, message=f"argument '{name}' of {accepted.owner}: {fault.message}")
     for name in accepted.required:
         if name not in args:
             message = f"{accepted.owner} needs the argument '{name}': expected {shown(accepted.types.get(name, UNKNOWN))}, found none"
