@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firmplan import Engine, Planner, Toolset, check
+from firmplan import ConfigError, Engine, Planner, Toolset, check
 from firmplan.cli.config import Settings
 from firmplan.cli.failure import Exit
 from firmplan.cli.planning import report_text
@@ -76,7 +76,10 @@ class Stage:
 def show(folder: Path | None, flags: Mapping[str, object]) -> int:
     """Show the whole of firmplan on one task; return the exit code."""
     chosen = Path(tempfile.mkdtemp(prefix="firmplan-demo-")) if folder is None else folder.resolve()
-    chosen.mkdir(parents=True, exist_ok=True)
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"expected a folder that can be written, found {chosen}: {error.strerror}") from error
     settings = settings_of(flags)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors="replace")  # a terminal without box drawing gets question marks, not an error
