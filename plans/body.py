@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .paths import path_of
 from .plan import InnerPlan, Plan, PlanStep, Step
-from .shape import Draft
+from .shape import Draft, draft_of
 from .templates import Template, template_of
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def find_saved(saved: SavedPlans | None, name: str) -> Plan | None:
     if callable(saved):
         return saved(name)
     if name in saved:
-        return saved[name]
+        found: object = saved[name]
+        return found if isinstance(found, Plan) else draft_of(found).plan
     if name.startswith("sha256:"):
         return next((plan for plan in saved.values() if plan.digest == name), None)
     return None

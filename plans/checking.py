@@ -101,6 +101,7 @@ def _accepted_by(tool: Signature) -> Accepted:
     given = parameters.get("properties")
     properties = given if isinstance(given, dict) else {}
     definitions = {name: parameters[name] for name in ("$defs", "definitions") if name in parameters}
+    is_open = not properties and "additionalProperties" not in parameters
     schemas = {
         name: {**definitions, **schema} for name, schema in properties.items() if isinstance(schema, dict)
     }
@@ -116,5 +117,5 @@ def _accepted_by(tool: Signature) -> Accepted:
         schemas=schemas,
         definitions={},
         required=tuple(name for name, known in wanted.fields.items() if known.required),
-        extra=wanted.extra,
+        extra=UNKNOWN if is_open else wanted.extra,
     )

@@ -49,7 +49,7 @@ def flow_of(
         if position in body.broken:
             continue
         for write in _writes(labels, position, summaries, toolset):
-            problems.extend((write.body, found) for found in _judge(write, labels, position))
+            problems.extend(_judge(write, labels, position))
             if any(label & ~UNTRUSTED for _, label in write.at) or write.control & ~UNTRUSTED:
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
     output = labels.of(body.output)
@@ -150,16 +150,19 @@ def _keep(variants: list[Write], write: Write) -> None:
         variants[:] = [Write(write.body, write.position, tuple(joined.items()), control, write.control_at)]
 
 
-def _judge(write: Write, labels: Labels, position: int) -> Iterable[Problem]:
-    """Yield what is wrong with a write now that its labels are known this far."""
+def _judge(write: Write, labels: Labels, position: int) -> Iterable[tuple[Body, Problem]]:
+    """Yield what is wrong with a write now that its labels are known this far, with the body it is told of."""
     unsafe = [path for path, label in write.at if label & UNTRUSTED]
     for path in unsafe:
-        yield _unsafe_flow(write, labels, position, path)
+        yield write.body, _unsafe_flow(write, labels, position, path)
     if not unsafe and write.control & UNTRUSTED:
         step = write.body.steps[write.position]
         message = f"data from an untrusted tool decides whether step '{step.id}' writes"
-        hint = "make sure that whoever controls that data may decide this, or give the tool an approval"
-        yield problem("untrusted-condition", write.control_at, message, hint)
+        hint = "make sure that whoever controls that data may decide this"
+        where, at = write.body, write.control_at
+        if write.body is not labels.body and labels.control[position] & UNTRUSTED:
+            where, at = labels.body, _condition_at(labels, position)
+        yield where, problem("untrusted-condition", at, message, hint)
 
 
 def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Problem:
@@ -172,6 +175,8 @@ def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Prob
     told = " -> ".join((*chain, *inner, f"{step.id}.{name}"))
     message = f"untrusted data reaches '{name}' of the write '{step.id}': {told}"
     hint = f"let the tool allow it (allow_untrusted=({name!r},)) or ask for approval, or do not pass this data on"
+    if isinstance(step, AgentStep):
+        hint = "give the agent's writing tools an approval, or keep untrusted data and tools from the agent"
     return problem("unsafe-flow", path, message, hint)
 
 

@@ -7,7 +7,7 @@ import math
 import types
 
 import pytest
-from firmplan import Plan, check
+from firmplan import Plan, Tool, check
 from firmplan.plans.limits import Limits
 
 
@@ -245,6 +245,12 @@ class TestArguments:
     def test_a_computed_argument_is_judged_by_its_type(self, problems):
         plan = {"steps": [{"id": "w", "tool": "weather", "args": {"city": "${1 + 1}"}}], "output": "${w}"}
         assert problems(plan) == [("type-mismatch", "$.steps[0].args.city")]
+
+    def test_a_tool_without_named_arguments_accepts_any(self, problems):
+        settings = {"parameters": {"type": "object"}, "returns": {"type": "string"}, "effect": "read"}
+        tool = Tool.from_callable(lambda **given: str(given), name="any", **settings)
+        plan = {"steps": [{"id": "a", "tool": "any", "args": {"x": 1, "y": "${2}"}}], "output": "${a}"}
+        assert problems(plan, [tool]) == []
 
     def test_text_with_an_expression_in_it_is_text(self, problems):
         plan = {"steps": [{"id": "w", "tool": "weather", "args": {"city": "no ${1 + 1}"}}], "output": "${w}"}
@@ -603,6 +609,11 @@ class TestWrites:
         assert problems(self.flow(bad, good, plans=plans)) == [
             ("unsafe-flow", "$.plans.post.steps[0].args.body")
         ]
+
+    def test_conditions_around_an_inner_plan_are_told_where_they_stand(self, problems):
+        plans = {"post": {"steps": [{"id": "m", "tool": "send_mail", "args": {"to": "me", "body": "x"}}]}}
+        call = {"id": "a", "plan": "post", "when": "${page == 'x'}"}
+        assert problems(self.flow(call, plans=plans)) == [("untrusted-condition", "$.steps[1].when")]
 
     def test_the_flow_is_told_from_its_source(self, tools):
         plan = self.flow(
