@@ -23,7 +23,7 @@ def scripted(*script, **options):
     return ScriptedTool("t", list(script), **{"effect": "read", **options})
 
 
-class Odd(Exception):
+class Odd(Exception):  # noqa: N818  # as tools raise them
     """An ordinary exception."""
 
 

@@ -1,0 +1,412 @@
+"""What every store keeps: one suite over the store in memory and the store in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from firmplan.errors import StoreError
+from firmplan.executor import SqliteStore
+from firmplan.executor.records import chain
+from firmplan.executor.store import EVERYTHING, Batch, Reusable, RunRow
+from firmplan.testing import MemoryStore
+
+DEAD = {"is_alive": lambda name: False}
+ALIVE = {"is_alive": lambda name: True}
+
+
+@pytest.fixture(params=["memory", "file"])
+def make_store(request, tmp_path):
+    """Makes a store; a second one of the file sees what the first one wrote."""
+    return MemoryStore if request.param == "memory" else lambda: SqliteStore(tmp_path / "s.db")
+
+
+def with_store(make_store, law):
+    """Run a law on an open store."""
+
+    async def main():
+        store = make_store()
+        await store.open()
+        try:
+            await law(store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def row_of(run_id="r", **fields):
+    made = RunRow(run_id, "queued", "words", "sha256:p", None, 1.0, 1.0, "", {"plan": None, "n": [1, 2.5]})
+    return replace(made, **fields)
+
+
+async def claimed(store, run_id="r", **fields):
+    await store.create_run(row_of(run_id, **fields))
+    return await store.claim(run_id, "me", **DEAD)
+
+
+def batch_of(row, *lines, **fields):
+    return Batch(
+        row.id, row.epoch, row.last_seq + 1, lines, chain(row.head, lines), {}, "running", "", 2.0, **fields
+    )
+
+
+def after(row, batch):
+    return replace(row, head=batch.head, last_seq=row.last_seq + len(batch.lines))
+
+
+def test_a_run_is_made_once(make_store):
+    """The second of one id changes nothing."""
+
+    async def law(store):
+        assert await store.create_run(row_of())
+        assert not await store.create_run(row_of(task="other"))
+        assert await store.find_run("r") == row_of()
+        assert await store.find_run("s") is None
+
+    with_store(make_store, law)
+
+
+def test_only_one_owner_at_a_time(make_store):
+    """A claim raises the epoch; a living owner keeps the run, a dead one loses it."""
+
+    async def law(store):
+        first = await claimed(store)
+        assert (first.owner, first.epoch) == ("me", 1)
+        assert await store.claim("r", "you", **ALIVE) is None
+        second = await store.claim("r", "you", **DEAD)
+        assert (second.owner, second.epoch) == ("you", 2)
+        await store.release("r", first.epoch)
+        assert (await store.find_run("r")).owner == "you"
+        await store.release("r", second.epoch)
+        assert (await store.find_run("r")).owner is None
+        assert await store.claim("nothing", "me", **DEAD) is None
+
+    with_store(make_store, law)
+
+
+def test_a_claim_whose_question_fails_leaves_the_store_usable(make_store):
+    """No transaction stays open behind an exception."""
+
+    async def law(store):
+        await claimed(store)
+
+        def fails(name):
+            raise RuntimeError("who knows")
+
+        with pytest.raises(StoreError):
+            await store.claim("r", "you", is_alive=fails)
+        assert (await store.claim("r", "you", **DEAD)).owner == "you"
+
+    with_store(make_store, law)
+
+
+def test_an_older_owner_is_fenced_off(make_store):
+    """Its appends and headers are refused, and change nothing."""
+
+    async def law(store):
+        old = await claimed(store)
+        new = await store.claim("r", "you", **DEAD)
+        with pytest.raises(StoreError, match="another owner"):
+            await store.append(batch_of(old, b"late"))
+        with pytest.raises(StoreError, match="another owner"):
+            await store.set_header("r", {}, None, old.epoch, "failed", 9.0)
+        await store.append(batch_of(new, b"one"))
+        assert await store.read_journal("r") == [b"one"]
+
+    with_store(make_store, law)
+
+
+def test_an_append_goes_to_the_end_or_nowhere(make_store):
+    """A gap and a repetition are refused."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one", b"two")
+        await store.append(first)
+        with pytest.raises(StoreError):
+            await store.append(first)
+        with pytest.raises(StoreError):
+            await store.append(replace(first, first_seq=9))
+        row = after(row, first)
+        second = batch_of(row, b"three")
+        await store.append(second)
+        assert await store.read_journal("r") == [b"one", b"two", b"three"]
+        found = await store.find_run("r")
+        assert (found.last_seq, found.head, found.status) == (3, second.head, "running")
+
+    with_store(make_store, law)
+
+
+def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
+    """Appends that arrive together are committed together, each by its own right."""
+
+    async def law(store):
+        old = await claimed(store, "old")
+        await store.claim("old", "you", **DEAD)
+        rows = [await claimed(store, f"r{n}") for n in range(5)]
+        batches = [batch_of(row, b"x") for row in rows]
+        batches.insert(2, batch_of(old, b"late"))
+        outcomes = await asyncio.gather(*map(store.append, batches), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None)] * 2 + [StoreError] + [type(None)] * 3
+        assert [await store.read_journal(row.id) for row in rows] == [[b"x"]] * 5
+        assert await store.read_journal("old") == []
+
+    with_store(make_store, law)
+
+
+@pytest.mark.parametrize("after_seq", range(8))
+def test_a_journal_is_read_from_any_place(make_store, after_seq):
+    """Whatever the flushes were."""
+
+    async def law(store):
+        row = await claimed(store)
+        for lines in ([b"1"], [b"2", b"3", b"4"], [b"5"], [b"6"]):
+            batch = batch_of(row, *lines)
+            await store.append(batch)
+            row = after(row, batch)
+        assert await store.read_journal("r", after_seq) == [b"1", b"2", b"3", b"4", b"5", b"6"][after_seq:]
+
+    with_store(make_store, law)
+
+
+def test_values_are_kept_by_digest(make_store):
+    """More than one statement's worth of them; what is missing is left out."""
+
+    async def law(store):
+        row = await claimed(store)
+        values = {f"sha256:{n}": b"v%d" % n for n in range(1200)}
+        await store.append(replace(batch_of(row, b"x"), values=values))
+        assert await store.find_values([*values, "sha256:none"]) == values
+        assert await store.find_values([]) == {}
+
+    with_store(make_store, law)
+
+
+def test_decisions_wait_in_order_until_a_journal_holds_them(make_store):
+    """They go with the batch that has them, or when they are dropped."""
+
+    async def law(store):
+        row = await claimed(store)
+        for record in (b"a", b"b", b"c", b"d"):
+            await store.add_decision("r", record)
+        await store.add_decision("other", b"z")
+        listed = await store.list_decisions("r")
+        assert [record for _, record in listed] == [b"a", b"b", b"c", b"d"]
+        numbers = [number for number, _ in listed]
+        assert numbers == sorted(numbers)
+        await store.append(batch_of(row, b"x", decided=[numbers[1]]))
+        await store.drop_decisions([numbers[3]])
+        assert [record for _, record in await store.list_decisions("r")] == [b"a", b"c"]
+        assert [record for _, record in await store.list_decisions("other")] == [b"z"]
+
+    with_store(make_store, law)
+
+
+def test_writes_raise_the_epoch_of_their_resource_when_they_start_and_when_they_end(make_store):
+    """`EVERYTHING` counts all; what is open says so, until it is closed, whoever asks."""
+
+    async def law(store):
+        names = ["box", "mail", EVERYTHING]
+        start = await store.epochs(names)
+        assert (start.count, start.open) == ({"box": 0, "mail": 0, EVERYTHING: 0}, frozenset())
+        row = await claimed(store)
+        opening = batch_of(row, b"x", opened={"w": "box"})
+        await store.append(opening)
+        under_way = await store.epochs(names)
+        assert under_way.count == {"box": 1, "mail": 0, EVERYTHING: 1}
+        assert under_way.open == {"box", EVERYTHING}
+        assert (await store.epochs(["mail"])).open == frozenset()
+        await store.append(batch_of(after(row, opening), b"y", closed=["w"]))
+        ended = await store.epochs(names)
+        assert (ended.count, ended.open) == ({"box": 2, "mail": 0, EVERYTHING: 2}, frozenset())
+
+    with_store(make_store, law)
+
+
+def test_closing_a_write_that_is_not_open_changes_no_epoch(make_store):
+    """A decision may close what nobody opened."""
+
+    async def law(store):
+        row = await claimed(store)
+        await store.append(batch_of(row, b"x", closed=["w"]))
+        assert (await store.epochs(["box"])).count == {"box": 0}
+
+    with_store(make_store, law)
+
+
+def test_the_newest_result_of_a_key_is_found(make_store):
+    """Entries are replaced, and come back whole."""
+
+    async def law(store):
+        entry = Reusable(
+            "k", "r", "s", b"1", {"tool": "t", "args": {"n": 1}}, 5.0, {"box": 3}, {"HOME": None}
+        )
+        await store.add_reusable([entry, replace(entry, key="l")])
+        await store.add_reusable([replace(entry, output=b"2", created=6.0)])
+        assert await store.find_reusable(["k", "l", "m"]) == {
+            "k": replace(entry, output=b"2", created=6.0),
+            "l": replace(entry, key="l"),
+        }
+
+    with_store(make_store, law)
+
+
+def test_runs_are_listed_newest_first_in_pages(make_store):
+    """No run is missed or shown twice, also where several were made at once."""
+
+    async def law(store):
+        for n in range(23):
+            await store.create_run(
+                row_of(f"r{n:02}", created=float(n // 4), status=["queued", "failed"][n % 2])
+            )
+        seen, before = [], None
+        while page := await store.list_runs(status=None, limit=5, before=before):
+            seen += [row.id for row in page]
+            before = (page[-1].created, page[-1].id)
+        assert seen == sorted(
+            (f"r{n:02}" for n in range(23)), key=lambda r: (int(r[1:]) // 4, r), reverse=True
+        )
+        failed = await store.list_runs(status="failed", limit=100, before=None)
+        assert [row.id for row in failed] == [run_id for run_id in seen if int(run_id[1:]) % 2]
+
+    with_store(make_store, law)
+
+
+def test_plans_are_saved_by_name_and_found_by_digest(make_store):
+    """A name comes before a digest; saving again replaces."""
+
+    async def law(store):
+        await store.save_plan("b", "{1}", "sha256:1", 1.0)
+        await store.save_plan("a", "{2}", "sha256:2", 1.0)
+        await store.save_plan("b", "{3}", "sha256:3", 2.0)
+        assert list(await store.list_plans()) == [("a", "{2}"), ("b", "{3}")]
+        assert await store.find_plan("b") == "{3}"
+        assert await store.find_plan("sha256:2") == "{2}"
+        assert await store.find_plan("sha256:1") is None
+
+    with_store(make_store, law)
+
+
+def test_a_closed_store_says_so(make_store):
+    """And may be closed twice."""
+
+    async def main():
+        store = make_store()
+        await store.open()
+        await store.close()
+        await store.close()
+        with pytest.raises(StoreError, match="closed"):
+            await store.find_run("r")
+
+    asyncio.run(main())
+
+
+# --- files
+
+
+def open_fault(path) -> str:
+    async def main():
+        store = SqliteStore(path)
+        with pytest.raises(StoreError) as raised:
+            await store.open()
+        return str(raised.value)
+
+    return asyncio.run(main())
+
+
+def test_a_newer_format_is_refused_and_left_alone(tmp_path):
+    """The message says what to do."""
+    path = tmp_path / "s.db"
+    with_store(lambda: SqliteStore(path), lambda store: store.create_run(row_of()))
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    assert "format 99" in open_fault(path)
+    assert "upgrade" in open_fault(path)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    """So is a folder, and a database of something else."""
+    path = tmp_path / "notes.txt"
+    path.write_text("these are my notes, " * 100)
+    assert str(path) in open_fault(path)
+    assert path.read_text().startswith("these are my notes")
+    assert str(tmp_path) in open_fault(tmp_path)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE t (x)")
+    db.close()
+    before = other.read_bytes()
+    assert "something else" in open_fault(other)
+    assert other.read_bytes() == before
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    """Nothing is made."""
+    assert "folder does not exist" in open_fault(tmp_path / "no" / "s.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def ordinary_user():
+    """The tests may run as a user who may do all: then as another one."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def locked_folder():
+    """A folder that nobody but its maker may change, and who may only read it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")
+def test_a_folder_that_cannot_be_written_is_a_store_error(locked_folder, ordinary_user):
+    """Nothing is made."""
+    path = locked_folder / "s.db"
+    assert str(path) in open_fault(path)
+    assert list(locked_folder.iterdir()) == []
+
+
+def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):
+    """Whoever comes first makes it."""
+
+    async def main():
+        stores = [SqliteStore(tmp_path / "s.db") for _ in range(12)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert [await store.create_run(row_of(f"r{n}")) for n, store in enumerate(stores)] == [True] * 12
+        assert len(await stores[0].list_runs(status=None, limit=99, before=None)) == 12
+        for store in stores:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def test_all_files_of_a_store_are_named_after_it(tmp_path):
+    """A store at path P is P and files named P-*."""
+    path = tmp_path / "s.db"
+
+    async def main():
+        store = SqliteStore(path)
+        await store.open()
+        await store.create_run(row_of())
+        names = {name.partition("-")[0] for name in os.listdir(tmp_path)}
+        await store.close()
+        return names
+
+    assert asyncio.run(main()) == {"s.db"}
+    assert [file.name for file in tmp_path.iterdir()] == ["s.db"]
