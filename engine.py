@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 from .errors import ConfigError, InputRejected, PlanError, PlanRejected
 from .executor import (
     FINAL,
+    Clock,
     Event,
     Execution,
     Facilities,
@@ -32,6 +33,7 @@ from .executor import (
     Run,
     RunPage,
     Store,
+    SystemClock,
 )
 from .executor.background import Background, call, iterate
 from .executor.frames import WORKER_ENV, address_of
@@ -90,6 +92,7 @@ class Engine:
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
         recover: Go on, when the engine opens, with every run whose process has died.
+        clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -106,6 +109,7 @@ class Engine:
         flow: Flow = "enforce",
         secrets: Mapping[str, str] | None = None,
         recover: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         if max_concurrency < 1:
             raise ConfigError(f"max_concurrency: expected at least 1, found {max_concurrency}")
@@ -127,6 +131,7 @@ class Engine:
         self._flow: Flow = flow
         self._secrets = os.environ if secrets is None else secrets
         self._recovers = recover
+        self._clock = clock or SystemClock()
         self._execution: Execution | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -180,6 +185,7 @@ class Engine:
                     self._models,
                     self._location.store,
                     asyncio.Semaphore(self._places),
+                    clock=self._clock,
                     secrets=self._secrets,
                 )
                 execution = Execution(facilities, self._location.path)

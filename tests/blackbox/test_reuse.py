@@ -370,7 +370,10 @@ def test_identical_calls_of_two_runs_are_joined(tmp_path: Path):
     calls: list[str] = []
 
     async def go() -> None:
-        started, release = asyncio.Event(), asyncio.Event()
+        started, both, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def seen() -> None:
+            both.set()
 
         async def slow(x: int, *, ctx: Context) -> int:
             calls.append(ctx.run_id)
@@ -379,11 +382,14 @@ def test_identical_calls_of_two_runs_are_joined(tmp_path: Path):
             return x
 
         made = tool(slow, name="slow", effect="pure", version="1", description="Wait.")
-        async with Engine([made], store=tmp_path / "s.db") as engine:
+        mark = tool(seen, name="seen", effect="read", resource="b", description="Mark.")
+        async with Engine([made, mark], store=tmp_path / "s.db") as engine:
             source = plan(call("s", "slow", args={"x": 1}), output="${s}")
             await engine.submit(source, run_id="one")
             await started.wait()
+            source["steps"].append(call("t", "seen"))
             await engine.submit(source, run_id="two")
+            await both.wait()
             release.set()
             runs = [await engine.wait("one"), await engine.wait("two")]
         assert [run.output for run in runs] == [1, 1]
