@@ -172,6 +172,8 @@ class Machine:
                 self._move(turn, State.RUNNING)
                 turn.attempts = attempt
                 turn.started = turn.started if turn.started is not None else self._now
+            case CallSucceeded() | CallLost() if turn.state is not State.RUNNING:
+                raise EngineBug(f"a call of '{turn.path}' ended that never started: the step is {turn.state}")
             case CallSucceeded(output=output, usage=usage):
                 self.purse.settle(turn.path, usage)
                 turn.usage = usage

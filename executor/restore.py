@@ -63,7 +63,11 @@ async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> lis
         raise StoreError(
             f"the journal of run {row.id} does not match its hash chain: it was changed outside firmplan"
         )
-    return await parse_lines(store, lines)
+    entries = await parse_lines(store, lines)
+    for place, entry in enumerate(entries, 1):
+        if entry.seq != place:
+            raise StoreError(f"record {place} of the journal of run {row.id} is numbered {entry.seq}")
+    return entries
 
 
 async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:

@@ -244,9 +244,7 @@ def test_the_newest_result_of_a_key_is_found(make_store):
     """Entries are replaced, and come back whole."""
 
     async def law(store):
-        entry = Reusable(
-            "k", "r", "s", b"1", {"tool": "t", "args": {"n": 1}}, 5.0, {"box": 3}, {"HOME": None}
-        )
+        entry = Reusable("k", "r", "s", b"1", created=5.0, epochs={"box": 3}, env={"HOME": None})
         await store.add_reusable([entry, replace(entry, key="l")])
         await store.add_reusable([replace(entry, output=b"2", created=6.0)])
         assert await store.find_reusable(["k", "l", "m"]) == {
@@ -404,7 +402,7 @@ def test_all_files_of_a_store_are_named_after_it(tmp_path):
         store = SqliteStore(path)
         await store.open()
         await store.create_run(row_of())
-        names = {name.partition("-")[0] for name in os.listdir(tmp_path)}
+        names = {name.partition("-")[0] for name in os.listdir(tmp_path)}  # noqa: PTH208  # names are wanted
         await store.close()
         return names
 
