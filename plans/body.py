@@ -138,8 +138,7 @@ def find_saved(saved: SavedPlans | None, name: str) -> Plan | None:
     if callable(saved):
         return saved(name)
     if name in saved:
-        found: object = saved[name]
-        return found if isinstance(found, Plan) else draft_of(found).plan
+        return draft_of(saved[name]).plan
     if name.startswith("sha256:"):
         return next((plan for plan in saved.values() if plan.digest == name), None)
     return None

@@ -63,7 +63,7 @@ def events_of(text: str) -> Iterator[_Event]:
         TextFault: The text is no YAML.
     """
     try:
-        yield from yaml.parse(text, Loader=_LOADER)
+        yield from yaml.parse(text, Loader=_LOADER)  # pyright: ignore[reportUnknownMemberType]  # PyYAML carries no types
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown place"
