@@ -22,6 +22,7 @@ class Attempt:
         usage: What the requests for it cost.
         error: Why there was nothing to check: no JSON, a refusal, an answer cut off, no endpoint. `None` for a draft.
         source: `"model"`, or `"saved:<name>"`.
+        approach: What a model was asked for: `"draft"`, then `"steps"`, `"whole"` or `"simple"` (see `approach.py`).
     """
 
     number: int
@@ -31,6 +32,7 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     error: str | None = None
     source: str = "model"
+    approach: str = "draft"
 
     @property
     def ok(self) -> bool:
@@ -56,6 +58,7 @@ class Attempt:
         return {
             "number": self.number,
             "source": self.source,
+            "approach": self.approach,
             "text": self.text,
             "plan": None if self.plan is None else self.plan.to_dict(),
             "problems": [problem.to_dict() for problem in self.problems],

@@ -1,12 +1,13 @@
 """The conversation that gets a plan out of a model: draft, check, faults sent back, at most so many times.
 
-Every draft is checked by the same check as every other plan. What it found goes back with places and hints; only the
-last draft is shown again, so that the conversation does not grow. All requests, retries of the transport and waits
+Every draft is checked by the same check as every other plan. What it found goes back with places and hints, by the approach
+that is due (see `approach.py`); only the last draft is shown again, so that the conversation does not grow. All requests, retries of the transport and waits
 included, come out of one allowance.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,15 +17,19 @@ from ..plans.problems import CheckReport
 from ..plans.shape import draft_of
 from ..plans.values import Json
 from ..tools.allowance import Allowance
+from ..tools.answer import Answer
 from ..tools.clients import Clients
 from ..tools.completion import Answered, Call, CutShort, Message, Refused, Turn, Unfit, complete_within
 from ..tools.endpoint import Endpoint
 from ..tools.outage import ModelError
 from ..tools.tool import Tool
+from .approach import Course
 from .attempt import Attempt
+from .changes import Changes, steps_alone
 from .choice import choose_tools
-from .draft import ANSWER, plan_in
+from .draft import plan_in
 from .failure import no_endpoint, no_good_draft
+from .form import changes_answer, plan_answer
 from .given import given_faults
 from .library import nearest_tasks
 from .order import Order
@@ -36,12 +41,23 @@ REQUESTS_MAX = 12
 _CUT_OFF = "the answer was cut off before its end: make the plan shorter"
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One request: what is said, what is wanted, and by which approach."""
+
+    messages: tuple[Message, ...]
+    answer: Answer
+    approach: str = "draft"
+
+
 @dataclass(slots=True)
 class Drafting:
     """One conversation.
 
     Attributes:
         attempts: What was tried so far, saved plans that fit but could not be used included.
+        draft: The last one, as JSON; `None` where there was none yet.
+        course: How often faults came back.
     """
 
     order: Order
@@ -51,6 +67,8 @@ class Drafting:
     max_repairs: int
     allowance: Allowance
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    draft: Json = None
+    course: Course = field(default_factory=Course)
 
     async def run(self) -> Plan:
         """Return the first plan that passes its check.
@@ -59,19 +77,20 @@ class Drafting:
             PlanningFailed: None did; it carries every attempt.
         """
         shown = choose_tools(self.order.task, self.order.tools)
-        messages = opening = planning_messages(self.order.task, shown, self.order.inputs)
+        opening = planning_messages(self.order.task, shown, self.order.inputs)
+        ask = _Ask(opening, plan_answer(shown)[0])
         for _ in range(self.max_repairs + 1):
-            turn = await self._ask(messages)
-            attempt, plea = self._judge(turn, shown)
+            turn = await self._ask(ask)
+            attempt = self._judge(turn, ask)
             self.attempts.append(attempt)
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
-            messages = (*opening, *plea)
+            ask = self._next(ask, opening, shown, attempt)
         raise no_good_draft(self.order.task, self.attempts)
 
-    async def _ask(self, messages: tuple[Message, ...]) -> Turn:
+    async def _ask(self, ask: _Ask) -> Turn:
         """Send the conversation; return what the model said. Raises: PlanningFailed."""
-        call = Call(self.endpoint, messages, ANSWER, self.timeout_s)
+        call = Call(self.endpoint, ask.messages, ask.answer, self.timeout_s)
         try:
             turn = await complete_within(self.allowance, call, self.clients)
         except ModelError as fault:
@@ -93,25 +112,67 @@ class Drafting:
             self.order.task, fault, nearest_tasks(self.order.task, self.order.saved), self.attempts
         )
 
-    def _judge(self, turn: Turn, shown: Sequence[Tool]) -> tuple[Attempt, tuple[Message, ...]]:
-        """Return what a turn amounts to, and the messages to send if that is not enough."""
+    def _judge(self, turn: Turn, ask: _Ask) -> Attempt:
+        """Return what a turn amounts to; the draft that it makes is kept."""
         number = len(self.attempts) + 1
         match turn.outcome:
             case Answered(value):
-                draft = plan_in(value, self.order.task)
-                plan, report = self._checked(draft)
-                attempt = Attempt(number, turn.raw, plan, report.problems, turn.usage)
-                unseen = [tool for tool in self.order.tools if tool not in shown]
-                return attempt, repair_messages(turn.raw, report.errors, unseen)
+                self.draft, plan, report = self._best_reading(value, ask)
+                return Attempt(number, turn.raw, plan, report.problems, turn.usage, approach=ask.approach)
             case Unfit(fault):
-                return Attempt(number, turn.raw, usage=turn.usage, error=fault), unread_messages(
-                    turn.raw, fault
-                )
+                return Attempt(number, turn.raw, usage=turn.usage, error=fault, approach=ask.approach)
             case CutShort():
-                attempt = Attempt(number, turn.raw, usage=turn.usage, error=_CUT_OFF)
-                return attempt, unread_messages("", _CUT_OFF)
+                return Attempt(number, turn.raw, usage=turn.usage, error=_CUT_OFF, approach=ask.approach)
             case Refused():
                 raise AssertionError("refusals end the conversation")
+
+    def _best_reading(self, value: Json, ask: _Ask) -> tuple[Json, Plan | None, CheckReport]:
+        """Return the draft that an answer makes: a plan, or the last draft with the answer's changes.
+
+        Where steps were asked for, a plan may be a whole one or those steps only: that with fewer faults is meant.
+        """
+        old, task = self.draft, self.order.task
+        whole = plan_in(value, task)
+        if ask.approach != "steps" or not isinstance(old, dict):
+            return whole, *self._checked(whole)
+        changes = Changes.read(value) or steps_alone(whole, old)
+        if changes is not None:
+            changed = changes.applied_to(old)
+            return changed, *self._checked(changed)
+        plan, report = self._checked(whole)
+        partial = Changes.of_steps(whole)
+        if report.ok or partial is None:
+            return whole, plan, report
+        changed = partial.applied_to(old)
+        changed_plan, changed_report = self._checked(changed)
+        if len(changed_report.errors) < len(report.errors):
+            return changed, changed_plan, changed_report
+        return whole, plan, report
+
+    def _next(self, ask: _Ask, opening: tuple[Message, ...], shown: Sequence[Tool], attempt: Attempt) -> _Ask:
+        """Return what to ask after an attempt that did not do."""
+        if attempt.error is not None:
+            self.course = self.course.after([("", attempt.error)])
+            said = "" if attempt.error == _CUT_OFF else attempt.text
+            answer, _ = plan_answer(shown, simplest=self.course.stage > 1)
+            approach = self.course.approach(None, ())
+            return _Ask((*opening, *unread_messages(said, attempt.error)), answer, approach)
+        faults = attempt.faults
+        self.course = self.course.after((fault.code, fault.message) for fault in faults)
+        approach = self.course.approach(self.draft, faults)
+        unseen = [tool for tool in self.order.tools if tool not in shown]
+        text = attempt.text if ask.approach != "steps" else _shown(self.draft)
+        match approach:
+            case "steps":
+                return _Ask(
+                    (*opening, *repair_messages(text, faults, unseen, "mend")),
+                    changes_answer(shown)[0],
+                    approach,
+                )
+            case "whole" | "simple":
+                plea = "anew" if self.course.stage else "repair"
+                answer, _ = plan_answer(shown, simplest=approach == "simple")
+                return _Ask((*opening, *repair_messages(text, faults, unseen, plea)), answer, approach)
 
     def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan in a draft, as far as it is one, and what is wrong with it."""
@@ -122,3 +183,8 @@ class Drafting:
             return None, report
         faults = (*report.errors, *given_faults(plan, self.order.inputs, complete=self.order.complete))
         return plan, CheckReport((*faults, *report.warnings), report.bounds, report.inferred)
+
+
+def _shown(draft: Json) -> str:
+    """Return a draft as it stands after changes, for the model to see its places."""
+    return json.dumps(draft, ensure_ascii=False)

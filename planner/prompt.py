@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 from ..plans.problems import Problem
 from ..plans.signature import Signature
@@ -45,7 +46,10 @@ def planning_messages(
 
 
 def repair_messages(
-    draft: str, faults: Iterable[Problem], unseen: Iterable[Signature] = ()
+    draft: str,
+    faults: Iterable[Problem],
+    unseen: Iterable[Signature] = (),
+    plea: Literal["repair", "mend", "anew"] = "repair",
 ) -> tuple[Message, ...]:
     """Return the messages that send a draft's faults back.
 
@@ -53,6 +57,7 @@ def repair_messages(
         draft: As the model wrote it.
         faults: What is wrong with it.
         unseen: Tools that the model was not shown: those that a fault names are shown now.
+        plea: What is asked for: the whole plan mended, its faulty steps, or the whole plan anew.
     """
     every = list(faults)
     listed = [fault_line(fault) for fault in every[:PROBLEMS_MAX]]
@@ -61,7 +66,7 @@ def repair_messages(
     told = "\n".join(listed)
     named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in told][:NAMED_MAX]
     tools = ["\nTools that these faults name:", *named] if named else []
-    return _again(draft, "\n".join([_text("repair"), told, *tools]))
+    return _again(draft, "\n".join([_text(plea), told, *tools]))
 
 
 def unread_messages(draft: str, fault: str) -> tuple[Message, ...]:
