@@ -350,8 +350,8 @@ class Machine:
         if code.when is None or code.when_filters:
             return True
         verdict = verdict_of(node, code.needs_when)
-        if verdict is not None:
-            self._end_node(node, *verdict)
+        if verdict is not None and verdict[1] is not Reason.SKIPPED_REFERENCE:
+            self._end_node(node, *verdict)  # a reference to a skipped step is for `when` itself to say
             return False
         try:
             is_on = evaluate_bool(code.when, node.frame.scope, "when")

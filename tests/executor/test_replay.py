@@ -250,7 +250,7 @@ def test_a_journal_changed_outside_firmplan_is_a_store_error(store, change):
 
     async def law(rig):
         for use in (replayed(rig), rig.execution.archive.get("r")):
-            with pytest.raises(StoreError, match="run r|journal record"):
+            with pytest.raises(StoreError, match=r"run r|journal record"):
                 await use
         assert (await rig.run(PLAN, "s", inputs={"n": 2})).status == "succeeded"
 
