@@ -39,12 +39,13 @@ from .events import (
 )
 from .facilities import Facilities
 from .fork import Inherited
+from .harvest import FAILED, Harvest
 from .header import Header
-from .identity import ContentKey, idempotency_key, model_key, tool_key
+from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
 from .journal import Journal
 from .lock import ToolLock
 from .machine import Machine
-from .reuse import Candidate, ReuseMode, epochs_at_start, find_results, reusable
+from .reuse import Candidate, ReuseMode, Stale, epochs_at_start, find_results
 from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
@@ -69,6 +70,8 @@ class PreparedCall:
     request: ModelRequest | None
     key: ContentKey
     context: Context | None = None
+    why: Mapping[str, Json] | None = None
+    started: float = 0.0
     blobs: CallBlobs | None = None
 
     @property
@@ -103,7 +106,7 @@ class Driver:
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
     _tasks: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict[str, "asyncio.Task[None]"])
     _writing: set[str] = field(init=False, default_factory=set[str])
-    _made: list[Reusable] = field(init=False, default_factory=list[Reusable])
+    _harvest: Harvest = field(init=False)
     _fresh: dict[str, Reusable] = field(init=False, default_factory=dict[str, Reusable])
     _contexts: dict[str, Context] = field(init=False, default_factory=dict[str, Context])
     _is_parking: bool = field(init=False, default=False)
@@ -111,6 +114,7 @@ class Driver:
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
+        self._harvest = Harvest(self.row.id)
         self.journal = Journal(self.facilities.store, self.row, self._standing)
         if self.header.concurrency_max is not None:
             self.places = asyncio.Semaphore(self.header.concurrency_max)
@@ -138,7 +142,7 @@ class Driver:
         finally:
             self._group = None
         await self.journal.flush()
-        await self._keep_made()
+        await self._harvest.store(self.facilities.store)
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
@@ -284,19 +288,27 @@ class Driver:
                     message = self._without_secrets(command, str(fault))
                     await self._take_in(CallFailed(command.step, fault.code, message, fault.temporary))
         named = [
-            Candidate(call.step, call.key, call.tool)
-            for call in calls
-            if call.key.key and self._reuse(call.step) in ("auto", "only")
+            _candidate(call) for call in calls if call.key.key and self._reuse(call.step) in ("auto", "only")
         ]
         found = await find_results(self.facilities, named) if named else {}
         for call in calls:
-            if (entry := found.get(call.step)) is not None and self.machine.is_callable(call.step):
+            entry = found.get(call.step)
+            if isinstance(entry, Reusable) and self.machine.is_callable(call.step):
                 reused = CallReused(
                     call.step, call.args_digest, Sealed(entry.output), entry.key, entry.run_id
                 )
                 await self._take_in(reused)
             elif not self._is_parking:
+                call.why = self._why(call, entry)
                 self._spawn(call.step, self._make(call))
+
+    def _why(self, call: PreparedCall, found: Reusable | Stale | None) -> Mapping[str, Json] | None:
+        """Return why no earlier result stands for a call that is about to be made; `None`: there is none of its key."""
+        if call.key.because is not None:
+            return {"because": call.key.because, "detail": call.key.why_not}
+        if (mode := self._reuse(call.step)) in ("off", "refresh"):
+            return {"because": mode if mode == self.header.reuse else "afresh"}
+        return found.why if isinstance(found, Stale) else None
 
     def _reuse(self, step: str) -> ReuseMode:
         """Return how far earlier results may stand for a step's calls."""
@@ -333,7 +345,7 @@ class Driver:
             request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
             key = self._model_key(command, request)
             return PreparedCall(command, command.args.digest, tool, args, request, key)
-        key = ContentKey("", {}, "it was given a secret")
+        key = ContentKey.none("secret", "it was given a secret")
         if not command.secrets:
             key = tool_key(tool, self._fingerprint(tool), args, command.sample)
         return PreparedCall(command, command.args.digest, tool, args, None, key)
@@ -355,8 +367,9 @@ class Driver:
         try:
             parts = self.facilities.models.key_parts(request)
         except ConfigError as fault:  # the call says so, as its failure
-            return ContentKey("", {}, str(fault))
-        return model_key(parts, command.sample, request.temperature)
+            return ContentKey.none("no-model", str(fault))
+        subject = command.tool if isinstance(command, StartToolCall) else ASK
+        return model_key(parts, command.sample, request.temperature, subject)
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""
@@ -446,8 +459,10 @@ class Driver:
 
     def _start_of(self, call: PreparedCall, write_key: str) -> CallStarted:
         intent = call.command.args if isinstance(call.command, StartToolCall) and call.is_write else None
+        call.started = self.facilities.clock.now()
+        why = call.why if call.command.attempt == 1 else None
         return CallStarted(
-            call.step, call.command.attempt, call.args_digest, write_key or call.key.key, intent
+            call.step, call.command.attempt, call.args_digest, write_key or call.key.key, intent, why
         )
 
     async def _perform(self, call: PreparedCall, write_key: str) -> tuple[Outcome, Mapping[str, Json] | None]:
@@ -525,6 +540,10 @@ class Driver:
                 return made
             case Failed(code, message, temporary, retryable):
                 message = self._without_secrets(call.command, message)
+                fingerprint = self._fingerprint_of(call)
+                self._harvest.note(
+                    _candidate(call), started=call.started, fingerprint=fingerprint, lost=FAILED
+                )
                 await self._take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
             case Lost(why):
                 await self._take_in(CallLost(call.step, self._without_secrets(call.command, why)))
@@ -538,26 +557,31 @@ class Driver:
                 message = message.replace(secret, f'${{secret("{name}")}}')
         return message
 
-    async def _keep_made(self) -> None:
-        """Put new results into the reuse index: not on the run's path, where random keys would cost most."""
-        made, self._made = self._made, []
-        if made:
-            await self.facilities.store.add_reusable(made)
-
     def _keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> Reusable | None:
-        """Remember the result for later calls, unless it depends on more than its key says."""
+        """Remember the result for later calls; return it if it may stand for others right now."""
         used = call.context.used if call.context is not None else None
-        if not call.key.key or epochs is None or (used is not None and (used.varies or used.secrets)):
+        made = self._harvest.add(
+            _candidate(call),
+            output,
+            started=call.started,
+            at=self.facilities.clock.now(),
+            epochs=epochs,
+            used=used,
+            fingerprint=self._fingerprint_of(call),
+            is_kept=self._reuse(call.step) != "off",
+        )
+        if made is None or made.env:
             return None
-        if self._reuse(call.step) == "off":
-            return None
-        env: dict[str, Json] = dict(used.env) if used is not None else {}
-        candidate = Candidate(call.step, call.key, call.tool)
-        made = reusable(self.row.id, candidate, output, self.facilities.clock.now(), epochs=epochs, env=env)
-        self._made.append(made)
-        if not env and not _is_kept_read(call):
+        if not _is_kept_read(call):
             self._fresh[call.key.key] = made
-        return None if env else made
+        return made
+
+    def _fingerprint_of(self, call: PreparedCall) -> Fingerprint | None:
+        return self._fingerprint(call.tool) if call.tool is not None and call.key.code else None
+
+
+def _candidate(call: PreparedCall) -> Candidate:
+    return Candidate(call.step, call.key, call.tool)
 
 
 def _request(command: StartModelCall) -> ModelRequest:

@@ -32,13 +32,18 @@ class RunResumed:
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
-    """A call is about to be made; for a write this is the intent, durable before the call, with its arguments."""
+    """A call is about to be made; for a write this is the intent, durable before the call, with its arguments.
+
+    Attributes:
+        why: Why no earlier result stood for it (`explain.py`); `None`: there was none.
+    """
 
     step: str
     attempt: int
     args: str
     key: str = ""
     intent: Sealed | None = None
+    why: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, cast
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from ..plans.signature import Effect
 from ..plans.values import Json, canonical, digest, parse
@@ -17,7 +17,13 @@ from ..tools import Tool
 from ..tools.fingerprint import Fingerprint
 
 KEY_FORMAT: Final = 1
-ARGS_KEPT_BYTES_MAX: Final = 4096  # arguments kept in full for explanations; larger ones by digest
+ASK: Final = "ask"  # the subject of prompts that are no tool's
+PARTS_BYTES_MAX: Final = (
+    4096  # arguments and messages kept in full for explanations; of larger ones long texts go by digest
+)
+TEXT_KEPT_MAX: Final = 256  # characters of a text in large arguments that are kept
+
+NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +32,35 @@ class ContentKey:
 
     Attributes:
         key: `sha256:` and 64 hex digits, or empty: not reusable.
-        parts: What it was made from.
-        why_not: Why there is no key.
+        subject: The tool, or `ask`.
+        parts: What it was made from, but for code and arguments.
+        args: The arguments, canonical; empty for a prompt.
+        code: Digest of the tool's fingerprint; empty for a prompt.
+        because: Why there is no key, as a word.
+        why_not: The same as a sentence.
     """
 
     key: str
-    parts: Mapping[str, Json]
+    subject: str = ""
+    parts: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    args: bytes = b""
+    code: str = ""
+    because: NotKept | None = None
     why_not: str = ""
+
+    @classmethod
+    def none(cls, because: NotKept, why_not: str) -> ContentKey:
+        """Return that there is no key, and why."""
+        return cls("", because=because, why_not=why_not)
+
+    @property
+    def kept_parts(self) -> dict[str, Json]:
+        """What the key was made from, small enough to be kept for explanations."""
+        parts = {name: _abridged(value) for name, value in self.parts.items()}
+        if self.args:
+            large = len(self.args) > PARTS_BYTES_MAX
+            parts["args"] = _abridged(parse(self.args)) if large else parse(self.args)
+        return parts
 
 
 def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
@@ -43,33 +71,37 @@ def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
 def tool_key(tool: Tool, fingerprint: Fingerprint, args: bytes, sample: Sequence[int]) -> ContentKey:
     """Return the content key of a call of a tool, as it is now, with bound arguments."""
     if tool.effect is Effect.WRITE:
-        return ContentKey("", {}, "a write is never reused")
+        return ContentKey.none("write", "a write is never reused")
     if tool.effect is Effect.READ and tool.reuse_for_s is None:
-        return ContentKey("", {}, "the tool has no reuse_for")
+        return ContentKey.none("no-reuse-for", "the tool has no reuse_for")
     if fingerprint.digest is None:
-        return ContentKey("", {}, f"its code cannot be seen in full: {fingerprint.unseen}")
-    parts: dict[str, Json] = {
-        "format": KEY_FORMAT,
-        "tool": tool.name,
-        "fingerprint": fingerprint.digest,
-        "code": dict(fingerprint.parts),
-        "args": _kept(args),
-    }
+        return ContentKey.none("unseen", f"its code cannot be seen in full: {fingerprint.unseen}")
+    named: list[Json] = ["tool", KEY_FORMAT, tool.name, fingerprint.digest, digest(args)]
+    parts: dict[str, Json] = {}
     if tool.effect is Effect.MODEL:
         parts["sample"] = list(sample)
-    named = ["tool", KEY_FORMAT, tool.name, fingerprint.digest, digest(args), parts.get("sample")]
-    return ContentKey(digest(canonical(named)), parts)
+    named.append(parts.get("sample"))
+    return ContentKey(digest(canonical(named)), tool.name, parts, args, fingerprint.digest)
 
 
 def model_key(
-    request_parts: Mapping[str, Json], sample: Sequence[int], temperature: float | None
+    request_parts: Mapping[str, Json], sample: Sequence[int], temperature: float | None, subject: str = ASK
 ) -> ContentKey:
     """Return the content key of a prompt: five samples are five answers, unless temperature is 0."""
     parts: dict[str, Json] = {"format": KEY_FORMAT, **request_parts}
     if temperature != 0:
         parts["sample"] = list(sample)
-    return ContentKey(digest(canonical(["model", parts])), parts)
+    return ContentKey(digest(canonical(["model", parts])), subject, parts)
 
 
-def _kept(args: bytes) -> Json:
-    return parse(args) if len(args) <= ARGS_KEPT_BYTES_MAX else cast("Json", digest(args))
+def _abridged(value: Json) -> Json:
+    """Return a value with its long texts by digest: equal parts stay equal, different ones different."""
+    match value:
+        case str() if len(value) > TEXT_KEPT_MAX:
+            return {"$text": digest(canonical(value)), "length": len(value), "start": value[:40]}
+        case list() if len(canonical(value)) > PARTS_BYTES_MAX:
+            return [_abridged(each) for each in value]
+        case dict() if len(canonical(value)) > PARTS_BYTES_MAX:
+            return {name: _abridged(each) for name, each in value.items()}
+        case _:
+            return value

@@ -34,8 +34,17 @@ class Candidate:
     tool: Tool | None
 
 
-async def find_results(facilities: Facilities, candidates: Sequence[Candidate]) -> Mapping[str, Reusable]:
-    """Return step -> result for the calls that need not be made."""
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """An earlier result with the same key that may not stand for the call, and why: part of the call's record."""
+
+    why: Mapping[str, Json]
+
+
+async def find_results(
+    facilities: Facilities, candidates: Sequence[Candidate]
+) -> Mapping[str, Reusable | Stale]:
+    """Return step -> the earlier result of the same key, or why it is of no use now; steps without one are left out."""
     entries = await facilities.store.find_reusable(sorted({c.key.key for c in candidates}))
     found = [
         (candidate, entries[candidate.key.key]) for candidate in candidates if candidate.key.key in entries
@@ -43,25 +52,38 @@ async def find_results(facilities: Facilities, candidates: Sequence[Candidate]) 
     resources = sorted({name for _, entry in found for name in entry.epochs})
     epochs = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
-    return {
-        candidate.step: entry
-        for candidate, entry in found
-        if _is_valid(candidate, entry, epochs, now) and _has_same_env(entry, facilities.environ)
-    }
+    results: dict[str, Reusable | Stale] = {}
+    for candidate, entry in found:
+        why = _fault(candidate, entry, epochs, now) or _changed_env(entry, facilities.environ)
+        source: dict[str, Json] = {"run": entry.run_id, "step": entry.step}
+        results[candidate.step] = entry if why is None else Stale({**why, **source})
+    return results
 
 
-def _is_valid(candidate: Candidate, entry: Reusable, epochs: Mapping[str, int], now: float) -> bool:
+def _fault(
+    candidate: Candidate, entry: Reusable, epochs: Mapping[str, int], now: float
+) -> dict[str, Json] | None:
+    """Return why the result of a read is too old; `None`: it is not."""
     tool = candidate.tool
     if tool is None or tool.effect is not Effect.READ:
-        return True
-    limit = tool.reuse_for_s if tool.reuse_for_s is not None else -math.inf
-    return now - entry.created <= limit and all(
-        epochs.get(name) == count for name, count in entry.epochs.items()
-    )
+        return None
+    limit_s = tool.reuse_for_s if tool.reuse_for_s is not None else -math.inf
+    if not now - entry.created <= limit_s:
+        age_s = round(now - entry.created, 3)
+        return {"because": "expired", "age_s": age_s, "limit_s": None if limit_s < 0 else limit_s}
+    written = [name for name, count in sorted(entry.epochs.items()) if epochs.get(name) != count]
+    return {"because": "written", "resource": _told(written, tool.resource)} if written else None
 
 
-def _has_same_env(entry: Reusable, environ: Mapping[str, str]) -> bool:
-    return all(environ.get(name) == value for name, value in entry.env.items())
+def _told(written: Sequence[str], resource: str) -> str:
+    """Return the resource that was written as people know it."""
+    return resource if resource in written or written == [EVERYTHING] else written[0]
+
+
+def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json] | None:
+    """Return which environment value differs from what the result was made with."""
+    name = next((name for name, value in sorted(entry.env.items()) if environ.get(name) != value), None)
+    return None if name is None else {"because": "env", "name": name}
 
 
 async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, int] | None:
@@ -82,4 +104,4 @@ def reusable(
 ) -> Reusable:
     """Return the entry for the reuse index."""
     key = candidate.key
-    return Reusable(key.key, run_id, candidate.step, output.data, key.parts, at, epochs, env)
+    return Reusable(key.key, run_id, candidate.step, output.data, at, epochs, env)

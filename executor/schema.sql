@@ -32,11 +32,26 @@ CREATE TABLE reusable (
     run_id TEXT NOT NULL,
     step TEXT NOT NULL,
     output BLOB NOT NULL,
-    parts BLOB NOT NULL,
     created REAL NOT NULL,
     epochs BLOB NOT NULL,
     env BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX reusable_by_age ON reusable (created);
+
+-- What calls were made from, so that a later one can say which part differs: `code` names the parts of the tool's fingerprint.
+CREATE TABLE calls (
+    run_id TEXT NOT NULL,
+    step TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    started REAL NOT NULL,
+    key TEXT NOT NULL,
+    parts BLOB NOT NULL,
+    code TEXT NOT NULL,
+    lost TEXT NOT NULL,
+    PRIMARY KEY (run_id, step)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX calls_by_subject ON calls (subject, step, started);
+CREATE TABLE codes (digest TEXT PRIMARY KEY, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE resources (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE open_writes (

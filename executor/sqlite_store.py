@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from ..errors import StoreError
-from .store import EVERYTHING, Batch, Epochs, Reusable, RunRow
+from .store import EVERYTHING, Batch, CacheStats, CallRecord, Epochs, Reusable, RunRow
 
 STORE_FORMAT: Final = 1
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
@@ -29,6 +30,8 @@ T = TypeVar("T")
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, header, epoch, owner, head, last_seq"
 )
+_CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
+_RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
 
 
 class SqliteStore:
@@ -68,25 +71,25 @@ class SqliteStore:
         if self.name != ":memory:" and not Path(self.name).parent.is_dir():
             raise StoreError(f"cannot open the store {self.name}: its folder does not exist")
         db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
-        db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        self._migrate(db)
+        try:
+            db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            self._migrate(db)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found > STORE_FORMAT:
-            db.execute("ROLLBACK")
-            db.close()
             raise StoreError(
                 f"the store {self.name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
             )
         if found == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                db.execute("ROLLBACK")
-                db.close()
                 raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
             for statement in (files(__package__) / "schema.sql").read_text().split(";"):
                 db.execute(statement)
@@ -102,10 +105,17 @@ class SqliteStore:
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except sqlite3.Error as fault:
-            if self._db is not None and self._db.in_transaction:
-                self._db.rollback()
+        except StoreError:
+            self._roll_back()
+            raise
+        except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
+            self._roll_back()
             raise StoreError(f"the store {self.name} failed: {fault}") from fault
+
+    def _roll_back(self) -> None:
+        if self._db is not None and self._db.in_transaction:
+            with suppress(sqlite3.Error):  # a disk that fails has told already
+                self._db.rollback()
 
     def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         if self._db is None:
@@ -310,8 +320,11 @@ class SqliteStore:
 
         def work() -> list[bytes]:
             lines: list[bytes] = []
-            statement = "SELECT first_seq, lines FROM journal WHERE run_id=? ORDER BY first_seq"
-            for first_seq, joined in self._sql(statement, (run_id,)):
+            statement = (
+                "SELECT first_seq, lines FROM journal WHERE run_id=?1 AND first_seq>=coalesce("
+                "(SELECT max(first_seq) FROM journal WHERE run_id=?1 AND first_seq<=?2), 0) ORDER BY first_seq"
+            )
+            for first_seq, joined in self._sql(statement, (run_id, after + 1)):
                 found = joined.split(b"\n")
                 lines += found[max(0, after + 1 - first_seq) :]
             return lines
@@ -328,7 +341,7 @@ class SqliteStore:
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
-        columns = "key, run_id, step, output, parts, created, epochs, env"
+        columns = "key, run_id, step, output, created, epochs, env"
 
         def work() -> dict[str, Reusable]:
             found = self._select(columns, "reusable", "key", keys)
@@ -338,12 +351,11 @@ class SqliteStore:
                     run_id,
                     step,
                     output,
-                    orjson.loads(parts),
                     created,
                     orjson.loads(epochs),
                     orjson.loads(env),
                 )
-                for key, run_id, step, output, parts, created, epochs, env in found
+                for key, run_id, step, output, created, epochs, env in found
             }
 
         return await self._call(work)
@@ -355,13 +367,12 @@ class SqliteStore:
             self._sql("BEGIN IMMEDIATE")
             for entry in entries:
                 self._sql(
-                    "INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?,?)",
+                    "INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)",
                     (
                         entry.key,
                         entry.run_id,
                         entry.step,
                         entry.output,
-                        orjson.dumps(entry.parts),
                         entry.created,
                         orjson.dumps(entry.epochs),
                         orjson.dumps(entry.env),
@@ -370,6 +381,91 @@ class SqliteStore:
             self._sql("COMMIT")
 
         await self._call(work)
+
+    # --- calls
+
+    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
+        """See `Store.add_calls`."""
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            for digest, parts in codes.items():
+                self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
+            for call in calls:
+                self._sql(
+                    f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+                    (
+                        call.run_id,
+                        call.step,
+                        call.subject,
+                        call.started,
+                        call.key,
+                        orjson.dumps(call.parts),
+                        call.code,
+                        call.lost,
+                    ),
+                )
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    async def find_call(self, run_id: str, step: str) -> CallRecord | None:
+        """See `Store.find_call`."""
+        statement = f"SELECT {_CALL_COLUMNS} FROM calls WHERE run_id=? AND step=?"
+        found = await self._call(lambda: self._sql(statement, (run_id, step)).fetchone())
+        return _call_record(found) if found else None
+
+    async def find_earlier_calls(
+        self, subject: str, step: str, *, until: float, limit: int
+    ) -> Sequence[CallRecord]:
+        """See `Store.find_earlier_calls`."""
+        select = f"SELECT {_CALL_COLUMNS} FROM calls WHERE subject=? AND started<=? AND step"
+        order = "ORDER BY started DESC, run_id, step LIMIT ?"
+
+        def work() -> list[tuple[Any, ...]]:
+            same = self._sql(f"{select}=? {order}", (subject, until, step, limit)).fetchall()
+            others = self._sql(f"{select}<>? {order}", (subject, until, step, limit)).fetchall()
+            return [*same, *others]
+
+        return [_call_record(found) for found in await self._call(work)]
+
+    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """See `Store.find_codes`."""
+        found = await self._call(lambda: self._select("digest, parts", "codes", "digest", digests))
+        return {digest: orjson.loads(parts) for digest, parts in found}
+
+    async def cache_stats(self) -> CacheStats:
+        """See `Store.cache_stats`."""
+
+        def work() -> CacheStats:
+            results, size, oldest, newest = self._sql(
+                f"SELECT count(*), coalesce(sum({_RESULT_BYTES}), 0), min(created), max(created) FROM reusable"
+            ).fetchone()
+            (calls,) = self._sql("SELECT count(*) FROM calls").fetchone()
+            return CacheStats(results, size, calls, oldest, newest)
+
+        return await self._call(work)
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """See `Store.shrink_cache`."""
+
+        def work() -> int:
+            self._sql("BEGIN IMMEDIATE")
+            gone = 0
+            if before is not None:
+                gone += self._sql("DELETE FROM reusable WHERE created < ?", (before,)).rowcount
+                self._sql("DELETE FROM calls WHERE started < ?", (before,))
+                self._sql("DELETE FROM codes WHERE digest NOT IN (SELECT code FROM calls)")
+            if bytes_max is not None:
+                gone += self._sql(
+                    "DELETE FROM reusable WHERE key IN (SELECT key FROM (SELECT key, "
+                    f"sum({_RESULT_BYTES}) OVER (ORDER BY created DESC, key) AS size FROM reusable) WHERE size > ?)",
+                    (bytes_max,),
+                ).rowcount
+            self._sql("COMMIT")
+            return gone
+
+        return await self._call(work)
 
     async def epochs(self, resources: Sequence[str]) -> Epochs:
         """See `Store.epochs`."""
@@ -425,6 +521,12 @@ def _row(found: Sequence[Any]) -> RunRow:
     values = list(found)
     values[8] = orjson.loads(values[8])
     return RunRow(*values)
+
+
+def _call_record(found: Sequence[Any]) -> CallRecord:
+    values = list(found)
+    values[5] = orjson.loads(values[5])
+    return CallRecord(*values)
 
 
 def _fenced(run_id: str) -> StoreError:

@@ -77,7 +77,6 @@ class Reusable:
 
     Attributes:
         key: The content key.
-        parts: What the key was made from, for `explain`: name -> digest or text.
         created: Unix seconds.
         epochs: For reads: resource -> epoch at the call's start; valid while unchanged.
     """
@@ -86,10 +85,43 @@ class Reusable:
     run_id: str
     step: str
     output: bytes
-    parts: Mapping[str, Json]
     created: float
     epochs: Mapping[str, int] = field(default_factory=dict[str, int])
     env: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What a call was made from: `explain` says by it which part of a later call differs.
+
+    Attributes:
+        subject: The tool, or `ask`.
+        started: Unix seconds.
+        key: The content key.
+        parts: What the key was made from, but for the code: arguments, or messages, model and parameters.
+        code: Digest of the tool's fingerprint, which names its parts in the store; empty for a prompt.
+        lost: Why the result was not kept for later calls; empty: it was.
+    """
+
+    run_id: str
+    step: str
+    subject: str
+    started: float
+    key: str
+    parts: Mapping[str, Json]
+    code: str = ""
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """How large the reuse index is. Times are Unix seconds; `None`: it is empty."""
+
+    results: int
+    bytes: int
+    calls: int
+    oldest: float | None
+    newest: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +217,32 @@ class Store(Protocol):
 
     async def add_reusable(self, entries: Sequence[Reusable]) -> None:
         """Add results to the index; an entry of the same key is replaced."""
+        ...
+
+    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember what calls were made from; `codes` are the parts of the fingerprints that they name."""
+        ...
+
+    async def find_call(self, run_id: str, step: str) -> CallRecord | None:
+        """Return what a call was made from, or `None`."""
+        ...
+
+    async def find_earlier_calls(
+        self, subject: str, step: str, *, until: float, limit: int
+    ) -> Sequence[CallRecord]:
+        """Return calls of a subject that started by then: newest first, those of the same step path before others."""
+        ...
+
+    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the parts of fingerprints by digest; what is missing is left out."""
+        ...
+
+    async def cache_stats(self) -> CacheStats:
+        """Return how large the reuse index is."""
+        ...
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """Forget the results made before then, and the oldest until the rest is no larger; return how many went."""
         ...
 
     async def epochs(self, resources: Sequence[str]) -> Epochs:
