@@ -1,7 +1,7 @@
 """The most that a run of a plan can cost, and its longest chain: known before it runs.
 
 A tool step makes a call, an `ask` step a model call, a tool with the effect `model` both in one; an agent step makes at most
-`max_steps` model calls and as many tool calls. `retries` of the step and `repeat.max` multiply, and so does a `for_each` whose list has
+`max_steps` model calls and as many tool calls. `retries` of the step, else of the tool, and `repeat.max` multiply, and so does a `for_each` whose list has
 a known greatest length; where it has none, the number depends on data and there is no bound.
 """
 
@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 from .body import UNKNOWN, Body
 from .effects import NOTHING, EffectOrder, Touches
-from .formula import EvalFault
 from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from .problems import Bounds
 from .signature import Effect, Signatures
-from .templates import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,15 @@ def cost_of(body: Body, inner: Sequence[Cost], lengths: Sequence[int | None], to
         once = _once(body, position, step, inner, toolset)
         if once is not FREE:
             repeats = 1 if step.repeat is None else step.repeat.max
-            total += once.times(repeats * (1 + (step.retries or 0))).times(lengths[position])
+            total += once.times(repeats * (1 + _retries(step, toolset))).times(lengths[position])
     return total
+
+
+def _retries(step: Step, toolset: Signatures) -> int:
+    if step.retries is not None:
+        return step.retries
+    tool = toolset.find(step.tool) if isinstance(step, ToolStep) else None
+    return int(getattr(tool, "retries", 0))  # a policy of the tool: what is only a signature has none
 
 
 def _once(body: Body, position: int, step: Step, inner: Sequence[Cost], toolset: Signatures) -> Cost:
@@ -72,19 +77,6 @@ def _once(body: Body, position: int, step: Step, inner: Sequence[Cost], toolset:
             return FREE if called == UNKNOWN else inner[called]
         case SetStep():
             return FREE
-
-
-def constant_length(template: Template) -> int | None:
-    """Return the length of a list that refers to nothing, or `None` if there is no such list."""
-    if isinstance(template.value, list):
-        return len(template.value)
-    if not template.formula.constant or template.faults:
-        return None
-    try:
-        value = template.formula.evaluate({})
-    except EvalFault:
-        return None
-    return len(value) if isinstance(value, list) else None
 
 
 def critical_path(

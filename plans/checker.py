@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from .body import UNKNOWN, Bodies, Body, SavedPlans, bodies_of
-from .bounds import FREE, Cost, bounds_of, constant_length, cost_of, critical_path
+from .body import UNKNOWN, Bodies, SavedPlans, bodies_of
+from .bounds import FREE, Cost, bounds_of, cost_of, critical_path
 from .checking import Checking
 from .effects import unsafe_retries
 from .findings import Findings
 from .inference import infer_body
+from .lengths import list_lengths
 from .limits import LIMITS, Limits
 from .naming import check_names
 from .plan import Plan
@@ -102,16 +103,11 @@ def _bounds(checking: Checking, survey: Survey) -> Bounds:
     chains: list[tuple[tuple[str, ...], int]] = [((), 0)] * len(checking.bodies.every)
     for number in survey.order:
         body = checking.bodies.every[number]
-        lengths = [_length(body, position) for position in range(len(body.steps))]
+        lengths = list_lengths(body, survey.steps[number])
         costs[number] = cost_of(body, costs, lengths, checking.toolset)
         calls = [chain[1] for chain in chains]
         chains[number] = critical_path(body, survey.steps[number], survey.touches[number], calls)
     return bounds_of(costs[0], chains[0][0])
-
-
-def _length(body: Body, position: int) -> int | None:
-    for_each = body.steps[position].templates.get("for_each")
-    return 1 if for_each is None else constant_length(for_each)
 
 
 def _inferred(checking: Checking, survey: Survey) -> dict[str, Type]:

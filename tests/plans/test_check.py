@@ -724,6 +724,21 @@ class TestReports:
             True,
         )
 
+    def test_lengths_that_a_plan_says_are_known(self, tools):
+        """A list that is written, computed from one of known length, or made of as many items, has a greatest length."""
+        weather = {"tool": "weather", "args": {"city": "${item}"}}
+        steps = [
+            {"id": "names", "set": ["a", "b", "c"]},
+            {"id": "one", "for_each": "${names}", **weather},
+            {
+                "id": "two",
+                "for_each": "${[w.text for w in sorted(one, key=lambda w: w.celsius) if w.celsius > 3]}",
+                **weather,
+            },
+            {"id": "three", "for_each": "${[names[0], two[0].text]}", **weather},
+        ]
+        assert check({"firmplan": 1, "steps": steps, "output": "${three}"}, tools).bounds.calls_max == 8
+
     def test_bounds_that_depend_on_data_are_not_finite(self, tools):
         steps = [
             {"id": "c", "tool": "cities", "args": {"country": "x"}},
