@@ -32,7 +32,7 @@ def made_type(steps: TypedBody, position: int, step: Step, scope: Mapping[str, T
             return _plan_type(steps, path, position, step, scope)
         case AskStep(ask=ask):
             made = steps.checking.read(steps.body, ask.returns, f"{path}.ask.returns")
-            scope = _with_previous(step, made, scope)
+            scope = with_previous(step, made, scope)
             _expect_text(steps, path, step, ("prompt", "system"), scope)
             if "examples" in step.templates:
                 _expect_examples(steps, path, step.templates["examples"], scope)
@@ -41,11 +41,11 @@ def made_type(steps: TypedBody, position: int, step: Step, scope: Mapping[str, T
             for index, name in enumerate(agent.tools):
                 _expect_tool(steps, f"{path}.agent.tools[{index}]", name)
             made = steps.checking.read(steps.body, agent.returns, f"{path}.agent.returns")
-            _expect_text(steps, path, step, ("goal",), _with_previous(step, made, scope))
+            _expect_text(steps, path, step, ("goal",), with_previous(step, made, scope))
             return made
 
 
-def _with_previous(step: Step, made: Type, scope: Mapping[str, Type]) -> Mapping[str, Type]:
+def with_previous(step: Step, made: Type, scope: Mapping[str, Type]) -> Mapping[str, Type]:
     """Return the scope with `prev`, which is absent in the first iteration."""
     if step.repeat is None:
         return scope
@@ -59,14 +59,14 @@ def _set_type(steps: TypedBody, path: str, step: SetStep, scope: Mapping[str, Ty
     made: Type = NEVER
     for _ in range(PREVIOUS_ROUNDS_MAX):
         found = union(
-            made, widened(infer(template.formula, _with_previous(step, made, scope), suggestions=False).type)
+            made, widened(infer(template.formula, with_previous(step, made, scope), suggestions=False).type)
         )
         if found == made:
             break
         made = found
     else:
         made = UNKNOWN
-    return value_type(steps, path + template.where, template, _with_previous(step, made, scope))
+    return value_type(steps, path + template.where, template, with_previous(step, made, scope))
 
 
 def _expect_tool(steps: TypedBody, path: str, name: str) -> bool:
@@ -84,7 +84,7 @@ def _tool_type(steps: TypedBody, path: str, step: ToolStep, scope: Mapping[str, 
     tool = steps.checking.toolset.find(step.tool)
     made = NEVER if tool is None else steps.checking.returned_by(tool)
     accepted = steps.checking.accepted_by(tool) if known and tool is not None else None
-    _check_args(steps, path, step, accepted, _with_previous(step, made, scope))
+    _check_args(steps, path, step, accepted, with_previous(step, made, scope))
     return made
 
 
@@ -92,7 +92,7 @@ def _plan_type(steps: TypedBody, path: str, position: int, step: PlanStep, scope
     called = steps.body.calls.get(position, NO_BODY)
     made = steps.checking.outputs.get(called, NEVER)
     accepted = None if called == NO_BODY else steps.checking.inputs_of(called)
-    _check_args(steps, path, step, accepted, _with_previous(step, made, scope))
+    _check_args(steps, path, step, accepted, with_previous(step, made, scope))
     return made
 
 

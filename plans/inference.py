@@ -10,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .actions import made_type
+from .actions import made_type, with_previous
 from .checking import Checking
 from .conditions import ANY_LIST, expect
 from .nearest import listing
@@ -112,7 +112,8 @@ def _step_type(steps: TypedBody, position: int, step: Step) -> Type:
         names = {step.id: made, "prev": union(made, NULL)}
         _condition_type(steps, at, texts["until"], ChainMap(names, scope))  # type: ignore[arg-type]  # a mapping that is only read
     if "fallback" in texts:
-        made = union(made, value_type(steps, at + texts["fallback"].where, texts["fallback"], scope))
+        around = with_previous(step, made, scope)
+        made = union(made, value_type(steps, at + texts["fallback"].where, texts["fallback"], around))
     return ListType(made) if "for_each" in texts else made
 
 

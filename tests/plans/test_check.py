@@ -402,6 +402,15 @@ class TestSteps:
         found = problems({"steps": [step], "output": "${s}"})
         assert ("maybe-missing", "$.steps[0].set") in found or ("bad-expr", "$.steps[0].set") in found
 
+    def test_prev_is_known_where_a_repeated_step_computes_and_not_where_it_is_switched(self, problems):
+        step = {"id": "s", "set": 1, "repeat": {"until": "${s == first(prev, 0)}", "max": 3}}
+        fallback = {"on_error": {"value": "${first(prev, 0)}"}}
+        assert problems({"steps": [{**step, **fallback}], "output": "${s}"}) == []
+        switch = {"when": "${first(prev, 0) == 1}"}
+        assert problems({"steps": [{**step, **switch}], "output": "${s}"}) == [
+            ("unknown-ref", "$.steps[0].when")
+        ]
+
     def test_a_growing_value_of_repeat_has_a_type(self, tools):
         step = {"id": "s", "set": "${first(prev, []) + [1]}", "repeat": {"until": "${len(s) > 2}", "max": 5}}
         report = check({"firmplan": 1, "steps": [step], "output": "${s}"}, tools)
