@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 
 from .limits import LIMITS, Limits
-from .lines import lines_of
 from .problems import CheckReport, problem
 from .text_fault import TextFault
 from .values import Json, NotJson, parse
@@ -30,6 +29,8 @@ class Source:
         """Return the report with the line of each problem."""
         if not report.problems:
             return report
+        from .lines import lines_of  # noqa: PLC0415  # reads YAML, and only plans with problems need it
+
         paths = dict.fromkeys(problem.path for problem in report.problems)
         return report.with_lines(lines_of(self.text, paths, is_json=self.is_json))
 
