@@ -43,6 +43,10 @@ class Allowance:
         """Time that is left; 0 once it is over."""
         return max(0.0, self.seconds - (self.clock() - self._started))
 
+    def extend(self, seconds: float) -> None:
+        """Give back time that nobody was asked in: waiting for a turn."""
+        self.seconds += seconds
+
     def take(self) -> None:
         """Take one request. Raises: ModelError (`limit-exceeded`) when nothing is left."""
         if self.requests <= 0:

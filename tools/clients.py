@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 from .endpoint import Endpoint, is_loopback
 from .modes import Modes
+from .prices import Prices, PricesSource
+from .turns import Turns
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
@@ -38,13 +40,26 @@ class _Shared:
 class Clients:
     """The open clients, by event loop and endpoint.
 
+    Args:
+        prices: What tokens cost; `None`: the table that `FIRMPLAN_PRICES` names, read with the first call, and ours.
+
     Attributes:
         modes: What is known of how the endpoints can be asked for structure.
+        turns: Whose turn it is where an endpoint has limits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prices: PricesSource = None) -> None:
         self.modes = Modes()
+        self.turns = Turns()
+        self._prices = None if prices is None else Prices.of(prices)
         self._open: dict[tuple[int, str, str, str], _Shared] = {}
+
+    @property
+    def prices(self) -> Prices:
+        """What tokens cost. Raises: ConfigError: the table that the environment names is none."""
+        if self._prices is None:
+            self._prices = Prices.of()
+        return self._prices
 
     @asynccontextmanager
     async def lease(self, endpoint: Endpoint) -> AsyncGenerator[AsyncInstructor]:

@@ -24,6 +24,7 @@ from .clients import Clients
 from .endpoint import Endpoint
 from .modes import is_about_form
 from .outage import ModelError, outage, timed_out
+from .prices import Price
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
@@ -50,12 +51,14 @@ class Usage:
         completion_tokens: The same of what the model wrote.
         usd: The price; `None` where it is not known.
         requests: Requests that were answered.
+        cached_tokens: Those of the prompt that the endpoint had seen before, as it counts them.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float | None = None
     requests: int = 0
+    cached_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         prices = [usage.usd for usage in (self, other) if usage.usd is not None]
@@ -64,6 +67,7 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             sum(prices) if prices else None,
             self.requests + other.requests,
+            self.cached_tokens + other.cached_tokens,
         )
 
     def to_dict(self) -> dict[str, Json]:
@@ -73,6 +77,7 @@ class Usage:
             "completion_tokens": self.completion_tokens,
             "usd": self.usd,
             "requests": self.requests,
+            "cached_tokens": self.cached_tokens,
         }
 
 
@@ -168,9 +173,11 @@ async def _patiently(allowance: Allowance, call: Call, clients: Clients, patienc
     """Send a request in its one form."""
     async for attempt in patience.retrying(allowance):
         with attempt:
-            allowance.take()
-            timeout_s = min(call.timeout_s, allowance.seconds_left)
-            return await complete(replace(call, timeout_s=timeout_s), clients)
+            async with clients.turns.take(call.endpoint) as waited_s:
+                allowance.extend(waited_s)
+                allowance.take()
+                timeout_s = min(call.timeout_s, allowance.seconds_left)
+                return await complete(replace(call, timeout_s=timeout_s), clients)
     raise AssertionError("tenacity ends by returning or raising")
 
 
@@ -180,6 +187,7 @@ async def complete(call: Call, clients: Clients) -> Turn:
     Raises:
         ModelError: The endpoint gave no answer; the codes are in `outage.py`.
     """
+    price = clients.prices.find(call.endpoint)
     async with clients.lease(call.endpoint) as client:
         seen: list[Any] = []
         try:
@@ -191,8 +199,8 @@ async def complete(call: Call, clients: Clients) -> Turn:
             fault = _root(error)
             if not seen:
                 raise outage(fault, call.endpoint, call.timeout_s) from None
-            return _turn(call, seen[-1], fault)
-    return _turn(call, seen[-1] if seen else parsed, parsed)
+            return _turn(call, seen[-1], fault, price)
+    return _turn(call, seen[-1] if seen else parsed, parsed, price)
 
 
 async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:
@@ -236,10 +244,10 @@ def _response_model(answer: Answer) -> type[Any]:
     return Structured
 
 
-def _turn(call: Call, completion: object, parsed: object) -> Turn:
+def _turn(call: Call, completion: object, parsed: object, price: Price | None) -> Turn:
     """Sort a completion that arrived."""
     raw = _words(completion)
-    return Turn(_outcome(call, completion, parsed, raw), raw, _usage(completion))
+    return Turn(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
 
 
 def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcome:
@@ -284,12 +292,15 @@ def _parts(content: object) -> object:
     )
 
 
-def _usage(completion: object) -> Usage:
-    def count(name: str) -> int:
-        number = _get(completion, "usage", name)
+def _usage(completion: object, price: Price | None) -> Usage:
+    def count(*path: str) -> int:
+        number = _get(completion, "usage", *path)
         return number if isinstance(number, int) and number >= 0 else 0
 
-    return Usage(count("prompt_tokens"), count("completion_tokens"), None, 1)
+    prompt, written = count("prompt_tokens"), count("completion_tokens")
+    cached = count("prompt_tokens_details", "cached_tokens")
+    usd = None if price is None else price.usd(prompt, written, cached)
+    return Usage(prompt, written, usd, 1, cached)
 
 
 def _get(value: object, *path: str | int) -> object:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
+from .durations import parse_rate
 
 OPENAI_URL = "https://api.openai.com/v1"
 MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
@@ -34,6 +35,8 @@ class Endpoint:
     base_url: str
     api_key: str = field(repr=False)
     mode: str = AUTO
+    max_concurrency: int | None = None
+    rate_per_s: float | None = None
 
     @property
     def max_tokens_key(self) -> str:
@@ -57,15 +60,26 @@ class Model:
         base_url: The endpoint, with its `/v1`; `None`: `FIRMPLAN_BASE_URL`, else OpenAI's.
         api_key: `None`: `OPENAI_API_KEY`.
         mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: the first that works.
+        max_concurrency: Most requests at a time; `None`: no limit.
+        rate: Most requests a second, or `"100/min"`; `None`: no limit.
+
+    Raises:
+        ConfigError: A setting is not one.
     """
 
     name: str | None = None
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     mode: str | Enum | None = None
+    max_concurrency: int | None = None
+    rate: str | float | None = None
 
     def __post_init__(self) -> None:
         _mode(self.mode)
+        _rate(self.rate)
+        most: object = self.max_concurrency
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {most!r}")
 
     def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
         """Return the endpoint, the open settings filled from the environment.
@@ -89,7 +103,7 @@ class Model:
                 f"no key is set for the model '{name}' at {base_url}: set OPENAI_API_KEY "
                 "(to any text, if the endpoint asks for none), or FIRMPLAN_BASE_URL to a server on this machine"
             )
-        return Endpoint(name, base_url, api_key, _mode(self.mode))
+        return Endpoint(name, base_url, api_key, _mode(self.mode), self.max_concurrency, _rate(self.rate))
 
 
 def is_loopback(base_url: str) -> bool:
@@ -99,6 +113,14 @@ def is_loopback(base_url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _rate(rate: str | float | None) -> float | None:
+    """Return requests a second. Raises: ConfigError."""
+    try:
+        return None if rate is None else parse_rate(rate)
+    except ValueError as fault:
+        raise ConfigError(f"rate: {fault}") from fault
 
 
 def _mode(mode: str | Enum | None) -> str:

@@ -7,16 +7,20 @@ In plans a guard is data:
     {"regex": "^[A-Z]"}                       the pattern is found in the text (ECMA 262, linear time)
     {"quotes": true}                          the text stands, word for word, in the question
     {"field": "summary", "max_length": 280}   any of them about one field of an object; lists: about every item
+    {"judge": "It is polite"}                 a model finds that the answer meets the condition
+    {"judge": "It is polite", "model": "small"}   and which one is asked
 
-`@agent` also takes callables: `guard(value)` returns `True` or `None` where all is well, and `False` or a sentence
-where it is not; a `ValueError` counts as its sentence. Knows nothing of endpoints; calls nothing but the callables.
+`@agent` also takes code: callables, of which `guard(value)` returns `True` or `None` where all is well, and `False` or a
+sentence where it is not; and pydantic's models, type adapters and validators, which accept the value or not. A
+`ValueError` counts as its sentence. Knows nothing of endpoints: a judge is asked by `models.py`, after all other guards
+hold, since they cost nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
@@ -24,11 +28,21 @@ from ..plans.values import Json
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
+    from pydantic import BaseModel
 
-Guard: TypeAlias = "Mapping[str, Json] | Callable[[Json], bool | str | None]"
+
+class Validates(Protocol):
+    """A pydantic `TypeAdapter`, or what is like it."""
+
+    def validate_python(self, value: Any, /) -> object:  # noqa: ANN401  # pydantic's own signature
+        """Return the value as it should be. Raises: ValueError."""
+        ...
+
+
+Guard: TypeAlias = "Mapping[str, Json] | Callable[[Json], bool | str | None] | type[BaseModel] | Validates"
 
 _KEYWORDS = {"max_length": "maxLength", "min_length": "minLength", "regex": "pattern"}
-_KEYS = (*_KEYWORDS, "quotes", "field")
+_KEYS = (*_KEYWORDS, "quotes", "field", "judge", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +52,47 @@ class Question:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A condition that a model finds to hold or not; `model` is an alias, `None`: whoever gave the answer."""
+
+    condition: str
+    model: str | None = None
+
+    @classmethod
+    def of(cls, guard: Guard) -> Judge | None:
+        """Return the judge that a guard is; `None` if it is another."""
+        match guard:
+            case {"judge": str(condition), **rest}:
+                model = rest.get("model")
+                return cls(condition, model if isinstance(model, str) else None)
+            case _:
+                return None
+
+
 def check_guards(where: str, guards: Sequence[object]) -> None:
     """Raise `ConfigError` unless each guard is one."""
     for index, guard in enumerate(guards):
-        if not callable(guard):
+        if not is_code(guard):
             _check(f"{where}: guard[{index}]", guard)
 
 
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
-    """Return the first guard's complaint about `value` as a sentence for the model; `None` if all hold."""
+    """Return the first guard's complaint about `value` as a sentence for the model; `None` if all but judges hold."""
     for guard in guards:
-        fault = _asked(guard, value) if callable(guard) else _measured(guard, value, question)
+        fault = (
+            _measured(cast("Mapping[str, Json]", guard), value, question)
+            if isinstance(guard, Mapping)
+            else _asked(guard, value)
+        )
         if fault is not None:
             return fault
     return None
+
+
+def is_code(guard: object) -> bool:
+    """Whether a guard is code and not data."""
+    return _question_of(guard) is not None
 
 
 def _check(where: str, guard: object) -> None:
@@ -65,21 +106,58 @@ def _check(where: str, guard: object) -> None:
                 "; "
             )
         )
+    judged, model = wishes.get("judge"), wishes.get("model")
+    if "judge" in wishes and (
+        not isinstance(judged, str) or not judged.strip() or len(wishes.keys() - {"model"}) > 1
+    ):
+        raise ConfigError(
+            f"{where}: judge: expected a condition in words, and nothing else but 'model', found {guard!r}"
+        )
+    if "model" in wishes and ("judge" not in wishes or not isinstance(model, str) or not model):
+        raise ConfigError(f"{where}: model: expected the alias of a model that judges, found {guard!r}")
     try:
         _validator(wishes)
     except ValueError as fault:
         raise ConfigError(f"{where}: {fault}") from fault
 
 
-def _asked(guard: Callable[[Json], bool | str | None], value: Json) -> str | None:
-    """Ask a callable."""
+def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401  # anything may be given
+    """Return how code is asked about a value: a validator says so by raising, and what it returns is no verdict."""
+    if isinstance(guard, Mapping):
+        return None
+    for name in ("model_validate", "validate_python"):
+        method = getattr(guard, name, None)
+        if callable(method):
+            return lambda value: (method(value), None)[1]
+    if callable(guard):
+        return cast("Callable[[Json], object]", guard)
+    inner = getattr(guard, "func", None)  # pydantic's AfterValidator and the like
+    return (lambda value: (inner(value), None)[1]) if callable(inner) else None
+
+
+def _asked(guard: Guard, value: Json) -> str | None:
+    """Ask code."""
+    question = _question_of(guard)
+    if question is None:
+        return None
     try:
-        verdict = guard(value)
+        verdict = question(value)
     except ValueError as fault:
-        return str(fault) or f"the guard '{_called(guard)}' refused it"
+        return _sentence(fault) or f"the guard '{_called(guard)}' refused it"
     if isinstance(verdict, str):
         return verdict
     return f"the guard '{_called(guard)}' refused it" if verdict is False else None
+
+
+def _sentence(fault: ValueError) -> str:
+    """Return what a fault says; pydantic's without its links."""
+    errors = getattr(fault, "errors", None)
+    if not callable(errors):
+        return str(fault)
+    listed = cast(
+        "list[dict[str, Any]]", errors(include_url=False, include_input=False, include_context=False)
+    )
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}" for each in listed)
 
 
 def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> str | None:
@@ -119,5 +197,5 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _called(guard: Callable[..., object]) -> str:
+def _called(guard: object) -> str:
     return getattr(guard, "__name__", type(guard).__name__)

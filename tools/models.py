@@ -14,8 +14,8 @@ Knows nothing of steps, journals and reuse: `key_parts` says what decides an ans
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
 from ..errors import ConfigError
@@ -36,8 +36,10 @@ from .completion import (
     complete_within,
 )
 from .endpoint import Endpoint, Model
-from .guard import Guard, Question, check_guards, find_fault
+from .guard import Guard, Judge, Question, check_guards, find_fault
+from .judging import VERDICT, judge_messages
 from .outage import ModelError
+from .prices import PricesSource
 from .prompts import Example, example_messages
 
 __all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
@@ -56,7 +58,7 @@ _ELSEWHERE = frozenset(
 )
 """Failures of an endpoint that another endpoint need not share."""
 
-Spec: TypeAlias = "str | Model | Mapping[str, str | None] | Sequence[str | Model | Mapping[str, str | None]]"
+Spec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model | Mapping[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +98,23 @@ class Models:
     Args:
         models: Alias -> a model's name, a `Model`, its fields as a mapping, or a list of these (fallbacks, in order).
             `None`: what the environment says, read when a model is used.
+        prices: What tokens cost: a table, or its file (see `prices.py`); `None`: `FIRMPLAN_PRICES`, then ours.
 
     Raises:
         ConfigError: An entry is none of these.
     """
 
-    def __init__(self, models: Models | Mapping[str, Spec] | None = None) -> None:
+    def __init__(
+        self, models: Models | Mapping[str, Spec] | None = None, *, prices: PricesSource = None
+    ) -> None:
         self._aliases: dict[str, tuple[Model, ...]] = {}
         if isinstance(models, Models):
             self._aliases = models.aliases
+            prices = models.own_prices if prices is None else prices
         elif models is not None:
             self._aliases = {alias: _read(alias, spec) for alias, spec in models.items()}
-        self._clients = Clients()
+        self.own_prices = prices
+        self._clients = Clients(prices)
 
     @property
     def aliases(self) -> dict[str, tuple[Model, ...]]:
@@ -142,7 +149,14 @@ class Models:
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
             "guard": [_named(guard) for guard in request.guard],
+            **self._judged_by(request),
         }
+
+    def _judged_by(self, request: ModelRequest) -> dict[str, Json]:
+        """Return who judges the answer, as JSON; nothing where nobody does."""
+        judges = [judge for guard in request.guard if (judge := Judge.of(guard))]
+        endpoints = [each for judge in judges for each in self.resolve(judge.model or request.alias)]
+        return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
 
     async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
         """Return a valid answer to a request.
@@ -159,40 +173,86 @@ class Models:
             endpoints = self.resolve(request.alias)
         except ConfigError as fault:
             raise ModelError(str(fault), code="no-model") from fault
-        allowance = Allowance(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX)
+        try:
+            assert self._clients.prices is not None
+        except ConfigError as fault:
+            raise ModelError(str(fault), code="no-model") from fault
+        tally = _Tally(Allowance(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S)
+        try:
+            return await self._first_of(endpoints, request, tally)
+        except ModelError as fault:
+            fault.usage = tally.usage if tally.usage.requests else None
+            raise
+
+    async def _first_of(
+        self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
+    ) -> ModelReply:
+        """Return the answer of the first endpoint that can give one."""
         for endpoint in endpoints[:-1]:
             try:
-                return await self._converse(endpoint, request, allowance, timeout_s)
+                return await self._converse(endpoint, request, tally)
             except ModelError as fault:
                 if fault.code not in _ELSEWHERE:
                     raise
-        return await self._converse(endpoints[-1], request, allowance, timeout_s)
+        return await self._converse(endpoints[-1], request, tally)
 
-    async def _converse(
-        self, endpoint: Endpoint, request: ModelRequest, allowance: Allowance, timeout_s: float | None
-    ) -> ModelReply:
+    async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
         """Ask one endpoint until its answer is valid, or has been wrong too often."""
+        answer = Answer(request.schema)
         call = Call(
-            endpoint,
-            request.messages,
-            Answer(request.schema),
-            timeout_s or TIMEOUT_S,
-            request.temperature,
-            request.max_tokens,
+            endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
         )
         question = Question("\n".join(message.content for message in request.messages))
-        usage = Usage()
         fault = ""
         for _ in range(request.retries + 1):
-            turn = await complete_within(allowance, call, self._clients)
-            usage += turn.usage
-            match _judged(turn, request, question):
-                case Answered(value):
-                    return ModelReply(value, usage, endpoint.name, endpoint.base_url)
-                case Unfit(fault):
-                    call = replace(call, messages=(*call.messages, *_again(turn.raw, fault)))
+            turn = await complete_within(tally.allowance, call, self._clients)
+            tally.usage += turn.usage
+            outcome = _judged(turn, request, question)
+            if isinstance(outcome, Answered):
+                verdict = await self._find_against(outcome.value, request, question, tally)
+                if verdict is None:
+                    return ModelReply(outcome.value, tally.usage, endpoint.name, endpoint.base_url)
+                outcome = Unfit(verdict)
+            fault = outcome.fault
+            call = replace(call, messages=(*call.messages, *_again(turn.raw, fault)))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
         raise ModelError(text, code="bad-output")
+
+    async def _find_against(
+        self, value: Json, request: ModelRequest, question: Question, tally: _Tally
+    ) -> str | None:
+        """Return why a judge finds against an answer; `None` if none does. All requests are of the same allowance."""
+        for guard in request.guard:
+            judge = Judge.of(guard)
+            if judge is None:
+                continue
+            wanted = ModelRequest(
+                judge.model or request.alias,
+                judge_messages(judge.condition, question.text, value),
+                VERDICT,
+                retries=1,
+            )
+            try:
+                endpoints = self.resolve(wanted.alias)
+            except ConfigError as fault:
+                raise ModelError(str(fault), code="no-model") from fault
+            verdict = cast("Mapping[str, Json]", (await self._first_of(endpoints, wanted, tally)).value)
+            if verdict["holds"] is not True:
+                return f"it does not meet the condition '{judge.condition}': {verdict['reason']}"
+        return None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a conversation may still cost, and what it has cost so far.
+
+    Attributes:
+        timeout_s: The longest that one request may take.
+    """
+
+    allowance: Allowance
+    timeout_s: float
+    usage: Usage = field(default_factory=Usage)
 
 
 def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
@@ -247,7 +307,7 @@ def _read(alias: str, spec: object) -> tuple[Model, ...]:
     if isinstance(spec, str) and spec:
         return (Model(spec),)
     if isinstance(spec, Mapping):
-        return (_from_fields(alias, cast("Mapping[str, str | None]", spec)),)
+        return (_from_fields(alias, cast("Mapping[str, Any]", spec)),)
     if isinstance(spec, list | tuple) and spec:
         return tuple(model for part in cast("Sequence[object]", spec) for model in _read(alias, part))
     raise ConfigError(
@@ -255,8 +315,8 @@ def _read(alias: str, spec: object) -> tuple[Model, ...]:
     )
 
 
-def _from_fields(alias: str, fields: Mapping[str, str | None]) -> Model:
-    known = ("name", "base_url", "api_key", "mode")
+def _from_fields(alias: str, fields: Mapping[str, Any]) -> Model:
+    known = ("name", "base_url", "api_key", "mode", "max_concurrency", "rate")
     unknown = [key for key in fields if key not in known]
     if unknown:
         raise ConfigError(f"models: '{alias}': expected {listing(known)}, found '{unknown[0]}'")
@@ -268,8 +328,8 @@ def _named(guard: Guard) -> Json:
 
     Code that cannot be seen in full gets a name that no other process gives, so that nothing is reused on its word.
     """
-    if not callable(guard):
-        return dict(guard)
+    if isinstance(guard, Mapping):
+        return dict(cast("Mapping[str, Json]", guard))
     from .portrait import draw  # noqa: PLC0415  # reads source files: only for guards that are code
 
     seen = draw(guard, {})

@@ -15,9 +15,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..errors import ToolError
 from .endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from .completion import Usage
 
 
 class ModelError(ToolError):
@@ -25,6 +29,7 @@ class ModelError(ToolError):
 
     Attributes:
         retry_after_s: What the endpoint asked to wait, if it did.
+        usage: What the requests before the failure cost (a `Usage`); `None`: none was answered.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class ModelError(ToolError):
     ) -> None:
         super().__init__(message, code=code, temporary=temporary)
         self.retry_after_s = retry_after_s
+        self.usage: Usage | None = None
 
 
 def timed_out(endpoint: Endpoint, timeout_s: float) -> ModelError:

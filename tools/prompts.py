@@ -92,7 +92,7 @@ class Template:
 
         def filled(hole: re.Match[str]) -> str:
             name = hole.group(1)
-            return "${" if name is None else _tagged(name.strip(), values[name.strip()])
+            return "${" if name is None else tagged(name.strip(), values[name.strip()])
 
         return _HOLE.sub(filled, self.text)
 
@@ -101,7 +101,7 @@ class Template:
         return _HOLE.sub(lambda hole: "${" if hole[1] is None else texts[hole[1].strip()], self.text)
 
 
-def _tagged(name: str, value: Json) -> str:
+def tagged(name: str, value: Json) -> str:
     """Return a value between tags that it cannot close; long or broken text on lines of its own."""
     text = as_text(value).replace(f"</{name}", f"<\\/{name}")
     return f"<{name}>\n{text}\n</{name}>" if "\n" in text else f"<{name}>{text}</{name}>"
