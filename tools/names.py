@@ -15,9 +15,6 @@ from types import CodeType
 
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
-_MUTATORS = frozenset(
-    "add append appendleft clear discard extend insert pop popitem popleft remove reverse setdefault sort update".split()  # noqa: SIM905  # reads best as words
-)
 _HIDDEN = {
     "__doc__": "docstrings, which do not count as code",
     "__subclasses__": "the subclasses of a class, which may stand anywhere",
@@ -64,9 +61,7 @@ class Reading:
         paths: Name -> what is read of it, as chains of attributes; the empty chain is the name itself.
         imports: What is imported on the way.
         annotated: Names in annotations: types, which may not exist at run time.
-        written: Names that are assigned outside, or changed in place, while it runs.
-        mutated: Names whose methods change them if they are lists, dicts or sets.
-        unread: Of the written and mutated, those that are only ever changed: a counter, a log of calls.
+        assigned: Names that it assigns outside.
         hidden: What is read in ways that show no name, as the end of a sentence.
     """
 
@@ -74,9 +69,7 @@ class Reading:
     paths: Mapping[str, tuple[Path, ...]]
     imports: tuple[Imported, ...]
     annotated: tuple[str, ...]
-    written: tuple[str, ...]
-    mutated: tuple[str, ...]
-    unread: frozenset[str]
+    assigned: tuple[str, ...]
     hidden: tuple[str, ...]
 
 
@@ -89,21 +82,16 @@ def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorator
         decorators: Whether names in the decorators of the nodes count.
     """
     visitor = _Visitor(decorators=decorators)
-    listed = list(nodes)
-    for node in listed:
+    for node in nodes:
         visitor.visit_root(node)
-    names, written = _outside(codes)
+    names, assigned = _outside(codes)
     names |= visitor.outer
-    reachable = names | written
-    changed = written | ((visitor.stored | visitor.mutated) & reachable)
     return Reading(
         names=tuple(sorted(names)),
         paths={name: tuple(sorted(found)) for name, found in sorted(visitor.paths.items())},
         imports=tuple(visitor.imports),
         annotated=tuple(sorted(visitor.annotated - names)),
-        written=tuple(sorted(written | (visitor.stored & reachable))),
-        mutated=tuple(sorted(visitor.mutated & reachable)),
-        unread=frozenset(name for name in changed if _is_unread(name, listed)),
+        assigned=tuple(sorted(assigned)),
         hidden=tuple(sorted(visitor.hidden)),
     )
 
@@ -133,25 +121,6 @@ def names_in(annotation: ast.AST) -> set[str]:
             case _:
                 pass
     return found
-
-
-def _is_unread(name: str, nodes: Iterable[ast.AST]) -> bool:
-    """Whether code only ever changes what a name stands for: then no result can follow from it."""
-    loads = changes = 0
-    for node in (each for root in nodes for each in ast.walk(root)):
-        match node:
-            case ast.Name(id=found, ctx=ast.Load()) if found == name:
-                loads += 1
-            case ast.Expr(value=ast.Call(func=ast.Attribute(value=inner, attr=attr))) if attr in _MUTATORS:
-                changes += _root(inner) == {name}
-            case (
-                ast.AugAssign(target=ast.Subscript() as target)
-                | ast.Assign(targets=[ast.Subscript() as target])
-            ):
-                changes += _root(target) == {name}
-            case _:
-                pass
-    return loads == changes
 
 
 def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:
@@ -187,8 +156,6 @@ class _Visitor(ast.NodeVisitor):
         self.imports: list[Imported] = []
         self.annotated: set[str] = set()
         self.outer: set[str] = set()
-        self.stored: set[str] = set()
-        self.mutated: set[str] = set()
         self.hidden: set[str] = set()
 
     def visit_root(self, node: ast.AST) -> None:
@@ -223,7 +190,7 @@ class _Visitor(ast.NodeVisitor):
         self.annotated |= names_in(node.annotation)
         for part in _parts(node.annotation):
             self.visit(part)
-        self._target(node.target)
+        self.visit(node.target)
         if node.value is not None:
             self.visit(node.value)
 
@@ -241,24 +208,6 @@ class _Visitor(ast.NodeVisitor):
             self._path(inner.id, tuple(reversed(attributes)))
         else:
             self.visit(inner)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
-            self.mutated |= _root(node.func.value)
-        self.generic_visit(node)
-
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        self._target(node)
-        self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        for target in node.targets:
-            self._target(target)
-        self.generic_visit(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        self._target(node.target)
-        self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> None:
         for each in node.names:
@@ -297,26 +246,6 @@ class _Visitor(ast.NodeVisitor):
 
     def _path(self, name: str, path: Path) -> None:
         self.paths.setdefault(name, set()).add(path)
-
-    def _target(self, node: ast.AST) -> None:
-        """Note a place that is written to inside something else: `CACHE[key] = ..`, `settings.debug = ..`."""
-        match node:
-            case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
-                self.stored |= _root(node)
-            case ast.Tuple() | ast.List():
-                for part in node.elts:
-                    self._target(part)
-            case ast.Starred():
-                self._target(node.value)
-            case _:
-                pass
-
-
-def _root(node: ast.AST) -> set[str]:
-    """Return the name that a place is a part of, as a set of at most one."""
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _parts(annotation: ast.AST) -> list[ast.AST]:

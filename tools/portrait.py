@@ -17,8 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,22 +28,13 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from .constants import Spelling, Unseen
-from .names import Path, Reading, read_names
+from .memory import Change, changes_in, is_memory, without
+from .names import Path, Reading, names_in, read_names
 from .origin import Origin, is_project_file, origin_of
 from .references import ProjectReferences, captured
-from .syntax import NoSource, class_nodes, function_node, spelled
+from .syntax import NoSource, beginnings, class_nodes, function_node, spelled
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
-_MEMORIES = (
-    list,
-    dict,
-    set,
-    deque,
-    int,
-    float,
-    str,
-    bytes,
-)  # what may be written to without running project code
 _DYNAMIC = frozenset({"eval", "exec", "compile", "__import__", "globals", "locals"})
 _IMPORTERS = frozenset({"importlib", "runpy", "imp"})
 _PLACES = frozenset(
@@ -91,6 +81,7 @@ class _Scope:
     """Where the names of one piece of code are looked up."""
 
     owner: str
+    filename: str
     module: Mapping[str, Any]
     captured: dict[str, Any]
 
@@ -157,9 +148,12 @@ class _Walk:
         except NoSource as fault:
             self._unseen(f"{name} {fault}")
             return
-        scope = _Scope(name, fn.__globals__, captured(fn))
+        scope = _Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
         reading = read_names([node], [fn.__code__], decorators=id(fn) in self._references.decorated)
-        lines = [spelled(_without_own_decorators(node, scope)), *self._edges(reading, scope)]
+        lines = [
+            spelled(_without_own_decorators(node, scope)),
+            *self._edges(reading, changes_in([node]), scope),
+        ]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
             for key, value in _defaults(fn).items()
@@ -178,9 +172,10 @@ class _Walk:
             self._draw_made_class(cls, name, fault)
             return
         cells = {key: value for each in own for key, value in captured(each).items()}
-        scope = _Scope(name, module, cells)
+        scope = _Scope(name, filename, module, cells)
         reading = read_names([node for node, _ in found], [code for _, code in found])
-        lines = [spelled(node) for node, _ in found] + self._edges(reading, scope)
+        lines = [spelled(node) for node, _ in found]
+        lines += self._edges(reading, changes_in([node for node, _ in found]), scope)
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
         lines += self._fields(cls, name)
@@ -225,28 +220,53 @@ class _Walk:
         except Unseen as fault:
             self._unseen(f"{name} holds {fault}")
 
-    def _edges(self, reading: Reading, scope: _Scope) -> list[str]:
+    def _edges(self, reading: Reading, changes: Mapping[str, Change], scope: _Scope) -> list[str]:
         """Return what the names of a function or class stand for, and follow them."""
-        memory = {name for name in reading.unread if isinstance(scope.find(name), _MEMORIES)}
-        lines = [f"{name} is only written to" for name in sorted(memory)]
-        for name in reading.names:
-            if name not in _PLACES and name not in memory:
-                paths = reading.paths.get(name, ((),))
-                lines += self._followed(name, scope.find(name), paths, scope)
+        lines: list[str] = []
+        held = {*reading.names, *reading.assigned} - _PLACES
+        memories = [
+            name for name in sorted(held & set(changes)) if self._is_memory(name, reading, changes, scope)
+        ]
+        for name in memories:
+            lines += self._begun(name, changes[name], scope, memories)
+        for name in sorted(held - set(memories)):
+            value = scope.find(name)
+            if name in changes:
+                value = self._unchanged(name, value, changes[name], scope)
+            lines += self._followed(name, value, reading.paths.get(name, ((),)), scope)
         for name in reading.annotated:
             if (value := scope.find(name)) is not _ABSENT:
                 lines += self._followed(name, value, reading.paths.get(name, ((),)), scope)
         lines += self._imported(reading, scope)
-        for name in reading.written:
-            if name in memory:
-                continue
-            self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
-        for name in reading.mutated:
-            if name not in memory and isinstance(scope.find(name), list | dict | set | deque):
-                self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
         for what in reading.hidden:
             self._unseen(f"{scope.owner} reads {what}")
         return lines
+
+    def _is_memory(self, name: str, reading: Reading, changes: Mapping[str, Change], scope: _Scope) -> bool:
+        """Whether code changes all that a name stands for: what it holds by now is then not looked at."""
+        return name in reading.assigned or (not changes[name].parts and is_memory(scope.find(name)))
+
+    def _begun(self, name: str, change: Change, scope: _Scope, memories: Sequence[str]) -> list[str]:
+        """Return how a memory begins, where that may decide a result and the module says it."""
+        lines = [f"{name} is its own memory"]
+        if not change.is_read or name in scope.captured:
+            return lines
+        found = beginnings(name, scope.filename, scope.module)
+        if not found:
+            self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
+        for each in found:
+            lines.append(f"{name} begins as {spelled(each)}")
+            for part in sorted(names_in(each) - {name, *memories}):
+                if (value := scope.find(part)) is not _ABSENT:
+                    lines += self._followed(part, value, ((),), scope)
+        return lines
+
+    def _unchanged(self, name: str, value: object, change: Change, scope: _Scope) -> object:
+        """Return a value without the parts that code changes, or say that it is not fixed."""
+        left = without(value, change.parts) if change.parts else value
+        if left is value and change.is_stored:
+            self._unseen(f"{scope.owner} changes '{name}' while it runs, so its value is not fixed")
+        return left
 
     def _followed(self, name: str, value: object, paths: Iterable[Path], scope: _Scope) -> list[str]:
         if value is _ABSENT:

@@ -35,12 +35,14 @@ class Source:
         classes: Every class, by qualified name.
         functions: Every `def`, by name and first line (its first decorator's, as in compiled code).
         lambdas: Every lambda, by first line.
+        begins: What the module assigns to each of its names, in the order of the file.
     """
 
     codes: Mapping[str, list[CodeType]]
     classes: Mapping[str, list[ast.ClassDef]]
     functions: Mapping[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef]
     lambdas: Mapping[int, list[ast.Lambda]]
+    begins: Mapping[str, list[ast.expr]]
 
 
 _sources: dict[str, tuple[bytes, Source]] = {}
@@ -102,6 +104,14 @@ def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tup
     if not nodes or len(nodes) != len(codes):
         raise NoSource("has no source")
     return list(zip(nodes, codes, strict=True))
+
+
+def beginnings(name: str, filename: str, module: Mapping[str, Any]) -> list[ast.expr]:
+    """Return what a module assigns to one of its names by its own statements; none if that cannot be said."""
+    try:
+        return list(_read(filename, module).begins.get(name, []))
+    except NoSource:
+        return []
 
 
 def spelled(node: ast.AST) -> str:
@@ -197,7 +207,26 @@ def _indexed(tree: ast.Module, code: CodeType) -> Source:
     classes: dict[str, list[ast.ClassDef]] = {}
     for name, found in _classes(tree, ""):
         classes.setdefault(name, []).append(found)
-    return Source(codes, classes, functions, lambdas)
+    begins: dict[str, list[ast.expr]] = {}
+    for name, value in _assigned(tree):
+        begins.setdefault(name, []).append(value)
+    return Source(codes, classes, functions, lambdas, begins)
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield (name, value) of every assignment that a module's own statements make, in the order of the file."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.expr():
+                continue
+            case ast.Assign(targets=targets, value=value):
+                yield from ((each.id, value) for each in targets if isinstance(each, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+            case ast.AugAssign(target=ast.Name(id=name), value=value):
+                yield name, value
+            case _:
+                yield from _assigned(child)
 
 
 def _classes(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.ClassDef]]:

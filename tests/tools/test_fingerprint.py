@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from hashlib import sha256
 
 import pytest
 from firmplan.tools import Toolset, tool
+from firmplan.tools.fingerprint import fingerprint_of
 
 HEAD = """
 from firmplan import tool, Context
@@ -350,19 +352,20 @@ UNSEEN = {
         "socket",
     ),
     "object_state": (
-        "class A: pass\na = A()\na.it = iter([1])\n@tool\ndef f(x: int) -> int:\n    return next(a.it)",
+        "class A: pass\na = A()\na.it = iter([1])\n@tool\ndef f(x: int) -> int:\n    return len(list(a.it))",
         "iterator",
     ),
     "module_value": (
         "import helper_module as h\n@tool\ndef f(x: int) -> int:\n    return getattr(h, 'a' + 'b')",
         "module",
     ),
-    "global_write": ("n = 0\n@tool\ndef f(x: int) -> int:\n    global n\n    n += 1\n    return n", "'n'"),
-    "cache": ("C = {}\n@tool\ndef f(x: int) -> int:\n    C[x] = 1\n    return len(C)", "'C'"),
-    "append": ("C = []\n@tool\ndef f(x: int) -> int:\n    C.append(x)\n    return len(C)", "'C'"),
-    "nonlocal": (
-        "def make():\n    n = 0\n    @tool\n    def f(x: int) -> int:\n        nonlocal n\n        n += 1\n        return n\n    return f\nt = make()",
-        "'n'",
+    "foreign_memory": (
+        "import sys\nsetattr(sys.modules[__name__], 'C', [])\n@tool\ndef f(x: int) -> int:\n    C.append(x)\n    return len(C)",
+        "'C'",
+    ),
+    "module_write": (
+        "import helper_module\n@tool\ndef f(x: int) -> int:\n    helper_module.n = x\n    return x",
+        "changes 'helper_",
     ),
     "undefined": ("@tool\ndef f(x: int) -> int:\n    return nowhere(x)", "nowhere"),
     "made_code": (
@@ -401,6 +404,42 @@ def test_what_is_only_written_to_decides_nothing(seen, way):
     first, second = (seen(source.format(value=value)) for value in values)
     assert first.unseen is None
     assert first.fingerprint == second.fingerprint
+
+
+MEMORIES = {
+    "global": "n = {value}\n@tool\ndef f(x: int) -> int:\n    global n\n    n += 1\n    return n",
+    "cache": "C = {{0: {value}}}\n@tool\ndef f(x: int) -> int:\n    C[x] = 1\n    return len(C)",
+    "append": "C = [{value}]\n@tool\ndef f(x: int) -> int:\n    C.append(x)\n    return len(C)",
+    "next": "C = iter([{value}])\n@tool\ndef f(x: int) -> int:\n    return next(C)",
+    "from_a_name": "B = {value}\nC = [B]\n@tool\ndef f(x: int) -> int:\n    C.append(x)\n    return len(C)",
+}
+
+
+@pytest.mark.parametrize("way", MEMORIES)
+def test_a_memory_counts_by_how_it_begins(seen, way):
+    """What a tool changes while it runs counts as the module's source begins it, never as it stands after some calls."""
+    first = seen(MEMORIES[way].format(value="1"))
+    assert first.unseen is None
+    before = fingerprint_of(first).digest
+    with suppress(StopIteration):
+        first(7)
+        first(7)
+    assert fingerprint_of(first).digest == before
+    assert seen(MEMORIES[way].format(value="2")).fingerprint != before
+
+
+def test_the_rest_of_an_object_that_is_changed_still_counts(seen):
+    """Of an object only the attributes that code changes are its memory."""
+    source = (
+        "class Box:\n    def __init__(self): self.n, self.rate = {}, {}\nbox = Box()\n"
+        "@tool\ndef f(x: int) -> int:\n    box.n += 1\n    return x * box.rate"
+    )
+    made = seen(source.format(0, 2))
+    before = fingerprint_of(made).digest
+    assert before is not None
+    made(1)
+    assert fingerprint_of(made).digest == before
+    assert seen(source.format(0, 3)).fingerprint != before
 
 
 @pytest.mark.parametrize("way", UNSEEN)
