@@ -12,6 +12,7 @@ asked for: a plan has many templates, and a check evaluates none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from .expressions.evaluate import compile_node
@@ -19,9 +20,10 @@ from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skip
 from .expressions.frame import CHARACTERS_MAX, Frame, checked
 from .expressions.functions import text_of
 from .expressions.nodes import Call, Literal
-from .expressions.pieces import Expression, pieces_of, suspicious
-from .expressions.references import references
+from .expressions.pieces import Expression, pieces_of, suspicious, whole_expression
+from .expressions.references import together
 from .expressions.tree import Branch, Leaf, Tree
+from .paths import key
 from .values import DEPTH_MAX, Json, into
 
 if TYPE_CHECKING:
@@ -83,17 +85,22 @@ class Formula:
         self.strict = self.lenient = self.names = self.inputs = _NO_NAMES
         if leaves:
             self._refer()
-        self.secret = None if tree is None else _secret(tree)
+        self.secret = _secret(tree) if type(tree) is Leaf else None
         self.constant = not self.names and self.secret is None
 
     def _refer(self) -> None:
-        nodes = [expression.reading.node for leaf in self.leaves for expression in leaf.expressions]
-        found = references(*[node for node in nodes if node is not None])
-        self.strict = frozenset(found.strict)
-        self.lenient = frozenset(found.lenient)
+        found = together(
+            [
+                piece.reading.refers
+                for leaf in self.leaves
+                for piece in leaf.pieces
+                if type(piece) is Expression
+            ]
+        )
+        self.strict, self.lenient = found.strict, found.lenient
         others = found.lenient | found.roots
-        self.names = frozenset(found.strict | others) if others else self.strict
-        self.inputs = _NO_NAMES if found.all_inputs else frozenset(found.inputs)
+        self.names = found.strict | others if others else found.strict
+        self.inputs = _NO_NAMES if found.all_inputs else found.inputs
 
     def __repr__(self) -> str:
         return f"Formula({self.value!r})"
@@ -187,20 +194,25 @@ class _Reader:
 
     def _branch(self, value: list[Json] | dict[str, Json], room: int) -> Branch | None:
         parts: list[tuple[int | str, Tree]] = []
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
             kind = type(part)
             if (kind is str and _is_plain(cast("str", part))) or kind in _ATOMS:
                 continue
-            self._path.append(key)
+            self._path.append(name)
             tree = self.tree(part, room)
             self._path.pop()
             if tree is not None:
-                parts.append((key, tree))
+                parts.append((name, tree))
         return Branch(value, tuple(parts)) if parts else None
 
     def _text(self, text: str) -> Leaf | None:
         if _is_plain(text):
             return None
+        whole = whole_expression(text)
+        if whole is not None:
+            leaf = Leaf(self._inner(), (whole,))
+            self.leaves.append(leaf)
+            return leaf
         pieces, faults = pieces_of(text) if "${" in text else ((text,), [])
         faults += suspicious(pieces)
         inner = self._inner() if faults or pieces != (text,) else ""
@@ -213,15 +225,21 @@ class _Reader:
         return leaf
 
     def _inner(self) -> str:
-        return "".join([into("", part) for part in self._path])
+        return _joined(self._path) if self._path else ""
 
 
+def _joined(path: list[int | str]) -> str:
+    return "".join(
+        [_key_again(part) if type(part) is str and len(part) <= 64 else into("", part) for part in path]
+    )
+
+
+_key_again = lru_cache(1_024)(key)  # the arguments of a plan's tools have few names
 _ATOMS = frozenset({int, float, bool, type(None)})
 
 
-def _secret(tree: Tree) -> str | None:
-    whole = tree.whole if isinstance(tree, Leaf) else None
-    match whole and whole.reading.node:
+def _secret(leaf: Leaf) -> str | None:
+    match leaf.whole and leaf.whole.reading.node:
         case Call(function="secret", arguments=(Literal(value=str() as name),)):
             return name
         case _:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 from .expressions.lexical import find_hole
-from .expressions.nodes import Field, Index, Literal, Name, Node, children
+from .expressions.nodes import Field, Index, Literal, Name, Node
 from .expressions.syntax import SyntaxFault, parse
 
 _Raw: TypeAlias = dict[str, Any]
@@ -132,7 +132,7 @@ def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | 
 
 def _found(node: Node, spans: Callable[[Node], Iterator[Span]]) -> Iterator[Span]:
     yield from spans(node)
-    for part in children(node):
+    for part in node.parts:
         yield from _found(part, spans)
 
 
@@ -148,5 +148,5 @@ def _outside(text: str, name: str) -> int:
 def _names(node: Node, name: str) -> Iterator[Node]:
     if isinstance(node, Name) and node.name == name:
         yield node
-    for part in children(node):
+    for part in node.parts:
         yield from _names(part, name)

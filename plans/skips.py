@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from .expressions.nodes import Call, Name, Node, children
+from .expressions.nodes import Call, Name, Node
 from .formula import Leaf
 
 
@@ -21,4 +21,4 @@ def _is_lost(node: Node, skipped: Container[str]) -> bool:
         case Call(function="first", arguments=arguments) if arguments:
             return all(_is_lost(argument, skipped) for argument in arguments)
         case _:
-            return any(_is_lost(part, skipped) for part in children(node))
+            return any(_is_lost(part, skipped) for part in node.parts)

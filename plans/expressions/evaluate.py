@@ -43,7 +43,6 @@ from .nodes import (
     Node,
     Slice,
     Unary,
-    children,
 )
 from .references import references
 
@@ -136,7 +135,7 @@ def _slots(node: Node) -> int:
             own = parameter.slot + 1
         case _:
             own = 0
-    return max([own, *map(_slots, children(node))])
+    return max([own, *map(_slots, node.parts)])
 
 
 def _compile(node: Node) -> Run:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
@@ -379,7 +378,7 @@ def _assign(frame: Frame, slots: list[int], item: Json) -> None:
 
 
 def _size(node: Node) -> int:
-    return 1 + sum(map(_size, children(node)))
+    return 1 + sum(map(_size, node.parts))
 
 
 def _call(node: Call) -> Run:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .evaluate import evaluate_closed
 from .faults import EvalFault, Fault
 from .frame import Frame, weigh
-from .nodes import Broken, Call, Constant, Literal, Local, Name, Node, bound, children, mapped
+from .nodes import Broken, Call, Constant, Literal, Local, Name, Node, bound, mapped
 
 KEPT_MAX = 1_000  # parts of a folded value that a plan keeps
 
@@ -55,7 +55,7 @@ class _Scan:
             case _:
                 pass
         needs: frozenset[int] | None = _NOTHING
-        for part in children(node):
+        for part in node.parts:
             inner = self._needs(part)
             needs = None if needs is None or inner is None else needs | inner
         if needs is not None:

@@ -7,15 +7,15 @@ or lambda name with its place in the frame. There is no node for what the langua
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Literal as OneOf
 from typing import TypeAlias
 
+from ..immutable import immutable
 from ..values import Json
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Literal:
     """A number, a text, `True`, `False` or `None`, as written."""
 
@@ -23,8 +23,13 @@ class Literal:
     end: int
     value: Json
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return ()
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Constant:
     """What a sub-expression without references was folded to; never written, never printed."""
 
@@ -32,8 +37,13 @@ class Constant:
     end: int
     value: Json
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return ()
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Broken:
     """A constant sub-expression that has no value: the fault was reported, nothing more is said of it."""
 
@@ -42,8 +52,13 @@ class Broken:
     code: str
     message: str
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return ()
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Name:
     """A name from outside the expression."""
 
@@ -51,8 +66,13 @@ class Name:
     end: int
     name: str
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return ()
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Local:
     """A loop or lambda name; `slot` is its place in the frame."""
 
@@ -61,8 +81,13 @@ class Local:
     name: str
     slot: int
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return ()
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Field:
     """`base.name`."""
 
@@ -71,8 +96,13 @@ class Field:
     base: Node
     name: str
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.base,)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Index:
     """`base[key]`."""
 
@@ -81,8 +111,13 @@ class Index:
     base: Node
     key: Node
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.base, self.key)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Slice:
     """`base[low:high:step]`."""
 
@@ -93,8 +128,13 @@ class Slice:
     high: Node | None
     step: Node | None
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return tuple([part for part in (self.base, self.low, self.high, self.step) if part is not None])
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Unary:
     """`-x`, `+x` or `not x`."""
 
@@ -103,8 +143,13 @@ class Unary:
     operator: OneOf["-", "+", "not"]
     operand: Node
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.operand,)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Binary:
     """Arithmetic: `+ - * / // % **`."""
 
@@ -114,8 +159,13 @@ class Binary:
     left: Node
     right: Node
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.left, self.right)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Compare:
     """A chain of comparisons: `first op rest[0] op rest[1] ..`."""
 
@@ -125,8 +175,13 @@ class Compare:
     operators: tuple[str, ...]
     rest: tuple[Node, ...]
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.first, *self.rest)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Logic:
     """`a and b and ..`, or with `or`: gives one of the operands."""
 
@@ -135,8 +190,13 @@ class Logic:
     operator: OneOf["and", "or"]
     operands: tuple[Node, ...]
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return self.operands
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Condition:
     """`then if test else otherwise`."""
 
@@ -146,8 +206,13 @@ class Condition:
     then: Node
     otherwise: Node
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.then, self.test, self.otherwise)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class ListOf:
     """`[a, b]`."""
 
@@ -155,8 +220,13 @@ class ListOf:
     end: int
     items: tuple[Node, ...]
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return self.items
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class DictOf:
     """`{"a": x}`."""
 
@@ -165,8 +235,13 @@ class DictOf:
     keys: tuple[Node, ...]
     values: tuple[Node, ...]
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return tuple([part for pair in zip(self.keys, self.values, strict=True) for part in pair])
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Clause:
     """`for targets in iterable if condition ..`; more than one target unpacks each item."""
 
@@ -175,7 +250,7 @@ class Clause:
     conditions: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Comprehension:
     """A list comprehension, a dict comprehension (`value` is there) or a generator argument (evaluated as a list)."""
 
@@ -186,8 +261,16 @@ class Comprehension:
     value: Node | None
     clauses: tuple[Clause, ...]
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        made = [self.element] if self.value is None else [self.element, self.value]
+        for clause in self.clauses:
+            made += [clause.iterable, *clause.conditions]
+        return tuple(made)
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Lambda:
     """`lambda x: body`, only as `key=`."""
 
@@ -197,7 +280,7 @@ class Lambda:
     body: Node
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Call:
     """`function(arguments, key=.., reverse=..)`."""
 
@@ -208,8 +291,16 @@ class Call:
     key: Lambda | None
     reverse: Node | None
 
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        if self.key is None and self.reverse is None:
+            return self.arguments
+        others = (None if self.key is None else self.key.body, self.reverse)
+        return (*self.arguments, *[part for part in others if part is not None])
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Method:
     """`base.name(arguments)`, a method of text."""
 
@@ -218,6 +309,11 @@ class Method:
     base: Node
     name: str
     arguments: tuple[Node, ...]
+
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return (self.base, *self.arguments)
 
 
 Node: TypeAlias = (
@@ -242,90 +338,41 @@ Node: TypeAlias = (
 )
 
 
-def children(node: Node) -> Iterator[Node]:  # noqa: C901, PLR0912  # one case for each kind of node
-    """Yield the sub-expressions of a node, in the order in which they are written."""
-    match node:
-        case Literal() | Constant() | Broken() | Name() | Local():
-            pass
-        case Field():
-            yield node.base
-        case Index():
-            yield node.base
-            yield node.key
-        case Slice():
-            yield node.base
-            yield from (part for part in (node.low, node.high, node.step) if part is not None)
-        case Unary():
-            yield node.operand
-        case Binary():
-            yield node.left
-            yield node.right
-        case Compare():
-            yield node.first
-            yield from node.rest
-        case Logic():
-            yield from node.operands
-        case Condition():
-            yield node.then
-            yield node.test
-            yield node.otherwise
-        case ListOf():
-            yield from node.items
-        case DictOf():
-            for key, value in zip(node.keys, node.values, strict=True):
-                yield key
-                yield value
-        case Comprehension():
-            yield node.element
-            if node.value is not None:
-                yield node.value
-            for clause in node.clauses:
-                yield clause.iterable
-                yield from clause.conditions
-        case Call():
-            yield from node.arguments
-            if node.key is not None:
-                yield node.key.body
-            if node.reverse is not None:
-                yield node.reverse
-        case Method():
-            yield node.base
-            yield from node.arguments
-
-
-def mapped(node: Node, change: Callable[[Node], Node]) -> Node:  # noqa: C901, PLR0911, PLR0912  # as `children`
-    """Return the same node with every sub-expression changed, visited in the order of `children`."""
+def mapped(node: Node, change: Callable[[Node], Node]) -> Node:  # noqa: C901, PLR0911, PLR0912  # one case for each kind of node
+    """Return the same node with every sub-expression changed, visited in the order of `parts`."""
+    start, end = node.start, node.end
     match node:
         case Literal() | Constant() | Broken() | Name() | Local():
             return node
         case Field():
-            return replace(node, base=change(node.base))
+            return Field(start, end, change(node.base), node.name)
         case Index():
-            return replace(node, base=change(node.base), key=change(node.key))
+            base = change(node.base)
+            return Index(start, end, base, change(node.key))
         case Slice():
             base = change(node.base)
             low, high, step = (
                 None if part is None else change(part) for part in (node.low, node.high, node.step)
             )
-            return replace(node, base=base, low=low, high=high, step=step)
+            return Slice(start, end, base, low, high, step)
         case Unary():
-            return replace(node, operand=change(node.operand))
+            return Unary(start, end, node.operator, change(node.operand))
         case Binary():
-            return replace(node, left=change(node.left), right=change(node.right))
+            left = change(node.left)
+            return Binary(start, end, node.operator, left, change(node.right))
         case Compare():
-            return replace(node, first=change(node.first), rest=tuple(map(change, node.rest)))
+            first = change(node.first)
+            return Compare(start, end, first, node.operators, tuple(map(change, node.rest)))
         case Logic():
-            return replace(node, operands=tuple(map(change, node.operands)))
+            return Logic(start, end, node.operator, tuple(map(change, node.operands)))
         case Condition():
             then, test = change(node.then), change(node.test)
-            return replace(node, then=then, test=test, otherwise=change(node.otherwise))
+            return Condition(start, end, test, then, change(node.otherwise))
         case ListOf():
-            return replace(node, items=tuple(map(change, node.items)))
+            return ListOf(start, end, tuple(map(change, node.items)))
         case DictOf():
             pairs = [(change(key), change(value)) for key, value in zip(node.keys, node.values, strict=True)]
-            return replace(
-                node, keys=tuple([key for key, _ in pairs]), values=tuple([value for _, value in pairs])
-            )
+            return DictOf(start, end, tuple([key for key, _ in pairs]), tuple([value for _, value in pairs]))
         case Comprehension():
             element = change(node.element)
             value = None if node.value is None else change(node.value)
@@ -333,14 +380,15 @@ def mapped(node: Node, change: Callable[[Node], Node]) -> Node:  # noqa: C901, P
                 Clause(clause.targets, change(clause.iterable), tuple(map(change, clause.conditions)))
                 for clause in node.clauses
             ]
-            return replace(node, element=element, value=value, clauses=tuple(clauses))
+            return Comprehension(start, end, node.generator, element, value, tuple(clauses))
         case Call():
             arguments = tuple(map(change, node.arguments))
-            key = None if node.key is None else replace(node.key, body=change(node.key.body))
+            key = node.key and Lambda(node.key.start, node.key.end, node.key.parameter, change(node.key.body))
             reverse = None if node.reverse is None else change(node.reverse)
-            return replace(node, arguments=arguments, key=key, reverse=reverse)
+            return Call(start, end, node.function, arguments, key, reverse)
         case Method():
-            return replace(node, base=change(node.base), arguments=tuple(map(change, node.arguments)))
+            base = change(node.base)
+            return Method(start, end, base, node.name, tuple(map(change, node.arguments)))
 
 
 def bound(node: Node) -> frozenset[int]:

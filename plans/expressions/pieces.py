@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
+from ..immutable import immutable
 from .faults import Fault
 from .fold import fold
-from .lexical import EXPRESSION_LENGTH_MAX, find_hole
-from .nodes import Broken, Call, Node, children
+from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_hole
+from .nodes import Broken, Call, Node
+from .references import NOTHING, References, references
 from .spell import spell
 from .syntax import SyntaxFault, parse, parse_path
 
 _OPEN = re.compile(r"\$?\$\{")
-_PATH = re.compile(r" *([A-Za-z_][A-Za-z0-9_.]*+) *\}")
+_PATH = re.compile(r" *([A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+) *\}", re.ASCII)
+_EASY = re.compile(
+    r"""[ ]* (
+      (?: [ ]++
+        | [A-Za-z_][A-Za-z0-9_]*+ (?!["'])          # a name that is no prefix of quotes
+        | [0-9]++ (?:\.[0-9]++)? (?![\w.])
+        | "[^"\\\r\n]*+" (?!") | '[^'\\\r\n]*+' (?!')
+        | != | [-+*/%<>=.,:()\[\]]
+      )++ ) \}""",
+    re.VERBOSE,
+)
+"""Expressions in whose spelling alone nothing can be wrong that Python's parser would not refuse: no braces, no escapes."""
 _SPACE = " \t\f\r\n"
 _BREAKS = str.maketrans("\r\n", "  ")
 _BRACES = re.compile(r"\{\{\s*([A-Za-z_][\w.\[\]]*)\s*\}\}")
@@ -30,7 +42,7 @@ CACHED_LENGTH_MAX = 200  # characters: longer expressions are not remembered, so
 CACHED_MAX = 1_024  # expressions: a plan repeats the same few, and each is asked for several times
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reading:
     """What an expression's text says.
 
@@ -39,15 +51,17 @@ class Reading:
         node: As written; `None` if it is no expression.
         folded: With its constants worked out; `Broken` if it is no expression.
         faults: In characters of the expression's text.
+        refers: The names that it uses.
     """
 
     text: str
     node: Node | None
     folded: Node
     faults: tuple[Fault, ...]
+    refers: References = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Expression:
     """One `${..}` of a string.
 
@@ -68,6 +82,46 @@ class Expression:
         return self.source if node is None else f"${{{spell(node)}}}"
 
 
+def whole_expression(text: str) -> Expression | None:
+    """Return the expression that is all of a string, or `None` if the string is something else, or doubtful."""
+    if len(text) > CACHED_LENGTH_MAX or not text.startswith("${"):
+        return None
+    return _whole_again(text)
+
+
+@lru_cache(CACHED_MAX)
+def _whole_again(text: str) -> Expression | None:
+    found = _easy(text, 2)
+    return None if found is None or len(found.source) < len(text) or found.reading.faults else found
+
+
+def _easy(text: str, at: int) -> Expression | None:
+    """Return the expression whose `${` ends at `at`, or `None` if reading it takes care.
+
+    Most expressions are paths, and most others short and plain: reading them without looking at each of their characters is
+    what keeps large plans quick.
+    """
+    path = _PATH.match(text, at)
+    if path is not None and path.end() - at <= CACHED_LENGTH_MAX:
+        reading = _path_again(path.group(1))
+        if reading is not None:
+            return Expression(path.start(1), text[at - 2 : path.end()], reading)
+    easy = _EASY.match(text, at)
+    if easy is None or easy.end() - at > CACHED_LENGTH_MAX:
+        return None
+    bare = easy.group(1).rstrip(" ")
+    if bare.count("(") + bare.count("[") > BRACKETS_MAX:
+        return None
+    reading = _read_again(bare)
+    return None if reading.node is None else Expression(easy.start(1), text[at - 2 : easy.end()], reading)
+
+
+@lru_cache(CACHED_MAX)
+def _path_again(text: str) -> Reading | None:
+    node = parse_path(text)
+    return None if node is None else Reading(text, node, node, (), references(node))
+
+
 def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
     """Return a string's texts, unescaped, and expressions in order, and what is wrong with them."""
     pieces: list[str | Expression] = []
@@ -81,19 +135,14 @@ def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
             plain.append("${")
             continue
         _add_text(pieces, plain)
-        path = _PATH.match(text, at)
-        node = None if path is None else parse_path(path.group(1))
-        if path is not None and node is not None:
-            reading = Reading(path.group(1), node, node, ())
-            pieces.append(Expression(path.start(1), text[opening.start() : path.end()], reading))
-            at = path.end()
-            continue
-        hole = find_hole(text, at)
-        source = text[opening.start() : hole.end + 1]
-        expression = _expression(text, at, hole.end, source, hole.fault)
+        expression = _easy(text, at)
+        if expression is None:
+            hole = find_hole(text, at)
+            source = text[opening.start() : hole.end + 1]
+            expression = _expression(text, at, hole.end, source, hole.fault)
         pieces.append(expression)
         faults += [fault.moved("", expression.start) for fault in expression.reading.faults]
-        at = hole.end + 1
+        at = opening.start() + len(expression.source)
     plain.append(text[at:])
     _add_text(pieces, plain)
     return tuple(pieces), faults
@@ -141,7 +190,7 @@ def read_expression(text: str) -> Reading:
     folded, faults = fold(node)
     if "secret" in text:
         faults += map(_misplaced, _secrets(node))
-    return Reading(text, node, folded, tuple(faults))
+    return Reading(text, node, folded, tuple(faults), references(node))
 
 
 _read_again = lru_cache(CACHED_MAX)(read_expression)
@@ -164,7 +213,7 @@ def _secrets(node: Node) -> Iterator[Node]:
     if isinstance(node, Call) and node.function == "secret":
         yield node
         return
-    for part in children(node):
+    for part in node.parts:
         yield from _secrets(part)
 
 

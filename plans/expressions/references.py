@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .nodes import Call, Field, Index, Literal, Name, Node, children
+from ..immutable import immutable
+from .nodes import Call, Field, Index, Literal, Name, Node
 
 ROOTS = ("inputs", "item", "index", "prev")
+_NOTHING: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
+@immutable
 class References:
     """The names of an expression, or of several.
 
@@ -21,6 +23,18 @@ class References:
         all_inputs: Whether `inputs` is used in any other way, so that every input counts as used.
     """
 
+    strict: frozenset[str] = _NOTHING
+    lenient: frozenset[str] = _NOTHING
+    roots: frozenset[str] = _NOTHING
+    inputs: frozenset[str] = _NOTHING
+    all_inputs: bool = False
+
+
+NOTHING = References()
+
+
+@dataclass(slots=True)
+class _Names:
     strict: set[str] = field(default_factory=set[str])
     lenient: set[str] = field(default_factory=set[str])
     roots: set[str] = field(default_factory=set[str])
@@ -28,16 +42,36 @@ class References:
     all_inputs: bool = False
 
 
-def references(*nodes: Node) -> References:
-    """Return what expressions refer to. Linear in them."""
-    found = References()
-    for node in nodes:
-        _walk(node, found, inside_first=False)
-    return found
+def references(node: Node) -> References:
+    """Return what an expression refers to. Linear in it."""
+    found = _Names()
+    _walk(node, found, inside_first=False)
+    return References(
+        *[
+            frozenset(names) if names else _NOTHING
+            for names in (found.strict, found.lenient, found.roots, found.inputs)
+        ],
+        found.all_inputs,
+    )
 
 
-def _walk(node: Node, found: References, *, inside_first: bool) -> None:
+def together(every: list[References]) -> References:
+    """Return what several expressions refer to."""
+    if len(every) == 1:
+        return every[0]
+    return References(
+        _NOTHING.union(*[one.strict for one in every]),
+        _NOTHING.union(*[one.lenient for one in every]),
+        _NOTHING.union(*[one.roots for one in every]),
+        _NOTHING.union(*[one.inputs for one in every]),
+        any([one.all_inputs for one in every]),
+    )
+
+
+def _walk(node: Node, found: _Names, *, inside_first: bool) -> None:
     match node:
+        case Literal():
+            return
         case Name(name=name):
             if name == "inputs":
                 found.all_inputs = True
@@ -51,9 +85,7 @@ def _walk(node: Node, found: References, *, inside_first: bool) -> None:
         ):
             found.roots.add("inputs")
             found.inputs.add(name)
-        case Call(function="first"):
-            for part in children(node):
-                _walk(part, found, inside_first=True)
         case _:
-            for part in children(node):
-                _walk(part, found, inside_first=inside_first)
+            inside = inside_first or (isinstance(node, Call) and node.function == "first")
+            for part in node.parts:
+                _walk(part, found, inside_first=inside)

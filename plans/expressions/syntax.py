@@ -118,14 +118,18 @@ def _no_syntax(error: SyntaxError, text: str) -> Fault:
 
 
 def parse_path(text: str) -> Node | None:
-    """Return the tree of a plain path such as `step.field`, or `None` if the text is something else, or doubtful.
+    """Return the tree of a plain path such as `step.field`; `None` if it is more than that by the meaning of its words.
 
-    Most expressions are such paths; reading them without Python's parser is what keeps large plans quick.
+    Args:
+        text: Names in ASCII, joined by dots.
     """
-    if len(text) > _PATH_MAX:
-        return None
-    head, *names = text.split(".")
-    if head in FUNCTIONS or len(names) >= EXPRESSION_DEPTH_MAX or any(map(_is_special, (head, *names))):
+    head, *names = every = text.split(".")
+    if (
+        len(every) > EXPRESSION_DEPTH_MAX
+        or head in FUNCTIONS
+        or "__" in text
+        or not _KEYWORDS.isdisjoint(every)
+    ):
         return None
     node: Node = Name(0, len(head), head)
     end = len(head)
@@ -135,11 +139,6 @@ def parse_path(text: str) -> Node | None:
     return node
 
 
-def _is_special(name: str) -> bool:
-    return name in _KEYWORDS or name.startswith("__") or not (name.isascii() and name.isidentifier())
-
-
-_PATH_MAX = 200  # characters: longer paths are read in the general way, which bounds them
 _KEYWORDS = frozenset(keyword.kwlist)
 
 

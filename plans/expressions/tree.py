@@ -7,14 +7,14 @@ lists and objects around it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..immutable import immutable
 from ..values import Json
 from .pieces import Expression
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Leaf:
     """One string of a template that is not plain.
 
@@ -38,7 +38,7 @@ class Leaf:
         return (piece for piece in self.pieces if isinstance(piece, Expression))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Branch:
     """A list or an object of a template that is not plain.
 
