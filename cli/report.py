@@ -50,6 +50,14 @@ def steps_text(run: Run) -> str:
     return table(head, (_row(path, step) for path, step in run.steps.items()))
 
 
+ARGS_WIDTH = 1000
+"""Characters of a call's arguments that are shown to whoever decides; `firmplan show RUN --json` has all."""
+
+
+def _asked(step: StepView) -> str:
+    return "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
+
+
 def advice(run: Run, store: str | None) -> str:
     """Return what the run waits for, and the exact commands that let it go on."""
     at = f" --store {shlex.quote(store)}" if store else ""
@@ -58,14 +66,15 @@ def advice(run: Run, store: str | None) -> str:
         name = f"{run.id} {shlex.quote(path)}"
         if step.status == "indeterminate":
             lines += [
-                f"step '{path}': nobody knows whether the call took effect. Find out, then one of",
+                f"step '{path}': nobody knows whether the call took effect{_asked(step)}",
+                "Find out, then one of",
                 f"  firmplan resolve {name} --done JSON{at}",
                 f"  firmplan resolve {name} --retry{at}",
                 f"  firmplan resolve {name} --fail WHY{at}",
             ]
         else:
             lines += [
-                f"step '{path}' waits: {step.reason or 'a person has to decide'}",
+                f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step)}",
                 f"  firmplan approve {name}{at}",
                 f"  firmplan deny {name} --reason WHY{at}",
             ]

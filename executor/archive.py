@@ -6,6 +6,7 @@ A run that this process drives is shown as its machine stands, any other as its 
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -26,6 +27,7 @@ from .states import RunStatus
 from .store import Decision, RunRow, Store
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 LIMIT_MAX: Final = 1000  # runs in one page
 
 
@@ -66,6 +68,7 @@ class Archive:
     def __init__(self, store: Store, drivers: Mapping[str, Driver]) -> None:
         self._store = store
         self._drivers = drivers
+        self._recent: OrderedDict[str, Run] = OrderedDict()
 
     async def row(self, run_id: str) -> RunRow:
         """Return a run's row. Raises: RunNotFound."""
@@ -79,10 +82,20 @@ class Archive:
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
         row = await self.row(run_id)
+        if (recent := self._recent.get(run_id)) is not None and recent.last_event == row.last_seq:
+            return recent
         header = Header.from_dict(row.header)
         if header.plan is None:
             return _unplanned(row, header)
         return snapshot(row, header, await self.machine(row))
+
+    async def remember(self, run_id: str, machine: Machine) -> None:
+        """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
+        row = await self.row(run_id)
+        self._recent[run_id] = snapshot(row, Header.from_dict(row.header), machine)
+        self._recent.move_to_end(run_id)
+        while len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
 
     async def machine(self, row: RunRow) -> Machine:
         """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..errors import ConfigError, InputRejected, PlanError
+from ..errors import ConfigError, FirmplanError, InputRejected, PlanError
 from ..plans import Plan
 from ..plans.compile import compile_plan
 from ..plans.nearest import did_you_mean, listing
@@ -36,6 +36,7 @@ from .owner import Owner
 from .records import Entry, Event
 from .replays import Replays
 from .restore import build_machine, fold, load_entries, parse_lines
+from .review import Review
 from .run import Run
 from .sealed import Sealed
 from .states import FINAL, RunStatus
@@ -88,6 +89,7 @@ class Execution:
         self.archive = Archive(self._store, self._drivers)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
+        self.review = Review(facilities, self.archive)
 
     # --- life
 
@@ -274,13 +276,16 @@ class Execution:
             decisions: Sequence[Decision] = await self.archive.decisions(row.id)
             while cause is not None or decisions:
                 await driver.drive(cause, decisions)
-                if machine.status is not None or driver.is_parking:
+                if driver.is_parking:
                     return False
+                if machine.status is not None:
+                    break
                 cause, decisions = None, await self.archive.decisions(row.id)
+            await self.archive.remember(row.id, machine)
         finally:
             driver.journal.close()
             del self._drivers[row.id]
-        return True
+        return machine.status is None
 
     async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
@@ -398,16 +403,26 @@ class Execution:
         await self._start(run_id, RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id))
 
     async def find_abandoned(self) -> list[Run]:
-        """Return every unfinished run whose owner is dead, oldest first, as it stands."""
+        """Return every unfinished run whose owner is dead, oldest first, as it stands.
+
+        What cannot go on here, since its journal was changed or its tools are missing, is left out and told to the log.
+        """
         found: list[RunRow] = []
         for status in LIVE:
             before: tuple[float, str] | None = None
             while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
                 found += [row for row in rows if row.owner is None or not self._owner.is_alive(row.owner)]
                 before = (rows[-1].created, rows[-1].id)
-        abandoned = [
-            row.id
-            for row in sorted(found, key=lambda row: (row.created, row.id))
-            if row.id not in self._driving
-        ]
-        return [await self.archive.get(run_id) for run_id in abandoned]
+        abandoned: list[Run] = []
+        for row in sorted(found, key=lambda row: (row.created, row.id)):
+            if row.id in self._driving:
+                continue
+            try:
+                header = Header.from_dict((await self.archive.row(row.id)).header)
+                self._expect_tools(row.id, header)
+                abandoned.append(await self.archive.get(row.id))
+            except FirmplanError as fault:
+                self._facilities.log.warning(
+                    "run not recovered", run=row.id, error=str(fault), code=fault.code
+                )
+        return abandoned

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -36,11 +37,18 @@ class Owner:
         _LIVE.add(self.name)
         if self._store is None:
             return
+        self._sweep(self._store)
         self._lock = FileLock(_path(self._store, self.name))
         try:
             self._lock.acquire(timeout=0)
         except (OSError, Timeout) as fault:
             raise StoreError(f"cannot make a file beside the store {self._store}: {fault}") from fault
+
+    def _sweep(self, store: str) -> None:
+        """Take away the files of owners that were killed."""
+        path = Path(store)
+        for left in sorted(path.parent.glob(f"{escape(path.name)}-owner-*")):
+            self.is_alive(left.name.removeprefix(f"{path.name}-owner-"))
 
     def release(self) -> None:
         """Stop being alive."""

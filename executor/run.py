@@ -52,6 +52,7 @@ class StepView:
         started: Unix seconds, or `None`.
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
+        args: What it would be called with, while a person has to decide about the call; secrets by name.
     """
 
     status: str
@@ -64,6 +65,7 @@ class StepView:
     error: RunError | None = None
     reason: str | None = None
     output_digest: str | None = None
+    args: Json = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -78,6 +80,7 @@ class StepView:
             "error": self.error.to_dict() if self.error else None,
             "reason": self.reason,
             "output_digest": self.output_digest,
+            "args": self.args,
         }
 
 
@@ -226,7 +229,7 @@ def _error(cell: Cell) -> RunError:
 
 
 def _view(cell: Cell) -> StepView:
-    turns = list(_turns(cell))
+    turns = list(turns_of(cell))
     ends = [turn.finished for turn in turns if turn.finished is not None]
     starts = [turn.started for turn in turns if turn.started is not None]
     is_over = cell.state in TERMINAL
@@ -242,23 +245,24 @@ def _view(cell: Cell) -> StepView:
         error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
+        args=_undecided_args(cell, turns),
     )
 
 
-def _turns(cell: Cell) -> Iterator[Turn]:
+def turns_of(cell: Cell) -> Iterator[Turn]:
     """The calls and values that a cell consists of."""
     match cell:
         case Node(items=items):
             for item in items:
-                yield from _turns(item)
+                yield from turns_of(item)
         case Item(turns=turns):
             for turn in turns:
-                yield from _turns(turn)
+                yield from turns_of(turn)
         case Turn(frame=None):
             yield cell
         case Turn(frame=frame):
             for node in frame.nodes if frame else ():
-                yield from _turns(node)
+                yield from turns_of(node)
 
 
 def _status(cell: Cell, turns: list[Turn]) -> str:
@@ -270,6 +274,13 @@ def _status(cell: Cell, turns: list[Turn]) -> str:
     if worst in (State.READY, State.PENDING):
         return State.RUNNING.value if is_under_way else State.PENDING.value
     return worst.value
+
+
+def _undecided_args(cell: Cell, turns: list[Turn]) -> Json:
+    """Return the arguments of a call that a person has to decide about."""
+    if len(turns) != 1 or turns[0].path != cell.path or turns[0].call is None:
+        return None
+    return turns[0].call.value if is_asked(turns[0]) or turns[0].state is State.INDETERMINATE else None
 
 
 def _own_failure(cell: Cell, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None

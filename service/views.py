@@ -45,6 +45,7 @@ class StepView(_View):
     error: ErrorView | None
     reason: str | None
     output_digest: str | None
+    args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
 
 
 class NamedStepView(StepView):
@@ -71,7 +72,9 @@ class RunView(_View):
     task: str | None
     created: UnixSeconds | None
     updated: UnixSeconds | None
-    last_event: Annotated[int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")]
+    last_event: Annotated[
+        int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")
+    ]
 
 
 class RunSummaryView(_View):
