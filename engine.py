@@ -26,6 +26,7 @@ from .executor import (
     Clock,
     Event,
     Execution,
+    Explanation,
     Facilities,
     Lock,
     Planned,
@@ -462,6 +463,16 @@ class Engine:
         execution = await self._open()
         return await execution.replays.export(run_id, path)
 
+    async def explain(self, run_id: str, step: str) -> Explanation:
+        """Return why a step ran or was reused, with the part that differs from the nearest earlier call; `str()` is a sentence.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has no such step.
+        """
+        execution = await self._open()
+        return await execution.review.explain(run_id, step)
+
     async def fork(  # the contract's options
         self,
         run_id: str,
@@ -583,6 +594,7 @@ class Engine:
     resume_sync = _twin(resume)
     replay_sync = _twin(replay)
     export_sync = _twin(export)
+    explain_sync = _twin(explain)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     approve_sync = _twin(approve)

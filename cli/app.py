@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FirmplanError
-from . import host_commands, plan_commands, run_commands
+from . import host_commands, plan_commands, review_commands, run_commands
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -66,6 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run_commands.register(app)
+review_commands.register(app)
 plan_commands.register(app)
 host_commands.register(app)
 

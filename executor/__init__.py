@@ -3,8 +3,10 @@
 from .archive import RunPage, RunSummary
 from .budget import LIMITS as BUDGET_LIMITS
 from .execution import Execution, Planned
+from .explain import Explanation
 from .facilities import Clock, Facilities, SystemClock
 from .header import Header, default_seed
+from .key_changes import KeyChange
 from .lock import Lock
 from .records import Event
 from .reuse import REUSE_MODES, ReuseMode
@@ -21,8 +23,10 @@ __all__ = [
     "Clock",
     "Event",
     "Execution",
+    "Explanation",
     "Facilities",
     "Header",
+    "KeyChange",
     "Lock",
     "Planned",
     "ReuseMode",

@@ -1,0 +1,27 @@
+"""`explain`: what looks back at runs, in words or as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import screen
+from .failure import Exit
+from .session import drive, open_engine, settings_of
+
+
+def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Say why a step, or each step, ran or was reused."""
+    settings = settings_of(flags)
+
+    async def work() -> int:
+        async with open_engine(settings) as engine:
+            paths = [step] if step is not None else list((await engine.get(run_id)).steps)
+            found = [await engine.explain(run_id, path) for path in paths]
+        if as_json:
+            documents = [each.to_dict() for each in found]
+            screen.document(documents[0] if step is not None else {"run": run_id, "steps": documents})
+        else:
+            screen.answer("\n".join(str(each) for each in found))
+        return Exit.OK
+
+    return drive(work)

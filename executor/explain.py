@@ -1,0 +1,269 @@
+"""Why a step ran, was reused, or did neither: in one sentence, and as JSON.
+
+A call that was made says itself, in its first record, where the reason is not its key (a write is never reused, the result had
+expired, the run was told to call everything). Otherwise its key was new, and the reason is what differs from the nearest
+earlier call: the one with the fewest differing parts, of the same step path where there is a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from ..errors import InputRejected
+from ..plans.nearest import did_you_mean, listing
+from ..plans.program import SetValue
+from ..plans.values import Json
+from .archive import Archive
+from .cells import Turn
+from .events import CallFailed, CallReused, CallStarted
+from .header import Header
+from .key_changes import KeyChange, key_changes
+from .machine import Machine
+from .outcome import Cell, walk
+from .records import Entry
+from .restore import load_entries
+from .run import turns_of
+from .skip_reasons import standing
+from .states import TERMINAL
+from .store import CallRecord, Store
+
+Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
+
+EARLIER_MAX: Final = 64  # earlier calls that are compared, of the same step and of others
+CHANGES_TOLD: Final = 3  # differing parts that the sentence names; `changes` has all
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step ran or was reused; `str()` is the sentence.
+
+    Attributes:
+        verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork), `ended` (skipped, cancelled, failed before a
+            call), `waits`, or `parts` (a step of several calls).
+        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`,
+            `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
+        sentence: The reason as a sentence.
+        changes: Where the key changed: what differs from the nearest earlier call.
+        source: Run and step of the nearest earlier call, or of the result that was reused.
+        parts: For a step of several calls: one explanation for each.
+    """
+
+    run_id: str
+    step: str
+    verdict: Verdict
+    because: str
+    sentence: str
+    changes: tuple[KeyChange, ...] = ()
+    source: tuple[str, str] | None = None
+    parts: tuple[Explanation, ...] = ()
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "run": self.run_id,
+            "step": self.step,
+            "verdict": self.verdict,
+            "because": self.because,
+            "sentence": self.sentence,
+            "changes": [cast("Json", each.to_dict()) for each in self.changes],
+            "source": {"run": self.source[0], "step": self.source[1]} if self.source else None,
+            "parts": [cast("Json", part.to_dict()) for part in self.parts],
+        }
+
+
+async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Explanation:
+    """Return why a step of a run ran or was reused.
+
+    Raises:
+        RunNotFound: There is no such run.
+        InputRejected: It has no plan, or no such step.
+    """
+    row = await archive.row(run_id)
+    machine = await archive.machine(row)
+    cells = {cell.path: cell for cell in walk(machine.root)}
+    if step not in cells:
+        known = list(cells)
+        hint = did_you_mean(step, known, f"it has {listing(known)}")
+        raise InputRejected(f"run {run_id} has no step '{step}': {hint}")
+    view = _View(
+        store, run_id, Header.from_dict(row.header), row.parent, machine, await load_entries(store, row)
+    )
+    return await view.explain(cells[step])
+
+
+class _View:
+    """One run, as it is explained."""
+
+    def __init__(  # all that an explanation draws from
+        self,
+        store: Store,
+        run_id: str,
+        header: Header,
+        parent: str | None,
+        machine: Machine,
+        entries: Sequence[Entry],
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._header = header
+        self._parent = parent
+        self._machine = machine
+        self._first: dict[str, Entry] = {}
+        self._failed: dict[str, CallFailed] = {}
+        for entry in entries:
+            match entry.event:
+                case CallStarted(step=step) | CallReused(step=step):
+                    self._first.setdefault(step, entry)
+                case CallFailed(step=step) as failed:
+                    self._failed[step] = failed
+                case _:
+                    pass
+
+    async def explain(self, cell: Cell) -> Explanation:
+        """Return why a step ran or was reused, of several calls one by one."""
+        turns = list(turns_of(cell))
+        fork = self._header.fork
+        if fork is not None and cell.path in fork.overrides:
+            return self._said(
+                cell.path, "given", "given", "has the value that the fork gave it; nothing of it ran"
+            )
+        if len(turns) == 1:
+            found = await self._explain_turn(turns[0])
+            return replace(
+                found,
+                step=cell.path,
+                sentence=found.sentence.replace(f"'{turns[0].path}'", f"'{cell.path}'", 1),
+            )
+        if not turns:
+            reason, text = standing(cell, self._machine)
+            return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
+        parts = tuple([await self._explain_turn(turn) for turn in turns])
+        return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
+
+    async def _explain_turn(self, turn: Turn) -> Explanation:
+        entry = self._first.get(turn.path)
+        if entry is not None and isinstance(entry.event, CallStarted):
+            return await self._explain_call(entry, entry.event)
+        if entry is not None and isinstance(entry.event, CallReused):
+            return self._explain_reuse(entry.event)
+        if isinstance(turn.item.node.code.action, SetValue) and turn.output is not None:
+            return self._said(
+                turn.path,
+                "computed",
+                "set",
+                "was computed: a `set` step calls nothing, so it is never reused",
+            )
+        if (failed := self._failed.get(turn.path)) is not None:
+            return self._said(turn.path, "ended", failed.code, f"failed without a call: {failed.message}")
+        reason, text = standing(turn, self._machine)
+        return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
+
+    def _explain_reuse(self, event: CallReused) -> Explanation:
+        source = (event.source, event.step)
+        if not event.key:
+            text = f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
+            return replace(self._said(event.step, "reused", "parent", text), source=source)
+        whose = "an equal call of this run" if event.source == self._run_id else f"run {event.source}"
+        text = f"was reused from {whose}: arguments, code and all else that decides the result are the same"
+        return replace(self._said(event.step, "reused", "same", text), source=source)
+
+    async def _explain_call(self, entry: Entry, event: CallStarted) -> Explanation:
+        if event.why is not None:
+            because, text, source = _told(event.why)
+            return replace(self._said(event.step, "ran", because, f"ran because {text}"), source=source)
+        own = await self._store.find_call(self._run_id, event.step)
+        if own is None:
+            text = "ran because no earlier result stood for it; what the call was made from is not recorded"
+            return self._said(event.step, "ran", "first", text)
+        nearest = await self._nearest(own, entry.at)
+        if nearest is None:
+            what = "prompt" if not own.code and own.subject == "ask" else f"call of '{own.subject}'"
+            return self._said(event.step, "ran", "first", f"ran because it is the first {what} in this store")
+        earlier, changes = nearest
+        source = (earlier.run_id, earlier.step)
+        where = (
+            f"step '{earlier.step}' of this run"
+            if earlier.run_id == self._run_id
+            else f"run {earlier.run_id}"
+        )
+        if where.startswith("run ") and earlier.step != own.step:
+            where = f"step '{earlier.step}' of {where}"
+        if not changes:
+            lost = earlier.lost or "its result is not in the cache any more"
+            text = f"ran because the same call in {where} left no result to reuse: {lost}"
+            return replace(self._said(event.step, "ran", "not-kept", text), source=source)
+        text = f"ran because {_listed(changes)} (compared with {where})"
+        return replace(self._said(event.step, "ran", "changed", text), changes=changes, source=source)
+
+    async def _nearest(self, own: CallRecord, at: float) -> tuple[CallRecord, tuple[KeyChange, ...]] | None:
+        """Return the earlier call with the fewest differing parts, and these."""
+        earlier = await self._store.find_earlier_calls(own.subject, own.step, until=at, limit=EARLIER_MAX)
+        others = [each for each in earlier if (each.run_id, each.step) != (own.run_id, own.step)]
+        codes = await self._store.find_codes(sorted({each.code for each in [own, *others] if each.code}))
+        ranked = [
+            ((len(changes), each.step != own.step, each.run_id != self._parent, place), each, changes)
+            for place, each in enumerate(others)
+            for changes in [key_changes(each, own, codes)]
+        ]
+        if not ranked:
+            return None
+        _, nearest, changes = min(ranked, key=lambda pair: pair[0])
+        return nearest, changes
+
+    def _said(self, step: str, verdict: Verdict, because: str, text: str) -> Explanation:
+        return Explanation(self._run_id, step, verdict, because, f"step '{step}' {text}")
+
+
+def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
+    """Return a recorded reason as a word, as the end of a sentence, and the earlier result that it speaks of."""
+    given = cast("Mapping[str, Any]", why)
+    source = (str(given["run"]), str(given["step"])) if "run" in given else None
+    because = str(given["because"])
+    match because:
+        case "expired" if given["limit_s"] is None:
+            text = f"its result in run {given['run']} is not reused: the tool has no reuse_for any more"
+        case "expired":
+            text = f"its result in run {given['run']} was {given['age_s']:g} s old, and reuse_for is {given['limit_s']:g} s"
+        case "written":
+            text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
+        case "env":
+            text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
+        case "off":
+            text = "the run was started with reuse='off', which calls every step"
+        case "refresh":
+            text = "the run was started with reuse='refresh', which calls every step and keeps the results"
+        case "afresh":
+            text = "the fork asked for it to run again"
+        case _:
+            text = str(given.get("detail", because))
+    return because, text, source
+
+
+def _listed(changes: Sequence[KeyChange]) -> str:
+    texts = [each.text for each in changes[:CHANGES_TOLD]]
+    more = len(changes) - len(texts)
+    return ", and ".join(texts) + (f", and {more} more" if more > 0 else "")
+
+
+def _summed(parts: Sequence[Explanation]) -> str:
+    """Return how many parts ran, and why the first of them did."""
+    words = {
+        "ran": "ran",
+        "reused": "reused",
+        "computed": "computed",
+        "given": "given",
+        "ended": "not called",
+        "waits": "not called yet",
+    }
+    counts: dict[str, int] = {}
+    for part in parts:
+        word = words.get(part.verdict, part.verdict)
+        counts[word] = counts.get(word, 0) + 1
+    told = ", ".join(f"{count} {word}" for word, count in counts.items())
+    ran = next((part for part in parts if part.verdict == "ran"), None)
+    return f"has {len(parts)} parts: {told}" + (f"; {ran.sentence}" if ran is not None else "")
