@@ -37,7 +37,6 @@ from .records import Entry, Event
 from .replays import Replays
 from .restore import build_machine, fold, load_entries, parse_lines
 from .review import Review
-from .review import Review
 from .run import Run
 from .sealed import Sealed
 from .states import FINAL, RunStatus
@@ -90,7 +89,6 @@ class Execution:
         self.archive = Archive(self._store, self._drivers)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
-        self.review = Review(facilities, self.archive)
         self.review = Review(facilities, self.archive)
 
     # --- life
