@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError
+from ..errors import EngineBug, StoreError
 from .events import JournalEvent
 from .records import Entry, chain, write_entry
 from .states import RunStatus
@@ -45,7 +45,7 @@ class Journal:
         self._is_synced = False
         self._updated = row.updated
         self._task: asyncio.Task[None] | None = None
-        self._fault: StoreError | None = None
+        self._fault: StoreError | EngineBug | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.is_closed = False
 
@@ -124,11 +124,14 @@ class Journal:
 
     async def _flush_all(self) -> None:
         while self._lines:
-            batch = self._take()
             try:
+                batch = self._take()
                 await self._store.append(batch)
             except StoreError as fault:
                 self._fault = fault
+                break
+            except Exception as bug:  # noqa: BLE001  # whoever waits must hear of it
+                self._fault = EngineBug(f"the journal of run {self._row.id} stopped: {bug!r}")
                 break
             self.durable = batch.first_seq - 1 + len(batch.lines)
             self._wake()
