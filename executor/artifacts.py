@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..plans.values import digest
+from .limits import check_artifact
 
 _DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
 
@@ -30,7 +31,8 @@ class CallBlobs:
         self.made: dict[str, bytes] = {}
 
     def put(self, data: bytes, /) -> str:
-        """Keep bytes for the result and return their digest."""
+        """Keep bytes for the result and return their digest. Raises: ToolError: they are too many."""
+        check_artifact(len(data))
         name = digest(data)
         self.made[name] = data
         return name

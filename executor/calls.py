@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -16,8 +17,9 @@ from ..errors import EngineBug, OutcomeUnknown, ToolError
 from ..plans.signature import Effect
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
+from .limits import check_value
 from .sealed import Sealed
-from .threads import Threads
+from .threads import Threads, leave_if_forked
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,17 @@ async def call_tool(
 ) -> Outcome:
     """Call the tool, wherever it is declared to run, and return what came of it."""
 
-    async def work() -> object:
+    def here() -> Sealed:
+        return _sealed(tool, tool.invoke(args, context))
+
+    async def work() -> Sealed:
         if tool.is_async:
-            return await cast("Awaitable[object]", tool.invoke(args, context))
+            return _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
         if tool.isolation == "inline":
-            return tool.invoke(args, context)
-        return await threads.call(lambda: tool.invoke(args, context))
+            return here()
+        return cast(
+            "Sealed", await threads.call(here)
+        )  # a large result is sealed there too: other runs go on
 
     return await _outcome_of(tool, work, timeout_s)
 
@@ -84,18 +91,22 @@ async def reconcile(
     if answer is None:
         return None
     try:
-        return Returned(Sealed(tool.seal(answer)))
+        return Returned(_sealed(tool, answer))
     except ToolError as error:
         return Lost(f"reconcile returned what the tool's type forbids: {error}")
 
 
 async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
-    tool: Tool, work: Callable[[], Awaitable[object]], timeout_s: float | None
+    tool: Tool, work: Callable[[], Awaitable[Sealed]], timeout_s: float | None
 ) -> Outcome:
+    process = os.getpid()
     try:
-        async with asyncio.timeout(timeout_s) as limit:
-            result = await work()
-        return Returned(Sealed(tool.seal(result)))
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                result = await work()
+        finally:
+            leave_if_forked(process)
+        return Returned(result)
     except asyncio.CancelledError as error:
         if is_cancelled():
             raise
@@ -117,6 +128,12 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
         return Failed(
             "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
         )
+
+
+def _sealed(tool: Tool, result: object) -> Sealed:
+    data = tool.seal(result)
+    check_value(len(data), f"tool '{tool.name}' returned too much")
+    return Sealed(data)
 
 
 def is_cancelled() -> bool:

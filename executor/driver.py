@@ -43,6 +43,7 @@ from .harvest import FAILED, Harvest
 from .header import Header
 from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
 from .journal import Journal
+from .limits import check_run
 from .lock import ToolLock
 from .machine import Machine
 from .reuse import Candidate, ReuseMode, Stale, epochs_at_start, find_results
@@ -395,7 +396,7 @@ class Driver:
             return False
         made = self._fresh.get(key)
         while made is None and (under_way := self.facilities.in_flight.get(key)) is not None:
-            made = await self._checked(call, await asyncio.shield(under_way))
+            made = await self._checked(call, await asyncio.shield(under_way)) or self._fresh.get(key)
         if made is not None:
             if self.machine.is_callable(call.step):
                 await self._take_in(
@@ -529,7 +530,7 @@ class Driver:
     ) -> Reusable | None:
         if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
             return None
-        match outcome:
+        match self._fitting(outcome):
             case Returned(output):
                 used = _used(call.context)
                 self._contexts.pop(call.step, None)
@@ -548,6 +549,15 @@ class Driver:
             case Lost(why):
                 await self._take_in(CallLost(call.step, self._without_secrets(call.command, why)))
         return None
+
+    def _fitting(self, outcome: Outcome) -> Outcome:
+        """Return the outcome, or its refusal: the run has no room for such a result."""
+        try:
+            if isinstance(outcome, Returned):
+                check_run(self.machine.size, len(outcome.output.data))
+        except ToolError as fault:
+            return Failed(fault.code, str(fault), temporary=False, retryable=False)
+        return outcome
 
     def _without_secrets(self, command: StartToolCall | StartModelCall, message: str) -> str:
         """Return a message for the journal: a secret that the call was given stands in it as its expression."""

@@ -1,16 +1,18 @@
-"""What passes between the engine and a child process that calls tools: lines of JSON, in both directions.
+"""What passes between the engine and a child process that calls tools: frames, in both directions.
 
-A tool goes by the file or module that declares it and its name; arguments and results are canonical JSON, as everywhere. No
-pickle: a child that a tool has subverted can say wrong things, but not make the engine run code.
+A frame is one line of JSON, whose `parts` are sizes, and then that many bytes for each part. A tool goes by the file or
+module that declares it and its name; arguments and results are canonical JSON, as everywhere. No pickle: a child that a tool
+has subverted can say wrong things, but not make the engine run code.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -21,7 +23,22 @@ from .calls import Failed, Lost, Outcome, Returned
 from .sealed import Sealed
 
 WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine in one would start children of its own
+HEAD_BYTES_MAX: Final = 16 * 1024 * 1024  # the line of a frame: what the call used, and a failure's message
 _FILE_MODULE: Final = "firmplan_tools_"  # how `Toolset.load` names the modules of files
+
+READY: Final = {"kind": "ready"}  # the child has found the tool, and calls it now
+
+
+class ByteReader(Protocol):
+    """What frames are read from in a child."""
+
+    def readline(self) -> bytes:
+        """Return a line, or nothing at the end."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """Return that many bytes, or fewer at the end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +57,38 @@ def address_of(tool: Tool) -> Address:
     """
     function = tool.source
     module = sys.modules.get(function.__module__)
-    if module is None or getattr(module, function.__name__, None) is not tool:
+    source = _source_of(module) if module is not None else None
+    if source is None or getattr(module, function.__name__, None) is not tool:
         raise ConfigError(
             f"tool '{tool.name}': isolation='process' needs a function at the top level of a file or module, found "
             f"{function.__module__}.{function.__qualname__}; move it there, or use isolation='thread'"
         )
-    is_file = function.__module__ == "__main__" or function.__module__.startswith(_FILE_MODULE)
-    source = str(module.__file__) if is_file else function.__module__
     return Address(source, tool.name)
+
+
+def _source_of(module: ModuleType) -> str | None:
+    """Return what `load_tools` loads a module from: its name, or the file of one that has no name to import it by."""
+    if module.__name__ == "__main__" and module.__spec__ is not None:
+        return module.__spec__.name  # started as `python -m`
+    if module.__name__ == "__main__" or module.__name__.startswith(_FILE_MODULE):
+        path = getattr(module, "__file__", None)  # what is typed in has none
+        return os.path.abspath(path) if path is not None else None  # noqa: PTH100  # a link stays one
+    return module.__name__
+
+
+def write_frame(head: Mapping[str, Any], parts: Sequence[bytes] = ()) -> list[bytes]:
+    """Return a frame, in pieces to be written one after the other."""
+    line = orjson.dumps({**head, "parts": [len(part) for part in parts]}, option=orjson.OPT_APPEND_NEWLINE)
+    return [line, *parts]
+
+
+def read_frame(source: ByteReader) -> tuple[dict[str, Any], list[bytes]] | None:
+    """Return the next frame's head and parts, or `None` at the end."""
+    line = source.readline()
+    if not line.endswith(b"\n"):
+        return None
+    head = orjson.loads(line)
+    return head, [source.read(size) for size in head["parts"]]
 
 
 def write_call(
@@ -56,48 +97,48 @@ def write_call(
     context: Context,
     known: Mapping[str, bytes],
     secrets: Mapping[str, str] | None,
-    timeout_s: float | None,
-) -> bytes:
-    """Return the line that asks for a call."""
-    return orjson.dumps(
-        {
-            "source": address.source,
-            "name": address.name,
-            "args": args.decode(),
-            "context": context.facts(),
-            "known": {name: b64encode(data).decode() for name, data in known.items()},
-            "secrets": None if secrets is None else dict(secrets),
-            "timeout_s": timeout_s,
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+) -> list[bytes]:
+    """Return the frame that asks for a call."""
+    head = {
+        "source": address.source,
+        "name": address.name,
+        "path": sys.path,
+        "context": context.facts(),
+        "known": list(known),
+        "secrets": None if secrets is None else dict(secrets),
+    }
+    return write_frame(head, [args, *known.values()])
 
 
-def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> bytes:
-    """Return the line that answers a call."""
-    made = {name: b64encode(data).decode() for name, data in blobs.made.items()}
-    said: dict[str, Any] = {"used": asdict(used), "made": made}
+def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]:
+    """Return the frame that answers a call."""
+    said: dict[str, Any] = {"used": asdict(used)}
+    parts = list(blobs.made.values())
     match outcome:
         case Returned(output):
-            said |= {"kind": "returned", "output": output.data.decode()}
+            said |= {"kind": "returned"}
+            parts.insert(0, output.data)
         case Failed(code, message, temporary, retryable):
             failed = {"code": code, "message": message, "temporary": temporary, "retryable": retryable}
             said |= {"kind": "failed", **failed}
         case Lost(why):
             said |= {"kind": "lost", "why": why}
-    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+    return write_frame(said, parts)
 
 
-def read_outcome(line: bytes, context: Context, blobs: CallBlobs) -> Outcome:
+def read_outcome(
+    said: Mapping[str, Any], parts: Sequence[bytes], context: Context, blobs: CallBlobs
+) -> Outcome:
     """Return what a child says came of a call; what the call used of its context goes there. Raises: ValueError."""
-    said = orjson.loads(line)
     for name, value in said["used"].items():
         setattr(context.used, name, value)
-    for data in said["made"].values():
-        blobs.put(b64decode(data))
+    made = list(parts)
+    output = made.pop(0) if said["kind"] == "returned" else b""
+    for data in made:
+        blobs.put(data)
     match said["kind"]:
         case "returned":
-            return Returned(Sealed(said["output"].encode()))
+            return Returned(Sealed(output))
         case "failed":
             return Failed(said["code"], said["message"], said["temporary"], said["retryable"])
         case _:

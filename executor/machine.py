@@ -131,6 +131,7 @@ class Machine:
         self._fork = fork
         self.purse = Purse(dict(budget or {}))
         self._now = 0.0
+        self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = 0  # calls ready, running or pausing
         self._agenda: deque[Node | Item | Frame] = deque()
         self._records: list[Command] = []
@@ -502,6 +503,7 @@ class Machine:
     def _turn_succeeded(self, turn: Turn, output: Sealed) -> None:
         self._move(turn, State.SUCCEEDED)
         turn.output, turn.call, turn.finished = output, None, self._now
+        self.size += len(output.data)
         item, repeat = turn.item, turn.item.node.code.repeat
         if isinstance(item.node.code.action, SetValue | RunPlan):
             self._record(StepSucceeded(turn.path, output.digest))

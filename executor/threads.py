@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 _Job: TypeAlias = tuple[
@@ -26,8 +27,8 @@ class Threads:
         abandoned: Threads that were still in a call when nobody waited for it any more.
     """
 
-    def __init__(self) -> None:
-        self._idle: list[_Worker] = []
+    def __init__(self, idle: Iterable[Worker] = ()) -> None:
+        self._idle = list(idle)
         self.abandoned = 0
 
     async def call(self, work: Callable[[], object]) -> object:
@@ -35,7 +36,7 @@ class Threads:
 
         A cancel, and so a timeout, abandons the thread.
         """
-        worker = self._idle.pop() if self._idle else _Worker()
+        worker = self._idle.pop() if self._idle else Worker.started()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[object] = loop.create_future()
         worker.jobs.put((work, contextvars.copy_context(), loop, done))
@@ -59,21 +60,39 @@ class Threads:
         self._idle.clear()
 
 
-class _Worker:
+class Worker:
+    """One thread that takes jobs: a new one, or the one that calls `work`."""
+
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="firmplan-tool", daemon=True).start()
 
-    def _work(self) -> None:
+    @classmethod
+    def started(cls) -> Worker:
+        """Return a worker on a thread of its own."""
+        worker = cls()
+        threading.Thread(target=worker.work, name="firmplan-tool", daemon=True).start()
+        return worker
+
+    def work(self) -> None:
+        """Do one job after the other, until there is `None`."""
         while (job := self.jobs.get()) is not None:
             work, context, loop, done = job
+            process = os.getpid()
             try:
                 result: Any = context.run(work)
             except BaseException as error:  # noqa: BLE001  # a tool may raise SystemExit; it is the call's failure
+                leave_if_forked(process)
                 _deliver(loop, done, None, error)
             else:
+                leave_if_forked(process)
                 _deliver(loop, done, result, None)
             del job, work, context, done
+
+
+def leave_if_forked(process: int) -> None:
+    """End here if this is not that process, but a fork of it that a tool forgot: only the first one goes on."""
+    if os.getpid() != process:
+        os._exit(0)
 
 
 def _deliver(

@@ -1,7 +1,9 @@
 """The child process that calls tools with `isolation="process"`: one call at a time, asked for and answered on pipes.
 
-Started as `python -m firmplan.executor.worker`. What a tool prints goes to stderr: stdout carries the answers. The process ends
-when its stdin does, so it never outlives the engine.
+Started as `python -m firmplan.executor.worker`. Tools run on its main thread (async ones on the thread that answers), with an empty
+stdin, and with stdout going to stderr: the pipes are out of their reach. Each call begins in the folder and with the environment
+that the child was started with, whatever the one before changed. The process and whatever it started end with the engine,
+also in mid-call: a thread watches for the end of the pipe.
 """
 
 from __future__ import annotations
@@ -9,58 +11,129 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import select
+import signal
 import sys
-from base64 import b64decode
-from dataclasses import replace
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
-
-import orjson
 
 from ..errors import ConfigError
 from ..tools import Context, Tool, Used
 from ..tools.loading import load_tools
 from .artifacts import CallBlobs
 from .calls import Failed, Outcome, call_tool
-from .frames import write_outcome
-from .threads import Threads
+from .frames import READY, read_frame, write_frame, write_outcome
+from .threads import Threads, Worker
 
 MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
-CPU_SPARE_S: Final = 1.0  # CPU time past the call's timeout after which the system ends the child
+CPU_ENV: Final = (
+    "FIRMPLAN_PROCESS_CPU_S"  # most CPU time of one call, all its threads together; without it no limit
+)
 
 
 def main() -> None:
-    """Answer calls until stdin ends."""
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
+    """Answer calls until the engine has gone."""
+    calls, answers = _take_pipes()
     if megabytes := os.environ.get(MEMORY_ENV):
         most = int(megabytes) * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    for line in sys.stdin.buffer:
-        _answer(orjson.loads(line), answers)
+    hand = Worker()
+    child = Child(answers, Threads([hand]), os.getcwd(), dict(os.environ))  # noqa: PTH109  # a plain text
+    for work in (lambda: _end_with(calls), lambda: _answer_all(child, calls)):
+        threading.Thread(target=work, daemon=True).start()
+    hand.work()
 
 
-def _answer(call: dict[str, Any], answers: BinaryIO) -> None:
-    blobs = CallBlobs({name: b64decode(data) for name, data in call["known"].items()})
-    used = Used()
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Move the pipes away from where tools read and print."""
+    calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return calls, answers
+
+
+def _end_with(calls: BinaryIO) -> None:
+    """End this process group once nobody can ask for calls any more."""
+    watch = select.poll()
+    watch.register(calls.fileno(), 0)  # only of the end, not of calls
+    while not watch.poll():
+        pass
+    _end()
+
+
+def _end() -> None:
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def _answer_all(child: Child, calls: BinaryIO) -> None:
     try:
-        tool = _tool(call["source"], call["name"])
-        facts = call["context"]
-        recorded = facts.pop("recorded")
-        context = Context(
-            **facts,
-            recorded=Used(**recorded),
-            effect=tool.effect,
-            env=os.environ,
-            secrets=os.environ if call["secrets"] is None else call["secrets"],
-            blobs=blobs,
+        while (frame := read_frame(calls)) is not None:
+            child.answer(*frame)
+    finally:
+        _end()
+
+
+@dataclass(frozen=True)
+class Child:
+    """What one child process calls tools with.
+
+    Attributes:
+        answers: Where answers go.
+        threads: The main thread, as the only one.
+        folder: Where every call begins.
+        environ: What every call begins with.
+    """
+
+    answers: BinaryIO
+    threads: Threads
+    folder: str
+    environ: Mapping[str, str]
+
+    def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
+        """Make a call, and say what came of it."""
+        args, *known = parts
+        blobs, used = CallBlobs(dict(zip(call["known"], known, strict=True))), Used()
+        try:
+            self._put_back(call["path"])
+            tool = _tool(call["source"], call["name"])
+            context = self._context(call, tool, blobs)
+            used = context.used
+            _limit_cpu()
+            self._say(write_frame(READY))
+            outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
+        except ConfigError as fault:
+            outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
+        self._say(write_outcome(outcome, used, blobs))
+
+    def _put_back(self, path: Sequence[str]) -> None:
+        sys.path += [entry for entry in path if entry not in sys.path]
+        with suppress(OSError):  # it was removed; the tool will say so if it minds
+            os.chdir(self.folder)
+        if os.environ != self.environ:
+            os.environ.clear()
+            os.environ.update(self.environ)
+
+    def _context(self, call: Mapping[str, Any], tool: Tool, blobs: CallBlobs) -> Context:
+        facts = dict(call["context"])
+        recorded = Used(**facts.pop("recorded"))
+        secrets = os.environ if call["secrets"] is None else call["secrets"]
+        effect = tool.effect
+        return Context(
+            **facts, recorded=recorded, effect=effect, env=os.environ, secrets=secrets, blobs=blobs
         )
-        used = context.used
-        _limit_cpu(call["timeout_s"])
-        outcome: Outcome = asyncio.run(call_tool(tool, call["args"].encode(), context, Threads(), None))
-    except ConfigError as fault:
-        outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
-    answers.write(write_outcome(outcome, used, blobs))
+
+    def _say(self, frame: Sequence[bytes]) -> None:
+        for piece in frame:
+            self.answers.write(piece)
+        self.answers.flush()
 
 
 @cache
@@ -68,15 +141,15 @@ def _tool(source: str, name: str) -> Tool:
     found = next((tool for tool in load_tools(source) if tool.name == name), None)
     if found is None:
         raise ConfigError(f"{source} has no tool '{name}' any more")
-    return replace(found, isolation="inline")
+    return replace(found, isolation="thread")
 
 
-def _limit_cpu(timeout_s: float | None) -> None:
-    """Have the system end this process if the call computes far past its timeout."""
-    if timeout_s is None:
+def _limit_cpu() -> None:
+    """Have the system end this process if the call computes longer than the setting allows."""
+    if not (setting := os.environ.get(CPU_ENV)):
         return
     spent = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(spent.ru_utime + spent.ru_stime + timeout_s + CPU_SPARE_S) + 1
+    most = int(spent.ru_utime + spent.ru_stime + float(setting)) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(
         resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)

@@ -1,0 +1,46 @@
+"""How much one run may hold: named bounds, so that what passes them is a failed step with a message, not a process without memory.
+
+Items, sub-plans and results of expressions have theirs where they are made (`machine.py`, `plans/expressions`). Queues need none: a
+run has as many events under way as it has calls, and calls are bounded by `max_concurrency`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import ToolError
+
+MIB: Final = 1024 * 1024
+VALUE_BYTES_MAX: Final = 64 * MIB  # one value as canonical JSON: it is parsed, hashed and stored in one piece
+ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,000,000 bytes
+RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as long as it is driven
+
+
+def check_value(size: int, what: str) -> None:
+    """Refuse a value that is too large. Raises: ToolError: code `limit-exceeded`."""
+    if size > VALUE_BYTES_MAX:
+        raise ToolError(
+            f"{what}: expected at most {VALUE_BYTES_MAX // MIB} MiB of JSON, found {size / MIB:.1f} MiB; keep bytes with "
+            "ctx.save and return the Artifact",
+            code="limit-exceeded",
+        )
+
+
+def check_artifact(size: int) -> None:
+    """Refuse an artifact that is too large. Raises: ToolError: code `limit-exceeded`."""
+    if size > ARTIFACT_BYTES_MAX:
+        raise ToolError(
+            f"ctx.save: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB, found {size / MIB:.1f} MiB; divide it, or keep "
+            "it elsewhere and return its address",
+            code="limit-exceeded",
+        )
+
+
+def check_run(size: int, more: int) -> None:
+    """Refuse a result that a run has no room for. Raises: ToolError: code `limit-exceeded`."""
+    if size + more > RUN_BYTES_MAX:
+        raise ToolError(
+            f"the results of this run came to {size / MIB:.1f} MiB, and one of {more / MIB:.1f} MiB does not fit below "
+            f"{RUN_BYTES_MAX // MIB} MiB; keep bytes with ctx.save, or divide the work over several runs",
+            code="limit-exceeded",
+        )

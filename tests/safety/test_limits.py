@@ -1,0 +1,132 @@
+"""What is too large is a failed step with a message; the engine lives and the store is unharmed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from firmplan.executor import limits
+from firmplan.tools import Artifact, Context, Tool, Toolset, tool
+from rig import Rig, one_run, plan_of
+
+CHILD_TOOLS = Toolset.load(Path(__file__).parents[1] / "support" / "child_tools.py")
+
+
+@tool(effect="read", version=1)
+def large_here(size: int) -> str:
+    """Return much text, on a thread."""
+    return "x" * size
+
+
+@tool(effect="read", version=1)
+async def large_async(size: int) -> list[str]:
+    """Return a list of much text."""
+    return ["x" * (size // 4)] * 4
+
+
+def large_steps(size):
+    return [
+        {"id": "a", "tool": "large_here", "args": {"size": size}},
+        {"id": "b", "tool": "large_async", "args": {"size": size}},
+        {"id": "c", "tool": "large", "args": {"size": size}},
+        {"id": "ok", "tool": "large", "args": {"size": 3}},
+    ]
+
+
+def test_a_hundred_mebibytes_are_refused():
+    """On a thread, on the loop and in a child: code `limit-exceeded`, expected, found, and what to do."""
+    run = one_run(plan_of(*large_steps(100 * limits.MIB)), large_here, large_async, *CHILD_TOOLS)
+    assert [(error.step, error.code) for error in run.errors] == [
+        (step, "limit-exceeded") for step in ("a", "b", "c")
+    ]
+    for error in run.errors:
+        assert "64 MiB" in error.message
+        assert "100.0 MiB" in error.message
+        assert "ctx.save" in error.message
+    assert run.steps["ok"].output == "xxx"
+
+
+def test_the_store_is_unharmed(tmp_path):
+    """What was refused is nowhere in it, and the next run goes well."""
+
+    async def main():
+        async with Rig([large_here, large_async, *CHILD_TOOLS], str(tmp_path / "s.db")) as rig:
+            assert (await rig.run(plan_of(*large_steps(100 * limits.MIB)))).status == "failed"
+            plan = plan_of({"id": "a", "tool": "large_here", "args": {"size": 2_000_000}}, output="${len(a)}")
+            assert (await rig.run(plan)).output == 2_000_000
+
+    asyncio.run(main())
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 16 * limits.MIB
+
+
+@pytest.mark.parametrize("is_child", [False, True])
+def test_an_artifact_has_a_limit(monkeypatch, is_child):
+    """`ctx.save` refuses what no store could take."""
+    monkeypatch.setattr(limits, "ARTIFACT_BYTES_MAX", 1000)
+
+    @tool(effect="read", version=1)
+    def make(size: int, *, ctx: Context) -> Artifact:
+        """Make an artifact."""
+        return ctx.save(bytes(size))
+
+    if is_child:  # its own limit stands: 512 MiB
+        size, tools, name = 600 * limits.MIB, CHILD_TOOLS, "make_zeros"
+    else:
+        size, tools, name = 1001, [make], "make"
+    run = one_run(plan_of({"id": "a", "tool": name, "args": {"size": size}}), *tools)
+    (error,) = run.errors
+    assert error.code == "limit-exceeded"
+    assert "ctx.save" in error.message
+
+
+def test_a_run_has_a_limit(monkeypatch):
+    """The first result that does not fit fails; what came before stays; a replay agrees."""
+    monkeypatch.setattr(limits, "RUN_BYTES_MAX", 10_000)
+
+    async def main():
+        async with Rig([large_here]) as rig:
+            steps = [
+                {
+                    "id": f"s{n}",
+                    "tool": "large_here",
+                    "args": {"size": 3000},
+                    "after": [f"s{n - 1}"] if n else [],
+                }
+                for n in range(4)
+            ]
+            run = await rig.run(plan_of(*steps))
+            assert [run.steps[f"s{n}"].status for n in range(4)] == ["succeeded"] * 3 + ["failed"]
+            assert run.errors[0].code == "limit-exceeded"
+            monkeypatch.setattr(limits, "RUN_BYTES_MAX", 1 << 30)
+            assert (await rig.execution.replay(run.id, keep=False)).digest == run.digest
+
+    asyncio.run(main())
+
+
+def test_values_made_by_expressions_are_bounded():
+    """A plan cannot unfold a small value into one that memory does not hold."""
+    steps = [{"id": "s0", "set": "${'x' * 1 if False else join(['0123456789'])}"}]
+    steps += [
+        {"id": f"s{n}", "set": "${[p, p, p, p, p, p, p, p]}".replace("p", f"s{n - 1}")} for n in range(1, 14)
+    ]
+    run = one_run(plan_of(*steps))
+    assert run.status == "failed"
+    assert run.errors[0].code == "limit-exceeded"
+
+
+def test_too_many_items_are_refused():
+    """Before any of them is made."""
+    one = Tool.from_callable(
+        lambda x: x,
+        name="one",
+        parameters={"type": "object", "properties": {"x": {}}},
+        effect="pure",
+        version=1,
+    )
+    run = one_run(
+        plan_of({"id": "a", "tool": "one", "for_each": "${range(100001)}", "args": {"x": "${item}"}}), one
+    )
+    (error,) = run.errors
+    assert error.code == "limit-exceeded"
+    assert "100000" in error.message
