@@ -106,7 +106,7 @@ def _check_args(
     template = step.templates["args"]
     findings, body, at = steps.checking.findings, steps.body, path + template.where
     findings.add_faults(body, at, template.faults)
-    inferred = infer(template.formula, scope, suggestions=findings.suggests)
+    inferred = infer(template.formula, scope, suggestions=findings.suggests, whole=False)
     findings.add_inferred(body, at, inferred.faults)
     if accepted is not None:
         parts = computed(inferred.leaves, wrong_places(template, inferred.faults))

@@ -7,14 +7,17 @@ the string that computes it, whatever is wrong inside its value.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import lru_cache
 
 from .assign import assign
 from .checking import Accepted
 from .expressions.faults import Fault
+from .immutable import immutable
 from .integral import with_integers
 from .nearest import did_you_mean, listing
-from .paths import parts_of, path_of
+from .paths import key, parts_of, path_of
 from .schema import literal_faults
 from .types import (
     NEVER,
@@ -35,7 +38,7 @@ from .types import (
 from .values import Json, into
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Computed:
     """The strings of a value that hold expressions.
 
@@ -45,17 +48,28 @@ class Computed:
     """
 
     types: Mapping[str, Type]
-    holders: frozenset[str]
+    holders: AbstractSet[str]
 
 
 def computed(leaves: Mapping[str, Type], wrong: Collection[str]) -> Computed:
     """Return the computed parts of a value; `wrong` are paths about which enough was said."""
-    types = {inner: NEVER if inner in wrong else found for inner, found in leaves.items()}
+    types = (
+        {inner: NEVER if inner in wrong else found for inner, found in leaves.items()} if wrong else leaves
+    )
     holders: set[str] = set()
     for inner in leaves:
-        parts = parts_of(inner)
-        holders.update(path_of(parts[:count], "") for count in range(len(parts)))
-    return Computed(types, frozenset(holders))
+        holders.update(_holders_again(inner) if len(inner) <= _CACHED_LENGTH_MAX else _holders(inner))
+    return Computed(types, holders)
+
+
+def _holders(inner: str) -> tuple[str, ...]:
+    """Return the paths of the lists and objects that hold a place."""
+    parts = parts_of(inner)
+    return tuple([path_of(parts[:count], "") for count in range(len(parts))])
+
+
+_holders_again = lru_cache(1_024)(_holders)  # the arguments of a plan's tools have few names
+_CACHED_LENGTH_MAX = 64
 
 
 def argument_faults(
@@ -70,8 +84,10 @@ def argument_faults(
         secrets: Arguments that are secrets, and so are text.
     """
     for name, value in args.items():
-        inner = into("", name)
+        inner = key(name)
         wanted = accepted.types.get(name, accepted.extra)
+        if wanted is not None and parts.types.get(inner) == wanted:
+            continue
         if wanted is None:
             yield _unknown(name, inner, accepted, args)
             continue
@@ -86,7 +102,7 @@ def argument_faults(
     for name in accepted.required:
         if name not in args:
             message = f"{accepted.owner} needs the argument '{name}': expected {shown(accepted.types.get(name, UNKNOWN))}, found none"
-            yield Fault("missing-arg", message, f"add '{name}' to 'args'", into("", name))
+            yield Fault("missing-arg", message, f"add '{name}' to 'args'", key(name))
 
 
 def value_faults(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from .immutable import immutable
 from .paths import path_of
 from .plan import InnerPlan, Plan, PlanStep, Step
 from .shape import Draft, draft_of
@@ -26,7 +27,7 @@ UNKNOWN = -1
 """Stands for the body of a plan that is not there."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Refs:
     """Whom one step waits for, as positions in its body, sorted.
 

@@ -8,16 +8,16 @@ a known greatest length; where it has none, the number depends on data and there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .body import UNKNOWN, Body
 from .effects import NOTHING, EffectOrder, Touches
+from .immutable import immutable
 from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from .problems import Bounds
 from .signature import Effect, Signatures
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Cost:
     """Calls and model calls; `None`: no bound."""
 
@@ -33,6 +33,8 @@ class Cost:
 
 
 FREE = Cost(0, 0)
+_CALL = Cost(1, 0)
+_MODEL_CALL = Cost(1, 1)
 
 
 def _sum(left: int | None, right: int | None) -> int | None:
@@ -52,7 +54,8 @@ def cost_of(body: Body, inner: Sequence[Cost], lengths: Sequence[int | None], to
         once = _once(body, position, step, inner, toolset)
         if once is not FREE:
             repeats = 1 if step.repeat is None else step.repeat.max
-            total += once.times(repeats * (1 + _retries(step, toolset))).times(lengths[position])
+            times, length = repeats * (1 + _retries(step, toolset)), lengths[position]
+            total += once if times == length == 1 else once.times(times).times(length)
     return total
 
 
@@ -67,9 +70,9 @@ def _once(body: Body, position: int, step: Step, inner: Sequence[Cost], toolset:
     match step:
         case ToolStep(tool=name):
             tool = toolset.find(name)
-            return Cost(1, 1 if tool is not None and tool.effect == Effect.MODEL else 0)
+            return _MODEL_CALL if tool is not None and tool.effect == Effect.MODEL else _CALL
         case AskStep():
-            return Cost(1, 1)
+            return _MODEL_CALL
         case AgentStep(agent=agent):
             return Cost(2 * agent.max_steps, agent.max_steps)
         case PlanStep():

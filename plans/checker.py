@@ -14,6 +14,7 @@ from typing import TypeAlias
 from .body import UNKNOWN, Bodies, SavedPlans, bodies_of
 from .bounds import FREE, Cost, bounds_of, cost_of, critical_path
 from .checking import Checking
+from .collecting import collector_paused
 from .effects import unsafe_retries
 from .findings import Findings
 from .inference import infer_body
@@ -49,13 +50,18 @@ def check(
         plans: Saved plans by name or digest, or a function that finds them.
         limits: What is admitted.
     """
+    with collector_paused():
+        return _check(plan, toolbox(toolset), plans, limits)
+
+
+def _check(plan: object, tools: Signatures, plans: SavedPlans | None, limits: Limits) -> CheckReport:
     if not isinstance(plan, str | bytes):
-        return _check_draft(draft_of(plan), toolbox(toolset), plans, limits)
+        return _check_draft(draft_of(plan), tools, plans, limits)
     try:
         source = parse_source(plan, limits)
     except TextFault as fault:
         return fault_report(fault)
-    return source.located(_check_draft(draft_of(source.value, owned=True), toolbox(toolset), plans, limits))
+    return source.located(_check_draft(draft_of(source.value, owned=True), tools, plans, limits))
 
 
 def _check_draft(draft: Draft, toolset: Signatures, plans: SavedPlans | None, limits: Limits) -> CheckReport:

@@ -12,7 +12,6 @@ asked for: a plan has many templates, and a check evaluates none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from .expressions.evaluate import compile_node
@@ -24,7 +23,7 @@ from .expressions.pieces import Expression, pieces_of, suspicious, whole_express
 from .expressions.references import together
 from .expressions.tree import Branch, Leaf, Tree
 from .paths import key
-from .values import DEPTH_MAX, Json, into
+from .values import DEPTH_MAX, Json
 
 if TYPE_CHECKING:
     from .expressions.infer import Inferred
@@ -151,16 +150,21 @@ def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
     return formula, reader.faults if formula.secret is None else []
 
 
-def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
+def infer(
+    formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True, whole: bool = True
+) -> Inferred:
     """Return the type of a template and of each of its strings with expressions, and what is wrong with its operands.
 
     Args:
         formula: The template; about what is wrong with its text nothing is said again.
         scope: Type of each name: step ids, `inputs`, `item`, `index`, `prev`.
         suggestions: Whether hints name the nearest known name, which takes time for every name.
+        whole: Whether the type of the whole is wanted; if not, it is left unknown.
     """
-    from .expressions.infer import infer_tree  # noqa: PLC0415  # what only runs plans needs no types
+    from .expressions.infer import infer_parts, infer_tree  # noqa: PLC0415  # what only runs plans needs no types
 
+    if not whole:
+        return infer_parts(formula.tree, scope, suggestions=suggestions)
     return infer_tree(formula.value, formula.tree, scope, suggestions=suggestions)
 
 
@@ -229,12 +233,9 @@ class _Reader:
 
 
 def _joined(path: list[int | str]) -> str:
-    return "".join(
-        [_key_again(part) if type(part) is str and len(part) <= 64 else into("", part) for part in path]
-    )
+    return "".join([key(part) if isinstance(part, str) else f"[{part}]" for part in path])
 
 
-_key_again = lru_cache(1_024)(key)  # the arguments of a plan's tools have few names
 _ATOMS = frozenset({int, float, bool, type(None)})
 
 
@@ -252,8 +253,8 @@ def _spelled(tree: Tree) -> Json:
             [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
         )
     made: list[Json] | dict[str, Json] = tree.value.copy()
-    for key, part in tree.parts:
-        made[key] = _spelled(part)  # type: ignore[index]  # keys are the container's own
+    for name, part in tree.parts:
+        made[name] = _spelled(part)  # type: ignore[index]  # keys are the container's own
     return made
 
 
@@ -270,8 +271,8 @@ def _compiled(tree: Tree) -> Run:
 def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Run]]) -> Run:
     def run(scope: Scope) -> Json:
         made: list[Json] | dict[str, Json] = value.copy()
-        for key, part in parts:
-            made[key] = part(scope)  # type: ignore[index]  # keys are the container's own
+        for name, part in parts:
+            made[name] = part(scope)  # type: ignore[index]  # keys are the container's own
         return made
 
     return run

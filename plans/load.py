@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from ..errors import InputRejected, PlanRejected
+from .collecting import collector_paused
 from .limits import LIMITS, Limits
 from .plan import Plan
 from .problems import CheckReport
@@ -60,8 +61,9 @@ def load_plan(path: str | PathLike[str]) -> Plan:
         InputRejected: The file is not there or cannot be read.
         PlanRejected: What it holds has not the shape of a plan.
     """
-    source = read_source(path)
-    draft = draft_of(source.value, owned=False)
+    with collector_paused():
+        source = read_source(path)
+        draft = draft_of(source.value, owned=source.is_json)
     if draft.plan is None or not draft.whole:
         raise PlanRejected(source.located(CheckReport(draft.problems)))
     return draft.plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 from .values import into
@@ -19,7 +20,11 @@ _PART = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_-]*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*
 
 def key(name: str) -> str:
     """Return the path suffix of one key: `.name`, or `["any key"]`."""
-    return into("", name)
+    return _key_again(name) if len(name) <= _KEY_CACHED_MAX else into("", name)
+
+
+_KEY_CACHED_MAX = 64  # characters; arguments have few names, and short ones
+_key_again = lru_cache(4_096)(lambda name: into("", name))
 
 
 def path_of(parts: Iterable[Part], root: str = "$") -> str:

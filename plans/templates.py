@@ -10,10 +10,11 @@ it (`secret_text`): so it never is a value that flows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from .formula import Fault, Formula, parse_formula
+from .immutable import immutable
 from .paths import key
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from .values import Json
 
 
-@dataclass(frozen=True, slots=True)
+_NO_SECRETS: Mapping[str, str] = {}  # one for all: most steps have none
+
+
+@immutable
 class Template:
     """One value of a step that may hold expressions.
 
@@ -37,7 +41,7 @@ class Template:
     value: Json
     formula: Formula
     faults: tuple[Fault, ...] = ()
-    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    secrets: Mapping[str, str] = field(default_factory=lambda: _NO_SECRETS)
 
     @property
     def canonical(self) -> Json:

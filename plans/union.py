@@ -115,8 +115,17 @@ def _widened(of: ListType | ObjectType | Union) -> Type:
         return ListType(widened(of.item), of.beyond)
     if isinstance(of, Union):
         return union(*map(widened, of.members))
-    fields = {name: Property(widened(known.type), known.required) for name, known in of.fields.items()}
-    return ObjectType(fields, None if of.extra is None else widened(of.extra), of.beyond)
+    extra = None if of.extra is None else widened(of.extra)
+    wide = [widened(known.type) for known in of.fields.values()]
+    if extra is of.extra and all(
+        one is known.type for one, known in zip(wide, of.fields.values(), strict=True)
+    ):
+        return of
+    fields = {
+        name: Property(one, known.required)
+        for one, (name, known) in zip(wide, of.fields.items(), strict=True)
+    }
+    return ObjectType(fields, extra, of.beyond)
 
 
 def _group(member: Member) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import assert_never
 
 from ..types import (
@@ -19,6 +20,7 @@ from ..types import (
     ListType,
     ObjectType,
     Property,
+    Scalar,
     Type,
     Unknown,
     members,
@@ -54,6 +56,7 @@ from .nodes import (
 )
 from .operands import A_TEXT, Findings, Row, items_of, joined, listed, operand
 from .pieces import Expression
+from .plain import plain_type
 from .scope import unknown_input, unknown_name
 from .signatures import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
 from .tree import Branch, Leaf, Tree
@@ -85,6 +88,14 @@ def infer_tree(
     return Inferred(found, inferring.faults, inferring.leaves)
 
 
+def infer_parts(tree: Tree | None, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
+    """Return the types of a template's strings with expressions, and of the whole no more than that it is something."""
+    inferring = _Template(scope, suggestions)
+    if tree is not None:
+        inferring.parts(tree)
+    return Inferred(UNKNOWN, inferring.faults, inferring.leaves)
+
+
 class _Template:
     """The inference of one template."""
 
@@ -97,29 +108,38 @@ class _Template:
     def tree(self, tree: Tree) -> Type:
         if isinstance(tree, Branch):
             return self._branch(tree)
-        found = [self._expression(expression, tree) for expression in tree.expressions]
-        if not found:
+        whole = tree.whole
+        if whole is not None:
+            made = self._expression(whole, tree)
+        elif not [self._expression(expression, tree) for expression in tree.expressions]:
             return type_of("".join(piece for piece in tree.pieces if isinstance(piece, str)))
-        made = found[0] if tree.whole is not None else TEXT
+        else:
+            made = TEXT
         self.leaves[tree.inner] = made
         return made
 
     def _branch(self, branch: Branch) -> Type:
-        computed = {key: self.tree(part) for key, part in branch.parts}
-        if isinstance(branch.value, dict):
-            fields = {
-                name: Property(computed[name] if name in computed else type_of(part))
-                for name, part in branch.value.items()
-            }
-            return ObjectType(fields)
-        return listed(
-            [
-                computed[position] if position in computed else type_of(part)
-                for position, part in enumerate(branch.value)
-            ]
-        )
+        computed = {name: self.tree(part) for name, part in branch.parts}
+        types = [
+            computed[name] if name in computed else type_of(part)
+            for name, part in (
+                branch.value.items() if isinstance(branch.value, dict) else enumerate(branch.value)
+            )
+        ]
+        return object_of(tuple(branch.value), types) if isinstance(branch.value, dict) else listed(types)
+
+    def parts(self, tree: Tree) -> None:
+        """Find the types of the strings alone."""
+        if isinstance(tree, Branch):
+            for _, part in tree.parts:
+                self.parts(part)
+        else:
+            self.tree(tree)
 
     def _expression(self, expression: Expression, leaf: Leaf) -> Type:
+        plain = plain_type(expression.reading.folded, self.scope)
+        if plain is not None:
+            return plain
         findings = Findings(expression.reading.text, self.suggestions)
         found = _Inference(self.scope, findings).type(expression.reading.folded)
         self.faults += [fault.moved(leaf.inner, expression.start) for fault in findings.faults]
@@ -328,3 +348,19 @@ def exact(value: Json) -> Type:
     if isinstance(value, list) and value:
         return listed([exact(part) for part in value])
     return type_of(value)
+
+
+def object_of(names: tuple[str, ...], types: Sequence[Type]) -> ObjectType:
+    """Return the type of an object whose fields are all there."""
+    if all(type(one) is Scalar and one.only is None for one in types):
+        return _object_again(
+            names, tuple(types)
+        )  # types that differ only in the order of what is known are equal: leave them
+    return _object(names, types)
+
+
+def _object(names: Sequence[str], types: Sequence[Type]) -> ObjectType:
+    return ObjectType({name: Property(one) for name, one in zip(names, types, strict=True)})
+
+
+_object_again = lru_cache(1_024)(_object)

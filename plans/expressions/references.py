@@ -64,7 +64,7 @@ def together(every: list[References]) -> References:
         _NOTHING.union(*[one.lenient for one in every]),
         _NOTHING.union(*[one.roots for one in every]),
         _NOTHING.union(*[one.inputs for one in every]),
-        any([one.all_inputs for one in every]),
+        any(one.all_inputs for one in every),
     )
 
 

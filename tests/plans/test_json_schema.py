@@ -120,7 +120,7 @@ def edited(draw):
                     holder[draw(st.sampled_from(KEYS))] = draw(st.sampled_from(WRONG))
                 case _:
                     holder.append(draw(st.sampled_from(WRONG)))
-        except (KeyError, IndexError, TypeError):
+        except (KeyError, IndexError, TypeError, AttributeError):
             continue
     return raw
 
