@@ -833,3 +833,88 @@ def test_the_outcome_does_not_depend_on_timing(tmp_path: Path):
         assert [error.step for error in run.errors] == ["s1", "s5"]
         digests.add(run.digest)
     assert len(digests) == 1
+
+
+# --- whatever a tool raises
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        asyncio.CancelledError(),
+        KeyboardInterrupt(),
+        SystemExit(3),
+        StopIteration(),
+        GeneratorExit(),
+        MemoryError(),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize("kind", ["sync", "async", "inline"])
+def test_whatever_a_tool_raises_ends_its_call_only(raised: BaseException, kind: str, tmp_path: Path):
+    """A run whose steps fail is returned, not raised."""
+
+    def shout(x: int) -> int:
+        raise raised
+
+    async def shout_later(x: int) -> int:
+        raise raised
+
+    shouting = tool(
+        shout_later if kind == "async" else shout,
+        name="shout",
+        effect="read",
+        description="Shout.",
+        isolation="inline" if kind == "inline" else "thread",
+    )
+    run = once(
+        [shouting, echo],
+        plan(call("s", "shout", args={"x": 1}), call("t", "echo", args={"x": 1}), output="${t}"),
+        tmp_path / "s.db",
+    )
+    assert run.status == "failed"
+    assert [error.step for error in run.errors] == ["s"]
+    assert run.steps["t"].status == "succeeded"
+
+
+def test_calls_of_sync_tools_overlap(tmp_path: Path):
+    """`pure` and `model` steps and reads between two writes run as soon as their inputs are there."""
+    barrier = threading.Barrier(3, timeout=20)
+
+    @tool(effect="read")
+    def meet(x: int) -> int:
+        """Wait for the others."""
+        barrier.wait()
+        return x
+
+    steps = plan(call("s", "meet", args={"x": "${item}"}, for_each=[1, 2, 3]), output="${s}")
+    assert once([meet], steps, tmp_path / "s.db").output == [1, 2, 3]
+
+
+def test_a_write_in_flight_ends_before_the_engine_closes(tmp_path: Path):
+    """A cancel in mid-call leaves the outcome unknown, so an engine that closes waits for its writes."""
+    log: list[str] = []
+
+    async def go() -> Run:
+        started = asyncio.Event()
+
+        async def put() -> int:
+            log.append("start")
+            started.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            log.append("end")
+            return 5
+
+        made = tool(put, name="put", effect="write", description="Write.")
+        source = plan(call("s", "put"), call("t", "echo", args={"x": "${s}"}), output="${t}")
+        async with Engine([made, echo], store=tmp_path / "s.db") as engine:
+            await engine.submit(source, run_id="r")
+            await started.wait()
+        assert log == ["start", "end"]
+        async with Engine([made, echo], store=tmp_path / "s.db") as engine:
+            return await engine.resume("r")
+
+    run = within(go())
+    assert (run.status, run.output) == ("succeeded", 5)
+    assert log == ["start", "end"]

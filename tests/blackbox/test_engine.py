@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from firmplan import (
     Engine,
     FirmplanError,
     InputRejected,
+    OutcomeUnknown,
     Plan,
     PlanBuilder,
     Planner,
@@ -737,3 +740,174 @@ def test_no_model_and_no_saved_plan_is_said(tmp_path: Path, monkeypatch: pytest.
         pytest.raises(FirmplanError, match="FIRMPLAN_MODEL"),
     ):
         engine.run_sync("Add 3 and 4")
+
+
+# --- whole programs
+
+FORGETFUL = """
+import sys
+from firmplan import Engine, tool
+
+
+@tool(effect="pure")
+def add(a: int) -> int:
+    '''Add.'''
+    return a + 1
+
+
+engine = Engine([add], store=sys.argv[1])
+run = engine.run_sync({"firmplan": 1, "steps": [{"id": "s", "tool": "add", "args": {"a": 1}}], "output": "${s}"})
+print(run.output)
+"""
+
+
+def test_a_program_that_forgets_to_close_its_engine_ends(tmp_path: Path):
+    """`_sync` twins for programs without an event loop."""
+    (tmp_path / "job.py").write_text(FORGETFUL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(tmp_path / "job.py"), str(tmp_path / "s.db")],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_an_async_engine_may_be_used_without_a_with(tmp_path: Path):
+    """`Engine(tools, ..)`: it opens at its first use."""
+
+    async def go() -> Any:
+        engine = Engine(TOOLS, store=tmp_path / "s.db")
+        run = await engine.run(SUM, inputs={"a": 1})
+        await engine.aclose()
+        return run.output
+
+    assert within(go()) == 3
+
+
+def test_two_engines_share_a_store(tmp_path: Path):
+    """A run is driven by one owner; others see it, wait for it and decide about it."""
+
+    async def go() -> None:
+        started, release = asyncio.Event(), asyncio.Event()
+        calls: list[str] = []
+
+        async def slow() -> int:
+            calls.append("slow")
+            started.set()
+            await release.wait()
+            return 7
+
+        made = tool(slow, name="slow", effect="read", description="Wait.")
+        source = plan(call("s", "slow"), output="${s}")
+        async with (
+            Engine([made, add], store=tmp_path / "s.db") as one,
+            Engine([made, add], store=tmp_path / "s.db") as two,
+        ):
+            await one.submit(source, run_id="r")
+            await started.wait()
+            async for _ in one.events("r"):
+                if (await two.get("r")).steps["s"].status == "running":
+                    break
+            waiting = asyncio.ensure_future(two.run(source, run_id="r"))
+            resumed = asyncio.ensure_future(two.resume("r"))
+            assert (await two.run(plan(call("t", "add", args={"a": 1}), output="${t}"))).output == 2
+            release.set()
+            assert (await waiting).output == 7
+            assert (await resumed).output == 7
+        assert calls == ["slow"]
+
+    within(go())
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path):
+    """`resume(run_id)`: go on; there is nothing to go on with."""
+    with Engine(TOOLS, store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(SUM, inputs={"a": 1})
+        events = list(engine.events_sync(run.id))
+        for again in (
+            engine.resume_sync(run.id),
+            engine.wait_sync(run.id),
+            engine.get_sync(run.id),
+            engine.cancel_sync(run.id),
+            engine.resume_sync(run.id, budget={"steps": 0}),
+        ):
+            assert (again.digest, again.output, again.status) == (run.digest, 3, "succeeded")
+        assert len(list(engine.events_sync(run.id))) == len(events)
+
+
+def test_every_kind_of_run_replays(tmp_path: Path):
+    """`replay`: every digest must match: after approvals, edits, retries, budgets, lost calls, cancels."""
+    calls: list[int] = []
+
+    @tool(effect="write", approval="always", resource="a")
+    def ask_first(x: int) -> int:
+        """Write."""
+        return x * 10
+
+    @tool(effect="write", resource="b")
+    def lose(x: int) -> int:
+        """Lose, the first time."""
+        calls.append(x)
+        if len(calls) == 1:
+            raise OutcomeUnknown("?")
+        return x
+
+    @tool(effect="read", retries=2)
+    def flaky(x: int, *, ctx: Context) -> str:
+        """Fail, the first time."""
+        if ctx.attempt == 1:
+            raise ToolError("busy", temporary=True)
+        return f"{ctx.now()} {ctx.uuid()} {ctx.random.random()}"
+
+    inner = {
+        "inputs": {"n": {"type": "integer"}},
+        "steps": [call("i", "ask_first", args={"x": "${inputs.n}"})],
+        "output": "${i}",
+    }
+    source = plan(
+        call("f", "flaky", args={"x": "${item}"}, for_each=[1, 2]),
+        call("l", "lose", args={"x": 1}),
+        {"id": "sub", "plan": "inner", "args": {"n": "${item}"}, "for_each": [1, 2]},
+        call("bad", "fail", args={"x": 1}, on_error={"value": 5}),
+        call("t", "add", args={"a": "${first(prev, 0)}"}, repeat={"until": "${t > 2}", "max": 5}),
+        plans={"inner": inner},
+        output=["${f}", "${l}", "${sub}", "${bad}", "${t}"],
+    )
+    with Engine([*TOOLS, ask_first, lose, flaky], store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(source, run_id="r", budget={"steps": 2})
+        runs = [run]
+        engine.resume_sync("r", budget={"steps": 100})
+        engine.resolve_sync("r", "l", done=3)
+        run = engine.resume_sync("r")
+        runs.append(run)
+        engine.approve_sync("r", "sub[0]/i", by="me", edit={"x": 4})
+        run = engine.resume_sync("r")
+        assert run.status == "waiting"
+        engine.approve_sync("r", "sub[1]/i", by="me")
+        done = engine.resume_sync("r")
+        done.raise_for_status()
+        assert done.output[1:] == [3, [40, 20], 5, 3]
+        cancelled = engine.run_sync(source, run_id="c")
+        engine.cancel_sync("c")
+        cancelled = engine.resume_sync("c")
+        assert cancelled.status == "cancelled"
+    with Engine([], store=tmp_path / "s.db") as engine:
+        for run in (done, cancelled):
+            same = engine.replay_sync(run.id)
+            assert (same.digest, same.output, same.status) == (run.digest, run.output, run.status)
+            assert {p: (s.status, s.output, s.reason, s.attempts) for p, s in same.steps.items()} == {
+                p: (s.status, s.output, s.reason, s.attempts) for p, s in run.steps.items()
+            }
+
+
+def test_a_large_run(tmp_path: Path):
+    """Default limits admit 200,000 steps: some thousands are no burden."""
+    source = plan(
+        *[call(f"s{n}", "add", args={"a": n}) for n in range(500)],
+        call("many", "add", args={"a": "${item}"}, for_each="${range(3000)}"),
+        output="${sum(many) + s499}",
+    )
+    run = once(TOOLS, source, tmp_path / "s.db")
+    assert run.output == sum(range(1, 3001)) + 500

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -396,3 +399,141 @@ def test_identical_calls_of_two_runs_are_joined(tmp_path: Path):
 
     within(go())
     assert len(calls) == 1
+
+
+PROCESS = '''
+import sys
+from enum import Enum
+from firmplan import Engine, tool
+
+KNOWN = frozenset({"alpha", "beta", "gamma", "delta"})
+TABLE = {name: len(name) for name in sorted(KNOWN)}
+SEEN = []
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@tool(effect="pure")
+def look_up(name: str, colour: Colour = Colour.RED) -> int:
+    """Look up."""
+    SEEN.append(name)
+    print("called")
+    return TABLE[name] if name in KNOWN else -1
+
+
+plan = {"firmplan": 1, "steps": [{"id": "s", "tool": "look_up", "args": {"name": "beta"}}], "output": "${s}"}
+with Engine([look_up], store=sys.argv[1]) as engine:
+    run = engine.run_sync(plan).raise_for_status()
+    print(run.output, run.steps["s"].reused, run.digest)
+'''
+
+
+def test_results_are_reused_across_processes(tmp_path: Path):
+    """`pure`: reuse in a later run: always, by content key, which is the same in every process."""
+    (tmp_path / "job.py").write_text(PROCESS)
+    outputs = []
+    for seed in ("1", "2", "random"):
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "job.py"), str(tmp_path / "s.db")],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            timeout=60,
+        )
+        outputs.append(done.stdout.split())
+    assert outputs[0][:3] == ["called", "4", "False"]
+    assert outputs[1] == outputs[2] == ["4", "True", outputs[0][3]]
+
+
+def test_keys_are_made_from_normalised_arguments(tmp_path: Path):
+    """Arguments are validated, and so normalised, before the call and before the key is made."""
+    calls: list[Any] = []
+
+    @tool(effect="pure")
+    def scale(x: float, by: int = 2, more: Any = None) -> float:
+        """Scale."""
+        calls.append((x, by))
+        return x * by
+
+    for args in (
+        {"x": 1},
+        {"x": 1.0},
+        {"x": "${2 / 2}"},
+        {"x": 1, "by": 2},
+        {"by": 2.0, "x": 1, "more": None},
+    ):
+        once([scale], plan(call("s", "scale", args=args)), tmp_path / "s.db").raise_for_status()
+    assert calls == [(1.0, 2)]
+    for more in ({"a": 1, "b": [1]}, {"b": [1], "a": 1}):
+        once(
+            [scale], plan(call("s", "scale", args={"x": 1, "more": more})), tmp_path / "s.db"
+        ).raise_for_status()
+    assert len(calls) == 2
+    once([scale], plan(call("s", "scale", args={"x": 1, "more": {"a": 1.0, "b": [1]}})), tmp_path / "s.db")
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("effect", ["pure", "read", "model"])
+def test_a_counter_that_is_returned_shows_reuse(effect: str, tmp_path: Path):
+    """Reuse: what a tool itself changes is its own memory, and its effect says what may be made of the result."""
+    count = {"n": 0}
+    log: list[int] = []
+    options = {"reuse_for": "1h"} if effect == "read" else {}
+
+    @tool(effect=effect, **options)
+    def tick() -> int:
+        """Count."""
+        count["n"] += 1
+        log.append(count["n"])
+        return len(log)
+
+    outputs = [
+        once([tick], plan(call("s", "tick"), output="${s}"), tmp_path / "s.db").output for _ in range(3)
+    ]
+    assert outputs == [1, 1, 1]
+
+
+def test_values_that_are_closed_over_count(tmp_path: Path):
+    """Fingerprint: .. the values it closes over and module constants it reads."""
+
+    def made(factor: int, table: dict[str, int]) -> Any:
+        @tool(effect="pure")
+        def scale(x: int) -> int:
+            """Scale."""
+            return x * factor + table["k"]
+
+        return scale
+
+    steps = plan(call("s", "scale", args={"x": 2}), output="${s}")
+    found = [
+        once([made(factor, {"k": k})], steps, tmp_path / "s.db").output
+        for factor, k in [(2, 0), (3, 0), (2, 1), (2, 0)]
+    ]
+    assert found == [4, 6, 5, 4]
+    assert once([made(2, {"k": 0})], steps, tmp_path / "s.db").steps["s"].reused is True
+
+
+def test_a_tool_that_cannot_be_fingerprinted_is_not_reused_unless_it_has_a_version(tmp_path: Path):
+    """What cannot be fingerprinted is not reused, and says which part failed: fail closed."""
+    calls: list[int] = []
+
+    def made(**options: Any) -> Any:
+        @tool(effect="pure", **options)
+        def hidden(x: int) -> int:
+            """Evaluate."""
+            calls.append(x)
+            return eval("x + 1")
+
+        return hidden
+
+    steps = plan(call("s", "hidden", args={"x": 2}), output="${s}")
+    for _ in range(2):
+        assert once([made()], steps, tmp_path / "s.db").output == 3
+    assert len(calls) == 2
+    assert made().unseen
+    for version in ("1", "1", "2"):
+        once([made(version=version)], steps, tmp_path / "s.db")
+    assert len(calls) == 4
