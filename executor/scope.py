@@ -31,8 +31,8 @@ class Scope:
         extra: dict[str, Json] = {}
         if item.index is not None:
             extra["item"], extra["index"] = item.value, item.index
-        turns = item.turns if made is None else item.turns[: made.iteration + 1]
-        previous = turns[-2] if len(turns) > 1 else None
+        now = made.iteration if made is not None else len(item.turns) - 1
+        previous = item.turns[now - 1] if now > 0 else None
         if previous is not None and previous.output is not None:
             extra["prev"] = previous.output.value
         if made is not None and made.output is not None:
