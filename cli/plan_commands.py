@@ -113,6 +113,23 @@ def plans_save(
     return save_command(name, file, {"tools": tools, "store": store}, as_json=as_json)
 
 
+@plans_app.command("learn")
+def plans_learn(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run that succeeded.")],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Save the template under this name.")
+    ] = None,
+    output: Output = None,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Make a template of a run's plan: what its task names becomes typed inputs."""
+    from .learning import learn_command
+
+    return learn_command(run, name, output, {"tools": tools, "store": store}, as_json=as_json)
+
+
 @plans_app.command("show")
 def plans_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A saved plan's name or digest.")],

@@ -2,6 +2,7 @@
 
 from .attempt import Attempt
 from .planner import Planned, Planner
+from .reuse import PlanCache
 from .saved import SavedPlan
 
-__all__ = ["Attempt", "Planned", "Planner", "SavedPlan"]
+__all__ = ["Attempt", "PlanCache", "Planned", "Planner", "SavedPlan"]

@@ -21,7 +21,7 @@ class Attempt:
         problems: What its check found, warnings included; none where there was no draft to check.
         usage: What the requests for it cost.
         error: Why there was nothing to check: no JSON, a refusal, an answer cut off, no endpoint. `None` for a draft.
-        source: `"model"`, or `"saved:<name>"`.
+        source: `"model"`, `"saved:<name>"` or `"reused"`.
         approach: What a model was asked for: `"draft"`, then `"steps"`, `"whole"` or `"simple"` (see `approach.py`).
     """
 

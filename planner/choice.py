@@ -47,8 +47,8 @@ def choose_tools(task: str, tools: Iterable[T], most: int = SHOWN_MAX) -> list[T
     every = sorted(tools, key=lambda tool: tool.name)
     if len(every) <= most:
         return every
-    scores = _scores(words_of(task), [words_of(_text(tool)) for tool in every])
-    best = sorted(range(len(every)), key=lambda index: (-scores[index], index))[:most]
+    found = scores(words_of(task), [words_of(_text(tool)) for tool in every])
+    best = sorted(range(len(every)), key=lambda index: (-found[index], index))[:most]
     return [every[index] for index in sorted(best)]
 
 
@@ -67,7 +67,8 @@ def _text(tool: Signature) -> str:
     return f"{tool.name} {tool.name} {parameters} {tool.description}"
 
 
-def _scores(query: Sequence[str], documents: list[list[str]]) -> list[float]:
+def scores(query: Sequence[str], documents: list[list[str]]) -> list[float]:
+    """Return how well each document's words answer a query's, by BM25."""
     import bm25s  # type: ignore[import-untyped]  # noqa: PLC0415  # loads numpy: only for large toolsets
 
     if not query:

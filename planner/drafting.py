@@ -32,6 +32,7 @@ from .failure import no_endpoint, no_good_draft
 from .form import changes_answer, plan_answer
 from .given import given_faults
 from .library import nearest_tasks
+from .nearest import nearest_plans
 from .order import Order
 from .prompt import planning_messages, repair_messages, unread_messages
 
@@ -77,7 +78,7 @@ class Drafting:
             PlanningFailed: None did; it carries every attempt.
         """
         shown = choose_tools(self.order.task, self.order.tools)
-        opening = planning_messages(self.order.task, shown, self.order.inputs)
+        opening = planning_messages(self.order.task, shown, self.order.inputs, nearest_plans(self.order))
         ask = _Ask(opening, plan_answer(shown)[0])
         for _ in range(self.max_repairs + 1):
             turn = await self._ask(ask)

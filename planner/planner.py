@@ -29,10 +29,14 @@ from ..tools.toolset import Toolset
 from .attempt import Attempt
 from .drafting import REQUESTS_MAX, Drafting
 from .failure import no_endpoint, no_model
-from .given import is_missing
+from .given import given_faults, is_missing
 from .library import Entry, Library, fits, nearest_tasks
 from .order import Judge, Order, inputs_of, task_of
+from .reuse import PlanCache, planning_key
 from .saved import SavedPlan
+
+REUSED = "reused"
+"""The source of a plan that a model wrote before, for the same task."""
 
 TIMEOUTS_A_PLANNING = 10
 """A planning may take this many times the timeout of a request, waits included."""
@@ -46,7 +50,7 @@ class Planned:
         inputs: Values for the plan's inputs: those given, and those that a saved plan's pattern found in the words.
         attempts: What was tried, the last of them this plan.
         usage: What the model calls cost in all.
-        source: `"model"`, or `"saved:<name>"`.
+        source: `"model"`, `"saved:<name>"`, or `"reused"`: a model wrote it before.
     """
 
     plan: Plan
@@ -111,7 +115,7 @@ class Planner:
         """The saved plans of the library, as they are now. Raises: ConfigError: a file holds no plan."""
         return tuple(self._library.plans())
 
-    async def plan(
+    async def plan(  # noqa: PLR0913  # the contract's, and what an engine adds
         self,
         task: str,
         tools: Toolset | Iterable[Tool] = (),
@@ -121,6 +125,7 @@ class Planner:
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
         complete: bool = False,
+        cache: PlanCache | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -132,6 +137,7 @@ class Planner:
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on what a check found: an engine may take some faults for warnings.
             complete: Whether the plan is to run with just these inputs: a draft that needs another is sent back.
+            cache: Where plans that models wrote are kept, for the same task to be planned once.
 
         Raises:
             PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
@@ -142,18 +148,24 @@ class Planner:
         order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete)
         attempts: list[Attempt] = []
         found = _from_saved(order, attempts)
-        return await self._from_model(order, attempts) if found is None else found
+        return await self._from_model(order, attempts, cache) if found is None else found
 
     async def aclose(self) -> None:
         """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""
 
-    async def _from_model(self, order: Order, attempts: list[Attempt]) -> Planned:
+    async def _from_model(self, order: Order, attempts: list[Attempt], cache: PlanCache | None) -> Planned:
         """Return a plan that the model wrote. Raises: PlanningFailed."""
         nearest = nearest_tasks(order.task, order.saved)
         try:
             endpoint: Endpoint = self._model.resolve()
         except ConfigError as missing:
             raise no_model(order.task, missing, nearest, attempts) from missing
+        key = "" if cache is None else planning_key(order, endpoint)
+        if cache is not None and (kept := await cache.find(key)) is not None:
+            attempt = _reused(order, kept, len(attempts) + 1)
+            attempts.append(attempt)
+            if attempt.ok:
+                return Planned(kept, dict(order.inputs), tuple(attempts), Usage(), REUSED)
         seconds = self._timeout_s * TIMEOUTS_A_PLANNING
         allowance = Allowance(REQUESTS_MAX, seconds)
         drafting = Drafting(
@@ -166,6 +178,8 @@ class Planner:
             fault = ModelError(f"planning took longer than {seconds:g} s", code="limit-exceeded")
             attempts.append(Attempt(len(attempts) + 1, error=str(fault)))
             raise no_endpoint(order.task, fault, nearest, attempts) from over
+        if cache is not None:
+            await cache.keep(key, plan)
         return Planned(plan, dict(order.inputs), tuple(attempts), _sum(attempts), "model")
 
 
@@ -190,6 +204,13 @@ def _from_saved(order: Order, attempts: list[Attempt]) -> Planned | None:
         else:
             attempts.append(attempt)
     return lacking[0] if lacking else None
+
+
+def _reused(order: Order, plan: Plan, number: int) -> Attempt:
+    """Return a plan that a model wrote before as an attempt: it is checked like a new one."""
+    report = order.check(plan)
+    faults = given_faults(plan, order.inputs, complete=order.complete)
+    return Attempt(number, plan.to_json(), plan, (*faults, *report.problems), source=REUSED)
 
 
 def _repairs(given: object) -> int:

@@ -13,10 +13,14 @@ from typing import Literal
 
 from ..plans.problems import Problem
 from ..plans.signature import Signature
-from ..plans.values import Json
+from ..plans.values import Json, canonical, digest
 from ..tools.completion import Message
 from .given import given_schemas
+from .saved import SavedPlan
 from .signatures import signature_line
+
+PROMPTS = ("plan", "repair", "mend", "anew", "patch")
+"""The texts, by file name."""
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
@@ -29,14 +33,19 @@ DRAFT_CHARACTERS_MAX = 60_000
 
 
 def planning_messages(
-    task: str, tools: Sequence[Signature], inputs: Mapping[str, Json]
+    task: str,
+    tools: Sequence[Signature],
+    inputs: Mapping[str, Json],
+    examples: Sequence[SavedPlan] = (),
 ) -> tuple[Message, ...]:
-    """Return the messages that ask for a plan."""
+    """Return the messages that ask for a plan; saved plans for like tasks are shown as examples."""
     listed = (
         "\n".join(signature_line(tool) for tool in tools) or "There are none: use `ask` and `set` steps only."
     )
     given = "\n".join(f'- "{name}": {schema}' for name, schema in given_schemas(inputs).items())
     asked = [f"# Tools\n\n{listed}"]
+    if examples:
+        asked.append("\n\n".join(["# Plans for other tasks, with these tools", *map(_example, examples)]))
     if given:
         asked.append(
             f"# Given inputs\n\nDeclare each of these under `inputs` with this schema, and use it:\n{given}"
@@ -74,6 +83,18 @@ def unread_messages(draft: str, fault: str) -> tuple[Message, ...]:
     return _again(
         draft, f"That is no plan: {fault}\nAnswer with the whole plan, as one JSON object and nothing else."
     )
+
+
+def prompt_version() -> str:
+    """Return the digest of all prompt texts: what was planned with others is not what would be planned now."""
+    return digest("\n".join(_text(name) for name in PROMPTS).encode())
+
+
+def _example(saved: SavedPlan) -> str:
+    """Return a saved plan as the prompt's worked examples are written."""
+    told = saved.plan.to_dict()
+    task = told.pop("task", None) or saved.name
+    return f"Task: {task}\n\n```json\n{canonical(told).decode()}\n```"
 
 
 def fault_line(fault: Problem) -> str:

@@ -1,0 +1,139 @@
+"""A good plan becomes a template: its task's words become typed inputs, and nothing else changes."""
+
+from __future__ import annotations
+
+import string
+from typing import Literal
+
+import pytest
+from firmplan import InputRejected, Plan, Toolset, check, tool
+from firmplan.planner.learning import learn
+from firmplan.planner.pattern import TaskPattern
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@tool(effect="read")
+def weather(city: str, days: int = 1, unit: Literal["celsius", "kelvin"] = "celsius") -> float:
+    """Temperature in a city."""
+    return 1.0
+
+
+TOOLS = Toolset([weather])
+
+
+def plan_of(task, steps, **rest):
+    return Plan.model_validate({"firmplan": 1, "task": task, "steps": steps, **rest})
+
+
+def call(id_="w", **args):
+    return {"id": id_, "tool": "weather", "args": args}
+
+
+def test_what_the_task_names_becomes_typed_inputs():
+    """Texts, numbers and options of an enum, each with its parameter's type and its value as default."""
+    plan = plan_of(
+        "Tell the weather in Rome for 3 days in kelvin", [call(city="Rome", days=3, unit="kelvin")]
+    )
+    learned = learn(plan, tools=TOOLS)
+    assert learned.plan.task == "Tell the weather in {city} for {days} days in {unit}"
+    assert learned.plan.inputs == {
+        "unit": {"type": "string", "enum": ["celsius", "kelvin"], "default": "kelvin"},
+        "city": {"type": "string", "default": "Rome"},
+        "days": {"type": "integer", "default": 3},
+    }
+    assert learned.plan.steps[0].args == {
+        "city": "${inputs.city}",
+        "days": "${inputs.days}",
+        "unit": "${inputs.unit}",
+    }
+    assert check(learned.plan, TOOLS).ok
+    assert TaskPattern.of(learned.plan).match("tell the weather in Oslo for 5 days in celsius") == {
+        "city": "Oslo",
+        "days": 5,
+        "unit": "celsius",
+    }
+
+
+def test_the_same_value_is_the_same_input_everywhere():
+    """In other calls, in texts around holes, in quoted literals inside them; `why` is left as it is."""
+    plan = plan_of(
+        "Compare Rome and Oslo today",
+        [
+            {**call("a", city="Rome"), "why": "Rome first"},
+            call("b", city="Oslo"),
+            {"id": "c", "set": "${'Rome' if a > b else 'Oslo'}"},
+            {"id": "d", "ask": {"prompt": "In Rome: ${a}. Is ${c == 'Rome'} right? $${Rome}"}},
+        ],
+        output={"a": "Rome"},
+    )
+    learned = learn(plan).plan
+    assert learned.task == "Compare {city} and {city_2} today"
+    steps = learned.to_dict()["steps"]
+    assert steps[0]["why"] == "Rome first"
+    assert steps[2]["set"] == "${inputs.city if a > b else inputs.city_2}"
+    assert steps[3]["ask"]["prompt"] == "In ${inputs.city}: ${a}. Is ${c == inputs.city} right? $${Rome}"
+    assert learned.output == {"a": "${inputs.city}"}
+
+
+def test_what_cannot_be_lifted_everywhere_stays():
+    """A template that still said `Rome` somewhere would lie about Oslo."""
+    plan = plan_of("Greet the people of Rome", [call(city="Rome"), {"id": "t", "set": "${'Hello Rome!'}"}])
+    learned = learn(plan)
+    assert (learned.plan.task, learned.plan.inputs, learned.kept) == (
+        "Greet the people of Rome",
+        {},
+        ("Rome",),
+    )
+    plan = plan_of(
+        "The 3 warmest of Rome", [call(city="Rome", days=3), {"id": "t", "set": "${[1, 2, 3][:3]}"}]
+    )
+    assert learn(plan).plan.task == "The 3 warmest of {city}"
+
+
+def test_inputs_that_the_plan_has_become_holes():
+    """By the values of the run, which become their defaults."""
+    plan = plan_of(
+        "Tell the weather in Bonn",
+        [call(city="${inputs.where}")],
+        inputs={"where": {"type": "string", "default": "Rome"}},
+    )
+    learned = learn(plan, {"where": "Bonn"}).plan
+    assert learned.task == "Tell the weather in {where}"
+    assert learned.inputs == {"where": {"type": "string", "default": "Bonn"}}
+
+
+@pytest.mark.parametrize(
+    ("task", "args"),
+    [(None, {"city": "Rome"}), ("Rome", {"city": "Rome"}), ("Rome please", {"city": "Rome"})],
+)
+def test_a_task_that_says_too_little_is_refused(task, args):
+    """Its template would answer tasks that are not meant."""
+    with pytest.raises(InputRejected):
+        learn(plan_of(task, [call(**args)]))
+
+
+WORDS = st.text(string.ascii_letters + "äß.-'\"{}$", min_size=1, max_size=8)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=6), st.lists(WORDS | st.integers(0, 99), min_size=1, max_size=3))
+def test_a_template_answers_the_task_it_was_learnt_from(words, values):
+    """With the values that were lifted; run with its defaults it is the plan that it was learnt from."""
+    texts = [str(value) for value in values]
+    task = " ".join(
+        ["do", "this", *(part for pair in zip(words, [*texts, *words], strict=False) for part in pair)]
+    )
+    steps = [{"id": f"s{n}", "tool": "weather", "args": {"city": value}} for n, value in enumerate(values)]
+    plan = plan_of(task, steps)
+    try:
+        learned = learn(plan)
+    except InputRejected:
+        return
+    found = TaskPattern.of(learned.plan).match(task)
+    defaults = {name: schema["default"] for name, schema in learned.plan.inputs.items()}
+    assert found is not None
+    assert {**defaults, **found} == defaults
+    for before, after in zip(plan.steps, learned.plan.steps, strict=True):
+        city = after.args["city"]
+        name = next((name for name in defaults if city == f"${{inputs.{name}}}"), None)
+        assert before.args["city"] == (city if name is None else defaults[name])
