@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         StoreError,
         ToolError,
     )
-    from .executor import Event, Explanation, Run, RunError, StepView
+    from .executor import Event, Explanation, Run, RunDiff, RunError, StepDiff, StepView
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import Artifact, Context, Model, Models, Tool, Toolset, agent, tool
@@ -49,7 +49,7 @@ _ROOMS = {
         "StoreError",
         "ToolError",
     ),
-    "executor": ("Event", "Explanation", "Run", "RunError", "StepView"),
+    "executor": ("Event", "Explanation", "Run", "RunDiff", "RunError", "StepDiff", "StepView"),
     "planner": ("Planner", "SavedPlan"),
     "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
     "tools": ("Artifact", "Context", "Model", "Models", "Tool", "Toolset", "agent", "tool"),
@@ -80,10 +80,12 @@ __all__ = [
     "PlanningFailed",
     "Problem",
     "Run",
+    "RunDiff",
     "RunError",
     "RunFailed",
     "RunNotFound",
     "SavedPlan",
+    "StepDiff",
     "StepView",
     "StoreError",
     "Tool",

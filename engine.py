@@ -32,6 +32,7 @@ from .executor import (
     Planned,
     ReuseMode,
     Run,
+    RunDiff,
     RunPage,
     Store,
     SystemClock,
@@ -473,6 +474,16 @@ class Engine:
         execution = await self._open()
         return await execution.review.explain(run_id, step)
 
+    async def diff(self, a: str, b: str) -> RunDiff:
+        """Return what differs between two runs, by step path, and why; false if nothing does.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: One of them was never planned.
+        """
+        execution = await self._open()
+        return await execution.review.diff(a, b)
+
     async def fork(  # the contract's options
         self,
         run_id: str,
@@ -595,6 +606,7 @@ class Engine:
     replay_sync = _twin(replay)
     export_sync = _twin(export)
     explain_sync = _twin(explain)
+    diff_sync = _twin(diff)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     approve_sync = _twin(approve)

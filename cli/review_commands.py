@@ -1,4 +1,4 @@
-"""The commands that look back at runs: why a step ran."""
+"""The commands that look back at runs: why a step ran, what differs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PANEL = "Looking back"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (explain,):
+    for command in (explain, diff):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -29,3 +29,15 @@ def explain(
     from .reviewing import explain_command
 
     return explain_command(run_id, step, {"store": store}, as_json=as_json)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A run's id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The id of the run to compare it with.")],
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Compare two runs step by step: what differs, why, and where they part first."""
+    from .reviewing import diff_command
+
+    return diff_command(a, b, {"store": store}, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`explain`: what looks back at runs, in words or as a document."""
+"""`explain` and `diff`: what looks back at runs, in words or as a document."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], 
             screen.document(documents[0] if step is not None else {"run": run_id, "steps": documents})
         else:
             screen.answer("\n".join(str(each) for each in found))
+        return Exit.OK
+
+    return drive(work)
+
+
+def diff_command(a: str, b: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Show what differs between two runs; that they differ is an answer, not a failure."""
+    settings = settings_of(flags)
+
+    async def work() -> int:
+        async with open_engine(settings) as engine:
+            found = await engine.diff(a, b)
+        if as_json:
+            screen.document(found.to_dict())
+        else:
+            screen.answer(str(found))
         return Exit.OK
 
     return drive(work)

@@ -11,6 +11,7 @@ from .lock import Lock
 from .records import Event
 from .reuse import REUSE_MODES, ReuseMode
 from .run import Run, RunError, StepView
+from .run_diff import RunDiff, StepDiff
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
 from .store import Store
@@ -31,12 +32,14 @@ __all__ = [
     "Planned",
     "ReuseMode",
     "Run",
+    "RunDiff",
     "RunError",
     "RunPage",
     "RunStatus",
     "RunSummary",
     "SqliteStore",
     "State",
+    "StepDiff",
     "StepView",
     "Store",
     "SystemClock",

@@ -34,6 +34,7 @@ from .fork import Fork
 from .header import Header
 from .machine import Machine
 from .records import Entry, chain, read_entry
+from .sealed import Sealed
 from .store import RunRow, Store
 
 _STATUS_OF = {
@@ -74,7 +75,7 @@ async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
     """Return the entries of some lines, with large values fetched from the store."""
     listed = list(lines)
     wanted = value_names(listed)
-    values = await store.find_values(wanted) if wanted else {}
+    values: Mapping[str, bytes] = await store.find_values(wanted) if wanted else {}
 
     def find_value(name: str) -> bytes:
         if name not in values:
@@ -110,8 +111,13 @@ def build_machine(header: Header) -> Machine:
     )
 
 
-def fold(machine: Machine, entries: Sequence[Entry]) -> None:
+def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | None = None) -> None:
     """Bring a new machine to where the journal ends.
+
+    Args:
+        machine: Before its first event.
+        entries: The journal.
+        calls: Filled with what each leaf was called with, by path; of several attempts the last counts.
 
     Raises:
         Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
@@ -122,7 +128,9 @@ def fold(machine: Machine, entries: Sequence[Entry]) -> None:
         if isinstance(event, CAUSES):
             _expect_none(drawn)
             if isinstance(event, CallStarted | CallReused):
-                _compare_args(machine, event)
+                call = _compared_args(machine, event)
+                if calls is not None:
+                    calls[event.step] = call
             try:
                 commands = machine.handle(event, entry.at)
             except EngineBug as bug:
@@ -136,11 +144,18 @@ def fold(machine: Machine, entries: Sequence[Entry]) -> None:
     _expect_none(drawn)
 
 
-def _compare_args(machine: Machine, event: CallStarted | CallReused) -> None:
+def _compared_args(machine: Machine, event: CallStarted | CallReused) -> Sealed:
+    """Return what the leaf is called with. Raises: Diverged: it is not what was recorded."""
     turn = machine.turns.get(event.step)
-    found = turn.call.digest if turn is not None and turn.call is not None else None
-    if found != event.args:
-        raise Diverged(step=event.step, field="args", expected=event.args, found=found)
+    call = turn.call if turn is not None else None
+    if call is None or call.digest != event.args:
+        raise Diverged(
+            step=event.step,
+            field="args",
+            expected=event.args,
+            found=call.digest if call is not None else None,
+        )
+    return call
 
 
 def _expect_none(drawn: Sequence[Consequence]) -> None:

@@ -1,10 +1,13 @@
-"""Looking back at runs: why a step ran. Nothing here moves a run or calls a tool of one."""
+"""Looking back at runs: why a step ran, and what differs between two. Nothing here moves a run or calls a tool of one."""
 
 from __future__ import annotations
 
 from .archive import Archive
+from .compare import compare
 from .explain import Explanation, explain
 from .facilities import Facilities
+from .recall import recall
+from .run_diff import RunDiff
 
 
 class Review:
@@ -23,3 +26,8 @@ class Review:
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step of a run ran or was reused. Raises: RunNotFound, InputRejected."""
         return await explain(self._store, self._archive, run_id, step)
+
+    async def diff(self, a: str, b: str) -> RunDiff:
+        """Return what differs between two runs. Raises: RunNotFound, InputRejected: one has no plan."""
+        one, other = await self._archive.row(a), await self._archive.row(b)
+        return compare(await recall(self._store, one), await recall(self._store, other))

@@ -1,0 +1,53 @@
+"""One run with all that was called in it, as its journal says: what comparing and verifying start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import InputRejected
+from .archive import snapshot
+from .header import Header
+from .restore import build_machine, fold, load_entries
+from .sealed import Sealed
+
+if TYPE_CHECKING:
+    from ..plans import Plan
+    from .machine import Machine
+    from .records import Entry
+    from .run import Run
+    from .store import RunRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A run, remembered.
+
+    Attributes:
+        calls: Path of each leaf that was called or reused -> its arguments, or the rendered prompt; secrets by name.
+    """
+
+    run: Run
+    plan: Plan
+    header: Header
+    machine: Machine
+    entries: Sequence[Entry]
+    calls: Mapping[str, Sealed]
+
+
+async def recall(store: Store, row: RunRow) -> Recall:
+    """Return a run as its journal says, every conclusion drawn and compared again.
+
+    Raises:
+        InputRejected: It has no plan.
+        Diverged: The plan language or the machine concludes something else than what was recorded.
+        StoreError: The journal was changed outside firmplan.
+    """
+    header = Header.from_dict(row.header)
+    if header.plan is None:
+        raise InputRejected(f"run {row.id} has no plan: no step of it has started")
+    entries = await load_entries(store, row)
+    machine, calls = build_machine(header), dict[str, Sealed]()
+    fold(machine, entries, calls)
+    return Recall(snapshot(row, header, machine), header.plan, header, machine, entries, calls)

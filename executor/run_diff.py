@@ -1,0 +1,146 @@
+"""`RunDiff`: what differs between two runs, by step path; for people as text, for programs as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from ..plans.differences import Difference
+from ..plans.values import Json
+
+if TYPE_CHECKING:
+    from ..plans.diff import PlanDiff
+
+StepChange: TypeAlias = Literal["same", "changed", "only_a", "only_b"]
+
+PLACES_SHOWN: Final = 3  # differing places of one step that the text shows; `output` has all
+_MARKS: Final[dict[StepChange, str]] = {"same": " ", "changed": "~", "only_a": "-", "only_b": "+"}
+
+
+@dataclass(frozen=True, slots=True)
+class StepDiff:
+    """One step of two runs. Pairs are (in a, in b); `None` where the step is not there.
+
+    Attributes:
+        change: Same status and output, or not, or in one run only.
+        output: Where the outputs differ.
+        args: Where that with which it was called differs.
+        why: Why it differs, as a sentence; empty: it does not.
+        seconds: From the first start to the end, where it has ended.
+    """
+
+    step: str
+    change: StepChange
+    status: tuple[str | None, str | None]
+    why: str = ""
+    output: tuple[Difference, ...] = ()
+    args: tuple[Difference, ...] = ()
+    reused: tuple[bool | None, bool | None] = (None, None)
+    cost: tuple[float | None, float | None] = (None, None)
+    seconds: tuple[float | None, float | None] = (None, None)
+
+    def __str__(self) -> str:
+        parts: list[str] = []
+        if self.change == "changed" and self.status[0] != self.status[1]:
+            parts.append(f"{self.status[0]} -> {self.status[1]}")
+        parts += [_at("output", each) for each in self.output[:PLACES_SHOWN]]
+        if (more := len(self.output) - PLACES_SHOWN) > 0:
+            parts.append(f"and {more} more places")
+        told = "; ".join(parts)
+        why = f"  [{self.why}]" if self.why else ""
+        return f"{_MARKS[self.change]} {self.step}  {told}".rstrip() + why
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "step": self.step,
+            "change": self.change,
+            "why": self.why,
+            "status": list(self.status),
+            "output": [cast("Json", each.to_dict()) for each in self.output],
+            "args": [cast("Json", each.to_dict()) for each in self.args],
+            "reused": list(self.reused),
+            "cost": list(self.cost),
+            "seconds": list(self.seconds),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunDiff:
+    """What differs between run `a` and run `b`; false if nothing does. Cost, time and reuse are told, and are no difference.
+
+    Attributes:
+        steps: Every step of either, in plan order.
+        plan: What differs between the plans; false if nothing does.
+        inputs: Where the inputs differ.
+        output: Where the outputs differ.
+        first: The first step in plan order that differs, of a step of parts its first differing part.
+        usage: Of both.
+    """
+
+    a: str
+    b: str
+    status: tuple[str, str]
+    steps: tuple[StepDiff, ...]
+    plan: PlanDiff
+    inputs: tuple[Difference, ...]
+    output: tuple[Difference, ...]
+    first: StepDiff | None
+    usage: tuple[Mapping[str, Json], Mapping[str, Json]] = field(repr=False)
+
+    def __bool__(self) -> bool:
+        is_other_end = self.status[0] != self.status[1]
+        return bool(self.plan or self.inputs or self.output or self.first or is_other_end)
+
+    @property
+    def changed(self) -> tuple[StepDiff, ...]:
+        """The steps that differ."""
+        return tuple(step for step in self.steps if step.change != "same")
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        count = len(self.changed)
+        if not self:
+            yield f"{self.a} and {self.b} are the same: {len(self.steps)} steps, same plan, inputs and output"
+        else:
+            yield f"{self.a} -> {self.b}: {count} of {len(self.steps)} steps differ"
+        if self.status[0] != self.status[1]:
+            yield f"status: {self.status[0]} -> {self.status[1]}"
+        if self.plan:
+            yield str(self.plan)
+        yield from (_at("inputs", each) for each in self.inputs)
+        if self.first is not None:
+            yield f"first divergence: step '{self.first.step}': {self.first.why}"
+        yield from (str(step) for step in self.changed)
+        yield from (_at("the run's output", each) for each in self.output[:PLACES_SHOWN])
+        yield "; ".join(self._used())
+
+    def _used(self) -> Iterator[str]:
+        for name in ("calls", "reused", "model_calls", "tokens", "usd", "seconds"):
+            old, new = (cast("Any", usage.get(name, 0)) for usage in self.usage)
+            if old or new:
+                yield f"{name} {old:.6g} -> {new:.6g}"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "same": not self,
+            "status": list(self.status),
+            "plan": [cast("Json", each.to_dict()) for each in self.plan.changes],
+            "inputs": [cast("Json", each.to_dict()) for each in self.inputs],
+            "output": [cast("Json", each.to_dict()) for each in self.output],
+            "first": self.first.step if self.first is not None else None,
+            "steps": [cast("Json", step.to_dict()) for step in self.steps],
+            "usage": [dict(usage) for usage in self.usage],
+        }
+
+
+def _at(where: str, each: Difference) -> str:
+    dot = "" if not each.path or each.path.startswith("[") else "."
+    text = str(each).removeprefix(f"{each.path}: ") if each.path else str(each)
+    return f"{where}{dot}{each.path}: {text}"
