@@ -20,10 +20,10 @@ class Scope:
     """A frame's scope with an item's own names, for the length of one evaluation.
 
     The names are put into the frame's dictionary and taken out again: copying it for every call would cost the size
-    of the plan.
+    of the plan. Scopes nest: a `set` that repeats asks its `until` while its value is still being made.
     """
 
-    __slots__ = ("_extra", "_item", "_scope")
+    __slots__ = ("_extra", "_hidden", "_item", "_scope")
 
     def __init__(self, item: Item, made: Turn | None = None) -> None:
         self._item = item
@@ -38,6 +38,7 @@ class Scope:
         if made is not None and made.output is not None:
             extra[item.node.code.id] = made.output.value
         self._extra = extra
+        self._hidden = {name: self._scope[name] for name in extra if name in self._scope}
 
     def __enter__(self) -> Mapping[str, Json | Skipped]:
         self._scope.update(self._extra)
@@ -46,6 +47,7 @@ class Scope:
     def __exit__(self, *_: object) -> None:
         for name in self._extra:
             del self._scope[name]
+        self._scope.update(self._hidden)
 
 
 def output_of(frame: Frame) -> Sealed:

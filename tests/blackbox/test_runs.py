@@ -289,6 +289,37 @@ def test_repeat_that_never_ends_is_exhausted(tmp_path: Path):
     assert run.steps["t"].reason == "dependency-failed"
 
 
+def test_every_action_repeats(tmp_path: Path):
+    """`repeat`: in `until`, the step's own id is the value just made; `prev` is the previous iteration's value."""
+    source = plan(
+        {"id": "s", "set": "${first(prev, 0) + 1}", "repeat": {"until": "${s == 3}", "max": 5}},
+        {
+            "id": "each",
+            "set": "${first(prev, item) * 2}",
+            "for_each": [1, 5],
+            "repeat": {"until": "${each > 10 and index >= 0}", "max": 9},
+        },
+        {
+            "id": "seen",
+            "set": "${[first(prev, 0), s]}",
+            "repeat": {"until": "${prev != seen}", "max": 2},
+            "on_error": "skip",
+        },
+        {
+            "id": "sub",
+            "plan": "inner",
+            "args": {"n": "${first(prev, 1)}"},
+            "repeat": {"until": "${sub > 9}", "max": 9},
+        },
+        plans={"inner": INNER},
+        output=["${s}", "${each}", "${sub}"],
+    )
+    run = once(TOOLS, source, tmp_path / "s.db")
+    run.raise_for_status()
+    assert run.output == [3, [16, 20], 15]
+    assert run.steps["s#2"].output == 3
+
+
 def test_numbers_keep_their_kind_through_the_journal(tmp_path: Path):
     """Numbers keep their kind; every consumer, live or replayed, sees the parsed canonical form."""
 
