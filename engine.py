@@ -45,7 +45,9 @@ from .executor.request import (
     FLOWS,
     Flow,
     Options,
+    artifact_of,
     budget_of,
+    bytes_of,
     fitted_inputs,
     judged,
     refuse,
@@ -57,7 +59,7 @@ from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
 from .plans.saved import find_plan_in, saved_plans_of
 from .plans.values import Json
-from .tools import Models, Tool, Toolset
+from .tools import Artifact, Models, Tool, Toolset
 
 if TYPE_CHECKING:
     from .tools.models import Spec
@@ -544,6 +546,29 @@ class Engine:
         await execution.resume(forked)
         return await execution.archive.get(forked)
 
+    # --- artifacts
+
+    async def read_artifact(self, artifact: Artifact | Mapping[str, Json]) -> bytes:
+        """Return the bytes of an artifact, as a run's output or a step's has it.
+
+        Raises:
+            InputRejected: It is no artifact, or its bytes are not in this store.
+        """
+        execution = await self._open()
+        return await execution.archive.read_artifact(artifact_of(artifact))
+
+    async def save_artifact(
+        self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
+    ) -> Artifact:
+        """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
+
+        Raises:
+            InputRejected: They are too many, or the file cannot be read.
+        """
+        execution = await self._open()
+        name = name or ("" if isinstance(data, bytes) else Path(data).name)
+        return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name)
+
     # --- decisions
 
     async def approve(
@@ -609,6 +634,8 @@ class Engine:
     diff_sync = _twin(diff)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
+    read_artifact_sync = _twin(read_artifact)
+    save_artifact_sync = _twin(save_artifact)
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)

@@ -9,16 +9,18 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import orjson
 
-from ..errors import Diverged, InputRejected, RunNotFound
+from ..errors import Diverged, InputRejected, RunNotFound, StoreError, ToolError
 from ..plans import Plan
-from ..plans.values import Json
+from ..plans.values import Json, digest
+from ..tools import Artifact
 from .driver import Driver
 from .events import Cause
 from .header import Header
+from .limits import check_artifact
 from .machine import Machine
 from .records import read_entry
 from .restore import build_machine, fold, load_entries
@@ -96,6 +98,30 @@ class Archive:
         self._recent.move_to_end(run_id)
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)
+
+    async def read_artifact(self, artifact: Artifact) -> bytes:
+        """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
+        data = (await self._store.find_values([artifact.digest])).get(artifact.digest)
+        if data is None:
+            raise InputRejected(
+                f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
+                "step that makes it again, or keep them with save_artifact"
+            )
+        if digest(data) != artifact.digest:
+            raise StoreError(
+                f"the bytes of artifact {artifact.digest} were changed in the store {self._store.name}"
+            )
+        return data
+
+    async def save_artifact(self, data: bytes, *, media_type: str | None, name: str) -> Artifact:
+        """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
+        try:
+            check_artifact(len(data))
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
+        await self._store.add_value(artifact.digest, data)
+        return artifact
 
     async def machine(self, row: RunRow) -> Machine:
         """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""
@@ -192,9 +218,12 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
 
 
 def _unplanned(row: RunRow, header: Header) -> Run:
-    planning: Any = header.planning
-    failed = planning.get("failed") if isinstance(planning, dict) else None
-    errors = (RunError("", failed["code"], failed["message"]),) if failed else ()
+    errors: tuple[RunError, ...] = ()
+    match header.planning:
+        case {"failed": {"code": str(code), "message": str(message)}}:
+            errors = (RunError("", code, message),)
+        case _:
+            pass
     return Run(
         id=row.id,
         status=row.status,

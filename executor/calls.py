@@ -100,9 +100,10 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
     tool: Tool, work: Callable[[], Awaitable[Sealed]], timeout_s: float | None
 ) -> Outcome:
     process = os.getpid()
+    limit = asyncio.timeout(timeout_s)
     try:
         try:
-            async with asyncio.timeout(timeout_s) as limit:
+            async with limit:
                 result = await work()
         finally:
             leave_if_forked(process)
@@ -145,7 +146,8 @@ def is_cancelled() -> bool:
 def _was_interrupted(error: BaseException) -> bool:
     """Whether a timeout or a broken connection is the error, or among those that a task group bundles."""
     if isinstance(error, BaseExceptionGroup):
-        return any(_was_interrupted(part) for part in error.exceptions)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(_was_interrupted(part) for part in group.exceptions)
     return is_interruption(error) or isinstance(error, OutcomeUnknown)
 
 

@@ -291,7 +291,7 @@ class Driver:
         named = [
             _candidate(call) for call in calls if call.key.key and self._reuse(call.step) in ("auto", "only")
         ]
-        found = await find_results(self.facilities, named) if named else {}
+        found: Mapping[str, Reusable | Stale] = await find_results(self.facilities, named) if named else {}
         for call in calls:
             entry = found.get(call.step)
             if isinstance(entry, Reusable) and self.machine.is_callable(call.step):
@@ -440,9 +440,9 @@ class Driver:
             if known is not None and self.machine.is_callable(call.step):
                 await self._take_in(self._start_of(call, write_key))
                 return await self._conclude(call, known, None)
-        epochs = (
-            await epochs_at_start(self.facilities, tool) if tool is not None and _is_kept_read(call) else {}
-        )
+        epochs: Mapping[str, int] | None = {}
+        if tool is not None and _is_kept_read(call):
+            epochs = await epochs_at_start(self.facilities, tool)
         if not self.machine.is_callable(call.step):
             return None
         if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:
@@ -503,7 +503,10 @@ class Driver:
     async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
         """Return the bytes of the artifacts in a call's arguments."""
         wanted = digests_in(args)
-        return await self.facilities.store.find_values(wanted) if wanted else {}
+        if not wanted:
+            return {}
+        await self.journal.flush()  # a step of this run may just have made them
+        return await self.facilities.store.find_values(wanted)
 
     async def _ask(
         self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
@@ -538,6 +541,8 @@ class Driver:
                     self.journal.keep(call.blobs.made)
                 made = self._keep(call, output, epochs)
                 await self._take_in(CallSucceeded(call.step, output, used, usage))
+                if call.blobs is not None and call.blobs.made:
+                    await self.journal.flush()  # an identical call of another run may wait for this one, and read them
                 return made
             case Failed(code, message, temporary, retryable):
                 message = self._without_secrets(call.command, message)
@@ -644,7 +649,7 @@ class _held:  # noqa: N801  # reads as the statement that it is
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = group.exceptions[0]
+    if isinstance(first, BaseExceptionGroup):
+        return first_of(cast("BaseExceptionGroup[BaseException]", first))
     return first

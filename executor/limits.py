@@ -30,8 +30,8 @@ def check_artifact(size: int) -> None:
     """Refuse an artifact that is too large. Raises: ToolError: code `limit-exceeded`."""
     if size > ARTIFACT_BYTES_MAX:
         raise ToolError(
-            f"ctx.save: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB, found {size / MIB:.1f} MiB; divide it, or keep "
-            "it elsewhere and return its address",
+            f"an artifact: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB, found {size / MIB:.1f} MiB; divide it, or "
+            "keep it elsewhere and pass its address on",
             code="limit-exceeded",
         )
 

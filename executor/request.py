@@ -6,10 +6,14 @@ All that can be wrong with an argument of the front door is found here, before a
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import ValidationError
 
 from ..errors import ConfigError, InputRejected
 from ..plans import CheckReport, Plan
@@ -18,6 +22,7 @@ from ..plans.nearest import did_you_mean, listing
 from ..plans.problems import in_order
 from ..plans.schema import literal_faults
 from ..plans.values import Json, NotJson
+from ..tools import Artifact
 from .budget import LIMITS as BUDGET_LIMITS
 from .header import Header, default_seed
 from .lock import Lock
@@ -125,9 +130,37 @@ def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
             raise InputRejected(
                 f"budget: {did_you_mean(name, BUDGET_LIMITS, f'expected {listing(BUDGET_LIMITS)}')}, found '{name}'"
             )
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
+        if not _is_amount(amount):
             raise InputRejected(f"budget: '{name}': expected a number from 0, found {amount!r}")
     return limits
+
+
+def _is_amount(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < math.inf
+
+
+def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
+    """Return an artifact. Raises: InputRejected: it is none."""
+    try:
+        return Artifact.model_validate(given)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the value"
+        raise InputRejected(
+            f"an artifact: expected digest, media_type, size and name, found {given!r:.80}: {where}: {first['msg']}"
+        ) from None
+
+
+def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
+    """Return bytes, or those of a file. Raises: InputRejected: it cannot be read."""
+    if isinstance(given, bytes):
+        return given
+    try:
+        return Path(given).read_bytes()
+    except OSError as fault:
+        raise InputRejected(
+            f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
+        ) from None
 
 
 def refuse(**options: object) -> None:

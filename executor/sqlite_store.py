@@ -91,7 +91,7 @@ class SqliteStore:
         if found == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
-            for statement in (files(__package__) / "schema.sql").read_text().split(";"):
+            for statement in (files(__package__ or "") / "schema.sql").read_text().split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
         db.execute("COMMIT")
@@ -336,6 +336,15 @@ class SqliteStore:
         return await self._call(
             lambda: dict(self._select("digest, data", "stored_values", "digest", digests))
         )
+
+    async def add_value(self, name: str, data: bytes) -> None:
+        """See `Store.add_value`."""
+
+        def work() -> None:
+            self._sql("PRAGMA synchronous=FULL")
+            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name, data))
+
+        await self._call(work)
 
     # --- reuse
 

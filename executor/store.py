@@ -211,6 +211,10 @@ class Store(Protocol):
         """Return values by digest; what is missing is left out."""
         ...
 
+    async def add_value(self, name: str, data: bytes) -> None:
+        """Keep bytes under their digest, durable through power loss; bytes of that digest stay as they are."""
+        ...
+
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """Return the newest entry of each key that has one."""
         ...
