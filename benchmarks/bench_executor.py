@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ async def main(sizes: tuple[int, ...]) -> None:
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
                 found = {
-                    "asyncio.gather": await timed(lambda: bare(size)),
+                    "asyncio.gather": await timed(partial(bare, size)),
                     **await measured(plan, Path(folder)),
                 }
             best = {name: min(value, best.get(name, value)) for name, value in found.items()}
