@@ -45,22 +45,20 @@ class _Scan:
 
     def _needs(self, node: Node) -> frozenset[int] | None:
         """Return the loop and lambda names that a part takes from around it; `None` if it leads out of the expression."""
-        match node:
-            case Literal() | Constant():
-                return _NOTHING
-            case Local():
-                return frozenset({node.slot})
-            case Broken() | Name() | Call(function="secret"):
-                return None
-            case _:
-                pass
+        if isinstance(node, Literal | Constant):
+            return _NOTHING
+        if isinstance(node, Name | Broken):
+            return None
+        if isinstance(node, Local):
+            return frozenset({node.slot})
         needs: frozenset[int] | None = _NOTHING
         for part in node.parts:
             inner = self._needs(part)
-            needs = None if needs is None or inner is None else needs | inner
-        if needs is not None:
-            needs -= bound(node)
-            self.found = self.found or not needs
+            needs = None if needs is None or inner is None else (needs | inner if inner else needs)
+        if needs is None or (isinstance(node, Call) and node.function == "secret"):
+            return None
+        needs -= bound(node)
+        self.found = self.found or not needs
         return needs
 
 

@@ -41,6 +41,15 @@ class _Names:
     inputs: set[str] = field(default_factory=set[str])
     all_inputs: bool = False
 
+    def add(self, name: str, *, inside_first: bool) -> None:
+        if name in ROOTS:
+            self.roots.add(name)
+            self.all_inputs = self.all_inputs or name == "inputs"
+        elif inside_first:
+            self.lenient.add(name)
+        else:
+            self.strict.add(name)
+
 
 def references(node: Node) -> References:
     """Return what an expression refers to. Linear in it."""
@@ -69,23 +78,27 @@ def together(every: list[References]) -> References:
 
 
 def _walk(node: Node, found: _Names, *, inside_first: bool) -> None:
-    match node:
-        case Literal():
-            return
-        case Name(name=name):
-            if name == "inputs":
-                found.all_inputs = True
-            if name in ROOTS:
-                found.roots.add(name)
-            else:
-                (found.lenient if inside_first else found.strict).add(name)
-        case (
-            Field(base=Name(name="inputs"), name=name)
-            | Index(base=Name(name="inputs"), key=Literal(value=str() as name))
-        ):
+    if isinstance(node, Literal):
+        return
+    if isinstance(node, Field | Index) and isinstance(node.base, Name):
+        name = _part(node)
+        if name is not None and node.base.name == "inputs":
             found.roots.add("inputs")
             found.inputs.add(name)
-        case _:
-            inside = inside_first or (isinstance(node, Call) and node.function == "first")
-            for part in node.parts:
-                _walk(part, found, inside_first=inside)
+            return
+        found.add(node.base.name, inside_first=inside_first)
+        if isinstance(node, Index):
+            _walk(node.key, found, inside_first=inside_first)
+    elif isinstance(node, Name):
+        found.add(node.name, inside_first=inside_first)
+    else:
+        inside = inside_first or (isinstance(node, Call) and node.function == "first")
+        for part in node.parts:
+            _walk(part, found, inside_first=inside)
+
+
+def _part(node: Field | Index) -> str | None:
+    """Return the name of the part that is taken, if it is written out."""
+    if isinstance(node, Field):
+        return node.name
+    return node.key.value if isinstance(node.key, Literal) and isinstance(node.key.value, str) else None
