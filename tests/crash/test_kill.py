@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 from crash_child import PLAN, World, run_child, tools_of
+from firmplan import Engine
 from rig import Rig, statuses
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -119,6 +120,70 @@ def test_a_run_killed_at_any_time_goes_on(tmp_path, unharmed, seed):
     assert_nothing_twice(world, run, unharmed)
     for name in ("put_once", "put_asked"):
         assert max(Counter(key for _, key in world.effects(name)).values()) == 1
+
+
+@pytest.mark.parametrize("kill_at", [6, 20, 30])
+def test_an_engine_that_recovers_goes_on_by_itself(tmp_path, unharmed, kill_at):
+    """`recover=True`: opening is enough; whoever asks for the run waits for it."""
+    assert kill(tmp_path, kill_at)
+    world = World(tmp_path / "effects")
+
+    async def main():
+        async with Engine(tools_of(world), store=tmp_path / "s.db", recover=True) as engine:
+            run = await engine.wait("run")
+            if run.status == "indeterminate":
+                effects = world.effects("put_once")
+                decision = {"done": run.steps["keyed"].output + 1} if effects else {"retry": True}
+                await engine.resolve("run", "once", **decision)
+                run = await engine.resume("run")
+            return run
+
+    run = asyncio.run(main())
+    assert_nothing_twice(world, run, unharmed)
+    assert len(world.effects("put_once")) == 1
+
+
+def test_a_run_of_a_dead_process_is_seen_as_it_was_left(tmp_path):
+    """Looking at it changes nothing: without resume, nothing goes on."""
+    assert kill(tmp_path, 20)
+    world = World(tmp_path / "effects")
+    before = world.lines()
+
+    async def main():
+        async with Engine(tools_of(world), store=tmp_path / "s.db") as engine:
+            run = await engine.get("run")
+            assert run.status == "running"
+            assert await engine.get("run") == run
+            assert (await engine.wait("run")).status == "running", (
+                "nobody drives it: there is nothing to wait for"
+            )
+
+    asyncio.run(main())
+    assert world.lines() == before
+
+
+def test_two_processes_cannot_drive_one_run(tmp_path):
+    """While one lives, the other waits for what it does."""
+    child = PROCESSES.Process(
+        target=run_child, args=(str(tmp_path / "s.db"), str(tmp_path / "effects"), "run", 0)
+    )
+    child.start()
+    world = World(tmp_path / "effects")
+
+    async def main():
+        async with Rig(tools_of(world), str(tmp_path / "s.db")) as rig:
+            return await rig.run(PLAN, "run", inputs={"n": 1})
+
+    run = asyncio.run(main())
+    child.join(30)
+    assert (run.status, child.exitcode) == ("succeeded", 0)
+    assert Counter(line[0] for line in world.lines()) == {
+        "work": 1,
+        "look": 3,
+        "put_keyed": 1,
+        "put_once": 1,
+        "put_asked": 2,
+    }
 
 
 def _has_run(folder):
