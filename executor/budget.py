@@ -58,9 +58,9 @@ class Purse:
         """Put what a call really used in the place of what was set aside for it."""
         reserved = self._reserved.pop(step, {})
         used = {
-            "model_calls": _number(usage, "calls"),
-            "tokens": _number(usage, "tokens"),
-            "usd": _number(usage, "usd"),
+            "model_calls": amount_of(usage, "calls"),
+            "tokens": amount_of(usage, "tokens"),
+            "usd": amount_of(usage, "usd"),
         }
         if usage is None:
             used["model_calls"] = reserved.get("model_calls", 0.0)
@@ -70,6 +70,7 @@ class Purse:
             self._largest[name] = max(self._largest[name], used[name])
 
 
-def _number(usage: Mapping[str, Json] | None, name: str) -> float:
+def amount_of(usage: Mapping[str, Json] | None, name: str) -> float:
+    """Return how much of something a call used; 0 where that is not known."""
     value = usage.get(name) if usage is not None else None
     return float(value) if isinstance(value, int | float) else 0.0

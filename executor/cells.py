@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NewType, TypeAlias
+from typing import TYPE_CHECKING, NewType, TypeAlias
 
 from ..plans.expressions.faults import Skipped
 from ..plans.program import Program, StepCode
@@ -21,6 +21,9 @@ from ..plans.values import Json
 from .ledger import Ledger
 from .sealed import Sealed
 from .states import Reason, State
+
+if TYPE_CHECKING:
+    from .agency import Agency
 
 StepPath = NewType("StepPath", str)
 Order: TypeAlias = tuple[int, ...]
@@ -40,7 +43,8 @@ class Turn:
     """One iteration of an item: a call, a computed value, or an inner frame.
 
     Attributes:
-        args: Digest of what was called with, once known.
+        frames: The inner frame of a sub-plan; of an agent one for each of its steps, in order.
+        agency: What an agent has done so far.
         call: Sealed arguments or request, until the call has ended.
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
@@ -55,7 +59,8 @@ class Turn:
     reason: Reason | None = None
     output: Sealed | None = None
     failure: Failure | None = None
-    frame: Frame | None = None
+    frames: list[Frame] = field(default_factory=list)
+    agency: Agency | None = None
     call: Sealed | None = None
     attempts: int = 0
     failed: int = 0
@@ -66,6 +71,11 @@ class Turn:
     usage: Mapping[str, Json] | None = None
     started: float | None = None
     finished: float | None = None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the turn itself calls or computes, rather than holding inner steps."""
+        return not self.frames and self.agency is None
 
 
 @dataclass(slots=True, eq=False)

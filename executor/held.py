@@ -58,7 +58,7 @@ def _is_unknown(node: Node) -> bool:
 def _has_unknown(item: Item) -> bool:
     return any(
         turn.state is State.INDETERMINATE
-        or (turn.frame is not None and any(map(_is_unknown, turn.frame.nodes)))
+        or any(_is_unknown(node) for frame in turn.frames for node in frame.nodes)
         for turn in item.turns
     )
 
@@ -68,5 +68,5 @@ def _frames(frame: Frame) -> Iterator[Frame]:
     for node in frame.nodes:
         for item in node.items:
             for turn in item.turns:
-                if turn.frame is not None:
-                    yield from _frames(turn.frame)
+                for inner in turn.frames:
+                    yield from _frames(inner)

@@ -38,9 +38,11 @@ from ..plans.program import (
     RunPlan,
     SetValue,
     Skip,
+    StepCode,
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
+from .agency import Agency, Answer, NextCall, frame_of
 from .budget import Purse
 from .cells import Failure, Frame, Item, Layout, Node, Order, Turn, add_item, add_turn, is_asked, is_bad
 from .commands import (
@@ -410,6 +412,9 @@ class Machine:
 
     def _close_frame(self, frame: Frame) -> None:
         """Every node of the frame has ended: give the output, or the failure, to its owner."""
+        if frame.owner is not None and frame.owner.agency is not None:
+            self._agent_stepped(frame.owner, frame.owner.agency, frame.nodes[0])
+            return
         states = {node.state for node in frame.nodes}
         output, failure = None, None
         if State.FAILED not in states and State.CANCELLED not in states:
@@ -446,8 +451,8 @@ class Machine:
         """Start the item's next iteration."""
         if item.state in TERMINAL:
             return
-        if item.failure is not None:
-            self._end_item(item, State.FAILED)
+        if item.failure is not None:  # its filter could not be evaluated
+            self._item_failed(item, item.failure)
             return
         if item.path != item.node.path and (value := self._fork.overrides.get(item.path)) is not None:
             self._end_item(item, State.SUCCEEDED, output=value)
@@ -470,7 +475,8 @@ class Machine:
         if self._cancelled_by is not None:
             self._turn_cancelled(turn, Reason.CANCELLED)
             return
-        match turn.item.node.code.action:
+        action = turn.item.node.code.action
+        match action:
             case SetValue(value):
                 self._turn_succeeded(turn, Sealed.of(value.evaluate(scope)))
             case CallTool(args=args):
@@ -479,9 +485,9 @@ class Machine:
                 self._ready(turn, request_of(ask, scope))
             case RunPlan(program=program, args=args):
                 self._enter_plan(turn, program, args.evaluate(scope))
-            case RunAgent():
-                raise EvalFault("agent-unavailable", "agent steps need a planner, which this engine has not")
-            case action:
+            case RunAgent() as agent:
+                self._enter_agent(turn, agent, scope)
+            case _:
                 assert_never(action)
 
     def _enter_plan(self, turn: Turn, program: Program, args: Json) -> None:
@@ -490,10 +496,59 @@ class Machine:
             raise EvalFault("bad-args", "; ".join(problem.message for problem in problems))
         if turn.path.count("/") >= DEPTH_MAX:
             raise EvalFault("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
-        turn.frame = self._new_frame(program, inputs, turn)
+        turn.frames.append(frame := self._new_frame(program, inputs, turn))
         turn.started = self._now
         self._move(turn, State.RUNNING)
-        self._open_frame(turn.frame)
+        self._open_frame(frame)
+
+    # --- agents
+
+    def _enter_agent(self, turn: Turn, agent: RunAgent, scope: Mapping[str, Json | Skipped]) -> None:
+        goal = agent.goal.evaluate(scope)
+        if not isinstance(goal, str):
+            raise EvalFault("type-error", f"an agent's goal is text, found {kind_of(goal)}")
+        turn.agency = Agency(agent, goal)
+        turn.started = self._now
+        self._move(turn, State.RUNNING)
+        self._think(turn, turn.agency)
+
+    def _think(self, turn: Turn, agency: Agency) -> None:
+        """Ask the agent's model what to do next, unless a limit is reached."""
+        calls = (
+            inner
+            for frame in turn.frames
+            for node in frame.nodes
+            for item in node.items
+            for inner in item.turns
+        )
+        if self._cancelled_by is not None:
+            self._turn_cancelled(turn, Reason.CANCELLED)
+        elif (failure := agency.find_exhausted(calls)) is not None:
+            self._turn_failed(turn, failure)
+        else:
+            self._run_inner(turn, agency.thought())
+
+    def _run_inner(self, turn: Turn, code: StepCode) -> None:
+        turn.frames.append(frame := frame_of(code, turn))
+        self._open_frame(frame)
+
+    def _agent_stepped(self, turn: Turn, agency: Agency, node: Node) -> None:
+        """A thought or a call of an agent has ended: go on with what follows from it."""
+        if node.state is State.CANCELLED:
+            self._turn_cancelled(turn, node.reason or Reason.CANCELLED)
+        elif isinstance(node.code.action, CallTool):
+            agency.note(node)
+            self._think(turn, agency)
+        elif node.output is None:
+            self._turn_failed(turn, None)
+        else:
+            match agency.decide(node.output.value):
+                case Answer(value):
+                    self._turn_succeeded(turn, Sealed.of(value))
+                case NextCall() as call:
+                    self._run_inner(turn, agency.act(call))
+                case None:
+                    self._think(turn, agency)
 
     def _ready(self, turn: Turn, call: Json) -> None:
         turn.call = Sealed.of(call)
@@ -505,7 +560,7 @@ class Machine:
         turn.output, turn.call, turn.finished = output, None, self._now
         self.size += len(output.data)
         item, repeat = turn.item, turn.item.node.code.repeat
-        if isinstance(item.node.code.action, SetValue | RunPlan):
+        if isinstance(item.node.code.action, SetValue | RunPlan | RunAgent):
             self._record(StepSucceeded(turn.path, output.digest))
         if repeat is None:
             self._end_item(item, State.SUCCEEDED, output=output)
@@ -729,12 +784,12 @@ class Machine:
                     self._end_node(node, State.CANCELLED, Reason.CANCELLED)
 
     def _leaf_turns(self) -> list[Turn]:
-        turns = [t for t in self.turns.values() if t.frame is None and t.state not in TERMINAL]
+        turns = [t for t in self.turns.values() if t.is_leaf and t.state not in TERMINAL]
         return sorted(turns, key=lambda turn: turn.order)
 
     def _frames(self) -> Iterator[Frame]:
         yield self.root
-        yield from [turn.frame for turn in self.turns.values() if turn.frame is not None]
+        yield from [frame for turn in self.turns.values() for frame in turn.frames]
 
     def _turn(self, step: str) -> Turn:
         turn = self.turns.get(step)
@@ -822,6 +877,6 @@ class Machine:
     def _move(self, cell: Node | Item | Turn, state: State) -> None:
         if state not in MOVES[cell.state]:
             raise EngineBug(f"illegal move of '{cell.path}': {cell.state} -> {state}")
-        if isinstance(cell, Turn) and cell.frame is None:
+        if isinstance(cell, Turn) and cell.is_leaf:
             self._live += (state in LIVE) - (cell.state in LIVE)
         cell.state = state

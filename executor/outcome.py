@@ -30,8 +30,8 @@ def walk(frame: Frame) -> Iterator[Cell]:
             for turn in item.turns:
                 if turn.path != item.path:
                     yield turn
-                if turn.frame is not None:
-                    yield from walk(turn.frame)
+                for inner in turn.frames:
+                    yield from walk(inner)
 
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:

@@ -213,8 +213,8 @@ def _errors(frame: Frame) -> Iterator[RunError]:
 
 def _item_errors(item: Item) -> Iterator[RunError]:
     last = item.turns[-1] if item.turns else None
-    if last is not None and last.frame is not None and last.failure is None:
-        yield from _errors(last.frame)
+    if last is not None and last.frames and last.failure is None:
+        yield from _errors(last.frames[-1])
     elif last is not None and last.failure is not None:
         yield _error(last)
     elif item.failure is not None:
@@ -258,11 +258,12 @@ def turns_of(cell: Cell) -> Iterator[Turn]:
         case Item(turns=turns):
             for turn in turns:
                 yield from turns_of(turn)
-        case Turn(frame=None):
+        case Turn() if cell.is_leaf:
             yield cell
-        case Turn(frame=frame):
-            for node in frame.nodes if frame else ():
-                yield from turns_of(node)
+        case Turn(frames=frames):
+            for frame in frames:
+                for node in frame.nodes:
+                    yield from turns_of(node)
 
 
 def _status(cell: Cell, turns: list[Turn]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ..errors import PlanRejected
+from .agency import instructions_of, reply_schema
 from .body import Bodies, Body, SavedPlans, bodies_of
 from .effects import is_write
 from .labels import UNTRUSTED
@@ -57,6 +58,7 @@ class _Compiling:
     """
 
     survey: Survey
+    signatures: Signatures
     programs: list[dict[int, Program]]
 
 
@@ -75,9 +77,10 @@ def compile_plan(
     """
     bodies = bodies_of(Draft(plan), plan, plans)
     _refuse(_faults(bodies))
-    survey = survey_of(bodies, toolbox(signatures))
+    tools = toolbox(signatures)
+    survey = survey_of(bodies, tools)
     _refuse(_circles(survey))
-    compiling = _Compiling(survey, [{} for _ in bodies.every])
+    compiling = _Compiling(survey, tools, [{} for _ in bodies.every])
     variants = _variants(survey)
     for number in survey.order:
         for untrusted in variants[number]:
@@ -243,14 +246,27 @@ def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -
             programs = compiling.programs[body.calls[position]]
             program = programs.get(_mask(compiling.survey, number, position, untrusted))
             return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
-        case AgentStep(agent=agent):
-            return RunAgent(
-                goal=texts["goal"].formula,
-                tools=agent.tools,
-                returns=self_contained(agent.returns, body.types),
-                steps_max=agent.max_steps,
-                budget={str(name): amount for name, amount in agent.budget.items()},
-            )
+        case AgentStep():
+            return _agent(compiling, number, position, untrusted)
+
+
+def _agent(compiling: _Compiling, number: int, position: int, untrusted: int) -> RunAgent:
+    body = compiling.survey.bodies.every[number]
+    step = cast("AgentStep", body.steps[position])
+    agent, goal = step.agent, step.templates["goal"]
+    tools = [tool for name in agent.tools if (tool := compiling.signatures.find(name)) is not None]
+    returns = self_contained(agent.returns, body.types)
+    is_tainted = bool(compiling.survey.flows[number].labels.of(goal, position) & untrusted)
+    return RunAgent(
+        goal=goal.formula,
+        tools=agent.tools,
+        returns=returns,
+        steps_max=agent.max_steps,
+        budget={str(name): amount for name, amount in agent.budget.items()},
+        instructions=instructions_of(tools),
+        reply=reply_schema([tool.name for tool in tools], returns),
+        is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
+    )
 
 
 def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:

@@ -70,13 +70,19 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunAgent:
-    """A bounded agent step."""
+    """A bounded agent step: `instructions` and `reply` are what its model is told and asked (`agency.py`).
+
+    `is_tainted`: its goal or one of its tools is untrusted, and so is whatever it passes to a tool.
+    """
 
     goal: Formula
     tools: tuple[str, ...]
     returns: Mapping[str, Json]
     steps_max: int
     budget: Mapping[str, Json]
+    instructions: str
+    reply: Mapping[str, Json]
+    is_tainted: bool = False
 
 
 Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent
