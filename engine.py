@@ -77,7 +77,8 @@ def _twin(
 
     @functools.wraps(method)
     def twin(self: Engine, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return call(self._loop_for_sync(method.__name__), method(self, *args, **kwargs))
+        loop = self._loop_for_sync(method.__name__)  # pyright: ignore[reportPrivateUsage]  # the twin is a method of Engine
+        return call(loop, method(self, *args, **kwargs))
 
     twin.__name__ = f"{method.__name__}_sync"
     twin.__qualname__ = f"{method.__qualname__}_sync"

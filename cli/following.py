@@ -6,7 +6,7 @@ The answer goes to stdout: the output, or what a person has to do; all else goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,7 +70,7 @@ class Following:
         return code
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Generator[None]:
         """Say how to go on, if what happens inside is interrupted; the engine is closed by then."""
         try:
             yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def load_toolset(settings: Settings) -> Toolset:
 @asynccontextmanager
 async def open_engine(
     settings: Settings, toolset: Toolset | None = None, *, recover: bool = False
-) -> AsyncIterator[Engine]:
+) -> AsyncGenerator[Engine]:
     """Yield an open engine.
 
     Raises:

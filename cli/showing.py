@@ -39,7 +39,7 @@ def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
         async with open_engine(settings) as engine:
             found = await _find(engine, what)
         if isinstance(found, Run):
-            _show_run(found, form, store)
+            _show_run(found, form, store, toolset)
         else:
             _show_plan(found, form, toolset)
         return Exit.OK
@@ -88,7 +88,7 @@ def _show_plan(plan: Plan, form: Format, toolset: Toolset) -> None:
             assert_never(form)
 
 
-def _show_run(run: Run, form: Format, store: str | None) -> None:
+def _show_run(run: Run, form: Format, store: str | None, toolset: Toolset) -> None:
     match form:
         case Format.JSON:
             screen.document(run.to_dict())
@@ -98,7 +98,7 @@ def _show_run(run: Run, form: Format, store: str | None) -> None:
         case Format.MERMAID | Format.SVG | Format.YAML:
             if run.plan is None:
                 raise InputRejected(f"run {run.id} has no plan yet to show as {form.value}")
-            _show_plan(run.plan, form)
+            _show_plan(run.plan, form, toolset)
             return
         case _:
             assert_never(form)

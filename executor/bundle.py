@@ -15,12 +15,12 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import orjson
 
 from ..errors import InputRejected
-from ..plans.values import digest
+from ..plans.values import Json, digest
 from .header import Header
 from .records import Entry, chain, read_entry
 from .store import RunRow
@@ -154,13 +154,13 @@ def _checked_lines(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_about(data: bytes, name: str) -> dict[str, Any]:
-    about: Any = orjson.loads(data)
+    about: Json = orjson.loads(data)
     version = about.get("firmplan_bundle") if isinstance(about, dict) else None
     if version != BUNDLE_FORMAT:
         raise InputRejected(
             f"{name}: a bundle of format {version!r}; this firmplan reads {BUNDLE_FORMAT}: upgrade firmplan"
         )
-    return dict(about)
+    return cast("dict[str, Any]", about)
 
 
 def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bundle:
@@ -177,7 +177,7 @@ def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bu
         head=bytes.fromhex(about["head"]),
         last_seq=about["records"],
     )
-    values = {digest(data): data for data in found["value"]}
+    values: dict[str, bytes] = {digest(data): data for data in found["value"]}
     return Bundle(row, found["journal"], values, found["decision"])
 
 

@@ -16,7 +16,7 @@ from ..plans.nearest import did_you_mean, listing
 from ..plans.program import SetValue
 from ..plans.values import Json
 from .archive import Archive
-from .cells import Turn
+from .cells import StepPath, Turn
 from .events import CallFailed, CallReused, CallStarted
 from .header import Header
 from .key_changes import KeyChange, key_changes
@@ -93,7 +93,7 @@ async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Exp
     view = _View(
         store, run_id, Header.from_dict(row.header), row.parent, machine, await load_entries(store, row)
     )
-    return await view.explain(cells[step])
+    return await view.explain(cells[StepPath(step)])
 
 
 class _View:

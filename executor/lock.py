@@ -62,9 +62,10 @@ class ToolLock:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
         """Read it back from `to_dict`."""
-        return cls(
-            **{**data, "effect": Effect(data["effect"]), "allow_untrusted": tuple(data["allow_untrusted"])}
-        )
+        settled: dict[str, Any] = dict(data)
+        settled["effect"] = Effect(data["effect"])
+        settled["allow_untrusted"] = tuple(data["allow_untrusted"])
+        return cls(**settled)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -92,7 +92,9 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
     try:
         record: dict[str, Any] = orjson.loads(line)
         kind = _KINDS[record["type"]]
-        values = {name: _read_field(record[name], find_value) for name in _FIELDS[kind] if name in record}
+        values: dict[str, Any] = {
+            name: _read_field(record[name], find_value) for name in _FIELDS[kind] if name in record
+        }
         return Entry(record["n"], record["at"], kind(**values))
     except (ValueError, KeyError, TypeError) as fault:
         raise StoreError(
@@ -100,12 +102,12 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
         ) from None
 
 
-def _read_field(value: Any, find_value: Callable[[str], bytes]) -> Any:  # noqa: ANN401  # any field of any event
+def _read_field(value: Json, find_value: Callable[[str], bytes]) -> Json | Sealed:
     if isinstance(value, dict):
         if "$json" in value:
             return Sealed.of(value["$json"])
         if "$value" in value:
-            return Sealed(find_value(value["$value"]))
+            return Sealed(find_value(cast("str", value["$value"])))
     return value
 
 

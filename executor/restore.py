@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import orjson
 
@@ -23,6 +23,7 @@ from .events import (
     CallReused,
     CallStarted,
     Consequence,
+    JournalEvent,
     RunFinished,
     StepCancelled,
     StepFailed,
@@ -37,7 +38,7 @@ from .records import Entry, chain, read_entry
 from .sealed import Sealed
 from .store import RunRow, Store
 
-_STATUS_OF = {
+_STATUS_OF: Final[Mapping[type, str]] = {
     StepSucceeded: "succeeded",
     StepFailed: "failed",
     StepSkipped: "skipped",
@@ -164,7 +165,7 @@ def _expect_none(drawn: Sequence[Consequence]) -> None:
         raise Diverged(step=step, field="status", expected=None, found=_show(drawn[0]))
 
 
-def _compare(recorded: Any, drawn: Consequence | None) -> None:  # noqa: ANN401  # a Consequence, narrowed by the caller
+def _compare(recorded: JournalEvent, drawn: Consequence | None) -> None:
     if recorded == drawn:
         return
     step = getattr(recorded, "step", "")
@@ -180,7 +181,7 @@ def _compare(recorded: Any, drawn: Consequence | None) -> None:  # noqa: ANN401 
     raise Diverged(step=step, field="status", expected=_show(recorded), found=_show(drawn))
 
 
-def _show(event: Any) -> str:  # noqa: ANN401  # any consequence
+def _show(event: JournalEvent | None) -> str:
     if event is None:
         return "nothing"
     status = _STATUS_OF.get(type(event))

@@ -50,7 +50,7 @@ async def find_results(
         (candidate, entries[candidate.key.key]) for candidate in candidates if candidate.key.key in entries
     ]
     resources = sorted({name for _, entry in found for name in entry.epochs})
-    epochs = (await facilities.store.epochs(resources)).count if resources else {}
+    epochs: Mapping[str, int] = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
     results: dict[str, Reusable | Stale] = {}
     for candidate, entry in found:

@@ -7,12 +7,12 @@ stay, and the looking would be three quarters of the time to check it. Reference
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
+def collector_paused() -> Generator[None]:
     """Pause the collector, which whoever paused it first wakes again: so nesting, and other threads, do no harm."""
     was_on = gc.isenabled()
     gc.disable()

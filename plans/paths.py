@@ -24,7 +24,11 @@ def key(name: str) -> str:
 
 
 _KEY_CACHED_MAX = 64  # characters; arguments have few names, and short ones
-_key_again = lru_cache(4_096)(lambda name: into("", name))
+
+
+@lru_cache(4_096)
+def _key_again(name: str) -> str:
+    return into("", name)
 
 
 def path_of(parts: Iterable[Part], root: str = "$") -> str:

@@ -7,7 +7,7 @@ client can get wrong is answered as `application/problem+json`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -49,7 +49,7 @@ def create_app(
     hosting = Hosting(engine, Intake(engine, limits, metrics), metrics, closing or asyncio.Event())
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         hosting.closing.set()
         await hosting.intake.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -136,7 +136,7 @@ class Intake:
             self._bodies.popitem(last=False)
 
     @asynccontextmanager
-    async def _alone(self, run_id: str) -> AsyncIterator[None]:
+    async def _alone(self, run_id: str) -> AsyncGenerator[None]:
         """Hold the key's lock: of two equal requests at once, one makes the run and the other finds it."""
         lock, users = self._locks.get(run_id, (asyncio.Lock(), 0))
         self._locks[run_id] = (lock, users + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Response
 
@@ -65,7 +65,7 @@ async def list_tools(hosted: Hosted) -> Response:
 def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
     """Return the plan that the body is, or holds under `plan`; a plan has no such key of its own."""
     inner = body.get("plan")
-    return inner if isinstance(inner, dict) and set(body) == {"plan"} else body
+    return cast("dict[str, Any]", inner) if isinstance(inner, dict) and set(body) == {"plan"} else body
 
 
 def _summary(name: str, plan: Plan) -> dict[str, Any]:

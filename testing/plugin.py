@@ -58,7 +58,8 @@ def firmplan_engine() -> Iterator[MakeEngine]:
     from ..engine import Engine  # noqa: PLC0415  # only tests that ask pay
 
     def make(tools: Any, **options: Any) -> Engine:  # noqa: ANN401  # as `Engine` takes them
-        return stack.enter_context(Engine(tools, **{"store": "memory:", **options}))
+        settled: dict[str, Any] = {"store": "memory:", **options}
+        return stack.enter_context(Engine(tools, **settled))
 
     with ExitStack() as stack:
         yield make
