@@ -471,6 +471,31 @@ def test_on_error_is_per_item(tmp_path: Path):
     assert run.steps["b[1]"].status == "succeeded"
 
 
+def test_on_error_handles_faults_of_expressions(tmp_path: Path):
+    """A run-time fault fails the step; `on_error` handles failures, per item."""
+    run = once(
+        [echo],
+        plan(
+            call("z", "echo", args={"x": 0}),
+            call("a", "echo", args={"x": "${1 // z}"}, on_error={"value": 3}),
+            call("b", "echo", args={"x": 1}, when="${1 // z > 1}", on_error="skip"),
+            call(
+                "c",
+                "echo",
+                args={"x": "${item}"},
+                for_each=[1, 2],
+                when="${10 // (item - 2 + z) < 0}",
+                on_error="skip",
+            ),
+            {"id": "d", "set": "${10 // (item + z)}", "for_each": [0, 5], "on_error": {"value": "${index}"}},
+            output=["${a}", "${first(b, 2)}", "${c}", "${d}"],
+        ),
+        tmp_path / "s.db",
+    )
+    run.raise_for_status()
+    assert run.output == [3, 2, [1], [0, 2]]
+
+
 def test_on_error_handles_no_denial(tmp_path: Path):
     """`on_error` and `retries` handle failures only, never an unknown outcome, a denial ..."""
     calls: list[int] = []
