@@ -626,10 +626,9 @@ def _is_kept_read(call: PreparedCall) -> bool:
 
 
 def _used(context: Context | None) -> dict[str, Json] | None:
-    if context is None:
+    if context is None or not (context.used.varies or context.used.env or context.used.secrets):
         return None
-    used = {name: value for name, value in asdict(context.used).items() if value}
-    return used or None
+    return {name: value for name, value in asdict(context.used).items() if value}
 
 
 class _held:  # noqa: N801  # reads as the statement that it is
