@@ -1,8 +1,9 @@
 """Where plans come from: saved plans whose task fits, else a model whose drafts are checked and repaired."""
 
 from .attempt import Attempt
+from .mending import Mended
 from .planner import Planned, Planner
 from .reuse import PlanCache
 from .saved import SavedPlan
 
-__all__ = ["Attempt", "PlanCache", "Planned", "Planner", "SavedPlan"]
+__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan"]

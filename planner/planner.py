@@ -30,7 +30,9 @@ from .attempt import Attempt
 from .drafting import REQUESTS_MAX, Drafting
 from .failure import no_endpoint, no_model
 from .given import given_faults, is_missing
+from .incident import Incident, StepLike
 from .library import Entry, Library, fits, nearest_tasks
+from .mending import Mended, Mending
 from .order import Judge, Order, inputs_of, task_of
 from .reuse import PlanCache, planning_key
 from .saved import SavedPlan
@@ -149,6 +151,46 @@ class Planner:
         attempts: list[Attempt] = []
         found = _from_saved(order, attempts)
         return await self._from_model(order, attempts, cache) if found is None else found
+
+    async def repair_run(  # what `plan` takes, and the run
+        self,
+        plan: Plan,
+        steps: Mapping[str, StepLike],
+        tools: Toolset | Iterable[Tool] = (),
+        *,
+        task: str | None = None,
+        plans: SavedPlans | None = None,
+        judge: Judge | None = None,
+    ) -> Mended:
+        """Return a checked patch for the rest of a plan whose run went wrong.
+
+        Args:
+            plan: The plan that ran.
+            steps: Path -> where it stands: `Run.steps`. Only statuses, reasons and firmplan's own error codes are looked at.
+            tools: What the patched plan may use.
+            task: What was asked for; by default the plan's own task.
+            plans: Finds the saved plan that a `plan` step names.
+            judge: Has the last word on what a check found.
+
+        Raises:
+            PlanningFailed: No patch came, or the model sees no way; `attempts` holds what was tried.
+            ConfigError: No model is configured.
+        """
+        words = task or plan.task or "Do what the plan does."
+        order = Order(task_of(words), Toolset.of(tools), {}, (), plans, judge)
+        incident = Incident.of(plan.model_copy(update={"task": words}), steps, order.check(plan).types)
+        endpoint = self._model.resolve()
+        seconds = self._timeout_s * TIMEOUTS_A_PLANNING
+        allowance = Allowance(REQUESTS_MAX, seconds)
+        mending = Mending(
+            incident, order, endpoint, self._clients, self._timeout_s, self._max_repairs, allowance
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                return await mending.run()
+        except TimeoutError as over:
+            fault = ModelError(f"planning took longer than {seconds:g} s", code="limit-exceeded")
+            raise no_endpoint(words, fault, (), mending.attempts) from over
 
     async def aclose(self) -> None:
         """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""

@@ -16,10 +16,11 @@ from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.completion import Message
 from .given import given_schemas
+from .incident import Incident
 from .saved import SavedPlan
 from .signatures import signature_line
 
-PROMPTS = ("plan", "repair", "mend", "anew", "patch")
+PROMPTS = ("plan", "repair", "mend", "anew", "patch", "repatch")
 """The texts, by file name."""
 
 PROBLEMS_MAX = 20
@@ -39,11 +40,8 @@ def planning_messages(
     examples: Sequence[SavedPlan] = (),
 ) -> tuple[Message, ...]:
     """Return the messages that ask for a plan; saved plans for like tasks are shown as examples."""
-    listed = (
-        "\n".join(signature_line(tool) for tool in tools) or "There are none: use `ask` and `set` steps only."
-    )
     given = "\n".join(f'- "{name}": {schema}' for name, schema in given_schemas(inputs).items())
-    asked = [f"# Tools\n\n{listed}"]
+    asked = [f"# Tools\n\n{_listed(tools)}"]
     if examples:
         asked.append("\n\n".join(["# Plans for other tasks, with these tools", *map(_example, examples)]))
     if given:
@@ -58,7 +56,7 @@ def repair_messages(
     draft: str,
     faults: Iterable[Problem],
     unseen: Iterable[Signature] = (),
-    plea: Literal["repair", "mend", "anew"] = "repair",
+    plea: Literal["repair", "mend", "anew", "repatch"] = "repair",
 ) -> tuple[Message, ...]:
     """Return the messages that send a draft's faults back.
 
@@ -78,16 +76,29 @@ def repair_messages(
     return _again(draft, "\n".join([_text(plea), told, *tools]))
 
 
-def unread_messages(draft: str, fault: str) -> tuple[Message, ...]:
-    """Return the messages that ask again after an answer that was no plan at all."""
+def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "plan") -> tuple[Message, ...]:
+    """Return the messages that ask again after an answer that was no plan, or no patch, at all."""
     return _again(
-        draft, f"That is no plan: {fault}\nAnswer with the whole plan, as one JSON object and nothing else."
+        draft,
+        f"That is no {wanted}: {fault}\nAnswer with the whole {wanted}, as one JSON object and nothing else.",
     )
+
+
+def patch_messages(incident: Incident, tools: Sequence[Signature]) -> tuple[Message, ...]:
+    """Return the messages that ask for a patch of a plan that went wrong."""
+    asked = [f"# Tools\n\n{_listed(tools)}", incident.told()]
+    return (Message("system", _text("patch")), Message("user", "\n\n".join(asked)))
 
 
 def prompt_version() -> str:
     """Return the digest of all prompt texts: what was planned with others is not what would be planned now."""
     return digest("\n".join(_text(name) for name in PROMPTS).encode())
+
+
+def _listed(tools: Sequence[Signature]) -> str:
+    return (
+        "\n".join(signature_line(tool) for tool in tools) or "There are none: use `ask` and `set` steps only."
+    )
 
 
 def _example(saved: SavedPlan) -> str:
