@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         StoreError,
         ToolError,
     )
-    from .executor import Event, Explanation, Run, RunDiff, RunError, StepDiff, StepView
+    from .executor import Event, Explanation, Run, RunDiff, RunError, StepDiff, StepView, Verification
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import Artifact, Context, Model, Models, Tool, Toolset, agent, tool
@@ -49,7 +49,7 @@ _ROOMS = {
         "StoreError",
         "ToolError",
     ),
-    "executor": ("Event", "Explanation", "Run", "RunDiff", "RunError", "StepDiff", "StepView"),
+    "executor": ("Event", "Explanation", "Run", "RunDiff", "RunError", "StepDiff", "StepView", "Verification"),
     "planner": ("Planner", "SavedPlan"),
     "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
     "tools": ("Artifact", "Context", "Model", "Models", "Tool", "Toolset", "agent", "tool"),
@@ -91,6 +91,7 @@ __all__ = [
     "Tool",
     "ToolError",
     "Toolset",
+    "Verification",
     "agent",
     "check",
     "tool",

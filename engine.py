@@ -36,6 +36,7 @@ from .executor import (
     RunPage,
     Store,
     SystemClock,
+    Verification,
 )
 from .executor.background import Background, call, iterate
 from .executor.frames import WORKER_ENV, address_of
@@ -477,6 +478,19 @@ class Engine:
         execution = await self._open()
         return await execution.review.explain(run_id, step)
 
+    async def verify(self, run_id: str) -> Verification:
+        """Call a run's pure steps again, in fresh processes with other hash seeds and in another order, and compare the results.
+
+        Nothing is stored, and nothing but pure steps is called. `.ok` is false if a tool is not deterministic; `str()` names it,
+        the step, and the places in which its results differ.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned.
+        """
+        execution = await self._open()
+        return await execution.review.verify(run_id)
+
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs, by step path, and why; false if nothing does.
 
@@ -633,6 +647,7 @@ class Engine:
     export_sync = _twin(export)
     explain_sync = _twin(explain)
     diff_sync = _twin(diff)
+    verify_sync = _twin(verify)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)

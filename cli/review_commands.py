@@ -1,4 +1,4 @@
-"""The commands that look back at runs: why a step ran, what differs."""
+"""The commands that look back at runs: why a step ran, what differs, what is not deterministic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PANEL = "Looking back"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (explain, diff):
+    for command in (verify, explain, diff):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -41,3 +41,15 @@ def diff(
     from .reviewing import diff_command
 
     return diff_command(a, b, {"store": store}, as_json=as_json)
+
+
+def verify(
+    run_id: options.RunId,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Call a run's pure steps again in fresh processes, and name the tools that are not deterministic (exit code 3)."""
+    from .reviewing import verify_command
+
+    return verify_command(run_id, {"tools": tools, "store": store}, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`explain` and `diff`: what looks back at runs, in words or as a document."""
+"""`verify`, `explain` and `diff`: what looks back at runs, in words or as a document."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from . import screen
 from .failure import Exit
-from .session import drive, open_engine, settings_of
+from .session import drive, load_toolset, open_engine, settings_of
 
 
 def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -39,5 +39,22 @@ def diff_command(a: str, b: str, flags: Mapping[str, object], *, as_json: bool) 
         else:
             screen.answer(str(found))
         return Exit.OK
+
+    return drive(work)
+
+
+def verify_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Call a run's pure steps again; a tool that came out differently has diverged."""
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+
+    async def work() -> int:
+        async with open_engine(settings, toolset) as engine:
+            found = await engine.verify(run_id)
+        if as_json:
+            screen.document(found.to_dict())
+        else:
+            screen.answer(str(found))
+        return Exit.OK if found.ok else Exit.DIVERGED
 
     return drive(work)

@@ -15,6 +15,7 @@ from .run_diff import RunDiff, StepDiff
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
 from .store import Store
+from .verification import ToolVerdict, Verification
 
 __all__ = [
     "BUDGET_LIMITS",
@@ -43,5 +44,7 @@ __all__ = [
     "StepView",
     "Store",
     "SystemClock",
+    "ToolVerdict",
+    "Verification",
     "default_seed",
 ]

@@ -32,9 +32,14 @@ END_S: Final = 5.0  # for a killed process to be gone
 
 
 class Processes:
-    """A pool without an upper limit of its own: the engine's limits on calls bound it."""
+    """A pool without an upper limit of its own: the engine's limits on calls bound it.
 
-    def __init__(self) -> None:
+    Args:
+        extra: Environment of the children beside this process's own.
+    """
+
+    def __init__(self, extra: Mapping[str, str] | None = None) -> None:
+        self._extra = extra or {}
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
@@ -104,7 +109,7 @@ class Processes:
                 raise
 
     async def _new_child(self) -> _Child:
-        child = await _Child.start()
+        child = await _Child.start(self._extra)
         self._all.add(child)
         return child
 
@@ -141,7 +146,7 @@ class _Child:
         self.calls = 0
 
     @classmethod
-    async def start(cls) -> _Child:
+    async def start(cls, extra: Mapping[str, str]) -> _Child:
         """Start a child. Raises: _ChildDied: the system gives none."""
         environ = dict(os.environ)
         try:
@@ -151,7 +156,7 @@ class _Child:
                 "firmplan.executor.worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**environ, WORKER_ENV: "1"},
+                env={**environ, **extra, WORKER_ENV: "1"},
                 limit=HEAD_BYTES_MAX,
                 process_group=0,
             )

@@ -1,4 +1,7 @@
-"""Looking back at runs: why a step ran, and what differs between two. Nothing here moves a run or calls a tool of one."""
+"""Looking back at runs: why a step ran, and what differs between two, what comes out differently.
+
+Nothing here moves a run or stores anything; only `verify` calls tools, and only pure ones.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from .explain import Explanation, explain
 from .facilities import Facilities
 from .recall import recall
 from .run_diff import RunDiff
+from .verification import Verification
+from .verify import verify
 
 
 class Review:
@@ -31,3 +36,7 @@ class Review:
         """Return what differs between two runs. Raises: RunNotFound, InputRejected: one has no plan."""
         one, other = await self._archive.row(a), await self._archive.row(b)
         return compare(await recall(self._store, one), await recall(self._store, other))
+
+    async def verify(self, run_id: str) -> Verification:
+        """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""
+        return await verify(self._facilities, await recall(self._store, await self._archive.row(run_id)))
