@@ -1,0 +1,111 @@
+"""`ask` steps: one prompt, answered over HTTP; what is kept of it, and what fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from firmplan.testing import HttpError, ScriptedModel
+from firmplan.tools import Models
+from rig import Rig, one_run, plan_of, statuses
+
+NOTE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+def asking(**keys):
+    return plan_of(
+        {"id": "a", "ask": {"prompt": "Say ${inputs.word}", **keys}},
+        output="${a}",
+        inputs={"word": {"type": "string"}},
+    )
+
+
+def with_model(replies, law, **models):
+    """Run a law with an executor whose model answers from a script."""
+
+    async def main():
+        async with ScriptedModel(replies) as model:
+            spec = {"name": "scripted", "base_url": model.base_url, "api_key": "k"}
+            async with Rig([], models=Models({"default": spec, **models})) as rig:
+                return await law(rig, model)
+
+    return asyncio.run(main())
+
+
+def test_an_answer_is_kept_and_stands_for_the_same_prompt():
+    """The second run asks nothing; another word is another prompt."""
+
+    async def law(rig, model):
+        one = await rig.run(asking(), "r1", inputs={"word": "hi"})
+        two = await rig.run(asking(), "r2", inputs={"word": "hi"})
+        three = await rig.run(asking(), "r3", inputs={"word": "ho"})
+        assert (one.output, two.output, three.output) == ("hello", "hello", "other")
+        assert len(model.requests) == 2
+        assert (one.usage["model_calls"], two.usage["model_calls"]) == (1, 0)
+        assert one.usage["tokens"] > 0
+        assert two.steps["a"].reused
+        assert two.digest == one.digest
+        assert (await rig.execution.replay("r1", keep=False)).digest == one.digest
+        assert len(model.requests) == 2
+
+    with_model(["hello", "other"], law)
+
+
+@pytest.mark.parametrize(("temperature", "asked"), [(None, 3), (0, 1), (0.7, 3)])
+def test_samples_are_different_answers_unless_the_temperature_is_zero(temperature, asked):
+    """Three items of one prompt."""
+    keys = {} if temperature is None else {"temperature": temperature}
+    plan = plan_of({"id": "a", "ask": {"prompt": "Say", **keys}, "for_each": "${[1, 2, 3]}"}, output="${a}")
+
+    async def law(rig, model):
+        run = await rig.run(plan)
+        assert len(model.requests) == asked
+        assert run.status == "succeeded"
+
+    with_model(["a", "b", "c"], law)
+
+
+def test_an_answer_has_the_type_that_was_asked_for():
+    """An object, parsed and checked; asked again where it does not fit."""
+
+    async def law(rig, model):
+        run = await rig.run(asking(returns=NOTE), inputs={"word": "x"})
+        assert run.output == {"n": 3}
+        assert len(model.requests) == 2
+        assert run.steps["a"].attempts == 1
+
+    with_model([{"n": "three"}, {"n": 3}], law)
+
+
+def test_a_refusal_of_the_endpoint_is_a_failed_step():
+    """Code and message of the endpoint; nothing is kept."""
+
+    async def law(rig, model):
+        run = await rig.run(asking(), inputs={"word": "x"})
+        assert [(e.step, e.code) for e in run.errors] == [("a", "model-auth")]
+        assert (await rig.run(asking(), inputs={"word": "x"})).output == "now"
+
+    with_model([HttpError(401), "now"], law)
+
+
+def test_without_a_model_the_step_fails_and_says_what_to_set(monkeypatch):
+    """Not the run's machinery, and no exception."""
+    for name in ("FIRMPLAN_MODEL", "FIRMPLAN_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    run = one_run(asking(), inputs={"word": "x"})
+    (error,) = run.errors
+    assert (error.step, error.code) == ("a", "no-model")
+    assert "FIRMPLAN_MODEL" in error.message
+
+
+def test_examples_that_are_not_examples_fail_the_step():
+    """They may be computed, so a check cannot see them."""
+    plan = plan_of({"id": "l", "set": [1, 2]}, {"id": "a", "ask": {"prompt": "Say", "examples": "${l}"}})
+
+    async def law(rig, model):
+        run = await rig.run(plan)
+        assert statuses(run) == {"l": "succeeded", "a": "failed"}
+        assert run.errors[0].code == "bad-prompt"
+        assert model.requests == []
+
+    with_model([], law)
