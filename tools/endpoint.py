@@ -77,9 +77,10 @@ class Model:
     def __post_init__(self) -> None:
         _mode(self.mode)
         _rate(self.rate)
-        most: object = self.max_concurrency
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-            raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {most!r}")
+        if self.max_concurrency is not None and not _is_count(self.max_concurrency):
+            raise ConfigError(
+                f"max_concurrency: expected an integer of at least 1, found {self.max_concurrency!r}"
+            )
 
     def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
         """Return the endpoint, the open settings filled from the environment.
@@ -113,6 +114,10 @@ def is_loopback(base_url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_count(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given >= 1
 
 
 def _rate(rate: str | float | None) -> float | None:

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
+from typing_extensions import TypeIs
+
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
@@ -81,13 +83,18 @@ def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str 
     """Return the first guard's complaint about `value` as a sentence for the model; `None` if all but judges hold."""
     for guard in guards:
         fault = (
-            _measured(cast("Mapping[str, Json]", guard), value, question)
-            if isinstance(guard, Mapping)
+            _measured(guard, value, question)
+            if is_data(guard)
             else _asked(guard, value)
         )
         if fault is not None:
             return fault
     return None
+
+
+def is_data(guard: Guard) -> TypeIs[Mapping[str, Json]]:
+    """Whether a guard is data, as in plans."""
+    return isinstance(guard, Mapping)
 
 
 def is_code(guard: object) -> bool:

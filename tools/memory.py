@@ -95,8 +95,9 @@ def changes_in(nodes: Iterable[ast.AST]) -> Mapping[str, Change]:
 
 def is_memory(value: object) -> bool:
     """Whether a value is a plain container, counter or iterator: changing it runs no project code."""
+    made_by = type(value).__module__
     return isinstance(value, _MEMORIES) or (
-        isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools")
+        isinstance(value, Iterator) and made_by in ("builtins", "itertools")
     )
 
 

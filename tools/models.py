@@ -36,7 +36,7 @@ from .completion import (
     complete_within,
 )
 from .endpoint import Endpoint, Model
-from .guard import Guard, Judge, Question, check_guards, find_fault
+from .guard import Guard, Judge, Question, check_guards, find_fault, is_data
 from .judging import VERDICT, judge_messages
 from .outage import ModelError
 from .prices import PricesSource
@@ -113,7 +113,7 @@ class Models:
             prices = models.own_prices if prices is None else prices
         elif models is not None:
             self._aliases = {alias: _read(alias, spec) for alias, spec in models.items()}
-        self.own_prices = prices
+        self.own_prices: PricesSource = prices
         self._clients = Clients(prices)
 
     @property
@@ -328,8 +328,8 @@ def _named(guard: Guard) -> Json:
 
     Code that cannot be seen in full gets a name that no other process gives, so that nothing is reused on its word.
     """
-    if isinstance(guard, Mapping):
-        return dict(cast("Mapping[str, Json]", guard))
+    if is_data(guard):
+        return dict(guard)
     from .portrait import draw  # noqa: PLC0415  # reads source files: only for guards that are code
 
     seen = draw(guard, {})

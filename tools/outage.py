@@ -59,9 +59,9 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
         case openai.APIConnectionError(__cause__=BodyTooLarge() as cause):
             return ModelError(f"{endpoint.base_url}: {cause}", code="model-unavailable")
         case openai.APIConnectionError():
-            cause = endpoint.quote(error.__cause__ or error)
+            why = endpoint.quote(error.__cause__ or error)
             return ModelError(
-                f"no connection to the model at {endpoint.base_url} ({cause}): is it running, and is its address "
+                f"no connection to the model at {endpoint.base_url} ({why}): is it running, and is its address "
                 "(FIRMPLAN_BASE_URL) right?",
                 code="model-unreachable",
                 temporary=True,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from ..errors import ConfigError
+from ..plans.values import Json
 from .endpoint import Endpoint
 
 FORMAT = 1
@@ -81,11 +82,7 @@ class Prices:
         named = os.environ.get("FIRMPLAN_PRICES") if source is None else source
         if not named:
             return _ours()
-        own = (
-            _read("prices", cast("Mapping[str, object]", named))
-            if isinstance(named, Mapping)
-            else _load(named)
-        )
+        own = _read("prices", cast("Json", named)) if isinstance(named, Mapping) else _load(named)
         return cls((*own, *_ours().lines))
 
     def find(self, endpoint: Endpoint) -> Price | None:
@@ -108,21 +105,18 @@ def _load(path: object) -> Iterable[Price]:
     return _read(where, document)
 
 
-def _read(where: str, document: object) -> list[Price]:
+def _read(where: str, document: Json) -> list[Price]:
     match document:
         case {"prices": 1, "models": list(lines)}:
-            return [
-                _line(f"{where}: models[{index}]", line)
-                for index, line in enumerate(cast("list[object]", lines))
-            ]
+            return [_line(f"{where}: models[{index}]", line) for index, line in enumerate(lines)]
         case _:
             raise ConfigError(f'{where}: expected {{"prices": {FORMAT}, "models": [..]}}')
 
 
-def _line(where: str, line: object) -> Price:
+def _line(where: str, line: Json) -> Price:
     match line:
         case {"model": str(model), "input": _, "output": _, **rest}:
-            fields = cast("Mapping[str, object]", line)
+            fields = cast("Mapping[str, Json]", line)
             amounts = {key: _amount(where, key, fields[key]) for key in _AMOUNTS if key in fields}
             at = rest.get("at", "")
             amounts.setdefault("cached_input", amounts["input"])
