@@ -1,0 +1,161 @@
+"""The life of an execution: faults reach everyone who waits, closing parks, what is parked goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from firmplan.errors import EngineBug, StoreError
+from firmplan.executor import SqliteStore
+from firmplan.testing import Held, MemoryStore, ScriptedTool
+from rig import Rig, plan_of, statuses
+
+PLAN = plan_of({"id": "a", "tool": "t"}, {"id": "b", "tool": "t", "after": ["a"]}, output="${[a, b]}")
+
+
+class FailingStore(SqliteStore):
+    """A store whose appends fail from the n-th on."""
+
+    def __init__(self, good: int, fault: Exception) -> None:
+        super().__init__(":memory:")
+        self.good, self.fault = good, fault
+
+    async def append(self, batch):
+        self.good -= 1
+        if self.good < 0:
+            raise self.fault
+        await super().append(batch)
+
+
+@pytest.mark.parametrize("good", range(6))
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(StoreError("no"), StoreError), (ValueError("a bug"), EngineBug)]
+)
+def test_a_journal_that_cannot_be_written_is_told_to_everyone_who_waits(good, fault, kind):
+    """Nobody hangs, nobody is told that all is well; once it can be written, the run goes on."""
+    store = FailingStore(good, fault)
+
+    async def main():
+        made = ScriptedTool("t", lambda: 1, effect="read")
+        async with Rig([made], store) as rig:
+            await rig.start(PLAN, "r")
+            waits = [rig.execution.wait("r") for _ in range(3)]
+            outcomes = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 10)
+            if store.good >= 0:
+                assert {outcome.status for outcome in outcomes} == {"succeeded"}
+                return
+            assert [type(outcome) for outcome in outcomes] == [kind] * 3
+            store.good = 1000
+            assert (await rig.resume("r")).output == [1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_write_is_not_called_where_its_intent_cannot_be_written():
+    """The intent is durable first."""
+    made = ScriptedTool("t", effect="write")
+
+    async def main():
+        async with Rig([made], FailingStore(0, StoreError("no"))) as rig:
+            await rig.start(PLAN, "r")
+            with pytest.raises(StoreError):
+                await rig.execution.wait("r")
+            assert made.calls == []
+
+    asyncio.run(main())
+
+
+def test_closing_parks_reads_and_waits_for_writes(tmp_path):
+    """The write's result is in the journal; the read is called again by the next."""
+    store, reading, writing = str(tmp_path / "s.db"), Held("late"), Held("sent")
+    plan = plan_of({"id": "r", "tool": "look"}, {"id": "w", "tool": "send"}, output="${[r, w]}")
+    look = ScriptedTool("look", [reading, "seen"], effect="read", resource="box")
+    send = ScriptedTool("send", [writing], effect="write", resource="mail")
+
+    async def main():
+        rig = Rig([look, send], store)
+        await rig.execution.open()
+        await rig.start(plan, "r")
+        await reading.called.wait()
+        await writing.called.wait()
+        closing = asyncio.create_task(rig.execution.close())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        writing.release()
+        await closing
+        async with Rig([look, send], store) as rig:
+            parked = await rig.execution.archive.get("r")
+            assert statuses(parked)["w"] == "succeeded"
+            run = await rig.resume("r")
+            assert run.output == ["seen", "sent"]
+            assert (len(look.calls), len(send.calls)) == (2, 1)
+
+    asyncio.run(main())
+
+
+def test_closing_twice_and_closing_what_was_never_opened_do_no_harm():
+    """Both are allowed."""
+
+    async def main():
+        rig = Rig([], MemoryStore())
+        await rig.execution.close()
+        async with Rig([], MemoryStore()) as rig:
+            await rig.execution.close()
+
+    asyncio.run(main())
+
+
+def test_resuming_what_is_driven_waits_for_it():
+    """No second driver."""
+    held = Held(1)
+    made = ScriptedTool("t", [held, 2], effect="read")
+
+    async def main():
+        async with Rig([made]) as rig:
+            await rig.start(PLAN, "r")
+            await held.called.wait()
+            again = asyncio.create_task(rig.resume("r"))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            held.release()
+            assert (await again).output == [1, 2]
+            assert len(made.calls) == 2
+
+    asyncio.run(main())
+
+
+def test_many_resumes_at_once_are_one():
+    """Whoever comes first drives."""
+    made = ScriptedTool("t", lambda: 1, effect="read")
+
+    async def main():
+        async with Rig([made]) as rig:
+            await rig.submit(PLAN, "r")
+            runs = await asyncio.gather(*(rig.resume("r") for _ in range(8)))
+            assert {run.status for run in runs} == {"succeeded"}
+            assert len(made.calls) == 2
+
+    asyncio.run(main())
+
+
+def test_an_event_loop_that_ends_in_mid_run_leaves_a_run_that_goes_on(tmp_path):
+    """As after a crash: the program did not close its engine."""
+    store, held = str(tmp_path / "s.db"), Held(1)
+    made = ScriptedTool("t", [held, 1, 2], effect="read")
+
+    async def cut_off():
+        rig = Rig([made], store)
+        await rig.execution.open()
+        await rig.start(PLAN, "r")
+        await held.called.wait()
+        return rig
+
+    rig = asyncio.run(cut_off())
+    rig.execution._owner.release()
+
+    async def main():
+        async with Rig([made], store) as rig:
+            assert (await rig.resume("r")).output == [1, 2]
+
+    asyncio.run(main())
