@@ -1,7 +1,7 @@
 """A clock that moves only when told to, or when everyone who can be waited for sleeps.
 
 `FakeClock(auto=True)` (the default) jumps to the next sleeper's time at once, so that retries with pauses of minutes take no time,
-in the same order as on a real clock.
+in the same order as on a real clock: who was woken goes on before the next one is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from itertools import count
+from typing import Final
+
+TURNS: Final = 8  # turns of the event loop between two wakings: enough for what a waking leads to at once
 
 
 class FakeClock:
@@ -24,6 +27,7 @@ class FakeClock:
         self._auto = auto
         self._numbers = count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._is_ticking = False
 
     def now(self) -> float:
         """Unix seconds."""
@@ -33,21 +37,34 @@ class FakeClock:
         """Return once the clock stands `seconds` later."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + max(0.0, seconds), next(self._numbers), woken))
-        if self._auto:
-            asyncio.get_running_loop().call_soon(self._wake_next)
+        if self._auto and not self._is_ticking:
+            self._is_ticking = True
+            self._tick(asyncio.get_running_loop(), TURNS)
         await woken
 
     def advance(self, seconds: float) -> None:
         """Move the clock on, and wake those whose time has come, in its order."""
         until = self._now + seconds
         while self._sleepers and self._sleepers[0][0] <= until:
-            self._wake_next()
+            _, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
         self._now = until
 
+    def _tick(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        """Wake the sleepers one after another, each after some turns of the loop."""
+        if turns == 0:
+            self._wake_next()
+            turns = TURNS
+        if self._sleepers:
+            loop.call_soon(self._tick, loop, turns - 1)
+        else:
+            self._is_ticking = False
+
     def _wake_next(self) -> None:
-        if not self._sleepers:
-            return
-        at, _, woken = heapq.heappop(self._sleepers)
-        self._now = max(self._now, at)
-        if not woken.done():
-            woken.set_result(None)
+        while self._sleepers:
+            at, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():  # else it was cancelled, and time does not move for it
+                self._now = max(self._now, at)
+                woken.set_result(None)
+                return

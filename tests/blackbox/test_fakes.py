@@ -125,6 +125,53 @@ def test_a_fake_clock_is_the_engines_time():
     assert len(calls) == 2
 
 
+def test_a_fake_clock_wakes_one_sleeper_after_another():
+    """`FakeClock`: the same order as on a real clock, and everyone sees the time at which he was woken."""
+
+    async def go() -> list[tuple[str, float]]:
+        clock, seen = FakeClock(start=0.0), list[tuple[str, float]]()
+
+        async def sleeper(name: str, *pauses: float) -> None:
+            for seconds in pauses:
+                await clock.sleep(seconds)
+                seen.append((name, clock.now()))
+
+        gone = asyncio.ensure_future(sleeper("gone", 1000))
+        tasks = [asyncio.ensure_future(sleeper(*each)) for each in (("a", 3, 3), ("b", 1, 1, 3), ("c", 2))]
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(*tasks)
+        await clock.sleep(1)
+        seen.append(("end", clock.now()))
+        return seen
+
+    assert within(go()) == [
+        ("b", 1.0),
+        ("c", 2.0),
+        ("b", 2.0),
+        ("a", 3.0),
+        ("b", 5.0),
+        ("a", 6.0),
+        ("end", 7.0),
+    ]
+
+
+def test_a_rate_spaces_calls():
+    """`rate=None`: so many calls a second."""
+
+    @tool(effect="read", rate=1)
+    async def look(x: int, *, ctx: Context) -> float:
+        """Look."""
+        return ctx.now().timestamp()
+
+    async def go() -> Any:
+        async with Engine([look], store=MemoryStore(), clock=FakeClock(start=0.0)) as engine:
+            source = plan(call("s", "look", args={"x": "${item}"}, for_each="${range(4)}"), output="${s}")
+            return (await engine.run(source)).output
+
+    assert within(go()) == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_a_scripted_tool_answers_from_a_script():
     """`ScriptedTool`."""
     weather = ScriptedTool(
