@@ -50,12 +50,17 @@ def plan(
     store: options.Store = None,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the prompt and its token count; send nothing.")
+    ] = False,
     as_json: options.Json = False,
 ) -> int:
     """Turn a task in words into a checked plan, by a saved plan that fits or by a model."""
-    from .planning import plan_command
+    from .planning import plan_command, preview_command
 
     flags = {"tools": tools, "store": store, "model": model, "base_url": base_url}
+    if dry_run:
+        return preview_command(task, tuple(inputs or ()), flags, as_json=as_json)
     return plan_command(task, tuple(inputs or ()), output, flags, as_json=as_json)
 
 

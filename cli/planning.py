@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputRejected
+from ..planner import Planner
 from ..plans import CheckReport, Plan
+from ..plans.values import canonical
 from ..tools import Toolset
 from . import screen
 from .failure import Exit
@@ -35,6 +37,31 @@ def plan_command(
         if output is not None:
             plan.save(output)
         _tell_plan(plan, toolset, output, as_json=as_json)
+        return Exit.OK
+
+    return drive(work)
+
+
+def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Show what a planner would be sent for a task, and about how many tokens that is; nothing is sent."""
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+
+    async def work() -> int:
+        async with open_engine(settings, toolset) as engine:
+            saved = await engine.list_plans()
+        planner = Planner(settings.model, base_url=settings.base_url)
+        preview = planner.preview(task, toolset, inputs=read_inputs(inputs, None) or None, saved=saved)
+        if as_json:
+            screen.document(preview.to_dict())
+            return Exit.OK
+        for message in preview.messages:
+            screen.answer(f"--- {message.role}\n{message.content}\n")
+        screen.answer(f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}")
+        sent = f"about {preview.prompt_tokens} tokens of messages and {preview.schema_tokens} of schema"
+        screen.note(f"{sent}, to {preview.model or 'no model: none is configured'}; nothing was sent")
+        if preview.answered_by is not None:
+            screen.note(f"nothing would be: the task is answered by {preview.answered_by}")
         return Exit.OK
 
     return drive(work)

@@ -43,7 +43,8 @@ class Changes:
         rest = _beside(value)
         if not isinstance(steps, list) and not rest and not remove:
             return None
-        given = [cast("dict[str, Json]", step_in(each)) for each in steps or () if isinstance(each, dict)]
+        listed = steps if isinstance(steps, list) else []
+        given = [cast("dict[str, Json]", step_in(each)) for each in listed if isinstance(each, dict)]
         gone = [str(each) for each in remove] if isinstance(remove, list) else []
         return cls(tuple(given), tuple(gone), rest)
 

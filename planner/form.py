@@ -88,12 +88,13 @@ def _fitting(
         "typed": partial(_typed, tools),
         "named": partial(_any_step, {"enum": [tool.name for tool in tools]}),
     }
-    for form in () if simplest or not tools else ("typed", "named"):
-        step, definitions = spelled[cast("Form", form)]()
+    for form, spell in () if simplest or not tools else spelled.items():
+        step, definitions = spell()
         schema = made({"type": "array", "items": step})
-        schema = {**schema, "$defs": definitions} if definitions else schema
+        if definitions:
+            schema = {**schema, "$defs": definitions}
         if len(canonical(schema)) <= FORM_BYTES_MAX:
-            return schema, cast("Form", form)
+            return schema, form
     return made({"type": "array", "items": _any_step(_TEXT)[0]}), "plain"
 
 

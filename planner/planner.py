@@ -34,6 +34,7 @@ from .incident import Incident, StepLike
 from .library import Entry, Library, fits, nearest_tasks
 from .mending import Mended, Mending
 from .order import Judge, Order, inputs_of, task_of
+from .preview import Preview, preview_of
 from .reuse import PlanCache, planning_key
 from .saved import SavedPlan
 
@@ -151,6 +152,32 @@ class Planner:
         attempts: list[Attempt] = []
         found = _from_saved(order, attempts)
         return await self._from_model(order, attempts, cache) if found is None else found
+
+    def preview(
+        self,
+        task: str,
+        tools: Toolset | Iterable[Tool] = (),
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        saved: Sequence[SavedPlan] = (),
+        complete: bool = False,
+    ) -> Preview:
+        """Return what `plan` would send first for a task; nothing is sent.
+
+        Raises:
+            InputRejected: The task is empty or too long, or an input is not JSON.
+            ConfigError: A file of the library holds no plan.
+        """
+        every = (*saved, *self.library)
+        order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, None, None, complete)
+        found = _from_saved(order, [])
+        try:
+            endpoint = self._model.resolve()
+        except ConfigError:
+            model = None
+        else:
+            model = f"{endpoint.name} at {endpoint.base_url}"
+        return preview_of(order, None if found is None else found.source, model)
 
     async def repair_run(  # what `plan` takes, and the run
         self,

@@ -1,0 +1,99 @@
+"""What would be sent for a task, without sending it: the rendered prompt, its schema, and about how many tokens that is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..plans.values import Json, canonical
+from ..tools.completion import Message
+from .choice import choose_tools
+from .form import Form, plan_answer
+from .nearest import nearest_plans
+from .order import Order
+from .prompt import planning_messages
+
+_PIECE = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+|_+|\n+")
+_LETTERS_A_TOKEN = 7
+_DIGITS_A_TOKEN = 3
+_MARKS_A_TOKEN = 2
+MESSAGE_TOKENS = 4
+"""What the frame of one message costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A planning that is not done.
+
+    Attributes:
+        answered_by: The source of the saved plan that answers the task, so that nothing would be sent; else `None`.
+        messages: The first request's.
+        schema: The JSON Schema that the draft would be asked for by.
+        form: How far the schema spells the tools out: `typed`, `named` or `plain`.
+        tools: Names of the tools shown.
+        examples: Names of the saved plans shown.
+        model: The model that would be asked, and where; `None`: none is configured.
+    """
+
+    answered_by: str | None
+    messages: tuple[Message, ...]
+    schema: dict[str, Json]
+    form: Form
+    tools: tuple[str, ...]
+    examples: tuple[str, ...]
+    model: str | None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """About how many tokens the messages are: no tokeniser is asked, and 10 % either way is usual."""
+        return sum(tokens_of(message.content) + MESSAGE_TOKENS for message in self.messages)
+
+    @property
+    def schema_tokens(self) -> int:
+        """About how many the schema is."""
+        return tokens_of(canonical(self.schema).decode())
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the preview as JSON."""
+        return {
+            "answered_by": self.answered_by,
+            "model": self.model,
+            "messages": [{"role": each.role, "content": each.content} for each in self.messages],
+            "schema": self.schema,
+            "form": self.form,
+            "tools": list(self.tools),
+            "examples": list(self.examples),
+            "tokens": {"prompt": self.prompt_tokens, "schema": self.schema_tokens},
+        }
+
+
+def preview_of(order: Order, answered_by: str | None, model: str | None) -> Preview:
+    """Return what would be sent for an order."""
+    shown = choose_tools(order.task, order.tools)
+    examples = nearest_plans(order)
+    answer, form = plan_answer(shown)
+    return Preview(
+        answered_by,
+        planning_messages(order.task, shown, order.inputs, examples),
+        answer.wire_schema,
+        form,
+        tuple(tool.name for tool in shown),
+        tuple(each.name for each in examples),
+        model,
+    )
+
+
+def tokens_of(text: str) -> int:
+    """Return about how many tokens a text is, as common tokenisers cut it: words, runs of digits and of marks."""
+    tokens = 0
+    for piece in _PIECE.findall(text):
+        size = (
+            _LETTERS_A_TOKEN
+            if piece[0].isalpha()
+            else _DIGITS_A_TOKEN
+            if piece[0].isdigit()
+            else _MARKS_A_TOKEN
+        )
+        scale = 1 if piece.isascii() else 2
+        tokens += -(-len(piece) * scale // size)
+    return tokens

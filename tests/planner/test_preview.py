@@ -1,0 +1,54 @@
+"""A dry run shows what would be sent, word for word, and sends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+from firmplan import Plan, Planner, SavedPlan, tool
+from firmplan.planner.preview import tokens_of
+from firmplan.testing import ScriptedModel
+
+
+@tool(effect="read")
+def weather(city: str) -> float:
+    """Temperature in a city."""
+    return 1.0
+
+
+GOOD = {"firmplan": 1, "task": "Warmth of {a}", "inputs": {"a": {"type": "string"}}, "steps": []}
+GOOD["steps"] = [{"id": "w", "tool": "weather", "args": {"city": "${inputs.a}"}}]
+SAVED = SavedPlan("warmth", Plan.model_validate(GOOD))
+
+
+def test_what_is_shown_is_what_is_sent():
+    """Messages and schema of the preview are those of the request."""
+
+    async def main():
+        async with ScriptedModel([GOOD]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            given = {"inputs": {"a": "x"}, "saved": [SAVED]}
+            preview = planner.preview("Tell the warmth", [weather], **given)
+            assert model.requests == []
+            await planner.plan("Tell the warmth", [weather], **given)
+            return preview, model.requests[0]
+
+    preview, request = asyncio.run(main())
+    assert [message.to_dict() for message in preview.messages] == request["messages"]
+    shown = request["tools"][0]["function"]["parameters"]
+    assert shown["properties"] == preview.schema["properties"]
+    assert (preview.form, preview.tools, preview.examples) == ("typed", ("weather",), ("warmth",))
+    assert preview.model.startswith("m at http://127.0.0.1")
+
+
+def test_a_task_that_is_answered_says_so(monkeypatch):
+    """And where no model is configured there is none to name."""
+    monkeypatch.delenv("FIRMPLAN_MODEL", raising=False)
+    preview = Planner().preview("warmth of Rome", [weather], saved=[SAVED])
+    assert (preview.answered_by, preview.model) == ("saved:warmth", None)
+
+
+def test_tokens_are_counted_about_right():
+    """Against counts of a common tokeniser, within a fifth."""
+    prose = "The quick brown fox jumps over the lazy dog, and then it sleeps for 12 hours. " * 10
+    assert abs(tokens_of(prose) - 190) <= 38
+    assert tokens_of("") == 0
