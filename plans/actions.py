@@ -9,6 +9,7 @@ from .arguments import argument_faults, computed, value_faults
 from .body import UNKNOWN as NO_BODY
 from .checking import Accepted
 from .conditions import ANY_LIST, expect
+from .expressions.infer import infer_parts
 from .formula import infer
 from .nearest import listing
 from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
@@ -106,7 +107,7 @@ def _check_args(
     template = step.templates["args"]
     findings, body, at = steps.checking.findings, steps.body, path + template.where
     findings.add_faults(body, at, template.faults)
-    inferred = infer(template.formula, scope, suggestions=findings.suggests, whole=False)
+    inferred = infer_parts(template.formula.tree, scope, suggestions=findings.suggests)
     findings.add_inferred(body, at, inferred.faults)
     if accepted is not None:
         parts = computed(inferred.leaves, wrong_places(template, inferred.faults))

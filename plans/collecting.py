@@ -13,11 +13,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Generator[None]:
-    """Pause the collector, which whoever paused it first wakes again: so nesting, and other threads, do no harm."""
+    """Pause the collector, which whoever paused it first wakes again: so nesting, and other threads, do no harm.
+
+    What was made meanwhile counts as old at once: else the collector would begin with looking through it.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            if (
+                gc.get_freeze_count() == 0
+            ):  # else somebody keeps objects frozen, and they are not ours to thaw
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -12,14 +12,14 @@ asked for: a plan has many templates, and a check evaluates none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from .expressions.evaluate import compile_node
 from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
 from .expressions.frame import CHARACTERS_MAX, Frame, checked
 from .expressions.functions import text_of
 from .expressions.nodes import Call, Literal
-from .expressions.pieces import Expression, pieces_of, suspicious, whole_expression
+from .expressions.pieces import Expression, pieces_of, suspicious, whole_pieces
 from .expressions.references import together
 from .expressions.tree import Branch, Leaf, Tree
 from .paths import key
@@ -150,21 +150,16 @@ def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
     return formula, reader.faults if formula.secret is None else []
 
 
-def infer(
-    formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True, whole: bool = True
-) -> Inferred:
+def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
     """Return the type of a template and of each of its strings with expressions, and what is wrong with its operands.
 
     Args:
         formula: The template; about what is wrong with its text nothing is said again.
         scope: Type of each name: step ids, `inputs`, `item`, `index`, `prev`.
         suggestions: Whether hints name the nearest known name, which takes time for every name.
-        whole: Whether the type of the whole is wanted; if not, it is left unknown.
     """
-    from .expressions.infer import infer_parts, infer_tree  # noqa: PLC0415  # what only runs plans needs no types
+    from .expressions.infer import infer_tree  # noqa: PLC0415  # what only runs plans needs no types
 
-    if not whole:
-        return infer_parts(formula.tree, scope, suggestions=suggestions)
     return infer_tree(formula.value, formula.tree, scope, suggestions=suggestions)
 
 
@@ -185,41 +180,43 @@ class _Reader:
         self._path: list[str | int] = []
 
     def tree(self, value: Json, room: int) -> Tree | None:
-        kind = type(value)
-        if kind is str:
-            return self._text(cast("str", value))
-        if kind is not list and kind is not dict:
-            return None
-        if room <= 0:
-            message = f"nested deeper than {DEPTH_MAX} levels"
-            self.faults.append(Fault("limit-exceeded", message, "", self._inner()))
-            return None
-        return self._branch(cast("list[Json] | dict[str, Json]", value), room - 1)
+        if type(value) is str:
+            return None if _is_plain(value) else self._text(value)
+        if isinstance(value, list | dict):
+            if room <= 0:
+                message = f"nested deeper than {DEPTH_MAX} levels"
+                self.faults.append(Fault("limit-exceeded", message, "", self._inner()))
+                return None
+            return self._branch(value, room - 1)
+        return None
 
     def _branch(self, value: list[Json] | dict[str, Json], room: int) -> Branch | None:
-        parts: list[tuple[int | str, Tree]] = []
+        parts: dict[int | str, Tree] = {}
         for name, part in value.items() if isinstance(value, dict) else enumerate(value):
-            kind = type(part)
-            if (kind is str and _is_plain(cast("str", part))) or kind in _ATOMS:
+            if type(part) is str:
+                if "$" not in part and "{{" not in part:
+                    continue
+                tree = self._text(part, name)
+            elif type(part) is list or type(part) is dict:
+                self._path.append(name)
+                tree = self.tree(part, room)
+                self._path.pop()
+            else:
                 continue
-            self._path.append(name)
-            tree = self.tree(part, room)
-            self._path.pop()
             if tree is not None:
-                parts.append((name, tree))
-        return Branch(value, tuple(parts)) if parts else None
+                parts[name] = tree
+        return Branch(value, parts) if parts else None
 
-    def _text(self, text: str) -> Leaf | None:
-        if _is_plain(text):
-            return None
-        whole = whole_expression(text)
+    def _text(self, text: str, name: str | int | None = None) -> Tree | None:
+        """Read one string, which is no plain text, at a place in the list or object that is being read."""
+        whole = whole_pieces(text)
         if whole is not None:
-            leaf = Leaf(self._inner(), (whole,))
+            leaf = Leaf(self._inner(name), whole)
             self.leaves.append(leaf)
             return leaf
         pieces, faults = pieces_of(text) if "${" in text else ((text,), [])
         faults += suspicious(pieces)
-        inner = self._inner() if faults or pieces != (text,) else ""
+        inner = self._inner(name) if faults or pieces != (text,) else ""
         self.faults += [fault.moved(inner, 0) for fault in faults]
         if pieces == (text,):
             return None
@@ -228,15 +225,13 @@ class _Reader:
             self.leaves.append(leaf)
         return leaf
 
-    def _inner(self) -> str:
-        return _joined(self._path) if self._path else ""
+    def _inner(self, name: str | int | None = None) -> str:
+        own = "" if name is None else key(name) if isinstance(name, str) else f"[{name}]"
+        return _joined(self._path) + own if self._path else own
 
 
 def _joined(path: list[int | str]) -> str:
     return "".join([key(part) if isinstance(part, str) else f"[{part}]" for part in path])
-
-
-_ATOMS = frozenset({int, float, bool, type(None)})
 
 
 def _secret(leaf: Leaf) -> str | None:
@@ -253,14 +248,14 @@ def _spelled(tree: Tree) -> Json:
             [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
         )
     made: list[Json] | dict[str, Json] = tree.value.copy()
-    for name, part in tree.parts:
+    for name, part in tree.parts.items():
         made[name] = _spelled(part)  # type: ignore[index]  # keys are the container's own
     return made
 
 
 def _compiled(tree: Tree) -> Run:
     if isinstance(tree, Branch):
-        return _branch(tree.value, [(key, _compiled(part)) for key, part in tree.parts])
+        return _branch(tree.value, [(key, _compiled(part)) for key, part in tree.parts.items()])
     if tree.whole is not None:
         return compile_node(tree.whole.reading.folded)
     return _text(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from .formula import Fault, Formula, parse_formula
 from .immutable import immutable
 from .paths import key
+from .plan import AgentStep, AskStep, PlanStep, SetStep, ToolStep
 
 if TYPE_CHECKING:
     from .plan import StepKeys
@@ -81,23 +82,21 @@ def templates_of(step: StepKeys) -> Mapping[str, Template]:
 
 
 def _add_action(made: dict[str, Template], step: StepKeys) -> None:
-    from . import plan  # noqa: PLC0415  # the models know this module's types
-
     match step:
-        case plan.ToolStep(args=args):
+        case ToolStep(args=args):
             made["args"] = _arguments(args)
-        case plan.PlanStep(args=args):
+        case PlanStep(args=args):
             made["args"] = template_of(".args", args)
-        case plan.SetStep():
+        case SetStep():
             made["set"] = template_of(".set", step.set)
-        case plan.AskStep(ask=ask):
+        case AskStep(ask=ask):
             made["prompt"] = template_of(".ask.prompt", ask.prompt)
             if ask.system is not None:
                 made["system"] = template_of(".ask.system", ask.system)
             if ask.examples is not None:
                 examples = ask.examples if isinstance(ask.examples, str) else list(ask.examples)
                 made["examples"] = template_of(".ask.examples", examples)
-        case plan.AgentStep(agent=agent):
+        case AgentStep(agent=agent):
             made["goal"] = template_of(".agent.goal", agent.goal)
         case _:
             pass

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from .body import Body
 from .checking import Checking
+from .expressions.infer import infer_tree
 from .findings import is_error
-from .formula import Fault, infer
+from .formula import Fault
 from .templates import Template
 from .types import NEVER, Type
 
@@ -37,7 +38,8 @@ def value_type(steps: TypedBody, path: str, template: Template, scope: Mapping[s
     """Return the type of a template's value, with its faults noted; `NEVER` if it has no type."""
     findings, body = steps.checking.findings, steps.body
     findings.add_faults(body, path, template.faults)
-    inferred = infer(template.formula, scope, suggestions=findings.suggests)
+    formula = template.formula
+    inferred = infer_tree(formula.value, formula.tree, scope, suggestions=findings.suggests)
     findings.add_inferred(body, path, inferred.faults)
     wrong = wrong_places(template, inferred.faults)
     if template.formula.secret is not None and not wrong:

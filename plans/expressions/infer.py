@@ -119,7 +119,7 @@ class _Template:
         return made
 
     def _branch(self, branch: Branch) -> Type:
-        computed = {name: self.tree(part) for name, part in branch.parts}
+        computed = {name: self.tree(part) for name, part in branch.parts.items()}
         types = [
             computed[name] if name in computed else type_of(part)
             for name, part in (
@@ -131,7 +131,7 @@ class _Template:
     def parts(self, tree: Tree) -> None:
         """Find the types of the strings alone."""
         if isinstance(tree, Branch):
-            for _, part in tree.parts:
+            for part in tree.parts.values():
                 self.parts(part)
         else:
             self.tree(tree)

@@ -82,7 +82,7 @@ class Expression:
         return self.source if node is None else f"${{{spell(node)}}}"
 
 
-def whole_expression(text: str) -> Expression | None:
+def whole_pieces(text: str) -> tuple[Expression] | None:
     """Return the expression that is all of a string, or `None` if the string is something else, or doubtful."""
     if len(text) > CACHED_LENGTH_MAX or not text.startswith("${"):
         return None
@@ -90,9 +90,9 @@ def whole_expression(text: str) -> Expression | None:
 
 
 @lru_cache(CACHED_MAX)
-def _whole_again(text: str) -> Expression | None:
+def _whole_again(text: str) -> tuple[Expression] | None:
     found = _easy(text, 2)
-    return None if found is None or len(found.source) < len(text) or found.reading.faults else found
+    return None if found is None or len(found.source) < len(text) or found.reading.faults else (found,)
 
 
 def _easy(text: str, at: int) -> Expression | None:

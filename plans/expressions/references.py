@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ..immutable import immutable
 from .nodes import Call, Field, Index, Literal, Name, Node
 
@@ -33,22 +31,24 @@ class References:
 NOTHING = References()
 
 
-@dataclass(slots=True)
 class _Names:
-    strict: set[str] = field(default_factory=set[str])
-    lenient: set[str] = field(default_factory=set[str])
-    roots: set[str] = field(default_factory=set[str])
-    inputs: set[str] = field(default_factory=set[str])
-    all_inputs: bool = False
+    __slots__ = ("all_inputs", "inputs", "lenient", "roots", "strict")
+
+    def __init__(self) -> None:
+        self.strict: list[str] = []
+        self.lenient: list[str] = []
+        self.roots: list[str] = []
+        self.inputs: list[str] = []
+        self.all_inputs = False
 
     def add(self, name: str, *, inside_first: bool) -> None:
         if name in ROOTS:
-            self.roots.add(name)
+            self.roots.append(name)
             self.all_inputs = self.all_inputs or name == "inputs"
         elif inside_first:
-            self.lenient.add(name)
+            self.lenient.append(name)
         else:
-            self.strict.add(name)
+            self.strict.append(name)
 
 
 def references(node: Node) -> References:
@@ -83,8 +83,8 @@ def _walk(node: Node, found: _Names, *, inside_first: bool) -> None:
     if isinstance(node, Field | Index) and isinstance(node.base, Name):
         name = _part(node)
         if name is not None and node.base.name == "inputs":
-            found.roots.add("inputs")
-            found.inputs.add(name)
+            found.roots.append("inputs")
+            found.inputs.append(name)
             return
         found.add(node.base.name, inside_first=inside_first)
         if isinstance(node, Index):

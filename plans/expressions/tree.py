@@ -48,7 +48,7 @@ class Branch:
     """
 
     value: list[Json] | dict[str, Json]
-    parts: tuple[tuple[int | str, Tree], ...]
+    parts: dict[int | str, Tree]
 
 
 Tree: TypeAlias = Leaf | Branch
