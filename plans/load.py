@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InputRejected, PlanRejected
 from .collecting import collector_paused
@@ -20,6 +22,9 @@ from .problems import CheckReport
 from .shape import draft_of
 from .source import Source, fault_report, parse_source
 from .text_fault import TextFault
+
+PART_BYTES = 1024 * 1024
+"""Bytes of a file that are read at a time."""
 
 
 def read_source(path: str | PathLike[str], limits: Limits = LIMITS) -> Source:
@@ -44,7 +49,7 @@ def read_text(path: str | PathLike[str], limits: Limits = LIMITS) -> bytes:
     file = Path(path)
     try:
         with file.open("rb") as stream:
-            return stream.read(limits.text_bytes_max + 1)
+            return b"".join(_parts(stream, limits.text_bytes_max + 1))
     except FileNotFoundError:
         raise InputRejected(f"expected a plan file, found nothing at {file}: check the path") from None
     except IsADirectoryError:
@@ -52,6 +57,13 @@ def read_text(path: str | PathLike[str], limits: Limits = LIMITS) -> bytes:
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else str(fault)
         raise InputRejected(f"the plan file {file} cannot be read: {reason}") from fault
+
+
+def _parts(stream: BinaryIO, most: int) -> Iterator[bytes]:
+    """Yield a file's bytes, so many at most: to ask for them at once would set aside that much memory for any file."""
+    while most > 0 and (part := stream.read(min(most, PART_BYTES))):
+        yield part
+        most -= len(part)
 
 
 def load_plan(path: str | PathLike[str]) -> Plan:

@@ -69,12 +69,17 @@ def together(every: list[References]) -> References:
     if len(every) == 1:
         return every[0]
     return References(
-        _NOTHING.union(*[one.strict for one in every]),
-        _NOTHING.union(*[one.lenient for one in every]),
-        _NOTHING.union(*[one.roots for one in every]),
-        _NOTHING.union(*[one.inputs for one in every]),
+        _joined([one.strict for one in every]),
+        _joined([one.lenient for one in every]),
+        _joined([one.roots for one in every]),
+        _joined([one.inputs for one in every]),
         any(one.all_inputs for one in every),
     )
+
+
+def _joined(every: list[frozenset[str]]) -> frozenset[str]:
+    some = [names for names in every if names]
+    return _NOTHING.union(*some) if some else _NOTHING  # an empty set of its own would take 200 bytes
 
 
 def _walk(node: Node, found: _Names, *, inside_first: bool) -> None:
