@@ -59,7 +59,7 @@ class Turn:
     reason: Reason | None = None
     output: Sealed | None = None
     failure: Failure | None = None
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list["Frame"])
     agency: Agency | None = None
     call: Sealed | None = None
     attempts: int = 0

@@ -5,31 +5,30 @@ event is handled and written down in one piece, without an await between, so the
 
 Rules it keeps: a write is called only once its intent is durable, with all that its arguments came from (the journal is
 durable as a prefix); what follows from a write's outcome starts only once the outcome is durable; nothing starts that
-the machine does not want any more. What it does not know: how a plan runs (`machine.py`), how a call is made (`calls.py`), what
-may be reused (`reuse.py`).
+the machine does not want any more. What it does not know: how a plan runs (`machine.py`), what a call is made of
+(`prepared.py`), what stands for it (`results.py`), how it is made (`caller.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, cast
 
-from ..errors import ConfigError, EngineBug, ToolError
+from ..errors import EngineBug, ToolError
 from ..plans.signature import Effect
-from ..plans.values import Digest, Json
-from ..tools import Context, ModelRequest, Tool, ask_request
-from ..tools.fingerprint import Fingerprint, fingerprint_of
-from .artifacts import CallBlobs, digests_in
-from .calls import Failed, Lost, Outcome, Returned, call_tool, reconcile
+from ..plans.values import Json
+from ..tools import Context
+from .caller import Caller, Usage
+from .calls import Failed, Lost, Outcome, Returned
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .events import (
     ApprovalRuled,
     BudgetReached,
     CallFailed,
     CallLost,
-    CallReused,
     CallStarted,
     CallSucceeded,
     Cause,
@@ -39,51 +38,21 @@ from .events import (
 )
 from .facilities import Facilities
 from .fork import Inherited
-from .harvest import FAILED, Harvest
 from .header import Header
-from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
 from .journal import Journal
 from .limits import check_run
 from .lock import ToolLock
 from .machine import Machine
-from .reuse import Candidate, ReuseMode, Stale, epochs_at_start, find_results
+from .prepared import Preparation, PreparedCall, StartCall
+from .results import Results, reused
 from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
 from .store import Decision, Reusable, RunRow
 
-if TYPE_CHECKING:
-    from ..tools.guard import Guard
-
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
-
-
-@dataclass(slots=True)
-class PreparedCall:
-    """A call that is about to be made: bound, named, and with what it needs on the way."""
-
-    command: StartToolCall | StartModelCall
-    args_digest: Digest
-    tool: Tool | None
-    args: bytes
-    request: ModelRequest | None
-    key: ContentKey
-    context: Context | None = None
-    why: Mapping[str, Json] | None = None
-    started: float = 0.0
-    blobs: CallBlobs | None = None
-
-    @property
-    def step(self) -> str:
-        """Path of the leaf."""
-        return self.command.step
-
-    @property
-    def is_write(self) -> bool:
-        """Whether the call may change the world."""
-        return self.tool is not None and self.tool.effect is Effect.WRITE
 
 
 @dataclass(slots=True)
@@ -107,16 +76,18 @@ class Driver:
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
     _tasks: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict[str, "asyncio.Task[None]"])
     _writing: set[str] = field(init=False, default_factory=set[str])
-    _harvest: Harvest = field(init=False)
-    _fresh: dict[str, Reusable] = field(init=False, default_factory=dict[str, Reusable])
-    _contexts: dict[str, Context] = field(init=False, default_factory=dict[str, Context])
+    _preparation: Preparation = field(init=False)
+    _results: Results = field(init=False)
+    _caller: Caller = field(init=False)
     _is_parking: bool = field(init=False, default=False)
-    _fingerprints: dict[str, Fingerprint] = field(init=False, default_factory=dict[str, Fingerprint])
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
-        self._harvest = Harvest(self.row.id)
+        run_id = self.row.id
         self.journal = Journal(self.facilities.store, self.row, self._standing)
+        self._preparation = Preparation(self.facilities, run_id)
+        self._results = Results(self.facilities, self.row, self.header, self.inherited)
+        self._caller = Caller(self.facilities, self.journal, run_id, self.header.seed)
         if self.header.concurrency_max is not None:
             self.places = asyncio.Semaphore(self.header.concurrency_max)
 
@@ -143,7 +114,7 @@ class Driver:
         finally:
             self._group = None
         await self.journal.flush()
-        await self._harvest.store(self.facilities.store)
+        await self._results.store()
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
@@ -229,7 +200,7 @@ class Driver:
         return self.header.lock.find(name) if name is not None else None
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
-        calls: list[StartToolCall | StartModelCall] = []
+        calls: list[StartCall] = []
         for command in commands:
             match command:
                 case StartToolCall() | StartModelCall():
@@ -276,284 +247,108 @@ class Driver:
 
     # --- calls
 
-    async def _start(self, commands: Sequence[StartToolCall | StartModelCall]) -> None:
+    async def _start(self, commands: Sequence[StartCall]) -> None:
         """Prepare the calls, see which need not be made, and make the others."""
         calls: list[PreparedCall] = []
         for command in commands:
-            if await self._inherit(command):
+            if (inherited := self._results.of_parent(command)) is not None:
+                await self._take_in(inherited)
                 continue
             try:
-                calls.append(self._prepare(command))
+                calls.append(self._preparation.prepare(command))
             except ToolError as fault:
                 if self.machine.is_callable(command.step):
-                    message = self._without_secrets(command, str(fault))
+                    message = self._preparation.without_secrets(command, str(fault))
                     await self._take_in(CallFailed(command.step, fault.code, message, fault.temporary))
-        named = [
-            _candidate(call) for call in calls if call.key.key and self._reuse(call.step) in ("auto", "only")
-        ]
-        found: Mapping[str, Reusable | Stale] = await find_results(self.facilities, named) if named else {}
+        found = await self._results.of_earlier(calls)
         for call in calls:
             entry = found.get(call.step)
             if isinstance(entry, Reusable) and self.machine.is_callable(call.step):
-                reused = CallReused(
-                    call.step, call.args_digest, Sealed(entry.output), entry.key, entry.run_id
-                )
-                await self._take_in(reused)
+                await self._take_in(reused(call, entry))
             elif not self._is_parking:
-                call.why = self._why(call, entry)
+                call.why = self._results.why_none(call, entry)
                 self._spawn(call.step, self._make(call))
-
-    def _why(self, call: PreparedCall, found: Reusable | Stale | None) -> Mapping[str, Json] | None:
-        """Return why no earlier result stands for a call that is about to be made; `None`: there is none of its key."""
-        if call.key.because is not None:
-            return {"because": call.key.because, "detail": call.key.why_not}
-        if (mode := self._reuse(call.step)) in ("off", "refresh"):
-            return {"because": mode if mode == self.header.reuse else "afresh"}
-        return found.why if isinstance(found, Stale) else None
-
-    def _reuse(self, step: str) -> ReuseMode:
-        """Return how far earlier results may stand for a step's calls."""
-        fork = self.header.fork
-        return "refresh" if fork is not None and fork.is_afresh(step) else self.header.reuse
-
-    async def _inherit(self, command: StartToolCall | StartModelCall) -> bool:
-        """Whether the parent of a fork answers for the call: outside the cone nothing is called."""
-        fork, known = self.header.fork, self.inherited.get(command.step)
-        args = command.args if isinstance(command, StartToolCall) else command.request
-        if fork is None or known is None or fork.is_affected(command.step) or known.args != args.digest:
-            return False
-        match known.outcome:
-            case CallFailed() as failed:
-                await self._take_in(replace(failed, retryable=False))
-            case outcome:
-                source = self.row.parent or ""
-                await self._take_in(CallReused(command.step, known.args, outcome.output, "", source))
-        return True
-
-    def _prepare(self, command: StartToolCall | StartModelCall) -> PreparedCall:
-        """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
-        if isinstance(command, StartModelCall):
-            request = _request(command)
-            return PreparedCall(
-                command, command.request.digest, None, b"", request, self._model_key(command, request)
-            )
-        tool = self.facilities.tools.get(command.tool)
-        given = cast("dict[str, Json]", command.args.value)
-        args = tool.bind(
-            {**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}}
-        )
-        if tool.request_of is not None:
-            request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
-            key = self._model_key(command, request)
-            return PreparedCall(command, command.args.digest, tool, args, request, key)
-        key = ContentKey.none("secret", "it was given a secret")
-        if not command.secrets:
-            key = tool_key(tool, self._fingerprint(tool), args, command.sample)
-        return PreparedCall(command, command.args.digest, tool, args, None, key)
-
-    def _secret(self, command: StartToolCall, name: str) -> str:
-        found = self.facilities.secrets.get(name)
-        if found is None:
-            raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
-        return found
-
-    def _fingerprint(self, tool: Tool) -> Fingerprint:
-        """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
-        found = self._fingerprints.get(tool.name)
-        if found is None:
-            found = self._fingerprints[tool.name] = fingerprint_of(tool)
-        return found
-
-    def _model_key(self, command: StartToolCall | StartModelCall, request: ModelRequest) -> ContentKey:
-        try:
-            parts = self.facilities.models.key_parts(request)
-        except ConfigError as fault:  # the call says so, as its failure
-            return ContentKey.none("no-model", str(fault))
-        subject = command.tool if isinstance(command, StartToolCall) else ASK
-        return model_key(parts, command.sample, request.temperature, subject)
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""
-        if await self._joined(call):
-            return
-        key = call.key.key
-        shared: asyncio.Future[Reusable | None] | None = None
-        if key and key not in self.facilities.in_flight:
-            shared = asyncio.get_running_loop().create_future()
-            self.facilities.in_flight[key] = shared
-        made: Reusable | None = None
-        try:
-            made = await self._place_and_call(call)
-        finally:
-            if shared is not None:
-                del self.facilities.in_flight[key]
-                shared.set_result(made)
-
-    async def _joined(self, call: PreparedCall) -> bool:
-        """Whether another call's result stands for this one, or none may be made."""
-        key = call.key.key
-        if self._reuse(call.step) in ("off", "refresh"):
-            return False
-        made = self._fresh.get(key)
-        while made is None and (under_way := self.facilities.in_flight.get(key)) is not None:
-            made = await self._checked(call, await asyncio.shield(under_way)) or self._fresh.get(key)
-        if made is not None:
-            if self.machine.is_callable(call.step):
-                await self._take_in(
-                    CallReused(call.step, call.args_digest, Sealed(made.output), key, made.run_id)
-                )
-            return True
-        if self.header.reuse == "only" and not call.is_write:
-            message = f"no earlier result stands for this call, and reuse='only' makes none{_why_not(call)}"
-            await self._take_in(CallFailed(call.step, "not-reusable", message))
-            return True
-        return False
-
-    async def _checked(self, call: PreparedCall, made: Reusable | None) -> Reusable | None:
-        """Return a joined result if no write came between: a read that started before one is of no use after it."""
-        if made is None or call.tool is None or not _is_kept_read(call):
-            return made
-        epochs = await epochs_at_start(self.facilities, call.tool)
-        return made if epochs is not None and epochs == made.epochs else None
+        known = await self._results.of_identical(call)
+        if known is None:
+            await self._results.share(call, lambda: self._place_and_call(call))
+        elif self.machine.is_callable(call.step):
+            await self._take_in(known)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
         tool_places = self.facilities.places_of(call.tool.name) if call.tool is not None else None
         if call.tool is not None:
             await self.facilities.keep_pace(call.tool)
-        async with _held(self.places), _held(tool_places), self.facilities.places:
+        async with self.places or nullcontext(), tool_places or nullcontext(), self.facilities.places:
             if self._is_parking or not self.machine.is_callable(call.step):
                 return None
             return await self._call(call)
 
     async def _call(self, call: PreparedCall) -> Reusable | None:
         """Start, call, and say what came of it; return the result if others may use it."""
-        command, tool = call.command, call.tool
-        write_key = idempotency_key(self.row.id, call.step, call.args_digest) if call.is_write else ""
-        if isinstance(command, StartToolCall) and command.reconcile and tool is not None:
-            known = await reconcile(
-                tool,
-                write_key,
-                cast("dict[str, object]", Sealed(call.args).value),
-                self.facilities.threads,
-                command.timeout_s,
-            )
-            if known is not None and self.machine.is_callable(call.step):
-                await self._take_in(self._start_of(call, write_key))
-                return await self._conclude(call, known, None)
-        epochs: Mapping[str, int] | None = {}
-        if tool is not None and _is_kept_read(call):
-            epochs = await epochs_at_start(self.facilities, tool)
+        known = await self._caller.reconcile(call)
+        if known is not None and self.machine.is_callable(call.step):
+            await self._take_in(self._start_of(call))
+            return await self._conclude(call, known, None)
+        epochs = await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
             return None
         if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:
             await self._take_in(BudgetReached(call.step, limit))
             return None
-        await self._take_in(self._start_of(call, write_key))
+        await self._take_in(self._start_of(call))
         if call.is_write:
             self._writing.add(call.step)
             await self.journal.flush()
         try:
-            outcome, usage = await self._perform(call, write_key)
+            outcome, usage = await self._caller.make(call)
         finally:
             self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
 
-    def _start_of(self, call: PreparedCall, write_key: str) -> CallStarted:
-        intent = call.command.args if isinstance(call.command, StartToolCall) and call.is_write else None
+    def _start_of(self, call: PreparedCall) -> CallStarted:
+        command = call.command
+        intent = command.args if isinstance(command, StartToolCall) and call.is_write else None
         call.started = self.facilities.clock.now()
-        why = call.why if call.command.attempt == 1 else None
-        return CallStarted(
-            call.step, call.command.attempt, call.args_digest, write_key or call.key.key, intent, why
-        )
-
-    async def _perform(self, call: PreparedCall, write_key: str) -> tuple[Outcome, Mapping[str, Json] | None]:
-        timeout_s = call.command.timeout_s
-        if call.request is not None:
-            return await self._ask(call.request, call.tool, timeout_s)
-        if call.tool is None:
-            raise EngineBug(f"step '{call.step}' has neither tool nor request")
-        known = await self._artifacts(call.args)
-        call.blobs = CallBlobs(known)
-        previous = self._contexts.get(call.step)
-        call.context = Context(
-            run_id=self.row.id,
-            step=call.step,
-            attempt=call.command.attempt,
-            idempotency_key=write_key,
-            seed=self.header.seed,
-            effect=call.tool.effect,
-            clock=self.facilities.clock.now,
-            env=self.facilities.environ,
-            secrets=self.facilities.secrets,
-            recorded=previous.used if previous is not None else None,
-            blobs=call.blobs,
-        )
-        self._contexts[call.step] = call.context
-        if call.tool.isolation != "process":
-            return await call_tool(
-                call.tool, call.args, call.context, self.facilities.threads, timeout_s
-            ), None
-        secrets = self.facilities.secrets
-        in_child = self.facilities.processes.call
-        outcome = await in_child(
-            call.tool, call.args, call.context, call.blobs, known, secrets=secrets, timeout_s=timeout_s
-        )
-        return outcome, None
-
-    async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
-        """Return the bytes of the artifacts in a call's arguments."""
-        wanted = digests_in(args)
-        if not wanted:
-            return {}
-        await self.journal.flush()  # a step of this run may just have made them
-        return await self.facilities.store.find_values(wanted)
-
-    async def _ask(
-        self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
-    ) -> tuple[Outcome, Mapping[str, Json] | None]:
-        try:
-            reply = await self.facilities.models.ask(request, timeout_s=timeout_s)
-            output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
-        except ToolError as fault:
-            return Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary), None
-        usage: dict[str, Json] = {
-            "calls": reply.usage.requests,
-            "tokens": reply.usage.prompt_tokens + reply.usage.completion_tokens,
-            "usd": reply.usage.usd,
-            "model": reply.model,
-        }
-        return Returned(output), usage
+        key = call.write_key or call.key.key
+        why = call.why if command.attempt == 1 else None
+        return CallStarted(call.step, command.attempt, call.args_digest, key, intent, why)
 
     async def _conclude(
         self,
         call: PreparedCall,
         outcome: Outcome,
         epochs: Mapping[str, int] | None,
-        usage: Mapping[str, Json] | None = None,
+        usage: Usage | None = None,
     ) -> Reusable | None:
         if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
             return None
         match self._fitting(outcome):
             case Returned(output):
-                used = _used(call.context)
-                self._contexts.pop(call.step, None)
-                if call.blobs is not None:
-                    self.journal.keep(call.blobs.made)
-                made = self._keep(call, output, epochs)
-                await self._take_in(CallSucceeded(call.step, output, used, usage))
-                if call.blobs is not None and call.blobs.made:
-                    await self.journal.flush()  # an identical call of another run may wait for this one, and read them
-                return made
+                return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):
-                message = self._without_secrets(call.command, message)
-                fingerprint = self._fingerprint_of(call)
-                self._harvest.note(
-                    _candidate(call), started=call.started, fingerprint=fingerprint, lost=FAILED
-                )
+                message = self._preparation.without_secrets(call.command, message)
+                self._results.note_failed(call)
                 await self._take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
             case Lost(why):
-                await self._take_in(CallLost(call.step, self._without_secrets(call.command, why)))
+                await self._take_in(CallLost(call.step, self._preparation.without_secrets(call.command, why)))
         return None
+
+    async def _returned(
+        self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, usage: Usage | None
+    ) -> Reusable | None:
+        blobs = call.blobs.made if call.blobs is not None else {}
+        self._caller.forget(call)
+        self.journal.keep(blobs)
+        made = self._results.keep(call, output, epochs)
+        await self._take_in(CallSucceeded(call.step, output, _used(call.context), usage))
+        if blobs:
+            await (
+                self.journal.flush()
+            )  # an identical call of another run may wait for this one, and read them
+        return made
 
     def _fitting(self, outcome: Outcome) -> Outcome:
         """Return the outcome, or its refusal: the run has no room for such a result."""
@@ -564,86 +359,11 @@ class Driver:
             return Failed(fault.code, str(fault), temporary=False, retryable=False)
         return outcome
 
-    def _without_secrets(self, command: StartToolCall | StartModelCall, message: str) -> str:
-        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
-        secrets = command.secrets.values() if isinstance(command, StartToolCall) else ()
-        for name in sorted(secrets):
-            if secret := self.facilities.secrets.get(name):
-                message = message.replace(secret, f'${{secret("{name}")}}')
-        return message
-
-    def _keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> Reusable | None:
-        """Remember the result for later calls; return it if it may stand for others right now."""
-        used = call.context.used if call.context is not None else None
-        made = self._harvest.add(
-            _candidate(call),
-            output,
-            started=call.started,
-            at=self.facilities.clock.now(),
-            epochs=epochs,
-            used=used,
-            fingerprint=self._fingerprint_of(call),
-            is_kept=self._reuse(call.step) != "off",
-        )
-        if made is None or made.env:
-            return None
-        if not _is_kept_read(call):
-            self._fresh[call.key.key] = made
-        return made
-
-    def _fingerprint_of(self, call: PreparedCall) -> Fingerprint | None:
-        return self._fingerprint(call.tool) if call.tool is not None and call.key.code else None
-
-
-def _candidate(call: PreparedCall) -> Candidate:
-    return Candidate(call.step, call.key, call.tool)
-
-
-def _request(command: StartModelCall) -> ModelRequest:
-    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
-    rendered = cast("dict[str, Any]", command.request.value)
-    try:
-        return ask_request(
-            rendered["prompt"],
-            system=rendered.get("system"),
-            examples=rendered.get("examples") or (),
-            returns=command.returns,
-            model=command.model,
-            temperature=command.temperature,
-            max_tokens=command.max_tokens,
-            guard=cast("tuple[Guard, ...]", command.guard),
-        )
-    except ConfigError as fault:
-        raise ToolError(str(fault), code="bad-prompt") from fault
-
-
-def _why_not(call: PreparedCall) -> str:
-    return f": {call.key.why_not}" if call.key.why_not else ""
-
-
-def _is_kept_read(call: PreparedCall) -> bool:
-    return bool(call.key.key) and call.tool is not None and call.tool.effect is Effect.READ
-
 
 def _used(context: Context | None) -> dict[str, Json] | None:
     if context is None or not (context.used.varies or context.used.env or context.used.secrets):
         return None
     return {name: value for name, value in asdict(context.used).items() if value}
-
-
-class _held:  # noqa: N801  # reads as the statement that it is
-    """`async with` a semaphore that may not be there."""
-
-    def __init__(self, places: asyncio.Semaphore | None) -> None:
-        self._places = places
-
-    async def __aenter__(self) -> None:
-        if self._places is not None:
-            await self._places.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._places is not None:
-            self._places.release()
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

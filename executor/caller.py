@@ -1,0 +1,103 @@
+"""Making the calls of one run: tools on the loop, in threads or in child processes, models over the wire.
+
+A call is handed its context, with what an earlier attempt has recorded of time and chance, and the bytes of the artifacts
+that its arguments name. What came of it is an `Outcome`; what follows from it is the machine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias, cast
+
+from ..errors import EngineBug, ToolError
+from ..plans.values import Json
+from ..tools import Context, ModelRequest, Tool
+from .artifacts import CallBlobs, digests_in
+from .calls import Failed, Outcome, Returned, call_tool, reconcile
+from .facilities import Facilities
+from .journal import Journal
+from .prepared import PreparedCall
+from .sealed import Sealed
+
+Usage: TypeAlias = Mapping[str, Json]
+
+
+class Caller:
+    """Makes the calls of one run, each when it is told to."""
+
+    def __init__(self, facilities: Facilities, journal: Journal, run_id: str, seed: str) -> None:
+        self._facilities = facilities
+        self._journal = journal
+        self._run_id = run_id
+        self._seed = seed
+        self._contexts: dict[str, Context] = {}
+
+    async def reconcile(self, call: PreparedCall) -> Outcome | None:
+        """Return what became of a write of unknown outcome; `None`: it did not take place, or there is nothing to ask."""
+        if call.tool is None or not getattr(call.command, "reconcile", False):
+            return None
+        args = cast("dict[str, object]", Sealed(call.args).value)
+        threads, timeout_s = self._facilities.threads, call.command.timeout_s
+        return await reconcile(call.tool, call.write_key, args, threads, timeout_s)
+
+    async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        """Return what came of a call, and what it used of a model."""
+        if call.request is not None:
+            return await self._ask(call.request, call.tool, call.command.timeout_s)
+        if call.tool is None:
+            raise EngineBug(f"step '{call.step}' has neither tool nor request")
+        return await self._call(call, call.tool), None
+
+    def forget(self, call: PreparedCall) -> None:
+        """Forget what its attempts have recorded: it has returned."""
+        self._contexts.pop(call.step, None)
+
+    async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
+        known = await self._artifacts(call.args)
+        blobs = call.blobs = CallBlobs(known)
+        context = call.context = self._contexts[call.step] = self._context(call, tool, blobs)
+        secrets, timeout_s = self._facilities.secrets, call.command.timeout_s
+        if tool.isolation != "process":
+            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s)
+        in_child = self._facilities.processes.call
+        return await in_child(tool, call.args, context, blobs, known, secrets=secrets, timeout_s=timeout_s)
+
+    async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
+        """Return the bytes of the artifacts in a call's arguments."""
+        wanted = digests_in(args)
+        if not wanted:
+            return {}
+        await self._journal.flush()  # a step of this run may just have made them
+        return await self._facilities.store.find_values(wanted)
+
+    def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:
+        previous = self._contexts.get(call.step)
+        return Context(
+            run_id=self._run_id,
+            step=call.step,
+            attempt=call.command.attempt,
+            idempotency_key=call.write_key,
+            seed=self._seed,
+            effect=tool.effect,
+            clock=self._facilities.clock.now,
+            env=self._facilities.environ,
+            secrets=self._facilities.secrets,
+            recorded=previous.used if previous is not None else None,
+            blobs=blobs,
+        )
+
+    async def _ask(
+        self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
+    ) -> tuple[Outcome, Usage | None]:
+        try:
+            reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
+            output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
+        except ToolError as fault:
+            return Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary), None
+        usage: dict[str, Json] = {
+            "calls": reply.usage.requests,
+            "tokens": reply.usage.prompt_tokens + reply.usage.completion_tokens,
+            "usd": reply.usage.usd,
+            "model": reply.model,
+        }
+        return Returned(output), usage

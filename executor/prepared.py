@@ -1,0 +1,158 @@
+"""Calls before they are made: arguments bound, secrets put in, each named by what decides its result.
+
+The tool is called with what is bound here; journal, keys and messages know a secret by its name alone. Whether an earlier
+result stands for a call is `results.py`, how it is made `caller.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ..errors import ConfigError, ToolError
+from ..plans.signature import Effect
+from ..plans.values import Digest, Json
+from ..tools import Context, ModelRequest, Tool, ask_request
+from ..tools.fingerprint import Fingerprint, fingerprint_of
+from .artifacts import CallBlobs
+from .commands import StartModelCall, StartToolCall
+from .facilities import Facilities
+from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
+from .reuse import Candidate
+from .sealed import Sealed
+
+if TYPE_CHECKING:
+    from ..tools.guard import Guard
+
+StartCall: TypeAlias = StartToolCall | StartModelCall
+
+
+@dataclass(slots=True)
+class PreparedCall:
+    """A call that is about to be made: bound, named, and with what it needs on the way.
+
+    Attributes:
+        args_digest: Of the arguments as the journal knows them.
+        args: Bound, canonical; empty for a prompt.
+        request: Of a model call.
+        fingerprint: Of the tool, where the key names it.
+        write_key: What a write hands to the world; empty for other effects.
+        why: Why no earlier result stands for it.
+        started: Unix seconds.
+    """
+
+    command: StartCall
+    args_digest: Digest
+    tool: Tool | None
+    args: bytes
+    request: ModelRequest | None
+    key: ContentKey
+    fingerprint: Fingerprint | None = None
+    write_key: str = ""
+    context: Context | None = None
+    why: Mapping[str, Json] | None = None
+    started: float = 0.0
+    blobs: CallBlobs | None = None
+
+    @property
+    def step(self) -> str:
+        """Path of the leaf."""
+        return self.command.step
+
+    @property
+    def is_write(self) -> bool:
+        """Whether the call may change the world."""
+        return self.tool is not None and self.tool.effect is Effect.WRITE
+
+    @property
+    def is_kept_read(self) -> bool:
+        """Whether it looks at the world, and its result may stand for later calls."""
+        return bool(self.key.key) and self.tool is not None and self.tool.effect is Effect.READ
+
+    @property
+    def candidate(self) -> Candidate:
+        """What an earlier result is looked for by."""
+        return Candidate(self.step, self.key, self.tool)
+
+
+class Preparation:
+    """Prepares the calls of one run."""
+
+    def __init__(self, facilities: Facilities, run_id: str) -> None:
+        self._facilities = facilities
+        self._run_id = run_id
+        self._fingerprints: dict[str, Fingerprint] = {}
+
+    def prepare(self, command: StartCall) -> PreparedCall:
+        """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
+        if isinstance(command, StartModelCall):
+            request = _request(command)
+            key = self._model_key(command, ASK, request)
+            return PreparedCall(command, command.request.digest, None, b"", request, key)
+        tool = self._facilities.tools.get(command.tool)
+        given = cast("dict[str, Json]", command.args.value)
+        args = tool.bind(
+            {**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}}
+        )
+        if tool.request_of is not None:
+            request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
+            key = self._model_key(command, tool.name, request)
+            return PreparedCall(command, command.args.digest, tool, args, request, key)
+        return self._tool_call(command, tool, args)
+
+    def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
+        fingerprint, key = None, ContentKey.none("secret", "it was given a secret")
+        if not command.secrets:
+            fingerprint = self._fingerprint(tool)
+            key = tool_key(tool, fingerprint, args, command.sample)
+        call = PreparedCall(command, command.args.digest, tool, args, None, key, fingerprint)
+        if call.is_write:
+            call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)
+        return call
+
+    def _secret(self, command: StartToolCall, name: str) -> str:
+        found = self._facilities.secrets.get(name)
+        if found is None:
+            raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
+        return found
+
+    def _fingerprint(self, tool: Tool) -> Fingerprint:
+        """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
+        found = self._fingerprints.get(tool.name)
+        if found is None:
+            found = self._fingerprints[tool.name] = fingerprint_of(tool)
+        return found
+
+    def _model_key(self, command: StartCall, subject: str, request: ModelRequest) -> ContentKey:
+        try:
+            parts = self._facilities.models.key_parts(request)
+        except ConfigError as fault:  # the call says so, as its failure
+            return ContentKey.none("no-model", str(fault))
+        return model_key(parts, command.sample, request.temperature, subject)
+
+    def without_secrets(self, command: StartCall, message: str) -> str:
+        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
+        secrets = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        for name in sorted(secrets):
+            if secret := self._facilities.secrets.get(name):
+                message = message.replace(secret, f'${{secret("{name}")}}')
+        return message
+
+
+def _request(command: StartModelCall) -> ModelRequest:
+    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
+    rendered = cast("dict[str, Any]", command.request.value)
+    try:
+        return ask_request(
+            rendered["prompt"],
+            system=rendered.get("system"),
+            examples=rendered.get("examples") or (),
+            returns=command.returns,
+            model=command.model,
+            temperature=command.temperature,
+            max_tokens=command.max_tokens,
+            guard=cast("tuple[Guard, ...]", command.guard),
+        )
+    except ConfigError as fault:
+        raise ToolError(str(fault), code="bad-prompt") from fault
