@@ -193,15 +193,16 @@ class _Reader:
             self._refuse(
                 tree, f"{value!r} is not a value of JSON", "write a number, a text, True, False or None"
             )
-        try:
-            canonical(value)
-        except NotJson as error:
-            self._refuse(tree, str(error).removeprefix("$: "))
+        if type(value) is not int or not INTEGER_MIN <= value <= INTEGER_MAX:
+            try:
+                canonical(value)
+            except NotJson as error:
+                self._refuse(tree, str(error).removeprefix("$: "))
         return Literal(*self._span(tree), cast("None", value))
 
     def name(self, tree: ast.Name, _room: int) -> Node:
         name = tree.id
-        for scope in reversed(self._scopes):
+        for scope in reversed(self._scopes) if self._scopes else ():
             if name in scope:
                 local = scope[name]
                 if local is None:
@@ -209,16 +210,18 @@ class _Reader:
                 return Local(*self._span(tree), name, local.slot)
         if name in FUNCTIONS:
             self._refuse(tree, f"'{name}' is a function", f"call it: {name}(..)")
-        return Name(*self._span(tree), name)
+        start, end = self._span(tree)
+        return Name(start, end, name)
 
     def attribute(self, tree: ast.Attribute, room: int) -> Node:
-        if tree.attr.startswith("__") and tree.attr.endswith("__"):
+        if tree.attr[:2] == tree.attr[-2:] == "__":
             self._refuse(
                 tree,
                 f"'{tree.attr}' looks into Python, not into data",
                 f'a field of that name is x["{tree.attr}"]',
             )
-        return Field(*self._span(tree), self.read(tree.value, room), tree.attr)
+        start, end = self._span(tree)
+        return Field(start, end, self.read(tree.value, room), tree.attr)
 
     def subscript(self, tree: ast.Subscript, room: int) -> Node:
         base, key = self.read(tree.value, room), tree.slice
@@ -240,7 +243,9 @@ class _Reader:
         operator = _BINARY.get(type(tree.op))
         if operator is None:
             self._refuse(tree, f"the operator '{type(tree.op).__name__}' is not part of the language")
-        return Binary(*self._span(tree), operator, self.read(tree.left, room), self.read(tree.right, room))
+        start, end = self._span(tree)
+        left = self.read(tree.left, room)
+        return Binary(start, end, operator, left, self.read(tree.right, room))
 
     def compare(self, tree: ast.Compare, room: int) -> Node:
         operators = tuple([_COMPARE[type(op)] for op in tree.ops])
