@@ -137,7 +137,7 @@ class Decisions:
             raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
         now = self._facilities.clock.now()
         await self._store.set_header(row.id, row.header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
-        await self._store.release(row.id, claimed.epoch)
+        await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
 
     async def _lock(self, run_id: str, turn: Turn) -> ToolLock | None:
@@ -174,7 +174,7 @@ class Decisions:
             driver = Driver(self._facilities, row, machine, header)
             await driver.note(await self._archive.decisions(row.id))
         finally:
-            await self._store.release(row.id, row.epoch)
+            await self._owner.let_go(self._store, row)
 
 
 def _not_decidable(step: str, machine: Machine, state: State) -> str:

@@ -17,7 +17,9 @@ from filelock import FileLock, Timeout
 from ..errors import StoreError
 from .store import RunRow, Store
 
-_LIVE: Final[set[str]] = set()  # owners of this process: the only ones of stores that no other process sees
+_LIVE: Final[
+    dict[str, int]
+] = {}  # owners of this process, with its number: a fork of it has them only by name
 
 
 class Owner:
@@ -28,21 +30,25 @@ class Owner:
     """
 
     def __init__(self, store: str | None) -> None:
-        self._store = store
+        # By its real name: other processes may call it otherwise, and a tool may change the working directory.
+        self._store = None if store is None else os.path.realpath(store)
         self.name = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._lock: FileLock | None = None
+        self._kept: dict[str, RunRow] = {}  # runs that could not be let go of: the store failed
 
     def acquire(self) -> None:
         """Become visible as alive. Raises: StoreError: the file beside the store cannot be made."""
-        _LIVE.add(self.name)
-        if self._store is None:
-            return
-        self._sweep(self._store)
-        self._lock = FileLock(_path(self._store, self.name))
-        try:
-            self._lock.acquire(timeout=0)
-        except (OSError, Timeout) as fault:
-            raise StoreError(f"cannot make a file beside the store {self._store}: {fault}") from fault
+        if self._store is not None:
+            self._sweep(self._store)
+            # Locked before it has its name: whoever finds it unlocked under its name has found a dead owner's.
+            made = Path(f"{self._store}-new-{self.name}")
+            self._lock = FileLock(made)
+            try:
+                self._lock.acquire(timeout=0)
+                made.rename(_path(self._store, self.name))
+            except (OSError, Timeout) as fault:
+                raise StoreError(f"cannot make a file beside the store {self._store}: {fault}") from fault
+        _LIVE[self.name] = os.getpid()
 
     def _sweep(self, store: str) -> None:
         """Take away the files of owners that were killed."""
@@ -52,19 +58,36 @@ class Owner:
 
     def release(self) -> None:
         """Stop being alive."""
-        _LIVE.discard(self.name)
+        _LIVE.pop(self.name, None)
         if self._lock is not None and self._store is not None:
-            self._lock.release()
             _path(self._store, self.name).unlink(missing_ok=True)
+            self._lock.release()
             self._lock = None
 
     async def claim(self, store: Store, run_id: str) -> RunRow | None:
         """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run."""
+        await self._let_go_of_kept(store)
         return await store.claim(run_id, self.name, is_alive=self.is_alive)
+
+    async def let_go(self, store: Store, row: RunRow) -> None:
+        """Stop owning a run. Where the store fails, that is made good before the next claim. Raises: StoreError."""
+        self._kept[row.id] = row
+        await self._let_go_of_kept(store)
+
+    async def _let_go_of_kept(self, store: Store) -> None:
+        for row in list(self._kept.values()):
+            await store.release(row.id, row.epoch)
+            if self._kept.get(row.id) is row:
+                del self._kept[row.id]
+
+    def is_driven(self, row: RunRow) -> bool:
+        """Whether a living owner has the run."""
+        is_kept = row.owner == self.name and row.id in self._kept
+        return row.owner is not None and not is_kept and self.is_alive(row.owner)
 
     def is_alive(self, name: str) -> bool:
         """Whether the owner of that name still lives."""
-        if name in _LIVE:
+        if _LIVE.get(name) == os.getpid():
             return True
         if self._store is None or not (path := _path(self._store, name)).exists():
             return False
@@ -73,8 +96,8 @@ class Owner:
             probe.acquire(timeout=0)
         except (OSError, Timeout):
             return True
-        probe.release()
         path.unlink(missing_ok=True)
+        probe.release()
         return False
 
 

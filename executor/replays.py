@@ -111,7 +111,7 @@ class Replays:
             updated=row.updated,
         )
         await self._store.append(batch)
-        await self._store.release(name, claimed.epoch)
+        await self._owner.let_go(self._store, claimed)
         return await self._archive.get(name)
 
 
