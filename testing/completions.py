@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from .replies import Empty, Json, Refusal, Request, Text, ToolCall, Truncated
 
@@ -24,6 +24,9 @@ Message: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall"
 """The replies that are messages of a model, and not faults of the transport."""
 
 
+Finish: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One answer of a model, before it has the form of the wire."""
@@ -31,7 +34,8 @@ class Completion:
     content: str | None = None
     call: tuple[str, str] | None = None
     refusal: str | None = None
-    finish: Literal["stop", "length", "tool_calls"] = "stop"
+    finish: Finish = "stop"
+    usage: dict[str, Json] | None = None
 
     @property
     def text(self) -> str:
@@ -92,8 +96,8 @@ def completion_of(reply: Message, request: Request) -> Completion:
             completion = Completion(call=(name, _dump(arguments)), finish="tool_calls")
         case Truncated(whole, share):
             completion = _truncated(completion_of(whole, request), share)
-        case {"choices": [{"message": dict(message)}, *_]}:
-            completion = _recorded(message)
+        case {"choices": [{"message": dict(message), **choice}, *_], **document}:
+            completion = _recorded(message, choice.get("finish_reason"), document.get("usage"))
         case _:
             completion = _formed(reply, request)
     return completion
@@ -153,16 +157,20 @@ def _truncated(whole: Completion, share: float) -> Completion:
     return Completion(content=content[: int(len(content) * share)], finish="length")
 
 
-def _recorded(message: dict[str, Json]) -> Completion:
+def _recorded(message: dict[str, Json], finish: Json, usage: Json) -> Completion:
     """Read the message of a whole `chat.completion` document that stands as a reply."""
     content, refusal = message.get("content"), message.get("refusal")
+    counted = usage if isinstance(usage, dict) else None
     match message.get("tool_calls"):
         case [{"function": {"name": str(name), "arguments": str(arguments)}}, *_]:
-            return Completion(call=(name, arguments), finish="tool_calls")
+            ended: Finish = "length" if finish == "length" else "tool_calls"
+            return Completion(call=(name, arguments), finish=ended, usage=counted)
         case _:
             return Completion(
                 content=content if isinstance(content, str) else None,
                 refusal=refusal if isinstance(refusal, str) else None,
+                finish=cast("Finish", finish) if finish in ("length", "content_filter") else "stop",
+                usage=counted,
             )
 
 
@@ -176,6 +184,8 @@ def _envelope(request: Request, kind: str) -> dict[str, Json]:
 
 
 def _usage(request: Request, completion: Completion) -> Json:
+    if completion.usage is not None:
+        return completion.usage
     prompt = len(json.dumps(request.get("messages"), ensure_ascii=False)) // CHARACTERS_A_TOKEN
     answer = len(completion.text) // CHARACTERS_A_TOKEN + 1
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}

@@ -1,6 +1,6 @@
 """A script of a model's answers: a list in order, or exchanges that are found by their request.
 
-The file is JSON, either a plain list of replies, or
+The file is what `firmplan traffic` writes (one exchange a line, after a line `{"recording": 1}`), a list of replies, or
 
     {"recording": 1, "exchanges": [
       {"match": "words that stand in the request", "reply": {"firmplan": 1, "steps": []}},
@@ -9,25 +9,24 @@ The file is JSON, either a plain list of replies, or
       {"match": ["all", "of these"], "error": {"status": 429, "headers": {"retry-after": "1"}}}
     ]}
 
-An exchange answers in one of: `reply` (a value), `text` (content as it is), `refusal`, `truncated` (a value cut
-in the middle), `error` (`status`, `message`, `headers`), `empty: true`; `seconds` delays any of them. It answers one
-request, or every one it fits where `always` is true. Of the exchanges that fit, the first unused one answers; those
-with a condition come before those without, so that requests sent at the same time find their own answers.
+An exchange answers in one of: `reply` (a value, or a whole chat completion), `text` (content as it is), `refusal`,
+`truncated` (a value cut in the middle), `error` (`status`, `message`, `headers`), `empty: true`, `body` (an HTTP body as it
+is, with its `content_type`); `seconds` delays any of them. It answers one request, or every one it fits where `always` is
+true. Of the exchanges that fit, the first unused one answers; those with a condition come before those without, so that
+requests sent at the same time find their own answers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .replies import Empty, HttpError, Json, Refusal, Reply, Request, Scripted, Slow, Text, Truncated
+from ..tools.recorder import fingerprint
+from .replies import Body, Empty, HttpError, Json, Refusal, Reply, Request, Scripted, Slow, Text, Truncated
 
 FORMAT = 1
-_NOT_IDENTITY = frozenset({"model", "stream", "stream_options"})
-"""What a request may change without asking something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,13 @@ class Script:
 
 def read_recording(path: str | Path) -> list[Exchange]:
     """Read a recording from a file. Raises: ValueError that names the file and the faulty entry; OSError."""
+    text = Path(path).read_text(encoding="utf-8")
     try:
-        document: Json = json.loads(Path(path).read_text(encoding="utf-8"))
+        head, _, lines = text.partition("\n")
+        if head.strip() == '{"recording": 1}':
+            entries: Json = [json.loads(line) for line in lines.splitlines() if line.strip()]
+            return exchanges_of({"recording": FORMAT, "exchanges": entries})
+        document: Json = json.loads(text)
         return exchanges_of(document)
     except ValueError as fault:
         raise ValueError(f"{path} is no recording of a model's answers: {fault}") from fault
@@ -94,13 +98,6 @@ def exchanges_of(document: Json) -> list[Exchange]:
             return [_exchange(entry, index) for index, entry in enumerate(entries)]
         case _:
             raise ValueError(f'expected a list of replies, or {{"recording": {FORMAT}, "exchanges": [..]}}')
-
-
-def fingerprint(request: Request) -> str:
-    """Return the digest of what decides the answer to a request: all but the model's name and the transport."""
-    identity = {key: value for key, value in request.items() if key not in _NOT_IDENTITY}
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _exchange(entry: Json, index: int) -> Exchange:
@@ -118,7 +115,7 @@ def _exchange(entry: Json, index: int) -> Exchange:
     )
 
 
-def _reply(entry: Mapping[str, Json], index: int) -> Scripted:
+def _reply(entry: Mapping[str, Json], index: int) -> Scripted:  # noqa: PLR0911  # one case, one line
     match entry:
         case {"reply": value}:
             return value
@@ -136,9 +133,11 @@ def _reply(entry: Mapping[str, Json], index: int) -> Scripted:
             return HttpError(status, str(rest.get("message", "")), fields)
         case {"empty": True}:
             return Empty()
+        case {"body": str(text), **rest}:
+            return Body(text, str(rest.get("content_type", "application/json")))
         case _:
             raise ValueError(
-                f"exchanges[{index}]: expected one of reply, text, refusal, truncated, error, empty"
+                f"exchanges[{index}]: expected one of reply, text, refusal, truncated, error, empty, body"
             )
 
 

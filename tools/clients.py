@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from .endpoint import Endpoint, is_loopback
 from .modes import Modes
 from .prices import Prices, PricesSource
+from .recorder import record_exchange
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _connect(endpoint: Endpoint) -> AsyncInstructor:
         verify=_tls(),
         trust_env=not is_loopback(endpoint.base_url),
         follow_redirects=False,
-        event_hooks={"response": [bound_body]},
+        event_hooks={"response": [bound_body, record_exchange]},
     )
     client = openai.AsyncOpenAI(
         base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0, http_client=http
