@@ -22,13 +22,16 @@ def runs(
     status: Annotated[str | None, typer.Option("--status", help="Only runs in this status.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Most runs to list.")] = 20,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier list ended.")] = None,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Put forks and kept replays under the run that they came of.")
+    ] = False,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """List runs, newest first."""
     from .listing import runs_command
 
-    return runs_command(status, limit, cursor, {"store": store}, as_json=as_json)
+    return runs_command(status, limit, cursor, {"store": store}, tree=tree, as_json=as_json)
 
 
 def serve(

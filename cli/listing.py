@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,20 +18,26 @@ DIGEST_SHOWN = 19
 
 
 def runs_command(
-    status: str | None, limit: int, cursor: str | None, flags: Mapping[str, object], *, as_json: bool
+    status: str | None,
+    limit: int,
+    cursor: str | None,
+    flags: Mapping[str, object],
+    *,
+    tree: bool,
+    as_json: bool,
 ) -> int:
-    """List runs, newest first."""
+    """List runs, newest first; as a tree each under its parent, where that is in the list."""
     settings = settings_of(flags)
 
     async def work() -> int:
         async with open_engine(settings) as engine:
             page = await engine.list_runs(status=status, limit=limit, cursor=cursor)
         if as_json:
-            screen.document({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
+            listed = tree_document(page.runs) if tree else [run.to_dict() for run in page.runs]
+            screen.document({"runs": listed, "cursor": page.cursor})
         elif page.runs:
-            screen.answer(
-                screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), map(_run_row, page.runs))
-            )
+            rows = map(_tree_row, tree_lines(page.runs)) if tree else map(_run_row, page.runs)
+            screen.answer(screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), rows))
             if page.cursor:
                 screen.note(f"more with --cursor {page.cursor}")
         else:
@@ -39,6 +45,34 @@ def runs_command(
         return Exit.OK
 
     return drive(work)
+
+
+def tree_lines(runs: Sequence[RunSummary]) -> Iterator[tuple[int, RunSummary]]:
+    """Yield depth and run: roots newest first, each followed by what came of it, oldest first."""
+    children = _children(runs)
+    waiting = [(0, run) for run in reversed(children[None])]
+    while waiting:
+        depth, run = waiting.pop()
+        yield depth, run
+        waiting += [(depth + 1, child) for child in children.get(run.id, [])]
+
+
+def tree_document(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
+    """Return the runs as JSON, each with its `children`."""
+    made: dict[str, dict[str, Any]] = {run.id: {**run.to_dict(), "children": []} for run in runs}
+    for run in reversed(runs):
+        if run.parent in made:
+            made[run.parent]["children"].append(made[run.id])
+    return [made[run.id] for run in runs if run.parent not in made]
+
+
+def _children(runs: Sequence[RunSummary]) -> dict[str | None, list[RunSummary]]:
+    """Return parent -> its children, newest first; those whose parent is not listed stand under `None`."""
+    known = {run.id for run in runs}
+    found: dict[str | None, list[RunSummary]] = {None: []}
+    for run in runs:
+        found.setdefault(run.parent if run.parent in known else None, []).append(run)
+    return found
 
 
 def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -102,6 +136,13 @@ def tool_document(tool: Tool) -> dict[str, Any]:
 def _run_row(run: RunSummary) -> tuple[str, ...]:
     created = datetime.fromtimestamp(run.created, UTC).strftime(TIME)
     return run.id, run.status, created, run.task or (run.plan_digest or "")[:DIGEST_SHOWN]
+
+
+def _tree_row(line: tuple[int, RunSummary]) -> tuple[str, ...]:
+    depth, run = line
+    name, *rest = _run_row(run)
+    of = f" (of {run.parent})" if run.parent and not depth else ""
+    return f"{'  ' * depth}{name}{of}", *rest
 
 
 def _parameters(tool: Tool) -> str:

@@ -14,7 +14,7 @@ PANEL = "Runs"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (run, resume, replay, export, approve, deny, resolve, cancel):
+    for command in (run, resume, fork, replay, export, approve, deny, resolve, cancel):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -76,6 +76,43 @@ def resume(
     return resume_command(
         run_id,
         tuple(budget or ()),
+        {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},
+        as_json=as_json,
+    )
+
+
+def fork(
+    run_id: options.RunId,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="STEP", help="Run this step again, and whatever depends on it."),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STEP=JSON", help="A value that stands in a step's place; repeatable."),
+    ] = None,
+    inputs: options.Inputs = None,
+    plan: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="PLAN", help="An edited plan: a file, or a saved plan's name."),
+    ] = None,
+    allow_writes: Annotated[
+        bool,
+        typer.Option("--allow-writes", help="Let affected writes go ahead; else each waits for approval."),
+    ] = False,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    as_json: options.Json = False,
+) -> int:
+    """Run again what a change affects, as a new run; the rest comes from the parent's journal."""
+    from .forking import ForkRequest, fork_command
+
+    request = ForkRequest(run_id, at, tuple(values or ()), tuple(inputs or ()), plan, allow_writes)
+    return fork_command(
+        request,
         {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},
         as_json=as_json,
     )

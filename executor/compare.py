@@ -106,7 +106,7 @@ class _Reasons:
         self._a, self._b = a, b
         self._changes = changes
         self._nodes = {cell.path: cell for cell in walk(b.machine.root) if isinstance(cell, Node)}
-        self._edited = set(changed_steps(a.plan, b.plan, a.header.plans, b.header.plans))
+        self._edited = set(changed_steps(a.header, b.header))
         self._by_input = set(steps_of_inputs(b.machine.root.program, a.header.inputs, b.header.inputs))
 
     def args(self, path: str) -> tuple[Difference, ...]:

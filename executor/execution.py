@@ -29,9 +29,10 @@ from .events import (
     RunStarted,
 )
 from .facilities import Facilities
-from .fork import Fork, Inherited, changed_steps, cone_of, inherited_from, root_of, steps_of_inputs
+from .fork import Inherited, fork_of, inherited_from, root_of
 from .header import Header, default_seed
 from .lock import Lock
+from .outcome import walk
 from .owner import Owner
 from .records import Entry, Event
 from .replays import Replays
@@ -367,20 +368,29 @@ class Execution:
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
         program = compile_plan(header.plan, header.lock, plans=header.plans)
-        starts = [root_of(path) for path in ([at] if at is not None else []) + list(overrides)]
-        known = [step.id for step in program.steps]
-        for name in starts:
-            if name not in known:
-                raise InputRejected(
-                    f"the plan has no step '{name}': {did_you_mean(name, known, f'it has {listing(known)}')}"
-                )
-        starts += changed_steps(parent.plan, header.plan, parent.plans, header.plans)
-        starts += steps_of_inputs(program, parent.inputs, header.inputs)
-        settled = {
-            path: known.args for path, known in inherited_from(await load_entries(self._store, row)).items()
-        }
-        fork = Fork(cone_of(program, starts), dict(overrides), allow_writes, at or "", settled)
+        inherited = inherited_from(await load_entries(self._store, row))
+        fork = fork_of(
+            program,
+            parent,
+            header,
+            at=at,
+            overrides=overrides,
+            allow_writes=allow_writes,
+            settled={path: known.args for path, known in inherited.items()},
+        )
+        await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)
+
+    async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
+        """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""
+        inside = [path for path in paths if path != root_of(path)]
+        if not inside:
+            return
+        known = [cell.path for cell in walk((await self.archive.machine(row)).root)]
+        for path in inside:
+            if path not in known:
+                hint = did_you_mean(path, known, "`firmplan show` lists its steps and their parts")
+                raise InputRejected(f"run {row.id} has no '{path}': {hint}")
 
     # --- replay
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import InputRejected
 from ..plans import Plan
 from ..plans.digest import canonical_step
 from ..plans.graph import cone
+from ..plans.nearest import did_you_mean, listing
 from ..plans.program import CallTool, Program, RunPlan, StepCode
 from ..plans.values import Json
 from .events import CallFailed, CallReused, CallStarted, CallSucceeded, ResolvedDone
@@ -23,7 +25,11 @@ from .ledger import WORLD
 from .records import Entry
 from .sealed import Sealed
 
+if TYPE_CHECKING:
+    from .header import Header
+
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
+_ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 
 
 def root_of(path: str) -> str:
@@ -38,6 +44,7 @@ class Fork:
 
     Attributes:
         cone: Ids of the affected steps of the root plan, in the plan's order.
+        items: Of steps in the cone of which only some items are affected: the paths of these items.
         overrides: Path of a step or item -> the value that stands in its place.
         allow_writes: Whether writes in the cone need no person.
         at: The step that was asked to run again: an earlier result does not stand for its calls.
@@ -49,14 +56,19 @@ class Fork:
     allow_writes: bool = False
     at: str = ""
     settled: Mapping[str, str] = field(default_factory=dict[str, str])
+    items: tuple[str, ...] = ()
 
     def is_affected(self, path: str) -> bool:
         """Whether the path lies in the cone."""
-        return root_of(path) in self.cone
+        root = root_of(path)
+        if root not in self.cone:
+            return False
+        items = [item for item in self.items if root_of(item) == root]
+        return not items or any(_is_within(path, item) for item in items)
 
     def is_afresh(self, path: str) -> bool:
         """Whether the path lies in the step that was asked to run again."""
-        return bool(self.at) and root_of(path) == root_of(self.at)
+        return bool(self.at) and _is_within(path, self.at)
 
     def is_settled(self, path: str, args: str) -> bool:
         """Whether the parent has made exactly this call, and nothing that decides it has changed."""
@@ -70,6 +82,7 @@ class Fork:
             "allow_writes": self.allow_writes,
             "at": self.at,
             "settled": dict(self.settled),
+            "items": list(self.items),
         }
 
     @classmethod
@@ -78,7 +91,13 @@ class Fork:
         if data is None:
             return None
         overrides = {path: Sealed.of(value) for path, value in data["overrides"].items()}
-        return cls(tuple(data["cone"]), overrides, data["allow_writes"], data["at"], data["settled"])
+        items = tuple(data["items"])
+        return cls(tuple(data["cone"]), overrides, data["allow_writes"], data["at"], data["settled"], items)
+
+
+def _is_within(path: str, whole: str) -> bool:
+    """Whether a path is a step, item or iteration, or lies inside it."""
+    return path == whole or path.startswith((f"{whole}[", f"{whole}#", f"{whole}/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +119,8 @@ def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
                 found.pop(step, None)
             case CallReused(step=step, args=digest) as reused:
                 found[step] = Inherited(digest, reused)
+            case CallFailed(step=step) if step not in args:
+                pass  # it failed before it was called: so it does again
             case CallSucceeded(step=step) | CallFailed(step=step) as outcome:
                 found[step] = Inherited(args[step], outcome)
             case ResolvedDone(step=step, output=output):
@@ -107,6 +128,75 @@ def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
             case _:
                 pass
     return found
+
+
+def fork_of(
+    program: Program,
+    before: Header,
+    after: Header,
+    *,
+    at: str | None,
+    overrides: Mapping[str, Sealed],
+    allow_writes: bool,
+    settled: Mapping[str, str],
+) -> Fork:
+    """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
+
+    Args:
+        program: The plan of `after`, compiled.
+        before: The parent's header; it has a plan. Values that it was given itself stand, unless they are asked to run.
+        after: The new run's; it has a plan.
+        at: See `Fork`, as the rest.
+        overrides: See `Fork`.
+        allow_writes: See `Fork`.
+        settled: See `Fork`.
+
+    Raises:
+        InputRejected: A path is none of the plan's.
+    """
+    asked = [*([at] if at is not None else []), *overrides]
+    _expect_steps(program, asked)
+    items = [path for path in asked if _is_lone_item(program, path)]
+    starts = [root_of(path) for path in asked if path not in items]
+    changed = changed_steps(before, after)
+    given = {**_carried(before, at, changed, program), **overrides}
+    starts += changed
+    starts += steps_of_inputs(program, before.inputs, after.inputs)
+    roots = list(dict.fromkeys(map(root_of, items)))
+    whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
+    cone = cone_of(program, [*starts, *roots])
+    kept = tuple(path for path in items if root_of(path) not in whole)
+    return Fork(cone, given, allow_writes, at or "", settled, kept)
+
+
+def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:
+    """Return the values that the parent, itself a fork, was given, and that still stand."""
+    known = [step.id for step in program.steps]
+    given = before.fork.overrides if before.fork is not None else {}
+    return {
+        path: value
+        for path, value in given.items()
+        if root_of(path) in known
+        and root_of(path) not in changed
+        and not (at is not None and _is_within(path, at))
+    }
+
+
+def _expect_steps(program: Program, paths: Iterable[str]) -> None:
+    known = [step.id for step in program.steps]
+    for name in map(root_of, paths):
+        if name not in known:
+            raise InputRejected(
+                f"the plan has no step '{name}': {did_you_mean(name, known, f'it has {listing(known)}')}"
+            )
+
+
+def _is_lone_item(program: Program, path: str) -> bool:
+    """Whether a path is one item, and what it does cannot matter to the other items of its step."""
+    if not _ITEM.fullmatch(path):
+        return False
+    step = next(step for step in program.steps if step.id == root_of(path))
+    return not (step.sequential and isinstance(step.action, RunPlan))
 
 
 def cone_of(program: Program, starts: Iterable[str]) -> tuple[str, ...]:
@@ -136,19 +226,19 @@ def _conflicts(resource: str, written: set[str]) -> bool:
     return bool(written) if resource == WORLD else resource in written or WORLD in written
 
 
-def changed_steps(
-    before: Plan, after: Plan, old_plans: Mapping[str, Plan], new_plans: Mapping[str, Plan]
-) -> list[str]:
+def changed_steps(before: Header, after: Header) -> list[str]:
     """Return the ids of `after`'s steps that `before` has not, or has otherwise, the plans that they run included."""
-    old = {step.id: canonical_step(step) for step in before.steps}
+    if before.plan is None or after.plan is None:
+        return []
+    old = {step.id: canonical_step(step) for step in before.plan.steps}
     are_inner_same = (
-        before.plans == after.plans
-        and before.types == after.types
-        and _digests(old_plans) == _digests(new_plans)
+        before.plan.plans == after.plan.plans
+        and before.plan.types == after.plan.types
+        and _digests(before.plans) == _digests(after.plans)
     )
     return [
         step.id
-        for step in after.steps
+        for step in after.plan.steps
         if old.get(step.id) != (made := canonical_step(step)) or ("plan" in made and not are_inner_same)
     ]
 

@@ -117,6 +117,24 @@ class ResumeBody(Body):
     budget: Budget | None = None
 
 
+class ForkBody(Body):
+    """What differs in the fork from its parent; without anything the fork is the parent again.
+
+    Attributes:
+        at: A step to run again, with whatever depends on it.
+        set: Path of a step or item -> the value that stands in its place.
+        inputs: Inputs that differ from the parent's.
+        plan: An edited plan.
+        allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
+    """
+
+    at: Annotated[str, Field(min_length=1)] | None = None
+    set: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+    plan: dict[str, Any] | None = None
+    allow_writes: bool = False
+
+
 class ApproveBody(Body):
     """Who allows the call; `edit` replaces its arguments."""
 

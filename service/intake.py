@@ -69,7 +69,7 @@ class Intake:
             Refusal: The queue is full (429), or the key came with another request before (409).
         """
         if submission.key is None:
-            await self._check_queue()
+            await self.check_queue()
             return await self._submit(submission, None)
         run_id = run_id_of(submission.key)
         async with self._alone(run_id):
@@ -77,7 +77,7 @@ class Intake:
             if known and self._bodies.get(run_id, submission.body) != submission.body:
                 raise _other_body()
             if not known:
-                await self._check_queue()
+                await self.check_queue()
             try:
                 run = await self._submit(submission, run_id)
             except InputRejected as error:
@@ -110,7 +110,8 @@ class Intake:
         self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
         return run
 
-    async def _check_queue(self) -> None:
+    async def check_queue(self) -> None:
+        """Raise where the queue is full. Raises: Refusal (429)."""
         under_way = 0
         for status in UNDER_WAY:
             under_way += len((await self.engine.list_runs(status=status, limit=self.limits.queue)).runs)

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from ..executor import Run
 from ..plans import Plan
-from .bodies import ResumeBody, RunBody, StrictRoute, TaskBody
+from .bodies import ForkBody, ResumeBody, RunBody, StrictRoute, TaskBody
 from .guard import CLIENT
 from .hosting import REFUSALS, Hosted, Hosting, answer
 from .intake import Submission
@@ -117,6 +117,23 @@ async def resume_run(run_id: str, hosted: Hosted, body: ResumeBody | None = None
     budget = body.budget.amounts() if body and body.budget else None
     hosted.intake.go_on(run_id, hosted.engine.resume(run_id, budget=budget))
     return _run(run, HTTPStatus.ACCEPTED)
+
+
+@router.post("/runs/{run_id}/fork", status_code=202, response_model=RunView, summary="Fork a run")
+async def fork_run(run_id: str, hosted: Hosted, body: ForkBody | None = None) -> Response:
+    """Answer with the new run, which is durable before the answer; what the change affects runs behind it."""
+    given = body or ForkBody()
+    await hosted.engine.get(run_id)
+    await hosted.intake.check_queue()
+    fork = await hosted.engine.submit_fork(
+        run_id,
+        at=given.at,
+        set=given.set,
+        inputs=given.inputs,
+        plan=given.plan,
+        allow_writes=given.allow_writes,
+    )
+    return answer(fork.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{fork.id}"})
 
 
 @router.post("/runs/{run_id}/cancel", response_model=RunView, summary="Stop a run")

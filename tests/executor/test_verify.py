@@ -8,7 +8,7 @@ import os
 import fickle_tools
 import pytest
 from firmplan import Engine, RunNotFound, tool
-from firmplan.testing import ScriptedTool
+from firmplan.testing import MemoryStore, ScriptedTool
 from public import call, plan, within
 
 WORDS = [f"word{n}" for n in range(30)]
@@ -18,8 +18,6 @@ def verified(tools, steps, *, again=None, **options):
     """Run a plan, and verify the run, perhaps with other tools."""
 
     async def main():
-        from firmplan.testing import MemoryStore
-
         store = MemoryStore()
         await store.open()
         run = await Engine(tools, store=store).run(steps, **options)

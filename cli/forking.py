@@ -1,0 +1,74 @@
+"""`fork`: a new run that does again what a change affects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..engine import Engine
+from ..errors import InputRejected
+from ..executor import Run
+from ..plans import Json, Plan
+from .following import Following
+from .session import drive, load_toolset, open_engine, settings_of
+from .target import checked, find_plan
+from .values import read_inputs, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRequest:
+    """What stood on the command line of `fork`."""
+
+    run_id: str
+    at: str | None
+    values: tuple[str, ...]
+    inputs: tuple[str, ...]
+    plan: str | None
+    allow_writes: bool
+
+
+def fork_command(request: ForkRequest, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Fork a run, and follow the new one to its end, or until it waits."""
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+    values = read_step_values(request.values)
+
+    async def work() -> int:
+        following = Following(settings, as_json=as_json)
+        with following.kept():
+            async with open_engine(settings, toolset) as engine:
+                return await following.follow(engine, await _submit(engine, request, values))
+
+    return drive(work)
+
+
+async def _submit(engine: Engine, request: ForkRequest, values: Mapping[str, Json]) -> Run:
+    parent = await engine.get(request.run_id)
+    plan: Plan | None = None
+    if request.plan is not None:
+        plan, _ = await checked(engine, await find_plan(engine, request.plan))
+    return await engine.submit_fork(
+        request.run_id,
+        at=request.at,
+        set=values,
+        inputs=read_inputs(request.inputs, plan or parent.plan),
+        plan=plan,
+        allow_writes=request.allow_writes,
+    )
+
+
+def read_step_values(words: Sequence[str]) -> dict[str, Json]:
+    """Return the values written as `step=json`.
+
+    Raises:
+        InputRejected: A word is no `step=json`, or a step is given twice.
+    """
+    values: dict[str, Json] = {}
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals or not path:
+            raise InputRejected(f"--set: expected STEP=JSON, found {word!r}")
+        if path in values:
+            raise InputRejected(f"--set {path}: given twice")
+        values[path] = read_json(f"--set {path}", text)
+    return values

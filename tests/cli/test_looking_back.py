@@ -1,0 +1,153 @@
+"""Looking back by the command line: export, replay of a bundle, fork, diff, explain, verify, the tree of runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+RUN = ("run", "plan.json", "-t", "tools.py", "--json", "-i")
+
+
+@pytest.fixture
+def ran(firmplan):
+    """Run the plan with an input and return the run's id."""
+
+    def run(a=40):
+        return firmplan(*RUN, f"a={a}").document["id"]
+
+    return run
+
+
+def test_a_run_travels_in_a_file(firmplan, ran, home, monkeypatch):
+    """Exported here, replayed in a folder without store and tools; the store is not even made."""
+    run = ran()
+    answer = firmplan("export", run, "-o", "run.bundle")
+    assert (answer.code, "firmplan replay run.bundle" in answer.out) == (0, True)
+    assert firmplan("export", run, "-o", "again.bundle", "--json").document["bundle"] == "again.bundle"
+    away = home / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    told = firmplan("replay", "../run.bundle")
+    assert (told.code, "nothing called: the same run" in told.out) == (0, True)
+    assert firmplan("replay", "../run.bundle", "--json").document["output"] == 42
+    assert list(away.iterdir()) == []
+    kept = firmplan("replay", "../run.bundle", "--keep", "--json").document
+    assert kept["parent"] == run
+    assert (away / "firmplan.db").exists()
+
+
+def test_a_tampered_bundle_is_told_with_its_line(firmplan, ran, home):
+    """Exit code 2, and the place."""
+    firmplan("export", ran(), "-o", "run.bundle")
+    data = (home / "run.bundle").read_bytes()
+    (home / "run.bundle").write_bytes(data.replace(b'"$json":42', b'"$json":43'))
+    answer = firmplan("replay", "run.bundle")
+    assert answer.code == 2
+    assert "journal record" in answer.err
+    assert "does not match its checksum" in answer.err
+
+
+def test_replay_of_nothing_is_exit_code_2(firmplan):
+    """Neither a file nor a run of that name."""
+    assert firmplan("replay", "none").code == 2
+    assert firmplan("replay", "./none.bundle").code == 2
+
+
+def test_a_fork_runs_and_stands_under_its_parent(firmplan, ran):
+    """A value is given, the run goes on to its end, and the tree shows whose child it is."""
+    run = ran()
+    fork = firmplan("fork", run, "--set", "total=7", "-t", "tools.py", "--json").document
+    assert (fork["status"], fork["output"], fork["parent"]) == ("succeeded", 7, run)
+    other = firmplan("fork", run, "--input", "a=1", "-t", "tools.py")
+    assert (other.code, other.out) == (0, "3\n")
+    tree = firmplan("runs", "--tree").out.splitlines()
+    assert tree[1].startswith(run)
+    assert tree[2].startswith(f"  {fork['id']}")
+    document = firmplan("runs", "--tree", "--json").document
+    assert [root["id"] for root in document["runs"]] == [run]
+    assert fork["id"] in [child["id"] for child in document["runs"][0]["children"]]
+
+
+def test_a_fork_with_an_edited_plan_and_at_a_step(firmplan, ran, plan_file):
+    """A file is the edited plan; `--at` asks for a step."""
+    run = ran()
+    edited = plan_file(output="${total + 1}")
+    assert firmplan("fork", run, "--plan", edited, "-t", "tools.py").out == "43\n"
+    again = firmplan("fork", run, "--at", "total", "-t", "tools.py", "--json").document
+    assert again["steps"]["total"]["reused"] is False
+
+
+def test_a_fork_that_reaches_a_write_waits(firmplan, plan_file):
+    """Exit code 4, with the commands that let it go on; `--allow-writes` asks only where the tool does."""
+    path = plan_file(
+        inputs={"to": {"type": "string"}},
+        steps=[{"id": "mail", "tool": "send", "args": {"to": "${inputs.to}"}}],
+        output="${mail}",
+    )
+    run = firmplan("run", path, "-t", "tools.py", "-i", "to=me", "--json").document["id"]
+    firmplan("approve", run, "mail")
+    assert firmplan("resume", run, "-t", "tools.py").code == 0
+    fork = firmplan("fork", run, "-i", "to=you", "-t", "tools.py")
+    assert fork.code == 4
+    assert "firmplan approve" in fork.out
+    assert firmplan("fork", run, "-t", "tools.py").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--set", "total"), "expected STEP=JSON"),
+        (("--set", "total=seven"), "expected JSON"),
+        (("--set", "total=1", "--set", "total=2"), "given twice"),
+        (("--set", "nope=1"), "no step 'nope'"),
+        (("--at", "tota"), "did you mean 'total'"),
+        (("--input", "c=1"), "no such input"),
+    ],
+)
+def test_a_wrong_fork_is_exit_code_2(firmplan, ran, words, told):
+    """Each mistake has its message, and no run is made."""
+    run = ran()
+    answer = firmplan("fork", run, *words, "-t", "tools.py")
+    assert answer.code == 2
+    assert told in answer.err
+    assert len(firmplan("runs", "--json").document["runs"]) == 1
+
+
+def test_two_runs_are_compared(firmplan, ran):
+    """The first divergence, with its reason; as JSON the same."""
+    one, other = ran(40), ran(41)
+    answer = firmplan("diff", one, other)
+    assert answer.code == 0
+    assert "first divergence: step 'total': it depends on an input that differs" in answer.out
+    document = firmplan("diff", one, other, "--json").document
+    assert (document["first"], document["same"]) == ("total", False)
+    assert firmplan("diff", one, one, "--json").document["same"]
+    assert firmplan("diff", one, "nope").code == 2
+
+
+def test_a_step_is_explained(firmplan, ran):
+    """One sentence a step; all of them without a step's name."""
+    one, other = ran(40), ran(41)
+    answer = firmplan("explain", other, "total")
+    assert answer.out == f"step 'total' ran because args.a was 40, now 41 (compared with run {one})\n"
+    assert firmplan("explain", other).out == answer.out
+    assert firmplan("explain", other, "total", "--json").document["because"] == "changed"
+    assert firmplan("explain", other, "--json").document["steps"][0]["step"] == "total"
+    assert "did you mean 'total'" in firmplan("explain", other, "totl").err
+
+
+def test_a_run_is_verified(firmplan, ran, home, plan_file):
+    """Exit code 0 where everything is deterministic, 3 where a tool is not."""
+    answer = firmplan("verify", ran(), "-t", "tools.py")
+    assert (answer.code, answer.out) == (0, "'add': 1 call again, the same results\n")
+    (home / "odd.py").write_text(
+        "import os\nfrom firmplan import tool\n@tool(effect='pure', version='1')\n"
+        "def pid(n: int) -> int:\n    '''Say which process.'''\n    return os.getpid()\n"
+    )
+    path = plan_file(inputs={}, steps=[{"id": "p", "tool": "pid", "args": {"n": 1}}], output="${p}")
+    run = firmplan("run", path, "-t", "odd.py", "--json").document["id"]
+    answer = firmplan("verify", run, "-t", "odd.py")
+    assert answer.code == 3
+    assert "'pid' is not deterministic: step 'p' came out differently" in answer.out
+    assert json.loads(firmplan("verify", run, "-t", "odd.py", "--json").out)["ok"] is False

@@ -1,0 +1,334 @@
+"""Forks: what a change affects runs again, the parent's journal answers for the rest, and writes are not repeated."""
+
+from __future__ import annotations
+
+import pytest
+from firmplan import Engine, InputRejected, PlanRejected, RunNotFound, ToolError, tool
+from firmplan.testing import MemoryStore, ScriptedTool
+from public import call, plan, statuses, within
+
+
+class Shop:
+    """Tools that note their calls."""
+
+    def __init__(self):
+        self.calls = []
+        self.tools = [
+            self.made("look", "read"),
+            self.made("price", "read", resource="shop"),
+            self.made("send", "write", resource="mail"),
+            self.made("inbox", "read", resource="mail"),
+        ]
+
+    def made(self, name, effect, **options):
+        def called(x: int) -> int:
+            self.calls.append((name, x))
+            if x < 0:
+                raise ToolError("negative")
+            return x + 1
+
+        options.setdefault("resource", "none")
+        return ScriptedTool(name, called, effect=effect, version="1", **options)
+
+    def taken(self):
+        """Return the calls since the last look, and forget them."""
+        found, self.calls[:] = list(self.calls), []
+        return sorted(found)
+
+
+STEPS = plan(
+    call("a", "look", args={"x": "${inputs.n}"}),
+    call("b", "price", args={"x": 10}),
+    call("c", "look", args={"x": "${a}"}),
+    {"id": "d", "set": "${b + c}"},
+    call("w", "send", args={"x": "${a}"}),
+    call("e", "look", args={"x": "${b}"}),
+    output="${d}",
+    inputs={"n": {"type": "integer"}},
+)
+
+
+def forked(work, steps=STEPS, **inputs):
+    """Run a plan as `one`, then do the work with its engine and shop."""
+    shop = Shop()
+
+    async def main():
+        async with Engine(shop.tools, store="memory:") as engine:
+            run = await engine.run(steps, inputs=inputs, run_id="one")
+            shop.taken()
+            return await work(engine, shop, run)
+
+    return within(main())
+
+
+def test_nothing_is_called_where_nothing_is_changed():
+    """A fork without a change is the parent again, out of its journal: reads without reuse_for and writes too."""
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one")
+        assert (fork.digest, fork.parent, fork.status) == (run.digest, "one", "succeeded")
+        assert fork.id != "one"
+        assert shop.taken() == []
+        assert (await engine.replay(fork.id)).digest == run.digest
+
+    forked(work, n=1)
+
+
+def test_at_a_step_exactly_its_cone_runs():
+    """The step itself, and what depends on it; not its siblings, not what comes before."""
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one", at="c")
+        assert shop.taken() == [("look", 2)]
+        assert fork.digest == run.digest
+        assert [path for path, step in fork.steps.items() if step.reused] == ["a", "b", "w", "e"]
+
+    forked(work, n=1)
+
+
+def test_a_given_value_stands_and_its_cone_follows():
+    """An overridden step is not called; what refers to it is, with the new value."""
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one", set={"b": 100})
+        assert shop.taken() == [("look", 100)]
+        assert (fork.output, fork.steps["b"].output) == (run.output - 11 + 100, 100)
+        assert (await engine.get("one")).output == run.output
+
+    forked(work, n=1)
+
+
+def test_writes_in_the_cone_wait_for_a_person():
+    """Another input reaches a write: it waits, and is made once a person approves; `allow_writes` lets it go ahead."""
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one", inputs={"n": 5})
+        assert fork.status == "waiting"
+        assert fork.steps["w"].status == "waiting"
+        assert shop.taken() == [("look", 5), ("look", 6)]
+        await engine.approve(fork.id, "w", by="ann")
+        done = await engine.resume(fork.id)
+        assert done.status == "succeeded"
+        assert shop.taken() == [("send", 6)]
+        allowed = await engine.fork("one", inputs={"n": 7}, allow_writes=True)
+        assert allowed.status == "succeeded"
+        assert ("send", 8) in shop.taken()
+
+    forked(work, n=1)
+
+
+def test_writes_before_the_fork_are_not_repeated():
+    """A write outside the cone counts as made, even where writes are allowed."""
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one", at="c", allow_writes=True)
+        assert fork.steps["w"].reused
+        assert shop.taken() == [("look", 2)]
+
+    forked(work, n=1)
+
+
+def test_reads_after_an_affected_write_are_in_the_cone():
+    """A read on a resource that the cone writes may find something else, so it is made again."""
+    steps = plan(
+        call("w", "send", args={"x": "${inputs.n}"}),
+        call("r", "inbox", args={"x": 1}),
+        call("p", "price", args={"x": 1}),
+        inputs={"n": {"type": "integer"}},
+    )
+
+    async def work(engine, shop, run):
+        await engine.fork("one", inputs={"n": 2}, allow_writes=True)
+        assert shop.taken() == [("inbox", 1), ("send", 2)]
+
+    forked(work, steps, n=1)
+
+
+def test_an_edited_plan_runs_what_the_edit_affects():
+    """Steps that the edit changed or added, and what depends on them."""
+
+    async def work(engine, shop, run):
+        edited = {**STEPS, "steps": [dict(step) for step in STEPS["steps"]]}
+        edited["steps"][1] = call("b", "price", args={"x": 20})
+        edited["steps"].append(call("new", "look", args={"x": 50}))
+        fork = await engine.fork("one", plan=edited)
+        assert shop.taken() == [("look", 21), ("look", 50), ("price", 20)]
+        assert fork.plan.digest != run.plan.digest
+        assert fork.steps["w"].reused
+
+    forked(work, n=1)
+
+
+EACH = plan(
+    {"id": "s", "tool": "send", "for_each": "${[1, 2, 3]}", "args": {"x": "${item}"}},
+    {"id": "t", "tool": "look", "for_each": "${s}", "args": {"x": "${item}"}},
+    {"id": "u", "set": "${t}"},
+    output="${u}",
+)
+
+
+def test_one_item_given_leaves_the_others_as_they_were():
+    """Of a list's step only the named item is affected: the writes of the others are not repeated, and need nobody."""
+
+    async def work(engine, shop, run):
+        assert run.output == [3, 4, 5]
+        fork = await engine.fork("one", set={"s[1]": 9})
+        assert fork.status == "succeeded"
+        assert (fork.steps["s"].output, fork.output) == ([2, 9, 4], [3, 10, 5])
+        assert [call for call in shop.taken() if call[0] == "send"] == []
+
+    forked(work, EACH)
+
+
+def test_one_item_can_run_again():
+    """`at` an item calls that item; a write among them still waits."""
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one", at="t[2]")
+        assert shop.taken() == [("look", 4)]
+        assert fork.digest == run.digest
+        writing = await engine.fork("one", at="s[0]")
+        assert writing.status == "waiting"
+        assert writing.steps["s[0]"].status == "waiting"
+        assert [name for name, _ in shop.taken()] == []
+
+    forked(work, EACH)
+
+
+def test_failures_outside_the_cone_are_the_parents():
+    """What failed in the parent failed in the fork, unless the fork asks for it."""
+    steps = plan(
+        call("bad", "look", args={"x": -1}),
+        call("good", "look", args={"x": 1}),
+        call("odd", "look", args={"x": "${first(inputs.v, 1)}"}),
+        inputs={"v": {"default": 2}},
+    )
+
+    async def work(engine, shop, run):
+        fork = await engine.fork("one", at="good")
+        assert shop.taken() == [("look", 1)]
+        assert statuses(fork) == statuses(run)
+        await engine.fork("one", at="bad")
+        assert shop.taken() == [("look", -1)]
+
+    forked(work, steps)
+
+
+def test_a_call_that_failed_before_it_was_made_can_be_forked():
+    """Arguments that did not fit were never called with: the fork comes to the same failure by itself."""
+
+    @tool(effect="pure")
+    def strict(n: int) -> int:
+        """Take an integer."""
+        return n
+
+    anything = ScriptedTool("anything", lambda: "text", effect="pure", version="1")
+    steps = plan(call("a", "anything"), call("b", "strict", args={"n": "${a}"}), call("c", "anything"))
+
+    async def main():
+        async with Engine([strict, anything], store="memory:") as engine:
+            run = await engine.run(steps, run_id="one")
+            assert run.errors[0].code == "bad-args"
+            fork = await engine.fork("one", at="c")
+            assert statuses(fork) == statuses(run)
+
+    within(main())
+
+
+def test_a_fork_can_be_forked():
+    """Each is the child of the one before, and inherits what that one inherited; a value that it was given stands until asked to run."""
+
+    async def work(engine, shop, run):
+        one = await engine.fork("one", set={"b": 100})
+        shop.taken()
+        two = await engine.fork(one.id, at="c")
+        assert two.parent == one.id
+        assert shop.taken() == [("look", 2)]
+        again = await engine.fork(one.id)
+        assert again.digest == one.digest
+        assert shop.taken() == []
+        back = await engine.fork(one.id, at="b")
+        assert back.digest == run.digest
+
+    forked(work, n=1)
+
+
+def test_a_changed_tool_is_not_called_outside_the_cone():
+    """However the tools have changed: what the fork leaves alone comes from the journal."""
+
+    async def main():
+        store, shop, other = MemoryStore(), Shop(), Shop()
+        await store.open()
+        run = await Engine(shop.tools, store=store).run(STEPS, inputs={"n": 1}, run_id="one")
+        breaking = [
+            ScriptedTool(t.name, lambda x: 1 // 0, effect=t.effect.value, resource=t.resource)
+            for t in other.tools
+        ]
+        fork = await Engine(breaking, store=store).fork("one", set={"d": 5})
+        assert fork.status == "succeeded"
+        assert fork.output == 5
+        assert run.output != 5
+        await store.close()
+
+    within(main())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"at": "nope"}, InputRejected, "the plan has no step 'nope'"),
+        ({"at": "aa"}, InputRejected, "did you mean 'a'"),
+        ({"at": "a[3]"}, InputRejected, r"run one has no 'a\[3\]'"),
+        ({"set": {"nope": 1}}, InputRejected, "the plan has no step 'nope'"),
+        ({"set": {"b": "text"}}, InputRejected, "does not fit its step"),
+        ({"inputs": {"m": 1}}, InputRejected, "'m'"),
+        ({"inputs": {"n": "x"}}, InputRejected, "n"),
+        ({"plan": {"firmplan": 1, "steps": [call("a", "nothing")]}}, PlanRejected, "nothing"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(options, error, told):
+    """A path, a value, an input or a plan that does not fit: said at once, and no run is made."""
+
+    async def work(engine, shop, run):
+        with pytest.raises(error, match=told):
+            await engine.fork("one", **options)
+        assert shop.taken() == []
+        assert len((await engine.list_runs()).runs) == 1
+
+    shop_typed(work, options)
+
+
+def shop_typed(work, options):
+    """Do the work with tools whose results have a type."""
+
+    @tool(effect="read")
+    def look(x: int) -> int:
+        """Look."""
+        return x
+
+    shop = Shop()
+
+    async def main():
+        typed = [look, *(each for each in shop.tools if each.name != "look")]
+        steps = {
+            **STEPS,
+            "steps": [
+                {**each, "tool": "look"} if each.get("tool") == "price" else each for each in STEPS["steps"]
+            ],
+        }
+        async with Engine(typed, store="memory:") as engine:
+            run = await engine.run(steps, inputs={"n": 1}, run_id="one")
+            shop.taken()
+            await work(engine, shop, run)
+
+    within(main())
+
+
+def test_unknown_runs_are_refused():
+    """There is nothing to fork."""
+
+    async def work(engine, shop, run):
+        with pytest.raises(RunNotFound):
+            await engine.fork("two")
+
+    forked(work, n=1)
