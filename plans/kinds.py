@@ -19,6 +19,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from .immutable import immutable
 from .values import Json
 
 Kind: TypeAlias = Literal["null", "boolean", "integer", "number", "string"]
@@ -120,7 +121,7 @@ class ListType:
         return self._hash
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Property:
     """One field of an object: its type, and whether it is always there."""
 
@@ -144,24 +145,20 @@ class ObjectType:
     depth: int = field(init=False, repr=False)
     size: int = field(init=False, repr=False)
     wide: Type | None = field(init=False, repr=False, default=None)
-    _hash: int = field(init=False, repr=False)
+    _hash: int | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        extra = self.extra
-        parts = [known.type for known in self.fields.values()] + ([] if extra is None else [extra])
-        size = 1 + sum(map(size_of, parts))
-        fields = self.fields
-        if size > SIZE_MAX or max(map(depth_of, parts), default=0) >= DEPTH_MAX:
+        fields, extra = self.fields, self.extra
+        size, depth = _extent(fields, extra)
+        if size > SIZE_MAX or depth >= DEPTH_MAX:
             shallow = size > SIZE_MAX
             fields = {name: Property(_cut(p.type, shallow=shallow), p.required) for name, p in fields.items()}
             extra = None if extra is None else _cut(extra, shallow=shallow)
-            parts = [known.type for known in fields.values()] + ([] if extra is None else [extra])
-            size = 1 + sum(map(size_of, parts))
+            size, depth = _extent(fields, extra)
+            object.__setattr__(self, "extra", extra)
         object.__setattr__(self, "fields", MappingProxyType(dict(fields)))
-        object.__setattr__(self, "extra", extra)
-        object.__setattr__(self, "depth", 1 + max(map(depth_of, parts), default=0))
+        object.__setattr__(self, "depth", 1 + depth)
         object.__setattr__(self, "size", size)
-        object.__setattr__(self, "_hash", hash(("object", frozenset(fields.items()), extra, self.beyond)))
 
     @property
     def exact(self) -> bool:
@@ -171,13 +168,17 @@ class ObjectType:
     def __eq__(self, other: object) -> bool:
         return self is other or (
             isinstance(other, ObjectType)
-            and self._hash == other._hash
+            and hash(self) == hash(other)
             and self.beyond == other.beyond
             and self.extra == other.extra
             and self.fields == other.fields
         )
 
     def __hash__(self) -> int:
+        if self._hash is None:  # worked out when asked for: most types of a large plan are never compared
+            made = hash(("object", frozenset(self.fields.items()), self.extra, self.beyond))
+            object.__setattr__(self, "_hash", made)
+            return made
         return self._hash
 
 
@@ -234,6 +235,19 @@ BOOLEAN = Scalar("boolean")
 INTEGER = Scalar("integer")
 NUMBER = Scalar("number")
 TEXT = Scalar("string")
+
+
+def _extent(fields: Mapping[str, Property], extra: Type | None) -> tuple[int, int]:
+    """Return how large an object's type is, and how deep the deepest of its parts."""
+    size, depth = 1, 0
+    for known in fields.values():
+        part = known.type
+        if isinstance(part, ListType | ObjectType | Union):
+            size += part.size
+            depth = max(depth, part.depth)
+        else:
+            size += 1
+    return (size, depth) if extra is None else (size + size_of(extra), max(depth, depth_of(extra)))
 
 
 def depth_of(of: Type) -> int:
