@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
 
@@ -50,6 +50,7 @@ from .sealed import Sealed
 from .states import RunStatus
 from .store import Decision, Reusable, RunRow
 
+STORE_EVERY_S: Final = 0.25  # seldom enough to cost nothing, often enough for a run that comes after a crash
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
@@ -103,6 +104,9 @@ class Driver:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.
             EngineBug: A rule of firmplan was broken.
         """
+        ended = asyncio.Event()
+        storing = asyncio.create_task(self._store_results(ended), name=f"firmplan results of {self.row.id}")
+        storing.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised again below
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -113,8 +117,17 @@ class Driver:
             raise first_of(group_of_faults) from None
         finally:
             self._group = None
+            ended.set()
+            await asyncio.wait([storing])
         await self.journal.flush()
-        await self._results.store()
+        await storing
+
+    async def _store_results(self, ended: asyncio.Event) -> None:
+        """Put results into the store now and then, so that runs that start meanwhile, or after a crash, find them."""
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), STORE_EVERY_S)
+            await self._results.store()
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""

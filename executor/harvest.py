@@ -1,7 +1,7 @@
 """What a run's calls leave for later ones: results that may stand for a call, and what each call was made from.
 
-Both go into the store once the run rests: not on the run's path, where random keys would cost most. A result that depends on
-more than its key says is not kept, and the record of the call says why.
+Both go into the store now and then and once the run rests: not on the run's path, where random keys would cost most. A result
+that depends on more than its key says is not kept, and the record of the call says why.
 """
 
 from __future__ import annotations

@@ -537,3 +537,36 @@ def test_a_tool_that_cannot_be_fingerprinted_is_not_reused_unless_it_has_a_versi
     for version in ("1", "1", "2"):
         once([made(version=version)], steps, tmp_path / "s.db")
     assert len(calls) == 4
+
+
+def test_results_are_of_use_before_their_run_ends(tmp_path: Path):
+    """`pure`, `read`: reuse in a later run: a run that goes on for hours keeps nothing from others."""
+    calls: list[str] = []
+
+    async def go() -> None:
+        release = asyncio.Event()
+
+        async def wait(x: int) -> int:
+            calls.append("wait")
+            await release.wait()
+            return x
+
+        @tool(effect="pure")
+        def compute(x: int) -> int:
+            """Compute."""
+            calls.append("compute")
+            return x
+
+        hold = tool(wait, name="hold", effect="read", resource="b", description="Wait.")
+        quick = plan(call("c", "compute", args={"x": 1}), output="${c}")
+        slow = plan(call("c", "compute", args={"x": 1}), call("h", "hold", args={"x": "${c}"}))
+        async with Engine([compute, hold], store=tmp_path / "s.db") as engine:
+            await engine.submit(slow, run_id="slow")
+            while (await engine.run(quick, reuse="only")).status != "succeeded":
+                pass
+            assert (await engine.get("slow")).status == "running"
+            release.set()
+            assert (await engine.wait("slow")).status == "succeeded"
+
+    within(go())
+    assert calls.count("compute") == 1
