@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +12,12 @@ from pathlib import Path
 from typer.main import get_command
 
 from ..errors import InputRejected
-from ..testing import ScriptedModel
 from ..tools.recorder import recording
 from . import screen
 from .app import app
+
+SERVER = "firmplan.testing.scripted_model"
+"""Serves a recording; its first line says where. A process of its own: the command line knows no test fake."""
 
 REPLAYED_MODEL = "recorded"
 """What the model is called where none is named: a recording answers for any."""
@@ -40,19 +44,26 @@ def _run(words: list[str]) -> int:
 
 @contextmanager
 def _replayed(file: Path) -> Generator[None]:
-    """Have models of this process answer from a recording."""
+    """Have models of this process answer from a recording, which another process serves."""
+    server = subprocess.Popen(  # noqa: S603  # this Python, a module of ours, the user's file
+        [sys.executable, "-m", SERVER, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    before = {name: os.environ.get(name) for name in ("FIRMPLAN_BASE_URL", "FIRMPLAN_MODEL")}
     try:
-        model = ScriptedModel(file)
-    except (OSError, ValueError) as fault:
-        raise InputRejected(f"expected a recording, found {file}: {fault}") from fault
-    before = dict(os.environ)
-    with model:
-        os.environ["FIRMPLAN_BASE_URL"] = model.base_url
+        assert server.stdout is not None
+        assert server.stderr is not None
+        base_url = server.stdout.readline().strip()
+        if not base_url:
+            said = server.stderr.read().strip().rpartition("\n")[2]
+            raise InputRejected(f"expected a recording, found {file}: {said}")
+        os.environ["FIRMPLAN_BASE_URL"] = base_url
         os.environ.setdefault("FIRMPLAN_MODEL", REPLAYED_MODEL)
-        try:
-            yield
-        finally:
-            for name in ("FIRMPLAN_BASE_URL", "FIRMPLAN_MODEL"):
+        yield
+    finally:
+        server.terminate()
+        server.communicate()
+        for name, value in before.items():
+            if value is None:
                 os.environ.pop(name, None)
-                if name in before:
-                    os.environ[name] = before[name]
+            else:
+                os.environ[name] = value
