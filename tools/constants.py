@@ -57,7 +57,9 @@ _AS_WRITTEN = (
     type(NotImplemented),
 )
 _GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
-_LOCKS = frozenset({"lock", "RLock", "Semaphore", "BoundedSemaphore", "Lock", "Condition", "Event"})
+_LOCKS = frozenset(
+    {"lock", "RLock", "Semaphore", "BoundedSemaphore", "Lock", "Condition", "Event", "Barrier"}
+)
 
 
 class Unseen(Exception):  # noqa: N818  # reads as what it says

@@ -12,8 +12,10 @@ import queue
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
+
+from .syntax import NoSource, function_node
 
 _MUTATORS = frozenset(
     [
@@ -116,6 +118,21 @@ def without(value: object, parts: Iterable[str]) -> object:
     except (TypeError, AttributeError):  # built by C code, or by a metaclass of its own
         return value
     return made
+
+
+def settled(source: object) -> object:
+    """Return a bound method on an object that lacks what the method itself changes of it; anything else as it is."""
+    if not isinstance(source, MethodType) or not isinstance(source.__func__, FunctionType):
+        return source
+    code = source.__func__.__code__
+    try:
+        node = function_node(code, source.__func__.__globals__)
+    except NoSource:
+        return source
+    change = changes_in([node]).get(code.co_varnames[0]) if code.co_argcount else None
+    if change is None or not change.parts:
+        return source
+    return MethodType(source.__func__, without(source.__self__, change.parts))
 
 
 class _Finder(ast.NodeVisitor):

@@ -28,7 +28,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from .constants import Spelling, Unseen
-from .memory import Change, changes_in, is_memory, without
+from .memory import Change, changes_in, is_memory, settled, without
 from .names import Path, Reading, names_in, read_names
 from .origin import Origin, is_project_file, origin_of
 from .references import ProjectReferences, captured
@@ -67,7 +67,7 @@ def draw(source: object, annotations: Mapping[str, object], influences: tuple[ob
         influences: Further values and functions that decide a result.
     """
     walk = _Walk()
-    walk.constant("entry", "", source)
+    walk.constant("entry", "", settled(source))
     if annotations:
         walk.constant("types", "", dict(annotations))
     if influences:

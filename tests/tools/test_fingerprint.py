@@ -1,6 +1,6 @@
 """Laws of fingerprints: whatever may change a result changes them, nothing else does, and what cannot be seen is said."""
 
-import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -440,6 +440,25 @@ def test_the_rest_of_an_object_that_is_changed_still_counts(seen):
     made(1)
     assert fingerprint_of(made).digest == before
     assert seen(source.format(0, 3)).fingerprint != before
+
+
+def test_the_memory_of_a_method_is_what_it_changes_of_its_object(tmp_path, monkeypatch):
+    """A method that is a tool counts its object, without the attributes that the method itself changes."""
+    path = tmp_path / "t.py"
+    path.write_text(
+        f"{HEAD}class Shop:\n    def __init__(self, rate):\n        self.rate, self.calls, self.n = rate, [], 0\n"
+        "    @tool\n    def price(self, x: int) -> int:\n        self.calls.append(x)\n        self.n += 1\n"
+        "        return x * self.rate\ncheap, dear = Shop(2).price, Shop(3).price\n"
+    )
+    spec = importlib.util.spec_from_file_location("shop_of_test", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "shop_of_test", module)
+    spec.loader.exec_module(module)
+    cheap, dear = module.cheap, module.dear
+    before = fingerprint_of(cheap).digest
+    assert before is not None
+    assert cheap(4) == 8
+    assert fingerprint_of(cheap).digest == before != fingerprint_of(dear).digest
 
 
 @pytest.mark.parametrize("way", UNSEEN)
