@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ..plans.inputs import fit_inputs
@@ -11,10 +12,33 @@ from ..plans.problems import Problem, problem
 from ..plans.types import schema_of, type_of, widened
 from ..plans.values import Json, canonical
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
 
 def given_schemas(inputs: Mapping[str, Json]) -> dict[str, str]:
-    """Return the schemas of given inputs, read off their values, as text."""
-    return {name: canonical(schema_of(widened(type_of(value)))).decode() for name, value in inputs.items()}
+    """Return the schemas of given inputs, read off their values, as text.
+
+    An object with a key that is no name is one whose keys are data: it is told as any object.
+    """
+    return {
+        name: canonical(_named_only(schema_of(widened(type_of(value))))).decode()
+        for name, value in inputs.items()
+    }
+
+
+def _named_only(schema: Json) -> Json:
+    """Return a schema without objects whose keys are data."""
+    match schema:
+        case {"properties": dict(fields)} if not all(_NAME.fullmatch(name) for name in fields):
+            return {"type": "object"}
+        case {"properties": dict(fields), **rest}:
+            return {**rest, "properties": {name: _named_only(each) for name, each in fields.items()}}
+        case dict():
+            return {key: _named_only(part) for key, part in schema.items()}
+        case list():
+            return [_named_only(part) for part in schema]
+        case _:
+            return schema
 
 
 def given_faults(plan: Plan, given: Mapping[str, Json], *, complete: bool) -> tuple[Problem, ...]:
