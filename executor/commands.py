@@ -28,7 +28,7 @@ class StartToolCall:
         secrets: Argument name -> secret name.
         sample: Item index and iteration, which belong to the key of a sampled model call.
         timeout_s: The step's own limit, else the tool's.
-        fresh: An unknown outcome went before or a person asked for the call: ask `reconcile` before calling.
+        reconcile: An unknown outcome went before, or a person asked for the call: ask the tool first whether it took place.
     """
 
     step: str

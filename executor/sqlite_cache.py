@@ -1,0 +1,168 @@
+"""What the store in SQLite keeps of calls: results that may stand for later ones, what calls were made from, writes on resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from .sqlite_file import SqliteFile
+from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Reusable
+
+_CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
+_RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
+
+
+class SqliteCache(SqliteFile):
+    """The reuse index, and the order of writes on resources."""
+
+    # --- results
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
+        columns = "key, run_id, step, output, created, epochs, env"
+
+        def work() -> dict[str, Reusable]:
+            found = self._select(columns, "reusable", "key", keys)
+            return {
+                key: Reusable(
+                    key,
+                    run_id,
+                    step,
+                    output,
+                    created,
+                    orjson.loads(epochs),
+                    orjson.loads(env),
+                )
+                for key, run_id, step, output, created, epochs, env in found
+            }
+
+        return await self._call(work)
+
+    async def add_reusable(self, entries: Sequence[Reusable]) -> None:
+        """See `Store.add_reusable`."""
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            for entry in entries:
+                self._sql(
+                    "INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)",
+                    (
+                        entry.key,
+                        entry.run_id,
+                        entry.step,
+                        entry.output,
+                        entry.created,
+                        orjson.dumps(entry.epochs),
+                        orjson.dumps(entry.env),
+                    ),
+                )
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    # --- calls
+
+    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
+        """See `Store.add_calls`."""
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            for digest, parts in codes.items():
+                self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
+            for call in calls:
+                self._sql(
+                    f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+                    (
+                        call.run_id,
+                        call.step,
+                        call.subject,
+                        call.started,
+                        call.key,
+                        orjson.dumps(call.parts),
+                        call.code,
+                        call.lost,
+                    ),
+                )
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    async def find_call(self, run_id: str, step: str) -> CallRecord | None:
+        """See `Store.find_call`."""
+        statement = f"SELECT {_CALL_COLUMNS} FROM calls WHERE run_id=? AND step=?"
+        found = await self._call(lambda: self._sql(statement, (run_id, step)).fetchone())
+        return _call_record(found) if found else None
+
+    async def find_earlier_calls(
+        self, subject: str, step: str, *, until: float, limit: int
+    ) -> Sequence[CallRecord]:
+        """See `Store.find_earlier_calls`."""
+        select = f"SELECT {_CALL_COLUMNS} FROM calls WHERE subject=? AND started<=? AND step"
+        order = "ORDER BY started DESC, run_id, step LIMIT ?"
+
+        def work() -> list[tuple[Any, ...]]:
+            same = self._sql(f"{select}=? {order}", (subject, until, step, limit)).fetchall()
+            others = self._sql(f"{select}<>? {order}", (subject, until, step, limit)).fetchall()
+            return [*same, *others]
+
+        return [_call_record(found) for found in await self._call(work)]
+
+    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """See `Store.find_codes`."""
+        found = await self._call(lambda: self._select("digest, parts", "codes", "digest", digests))
+        return {digest: orjson.loads(parts) for digest, parts in found}
+
+    async def cache_stats(self) -> CacheStats:
+        """See `Store.cache_stats`."""
+
+        def work() -> CacheStats:
+            results, size, oldest, newest = self._sql(
+                f"SELECT count(*), coalesce(sum({_RESULT_BYTES}), 0), min(created), max(created) FROM reusable"
+            ).fetchone()
+            (calls,) = self._sql("SELECT count(*) FROM calls").fetchone()
+            return CacheStats(results, size, calls, oldest, newest)
+
+        return await self._call(work)
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """See `Store.shrink_cache`."""
+
+        def work() -> int:
+            self._sql("BEGIN IMMEDIATE")
+            gone = 0
+            if before is not None:
+                gone += self._sql("DELETE FROM reusable WHERE created < ?", (before,)).rowcount
+                self._sql("DELETE FROM calls WHERE started < ?", (before,))
+                self._sql("DELETE FROM codes WHERE digest NOT IN (SELECT code FROM calls)")
+            if bytes_max is not None:
+                gone += self._sql(
+                    "DELETE FROM reusable WHERE key IN (SELECT key FROM (SELECT key, "
+                    f"sum({_RESULT_BYTES}) OVER (ORDER BY created DESC, key) AS size FROM reusable) WHERE size > ?)",
+                    (bytes_max,),
+                ).rowcount
+            self._sql("COMMIT")
+            return gone
+
+        return await self._call(work)
+
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """See `Store.epochs`."""
+
+        def work() -> Epochs:
+            count = dict(self._select("name, epoch", "resources", "name", resources))
+            opened = {resource for (resource,) in self._sql("SELECT DISTINCT resource FROM open_writes")}
+            if opened:
+                opened.add(EVERYTHING)
+            return Epochs(
+                {name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources))
+            )
+
+        return await self._call(work)
+
+
+def _call_record(found: Sequence[Any]) -> CallRecord:
+    values = list(found)
+    values[5] = orjson.loads(values[5])
+    return CallRecord(*values)

@@ -1,0 +1,132 @@
+"""One SQLite file (WAL), used through one connection by one thread of its own, so that no commit blocks the event loop.
+
+Whatever SQLite says ends as a `StoreError`, with what was begun rolled back. What the tables mean is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from ..errors import StoreError
+
+STORE_FORMAT: Final = 1
+BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
+VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
+
+T = TypeVar("T")
+
+
+class SqliteFile:
+    """The SQLite file `path`, made if it is not there."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = str(path)
+        self._thread: ThreadPoolExecutor | None = None
+        self._db: sqlite3.Connection | None = None
+
+    # --- life
+
+    async def open(self) -> None:
+        """Open the file and bring its format up. Raises: StoreError."""
+        if self._db is not None:
+            return
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="firmplan-store")
+        try:
+            self._db = await self._call(self._connect)
+        except StoreError:
+            self._thread.shutdown()
+            self._thread = None
+            raise
+
+    async def close(self) -> None:
+        """Close the file; idempotent."""
+        if self._db is not None and self._thread is not None:
+            await self._call(self._db.close)
+            self._thread.shutdown()
+        self._db = self._thread = None
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.name != ":memory:" and not Path(self.name).parent.is_dir():
+            raise StoreError(f"cannot open the store {self.name}: its folder does not exist")
+        db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            self._migrate(db)
+            _use_wal(db)
+            db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if found > STORE_FORMAT:
+            raise StoreError(
+                f"the store {self.name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
+            )
+        if found == 0:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
+            for statement in (files(__package__ or "") / "schema.sql").read_text().split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={STORE_FORMAT}")
+        db.execute("COMMIT")
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        """Do the work on the store's thread; sqlite's errors become StoreErrors."""
+        if self._thread is None:
+            raise StoreError(f"the store {self.name} is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except StoreError:
+            self._roll_back()
+            raise
+        except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
+            self._roll_back()
+            raise StoreError(f"the store {self.name} failed: {fault}") from fault
+
+    def _roll_back(self) -> None:
+        if self._db is not None and self._db.in_transaction:
+            with suppress(sqlite3.Error):  # a disk that fails has told already
+                self._db.rollback()
+
+    def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        if self._db is None:
+            raise StoreError(f"the store {self.name} is closed")
+        return self._db.execute(statement, values)
+
+    def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Select the rows whose `key` is among `wanted`, a bounded number a statement."""
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(wanted), VARIABLES_MAX):
+            part = wanted[start : start + VARIABLES_MAX]
+            marks = ",".join("?" * len(part))
+            rows += self._sql(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", part).fetchall()
+        return rows
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. SQLite waits for every lock but this one: others may be opening the same new file."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
