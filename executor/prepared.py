@@ -7,15 +7,17 @@ result stands for a call is `results.py`, how it is made `caller.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..errors import ConfigError, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json
 from ..tools import Context, ModelRequest, Tool, ask_request
 from ..tools.fingerprint import Fingerprint, fingerprint_of
+from ..tools.masking import masked_text, masked_value
 from .artifacts import CallBlobs
+from .calls import Failed, Lost, Outcome, Returned
 from .commands import StartModelCall, StartToolCall
 from .facilities import Facilities
 from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ..tools.guard import Guard
 
 StartCall: TypeAlias = StartToolCall | StartModelCall
+
+_SECRET: Final = ContentKey.none("secret", "it was given a secret")
 
 
 @dataclass(slots=True)
@@ -96,13 +100,15 @@ class Preparation:
             {**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}}
         )
         if tool.request_of is not None:
-            request = cast("ModelRequest", tool.request_of(cast("dict[str, Json]", Sealed(args).value)))
-            key = self._model_key(command, tool.name, request)
+            request = _request_of(tool, args)
+            key = ContentKey.none("secret", "it was given a secret")
+            if not command.secrets:  # else the messages hold it
+                key = _SECRET if command.secrets else self._model_key(command, tool.name, request)
             return PreparedCall(command, command.args.digest, tool, args, request, key)
         return self._tool_call(command, tool, args)
 
     def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
-        fingerprint, key = None, ContentKey.none("secret", "it was given a secret")
+        fingerprint, key = None, _SECRET
         if not command.secrets:
             fingerprint = self._fingerprint(tool)
             key = tool_key(tool, fingerprint, args, command.sample)
@@ -131,13 +137,27 @@ class Preparation:
             return ContentKey.none("no-model", str(fault))
         return model_key(parts, command.sample, request.temperature, subject)
 
-    def without_secrets(self, command: StartCall, message: str) -> str:
-        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
-        secrets = command.secrets.values() if isinstance(command, StartToolCall) else ()
-        for name in sorted(secrets):
-            if secret := self._facilities.secrets.get(name):
-                message = message.replace(secret, f'${{secret("{name}")}}')
-        return message
+    def secrets_of(self, call: PreparedCall) -> dict[str, str]:
+        """Return the secrets that a call was given or has asked for, by name."""
+        names = set(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else set[str]()
+        if call.context is not None:
+            names.update(call.context.used.secrets)
+        found = {name: self._facilities.secrets.get(name) for name in sorted(names)}
+        return {name: secret for name, secret in found.items() if secret}
+
+    def without_secrets(self, call: PreparedCall, outcome: Outcome) -> Outcome:
+        """Return an outcome for the journal: a secret that the call knew stands in it as its expression."""
+        secrets = self.secrets_of(call)
+        if not secrets:
+            return outcome
+        match outcome:
+            case Returned(output):
+                masked = masked_value(output.data, secrets)
+                return outcome if masked is output.data else Returned(Sealed(masked))
+            case Failed():
+                return replace(outcome, message=masked_text(outcome.message, secrets))
+            case Lost(why):
+                return Lost(masked_text(why, secrets))
 
 
 def _request(command: StartModelCall) -> ModelRequest:

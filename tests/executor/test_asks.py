@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from firmplan.testing import HttpError, ScriptedModel
-from firmplan.tools import Models
+from firmplan.tools import Models, agent
 from rig import Rig, one_run, plan_of, statuses
 
 NOTE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -86,6 +87,45 @@ def test_a_refusal_of_the_endpoint_is_a_failed_step():
         assert (await rig.run(asking(), inputs={"word": "x"})).output == "now"
 
     with_model([HttpError(401), "now"], law)
+
+
+def test_a_prompt_that_was_given_a_secret_is_asked_anew_and_keeps_it_to_itself():
+    """Neither its key nor what is kept for explanations holds the secret; nor does the journal."""
+
+    @agent
+    def greet(key: str) -> str:
+        """Say hello to ${key}."""
+
+    plan = plan_of({"id": "a", "tool": "greet", "args": {"key": '${secret("KEY")}'}}, output="${a}")
+
+    async def main():
+        async with ScriptedModel(["one", "two"]) as model:
+            spec = {"name": "scripted", "base_url": model.base_url, "api_key": "k"}
+            options = {"models": Models({"default": spec}), "secrets": {"KEY": "sk-very-secret"}}
+            async with Rig([greet], **options) as rig:
+                outputs = [(await rig.run(plan, run_id)).output for run_id in ("r1", "r2")]
+                assert outputs == ["one", "two"]
+                assert "sk-very-secret" in str(model.requests[0])
+                dumped = await rig.store._call(lambda: "".join(rig.store._db.iterdump()))
+                assert "sk-very-secret" not in dumped
+                assert b"sk-very-secret".hex().upper() not in dumped
+
+    asyncio.run(main())
+
+
+def test_a_prompt_that_cannot_be_made_is_a_failed_step():
+    """Whatever goes wrong in making it."""
+
+    def fails(args):
+        raise KeyError("no")
+
+    @agent
+    def greet(name: str) -> str:
+        """Say hello to ${name}."""
+
+    broken = replace(greet, request_of=fails)
+    run = one_run(plan_of({"id": "a", "tool": "greet", "args": {"name": "x"}}), broken)
+    assert [(e.step, e.code) for e in run.errors] == [("a", "bad-prompt")]
 
 
 def test_without_a_model_the_step_fails_and_says_what_to_set(monkeypatch):
