@@ -1,0 +1,140 @@
+"""What firmplan adds to a planning, the model's time apart: prompt, schema, client, parsing, check.
+
+    python benchmarks/bench_planner.py
+
+A scripted model in a process of its own answers at once with a plan of 20 steps; 30 tools are shown. The same request is also
+posted by a bare HTTP client, and what that takes is the model's time and the wire's. The median of the difference has a
+limit of 30 ms; exits with 1 if it is over. The parts are timed by themselves below it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx2
+from firmplan import Planner, Toolset, check, tool
+from firmplan.planner.choice import choose_tools
+from firmplan.planner.draft import plan_in
+from firmplan.planner.form import plan_answer
+from firmplan.planner.prompt import planning_messages
+
+TOOLS = 30
+STEPS = 20
+ROUNDS = 40
+LIMIT_S = 0.030
+TASK = "Compare the weather in many cities and say where it is warmest"
+
+
+def main() -> int:
+    """Print the table; return the exit code."""
+    tools, plan = Toolset([numbered(each) for each in range(TOOLS)]), plan_of(STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Path(folder) / "plan.json"
+        exchanges = [{"match": "# Task", "reply": plan, "always": True}]
+        recording.write_text(json.dumps({"recording": 1, "exchanges": exchanges}))
+        words = [sys.executable, "-m", "firmplan.testing.scripted_model", str(recording)]
+        server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        try:
+            whole, wire = asyncio.run(plannings(server.stdout.readline().strip(), tools))
+        finally:
+            server.terminate()
+            server.communicate()
+    overhead = statistics.median(whole) - statistics.median(wire)
+    print(f"{STEPS} steps, {TOOLS} tools, {ROUNDS} rounds; medians (least) in ms")
+    print(f"  planning, all of it        {shown(whole)}")
+    print(f"  the same request, bare     {shown(wire)}")
+    print(f"  what firmplan adds         {overhead * 1000:6.1f}          (limit {LIMIT_S * 1000:.0f})")
+    for name, taken in parts(tools, plan):
+        print(f"  of that: {name:<17} {shown(taken)}")
+    return 1 if overhead > LIMIT_S else 0
+
+
+async def plannings(base_url, tools):
+    """Return the times of whole plannings, and of their request alone, in seconds."""
+    planner, whole, wire = Planner("m", base_url=base_url), [], []
+    body = await body_of(planner, tools)
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        planned = await planner.plan(TASK, tools)
+        whole.append(time.perf_counter() - begun)
+        assert len(planned.plan.steps) == STEPS
+        begun = time.perf_counter()
+        async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
+            (await client.post(f"{base_url}/chat/completions", json=body)).raise_for_status()
+        wire.append(time.perf_counter() - begun)
+    return whole, wire
+
+
+async def body_of(planner, tools):
+    """Return the request of a planning, after a first planning that loads the libraries."""
+    await planner.plan(TASK, tools)
+    preview = planner.preview(TASK, tools)
+    function = {"name": "plan", "parameters": preview.schema}
+    return {
+        "model": "m",
+        "messages": [message.to_dict() for message in preview.messages],
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": {"type": "function", "function": {"name": "plan"}},
+    }
+
+
+def parts(tools, plan):
+    """Yield name and times of firmplan's own parts."""
+    every = list(tools)
+    text = json.dumps(plan)
+    yield "prompt", timed(lambda: planning_messages(TASK, choose_tools(TASK, every), {}))
+    yield "schema", timed(lambda: plan_answer(every))
+    yield "parse", timed(lambda: plan_in(plan_answer([])[0].read(text), TASK))
+    yield "check", timed(lambda: check(plan, tools))
+
+
+def timed(work):
+    """Return the times of some rounds, in seconds."""
+    taken = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return taken
+
+
+def shown(taken):
+    """Return median and least."""
+    return f"{statistics.median(taken) * 1000:6.1f} ({min(taken) * 1000:5.1f})"
+
+
+def numbered(number):
+    """Return one tool of many, with four arguments."""
+
+    def look_up(
+        city: str, day: int = 1, units: str = "metric", tags: list[str] | None = None
+    ) -> dict[str, float]:
+        """Look up what the weather is like in a city on a day."""
+        return {city: float(day), units: float(len(tags or ""))}
+
+    return tool(look_up, effect="read", name=f"look_up_{number}")
+
+
+def plan_of(steps):
+    """Return a plan of so many steps, each after the first with an expression."""
+    every = [
+        {
+            "id": f"s{number}",
+            "tool": f"look_up_{number}",
+            "args": {"city": "Rome" if not number else f"${{'warm' if len(s{number - 1}) > 3 else 'cold'}}"},
+        }
+        for number in range(steps - 1)
+    ]
+    every.append({"id": "last", "set": "${[" + ", ".join(f"len(s{n})" for n in range(steps - 1)) + "]}"})
+    return {"firmplan": 1, "steps": every, "output": "${max(last)}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
