@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FirmplanError
-from . import host_commands, plan_commands, review_commands, run_commands
+from . import cache_commands, host_commands, model_commands, plan_commands, review_commands, run_commands, trial_commands
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -67,7 +67,10 @@ app = typer.Typer(
 )
 run_commands.register(app)
 review_commands.register(app)
+trial_commands.register(app)
 plan_commands.register(app)
+model_commands.register(app)
+cache_commands.register(app)
 host_commands.register(app)
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .assertions import assert_same_run, assert_step
     from .fake_clock import FakeClock
     from .memory_store import MemoryStore
     from .replies import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .scripted_tool import Held, ScriptedTool
 
 _MODULES = {
+    "assertions": ("assert_same_run", "assert_step"),
     "fake_clock": ("FakeClock",),
     "memory_store": ("MemoryStore",),
     "replies": (
@@ -67,6 +69,8 @@ __all__ = [
     "Text",
     "ToolCall",
     "Truncated",
+    "assert_same_run",
+    "assert_step",
     "run_plan",
 ]
 

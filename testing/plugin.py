@@ -5,14 +5,16 @@
         engine = firmplan_engine([weather], models={"default": {"name": "m", "base_url": model.base_url}})
         assert engine.run_sync(PLAN).output == "Hello"
 
-Whatever a fixture opens it closes when the test has ended. It loads nothing of firmplan until a test asks for a fixture, so that
-it costs other people's tests nothing.
+Whatever a fixture opens it closes when the test has ended. `pytest --firmplan` also collects golden tests (`golden.py`): recorded runs
+and written expectations. It loads nothing of firmplan until a test asks for a fixture or there is a golden test, so that it
+costs other people's tests nothing. `docs/TESTING.md` shows all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -25,6 +27,41 @@ if TYPE_CHECKING:
 
     MakeModel: TypeAlias = Callable[..., ScriptedModel]
     MakeEngine: TypeAlias = Callable[..., Engine]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and settings."""
+    group = parser.getgroup("firmplan", "golden tests of firmplan")
+    group.addoption(
+        "--firmplan",
+        action="store_true",
+        dest="firmplan_golden",
+        help="Collect recorded runs (*.bundle) and golden cases (*.golden.yaml) as tests.",
+    )
+    group.addoption(
+        "--firmplan-update",
+        action="store_true",
+        dest="firmplan_update",
+        help="Collect them, and make what comes out now what they expect.",
+    )
+    parser.addini(
+        "firmplan_tools",
+        type="args",
+        default=[],
+        help="Python files and modules that declare the tools of golden tests.",
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Return a file of golden tests, where they are asked for."""
+    options = parent.config
+    if not (options.getoption("firmplan_golden") or options.getoption("firmplan_update")):
+        return None
+    if not file_path.name.endswith((".bundle", ".golden.yaml", ".golden.yml", ".golden.json")):
+        return None
+    from .collected import GoldenFile  # noqa: PLC0415  # loads the engine: only where there are golden tests
+
+    return GoldenFile.from_parent(parent, path=file_path)
 
 
 @pytest.fixture

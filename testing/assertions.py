@@ -1,0 +1,179 @@
+"""Assertions about runs, whose failures say what differs: whole runs against each other, and single steps.
+
+    assert_same_run(before, after)                   # runs, or the paths of bundles
+    assert_step(run, "total", output=42, status="succeeded")
+
+Time, cost, attempts and reuse do not make two runs different: status, inputs, plan, and each step's status and output do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+from ..executor import Run, RunDiff, StepDiff, StepView
+from ..executor.compare import compare
+from ..executor.fork import root_of
+from ..plans import Plan
+from ..plans.diff import diff_plans
+from ..plans.differences import differences
+from ..plans.nearest import did_you_mean, listing
+from ..plans.values import Json
+from .recorded import read_recorded
+
+RunOrBundle: TypeAlias = "Run | str | os.PathLike[str]"
+
+PLACES_SHOWN: Final = 5
+STEP_KEYS: Final = ("status", "output", "reused", "attempts", "reason", "error")
+EXPECT_KEYS: Final = ("status", "output", "steps", "calls", "errors")
+
+
+def assert_same_run(a: RunOrBundle, b: RunOrBundle) -> None:
+    """Check that two runs had the same plan, inputs, statuses and outputs.
+
+    Args:
+        a: A run, or the path of a bundle.
+        b: Another; of two bundles the difference is told with its reasons.
+
+    Raises:
+        AssertionError: They differ; the message is the difference, by step.
+        InputRejected: A bundle cannot be read.
+    """
+    __tracebackhide__ = True
+    found = difference(a, b)
+    if not is_same(found):
+        raise AssertionError(f"the runs differ\n{found}")
+
+
+def difference(a: RunOrBundle, b: RunOrBundle) -> RunDiff:
+    """Return what differs between two runs, or bundles. Raises: InputRejected."""
+    if not isinstance(a, Run) and not isinstance(b, Run):
+        return compare(read_recorded(Path(a)).recall, read_recorded(Path(b)).recall)
+    return _compared(_run_of(a), _run_of(b))
+
+
+def is_same(found: RunDiff) -> bool:
+    """Whether a difference is none: prose in the plan, and how its text is laid out, do not count."""
+    return not replace(found, plan=replace(found.plan, changes=())) and found.plan.same_digest
+
+
+def assert_step(run: Run, step: str, **expected: Json) -> None:
+    """Check one step of a run.
+
+    Args:
+        run: The run.
+        step: Its path, such as `spots[3]` or `outer/inner`.
+        expected: Any of `status`, `output`, `reused`, `attempts`, `reason`, and `error` (its code).
+
+    Raises:
+        AssertionError: Something is otherwise; the message has expected and found, by path in the value.
+    """
+    __tracebackhide__ = True
+    if faults := list(step_faults(run, step, expected)):
+        raise AssertionError("\n".join(faults))
+
+
+def step_faults(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[str]:
+    """Yield what is otherwise than expected of a step, a line each."""
+    view = run.steps.get(step)
+    if view is None:
+        known = list(run.steps)
+        yield f"the run has no step '{step}': {did_you_mean(step, known, f'it has {listing(known)}')}"
+        return
+    for name, wanted in expected.items():
+        if name not in STEP_KEYS:
+            yield f"step '{step}': expected {listing(STEP_KEYS)}, found '{name}'"
+            continue
+        yield from _value_faults(f"step '{step}': {name}", wanted, _found(view, name))
+    if view.error is not None and expected.get("status", "failed") != "failed":
+        yield f"step '{step}' failed [{view.error.code}]: {view.error.message}"
+
+
+def run_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is otherwise than expected of a run, a line each.
+
+    Args:
+        run: The run.
+        expected: Any of `status`, `output`, `errors` (codes by step), `steps` (see `assert_step`), `calls` (tool -> how many).
+        calls: Tool -> how often it was called.
+    """
+    for name, wanted in expected.items():
+        match name:
+            case "status":
+                yield from _value_faults("status", wanted, run.status)
+            case "output":
+                yield from _value_faults("output", wanted, run.output)
+            case "errors":
+                yield from _value_faults("errors", wanted, {error.step: error.code for error in run.errors})
+            case "steps":
+                for step, keys in cast("dict[str, dict[str, Json]]", wanted).items():
+                    yield from step_faults(run, step, keys)
+            case "calls":
+                counted: dict[str, Json] = {
+                    tool: calls.get(tool, 0) for tool in cast("dict[str, Json]", wanted)
+                }
+                yield from _value_faults("calls", wanted, counted)
+            case _:
+                yield f"expected {listing(EXPECT_KEYS)}, found '{name}'"
+    if run.errors and expected.get("status", "failed") != "failed" and "errors" not in expected:
+        yield from (f"step '{error.step}' failed [{error.code}]: {error.message}" for error in run.errors)
+
+
+def _found(view: StepView, name: str) -> Json:
+    if name == "error":
+        return view.error.code if view.error is not None else None
+    return cast("Json", getattr(view, name))
+
+
+def _value_faults(what: str, expected: Json, found: Json) -> Iterator[str]:
+    places = differences(expected, found)
+    for place in places[:PLACES_SHOWN]:
+        dot = "" if not place.path or place.path.startswith("[") else "."
+        shown = str(place).removeprefix(f"{place.path}: ") if place.path else str(place)
+        yield f"{what}{dot}{place.path}: {shown}"
+    if (more := len(places) - PLACES_SHOWN) > 0:
+        yield f"{what}: and {more} more places"
+
+
+def _run_of(given: RunOrBundle) -> Run:
+    return given if isinstance(given, Run) else read_recorded(Path(given)).run
+
+
+def _compared(a: Run, b: Run) -> RunDiff:
+    """Return the difference of two snapshots: which steps differ, without the journals' reasons."""
+    plan = diff_plans(_plan_of(a), _plan_of(b))
+    edited = {*plan.changed, *plan.added}
+    paths = dict.fromkeys((*b.steps, *a.steps))
+    steps = tuple(_step_diff(path, a.steps.get(path), b.steps.get(path), edited) for path in paths)
+    changed = [step for step in steps if step.change != "same"]
+    return RunDiff(
+        a=a.id,
+        b=b.id,
+        status=(a.status, b.status),
+        steps=steps,
+        plan=plan,
+        inputs=differences(dict(a.inputs), dict(b.inputs)),
+        output=differences(a.output, b.output),
+        first=changed[0] if changed else None,
+        usage=(a.usage, b.usage),
+    )
+
+
+def _plan_of(run: Run) -> Plan:
+    return run.plan or Plan.model_validate({"firmplan": 1, "steps": []})
+
+
+def _step_diff(path: str, old: StepView | None, new: StepView | None, edited: set[str]) -> StepDiff:
+    status = (old and old.status, new and new.status)
+    if old is None or new is None:
+        return StepDiff(
+            path, "only_a" if new is None else "only_b", status, why="only one run came to this step"
+        )
+    if (old.status, old.output_digest) == (new.status, new.output_digest):
+        return StepDiff(path, "same", status)
+    why = "the plan says otherwise here" if root_of(path) in edited else "it came out differently"
+    fields: dict[str, Any] = {"output": differences(old.output, new.output)}
+    return StepDiff(path, "changed", status, why, **fields)

@@ -1,0 +1,150 @@
+"""A recorded run, read from its bundle: what was called in it, and what each call came to.
+
+Reading it replays it: what a `RecordedRun` says has been concluded again from the journal, and nothing was called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from ..errors import Diverged, InputRejected
+from ..executor.archive import snapshot
+from ..executor.bundle import Bundle, read_bundle
+from ..executor.events import (
+    Approved,
+    CallFailed,
+    CallLost,
+    CallReused,
+    CallStarted,
+    CallSucceeded,
+    Denied,
+    ResolvedDone,
+    ResolvedFailed,
+)
+from ..executor.header import Header
+from ..executor.recall import Recall
+from ..executor.records import Entry
+from ..executor.restore import build_machine, fold
+from ..executor.run import Run
+from ..executor.sealed import Sealed
+from ..plans import Plan
+
+REHEARSABLE = ("succeeded", "failed", "waiting")
+"""Runs that end by themselves; a cancel or a budget comes from outside, and at no step of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The call returned this."""
+
+    output: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call failed."""
+
+    code: str
+    message: str
+    temporary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody knows what became of the call."""
+
+    why: str
+
+
+Ended: TypeAlias = Returned | Failed | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """See the module.
+
+    Attributes:
+        path: The bundle's file.
+        recall: The run with its machine, its journal, and what each leaf was called with.
+        ended: Path of a leaf -> what its last call came to.
+        decided: Path of a leaf -> what a person decided about its call.
+    """
+
+    path: Path
+    recall: Recall
+    ended: Mapping[str, Ended]
+    decided: Mapping[str, Approved | Denied]
+
+    @property
+    def run(self) -> Run:
+        """The run as it was recorded."""
+        return self.recall.run
+
+    @property
+    def plan(self) -> Plan:
+        """What ran."""
+        return self.recall.plan
+
+    @property
+    def header(self) -> Header:
+        """Plan, inputs, seed, and the lock of the tools."""
+        return self.recall.header
+
+
+def read_recorded(path: Path) -> RecordedRun:
+    """Return the run that a bundle holds, replayed.
+
+    Raises:
+        InputRejected: It cannot be read, is damaged, or was never planned.
+        Diverged: This version concludes something else than what was recorded.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise InputRejected(f"the bundle {path} cannot be read: {fault.strerror or fault}") from fault
+    return recorded_of(read_bundle(data, str(path)), path)
+
+
+def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:
+    """Return the run of a bundle, replayed. Raises: InputRejected, Diverged."""
+    header, entries = bundle.header, bundle.entries
+    if header.plan is None:
+        raise InputRejected(f"{path}: the run has no plan: no step of it has started")
+    machine, calls = build_machine(header), dict[str, Sealed]()
+    fold(machine, entries, calls)
+    if bundle.row.digest != machine.digest:
+        raise Diverged(step="", field="digest", expected=bundle.row.digest, found=machine.digest)
+    run = snapshot(bundle.row, header, machine)
+    recall = Recall(run=run, plan=header.plan, header=header, machine=machine, entries=entries, calls=calls)
+    return RecordedRun(path, recall, _ended(entries), _decided(entries))
+
+
+def _ended(entries: Sequence[Entry]) -> dict[str, Ended]:
+    """Return path -> what the last call there came to."""
+    found: dict[str, Ended] = {}
+    for entry in entries:
+        match entry.event:
+            case CallStarted(step=step):
+                found.pop(step, None)
+            case (
+                CallReused(step=step, output=output)
+                | CallSucceeded(step=step, output=output)
+                | ResolvedDone(step=step, output=output)
+            ):
+                found[step] = Returned(output)
+            case CallFailed(step=step, code=code, message=message, temporary=temporary):
+                found[step] = Failed(code, message, temporary)
+            case ResolvedFailed(step=step, why=why):
+                found[step] = Failed("resolved-failed", why, temporary=False)
+            case CallLost(step=step, why=why):
+                found[step] = Unknown(why)
+            case _:
+                pass
+    return found
+
+
+def _decided(entries: Sequence[Entry]) -> dict[str, Approved | Denied]:
+    return {entry.event.step: entry.event for entry in entries if isinstance(entry.event, Approved | Denied)}

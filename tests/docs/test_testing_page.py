@@ -1,0 +1,65 @@
+"""TESTING.md tells the truth: its files are written, its commands run in order, and they say what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import firmplan
+
+PAGE = (Path(firmplan.__file__).parent / "docs" / "TESTING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def settled(text: str) -> list[str]:
+    """Return lines without what differs from run to run."""
+    lines = re.sub(r"\d+\.\d+s", "0.00s", text).splitlines()
+    return [re.sub(r"; seconds .*", "", line).rstrip() for line in lines]
+
+
+def run(command: str, folder: Path) -> list[str]:
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")}
+    env |= {"PATH": path, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={**env, "PYTEST_ADDOPTS": "-p no:cacheprovider", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
+    return settled(done.stdout)
+
+
+def test_the_page_runs_as_it_says(tmp_path):
+    """Blocks with a file's name are written there, commands are run, and their output is that of the page."""
+    for info, text in BLOCKS:
+        kind, _, name = info.partition(" ")
+        if kind != "console":
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text, encoding="utf-8")
+            continue
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            assert run(command, tmp_path) == settled(expected), command
+        if "test_plan.py" in PAGE and not (tmp_path / ".tested").exists():
+            (tmp_path / ".tested").touch()
+            assert "2 passed" in "\n".join(run("pytest -q test_plan.py", tmp_path))
+
+
+def test_the_table_of_keys_is_that_of_the_code():
+    """Every key of a case is on the page, and no other."""
+    from firmplan.testing.assertions import EXPECT_KEYS, STEP_KEYS
+    from firmplan.testing.golden import KEYS
+
+    table = PAGE.partition("| key | means |")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == KEYS
+    expect = table.partition("| `expect` |")[2]
+    assert all(f"`{name}`" in expect for name in EXPECT_KEYS)
+    assert all(f"`{name}`" in PAGE for name in STEP_KEYS)
