@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import gc
 import json
-import re
 import resource
 import statistics
 import subprocess
@@ -55,9 +54,8 @@ def layered(count, shape):
 
 def toolset():
     """Return the one tool of the plan."""
-    from pydantic import BaseModel
-
     from firmplan import Toolset, tool
+    from pydantic import BaseModel
 
     class Mixed(BaseModel):
         total: float
@@ -99,9 +97,14 @@ def measured(path):
     loaded = time.perf_counter()
     report = check(plan, tools)
     done = time.perf_counter()
-    assert report.ok and not report.problems, str(report)
+    assert not report.problems, str(report)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"load": loaded - begun, "check": done - loaded, "peak": peak * 1024, "floor": floor(path.read_text())}
+    return {
+        "load": loaded - begun,
+        "check": done - loaded,
+        "peak": peak * 1024,
+        "floor": floor(path.read_text()),
+    }
 
 
 def memory(path):
@@ -154,7 +157,9 @@ def main():
                 if max(held["held"], held["peak"]) / count > MEMORY_MAX:
                     over.append(f"{shape}, {count} steps: memory")
             growth = each[LARGE] / LARGE / (each[SMALL] / SMALL)
-            print(f"           a step of {LARGE} costs {growth:.2f} times one of {SMALL} (limit {GROWTH_MAX})")
+            print(
+                f"           a step of {LARGE} costs {growth:.2f} times one of {SMALL} (limit {GROWTH_MAX})"
+            )
             if each[SMALL] > SECONDS_MAX:
                 over.append(f"{shape}: {each[SMALL]:.2f} s")
             if growth > GROWTH_MAX:

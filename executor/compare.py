@@ -6,7 +6,8 @@ called with and the step or input that this came from, the tool's code, and then
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from ..plans.diff import diff_plans
 from ..plans.differences import Difference, differences
@@ -21,11 +22,13 @@ from .run_diff import RunDiff, StepChange, StepDiff
 
 _PARTS = ("[", "#", "/")
 
+T = TypeVar("T")
+
 
 def compare(a: Recall, b: Recall) -> RunDiff:
     """Return what differs between two runs. O(size of both)."""
     pairs = [(path, a.run.steps.get(path), b.run.steps.get(path)) for path in _aligned(a.run, b.run)]
-    changes = {path: _change(old, new) for path, old, new in pairs}
+    changes: dict[str, StepChange] = {path: _change(old, new) for path, old, new in pairs}
     reasons = _Reasons(a, b, changes)
     steps = tuple(_step_diff(path, old, new, changes[path], reasons) for path, old, new in pairs)
     return RunDiff(
@@ -70,18 +73,24 @@ def _step_diff(
     return StepDiff(
         path,
         change,
-        (old and old.status, new and new.status),
+        _both(old, new, lambda step: step.status),
         reasons.why(path, args) if change != "same" else "",
         differences(old.output, new.output) if both and old is not None and new is not None else (),
         args,
-        (old and old.reused, new and new.reused),
-        (old and old.cost, new and new.cost),
-        (_seconds(old), _seconds(new)),
+        _both(old, new, lambda step: step.reused),
+        _both(old, new, lambda step: step.cost),
+        _both(old, new, _seconds),
     )
 
 
-def _seconds(step: StepView | None) -> float | None:
-    if step is None or step.started is None or step.finished is None:
+def _both(
+    old: StepView | None, new: StepView | None, part: Callable[[StepView], T]
+) -> tuple[T | None, T | None]:
+    return part(old) if old is not None else None, part(new) if new is not None else None
+
+
+def _seconds(step: StepView) -> float | None:
+    if step.started is None or step.finished is None:
         return None
     return round(step.finished - step.started, 6)
 
@@ -105,7 +114,9 @@ class _Reasons:
     def __init__(self, a: Recall, b: Recall, changes: Mapping[str, StepChange]) -> None:
         self._a, self._b = a, b
         self._changes = changes
-        self._nodes = {cell.path: cell for cell in walk(b.machine.root) if isinstance(cell, Node)}
+        self._nodes: dict[str, Node] = {
+            cell.path: cell for cell in walk(b.machine.root) if isinstance(cell, Node)
+        }
         self._edited = set(changed_steps(a.header, b.header))
         self._by_input = set(steps_of_inputs(b.machine.root.program, a.header.inputs, b.header.inputs))
 

@@ -82,11 +82,7 @@ def check_guards(where: str, guards: Sequence[object]) -> None:
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
     """Return the first guard's complaint about `value` as a sentence for the model; `None` if all but judges hold."""
     for guard in guards:
-        fault = (
-            _measured(guard, value, question)
-            if is_data(guard)
-            else _asked(guard, value)
-        )
+        fault = _measured(guard, value, question) if is_data(guard) else _asked(guard, value)
         if fault is not None:
             return fault
     return None

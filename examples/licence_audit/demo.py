@@ -79,7 +79,9 @@ def show(folder: Path | None, flags: Mapping[str, object]) -> int:
     try:
         chosen.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"expected a folder that can be written, found {chosen}: {error.strerror}") from error
+        raise ConfigError(
+            f"expected a folder that can be written, found {chosen}: {error.strerror}"
+        ) from error
     settings = settings_of(flags)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors="replace")  # a terminal without box drawing gets question marks, not an error
