@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 from .errors import ConfigError, InputRejected, PlanError, PlanRejected
 from .executor import (
     FINAL,
+    CacheStats,
     Clock,
     Event,
     Execution,
@@ -51,6 +52,7 @@ from .executor.request import (
     bytes_of,
     fitted_inputs,
     judged,
+    limits_of,
     refuse,
     task_of,
     value_for,
@@ -584,6 +586,29 @@ class Engine:
         name = name or ("" if isinstance(data, bytes) else Path(data).name)
         return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name)
 
+    # --- what runs leave for others
+
+    async def cache_stats(self) -> CacheStats:
+        """Return how many results may be reused, and how large they are."""
+        execution = await self._open()
+        return await execution.review.cache_stats()
+
+    async def shrink_cache(self, *, max_age: str | float | None = None, max_bytes: int | None = None) -> int:
+        """Forget results that are older than `max_age`, and the oldest past `max_bytes` in all; return how many went.
+
+        Runs stay as they are and replay as before; only later runs may have to call more.
+
+        Args:
+            max_age: Seconds, or text such as `"30d"`; `None`: no limit.
+            max_bytes: `0` forgets every result; `None`: no limit.
+
+        Raises:
+            InputRejected: A limit is not one.
+        """
+        age_s, bytes_max = limits_of(max_age, max_bytes)
+        execution = await self._open()
+        return await execution.review.shrink_cache(age_s=age_s, bytes_max=bytes_max)
+
     # --- decisions
 
     async def approve(
@@ -648,6 +673,8 @@ class Engine:
     explain_sync = _twin(explain)
     diff_sync = _twin(diff)
     verify_sync = _twin(verify)
+    cache_stats_sync = _twin(cache_stats)
+    shrink_cache_sync = _twin(shrink_cache)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)

@@ -14,7 +14,7 @@ from .run import Run, RunError, StepView
 from .run_diff import RunDiff, StepDiff
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
-from .store import Store
+from .store import CacheStats, Store
 from .verification import ToolVerdict, Verification
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "FINAL",
     "MOVES",
     "REUSE_MODES",
+    "CacheStats",
     "Clock",
     "Event",
     "Execution",

@@ -23,6 +23,7 @@ from ..plans.problems import in_order
 from ..plans.schema import literal_faults
 from ..plans.values import Json, NotJson
 from ..tools import Artifact
+from ..tools.durations import parse_duration
 from .budget import LIMITS as BUDGET_LIMITS
 from .header import Header, default_seed
 from .lock import Lock
@@ -161,6 +162,16 @@ def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
         raise InputRejected(
             f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
         ) from None
+
+
+def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float | None, int | None]:
+    """Return limits of the cache: seconds and bytes. Raises: InputRejected."""
+    if max_bytes is not None and (isinstance(max_bytes, bool) or max_bytes < 0):
+        raise InputRejected(f"max_bytes: expected at least 0, found {max_bytes!r}")
+    try:
+        return None if max_age is None else parse_duration(max_age), max_bytes
+    except ValueError as fault:
+        raise InputRejected(f"max_age: {fault}") from fault
 
 
 def refuse(**options: object) -> None:

@@ -1,6 +1,7 @@
 """Looking back at runs: why a step ran, and what differs between two, what comes out differently.
 
-Nothing here moves a run or stores anything; only `verify` calls tools, and only pure ones.
+Nothing here moves a run; only `verify` calls tools, and only pure ones. Beside runs it looks after what they left for others: the
+results that may be reused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from .explain import Explanation, explain
 from .facilities import Facilities
 from .recall import recall
 from .run_diff import RunDiff
+from .store import CacheStats
 from .verification import Verification
 from .verify import verify
 
@@ -40,3 +42,12 @@ class Review:
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""
         return await verify(self._facilities, await recall(self._store, await self._archive.row(run_id)))
+
+    async def cache_stats(self) -> CacheStats:
+        """Return how large the reuse index is."""
+        return await self._store.cache_stats()
+
+    async def shrink_cache(self, *, age_s: float | None, bytes_max: int | None) -> int:
+        """Forget results past an age, and the oldest past a size; return how many went."""
+        before = None if age_s is None else self._facilities.clock.now() - age_s
+        return await self._store.shrink_cache(before=before, bytes_max=bytes_max)

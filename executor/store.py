@@ -115,13 +115,25 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """How large the reuse index is. Times are Unix seconds; `None`: it is empty."""
+    """How large the reuse index is.
+
+    Attributes:
+        results: Results that may stand for later calls.
+        bytes: Their size, keys included.
+        calls: Calls of which it is known what they were made from.
+        oldest: Unix seconds; `None`: there is none.
+        newest: Unix seconds; `None`: there is none.
+    """
 
     results: int
     bytes: int
     calls: int
     oldest: float | None
     newest: float | None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,45 @@
+"""`firmplan cache`: stats, gc and clear."""
+
+from __future__ import annotations
+
+import pytest
+
+RUN = ("run", "plan.json", "-t", "tools.py", "--json", "-i")
+
+
+def test_results_are_counted_and_forgotten(firmplan):
+    """`cache` alone is `cache stats`; `clear` forgets all, and the next run calls again."""
+    assert firmplan("cache").out == "no results to reuse\n"
+    firmplan(*RUN, "a=1")
+    assert firmplan("cache").out.startswith("1 result to reuse, ")
+    assert firmplan("cache", "stats", "--json").document["results"] == 1
+    assert (
+        firmplan("cache", "gc", "--max-age", "1d", "--max-size", "1MB", "--json").document["forgotten"] == 0
+    )
+    assert firmplan("cache", "gc", "--max-age", "0s").out == "1 result forgotten; no results to reuse\n"
+    firmplan(*RUN, "a=1")
+    assert firmplan("cache", "clear", "--json").document == {
+        "forgotten": 1,
+        "results": 0,
+        "bytes": 0,
+        "calls": 1,
+        "oldest": None,
+        "newest": None,
+    }
+    assert not firmplan(*RUN, "a=1").document["steps"]["total"]["reused"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "expected --max-age AGE or --max-size SIZE"),
+        (("--max-age", "soon"), "expected a duration"),
+        (("--max-size", "big"), "expected a size such as 500MB"),
+        (("--max-size", "5 parsecs"), "expected a size such as 500MB"),
+    ],
+)
+def test_wrong_limits_are_exit_code_2(firmplan, words, told):
+    """Each with its message."""
+    answer = firmplan("cache", "gc", *words)
+    assert answer.code == 2
+    assert told in answer.err
