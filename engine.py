@@ -16,11 +16,12 @@ import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-from .errors import ConfigError, InputRejected, PlanError, PlanRejected
+from .errors import ConfigError, InputRejected, PlanError, PlanningFailed, PlanRejected
 from .executor import (
     FINAL,
     CacheStats,
@@ -35,11 +36,13 @@ from .executor import (
     Run,
     RunDiff,
     RunPage,
+    RunStatus,
     Store,
     SystemClock,
     Verification,
 )
 from .executor.background import Background, call, iterate
+from .executor.fork import Holds, root_of
 from .executor.frames import WORKER_ENV, address_of
 from .executor.location import StoreLocation, open_location
 from .executor.replays import bundle_path, load_bundle, replayed
@@ -55,6 +58,7 @@ from .executor.request import (
     limits_of,
     refuse,
     task_of,
+    times_of,
     value_for,
 )
 from .planner import Planned as FromPlanner
@@ -71,6 +75,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """How a fork differs from its parent."""
+
+    at: str | None
+    values: Mapping[str, Json]
+    inputs: Mapping[str, Json]
+    holds: Holds
+    also: Sequence[str] = ()
+    planning: Json = None
 
 
 def _twin(
@@ -283,6 +299,7 @@ class Engine:
             plans=by_name.get,
             judge=lambda found: judged(found, self._flow),
             complete=complete,
+            cache=(await self._open()).archive.planned,
         )
         report = await self.check_plan(found.plan)
         if not report.ok:
@@ -324,7 +341,8 @@ class Engine:
             max_concurrency: Calls at a time in this run.
             reuse: `auto`; `off`: every step is called; `refresh`: called, and kept for later; `only`: nothing is called.
             stream: Not part of this version, and so refused.
-            replan: Not part of this version, and so refused.
+            replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
+                whose parent is the run that failed; the last one is returned.
 
         Raises:
             PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
@@ -333,7 +351,7 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        refuse(stream=stream, replan=replan)
+        refuse(stream=stream)
         execution = await self._open()
         options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
         run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options)
@@ -343,7 +361,7 @@ class Engine:
                 fault := planning.exception(), PlanError | ConfigError
             ):
                 raise fault
-        return await execution.wait(run_id)
+        return await self._mended(execution, await execution.wait(run_id), times_of(replan))
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -548,20 +566,62 @@ class Engine:
         parent = await execution.archive.get(run_id)
         if parent.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        accepted, saved = await self._accept(parent.plan if plan is None else plan)
-        given = {name: value for name, value in parent.inputs.items() if name in accepted.inputs} | dict(
-            inputs or {}
-        )
+        changes = _Changes(at, set or {}, inputs or {}, "none" if allow_writes else "all")
+        return await self._fork(execution, parent, parent.plan if plan is None else plan, changes)
+
+    async def _fork(self, execution: Execution, parent: Run, plan: PlanLike, changes: _Changes) -> Run:
+        """Start a fork with a plan and return it at once."""
+        accepted, saved = await self._accept(plan)
+        kept = {name: value for name, value in parent.inputs.items() if name in accepted.inputs}
         report = await self.check_plan(accepted)
-        overrides = {path: value_for(report, path, value) for path, value in (set or {}).items()}
+        overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
         lock = Lock.of((accepted, *saved.values()), self.tools)
+        given = fitted_inputs(accepted, kept | dict(changes.inputs))
         options = Options(None, None, None, "auto", {})
-        header = options.header(accepted, fitted_inputs(accepted, given), saved, lock, task=parent.task)
+        header = options.header(accepted, given, saved, lock, task=parent.task)
         forked = await execution.fork(
-            run_id, at=at, overrides=overrides, allow_writes=allow_writes, header=header
+            parent.id,
+            at=changes.at,
+            overrides=overrides,
+            holds=changes.holds,
+            header=replace(header, planning=changes.planning),
+            also=changes.also,
         )
         await execution.resume(forked)
         return await execution.archive.get(forked)
+
+    async def _mended(self, execution: Execution, run: Run, times: int) -> Run:
+        """Return a run, or if it failed what became of its plan when the planner had patched it, at most so often.
+
+        Each patched plan is a run of its own, whose parent is the run that failed: finished steps keep their results, and a
+        write that was made is not made again unless a person allows it.
+        """
+        saved = {each.name: each.plan for each in await self.list_plans()} if times else {}
+        for _ in range(times):
+            if run.status != RunStatus.FAILED or run.plan is None:
+                return run
+            try:
+                mended = await self._planner.repair_run(
+                    run.plan,
+                    run.steps,
+                    self.tools,
+                    task=run.task,
+                    plans=saved.get,
+                    judge=lambda report: judged(report, self._flow),
+                )
+            except PlanningFailed as no_patch:
+                execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
+                return run
+            attempts = [attempt.to_dict() for attempt in mended.attempts]
+            record: Json = {
+                "source": f"patch of {run.id}",
+                "usage": mended.usage.to_dict(),
+                "attempts": list(attempts),
+            }
+            failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
+            changes = _Changes(None, {}, {}, "made", failed, record)
+            run = await execution.wait((await self._fork(execution, run, mended.plan, changes)).id)
+        return run
 
     # --- artifacts
 

@@ -6,6 +6,7 @@ A run that this process drives is shown as its machine stands, any other as its 
 from __future__ import annotations
 
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from .store import Decision, RunRow, Store
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
+PLANNED: Final = "~"  # begins the names of plans that are kept for the planner, not saved by a person
 LIMIT_MAX: Final = 1000  # runs in one page
 
 
@@ -59,6 +61,22 @@ class RunPage:
     cursor: str | None
 
 
+class PlannedPlans:
+    """Plans that models wrote, by the key of their planning: a task that was planned before is not planned again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def find(self, key: str, /) -> Plan | None:
+        """Return the plan that was kept under a key, if there is one."""
+        text = await self._store.find_plan(f"{PLANNED}{key}")
+        return None if text is None else _plan_of(text)
+
+    async def keep(self, key: str, plan: Plan, /) -> None:
+        """Keep a plan under a key; an older one of that key goes."""
+        await self._store.save_plan(f"{PLANNED}{key}", plan.to_json(indent=None), plan.digest, time.time())
+
+
 class Archive:
     """The runs and saved plans of one store.
 
@@ -70,6 +88,7 @@ class Archive:
     def __init__(self, store: Store, drivers: Mapping[str, Driver]) -> None:
         self._store = store
         self._drivers = drivers
+        self.planned = PlannedPlans(store)
         self._recent: OrderedDict[str, Run] = OrderedDict()
 
     async def row(self, run_id: str) -> RunRow:
@@ -181,7 +200,8 @@ class Archive:
 
     async def list_plans(self) -> list[tuple[str, Plan]]:
         """Return the saved plans, by name."""
-        return [(name, _plan_of(text)) for name, text in await self._store.list_plans()]
+        saved = await self._store.list_plans()
+        return [(name, _plan_of(text)) for name, text in saved if not name.startswith(PLANNED)]
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError, FirmplanError, InputRejected, PlanError
+from ..errors import ConfigError, FirmplanError, InputRejected, PlanError, StoreError
 from ..plans import Plan
 from ..plans.compile import compile_plan
 from ..plans.nearest import did_you_mean, listing
@@ -29,7 +30,7 @@ from .events import (
     RunStarted,
 )
 from .facilities import Facilities
-from .fork import Inherited, fork_of, inherited_from, root_of
+from .fork import Holds, Inherited, fork_of, inherited_from, root_of
 from .header import Header, default_seed
 from .lock import Lock
 from .outcome import walk
@@ -38,10 +39,13 @@ from .records import Entry, Event
 from .replays import Replays
 from .restore import build_machine, fold, load_entries, parse_lines
 from .review import Review
-from .run import Run
+from .run import Run, run_status
 from .sealed import Sealed
 from .states import FINAL, RunStatus
 from .store import Decision, RunRow
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 LIVE: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
@@ -117,6 +121,11 @@ class Execution:
         await self._store.close()
         self._owner.release()
 
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """The log of this execution."""
+        return self._facilities.log
+
     def now(self) -> float:
         """Unix seconds, by the clock of this execution."""
         return self._facilities.clock.now()
@@ -187,10 +196,10 @@ class Execution:
             await self._store.set_header(
                 run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now()
             )
-            await self._store.release(run_id, row.epoch)
+            await self._owner.let_go(self._store, row)
             raise
         except asyncio.CancelledError:
-            await self._store.release(run_id, row.epoch)
+            await self._owner.let_go(self._store, row)
             raise
         header = planned.complete(header)
         digest = planned.plan.digest
@@ -232,7 +241,7 @@ class Execution:
             self._expect_tools(row.id, header)
             entries = await load_entries(self._store, row)
         except BaseException:
-            await self._store.release(row.id, row.epoch)
+            await self._owner.let_go(self._store, row)
             raise
         self._faults.pop(run_id, None)
         self._follow(run_id, self._drive(row, header, entries, first))
@@ -259,7 +268,8 @@ class Execution:
                 entries = entries if claimed is row else await load_entries(self._store, claimed)
                 goes_on = await self._drive_once(claimed, header, entries, first)
             finally:
-                await self._store.release(claimed.id, claimed.epoch)
+                with suppress(StoreError):  # what happened stands in the journal; the owner tries again
+                    await self._owner.let_go(self._store, claimed)
             if not goes_on or not await self.archive.decisions(row.id):
                 return
             claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
@@ -279,14 +289,14 @@ class Execution:
                 await driver.drive(cause, decisions)
                 if driver.is_parking:
                     return False
-                if machine.status is not None:
+                if run_status(machine) in FINAL:
                     break
                 cause, decisions = None, await self.archive.decisions(row.id)
             await self.archive.remember(row.id, machine)
         finally:
             driver.journal.close()
             del self._drivers[row.id]
-        return machine.status is None
+        return run_status(machine) not in FINAL
 
     async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
@@ -299,8 +309,9 @@ class Execution:
         while self._driving:
             await asyncio.sleep(POLL_S)
             for run_id, driver in list(self._drivers.items()):
-                if decisions := await self.archive.decisions(run_id):
-                    await driver.take_decisions(decisions)
+                with suppress(StoreError):  # the run itself will say so, if it lasts
+                    if decisions := await self.archive.decisions(run_id):
+                        await driver.take_decisions(decisions)
 
     # --- wait
 
@@ -317,10 +328,12 @@ class Execution:
             if task is not None:
                 await asyncio.wait([task])
                 continue
-            if (fault := self._faults.pop(run_id, None)) is not None:
-                raise fault
             row = await self.archive.row(run_id)
-            if row.status not in LIVE or row.owner is None or not self._owner.is_alive(row.owner):
+            is_driven = self._owner.is_driven(row)
+            fault = self._faults.get(run_id)  # kept until the run goes on: all who wait must hear of it
+            if fault is not None and row.status not in FINAL and not is_driven:
+                raise fault
+            if row.status not in LIVE or not is_driven:
                 return await self.archive.get(run_id)
             await asyncio.sleep(POLL_S)
 
@@ -342,7 +355,7 @@ class Execution:
             if task is not None and not task.done():
                 await asyncio.wait([task], timeout=POLL_S)
                 continue
-            if row.owner is None or not self._owner.is_alive(row.owner):
+            if not self._owner.is_driven(row):
                 return
             await asyncio.sleep(POLL_S)
 
@@ -354,8 +367,9 @@ class Execution:
         *,
         at: str | None,
         overrides: Mapping[str, Sealed],
-        allow_writes: bool,
+        holds: Holds,
         header: Header,
+        also: Sequence[str] = (),
     ) -> str:
         """Submit a fork of a run, with the plan, inputs and lock of `header`; return its id.
 
@@ -375,7 +389,8 @@ class Execution:
             header,
             at=at,
             overrides=overrides,
-            allow_writes=allow_writes,
+            holds=holds,
+            also=also,
             settled={path: known.args for path, known in inherited.items()},
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
@@ -421,7 +436,7 @@ class Execution:
         for status in LIVE:
             before: tuple[float, str] | None = None
             while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
-                found += [row for row in rows if row.owner is None or not self._owner.is_alive(row.owner)]
+                found += [row for row in rows if not self._owner.is_driven(row)]
                 before = (rows[-1].created, rows[-1].id)
         abandoned: list[Run] = []
         for row in sorted(found, key=lambda row: (row.created, row.id)):

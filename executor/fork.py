@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..errors import InputRejected
 from ..plans import Plan
@@ -28,6 +28,7 @@ from .sealed import Sealed
 if TYPE_CHECKING:
     from .header import Header
 
+Holds: TypeAlias = Literal["all", "made", "none"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 
@@ -46,14 +47,14 @@ class Fork:
         cone: Ids of the affected steps of the root plan, in the plan's order.
         items: Of steps in the cone of which only some items are affected: the paths of these items.
         overrides: Path of a step or item -> the value that stands in its place.
-        allow_writes: Whether writes in the cone need no person.
+        holds: Which writes in the cone wait for a person: `all`, those that the parent has `made` already, or `none`.
         at: The step that was asked to run again: an earlier result does not stand for its calls.
         settled: Path of each call that the parent has made -> digest of its arguments: no person is asked for it again.
     """
 
     cone: tuple[str, ...] = ()
     overrides: Mapping[str, Sealed] = field(default_factory=dict[str, Sealed])
-    allow_writes: bool = False
+    holds: Holds = "all"
     at: str = ""
     settled: Mapping[str, str] = field(default_factory=dict[str, str])
     items: tuple[str, ...] = ()
@@ -70,6 +71,12 @@ class Fork:
         """Whether the path lies in the step that was asked to run again."""
         return bool(self.at) and _is_within(path, self.at)
 
+    def is_held(self, path: str) -> bool:
+        """Whether a write at this path waits for a person."""
+        if self.holds == "none" or not self.is_affected(path):
+            return False
+        return self.holds == "all" or path in self.settled
+
     def is_settled(self, path: str, args: str) -> bool:
         """Whether the parent has made exactly this call, and nothing that decides it has changed."""
         return not self.is_affected(path) and self.settled.get(path) == args
@@ -79,7 +86,7 @@ class Fork:
         return {
             "cone": list(self.cone),
             "overrides": {path: sealed.value for path, sealed in self.overrides.items()},
-            "allow_writes": self.allow_writes,
+            "holds": self.holds,
             "at": self.at,
             "settled": dict(self.settled),
             "items": list(self.items),
@@ -92,7 +99,7 @@ class Fork:
             return None
         overrides = {path: Sealed.of(value) for path, value in data["overrides"].items()}
         items = tuple(data["items"])
-        return cls(tuple(data["cone"]), overrides, data["allow_writes"], data["at"], data["settled"], items)
+        return cls(tuple(data["cone"]), overrides, data["holds"], data["at"], data["settled"], items)
 
 
 def _is_within(path: str, whole: str) -> bool:
@@ -130,15 +137,16 @@ def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
     return found
 
 
-def fork_of(
+def fork_of(  # noqa: PLR0913  # what a fork is made of
     program: Program,
     before: Header,
     after: Header,
     *,
     at: str | None,
     overrides: Mapping[str, Sealed],
-    allow_writes: bool,
+    holds: Holds,
     settled: Mapping[str, str],
+    also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
 
@@ -148,8 +156,9 @@ def fork_of(
         after: The new run's; it has a plan.
         at: See `Fork`, as the rest.
         overrides: See `Fork`.
-        allow_writes: See `Fork`.
+        holds: See `Fork`.
         settled: See `Fork`.
+        also: Ids of further steps that are affected.
 
     Raises:
         InputRejected: A path is none of the plan's.
@@ -160,13 +169,13 @@ def fork_of(
     starts = [root_of(path) for path in asked if path not in items]
     changed = changed_steps(before, after)
     given = {**_carried(before, at, changed, program), **overrides}
-    starts += changed
+    starts += [*changed, *also]
     starts += steps_of_inputs(program, before.inputs, after.inputs)
     roots = list(dict.fromkeys(map(root_of, items)))
     whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
     cone = cone_of(program, [*starts, *roots])
     kept = tuple(path for path in items if root_of(path) not in whole)
-    return Fork(cone, given, allow_writes, at or "", settled, kept)
+    return Fork(cone, given, holds, at or "", settled, kept)
 
 
 def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:

@@ -688,8 +688,7 @@ class Machine:
 
     def _is_held(self, turn: Turn, policy: CallPolicy) -> bool:
         """Whether a fork has this write wait for a person."""
-        fork = self._fork
-        return policy.effect is Effect.WRITE and not fork.allow_writes and fork.is_affected(turn.path)
+        return policy.effect is Effect.WRITE and self._fork.is_held(turn.path)
 
     def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""

@@ -32,6 +32,7 @@ from .sealed import Sealed
 
 Flow: TypeAlias = Literal["enforce", "warn", "off"]
 FLOWS: Final = ("enforce", "warn", "off")
+REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
 RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -162,6 +163,13 @@ def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
         raise InputRejected(
             f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
         ) from None
+
+
+def times_of(replan: int) -> int:
+    """Return how often a plan may be patched. Raises: ConfigError."""
+    if isinstance(replan, bool) or not 0 <= replan <= REPLANS_MAX:
+        raise ConfigError(f"replan: expected 0 to {REPLANS_MAX}, found {replan!r}")
+    return replan
 
 
 def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float | None, int | None]:

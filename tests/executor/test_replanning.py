@@ -1,0 +1,94 @@
+"""Re-planning: a failed run's plan is patched by the planner, finished steps keep their results, writes are not repeated."""
+
+from __future__ import annotations
+
+import asyncio
+
+from firmplan import Engine, Planner, tool
+from firmplan.testing import ScriptedModel
+
+made: list[str] = []
+
+
+@tool(effect="read", resource="shop")
+def price(item: str) -> int:
+    """Price of an item in cents."""
+    made.append(f"price {item}")
+    if item == "gold":
+        raise ValueError("not for sale")
+    return len(item)
+
+
+@tool(effect="write", resource="mail")
+def send(text: str) -> str:
+    """Send a mail."""
+    made.append(f"send {text}")
+    return text
+
+
+PLAN = {
+    "firmplan": 1,
+    "task": "Mail the price of gold",
+    "steps": [
+        {"id": "tea", "tool": "price", "args": {"item": "tea"}},
+        {"id": "hello", "tool": "send", "args": {"text": "hello"}},
+        {"id": "gold", "tool": "price", "args": {"item": "gold"}},
+        {"id": "mail", "tool": "send", "args": {"text": "costs ${gold + tea}"}},
+    ],
+    "output": "${mail}",
+}
+PATCH = {
+    "reasoning": "Gold is not for sale; silver may be.",
+    "operations": [
+        {"op": "replace", "step": "gold", "with": {"id": "gold", "tool": "price", "args": {"item": "silver"}}}
+    ],
+}
+
+
+def run(script, **options):
+    """Run the plan with a planner that answers from a script; return the run, the runs of the store, and the requests."""
+    made.clear()
+
+    async def drive():
+        async with ScriptedModel(script) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([price, send], store="memory:", planner=planner) as engine:
+                done = await engine.run(PLAN, **options)
+                page = await engine.list_runs()
+                replayed = await engine.replay(done.id)
+                return done, replayed, page.runs, model.requests
+
+    return asyncio.run(drive())
+
+
+def test_a_patched_plan_goes_on_where_the_failed_one_stopped():
+    """Only what the patch changes and what waited for it runs; the write that was made is not made again."""
+    done, replayed, runs, requests = run([PATCH], replan=2)
+    assert (done.status, done.output) == ("succeeded", "costs 9")
+    assert sorted(made[:3]) == ["price gold", "price tea", "send hello"]
+    assert made[3:] == ["price silver", "send costs 9"]
+    assert [each.status for each in runs] == ["succeeded", "failed"]
+    assert done.parent == runs[1].id
+    assert replayed.digest == done.digest
+    assert len(requests) == 1
+
+
+def test_the_planner_is_told_nothing_that_flowed():
+    """Statuses and codes, never outputs, arguments or messages of tools."""
+    _, _, _, requests = run([PATCH], replan=1)
+    assert "not for sale" not in str(requests)
+    assert "gold" in str(requests)
+
+
+def test_without_replan_a_failed_run_is_returned():
+    """The default asks no model."""
+    done, _, _, requests = run([])
+    assert (done.status, requests) == ("failed", [])
+
+
+def test_a_planner_without_a_patch_leaves_the_failed_run():
+    """Patches are bounded, and where none comes the run is as it was."""
+    nonsense = {"operations": [{"op": "remove", "step": "tea"}]}
+    done, _, runs, requests = run([nonsense] * 12, replan=1)
+    assert (done.status, len(runs)) == ("failed", 1)
+    assert 0 < len(requests) <= 12
