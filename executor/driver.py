@@ -49,6 +49,7 @@ from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
 from .store import Decision, Reusable, RunRow
+from .telling import Telling
 
 STORE_EVERY_S: Final = 0.25  # seldom enough to cost nothing, often enough for a run that comes after a crash
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
@@ -80,10 +81,12 @@ class Driver:
     _preparation: Preparation = field(init=False)
     _results: Results = field(init=False)
     _caller: Caller = field(init=False)
+    _telling: Telling = field(init=False)
     _is_parking: bool = field(init=False, default=False)
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
+        self._telling = Telling(self.row.id)
         run_id = self.row.id
         self.journal = Journal(self.facilities.store, self.row, self._standing)
         self._preparation = Preparation(self.facilities, run_id)
@@ -185,9 +188,11 @@ class Driver:
         at = self.facilities.clock.now()
         commands = self.machine.handle(event, at)
         self._write_down(event, at, decision)
+        self._telling.tell(event)
         for command in commands:
             if isinstance(command, Record):
                 self.journal.add(command.event, at)
+                self._telling.tell(command.event)
         follow_up = [command for command in commands if not isinstance(command, Record)]
         if self._is_write_outcome(event) and follow_up:
             await self.journal.flush()
@@ -338,15 +343,14 @@ class Driver:
     ) -> Reusable | None:
         if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
             return None
-        match self._fitting(outcome):
+        match self._preparation.told(call, self._fitting(outcome)):
             case Returned(output):
                 return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):
-                message = self._preparation.without_secrets(call.command, message)
                 self._results.note_failed(call)
                 await self._take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
             case Lost(why):
-                await self._take_in(CallLost(call.step, self._preparation.without_secrets(call.command, why)))
+                await self._take_in(CallLost(call.step, why))
         return None
 
     async def _returned(
@@ -357,10 +361,8 @@ class Driver:
         self.journal.keep(blobs)
         made = self._results.keep(call, output, epochs)
         await self._take_in(CallSucceeded(call.step, output, _used(call.context), usage))
-        if blobs:
-            await (
-                self.journal.flush()
-            )  # an identical call of another run may wait for this one, and read them
+        if blobs:  # an identical call of another run may wait for this one, and read them
+            await self.journal.flush()
         return made
 
     def _fitting(self, outcome: Outcome) -> Outcome:

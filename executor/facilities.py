@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..tools import Models, Tool, Toolset
+from ..tools.logbook import open_log, read_setting
 from .pace import Pace
 from .processes import Processes
 from .store import Reusable, Store
@@ -68,13 +69,15 @@ class Facilities:
 
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
 
+    def __post_init__(self) -> None:
+        read_setting(
+            os.environ
+        )  # a wrong word is told when the engine opens, not when it first has something to say
+
     @property
     def log(self) -> FilteringBoundLogger:
         """The engine's log."""
-        import structlog  # noqa: PLC0415  # 100 ms that many runs never need
-
-        log: FilteringBoundLogger = structlog.get_logger("firmplan")
-        return log
+        return open_log()
 
     def places_of(self, tool: str) -> asyncio.Semaphore | None:
         """Places for calls of one tool, where it has a limit."""

@@ -6,7 +6,7 @@ result stands for a call is `results.py`, how it is made `caller.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -101,9 +101,8 @@ class Preparation:
         )
         if tool.request_of is not None:
             request = _request_of(tool, args)
-            key = ContentKey.none("secret", "it was given a secret")
-            if not command.secrets:  # else the messages hold it
-                key = _SECRET if command.secrets else self._model_key(command, tool.name, request)
+            # With a secret the messages hold it, and so would the parts of a key.
+            key = _SECRET if command.secrets else self._model_key(command, tool.name, request)
             return PreparedCall(command, command.args.digest, tool, args, request, key)
         return self._tool_call(command, tool, args)
 
@@ -137,17 +136,15 @@ class Preparation:
             return ContentKey.none("no-model", str(fault))
         return model_key(parts, command.sample, request.temperature, subject)
 
-    def secrets_of(self, call: PreparedCall) -> dict[str, str]:
-        """Return the secrets that a call was given or has asked for, by name."""
-        names = set(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else set[str]()
-        if call.context is not None:
-            names.update(call.context.used.secrets)
-        found = {name: self._facilities.secrets.get(name) for name in sorted(names)}
-        return {name: secret for name, secret in found.items() if secret}
+    def without_secrets(self, command: StartCall, text: str) -> str:
+        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
+        return masked_text(text, self._secrets_of(command, ()))
 
-    def without_secrets(self, call: PreparedCall, outcome: Outcome) -> Outcome:
-        """Return an outcome for the journal: a secret that the call knew stands in it as its expression."""
-        secrets = self.secrets_of(call)
+    def told(self, call: PreparedCall, outcome: Outcome) -> Outcome:
+        """Return an outcome for the journal, without the secrets that the call was given or has asked for."""
+        secrets = self._secrets_of(
+            call.command, call.context.used.secrets if call.context is not None else ()
+        )
         if not secrets:
             return outcome
         match outcome:
@@ -158,6 +155,25 @@ class Preparation:
                 return replace(outcome, message=masked_text(outcome.message, secrets))
             case Lost(why):
                 return Lost(masked_text(why, secrets))
+
+    def _secrets_of(self, command: StartCall, asked: Sequence[str]) -> dict[str, str]:
+        given = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        if not given and not asked:
+            return {}
+        found = {name: self._facilities.secrets.get(name) for name in sorted({*given, *asked})}
+        return {name: secret for name, secret in found.items() if secret}
+
+
+def _request_of(tool: Tool, args: bytes) -> ModelRequest:
+    """Return the request of an `@agent` tool that is given these arguments. Raises: ToolError: none can be made."""
+    try:
+        return cast("ModelRequest", cast("Any", tool.request_of)(Sealed(args).value))
+    except ToolError:
+        raise
+    except Exception as fault:
+        raise ToolError(
+            f"tool '{tool.name}': no prompt can be made of its arguments: {fault!r}", code="bad-prompt"
+        ) from fault
 
 
 def _request(command: StartModelCall) -> ModelRequest:

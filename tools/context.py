@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from ..errors import ToolError
 from ..plans.signature import Effect
 from ..plans.values import digest
+from .logbook import open_log
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -229,12 +230,14 @@ class Context:
 
     @property
     def log(self) -> FilteringBoundLogger:
-        """A structlog logger bound to run, step and attempt."""
+        """A structlog logger bound to run, step and attempt; secrets that the call has read do not stand in its lines."""
         if self._log is None:
-            import structlog  # noqa: PLC0415  # 100 ms that most tools never need
-
-            self._log = structlog.get_logger().bind(run_id=self.run_id, step=self.step, attempt=self.attempt)
+            self._log = open_log(self._read_secrets, run=self.run_id, step=self.step, attempt=self.attempt)
         return self._log
+
+    def _read_secrets(self) -> dict[str, str]:
+        known = self._secrets or {}
+        return {name: known[name] for name in self.used.secrets if name in known}
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Tell how far the call is: `fraction` from 0 to 1 (held within), and a few words."""

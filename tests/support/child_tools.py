@@ -145,7 +145,7 @@ def look(name: str, *, ctx: Context) -> dict[str, str | float | None]:
     }
 
 
-@tool(effect="read", isolation="process", version=1)
+@tool(effect="read", isolation="process", version=1, resource="voice")
 def whisper(*, ctx: Context) -> int:
     """Use a secret."""
     ctx.log.info("whispering")
@@ -180,3 +180,12 @@ async def sum_slowly(xs: list[int]) -> int:
 def make_zeros(size: int, *, ctx: Context) -> Artifact:
     """Make an artifact of zeros."""
     return ctx.save(bytes(size))
+
+
+@tool(effect="read", isolation="process", version=1, resource="voice")
+def shout(key: str, *, ctx: Context) -> str:
+    """Hand back a secret, log it, and fail with it at first."""
+    ctx.log.warning("shouting", token=ctx.secret("TOKEN"))
+    if len(key) > 1000:
+        raise ValueError(key)
+    return f"{key} {ctx.secret('TOKEN')}"

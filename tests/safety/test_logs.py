@@ -1,0 +1,133 @@
+"""The log: quiet unless asked, one line for each change of state, bounded, on stderr."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog
+from firmplan import ConfigError, Engine
+from firmplan.tools import Context, tool
+from firmplan.tools.logbook import FIELD_LENGTH_MAX, open_log, read_setting
+from rig import one_run, plan_of
+
+
+@tool(effect="read", version=1, retries=1, timeout=5)
+def talk(x: int, *, ctx: Context) -> int:
+    """Say something, and fail once."""
+    ctx.log.info("talking", x=x, much="y" * 100_000)
+    if ctx.attempt == 1:
+        raise ConnectionError("cut")
+    return x
+
+
+@tool(effect="write", version=1, resource="box")
+def lose() -> int:
+    """Leave open what happened."""
+    raise ConnectionError("cut")
+
+
+PLAN = plan_of({"id": "a", "tool": "talk", "args": {"x": 1}}, {"id": "b", "set": "${a + 1}"}, output="${b}")
+
+
+def lines(capfd):
+    """Return the log's lines, as JSON; stdout has none."""
+    said = capfd.readouterr()
+    assert said.out == ""
+    return [json.loads(line) for line in said.err.splitlines()]
+
+
+def test_a_run_is_quiet(monkeypatch, capfd):
+    """Without the setting a run that goes well says nothing."""
+    monkeypatch.delenv("FIRMPLAN_LOG", raising=False)
+    assert one_run(PLAN, talk).output == 2
+    assert capfd.readouterr() == ("", "")
+
+
+def test_each_change_of_state_is_one_line(monkeypatch, capfd):
+    """In order, with run, step and attempt; what a tool says is bound to its call."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json")
+    run = one_run(PLAN, talk)
+    found = lines(capfd)
+    assert {line["run"] for line in found} == {run.id}
+    assert [(line["event"], line.get("step"), line.get("attempt")) for line in found] == [
+        ("run started", None, None),
+        ("call started", "a", 1),
+        ("talking", "a", 1),
+        ("call failed", "a", 1),
+        ("retry scheduled", "a", 2),
+        ("call started", "a", 2),
+        ("talking", "a", 2),
+        ("call succeeded", "a", 2),
+        ("step succeeded", "b", None),
+        ("run finished", None, None),
+    ]
+    assert {line["level"] for line in found} == {"info"}
+    assert all("timestamp" in line for line in found)
+
+
+def test_an_unknown_outcome_is_a_warning(monkeypatch, capfd):
+    """Shown without being asked for: a person has to look."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json:warning")
+    one_run(plan_of({"id": "a", "tool": "lose"}), lose)
+    (line,) = lines(capfd)
+    assert (line["event"], line["level"], line["step"]) == ("step indeterminate", "warning", "a")
+    assert "cut" in line["why"]
+
+
+def test_fields_are_bounded(monkeypatch, capfd):
+    """A line does not grow with what a tool says."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json")
+    one_run(PLAN, talk)
+    (first, *_) = [line for line in lines(capfd) if line["event"] == "talking"]
+    assert len(first["much"]) < FIELD_LENGTH_MAX + 50
+    assert "100000 characters" in first["much"]
+
+
+def test_values_are_not_told(monkeypatch, capfd):
+    """Their size is; they stand in the journal."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json")
+    one_run(plan_of({"id": "a", "tool": "talk", "args": {"x": 987654321}}), talk)
+    (done,) = [line for line in lines(capfd) if line["event"] == "call succeeded"]
+    assert done["output"] == "9 bytes"
+
+
+def test_the_console_form_is_for_people(monkeypatch, capfd):
+    """One line an event, the event first."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "console")
+    one_run(PLAN, talk)
+    assert "run finished" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", ("console", 30)),
+        ("json", ("json", 20)),
+        ("console", ("console", 20)),
+        ("debug", ("console", 10)),
+        ("JSON:error", ("json", 40)),
+        ("off", ("console", 60)),
+    ],
+)
+def test_the_setting_is_words(words, expected):
+    """A form, a level, or both."""
+    assert read_setting({"FIRMPLAN_LOG": words}) == expected
+
+
+def test_a_wrong_word_is_told_at_once(monkeypatch):
+    """Expected, found."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "loud")
+    with pytest.raises(ConfigError, match=r"FIRMPLAN_LOG.*json.*'loud'"):
+        Engine([talk], store="memory:").run_sync(PLAN)
+
+
+def test_a_program_that_set_structlog_up_gets_the_events(monkeypatch, capfd):
+    """Its processors, not ours."""
+    monkeypatch.delenv("FIRMPLAN_LOG", raising=False)
+    with structlog.testing.capture_logs() as found:
+        one_run(PLAN, talk)
+        open_log(run="r").warning("mine")
+    structlog.reset_defaults()
+    assert [entry["event"] for entry in found][-2:] == ["run finished", "mine"]
+    assert capfd.readouterr() == ("", "")

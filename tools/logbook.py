@@ -1,0 +1,105 @@
+"""The log: structlog, set up once for firmplan and for `ctx.log`; quiet unless it is asked to speak.
+
+`FIRMPLAN_LOG` holds words, in any order: `json` or `console` for the form, `debug info warning error off` for the least level. Without it
+only warnings are shown, on the console; a form alone shows `info`, one line for each change of a run's state. A program that
+configures structlog itself gets the events in its own processors instead. Lines go to stderr: stdout is for answers.
+
+Rules it keeps: no secret that a call was given stands in a line, and no field is longer than `FIELD_LENGTH_MAX`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from ..errors import ConfigError
+from .masking import masked_text
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+SETTING: Final = "FIRMPLAN_LOG"
+FIELD_LENGTH_MAX: Final = 2_000  # characters: a log is read by people, and what a tool says may be endless
+FIELDS_MAX: Final = 40  # of one event
+
+Form: TypeAlias = Literal["json", "console"]
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 60}
+
+
+def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
+    """Return form and least level. Raises: ConfigError: `FIRMPLAN_LOG` has a word that is none of these."""
+    form: Form = "console"
+    words = environ.get(SETTING, "").replace(",", " ").replace(":", " ").lower().split()
+    level = "info" if words else "warning"
+    for word in words:
+        if word in ("json", "console"):
+            form = "json" if word == "json" else "console"
+        elif word in LEVELS:
+            level = word
+        else:
+            expected = ", ".join(("json", "console", *LEVELS))
+            raise ConfigError(f"{SETTING}: expected words out of {expected}, found '{word}'")
+    return form, LEVELS[level]
+
+
+def is_told(level: Literal["debug", "info"]) -> bool:
+    """Whether anybody would see an event of that level. Cheap: structlog is not loaded for it."""
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and structlog.is_configured():
+        return True
+    return read_setting(os.environ)[1] <= LEVELS[level]
+
+
+def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -> FilteringBoundLogger:
+    """Return a log whose lines all have these fields.
+
+    Args:
+        secrets: Tells, for each line, the secrets that may not stand in it, by name.
+        **bound: Fields of every line.
+    """
+    import structlog  # noqa: PLC0415  # 100 ms that a quiet run never needs
+
+    def safe(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return _bounded(event, secrets())
+
+    first: list[Processor] = [structlog.processors.add_log_level, structlog.processors.format_exc_info, safe]
+    if structlog.is_configured():
+        config = structlog.get_config()
+        log = structlog.wrap_logger(
+            config["logger_factory"]("firmplan"),
+            processors=[*first, *config["processors"]],
+            wrapper_class=config["wrapper_class"],
+            context_class=config["context_class"],
+        )
+    else:
+        form, level = read_setting(os.environ)
+        log = structlog.wrap_logger(
+            structlog.PrintLogger(sys.stderr),
+            processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), *first, _renderer(form)],
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            context_class=dict,
+        )
+    found: FilteringBoundLogger = log.bind(**bound)
+    return found
+
+
+def _renderer(form: Form) -> Processor:
+    import structlog  # noqa: PLC0415  # as above
+
+    if form == "json":
+        return structlog.processors.JSONRenderer(sort_keys=True, default=repr)
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=True)
+
+
+def _bounded(event: MutableMapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+    """Return the event as text and numbers, each field of bounded length and without secrets."""
+    return {str(name): _field(value, secrets) for name, value in list(event.items())[:FIELDS_MAX]}
+
+
+def _field(value: object, secrets: Mapping[str, str]) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = masked_text(value if isinstance(value, str) else repr(value), secrets)
+    return text if len(text) <= FIELD_LENGTH_MAX else f"{text[:FIELD_LENGTH_MAX]}... ({len(text)} characters)"
