@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 from .errors import ConfigError, InputRejected, PlanError, PlanningFailed, PlanRejected
 from .executor import (
     FINAL,
+    Bisection,
     CacheStats,
     Clock,
     Event,
@@ -521,6 +522,21 @@ class Engine:
         execution = await self._open()
         return await execution.review.diff(a, b)
 
+    async def bisect(self, run_ids: Sequence[str], *, step: str | None = None, output: str = "") -> Bisection:
+        """Return where an output changed in a line of runs: between which two, and at which step first; false if it did not.
+
+        Args:
+            run_ids: At least two, in the order in which they are compared.
+            step: Look at this step's value; without it at the run's output.
+            output: A place in that value, such as `items[0].price`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: There are too few runs, one was never planned, or none has the step.
+        """
+        execution = await self._open()
+        return await execution.review.bisect(run_ids, step=step, output=output)
+
     async def fork(  # the contract's options
         self,
         run_id: str,
@@ -732,6 +748,7 @@ class Engine:
     export_sync = _twin(export)
     explain_sync = _twin(explain)
     diff_sync = _twin(diff)
+    bisect_sync = _twin(bisect)
     verify_sync = _twin(verify)
     cache_stats_sync = _twin(cache_stats)
     shrink_cache_sync = _twin(shrink_cache)

@@ -1,4 +1,4 @@
-"""The commands that put runs to the test: keep one as a regression test."""
+"""The commands that put runs to the test: keep one as a regression test, find where an output changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PANEL = "Putting to the test"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (record,):
+    for command in (record, bisect):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -35,3 +35,26 @@ def record(
     from .golden import record_command
 
     return record_command(run_id, output, plan, {"tools": tools, "store": store}, as_json=as_json)
+
+
+def bisect(
+    run_ids: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="At least two runs, in the order of comparing.")
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", metavar="PATH", help="A place in the value, such as items[0].price."),
+    ] = "",
+    step: Annotated[
+        str | None, typer.Option("--step", metavar="STEP", help="Look at this step's value, not the run's.")
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 if it changed; else with 0 either way.")
+    ] = False,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Find where an output changed in a line of runs: between which two, at which step first, and why."""
+    from .trying import bisect_command
+
+    return bisect_command(run_ids, step, output, {"store": store}, exit_code=exit_code, as_json=as_json)

@@ -1,6 +1,7 @@
 """How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
 
 from .archive import RunPage, RunSummary
+from .bisect import Bisection
 from .budget import LIMITS as BUDGET_LIMITS
 from .execution import Execution, Planned
 from .explain import Explanation
@@ -22,6 +23,7 @@ __all__ = [
     "FINAL",
     "MOVES",
     "REUSE_MODES",
+    "Bisection",
     "CacheStats",
     "Clock",
     "Event",

@@ -6,7 +6,10 @@ results that may be reused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .archive import Archive
+from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
 from .explain import Explanation, explain
 from .facilities import Facilities
@@ -38,6 +41,13 @@ class Review:
         """Return what differs between two runs. Raises: RunNotFound, InputRejected: one has no plan."""
         one, other = await self._archive.row(a), await self._archive.row(b)
         return compare(await recall(self._store, one), await recall(self._store, other))
+
+    async def bisect(self, run_ids: Sequence[str], *, step: str | None, output: str) -> Bisection:
+        """Return where an output changed in a line of runs. Raises: RunNotFound, InputRejected: one has no plan, or no place."""
+        runs = [await self._archive.get(run_id) for run_id in run_ids]
+        place, seen = places_of(runs, step, output)
+        changes = [await self.diff(before, after) for before, after in changed_pairs(seen)]
+        return Bisection(place, seen, tuple(changes))
 
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""

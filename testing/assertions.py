@@ -167,7 +167,7 @@ def _plan_of(run: Run) -> Plan:
 
 
 def _step_diff(path: str, old: StepView | None, new: StepView | None, edited: set[str]) -> StepDiff:
-    status = (old and old.status, new and new.status)
+    status = (old.status if old is not None else None, new.status if new is not None else None)
     if old is None or new is None:
         return StepDiff(
             path, "only_a" if new is None else "only_b", status, why="only one run came to this step"

@@ -34,11 +34,14 @@ class GoldenFile(pytest.File):
         from .golden import BUNDLE, has_case  # noqa: PLC0415  # loads the engine: only where there is a test
 
         if self.path.suffix != BUNDLE:
-            yield GoldenItem.from_parent(self, name="golden")
+            yield self._item(GoldenItem, "golden")
             return
-        yield ReplayItem.from_parent(self, name="replay")
+        yield self._item(ReplayItem, "replay")
         if not has_case(self.path):
-            yield GoldenItem.from_parent(self, name="rehearsal")
+            yield self._item(GoldenItem, "rehearsal")
+
+    def _item(self, kind: type[pytest.Item], name: str) -> pytest.Item:
+        return kind.from_parent(self, name=name)  # pyright: ignore[reportUnknownMemberType]  # pytest leaves it open
 
 
 class _Item(pytest.Item):

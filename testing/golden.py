@@ -81,8 +81,8 @@ def has_case(bundle: Path) -> bool:
 def read_golden(path: Path) -> Golden:
     """Return the golden test that a file is. Raises: InputRejected, Diverged, PlanRejected."""
     if path.suffix == BUNDLE:
-        recorded = read_recorded(path)
-        return Golden(path, recorded.plan, recorded.run.inputs, recorded=recorded)
+        whole = read_recorded(path)
+        return Golden(path, whole.plan, whole.run.inputs, recorded=whole)
     said = _read_case(path)
     recorded = read_recorded(path.parent / str(said["recording"])) if "recording" in said else None
     inputs = dict(recorded.run.inputs) if recorded is not None else {}
@@ -169,7 +169,8 @@ def _expectation_fault(
 ) -> str | None:
     """Return what is otherwise than expected."""
     if update:
-        return _rewrite(golden.path, expect, now)
+        _rewrite(golden.path, expect, now)
+        return None
     if not expect:
         return "nothing is expected yet: write `expect:`, or let `pytest --firmplan --firmplan-update` fill it in"
     faults = list(run_faults(now.run, expect, _calls(now)))
@@ -194,12 +195,13 @@ def _read_case(path: Path) -> dict[str, Any]:
         raise InputRejected(f"{path} is no golden test: {fault}") from fault
     if not isinstance(said, dict):
         raise InputRejected(f"{path} is no golden test: expected {listing(KEYS)}")
-    for name in said:
+    case = cast("dict[str, Any]", said)
+    for name in case:
         if name not in KEYS:
             raise InputRejected(
                 f"{path}: expected {listing(KEYS)}, found '{name}'; {did_you_mean(str(name), KEYS)}"
             )
-    return cast("dict[str, Any]", said)
+    return case
 
 
 def _plan_of(path: Path, said: object, recorded: RecordedRun | None) -> Plan:

@@ -61,7 +61,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     from .collected import GoldenFile  # noqa: PLC0415  # loads the engine: only where there are golden tests
 
-    return GoldenFile.from_parent(parent, path=file_path)
+    made: pytest.Collector = GoldenFile.from_parent(parent, path=file_path)  # pyright: ignore[reportUnknownMemberType]  # pytest leaves it open
+    return made
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ class Rehearsal:
             PlanRejected: The plan does not pass the check.
             InputRejected: An input does not fit.
         """
-        saved = self.recorded.header.plans if self.recorded is not None else {}
+        saved: Mapping[str, Plan] = self.recorded.header.plans if self.recorded is not None else {}
         tools = Toolset(list(self._tools(saved)))
         report = check(self.plan, tools, plans=saved)
         if not report.ok:
