@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import orjson
@@ -63,13 +64,27 @@ async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> lis
     """Return the entries of all lines of a journal. Raises: StoreError."""
     if len(lines) < row.last_seq or chain(bytes(32), lines[: row.last_seq]) != row.head:
         raise StoreError(
-            f"the journal of run {row.id} does not match its hash chain: it was changed outside firmplan"
+            f"the journal of run {row.id} does not match its hash chain{await _place(store, row, lines)}: "
+            "it was changed outside firmplan"
         )
     entries = await parse_lines(store, lines)
     for place, entry in enumerate(entries, 1):
         if entry.seq != place:
             raise StoreError(f"record {place} of the journal of run {row.id} is numbered {entry.seq}")
     return entries
+
+
+async def _place(store: Store, row: RunRow, lines: Sequence[bytes]) -> str:
+    """Return where a journal stops matching the heads that its flushes left, as words."""
+    heads = await store.read_heads(row.id)
+    head = bytes(32)
+    for (first, recorded), (following, _) in pairwise([*heads, (row.last_seq + 1, b"")]):
+        part = lines[first - 1 : following - 1]
+        head = chain(head, part)
+        if head != recorded or len(part) != following - first:
+            last = following - 1
+            return f" at record {first}" if last == first else f" between records {first} and {last}"
+    return ""
 
 
 async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:

@@ -246,6 +246,11 @@ class SqliteStore(SqliteCache):
 
         return await self._call(work)
 
+    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """See `Store.read_heads`."""
+        statement = "SELECT first_seq, head FROM journal WHERE run_id=? ORDER BY first_seq"
+        return await self._call(lambda: self._sql(statement, (run_id,)).fetchall())
+
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """See `Store.find_values`."""
         return await self._call(

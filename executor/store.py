@@ -219,6 +219,10 @@ class Store(Protocol):
         """Return the lines past `after`, in order."""
         ...
 
+    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """Return for each flush of a journal the number of its first record, and the head of the hash chain after it."""
+        ...
+
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """Return values by digest; what is missing is left out."""
         ...

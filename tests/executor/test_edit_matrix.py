@@ -267,7 +267,7 @@ EDITS = (
         ("size",),
         'args.word was "pen", now "ink pen"',
     ),
-    Edit("the name of a step, or its `why`", "plan", '"id": "alone"', '"id": "alone", "why": "to see"'),
+    Edit("the `why` of a step", "plan", '"id": "alone"', '"id": "alone", "why": "to see"'),
 )
 
 
