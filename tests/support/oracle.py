@@ -21,9 +21,13 @@ class Failed(Exception):  # noqa: N818  # a word of the domain
 
 @dataclass
 class Oracle:
-    """Interprets plans with `tools`: name -> (function of arguments, `pure`/`read`/`write`, resource)."""
+    """Interprets plans with `tools`: name -> (function of arguments, `pure`/`read`/`write`, resource).
+
+    `model` answers `ask` steps: a function of the prompt and of the schema of the answer.
+    """
 
     tools: Mapping[str, tuple[Callable[..., Any], str, str]]
+    model: Callable[[str, Any], Any] | None = None
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     status: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +61,7 @@ class Oracle:
         def status_of(name: str) -> str:
             return self.status[prefix + name]
 
-        formulas = {key: parse_formula(step[key])[0] for key in KEYS if key in step}
+        formulas = formulas_of(step)
         when = formulas.get("when")
         is_switch = when is not None and not when.names & {"item", "index"}
         if is_switch:
@@ -133,23 +137,58 @@ class Oracle:
     ) -> Any:
         """Return what one item gives, `SKIPPED` if a failure leaves it out. Raises: Failed."""
         try:
-            if "set" in step:
-                return formulas["set"].evaluate(scope)
-            args = formulas["args"].evaluate(scope)
-            if "plan" in step:
-                inner = plans[step["plan"]]
-                left = self.interpret(inner["steps"], args, plans, f"{path}/")
-                if any(self.status[f"{path}/{each['id']}"] == "failed" for each in inner["steps"]):
-                    raise Failed  # noqa: TRY301  # handled as any failure of the item
-                output = parse_formula(inner["output"])[0]
-                return None if any(left[name] is SKIPPED for name in output.strict) else output.evaluate(left)
-            self.calls.append((step["tool"], path, args))
-            return self.tools[step["tool"]][0](**args)
+            if "repeat" in step:
+                return self.repeated(step, formulas, scope, plans, path)
+            return self.once(step, formulas, scope, plans, path)
         except (Failed, EvalFault):
             on_error = step.get("on_error", "fail")
             if on_error == "fail":
                 raise
             return SKIPPED if on_error == "skip" else on_error["value"]
+
+    def repeated(
+        self,
+        step: dict[str, Any],
+        formulas: dict[str, Any],
+        scope: dict[str, Any],
+        plans: Mapping[str, Any],
+        path: str,
+    ) -> Any:
+        """Return the value for which `until` holds. Raises: Failed."""
+        until = parse_formula(step["repeat"]["until"])[0]
+        inner = dict(scope)
+        for round_ in range(step["repeat"]["max"]):
+            value = self.once(step, formulas, inner, plans, f"{path}#{round_}")
+            if until.evaluate({**inner, step["id"]: value}):
+                return value
+            inner = {**scope, "prev": value}
+        raise Failed
+
+    def once(
+        self,
+        step: dict[str, Any],
+        formulas: dict[str, Any],
+        scope: dict[str, Any],
+        plans: Mapping[str, Any],
+        path: str,
+    ) -> Any:
+        """Return what one call of the action gives. Raises: Failed."""
+        if "set" in step:
+            return formulas["set"].evaluate(scope)
+        if "ask" in step:
+            assert self.model is not None
+            return self.model(formulas["ask"].evaluate(scope), step["ask"].get("returns", {"type": "string"}))
+        args = formulas["args"].evaluate(scope)
+        if "plan" not in step:
+            self.calls.append((step["tool"], path, args))
+            return self.tools[step["tool"]][0](**args)
+        inner = plans[step["plan"]]
+        defaults = {name: given["default"] for name, given in inner["inputs"].items() if "default" in given}
+        left = self.interpret(inner["steps"], {**defaults, **args}, plans, f"{path}/")
+        if any(self.status[f"{path}/{each['id']}"] == "failed" for each in inner["steps"]):
+            raise Failed
+        output = parse_formula(inner["output"])[0]
+        return None if any(left[name] is SKIPPED for name in output.strict) else output.evaluate(left)
 
     def effects(self, step: dict[str, Any], plans: Mapping[str, Any]) -> list[tuple[str, bool]]:
         """Return what the step may touch, as (resource, whether it writes)."""
@@ -175,10 +214,16 @@ def _verdict(formulas: list[Any], scope: Mapping[str, Any], status_of: Callable[
     return None
 
 
+def formulas_of(step: dict[str, Any]) -> dict[str, Any]:
+    """Return the step's templates by key, `until` and fallbacks left out; of `ask` its prompt."""
+    texts = {key: step[key] for key in KEYS if key in step}
+    texts |= {"ask": step["ask"]["prompt"]} if "ask" in step else {}
+    return {key: parse_formula(text)[0] for key, text in texts.items()}
+
+
 def references(step: dict[str, Any]) -> set[str]:
     """Return the ids that a step's templates refer to."""
-    formulas = [parse_formula(step[key])[0] for key in KEYS if key in step]
-    return {name for formula in formulas for name in formula.strict | formula.lenient}
+    return {name for formula in formulas_of(step).values() for name in formula.strict | formula.lenient}
 
 
 def in_program_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
