@@ -34,7 +34,7 @@ from .given import given_faults
 from .library import nearest_tasks
 from .nearest import nearest_plans
 from .order import Order
-from .prompt import planning_messages, repair_messages, unread_messages
+from .prompt import Plea, planning_messages, repair_messages, unread_messages
 
 REQUESTS_MAX = 12
 """Requests of one planning, retries of the transport included."""
@@ -171,7 +171,7 @@ class Drafting:
                     approach,
                 )
             case "whole" | "simple":
-                plea = "anew" if self.course.stage else "repair"
+                plea: Plea = "anew" if self.course.stage else "repair"
                 answer, _ = plan_answer(shown, simplest=approach == "simple")
                 return _Ask((*opening, *repair_messages(text, faults, unseen, plea)), answer, approach)
 

@@ -92,7 +92,7 @@ def _fitting(
         step, definitions = spell()
         schema = made({"type": "array", "items": step})
         if definitions:
-            schema = {**schema, "$defs": definitions}
+            schema["$defs"] = definitions
         if len(canonical(schema)) <= FORM_BYTES_MAX:
             return schema, form
     return made({"type": "array", "items": _any_step(_TEXT)[0]}), "plain"

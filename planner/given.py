@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from ..plans.inputs import fit_inputs
 from ..plans.paths import key, parts_of
@@ -31,8 +32,10 @@ def _named_only(schema: Json) -> Json:
     match schema:
         case {"properties": dict(fields)} if not all(_NAME.fullmatch(name) for name in fields):
             return {"type": "object"}
-        case {"properties": dict(fields), **rest}:
-            return {**rest, "properties": {name: _named_only(each) for name, each in fields.items()}}
+        case {"properties": dict(fields)}:
+            named: Json = {name: _named_only(each) for name, each in fields.items()}
+            rest = {key: part for key, part in cast("dict[str, Json]", schema).items() if key != "properties"}
+            return {**rest, "properties": named}
         case dict():
             return {key: _named_only(part) for key, part in schema.items()}
         case list():

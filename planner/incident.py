@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 
 from ..plans.plan import Plan
 from ..plans.values import Json, canonical
@@ -166,7 +166,7 @@ class Incident:
 
     def told(self) -> str:
         """Return plan, states and types as the prompt shows them."""
-        plan = cast("dict[str, Json]", self.plan.to_dict())
+        plan = self.plan.to_dict()
         task = plan.pop("task", None)
         lines = [self._line(step.id) for step in self.plan.steps]
         head = [f"# Task\n\n{task}"] if task else []

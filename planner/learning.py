@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 from ..errors import InputRejected
 from ..plans.derived_ids import derived_id
@@ -180,7 +180,7 @@ def _name(work: _Work, name: str, value: str | float) -> None:
 
 
 def _free_name(base: str, work: _Work) -> str:
-    taken = work.raw.get("inputs") or {}
+    taken = cast("_Raw", work.raw.get("inputs") or {})
     number, name = 1, derived_id(base)
     while name in taken or f"{{{name}}}" in work.task:
         number += 1
@@ -188,7 +188,7 @@ def _free_name(base: str, work: _Work) -> str:
     return name
 
 
-def _is_liftable(value: object) -> bool:
+def _is_liftable(value: object) -> TypeGuard[str | int | float]:
     if isinstance(value, str):
         return len(value.strip()) >= TEXT_CHARACTERS_MIN and value == " ".join(value.split())
     return isinstance(value, int | float) and not isinstance(value, bool)

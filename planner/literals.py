@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from ..plans.expressions.lexical import find_hole
 from ..plans.renaming import PLACES
+from ..plans.values import Json
 
 _QUOTED = re.compile(r"""(?<![\w"'])("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
@@ -81,15 +82,15 @@ def _by_parts(text: str, outside: Callable[[str], str], inside: Callable[[str], 
 
 def texts(raw: _Raw) -> Iterator[str]:
     """Yield every text of the steps and the output that means something; `why` is for people."""
-    parts: list[object] = [raw["steps"], raw.get("output"), raw.get("plans")]
+    parts: list[Json] = [raw["steps"], raw.get("output"), raw.get("plans")]
     while parts:
         match parts.pop():
             case str() as text:
                 yield text
             case list() as items:
-                parts += cast("list[object]", items)
+                parts += items
             case dict() as fields:
-                parts += [each for key, each in cast("_Raw", fields).items() if key != "why"]
+                parts += [each for key, each in fields.items() if key != "why"]
             case _:
                 pass
 
@@ -99,7 +100,12 @@ def still_says(text: str, value: str | float) -> bool:
     if isinstance(value, str):
         return word_pattern(value).search(text) is not None
     codes: list[str] = []
-    _by_parts(text, lambda part: part, lambda code: codes.append(code) or code)
+
+    def note(code: str) -> str:
+        codes.append(code)
+        return code
+
+    _by_parts(text, lambda part: part, note)
     return any(float(found) == value for code in codes for found in _NUMBER.findall(code))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..plans.problems import Problem
 from ..plans.signature import Signature
@@ -19,6 +19,8 @@ from .given import given_schemas
 from .incident import Incident
 from .saved import SavedPlan
 from .signatures import signature_line
+
+Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
 PROMPTS = ("plan", "repair", "mend", "anew", "patch", "repatch")
 """The texts, by file name."""
@@ -56,7 +58,7 @@ def repair_messages(
     draft: str,
     faults: Iterable[Problem],
     unseen: Iterable[Signature] = (),
-    plea: Literal["repair", "mend", "anew", "repatch"] = "repair",
+    plea: Plea = "repair",
 ) -> tuple[Message, ...]:
     """Return the messages that send a draft's faults back.
 

@@ -44,6 +44,7 @@ def planning_key(order: Order, endpoint: Endpoint) -> str:
 
 def _told(tool: Signature) -> Json:
     """Return all of a tool that a model, or the check of its plan, looks at."""
+    allowed: list[Json] = [*sorted(tool.allow_untrusted)]
     return {
         "name": tool.name,
         "description": tool.description,
@@ -53,5 +54,5 @@ def _told(tool: Signature) -> Json:
         "resource": tool.resource,
         "trust": tool.trust,
         "approval": tool.asks_approval,
-        "allow_untrusted": sorted(tool.allow_untrusted),
+        "allow_untrusted": allowed,
     }

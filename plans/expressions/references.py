@@ -56,12 +56,16 @@ def references(node: Node) -> References:
     found = _Names()
     _walk(node, found, inside_first=False)
     return References(
-        *[
-            frozenset(names) if names else _NOTHING
-            for names in (found.strict, found.lenient, found.roots, found.inputs)
-        ],
+        _fixed(found.strict),
+        _fixed(found.lenient),
+        _fixed(found.roots),
+        _fixed(found.inputs),
         found.all_inputs,
     )
+
+
+def _fixed(names: list[str]) -> frozenset[str]:
+    return frozenset(names) if names else _NOTHING
 
 
 def together(every: list[References]) -> References:
