@@ -1,7 +1,7 @@
 """A bundle: one run as one file, that replays anywhere without tools and store.
 
 Lines of JSON, `{"sha256": .., "kind": .., "data": ..}`, in this order: `bundle` (what it is), `header` (plan, inputs, seed, lock of the
-tools), `value`s that the journal refers to, `journal` records byte for byte as they were written, `decision`s that no
+tools), `value`s that the journal refers to, `blob`s: the bytes of artifacts, `journal` records byte for byte as they were written, `decision`s that no
 record holds yet, `end`. `sha256` covers kind and data, so that a changed line is found at its place; `end` covers all that stands
 before it, so that no line can be lost, added or moved; the records keep their own chain. There is no code in it and no pickle,
 and secrets stand as their names. The sums find what was changed, not who wrote it: a bundle is not signed.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, cast
@@ -28,7 +29,7 @@ from .store import RunRow
 BUNDLE_FORMAT: Final = 1
 _START: Final = b'{"sha256":"'
 _LINE: Final = re.compile(rb'\{"sha256":"([0-9a-f]{64})","kind":"([a-z]{1,16})","data":(.+)\}')
-_ORDER: Final = ("bundle", "header", "value", "journal", "decision", "end")
+_ORDER: Final = ("bundle", "header", "value", "blob", "journal", "decision", "end")
 _ONCE: Final = ("bundle", "header", "end")
 
 
@@ -40,12 +41,14 @@ class Bundle:
         row: The run's row; its owner and epoch mean nothing elsewhere.
         lines: The journal, as it was written.
         values: Digest -> bytes of the values that the lines refer to.
+        blobs: Digest -> bytes of the artifacts that the run has among its inputs and values.
         decisions: Records of what people decided and the journal does not hold yet.
     """
 
     row: RunRow
     lines: Sequence[bytes]
     values: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    blobs: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     decisions: Sequence[bytes] = ()
 
     @property
@@ -77,6 +80,7 @@ def write_bundle(bundle: Bundle) -> bytes:
     }
     parts = [("bundle", orjson.dumps(about)), ("header", orjson.dumps(row.header))]
     parts += [("value", bundle.values[name]) for name in sorted(bundle.values)]
+    parts += [("blob", b'"%s"' % b64encode(bundle.blobs[name])) for name in sorted(bundle.blobs)]
     parts += [("journal", line) for line in bundle.lines]
     parts += [("decision", line) for line in bundle.decisions]
     body = b"".join(_line(kind, data) for kind, data in parts)
@@ -178,7 +182,8 @@ def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bu
         last_seq=about["records"],
     )
     values: dict[str, bytes] = {digest(data): data for data in found["value"]}
-    return Bundle(row, found["journal"], values, found["decision"])
+    blobs = {digest(data): data for data in (b64decode(part[1:-1], validate=True) for part in found["blob"])}
+    return Bundle(row, found["journal"], values, blobs, found["decision"])
 
 
 def _number(line: bytes) -> object:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import Diverged, EngineBug, InputRejected
+from ..plans.values import canonical
 from .archive import snapshot
+from .artifacts import digests_in
 from .bundle import Bundle, read_bundle, write_bundle
 from .restore import build_machine, fold, value_names
 from .store import Batch, RunRow, Store
@@ -68,7 +70,7 @@ class Replays:
         """Return what a bundle says happened, as `replay` does. Raises: InputRejected, Diverged, StoreError."""
         bundle = await load_bundle(path)
         run = replayed(bundle)
-        return await self._keep(bundle.row, bundle.lines, bundle.values) if keep else run
+        return await self._keep(bundle.row, bundle.lines, {**bundle.values, **bundle.blobs}) if keep else run
 
     async def export(self, run_id: str, where: str | os.PathLike[str]) -> Path:
         """Write a run into a bundle, replacing a file of that name whole, and return its path.
@@ -83,10 +85,19 @@ class Replays:
         await self._archive.rebuilt(row)  # what does not replay here would replay nowhere
         lines = (await self._store.read_journal(run_id))[: row.last_seq]
         values = await self._store.find_values(value_names(lines))
+        blobs = await self._artifacts(row, lines, values)
         decisions = [line for _, line in await self._store.list_decisions(run_id)]
-        data = write_bundle(Bundle(row, lines, values, decisions))
+        data = write_bundle(Bundle(row, lines, values, blobs, decisions))
         await asyncio.to_thread(_write_whole, path, data)
         return path
+
+    async def _artifacts(
+        self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]
+    ) -> Mapping[str, bytes]:
+        """Return the bytes of the artifacts among a run's inputs and values, as far as the store has them."""
+        inputs = canonical(row.header["inputs"])
+        wanted = {name for data in (inputs, *lines, *values.values()) for name in digests_in(data)}
+        return await self._store.find_values(sorted(wanted - set(values)))
 
     async def _keep(self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]) -> Run:
         """Keep a replay as a run whose parent is the replayed one."""

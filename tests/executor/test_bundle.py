@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import fickle_tools
 import pytest
 from firmplan import Engine, InputRejected, RunNotFound, tool
 from firmplan.errors import StoreError
@@ -192,6 +193,24 @@ def test_a_kept_replay_of_a_bundle_is_a_run_of_the_store(tmp_path):
     assert kept.steps["said"].output == run.steps["said"].output
 
 
+def test_artifacts_travel_with_their_bytes(tmp_path):
+    """The bytes that a run made are in its bundle, and in the store that keeps the replay."""
+    steps = plan(
+        call("s", "saved", args={"text": "line one\nline two \x00"}),
+        call("o", "opened", args={"what": "${s}"}),
+        output="${s}",
+    )
+    run, path = within(exported(tmp_path / "r", [fickle_tools.saved, fickle_tools.opened], steps))
+
+    async def main():
+        async with Engine([], store="memory:") as engine:
+            kept = await engine.replay(path, keep=True)
+            assert kept.digest == run.digest
+            return await engine.read_artifact(kept.output)
+
+    assert within(main()) == b"line one\nline two \x00"
+
+
 def test_what_is_no_bundle_is_refused_in_a_sentence(tmp_path):
     """A missing file, a folder, another file, a newer format, an unknown run: each has its message."""
     other = tmp_path / "plan.json"
@@ -262,7 +281,7 @@ def test_the_lines_are_json(tmp_path):
     assert lines[0]["data"]["run"] == run.id
     assert [line["kind"] for line in lines] == sorted(
         (line["kind"] for line in lines),
-        key=["bundle", "header", "value", "journal", "decision", "end"].index,
+        key=["bundle", "header", "value", "blob", "journal", "decision", "end"].index,
     )
 
 
