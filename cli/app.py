@@ -7,9 +7,9 @@ only when called, so that `firmplan --help` stays quick.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
@@ -17,7 +17,16 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FirmplanError
-from . import cache_commands, host_commands, model_commands, plan_commands, review_commands, run_commands, trial_commands
+from . import (
+    cache_commands,
+    host_commands,
+    model_commands,
+    plan_commands,
+    review_commands,
+    run_commands,
+    trial_commands,
+)
+from .screen import document, stdout_for_the_document
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -99,7 +108,8 @@ def _root(
 def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
     """Run the command and return its exit code, telling of errors in the way the words ask for."""
     try:
-        return int(command() or 0)
+        with stdout_for_the_document() if "--json" in words else nullcontext():
+            return int(command() or 0)
     except USAGE_ERROR as error:
         return _usage(error, as_json="--json" in words)
     except typer.Abort:
@@ -118,7 +128,7 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     """Tell of a misspelt command line. A call without any words gets the help, which is its message."""
     message = error.format_message()
     if as_json:
-        _print_json({"error": {"code": "usage", "message": message}})
+        document({"error": {"code": "usage", "message": message}})
         return 2
     command = error.ctx.command_path if error.ctx else "firmplan"
     told = message if "Usage:" in message else f"error: {message}\ntry '{command} --help'"
@@ -130,7 +140,7 @@ def _failure(error: FirmplanError, *, as_json: bool) -> int:
     from .failure import exit_code, failure_document, failure_text
 
     if as_json:
-        _print_json(failure_document(error))
+        document(failure_document(error))
     else:
         typer.echo(failure_text(error), err=True)
     return int(exit_code(error))
@@ -140,11 +150,7 @@ def _bug(error: Exception, *, as_json: bool) -> int:
     """Tell of an error that firmplan should have given a name to; its own mistake until shown otherwise."""
     message = f"{type(error).__name__}: {error} (this is a bug in firmplan; please report it with the output of --debug)"
     if as_json:
-        _print_json({"error": {"code": "engine-bug", "message": message}})
+        document({"error": {"code": "engine-bug", "message": message}})
     else:
         typer.echo(f"error: {message}", err=True)
     return 1
-
-
-def _print_json(document: object) -> None:
-    typer.echo(json.dumps(document, indent=2))

@@ -9,13 +9,28 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Everything that can move a cursor or change a terminal; tab and newline may stand."""
 
 COLUMN_GAP = "  "
+
+
+_kept: list[TextIO] = []  # one for each command inside another that keeps stdout for its document
+
+
+@contextmanager
+def stdout_for_the_document() -> Iterator[None]:
+    """Keep stdout for the one document: what tools print meanwhile goes to stderr."""
+    _kept.append(_kept[-1] if _kept else sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _kept.pop()
 
 
 def answer(text: str) -> None:
@@ -25,9 +40,8 @@ def answer(text: str) -> None:
 
 def document(value: object) -> None:
     """Print the one JSON document on stdout."""
-    sys.stdout.write(
-        json.dumps(value, indent=2, ensure_ascii=not _is_unicode(sys.stdout), allow_nan=False) + "\n"
-    )
+    out = _kept[-1] if _kept else sys.stdout
+    out.write(json.dumps(value, indent=2, ensure_ascii=not _is_unicode(out), allow_nan=False) + "\n")
 
 
 def note(text: str) -> None:

@@ -141,3 +141,16 @@ def test_doctor_tells_what_is_missing(firmplan):
     assert answer.code == 0
     assert "add" in answer.out
     assert "FIRMPLAN_MODEL" in answer.err
+
+
+def test_what_tools_print_is_no_part_of_the_document(firmplan, home, plan_file):
+    """`--json` prints one JSON document on stdout and nothing else there."""
+    (home / "loud.py").write_text(
+        'from firmplan import Context, tool\n\n\n@tool(effect="read")\ndef shout(*, ctx: Context) -> int:\n'
+        '    """Shout."""\n    print("HEY")\n    ctx.log.warning("ho")\n    return 1\n'
+    )
+    path = plan_file(steps=[{"id": "s", "tool": "shout"}], inputs={}, output="${s}")
+    done = firmplan("run", path, "--tools", "loud.py", "--json")
+    assert (done.code, done.document["output"]) == (0, 1)
+    assert "HEY" in done.err
+    assert firmplan("run", path, "--tools", "loud.py").out.endswith("1\n")
