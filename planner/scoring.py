@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from ..plans.plan import Plan
 from ..plans.values import Json
@@ -143,6 +142,6 @@ def _holds(output: Json, part: Json) -> bool:
         case list():
             return any(_holds(each, part) for each in output)
         case dict():
-            return any(_holds(each, part) for each in cast("dict[str, Json]", output).values())
+            return any(_holds(each, part) for each in output.values())
         case _:
             return False

@@ -105,7 +105,7 @@ class TaskSet:
         ids = [task.id for task in tasks]
         if twice := next((each for each in ids if ids.count(each) > 1), None):
             raise ConfigError(f"{file}: expected an id of its own for each task, found '{twice}' twice")
-        labels = cast("list[object]", rest.get("labels") or [])
+        labels = cast("list[Json]", rest.get("labels") or [])
         compared = tuple(_label(f"{file}: labels[{index}]", each) for index, each in enumerate(labels))
         return cls(str(rest.get("name") or file.stem), tuple(tasks), compared)
 
@@ -120,7 +120,7 @@ class TaskSet:
         return replace(self, tasks=tuple(task for task in self.tasks if task.id in ids))
 
 
-def _group(file: Path, index: int, group: object) -> list[SetTask]:
+def _group(file: Path, index: int, group: Json) -> list[SetTask]:
     where = f"{file}: groups[{index}]"
     match group:
         case {"tools": str(tools), "tasks": list(tasks)}:
@@ -136,7 +136,7 @@ def _group(file: Path, index: int, group: object) -> list[SetTask]:
             )
 
 
-def _task(where: str, entry: object, tools: Toolset, folder: Path) -> SetTask:
+def _task(where: str, entry: Json, tools: Toolset, folder: Path) -> SetTask:
     match entry:
         case {"id": str(id_), "task": str(task), **rest}:
             _check_keys(where, cast("Mapping[str, object]", entry), _TASK_KEYS)
@@ -149,7 +149,7 @@ def _task(where: str, entry: object, tools: Toolset, folder: Path) -> SetTask:
             raise ConfigError(f'{where}: expected {{"id": .., "task": ..}}, found {entry!r}')
 
 
-def _expected(where: str, expect: dict[str, Any], solution: object, task: str) -> Expected:
+def _expected(where: str, expect: dict[str, Any], solution: Json, task: str) -> Expected:
     _check_keys(f"{where}.expect", expect, _EXPECT_KEYS)
     plan = None if solution is None else _plan(f"{where}.solution", task, solution)
     answer = expect.get("answer")
@@ -167,7 +167,7 @@ def _expected(where: str, expect: dict[str, Any], solution: object, task: str) -
     )
 
 
-def _label(where: str, entry: object) -> Label:
+def _label(where: str, entry: Json) -> Label:
     match entry:
         case {"id": str(id_), "task": str(task), "better": better, "worse": worse}:
             return Label(
@@ -179,7 +179,7 @@ def _label(where: str, entry: object) -> Label:
             )
 
 
-def _plan(where: str, task: str, given: object) -> Plan:
+def _plan(where: str, task: str, given: Json) -> Plan:
     """Return a plan of which only the parts that differ are written down. Raises: ConfigError."""
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where}: expected a plan, found {given!r}")

@@ -96,8 +96,10 @@ def completion_of(reply: Message, request: Request) -> Completion:
             completion = Completion(call=(name, _dump(arguments)), finish="tool_calls")
         case Truncated(whole, share):
             completion = _truncated(completion_of(whole, request), share)
-        case {"choices": [{"message": dict(message), **choice}, *_], **document}:
-            completion = _recorded(message, choice.get("finish_reason"), document.get("usage"))
+        case {"choices": [{"message": dict(message)} as choice, *_]}:
+            document = cast("dict[str, Json]", reply)
+            finish = cast("dict[str, Json]", choice).get("finish_reason")
+            completion = _recorded(message, finish, document.get("usage"))
         case _:
             completion = _formed(reply, request)
     return completion

@@ -19,9 +19,10 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ConfigError
+from ..plans.values import Json
 
 if TYPE_CHECKING:
     import httpx2
@@ -127,18 +128,14 @@ def fingerprint(request: Mapping[str, Any]) -> str:
 
 
 def _messages(request: Body) -> list[Body]:
-    messages = request.get("messages")
-    return (
-        [each for each in cast("list[Any]", messages) if isinstance(each, dict)]
-        if isinstance(messages, list)
-        else []
-    )
+    messages: Json = request.get("messages")
+    return [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
 
 
 def _reply(status: int, headers: Mapping[str, str], body: str) -> Body:
     """Return a response as an exchange says it."""
     try:
-        document = json.loads(body)
+        document: Json = json.loads(body)
     except ValueError:
         document = None
     if status >= 300:  # HTTP's
