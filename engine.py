@@ -31,6 +31,7 @@ from .executor import (
     Execution,
     Explanation,
     Facilities,
+    Header,
     Lock,
     Planned,
     ReuseMode,
@@ -38,6 +39,7 @@ from .executor import (
     RunDiff,
     RunPage,
     RunStatus,
+    ShadowReport,
     Store,
     SystemClock,
     Verification,
@@ -406,7 +408,7 @@ class Engine:
         """Drive a run that nobody drives; return the planning of one that has no plan yet."""
         if run.plan is None and run.task is not None and run.status not in FINAL:
             task, inputs = run.task, run.inputs
-            return execution.start_planning(run.id, lambda: self._make_plan(task, inputs))
+            return execution.start_planning(run.id, lambda _: self._make_plan(task, inputs))
         await execution.resume(run.id)
         return None
 
@@ -536,6 +538,36 @@ class Engine:
         """
         execution = await self._open()
         return await execution.review.bisect(run_ids, step=step, output=output)
+
+    async def shadow(
+        self, run_id: str, *, model: Spec | None = None, plan: PlanLike | None = None
+    ) -> ShadowReport:
+        """Return what another model, or another plan, would have changed in a run; false if nothing would. Nothing is stored.
+
+        Model steps are asked again on their recorded input; pure tools are called where their arguments or code are new. Nothing
+        else is called: the recording answers, and what would be called otherwise is told.
+
+        Args:
+            run_id: The run.
+            model: Whom to ask: a name at the usual endpoint, an alias, or a `Model`; `None`: each step's own model.
+            plan: An edited plan, such as one with another prompt; without it the run's own.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It asked no model.
+            PlanRejected: The edited plan has faults.
+            ConfigError: The model is not one.
+        """
+        execution = await self._open()
+        header: Header | None = None
+        if plan is not None:
+            run = await execution.archive.get(run_id)
+            accepted, saved = await self._accept(plan)
+            kept = {name: value for name, value in run.inputs.items() if name in accepted.inputs}
+            lock = Lock.of((accepted, *saved.values()), self.tools)
+            options = Options(None, None, None, "off", {})
+            header = options.header(accepted, fitted_inputs(accepted, kept), saved, lock, task=run.task)
+        return await execution.review.shadow(run_id, model, header)
 
     async def fork(  # the contract's options
         self,
@@ -749,6 +781,7 @@ class Engine:
     explain_sync = _twin(explain)
     diff_sync = _twin(diff)
     bisect_sync = _twin(bisect)
+    shadow_sync = _twin(shadow)
     verify_sync = _twin(verify)
     cache_stats_sync = _twin(cache_stats)
     shrink_cache_sync = _twin(shrink_cache)

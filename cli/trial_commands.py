@@ -1,4 +1,4 @@
-"""The commands that put runs to the test: keep one as a regression test, find where an output changed."""
+"""The commands that put runs to the test: as regression tests, side by side, with another model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PANEL = "Putting to the test"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (record, bisect):
+    for command in (record, bisect, shadow):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -58,3 +58,33 @@ def bisect(
     from .trying import bisect_command
 
     return bisect_command(run_ids, step, output, {"store": store}, exit_code=exit_code, as_json=as_json)
+
+
+def shadow(
+    run_id: options.RunId,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="The new model: its name, or an alias of firmplan.toml."
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="Where the new model is; else the usual endpoint."),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="PLAN", help="An edited plan, such as one with another prompt."),
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 if something would change; else with 0.")
+    ] = False,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Ask a run's model steps again with another model, and say what would change; nothing but pure tools is called."""
+    from .trying import Trial, shadow_command
+
+    trial = Trial(run_id, model, base_url, plan, exit_code=exit_code)
+    return shadow_command(trial, {"tools": tools, "store": store}, as_json=as_json)

@@ -13,6 +13,7 @@ from .records import Event
 from .reuse import REUSE_MODES, ReuseMode
 from .run import Run, RunError, StepView
 from .run_diff import RunDiff, StepDiff
+from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
 from .store import CacheStats, Store
@@ -41,6 +42,9 @@ __all__ = [
     "RunPage",
     "RunStatus",
     "RunSummary",
+    "ShadowAnswer",
+    "ShadowEffect",
+    "ShadowReport",
     "SqliteStore",
     "State",
     "StepDiff",

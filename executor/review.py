@@ -7,6 +7,7 @@ results that may be reused.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .archive import Archive
 from .bisect import Bisection, changed_pairs, places_of
@@ -15,9 +16,16 @@ from .explain import Explanation, explain
 from .facilities import Facilities
 from .recall import recall
 from .run_diff import RunDiff
+from .shadow import shadow
+from .shadow_findings import findings
+from .shadow_report import ShadowReport
 from .store import CacheStats
 from .verification import Verification
 from .verify import verify
+
+if TYPE_CHECKING:
+    from ..tools.models import Spec
+    from .header import Header
 
 
 class Review:
@@ -48,6 +56,11 @@ class Review:
         place, seen = places_of(runs, step, output)
         changes = [await self.diff(before, after) for before, after in changed_pairs(seen)]
         return Bisection(place, seen, tuple(changes))
+
+    async def shadow(self, run_id: str, model: Spec | None, header: Header | None) -> ShadowReport:
+        """Return what another model, or another plan, would have changed. Raises: RunNotFound, InputRejected, ConfigError."""
+        recalled = await recall(self._store, await self._archive.row(run_id))
+        return findings(await shadow(self._facilities, recalled, header, model))
 
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""
