@@ -154,12 +154,13 @@ def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Seen:
             return Seen(run.id, ABSENT, None, is_there=False)
         value, status = view.output, view.status
     for part in parts:
-        if isinstance(value, dict) and part in value:
-            value = value[cast("str", part)]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        else:
-            return Seen(run.id, status, None, is_there=False)
+        match value:
+            case dict() if isinstance(part, str) and part in value:
+                value = value[part]
+            case list() if isinstance(part, int) and part < len(value):
+                value = value[part]
+            case _:
+                return Seen(run.id, status, None, is_there=False)
     return Seen(run.id, status, value, is_there=True)
 
 

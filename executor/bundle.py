@@ -182,7 +182,9 @@ def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bu
         last_seq=about["records"],
     )
     values: dict[str, bytes] = {digest(data): data for data in found["value"]}
-    blobs = {digest(data): data for data in (b64decode(part[1:-1], validate=True) for part in found["blob"])}
+    blobs: dict[str, bytes] = {
+        digest(data): data for data in (b64decode(part[1:-1], validate=True) for part in found["blob"])
+    }
     return Bundle(row, found["journal"], values, blobs, found["decision"])
 
 

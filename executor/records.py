@@ -25,7 +25,7 @@ INLINE_BYTES_MAX: Final = 16 * 1024  # larger values are stored once by digest, 
 GENESIS: Final = bytes(32)
 
 _KINDS: Final[dict[str, type[JournalEvent]]] = {kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES)}
-_FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
+FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Event:
         """Make it from an entry; sealed values stand as JSON."""
         event = entry.event
         data: dict[str, Json] = {}
-        for name in _FIELDS[type(event)]:
+        for name in FIELDS[type(event)]:
             value = getattr(event, name)
             if name != "step" and value is not None:
                 data[name] = value.value if isinstance(value, Sealed) else value
@@ -70,7 +70,7 @@ def write_entry(
     event = entry.event
     record: dict[str, Any] = {"n": entry.seq, "at": entry.at, "type": type(event).__name__}
     large: list[Sealed] = []
-    for name in _FIELDS[type(event)]:
+    for name in FIELDS[type(event)]:
         value = getattr(event, name)
         if isinstance(value, Sealed):
             if inline_bytes_max is not None and len(value.data) > inline_bytes_max:
@@ -93,7 +93,7 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
         record: dict[str, Any] = orjson.loads(line)
         kind = _KINDS[record["type"]]
         values: dict[str, Any] = {
-            name: _read_field(record[name], find_value) for name in _FIELDS[kind] if name in record
+            name: _read_field(record[name], find_value) for name in FIELDS[kind] if name in record
         }
         return Entry(record["n"], record["at"], kind(**values))
     except (ValueError, KeyError, TypeError) as fault:

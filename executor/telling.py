@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ..tools.logbook import is_told, open_log
 from .events import CallStarted, JournalEvent, RetryDue, StepIndeterminate
+from .records import FIELDS
 from .sealed import Sealed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Telling:
             return
         if self._log is None:
             self._log = open_log(run=self._run)
-        told = {name: _told(getattr(event, name)) for name in _fields(type(event))}
+        told = {name: _told(getattr(event, name)) for name in FIELDS[type(event)] if name != "header"}
         told = {name: value for name, value in told.items() if value not in (None, "")}
         if (attempt := self._attempts.get(str(told.get("step")))) is not None:
             told.setdefault("attempt", attempt)
@@ -57,11 +57,6 @@ def _told(value: object) -> object:
     if isinstance(value, Sealed):
         return f"{len(value.data)} bytes"
     return None if isinstance(value, Mapping) else value  # what was used, and what only `explain` asks for
-
-
-@cache
-def _fields(kind: type[JournalEvent]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.name != "header")
 
 
 @cache
