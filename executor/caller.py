@@ -7,7 +7,7 @@ that its arguments name. What came of it is an `Outcome`; what follows from it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 from ..errors import EngineBug, ToolError
 from ..plans.values import Json
@@ -15,17 +15,24 @@ from ..tools import Context, ModelRequest, Tool
 from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
 from .facilities import Facilities
-from .journal import Journal
 from .prepared import PreparedCall
 from .sealed import Sealed
 
 Usage: TypeAlias = Mapping[str, Json]
 
 
+class Flushes(Protocol):
+    """What is needed of a journal: artifacts that a step of the run has just made have to be in the store."""
+
+    async def flush(self) -> None:
+        """Wait until everything added so far is durable."""
+        ...
+
+
 class Caller:
     """Makes the calls of one run, each when it is told to."""
 
-    def __init__(self, facilities: Facilities, journal: Journal, run_id: str, seed: str) -> None:
+    def __init__(self, facilities: Facilities, journal: Flushes, run_id: str, seed: str) -> None:
         self._facilities = facilities
         self._journal = journal
         self._run_id = run_id

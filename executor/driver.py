@@ -24,6 +24,7 @@ from ..tools import Context
 from .caller import Caller, Usage
 from .calls import Failed, Lost, Outcome, Returned
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from .early import EarlyCall, EarlySteps
 from .events import (
     ApprovalRuled,
     BudgetReached,
@@ -65,6 +66,7 @@ class Driver:
         row: The run's row, as claimed.
         header: What was settled when it was submitted.
         inherited: Of a fork: what the parent's calls came to, by path.
+        early: Calls that were begun while the plan was still being written.
         places: Calls at a time in this run, if it has a limit of its own.
     """
 
@@ -73,6 +75,7 @@ class Driver:
     machine: Machine
     header: Header
     inherited: Mapping[str, Inherited] = field(default_factory=dict[str, Inherited])
+    early: EarlySteps | None = None
     places: asyncio.Semaphore | None = field(init=False, default=None)
     journal: Journal = field(init=False)
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
@@ -131,6 +134,7 @@ class Driver:
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), STORE_EVERY_S)
             await self._results.store()
+        await self._results.store()  # what came while the last ones were being stored
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
@@ -310,7 +314,8 @@ class Driver:
         if known is not None and self.machine.is_callable(call.step):
             await self._take_in(self._start_of(call))
             return await self._conclude(call, known, None)
-        epochs = await self._results.epochs(call)
+        early = await self.early.take(call) if self.early is not None else None
+        epochs = early.epochs if early is not None else await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
             return None
         if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:
@@ -321,7 +326,7 @@ class Driver:
             self._writing.add(call.step)
             await self.journal.flush()
         try:
-            outcome, usage = await self._caller.make(call)
+            outcome, usage = await (self._caller.make(call) if early is None else _taken_over(call, early))
         finally:
             self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
@@ -373,6 +378,13 @@ class Driver:
         except ToolError as fault:
             return Failed(fault.code, str(fault), temporary=False, retryable=False)
         return outcome
+
+
+async def _taken_over(call: PreparedCall, early: EarlyCall) -> tuple[Outcome, Usage | None]:
+    """Return what came of a call that was begun before the plan was complete."""
+    ended = await early.work
+    call.context, call.blobs = early.call.context, early.call.blobs
+    return ended
 
 
 def _used(context: Context | None) -> dict[str, Json] | None:

@@ -24,6 +24,7 @@ from ..plans.values import Json, canonical
 from .archive import LIMIT_MAX, Archive
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver
+from .early import EarlySteps
 from .events import (
     Cause,
     RunResumed,
@@ -171,7 +172,7 @@ class Execution:
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another run_id")
 
-    def start_planning(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> asyncio.Task[None]:
+    def start_planning(self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]) -> asyncio.Task[None]:
         """Plan a submitted task in the background, then drive it; return that work.
 
         A failure of planning is recorded as the run's failure, and is the fault of the returned task.
@@ -181,14 +182,24 @@ class Execution:
             under_way if under_way is not None else self._follow(run_id, self._plan_and_drive(run_id, plan))
         )
 
-    async def _plan_and_drive(self, run_id: str, plan: Callable[[], Awaitable[Planned]]) -> None:
+    async def _plan_and_drive(self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]) -> None:
         row = await self._owner.claim(self._store, run_id)
         if row is None:
             return
+        early = EarlySteps(self._facilities, run_id)
+        try:
+            await self._plan_with(early, row, plan)
+        finally:
+            early.drop()
+
+    async def _plan_with(
+        self, early: EarlySteps, row: RunRow, plan: Callable[[EarlySteps], Awaitable[Planned]]
+    ) -> None:
+        run_id = row.id
         header = Header.from_dict(row.header)
         now = self._facilities.clock.now
         try:
-            planned = await plan()
+            planned = await plan(early)
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
             failed = replace(
                 header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
@@ -206,7 +217,8 @@ class Execution:
         await self._store.set_header(
             run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
         )
-        await self._drive(replace(row, header=header.to_dict()), header, [], RunStarted(run_id))
+        early.close()
+        await self._drive(replace(row, header=header.to_dict()), header, [], RunStarted(run_id), early)
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
@@ -256,7 +268,14 @@ class Execution:
                 f"it has {listing(self._facilities.tools.names)}"
             )
 
-    async def _drive(self, row: RunRow, header: Header, entries: Sequence[Entry], first: Cause) -> None:
+    async def _drive(
+        self,
+        row: RunRow,
+        header: Header,
+        entries: Sequence[Entry],
+        first: Cause,
+        early: EarlySteps | None = None,
+    ) -> None:
         """Drive a claimed run until it has ended or waits, then let go of it.
 
         Whoever decides leaves the decision in the store first and then looks for an owner; the owner lets go first and
@@ -266,7 +285,7 @@ class Execution:
         while claimed is not None:
             try:
                 entries = entries if claimed is row else await load_entries(self._store, claimed)
-                goes_on = await self._drive_once(claimed, header, entries, first)
+                goes_on = await self._drive_once(claimed, header, entries, first, early)
             finally:
                 with suppress(StoreError):  # what happened stands in the journal; the owner tries again
                     await self._owner.let_go(self._store, claimed)
@@ -274,13 +293,20 @@ class Execution:
                 return
             claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
 
-    async def _drive_once(self, row: RunRow, header: Header, entries: Sequence[Entry], first: Cause) -> bool:
+    async def _drive_once(
+        self,
+        row: RunRow,
+        header: Header,
+        entries: Sequence[Entry],
+        first: Cause,
+        early: EarlySteps | None,
+    ) -> bool:
         """Drive a run as its owner; return whether a decision could move it on."""
         machine = build_machine(header)
         fold(machine, entries)
         if machine.status is not None:
             return False
-        driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header))
+        driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header), early)
         self._drivers[row.id] = driver
         cause: Cause | None = first
         try:

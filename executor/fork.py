@@ -181,7 +181,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
 def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:
     """Return the values that the parent, itself a fork, was given, and that still stand."""
     known = [step.id for step in program.steps]
-    given = before.fork.overrides if before.fork is not None else {}
+    given: Mapping[str, Sealed] = before.fork.overrides if before.fork is not None else {}
     return {
         path: value
         for path, value in given.items()
