@@ -50,7 +50,8 @@ CREATE TABLE calls (
     lost TEXT NOT NULL,
     PRIMARY KEY (run_id, step)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX calls_by_subject ON calls (subject, step, started);
+CREATE INDEX calls_by_step ON calls (subject, step, started);
+CREATE INDEX calls_by_age ON calls (subject, started);
 CREATE TABLE codes (digest TEXT PRIMARY KEY, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE resources (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, WITHOUT ROWID;

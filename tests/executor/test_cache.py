@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import Engine, InputRejected
-from firmplan.testing import FakeClock, ScriptedTool
+from firmplan.testing import FakeClock, MemoryStore, ScriptedTool
 from public import call, plan, within
 from rig import Rig, plan_of
 
@@ -96,6 +96,46 @@ def test_old_results_go_by_age():
             assert ((await review.cache_stats()).results, (await review.cache_stats()).calls) == (1, 1)
 
     asyncio.run(main())
+
+
+class Gated(MemoryStore):
+    """A store that keeps its first results only once the gate is open."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def add_reusable(self, entries):
+        """Wait at the gate, the first time."""
+        self.entered.set()
+        await self.gate.wait()
+        await super().add_reusable(entries)
+
+
+def test_results_that_come_while_others_are_stored_are_kept_too(monkeypatch):
+    """A run that ends while its first results are on their way to the store still leaves the later ones there."""
+    monkeypatch.setattr("firmplan.executor.driver.STORE_EVERY_S", 0)
+    store = Gated()
+
+    async def late(n: int) -> int:
+        await store.entered.wait()
+        return n
+
+    tools = [grow(), ScriptedTool("late", late, effect="pure", version="1")]
+    steps = plan_of(call("s", "grow", args={"n": 1}), call("t", "late", args={"n": "${len(s)}"}))
+
+    async def main():
+        async with Rig(tools, store) as rig:
+            run_id = await rig.start(steps)
+            async for event in rig.execution.events(run_id):
+                if event.type == "RunFinished":
+                    break
+            store.gate.set()
+            await rig.execution.wait(run_id)
+            again = await rig.run(steps)
+            return [step.reused for step in again.steps.values()]
+
+    assert within(main()) == [True, True]
 
 
 @pytest.mark.parametrize(
