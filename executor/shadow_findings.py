@@ -22,7 +22,7 @@ def findings(walked: ShadowWalk) -> ShadowReport:
     """Return what is otherwise in a run that was walked, in plan order."""
     recalled, machine = walked.recalled, walked.machine
     new, old = step_views(machine), recalled.run.steps
-    paths = [cell.path for cell in walk(machine.root)]
+    paths: list[str] = [cell.path for cell in walk(machine.root)]
     paths += [path for path in old if path not in new]
     answers = tuple(_answer(walked, path) for path in paths if path in walked.direct)
     others = [path for path in paths if path not in walked.direct]
