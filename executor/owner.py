@@ -34,6 +34,7 @@ class Owner:
         self._store = None if store is None else os.path.realpath(store)
         self.name = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._lock: FileLock | None = None
+        self._held: set[str] = set()  # runs that are being claimed, or are claimed
         self._kept: dict[str, RunRow] = {}  # runs that could not be let go of: the store failed
 
     def acquire(self) -> None:
@@ -66,13 +67,28 @@ class Owner:
 
     async def claim(self, store: Store, run_id: str) -> RunRow | None:
         """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run."""
-        await self._let_go_of_kept(store)
-        return await store.claim(run_id, self.name, is_alive=self.is_alive)
+        if run_id in self._held:
+            return None
+        self._held.add(run_id)
+        row = None
+        try:
+            await self._let_go_of_kept(store)
+            # Where the store says that this owner has it, an earlier claim or release failed in a way nobody can know of.
+            row = await store.claim(
+                run_id, self.name, is_alive=lambda name: name != self.name and self.is_alive(name)
+            )
+        finally:
+            if row is None:
+                self._held.discard(run_id)
+        return row
 
     async def let_go(self, store: Store, row: RunRow) -> None:
         """Stop owning a run. Where the store fails, that is made good before the next claim. Raises: StoreError."""
         self._kept[row.id] = row
-        await self._let_go_of_kept(store)
+        try:
+            await self._let_go_of_kept(store)
+        finally:
+            self._held.discard(row.id)
 
     async def _let_go_of_kept(self, store: Store) -> None:
         for row in list(self._kept.values()):
@@ -82,8 +98,9 @@ class Owner:
 
     def is_driven(self, row: RunRow) -> bool:
         """Whether a living owner has the run."""
-        is_kept = row.owner == self.name and row.id in self._kept
-        return row.owner is not None and not is_kept and self.is_alive(row.owner)
+        if row.owner == self.name:
+            return row.id in self._held
+        return row.owner is not None and self.is_alive(row.owner)
 
     def is_alive(self, name: str) -> bool:
         """Whether the owner of that name still lives."""

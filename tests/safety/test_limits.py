@@ -99,7 +99,7 @@ def test_a_run_has_a_limit(monkeypatch):
             assert [run.steps[f"s{n}"].status for n in range(4)] == ["succeeded"] * 3 + ["failed"]
             assert run.errors[0].code == "limit-exceeded"
             monkeypatch.setattr(limits, "RUN_BYTES_MAX", 1 << 30)
-            assert (await rig.execution.replay(run.id, keep=False)).digest == run.digest
+            assert (await rig.execution.replays.replay(run.id, keep=False)).digest == run.digest
 
     asyncio.run(main())
 

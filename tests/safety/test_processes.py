@@ -220,7 +220,7 @@ def test_the_context_is_the_same_in_a_child(monkeypatch):
             assert one.output["random"] == two.output["random"]
             assert one.output["uuid"] != two.output["uuid"]
             assert (one.output["env"], one.output["step"]) == ("value", "a")
-            assert (await engine.execution.replay(one.id, keep=False)).digest == one.digest
+            assert (await engine.execution.replays.replay(one.id, keep=False)).digest == one.digest
 
     asyncio.run(main())
 
