@@ -53,13 +53,23 @@ class Bundle:
 
     @property
     def header(self) -> Header:
-        """What was settled before the first event. Raises: StoreError: it has another format."""
-        return Header.from_dict(self.row.header)
+        """What was settled before the first event. Raises: StoreError: it has another format. InputRejected."""
+        try:
+            return Header.from_dict(self.row.header)
+        except (LookupError, TypeError, ValueError) as fault:
+            raise InputRejected(
+                f"the bundle of run {self.row.id} has no header of a run: {fault!r}"
+            ) from fault
 
     @property
     def entries(self) -> list[Entry]:
-        """The journal's entries. Raises: StoreError: a line is no record of this format, or a value is missing."""
-        return [read_entry(line, self.values.__getitem__) for line in self.lines]
+        """The journal's entries. Raises: StoreError: a line is no record of this format. InputRejected: a value is missing."""
+        return [read_entry(line, self._value) for line in self.lines]
+
+    def _value(self, name: str) -> bytes:
+        if name not in self.values:
+            raise InputRejected(f"the bundle of run {self.row.id} lacks the value {name}")
+        return self.values[name]
 
 
 def write_bundle(bundle: Bundle) -> bytes:

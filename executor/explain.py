@@ -150,7 +150,7 @@ class _View:
         if entry is not None and isinstance(entry.event, CallStarted):
             return await self._explain_call(entry, entry.event)
         if entry is not None and isinstance(entry.event, CallReused):
-            return self._explain_reuse(entry.event)
+            return await self._explain_reuse(entry.event)
         if isinstance(turn.item.node.code.action, SetValue) and turn.output is not None:
             return self._said(
                 turn.path,
@@ -163,14 +163,22 @@ class _View:
         reason, text = standing(turn, self._machine)
         return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
 
-    def _explain_reuse(self, event: CallReused) -> Explanation:
-        source = (event.source, event.step)
+    async def _explain_reuse(self, event: CallReused) -> Explanation:
         if not event.key:
             text = f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
-            return replace(self._said(event.step, "reused", "parent", text), source=source)
-        whose = "an equal call of this run" if event.source == self._run_id else f"run {event.source}"
-        text = f"was reused from {whose}: arguments, code and all else that decides the result are the same"
-        return replace(self._said(event.step, "reused", "same", text), source=source)
+            said = self._said(event.step, "reused", "parent", text)
+            return replace(said, source=(event.source, event.step))
+        made = (await self._store.find_reusable([event.key])).get(event.key)
+        step = made.step if made is not None and made.run_id == event.source else event.step
+        where = self._where(event.source, step, event.step)
+        text = f"was reused from {where}: arguments, code and all else that decides the result are the same"
+        return replace(self._said(event.step, "reused", "same", text), source=(event.source, step))
+
+    def _where(self, run_id: str, step: str, own: str) -> str:
+        """Return an earlier call in words; its step is named where it is not the same."""
+        if run_id == self._run_id:
+            return f"step '{step}' of this run"
+        return f"run {run_id}" if step == own else f"step '{step}' of run {run_id}"
 
     async def _explain_call(self, entry: Entry, event: CallStarted) -> Explanation:
         if event.why is not None:
@@ -186,13 +194,7 @@ class _View:
             return self._said(event.step, "ran", "first", f"ran because it is the first {what} in this store")
         earlier, changes = nearest
         source = (earlier.run_id, earlier.step)
-        where = (
-            f"step '{earlier.step}' of this run"
-            if earlier.run_id == self._run_id
-            else f"run {earlier.run_id}"
-        )
-        if where.startswith("run ") and earlier.step != own.step:
-            where = f"step '{earlier.step}' of {where}"
+        where = self._where(earlier.run_id, earlier.step, own.step)
         if not changes:
             lost = earlier.lost or "its result is not in the cache any more"
             text = f"ran because the same call in {where} left no result to reuse: {lost}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import fickle_tools
 import pytest
 from firmplan import Engine, InputRejected, RunNotFound, tool
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
-from firmplan.executor.bundle import read_bundle
+from firmplan.executor.bundle import read_bundle, write_bundle
 from firmplan.testing import ScriptedTool
 from public import call, plan, within
 
@@ -238,6 +239,20 @@ def test_a_bundle_of_a_newer_format_says_so(tmp_path):
     data = bundle._line("bundle", b'{"firmplan_bundle":2}')
     with pytest.raises(InputRejected, match="a bundle of format 2; this firmplan reads 1: upgrade firmplan"):
         read_bundle(data + bundle._end(1, data), "r")
+
+
+@pytest.mark.parametrize("lost", ["plan", "lock", "fork"])
+def test_a_forged_header_is_refused_in_a_sentence(tmp_path, lost):
+    """Checksums right, content wrong: no traceback of our own making."""
+    _, path = within(exported(tmp_path / "r", [add, echo], LARGE, inputs={"n": 2}))
+    found = read_bundle(path.read_bytes(), "r")
+    header = {name: value for name, value in found.row.header.items() if name != lost}
+    path.write_bytes(write_bundle(replace(found, row=replace(found.row, header=header))))
+    with pytest.raises(InputRejected, match="has no header of a run"):
+        within(Engine([]).replay(path))
+    path.write_bytes(write_bundle(replace(found, values={})))
+    with pytest.raises(InputRejected, match="lacks the value"):
+        within(Engine([]).replay(path))
 
 
 def test_export_of_a_changed_journal_is_refused(tmp_path):

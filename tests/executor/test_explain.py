@@ -125,6 +125,22 @@ def test_a_reused_step_says_from_where():
     assert (found.verdict, found.because, found.source) == ("reused", "same", ("one", "p"))
 
 
+def test_a_result_of_another_step_is_named_by_that_step():
+    """The same call under another name is the same call, of an earlier run and of this one."""
+    twice = plan(
+        call("one", "price", args={"city": "Oslo"}),
+        call("p", "price", args={"city": "Oslo"}, after=["one"]),
+    )
+    assert "from step 'one' of this run" in str(explained(([weather()], twice, {})))
+    other = plan(call("early", "price", args={"city": "Oslo"}))
+    found = explained(
+        ([weather()], other, {"run_id": "r"}),
+        ([weather()], plan(call("p", "price", args={"city": "Oslo"})), {}),
+    )
+    assert found.source == ("r", "early")
+    assert "from step 'early' of run r" in str(found)
+
+
 def test_the_nearest_earlier_call_has_the_fewest_differences():
     """Not the newest call is compared, but the one that is most like this one."""
     found = explained(
