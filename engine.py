@@ -395,12 +395,12 @@ class Engine:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
             header = options.header(None, inputs, {}, Lock(()), task=task_of(what))
-            run_id = await execution.submit(header, run_id=options.run_id)
+            run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, await execution.archive.get(run_id))
         plan, saved = await self._accept(what)
         lock = Lock.of((plan, *saved.values()), self.tools)
         header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
-        run_id = await execution.submit(header, run_id=options.run_id)
+        run_id = await execution.submissions.submit(header, run_id=options.run_id)
         await self._go_on(execution, await execution.archive.get(run_id))
         return run_id, None
 
@@ -477,7 +477,7 @@ class Engine:
                 return replayed(await load_bundle(bundle))
             return await (await self._open()).replays.replay_bundle(bundle, keep=True)
         execution = await self._open()
-        return await execution.replay(os.fspath(run_id_or_bundle), keep=keep)
+        return await execution.replays.replay(os.fspath(run_id_or_bundle), keep=keep)
 
     async def export(self, run_id: str, path: str | os.PathLike[str]) -> Path:
         """Write a run into one portable file, a bundle, and return its path: `replay(path)` needs neither tools nor store.
@@ -627,7 +627,7 @@ class Engine:
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
         options = Options(None, None, None, "auto", {})
         header = options.header(accepted, given, saved, lock, task=parent.task)
-        forked = await execution.fork(
+        forked = await execution.submissions.fork(
             parent.id,
             at=changes.at,
             overrides=overrides,

@@ -72,13 +72,13 @@ async def measured(plan: Plan, folder: Path) -> dict[str, float]:
     header = Header(plan, {}, default_seed(plan, {}), Lock.of([plan], tools), {})
 
     async def run(run_id: str) -> None:
-        await execution.submit(header, run_id=run_id)
+        await execution.submissions.submit(header, run_id=run_id)
         await execution.resume(run_id)
         done = await execution.wait(run_id)
         assert done.status == "succeeded", done.errors
 
     async def replay() -> None:
-        await execution.replay("first", keep=False)
+        await execution.replays.replay("first", keep=False)
 
     seconds = {
         "durable run": await timed(lambda: run("first")),

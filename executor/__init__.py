@@ -3,7 +3,7 @@
 from .archive import RunPage, RunSummary
 from .bisect import Bisection
 from .budget import LIMITS as BUDGET_LIMITS
-from .execution import Execution, Planned
+from .execution import Execution
 from .explain import Explanation
 from .facilities import Clock, Facilities, SystemClock
 from .header import Header, default_seed
@@ -17,6 +17,7 @@ from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
 from .store import CacheStats, Store
+from .submission import Planned
 from .verification import ToolVerdict, Verification
 
 __all__ = [

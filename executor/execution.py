@@ -1,7 +1,7 @@
 """The room's door: runs, from submission to result, in one store.
 
-The life of a run is here: submitted, planned, driven, waited for, resumed. Looking at runs is `archive.py`, deciding about them
-`decisions.py`; how a run moves is `machine.py`, how it is carried out `driver.py`, how it is read back `restore.py`.
+The life of a run is here: planned, driven, waited for, resumed. Making runs is `submission.py`, looking at them `archive.py`,
+deciding about them `decisions.py`; how a run moves is `machine.py`, how it is carried out `driver.py`, how it is read back `restore.py`.
 
 Rules it keeps: a run is driven by one owner, who claimed it in the store; whoever decides leaves the decision in the
 store and tells the owner; a snapshot of a run that this process does not drive is made from its journal.
@@ -10,17 +10,13 @@ store and tells the owner; a snapshot of a run that this process does not drive 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, FirmplanError, InputRejected, PlanError, StoreError
-from ..plans import Plan
-from ..plans.compile import compile_plan
-from ..plans.nearest import did_you_mean, listing
-from ..plans.values import Json, canonical
+from ..plans.nearest import listing
 from .archive import LIMIT_MAX, Archive
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver
@@ -31,49 +27,23 @@ from .events import (
     RunStarted,
 )
 from .facilities import Facilities
-from .fork import Holds, Inherited, fork_of, inherited_from, root_of
-from .header import Header, default_seed
-from .lock import Lock
-from .outcome import walk
+from .fork import Inherited, inherited_from
+from .header import Header
 from .owner import Owner
 from .records import Entry, Event
 from .replays import Replays
 from .restore import build_machine, fold, load_entries, parse_lines
 from .review import Review
 from .run import Run, run_status
-from .sealed import Sealed
 from .states import FINAL, RunStatus
 from .store import Decision, RunRow
+from .submission import Planned, Submissions
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LIVE: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What became of a task: a checked plan, its inputs, and the record of its planning."""
-
-    plan: Plan
-    plans: Mapping[str, Plan]
-    inputs: Mapping[str, Json]
-    lock: Lock
-    record: Json
-
-    def complete(self, header: Header) -> Header:
-        """Return a task's header with its plan."""
-        seed = header.seed or default_seed(self.plan, self.inputs)
-        return replace(
-            header,
-            plan=self.plan,
-            plans=self.plans,
-            inputs=self.inputs,
-            lock=self.lock,
-            seed=seed,
-            planning=self.record,
-        )
 
 
 class Execution:
@@ -93,6 +63,7 @@ class Execution:
         self._faults: dict[str, BaseException] = {}
         self._watcher: asyncio.Task[None] | None = None
         self.archive = Archive(self._store, self._drivers)
+        self.submissions = Submissions(self._store, self.archive, facilities.clock)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self.review = Review(facilities, self.archive)
@@ -133,46 +104,9 @@ class Execution:
 
     # --- start
 
-    async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> str:
-        """Make a run durable and return its id; a run of that id that is the same work is left as it is.
-
-        Raises:
-            InputRejected: A run of that id exists, with another plan or other inputs.
-        """
-        row = self._new_row(header, run_id, parent)
-        if not await self._store.create_run(row):
-            await self._expect_same(row, header)
-        return row.id
-
-    def _new_row(self, header: Header, run_id: str | None, parent: str | None) -> RunRow:
-        now = self._facilities.clock.now()
-        return RunRow(
-            id=run_id or f"run_{secrets.token_hex(8)}",
-            status=RunStatus.QUEUED.value,
-            task=header.task,
-            plan_digest=header.plan.digest if header.plan else None,
-            parent=parent,
-            created=now,
-            updated=now,
-            digest="",
-            header=header.to_dict(),
-        )
-
-    async def _expect_same(self, row: RunRow, header: Header) -> None:
-        existing = Header.from_dict((await self.archive.row(row.id)).header)
-        is_same_work = existing.task == header.task and (
-            header.plan is None or existing.plan is None or existing.plan.digest == header.plan.digest
-        )
-        given = (
-            {name: existing.inputs.get(name) for name in header.inputs}
-            if header.plan is None
-            else existing.inputs
-        )
-        if not is_same_work or canonical(dict(given)) != canonical(dict(header.inputs)):
-            what = "another plan or task" if not is_same_work else "other inputs"
-            raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another run_id")
-
-    def start_planning(self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]) -> asyncio.Task[None]:
+    def start_planning(
+        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]
+    ) -> asyncio.Task[None]:
         """Plan a submitted task in the background, then drive it; return that work.
 
         A failure of planning is recorded as the run's failure, and is the fault of the returned task.
@@ -384,60 +318,6 @@ class Execution:
             if not self._owner.is_driven(row):
                 return
             await asyncio.sleep(POLL_S)
-
-    # --- fork
-
-    async def fork(
-        self,
-        run_id: str,
-        *,
-        at: str | None,
-        overrides: Mapping[str, Sealed],
-        holds: Holds,
-        header: Header,
-        also: Sequence[str] = (),
-    ) -> str:
-        """Submit a fork of a run, with the plan, inputs and lock of `header`; return its id.
-
-        Raises:
-            RunNotFound: There is no such run.
-            InputRejected: A path is none of the plan's, or the run was never planned.
-        """
-        row = await self.archive.row(run_id)
-        parent = Header.from_dict(row.header)
-        if parent.plan is None or header.plan is None:
-            raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        program = compile_plan(header.plan, header.lock, plans=header.plans)
-        inherited = inherited_from(await load_entries(self._store, row))
-        fork = fork_of(
-            program,
-            parent,
-            header,
-            at=at,
-            overrides=overrides,
-            holds=holds,
-            also=also,
-            settled={path: known.args for path, known in inherited.items()},
-        )
-        await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
-        return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)
-
-    async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
-        """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""
-        inside = [path for path in paths if path != root_of(path)]
-        if not inside:
-            return
-        known = [cell.path for cell in walk((await self.archive.machine(row)).root)]
-        for path in inside:
-            if path not in known:
-                hint = did_you_mean(path, known, "`firmplan show` lists its steps and their parts")
-                raise InputRejected(f"run {row.id} has no '{path}': {hint}")
-
-    # --- replay
-
-    async def replay(self, run_id: str, *, keep: bool) -> Run:
-        """See `Replays.replay`."""
-        return await self.replays.replay(run_id, keep=keep)
 
     # --- go on
 

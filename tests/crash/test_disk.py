@@ -75,7 +75,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(tmp_path, pages):
                 run = await rig.resume("r")
             assert (run.status, run.output) == ("succeeded", f"40 {LARGE}")
             assert sent.seen == [*range(10), 40]
-            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
 
     asyncio.run(main())
 
@@ -97,7 +97,7 @@ def test_rotten_bytes_are_a_store_error(tmp_path, place):
 
     async def after():
         async with Rig(sent.tools(), str(path)) as rig:
-            return await rig.execution.replay("r", keep=False)
+            return await rig.execution.replays.replay("r", keep=False)
 
     try:
         again = asyncio.run(after())

@@ -62,7 +62,7 @@ async def go_on(folder, world):
             else:
                 await rig.decisions.resolve_retry("run", "once")
             run = await rig.resume("run")
-        again = await rig.execution.replay("run", keep=False)
+        again = await rig.execution.replays.replay("run", keep=False)
         assert again.digest == run.digest
         other = await rig.run(PLAN, "other", inputs={"n": 5})
         assert other.status == "succeeded", "the store is usable"

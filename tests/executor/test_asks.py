@@ -46,7 +46,7 @@ def test_an_answer_is_kept_and_stands_for_the_same_prompt():
         assert one.usage["tokens"] > 0
         assert two.steps["a"].reused
         assert two.digest == one.digest
-        assert (await rig.execution.replay("r1", keep=False)).digest == one.digest
+        assert (await rig.execution.replays.replay("r1", keep=False)).digest == one.digest
         assert len(model.requests) == 2
 
     with_model(["hello", "other"], law)

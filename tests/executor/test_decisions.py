@@ -94,7 +94,7 @@ def test_an_edit_replaces_arguments_and_is_recorded():
             await rig.decisions.approve("r", "paid", by="ann", edit={"amount": 5})
             run = await rig.resume("r")
             assert (paying.calls, run.output) == ([{"amount": 5}], {"paid": 5})
-            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
 
     asyncio.run(main())
 
@@ -138,7 +138,7 @@ def test_a_denial_cancels_the_dependent_cone():
             }
             assert run.status == "failed"
             assert [(e.step, e.code, e.message) for e in run.errors] == [("paid", "denied", "too much")]
-            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
 
     asyncio.run(main())
 
@@ -237,7 +237,7 @@ def test_a_write_of_unknown_outcome_waits_for_a_person(fault):
             await rig.decisions.resolve_done("r", "w", "sent")
             run = await rig.resume("r")
             assert (run.status, run.output, len(sending.calls)) == ("succeeded", "sent", 1)
-            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
 
     asyncio.run(main())
 
@@ -357,7 +357,7 @@ def test_a_cancel_stops_reads_and_lets_writes_end():
                 "next": "cancelled:cancelled",
                 "more": "cancelled:cancelled",
             }
-            assert (await rig.execution.replay("r", keep=False)).digest == run.digest
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
             assert (await rig.decisions.cancel("r")).status == "cancelled"
             assert (await rig.resume("r")).status == "cancelled"
 

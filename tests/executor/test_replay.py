@@ -286,7 +286,7 @@ def test_a_run_that_was_never_planned_cannot_be_replayed():
 
         async with Rig([], SqliteStore(":memory:")) as rig:
             header = replace(Header(None, {}, "", Lock(())), task="words")
-            await rig.execution.submit(header, run_id="t")
+            await rig.execution.submissions.submit(header, run_id="t")
             with pytest.raises(InputRejected, match="no plan"):
                 await replayed(rig, "t")
 

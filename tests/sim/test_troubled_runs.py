@@ -117,7 +117,7 @@ async def troubled(seed: int | None, store: str):
                 await asyncio.wait([waiting], timeout=0)
                 await asyncio.sleep(0)
             if waiting.done():
-                replayed = await rig.execution.replay("r", keep=False)
+                replayed = await rig.execution.replays.replay("r", keep=False)
                 assert replayed.digest == waiting.result().digest
                 return waiting.result(), trouble
             waiting.cancel()
