@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
@@ -23,7 +23,7 @@ _kept: list[TextIO] = []  # one for each command inside another that keeps stdou
 
 
 @contextmanager
-def stdout_for_the_document() -> Iterator[None]:
+def stdout_for_the_document() -> Generator[None]:
     """Keep stdout for the one document: what tools print meanwhile goes to stderr."""
     _kept.append(_kept[-1] if _kept else sys.stdout)
     try:
