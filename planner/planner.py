@@ -27,7 +27,7 @@ from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
-from .drafting import REQUESTS_MAX, Drafting
+from .drafting import REQUESTS_MAX, Drafting, Heard
 from .failure import no_endpoint, no_model
 from .given import given_faults, is_missing
 from .incident import Incident, StepLike
@@ -129,6 +129,7 @@ class Planner:
         judge: Judge | None = None,
         complete: bool = False,
         cache: PlanCache | None = None,
+        heard: Heard | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -141,6 +142,8 @@ class Planner:
             judge: Has the last word on what a check found: an engine may take some faults for warnings.
             complete: Whether the plan is to run with just these inputs: a draft that needs another is sent back.
             cache: Where plans that models wrote are kept, for the same task to be planned once.
+            heard: Is handed each longer beginning of the first draft that passes its check, while the model writes: steps
+                of it may be started. A later draft may say otherwise; the plan that is returned holds.
 
         Raises:
             PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
@@ -151,7 +154,7 @@ class Planner:
         order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete)
         attempts: list[Attempt] = []
         found = _from_saved(order, attempts)
-        return await self._from_model(order, attempts, cache) if found is None else found
+        return await self._from_model(order, attempts, cache, heard) if found is None else found
 
     def preview(
         self,
@@ -222,7 +225,9 @@ class Planner:
     async def aclose(self) -> None:
         """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""
 
-    async def _from_model(self, order: Order, attempts: list[Attempt], cache: PlanCache | None) -> Planned:
+    async def _from_model(
+        self, order: Order, attempts: list[Attempt], cache: PlanCache | None, heard: Heard | None
+    ) -> Planned:
         """Return a plan that the model wrote. Raises: PlanningFailed."""
         nearest = nearest_tasks(order.task, order.saved)
         try:
@@ -238,7 +243,14 @@ class Planner:
         seconds = self._timeout_s * TIMEOUTS_A_PLANNING
         allowance = Allowance(REQUESTS_MAX, seconds)
         drafting = Drafting(
-            order, endpoint, self._clients, self._timeout_s, self._max_repairs, allowance, attempts
+            order,
+            endpoint,
+            self._clients,
+            self._timeout_s,
+            self._max_repairs,
+            allowance,
+            attempts,
+            heard=heard,
         )
         try:
             async with asyncio.timeout(seconds):

@@ -29,6 +29,8 @@ from .prices import Price
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
+    from .streamed import Listener
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -88,6 +90,7 @@ class Call:
     Attributes:
         temperature: `None` is not sent; the same of `max_tokens`.
         timeout_s: The longest that the request may take, whole.
+        listener: Hears the answer while it is written; an endpoint that does not stream is asked without.
     """
 
     endpoint: Endpoint
@@ -96,6 +99,7 @@ class Call:
     timeout_s: float
     temperature: float | None = None
     max_tokens: int | None = None
+    listener: Listener | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,9 @@ async def complete_within(
                 allowance, replace(call, endpoint=replace(endpoint, mode=mode)), clients, patience
             )
         except ModelError as fault:
+            if call.listener is not None and is_about_form(fault):
+                call = replace(call, listener=None)
+                continue
             if call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
                 raise
             continue
@@ -216,7 +223,22 @@ async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:
         options[call.endpoint.max_tokens_key] = call.max_tokens
     form = None if call.answer.is_text else _response_model(call.answer)
     messages: Any = [message.to_dict() for message in call.messages]
-    return await client.create(response_model=form, messages=messages, max_retries=0, **options)
+    if call.listener is None:
+        return await client.create(response_model=form, messages=messages, max_retries=0, **options)
+    return await _streaming(client, call.endpoint, call.listener)(
+        response_model=form, messages=messages, max_retries=0, **options
+    )
+
+
+def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) -> Any:  # noqa: ANN401  # instructor's
+    """Return what asks as the client does, with a listener to the answer."""
+    import instructor  # noqa: PLC0415  # heavy
+    from openai import AsyncOpenAI  # noqa: PLC0415
+
+    from .streamed import streamed  # noqa: PLC0415  # loads openai
+
+    assert isinstance(client.client, AsyncOpenAI)
+    return instructor.patch(create=streamed(client.client, listener), mode=instructor.Mode[endpoint.mode])
 
 
 def _response_model(answer: Answer) -> type[Any]:
