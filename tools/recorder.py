@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans.values import Json
@@ -134,10 +134,7 @@ def _messages(request: Body) -> list[Body]:
 
 def _reply(status: int, headers: Mapping[str, str], body: str) -> Body:
     """Return a response as an exchange says it."""
-    try:
-        document: Json = json.loads(body)
-    except ValueError:
-        document = None
+    document = _document(headers, body)
     if status >= 300:  # HTTP's
         said = document.get("error") if isinstance(document, dict) else None
         message = said.get("message") if isinstance(said, dict) else body[:2000]
@@ -146,3 +143,49 @@ def _reply(status: int, headers: Mapping[str, str], body: str) -> Body:
     if isinstance(document, dict):
         return {"reply": document}
     return {"body": body, "content_type": headers.get("content-type", "text/plain")}
+
+
+def _document(headers: Mapping[str, str], body: str) -> Json:
+    """Return the JSON of a body; of a stream the completion that its chunks make, `None` where there is none."""
+    try:
+        if not headers.get("content-type", "").startswith("text/event-stream"):
+            return cast("Json", json.loads(body))
+        events = [
+            line.removeprefix("data:").strip() for line in body.splitlines() if line.startswith("data:")
+        ]
+        return _completion([json.loads(event) for event in events if event != "[DONE]"])
+    except ValueError:
+        return None
+
+
+def _completion(chunks: list[Json]) -> Json:
+    """Return the completion of a stream's chunks, as an endpoint would have sent it at once."""
+    parts = {"content": "", "refusal": "", "name": "", "arguments": ""}
+    finish: Json = None
+    usage: Json = None
+    for chunk in chunks:
+        match chunk:
+            case {"choices": [{"delta": dict(delta), **choice}, *_]}:
+                finish = cast("Json", choice.get("finish_reason")) or finish
+                function = _function(delta)
+                found = {**delta, **function}
+                for key in parts:
+                    parts[key] += words if isinstance(words := found.get(key), str) else ""
+            case _:
+                pass
+        usage = (chunk.get("usage") if isinstance(chunk, dict) else None) or usage
+    message: dict[str, Json] = {"role": "assistant", "content": parts["content"] or None}
+    if parts["refusal"]:
+        message["refusal"] = parts["refusal"]
+    if parts["name"]:
+        called: Json = {"name": parts["name"], "arguments": parts["arguments"]}
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": called}]
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
+
+
+def _function(delta: Mapping[str, Any]) -> dict[str, Json]:
+    match delta.get("tool_calls"):
+        case [{"function": dict(function), **call}, *_] if call.get("index", 0) == 0:
+            return cast("dict[str, Json]", function)
+        case _:
+            return {}

@@ -118,6 +118,23 @@ def test_a_planning_replays(tmp_path):
         asyncio.run(other())
 
 
+def test_what_was_streamed_replays_streamed_or_not(tmp_path):
+    """A recording holds answers, not how they came."""
+    good = {"firmplan": 1, "steps": [{"id": "a", "tool": "one"}], "output": "${a}"}
+    path = tmp_path / "calls.jsonl"
+
+    async def plan(script, heard):
+        async with ScriptedModel(script) as model:
+            planned = await Planner("m", base_url=model.base_url).plan("x", [one], heard=heard)
+            return planned.plan, planned.usage
+
+    beginnings = []
+    with recording(path):
+        live = asyncio.run(plan([good], beginnings.append))
+    assert beginnings
+    assert asyncio.run(plan(path, beginnings.append)) == asyncio.run(plan(path, None)) == live
+
+
 def test_the_environment_names_a_recording(tmp_path, monkeypatch):
     """Where no block is open; a block goes before it."""
     path = tmp_path / "env.jsonl"
