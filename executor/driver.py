@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
 
@@ -85,6 +85,7 @@ class Driver:
     _results: Results = field(init=False)
     _caller: Caller = field(init=False)
     _telling: Telling = field(init=False)
+    _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
     _is_parking: bool = field(init=False, default=False)
     _taken: set[int] = field(init=False, default_factory=set[int])
 
@@ -237,7 +238,9 @@ class Driver:
                 case Record():
                     raise EngineBug("records are written before commands are carried out")
         if calls:
-            self._spawn("", self._start(calls))
+            if not self._ready:  # what becomes ready in the same turn of the loop is looked up together
+                self._spawn("", self._start())
+            self._ready += calls
 
     def _spawn(self, step: str, work: Coroutine[Any, Any, None]) -> None:
         if self._group is None:
@@ -269,8 +272,9 @@ class Driver:
 
     # --- calls
 
-    async def _start(self, commands: Sequence[StartCall]) -> None:
-        """Prepare the calls, see which need not be made, and make the others."""
+    async def _start(self) -> None:
+        """Prepare the calls that are ready, see which need not be made, and make the others."""
+        commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
             if (inherited := self._results.of_parent(command)) is not None:
@@ -300,10 +304,7 @@ class Driver:
             await self._take_in(known)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
-        tool_places = self.facilities.places_of(call.tool.name) if call.tool is not None else None
-        if call.tool is not None:
-            await self.facilities.keep_pace(call.tool)
-        async with self.places or nullcontext(), tool_places or nullcontext(), self.facilities.places:
+        async with self.facilities.place_for(call.tool, self.places):
             if self._is_parking or not self.machine.is_callable(call.step):
                 return None
             return await self._call(call)

@@ -129,7 +129,9 @@ class EarlySteps:
         tool = self._facilities.tools.find(command.tool) if isinstance(command, StartToolCall) else None
         if isinstance(command, StartToolCall) and (tool is None or tool.effect is Effect.WRITE):
             return
-        task = asyncio.get_running_loop().create_task(self._call(command, name), name=f"firmplan early {command.step}")
+        task = asyncio.get_running_loop().create_task(
+            self._call(command, name), name=f"firmplan early {command.step}"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -150,15 +152,16 @@ class EarlySteps:
         """Make a call; return its output if it has one."""
         if name in self._calls:
             return None
-        is_read = call.is_kept_read and call.tool is not None
-        epochs = await epochs_at_start(self._facilities, call.tool) if is_read and call.tool is not None else {}
+        epochs: Mapping[str, int] | None = {}
+        if call.tool is not None and call.is_kept_read:
+            epochs = await epochs_at_start(self._facilities, call.tool)
         work = asyncio.get_running_loop().create_task(self._placed(call))
         self._calls[name] = EarlyCall(call, epochs, work)
         outcome, _ = await asyncio.shield(work)
         return outcome.output if isinstance(outcome, Returned) else None
 
     async def _placed(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        async with self._facilities.places:
+        async with self._facilities.place_for(call.tool):
             return await self._caller.make(call)
 
     async def _earlier(self, call: PreparedCall) -> Sealed | None:

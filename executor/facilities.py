@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,27 +67,31 @@ class Facilities:
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
     tool_places: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
-
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
 
     def __post_init__(self) -> None:
-        read_setting(
-            os.environ
-        )  # a wrong word is told when the engine opens, not when it first has something to say
+        # A wrong word is told when the engine opens, not when it first has something to say.
+        read_setting(os.environ)
 
     @property
     def log(self) -> FilteringBoundLogger:
         """The engine's log."""
         return open_log()
 
-    def places_of(self, tool: str) -> asyncio.Semaphore | None:
-        """Places for calls of one tool, where it has a limit."""
-        found = self.tools.find(tool)
-        if found is None or found.max_concurrency is None:
-            return None
-        return self.tool_places.setdefault(tool, asyncio.Semaphore(found.max_concurrency))
+    @asynccontextmanager
+    async def place_for(
+        self, tool: Tool | None, of_run: asyncio.Semaphore | None = None
+    ) -> AsyncGenerator[None]:
+        """Hold a place for a call, in its run, its tool and the engine; a tool with a rate is waited for before."""
+        of_tool: asyncio.Semaphore | None = None
+        if tool is not None:
+            await self._keep_pace(tool)
+            if tool.max_concurrency is not None:
+                of_tool = self.tool_places.setdefault(tool.name, asyncio.Semaphore(tool.max_concurrency))
+        async with of_run or nullcontext(), of_tool or nullcontext(), self.places:
+            yield
 
-    async def keep_pace(self, tool: Tool) -> None:
+    async def _keep_pace(self, tool: Tool) -> None:
         """Wait until a tool with a rate may be called again."""
         if tool.rate is not None:
             delay_s = self.paces.setdefault(tool.name, Pace(tool.rate)).book(self.clock.now())

@@ -97,7 +97,7 @@ class Rehearsal:
     async def _carried_out(self, execution: Execution, header: Header) -> str:
         """Run, and decide as was decided, until nothing goes on."""
         name = self.recorded.run.id if self.recorded is not None else "rehearsal"
-        run_id = await execution.submit(header, run_id=name)
+        run_id = await execution.submissions.submit(header, run_id=name)
         await execution.resume(run_id)
         decided = dict(self.recorded.decided) if self.recorded is not None else {}
         for _ in range(DECISIONS_MAX):
