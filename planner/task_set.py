@@ -143,7 +143,12 @@ def _task(where: str, entry: Json, tools: Toolset, folder: Path) -> SetTask:
             inputs = cast("dict[str, Json]", rest.get("inputs") or {})
             expect = cast("dict[str, Any]", rest.get("expect") or {})
             return SetTask(
-                id_, task, tools, inputs, _expected(where, expect, rest.get("solution"), task), folder
+                id_,
+                task,
+                tools,
+                inputs,
+                _expected(where, expect, cast("Json", rest.get("solution")), task),
+                folder,
             )
         case _:
             raise ConfigError(f'{where}: expected {{"id": .., "task": ..}}, found {entry!r}')

@@ -183,9 +183,11 @@ def _completion(chunks: list[Json]) -> Json:
     return {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
 
 
-def _function(delta: Mapping[str, Any]) -> dict[str, Json]:
-    match delta.get("tool_calls"):
-        case [{"function": dict(function), **call}, *_] if call.get("index", 0) == 0:
-            return cast("dict[str, Json]", function)
-        case _:
-            return {}
+def _function(delta: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a chunk says of the first tool call."""
+    calls = delta.get("tool_calls")
+    first = calls[0] if isinstance(calls, list) and calls else None
+    if not isinstance(first, dict) or first.get("index", 0) != 0:
+        return {}
+    function = first.get("function")
+    return function if isinstance(function, dict) else {}
