@@ -57,4 +57,4 @@ def serve_command(request: ServeRequest, flags: Mapping[str, object]) -> int:
             )
         return Exit.OK
 
-    return drive(work)
+    return drive(work, stopped=Exit.OK)

@@ -64,36 +64,49 @@ async def open_engine(
     try:
         yield engine
     finally:
-        await engine.__aexit__(None, None, None)
+        await _closed(engine)
 
 
-def drive(work: Callable[[], Awaitable[int]]) -> int:
-    """Run a command's coroutine to its exit code; a signal cancels it and decides the code."""
-    return asyncio.run(_until_signal(work))
+async def _closed(engine: Engine) -> None:
+    """Close the engine in order, also if the command is cancelled meanwhile: runs are parked, writes in flight are waited for."""
+    closing = asyncio.ensure_future(engine.aclose())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
 
 
-async def _until_signal(work: Callable[[], Awaitable[int]]) -> int:
+def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) -> int:
+    """Run a command's coroutine to its exit code; a signal cancels it and, unless `stopped` is given, decides the code."""
+    return asyncio.run(_until_signal(work, stopped))
+
+
+async def _until_signal(work: Callable[[], Awaitable[int]], stopped: Exit | None) -> int:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work())
     codes: list[int] = []
 
-    def stop(number: signal.Signals) -> None:
-        codes.append(SIGNALS[number])
-        for each in SIGNALS:
-            loop.remove_signal_handler(each)
-        task.cancel()
+    def stop(number: int, _: object) -> None:
+        code = SIGNALS[signal.Signals(number)]
+        if codes:  # whatever is under way: the journal is made for it
+            os._exit(code)
+        codes.append(code)
+        loop.call_soon_threadsafe(task.cancel)
 
-    with suppress(
-        NotImplementedError, RuntimeError, ValueError
-    ):  # not on Windows, not outside the main thread
-        for number in SIGNALS:
-            loop.add_signal_handler(number, stop, number)
+    before = {}
+    with suppress(ValueError):  # not the main thread: signals are somebody else's
+        # Python's own handlers, not the loop's: a tool that blocks the loop must not keep a second signal from being heard.
+        before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         return await task
     except asyncio.CancelledError:
         if not codes:
             raise
-        return codes[0]
+        return codes[0] if stopped is None else stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _models(settings: Settings) -> Mapping[str, Spec] | None:

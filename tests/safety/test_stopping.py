@@ -1,0 +1,164 @@
+"""A signal stops in order: what is in flight ends or is parked, within a limit; a second one stops at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from firmplan import Engine, Toolset
+from served import Server
+
+TOOLS = '''
+import time
+from pathlib import Path
+from firmplan import tool
+
+@tool(effect="read", resource="clock", version=1)
+def hang() -> int:
+    """Take for ever, in a thread."""
+    Path("begun").write_text("x")
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return 1
+
+@tool(effect="write", resource="box", version=1)
+def put(seconds: float) -> int:
+    """Change something, slowly."""
+    Path("begun").write_text("x")
+    time.sleep(seconds)
+    with Path("effects").open("a") as file:
+        file.write("put\\n")
+    return 1
+
+@tool(effect="read", resource="clock", isolation="inline", version=1)
+def block(seconds: float) -> int:
+    """Block the loop."""
+    Path("begun").write_text("x")
+    time.sleep(seconds)
+    return 1
+'''
+
+
+def plan(tool, **args):
+    """One call, then a change of the world."""
+    return {
+        "firmplan": 1,
+        "steps": [
+            {"id": "a", "tool": tool, "args": args},
+            {"id": "b", "tool": "put", "args": {"seconds": 0}, "after": ["a"]},
+        ],
+        "output": "${a + b}",
+    }
+
+
+def wait_for(path, within_s=30):
+    """Wait until a file is there."""
+    end = time.monotonic() + within_s
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path.name}"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(folder, plan):
+    """`firmplan run` in a folder, once its first call has begun."""
+    (folder / "tools.py").write_text(TOOLS)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    words = ["run", "plan.json", "--tools", "tools.py", "--run-id", "r", "--store", "s.db"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "firmplan", *words], cwd=folder, env=clean, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(folder / "begun")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def resumed(folder, monkeypatch):
+    """Go on with the run in this process."""
+    monkeypatch.chdir(folder)
+    (folder / "go").touch()
+    with Engine(Toolset.load("tools.py"), store="s.db") as engine:
+        return engine.resume_sync("r")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_is_parked(tmp_path, monkeypatch, number):
+    """A call that changes nothing is cut off at once; the run can be resumed, and the last words say how."""
+    with running(tmp_path, plan("hang")) as process:
+        began = time.monotonic()
+        process.send_signal(number)
+        said = process.communicate(timeout=30)[1]
+        assert time.monotonic() - began < 5
+        assert process.returncode == 128 + number
+        assert "firmplan resume r" in said
+    assert resumed(tmp_path, monkeypatch).output == 2
+    assert (tmp_path / "effects").read_text() == "put\n"
+
+
+def test_a_write_in_flight_is_waited_for(tmp_path, monkeypatch):
+    """Its outcome is known afterwards; the next step has not begun."""
+    with running(tmp_path, plan("put", seconds=1.0)) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert (tmp_path / "effects").read_text() == "put\n"
+    run = resumed(tmp_path, monkeypatch)
+    assert run.output == 2
+    assert run.steps["a"].attempts == 1
+
+
+def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
+    """The write is of unknown outcome then, and is not called again by itself."""
+    with running(tmp_path, plan("put", seconds=30.0)) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+        assert time.monotonic() - began < 2
+    assert resumed(tmp_path, monkeypatch).steps["a"].status == "indeterminate"
+    assert not (tmp_path / "effects").exists()
+
+
+def test_a_blocked_loop_hears_the_second_signal(tmp_path):
+    """An inline tool that does not return keeps the loop from parking, not the process from ending."""
+    with running(tmp_path, plan("block", seconds=30.0)) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+
+
+def test_a_server_parks_and_ends_with_success(tmp_path, monkeypatch):
+    """Told to stop, it did: code 0. The write in flight has ended, the run goes on elsewhere."""
+    (tmp_path / "slow_tools.py").write_text(TOOLS)
+    with Server(tmp_path, "--tools", "slow_tools.py", "--store", "s.db") as server:
+        run = server.post("/v1/runs", {"plan": plan("put", seconds=1.0)}).json()["id"]
+        wait_for(tmp_path / "begun")
+        assert server.stop(signal.SIGTERM) == 0
+    assert (tmp_path / "effects").read_text() == "put\n"
+    monkeypatch.chdir(tmp_path)
+    with Engine(Toolset.load("slow_tools.py"), store="s.db") as engine:
+        assert engine.resume_sync(run).output == 2
+
+
+def test_a_server_stops_at_once_at_the_second_signal(tmp_path):
+    """Whatever is in flight."""
+    (tmp_path / "slow_tools.py").write_text(TOOLS)
+    with Server(tmp_path, "--tools", "slow_tools.py", "--store", "s.db") as server:
+        server.post("/v1/runs", {"plan": plan("put", seconds=30.0)})
+        wait_for(tmp_path / "begun")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert server.process.poll() is None
+        assert server.stop(signal.SIGTERM) in (143, -15)
