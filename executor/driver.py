@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
 
@@ -52,7 +51,6 @@ from .states import RunStatus
 from .store import Decision, Reusable, RunRow
 from .telling import Telling
 
-STORE_EVERY_S: Final = 0.25  # seldom enough to cost nothing, often enough for a run that comes after a crash
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
@@ -112,7 +110,9 @@ class Driver:
             EngineBug: A rule of firmplan was broken.
         """
         ended = asyncio.Event()
-        storing = asyncio.create_task(self._store_results(ended), name=f"firmplan results of {self.row.id}")
+        storing = asyncio.create_task(
+            self._results.store_until(ended), name=f"firmplan results of {self.row.id}"
+        )
         storing.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised again below
         try:
             async with asyncio.TaskGroup() as group:
@@ -128,14 +128,6 @@ class Driver:
             await asyncio.wait([storing])
         await self.journal.flush()
         await storing
-
-    async def _store_results(self, ended: asyncio.Event) -> None:
-        """Put results into the store now and then, so that runs that start meanwhile, or after a crash, find them."""
-        while not ended.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), STORE_EVERY_S)
-            await self._results.store()
-        await self._results.store()  # what came while the last ones were being stored
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
@@ -304,18 +296,20 @@ class Driver:
             await self._take_in(known)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
+        early = await self.early.take(call) if self.early is not None else None
+        if early is not None:  # it has had its place
+            return None if self._is_parking else await self._call(call, early)
         async with self.facilities.place_for(call.tool, self.places):
             if self._is_parking or not self.machine.is_callable(call.step):
                 return None
             return await self._call(call)
 
-    async def _call(self, call: PreparedCall) -> Reusable | None:
+    async def _call(self, call: PreparedCall, early: EarlyCall | None = None) -> Reusable | None:
         """Start, call, and say what came of it; return the result if others may use it."""
         known = await self._caller.reconcile(call)
         if known is not None and self.machine.is_callable(call.step):
             await self._take_in(self._start_of(call))
             return await self._conclude(call, known, None)
-        early = await self.early.take(call) if self.early is not None else None
         epochs = early.epochs if early is not None else await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
             return None
@@ -327,10 +321,20 @@ class Driver:
             self._writing.add(call.step)
             await self.journal.flush()
         try:
-            outcome, usage = await (self._caller.make(call) if early is None else _taken_over(call, early))
+            outcome, usage = await (self._caller.make(call) if early is None else self._taken_over(call, early))
         finally:
             self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
+
+    async def _taken_over(self, call: PreparedCall, early: EarlyCall) -> tuple[Outcome, Usage | None]:
+        """Return what came of a call that was begun before the plan was complete."""
+        if early.call is None or early.work is None:
+            raise EngineBug(f"step '{call.step}' takes over a call that was never begun")
+        call.blobs = early.call.blobs
+        if early.call.context is not None:
+            call.context = early.call.context
+            self._caller.adopt(call.step, call.context)
+        return early.work.result()
 
     def _start_of(self, call: PreparedCall) -> CallStarted:
         command = call.command
@@ -379,13 +383,6 @@ class Driver:
         except ToolError as fault:
             return Failed(fault.code, str(fault), temporary=False, retryable=False)
         return outcome
-
-
-async def _taken_over(call: PreparedCall, early: EarlyCall) -> tuple[Outcome, Usage | None]:
-    """Return what came of a call that was begun before the plan was complete."""
-    ended = await early.work
-    call.context, call.blobs = early.call.context, early.call.blobs
-    return ended
 
 
 def _used(context: Context | None) -> dict[str, Json] | None:

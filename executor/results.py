@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from ..plans.values import Json
 from .commands import StartToolCall
@@ -21,6 +23,8 @@ from .prepared import PreparedCall, StartCall
 from .reuse import ReuseMode, Stale, epochs_at_start, find_results
 from .sealed import Sealed
 from .store import Reusable, RunRow
+
+STORE_EVERY_S: Final = 0.25  # seldom enough to cost nothing, often enough for a run that comes after a crash
 
 
 class Results:
@@ -142,9 +146,17 @@ class Results:
         """Remember what a call was made from that failed."""
         self._harvest.note(call.candidate, started=call.started, fingerprint=call.fingerprint, lost=FAILED)
 
-    async def store(self) -> None:
-        """Put into the store what later runs may use. Raises: StoreError."""
-        await self._harvest.store(self._facilities.store)
+    async def store_until(self, ended: asyncio.Event) -> None:
+        """Put into the store now and then what later runs may use, so that runs that start meanwhile, or after a crash, find it.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), STORE_EVERY_S)
+            await self._harvest.store(self._facilities.store)
+        await self._harvest.store(self._facilities.store)  # what came while the last ones were being stored
 
 
 def reused(call: PreparedCall, made: Reusable) -> CallReused:
