@@ -13,12 +13,16 @@ from functools import cached_property
 from typing import Literal
 
 from .codes import CODES
+from .kinds import size_of
 from .paths import parts_of
 from .types import Type, schema_of
 from .values import Json
 
 SHOWN_MAX = 50
 """Problems that the text of a report spells out; programs read them all from `problems`."""
+
+TYPE_PARTS_MAX = 5_000_000
+"""Parts of types that a report spells out, 25 for each step of the largest plan: hostile ones have 10,000 each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,19 @@ class CheckReport:
 
     @cached_property
     def types(self) -> dict[str, dict[str, Json]]:
-        """The inferred JSON Schema of every step, by its path."""
-        return {path: schema_of(inferred) for path, inferred in self.inferred.items()}
+        """The inferred JSON Schema of every step, by its path; equal ones are one object. Past a bound: `{}`, unknown."""
+        made: dict[Type, dict[str, Json]] = {}
+        found: dict[str, dict[str, Json]] = {}
+        left = TYPE_PARTS_MAX
+        for path, inferred in self.inferred.items():
+            left -= size_of(inferred)
+            if left < 0:
+                found[path] = {}
+                continue
+            if inferred not in made:
+                made[inferred] = schema_of(inferred)
+            found[path] = made[inferred]
+        return found
 
     def with_lines(self, lines: Mapping[str, int]) -> CheckReport:
         """Return the report with the line of each problem whose path is in `lines`."""
