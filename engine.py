@@ -27,6 +27,7 @@ from .executor import (
     Bisection,
     CacheStats,
     Clock,
+    EarlySteps,
     Event,
     Execution,
     Explanation,
@@ -67,6 +68,7 @@ from .executor.request import (
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
+from .plans.inputs import fit_inputs
 from .plans.saved import find_plan_in, saved_plans_of
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
@@ -289,7 +291,12 @@ class Engine:
         return accepted, await self._saved_for(accepted)
 
     async def _planned(
-        self, task: str, inputs: Mapping[str, Json] | None, *, complete: bool = False
+        self,
+        task: str,
+        inputs: Mapping[str, Json] | None,
+        *,
+        complete: bool = False,
+        early: EarlySteps | None = None,
     ) -> FromPlanner:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         saved = await self.list_plans()
@@ -303,15 +310,31 @@ class Engine:
             judge=lambda found: judged(found, self._flow),
             complete=complete,
             cache=(await self._open()).archive.planned,
+            heard=None if early is None else self._offering(early, inputs or {}, by_name),
         )
         report = await self.check_plan(found.plan)
         if not report.ok:
             raise PlanRejected(report)
         return found
 
-    async def _make_plan(self, task: str, inputs: Mapping[str, Json] | None) -> Planned:
+    def _offering(
+        self, early: EarlySteps, given: Mapping[str, Json], saved: Mapping[str, Plan]
+    ) -> Callable[[Plan], None]:
+        """Return what offers the beginnings of a plan to be started, as far as the given inputs fit them."""
+
+        def offer(beginning: Plan) -> None:
+            inputs, misfits = fit_inputs(beginning, given)
+            if not misfits:
+                lock = Lock.of((beginning, *saved.values()), self.tools)
+                early.offer(beginning, inputs, lock, saved.get)
+
+        return offer
+
+    async def _make_plan(
+        self, task: str, inputs: Mapping[str, Json] | None, early: EarlySteps | None = None
+    ) -> Planned:
         """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        found = await self._planned(task, inputs, complete=True)
+        found = await self._planned(task, inputs, complete=True, early=early)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
@@ -343,7 +366,8 @@ class Engine:
             budget: Most `steps`, `model_calls`, `tokens`, `usd` or `seconds` that it may use; at a limit the run waits.
             max_concurrency: Calls at a time in this run.
             reuse: `auto`; `off`: every step is called; `refresh`: called, and kept for later; `only`: nothing is called.
-            stream: Not part of this version, and so refused.
+            stream: Start steps of a task while its plan is still being written, but for writes; where a budget is given
+                nothing starts early. Plan, digest and journal are those of a run without it.
             replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
                 whose parent is the run that failed; the last one is returned.
 
@@ -354,10 +378,9 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        refuse(stream=stream)
         execution = await self._open()
         options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
-        run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options)
+        run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options, stream=stream)
         if planning is not None:
             await asyncio.wait([planning])
             if not planning.cancelled() and isinstance(
@@ -383,20 +406,27 @@ class Engine:
 
         Arguments and errors are those of `run`.
         """
-        refuse(stream=stream, replan=replan)
+        refuse(replan=replan)
         execution = await self._open()
         options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
-        run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options)
+        run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options, stream=stream)
         return await execution.archive.get(run_id)
 
     async def _start(
-        self, execution: Execution, what: PlanLike | str, inputs: Mapping[str, Json], options: Options
+        self,
+        execution: Execution,
+        what: PlanLike | str,
+        inputs: Mapping[str, Json],
+        options: Options,
+        *,
+        stream: bool,
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
             header = options.header(None, inputs, {}, Lock(()), task=task_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
-            return run_id, await self._go_on(execution, await execution.archive.get(run_id))
+            run = await execution.archive.get(run_id)
+            return run_id, await self._go_on(execution, run, stream=stream)
         plan, saved = await self._accept(what)
         lock = Lock.of((plan, *saved.values()), self.tools)
         header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
@@ -404,11 +434,15 @@ class Engine:
         await self._go_on(execution, await execution.archive.get(run_id))
         return run_id, None
 
-    async def _go_on(self, execution: Execution, run: Run) -> asyncio.Task[None] | None:
+    async def _go_on(
+        self, execution: Execution, run: Run, *, stream: bool = False
+    ) -> asyncio.Task[None] | None:
         """Drive a run that nobody drives; return the planning of one that has no plan yet."""
         if run.plan is None and run.task is not None and run.status not in FINAL:
             task, inputs = run.task, run.inputs
-            return execution.start_planning(run.id, lambda _: self._make_plan(task, inputs))
+            return execution.start_planning(
+                run.id, lambda early: self._make_plan(task, inputs, early if stream else None)
+            )
         await execution.resume(run.id)
         return None
 

@@ -3,6 +3,7 @@
 from .archive import RunPage, RunSummary
 from .bisect import Bisection
 from .budget import LIMITS as BUDGET_LIMITS
+from .early import EarlySteps
 from .execution import Execution
 from .explain import Explanation
 from .facilities import Clock, Facilities, SystemClock
@@ -28,6 +29,7 @@ __all__ = [
     "Bisection",
     "CacheStats",
     "Clock",
+    "EarlySteps",
     "Event",
     "Execution",
     "Explanation",

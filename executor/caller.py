@@ -55,6 +55,10 @@ class Caller:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
         return await self._call(call, call.tool), None
 
+    def adopt(self, step: str, context: Context) -> None:
+        """Go on from what an attempt that was made elsewhere has recorded."""
+        self._contexts[step] = context
+
     def forget(self, call: PreparedCall) -> None:
         """Forget what its attempts have recorded: it has returned."""
         self._contexts.pop(call.step, None)

@@ -321,7 +321,9 @@ class Driver:
             self._writing.add(call.step)
             await self.journal.flush()
         try:
-            outcome, usage = await (self._caller.make(call) if early is None else self._taken_over(call, early))
+            outcome, usage = await (
+                self._caller.make(call) if early is None else self._taken_over(call, early)
+            )
         finally:
             self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)

@@ -120,11 +120,11 @@ class Execution:
         row = await self._owner.claim(self._store, run_id)
         if row is None:
             return
-        early = EarlySteps(self._facilities, run_id)
+        early = EarlySteps(self._facilities, run_id, Header.from_dict(row.header))
         try:
             await self._plan_with(early, row, plan)
         finally:
-            early.drop()
+            await early.drop()
 
     async def _plan_with(
         self, early: EarlySteps, row: RunRow, plan: Callable[[EarlySteps], Awaitable[Planned]]
