@@ -11,8 +11,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 from .endpoint import Endpoint
+
+_Slots: TypeAlias = dict[tuple[str, str], asyncio.Semaphore]
 
 
 @dataclass(slots=True)
@@ -39,8 +43,8 @@ class Turns:
     """The turns at all endpoints that have a limit."""
 
     clock: Callable[[], float] = monotonic
-    _slots: dict[tuple[int, str, str], asyncio.Semaphore] = field(
-        default_factory=dict[tuple[int, str, str], asyncio.Semaphore]
+    _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, _Slots] = field(
+        default_factory=WeakKeyDictionary[asyncio.AbstractEventLoop, "_Slots"]
     )
     _spacings: dict[tuple[str, str], Spacing] = field(default_factory=dict[tuple[str, str], Spacing])
 
@@ -62,8 +66,8 @@ class Turns:
         """Return the slots of an endpoint on this event loop."""
         if endpoint.max_concurrency is None:
             return None
-        key = (id(asyncio.get_running_loop()), endpoint.base_url, endpoint.name)
-        return self._slots.setdefault(key, asyncio.Semaphore(endpoint.max_concurrency))
+        own = self._slots.setdefault(asyncio.get_running_loop(), {})
+        return own.setdefault((endpoint.base_url, endpoint.name), asyncio.Semaphore(endpoint.max_concurrency))
 
     async def _wait_for_rate(self, endpoint: Endpoint) -> None:
         if endpoint.rate_per_s is None:

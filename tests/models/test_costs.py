@@ -11,7 +11,7 @@ from firmplan.testing import HttpError, ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
 from firmplan.tools.endpoint import Endpoint
 from firmplan.tools.prices import Prices
-from firmplan.tools.turns import Spacing
+from firmplan.tools.turns import Spacing, Turns
 
 AT_ONCE = {"retry-after-ms": "1"}
 LOCAL = {"prices": 1, "models": [{"model": "m*", "at": "http://127.0.0.1", "input": 1.0, "output": 4.0}]}
@@ -176,6 +176,23 @@ def test_no_more_requests_at_a_time_than_a_model_may_have(most, seen):
     replies, _ = ask(reply, times=6, max_concurrency=most)
     assert len(replies) == 6
     assert peak == seen
+
+
+def test_limits_hold_on_every_event_loop():
+    """Models outlive loops: slots of a loop that is gone are not those of the next one."""
+    models = Models({"default": Model("m", "http://127.0.0.1:9/v1", max_concurrency=1)})
+    endpoint = models.resolve()[0]
+    turns = Turns()
+
+    async def contended():
+        async def one():
+            async with turns.take(endpoint):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(one() for _ in range(3)))
+
+    for _ in range(3):
+        asyncio.run(contended())
 
 
 def test_requests_are_spaced_by_the_rate():
