@@ -25,13 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .executor import Run
-    from .plans import CheckReport
+    from .plans import CheckReport, Problem
 
 
 class FirmplanError(Exception):
-    """The root of all errors that firmplan raises."""
+    """The root of all errors that firmplan raises.
+
+    Attributes:
+        problems: One entry for each fault found, where it is said of what: plans and values have places.
+    """
 
     code: ClassVar[str] = "error"
+    problems: Sequence[Problem] = ()
 
     @property
     def message(self) -> str:
@@ -57,6 +62,7 @@ class PlanRejected(PlanError):
     def __init__(self, report: CheckReport) -> None:
         super().__init__(str(report))
         self.report = report
+        self.problems = report.problems
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.report,)
@@ -80,15 +86,11 @@ class PlanningFailed(PlanError):
 
 
 class InputRejected(FirmplanError):
-    """A value handed to a call does not fit: an input of a plan, a run id in use, a decision.
-
-    Attributes:
-        problems: One entry for each fault found (`firmplan.Problem`), possibly empty.
-    """
+    """A value handed to a call does not fit: an input of a plan, a run id in use, a decision."""
 
     code = "input-rejected"
 
-    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
 

@@ -55,20 +55,9 @@ def failure_document(error: FirmplanError) -> dict[str, object]:
     fault: dict[str, object] = {"code": error.code, "message": error.message}
     if isinstance(error, Diverged):
         fault |= {"step": error.step, "field": error.field, "expected": error.expected, "found": error.found}
-    if found := problems_of(error):
-        fault["problems"] = [problem.to_dict() for problem in found]
+    if error.problems:
+        fault["problems"] = [problem.to_dict() for problem in error.problems]
     return {"error": fault}
-
-
-def problems_of(error: FirmplanError) -> Sequence[Problem]:
-    """Return the faults that the error carries."""
-    match error:
-        case PlanRejected():
-            return error.report.problems
-        case InputRejected():
-            return error.problems
-        case _:
-            return ()
 
 
 def problem_text(problem: Problem) -> str:
@@ -80,4 +69,4 @@ def problem_text(problem: Problem) -> str:
 
 def _apart(error: FirmplanError) -> Sequence[Problem]:
     """Return the faults that the message does not list already: a rejected plan's message is its whole report."""
-    return () if isinstance(error, PlanRejected) else problems_of(error)
+    return () if isinstance(error, PlanRejected) else error.problems

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..engine import Engine
-from ..errors import InputRejected
 from ..executor import Run
 from ..plans import Json, Plan
 from .following import Following
 from .session import drive, load_toolset, open_engine, settings_of
 from .target import checked, find_plan
-from .values import read_inputs, read_json
+from .values import read_inputs, read_step_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +54,3 @@ async def _submit(engine: Engine, request: ForkRequest, values: Mapping[str, Jso
         plan=plan,
         allow_writes=request.allow_writes,
     )
-
-
-def read_step_values(words: Sequence[str]) -> dict[str, Json]:
-    """Return the values written as `step=json`.
-
-    Raises:
-        InputRejected: A word is no `step=json`, or a step is given twice.
-    """
-    values: dict[str, Json] = {}
-    for word in words:
-        path, equals, text = word.partition("=")
-        if not equals or not path:
-            raise InputRejected(f"--set: expected STEP=JSON, found {word!r}")
-        if path in values:
-            raise InputRejected(f"--set {path}: given twice")
-        values[path] = read_json(f"--set {path}", text)
-    return values

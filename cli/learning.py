@@ -11,15 +11,14 @@ from ..plans.values import canonical
 from . import screen
 from .failure import Exit
 from .session import drive, load_toolset, open_engine, settings_of
-from .target import PLAN_SUFFIXES
+from .target import expect_plan_file
 
 
 def learn_command(
     run_id: str, name: str | None, output: Path | None, flags: Mapping[str, object], *, as_json: bool
 ) -> int:
     """Lift what the task of a run names into typed inputs; save the template where a name is given."""
-    if output is not None and output.suffix.lower() not in PLAN_SUFFIXES:
-        raise InputRejected(f"--output {output}: expected a name that ends in {', '.join(PLAN_SUFFIXES)}")
+    expect_plan_file(output)
     settings = settings_of(flags)
     toolset = load_toolset(settings)
 

@@ -105,7 +105,7 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     settings = settings_of(flags)
     toolset = load_toolset(settings)
     if as_json:
-        screen.document({"tools": [tool_document(tool) for tool in toolset]})
+        screen.document({"tools": toolset.to_list()})
     elif len(toolset):
         rows = (
             (tool.name, tool.effect.value, _parameters(tool), tool.description.partition("\n")[0])
@@ -115,22 +115,6 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     else:
         screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
     return Exit.OK
-
-
-def tool_document(tool: Tool) -> dict[str, Any]:
-    """Return a tool's signature as JSON."""
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "effect": tool.effect.value,
-        "parameters": dict(tool.parameters),
-        "returns": None if tool.returns is None else dict(tool.returns),
-        "resource": tool.resource,
-        "trust": tool.trust,
-        "idempotent": tool.idempotent,
-        "asks_approval": tool.asks_approval,
-        "fingerprint": tool.fingerprint,
-    }
 
 
 def _run_row(run: RunSummary) -> tuple[str, ...]:

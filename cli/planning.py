@@ -13,7 +13,7 @@ from ..tools import Toolset
 from . import screen
 from .failure import Exit
 from .session import drive, load_toolset, open_engine, settings_of
-from .target import PLAN_SUFFIXES, checked, find_file, find_plan, report_on
+from .target import checked, expect_plan_file, find_file, find_plan, report_on
 from .values import read_inputs
 
 
@@ -26,8 +26,7 @@ def plan_command(
     as_json: bool,
 ) -> int:
     """Plan a task; the plan goes to the file, or to stdout where none is named."""
-    if output is not None and output.suffix.lower() not in PLAN_SUFFIXES:
-        raise InputRejected(f"--output {output}: expected a name that ends in {', '.join(PLAN_SUFFIXES)}")
+    expect_plan_file(output)
     settings = settings_of(flags)
     toolset = load_toolset(settings)
 

@@ -91,6 +91,12 @@ def find_file(what: str) -> PlanText | None:
         ) from error
 
 
+def expect_plan_file(output: Path | None) -> None:
+    """Raise where a plan cannot be written under that name. Raises: InputRejected."""
+    if output is not None and output.suffix.lower() not in PLAN_SUFFIXES:
+        raise InputRejected(f"--output {output}: expected a name that ends in {', '.join(PLAN_SUFFIXES)}")
+
+
 async def checked(engine: Engine, target: PlanText | SavedName) -> tuple[Plan, CheckReport]:
     """Return the plan and the report of its check, which may hold warnings.
 

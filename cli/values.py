@@ -52,6 +52,16 @@ def read_budget(words: Sequence[str]) -> dict[str, float] | None:
     return {name: _read_amount(name, text) for name, text in _pairs("--budget", words).items()} or None
 
 
+def read_step_values(words: Sequence[str]) -> dict[str, Json]:
+    """Return the values written as `step=json`.
+
+    Raises:
+        InputRejected: A word is no `step=json`, or a step is given twice.
+    """
+    pairs = _pairs("--set", words, "STEP=JSON")
+    return {path: read_json(f"--set {path}", text) for path, text in pairs.items()}
+
+
 def _read_amount(name: str, text: str) -> float:
     amount = read_json(f"--budget {name}", text)
     if isinstance(amount, bool) or not isinstance(amount, int | float):
@@ -73,12 +83,12 @@ def read_json(where: str, text: str) -> Json:
         ) from error
 
 
-def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
+def _pairs(option: str, words: Sequence[str], form: str = "NAME=VALUE") -> dict[str, str]:
     pairs: dict[str, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise InputRejected(f"{option}: expected NAME=VALUE, found {word!r}")
+            raise InputRejected(f"{option}: expected {form}, found {word!r}")
         if name in pairs:
             raise InputRejected(f"{option} {name}: given twice")
         pairs[name] = text

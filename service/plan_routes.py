@@ -8,7 +8,6 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Body, Response
 
 from ..plans import Plan
-from ..tools import Tool
 from .bodies import StrictRoute
 from .hosting import REFUSALS, Hosted, answer
 from .problems import Refusal
@@ -59,7 +58,7 @@ async def list_plans(hosted: Hosted) -> Response:
 @router.get("/tools", response_model=ToolsView, summary="List this server's tools", tags=["tools"])
 async def list_tools(hosted: Hosted) -> Response:
     """Answer with every tool's signature, by name."""
-    return answer({"tools": [_tool(tool) for tool in hosted.engine.tools]})
+    return answer({"tools": hosted.engine.tools.to_list()})
 
 
 def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
@@ -70,18 +69,3 @@ def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
 
 def _summary(name: str, plan: Plan) -> dict[str, Any]:
     return {"name": name, "digest": plan.digest, "task": plan.task, "inputs": dict(plan.inputs)}
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "effect": tool.effect.value,
-        "parameters": dict(tool.parameters),
-        "returns": None if tool.returns is None else dict(tool.returns),
-        "resource": tool.resource,
-        "trust": tool.trust,
-        "idempotent": tool.idempotent,
-        "asks_approval": tool.asks_approval,
-        "fingerprint": tool.fingerprint,
-    }

@@ -115,7 +115,7 @@ async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
     status = next(
         (status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
     )
-    problems = [problem.to_dict() for problem in _problems(error)]
+    problems = [problem.to_dict() for problem in error.problems]
     if isinstance(error, Diverged):
         return problem_response(
             status,
@@ -134,13 +134,3 @@ async def on_bug(_: Request, error: Exception) -> JSONResponse:
     """Answer an error that nobody foresaw; the server's log has the traceback, the client only its kind."""
     detail = f"the server failed on this request ({type(error).__name__}); its log says more"
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
-
-
-def _problems(error: FirmplanError) -> Sequence[Any]:
-    match error:
-        case PlanRejected():
-            return error.report.problems
-        case InputRejected():
-            return error.problems
-        case _:
-            return ()

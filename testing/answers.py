@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 from ..errors import OutcomeUnknown, ToolError
+from ..executor.calls import Failed, Outcome, Returned
 from ..plans.differences import differences, shown
 from ..plans.values import Json, canonical, parse
-from .recorded import Ended, Failed, Returned
 
 NOT_RECORDED: Final = "not-recorded"
 PLACES_SHOWN: Final = 3
@@ -39,7 +39,7 @@ class Answer:
 
     step: str
     asked: bytes | None
-    ended: Ended
+    ended: Outcome
 
 
 @dataclass(slots=True)
@@ -93,14 +93,14 @@ class Answers:
         )
 
 
-def _told(ended: Ended) -> Json:
+def _told(ended: Outcome) -> Json:
     match ended:
         case Returned(output):
             return parse(output.data)
         case Failed(code, message, temporary):
             raise ToolError(message, code=code, temporary=temporary)
-        case unknown:
-            raise OutcomeUnknown(unknown.why)
+        case lost:
+            raise OutcomeUnknown(lost.why)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from ..errors import Diverged, InputRejected
 from ..executor.archive import snapshot
 from ..executor.bundle import Bundle, read_bundle
+from ..executor.calls import Failed, Lost, Outcome, Returned
 from ..executor.events import (
     Approved,
     CallFailed,
@@ -37,32 +37,6 @@ REHEARSABLE = ("succeeded", "failed", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
-    """The call returned this."""
-
-    output: Sealed
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The call failed."""
-
-    code: str
-    message: str
-    temporary: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Nobody knows what became of the call."""
-
-    why: str
-
-
-Ended: TypeAlias = Returned | Failed | Unknown
-
-
-@dataclass(frozen=True, slots=True)
 class RecordedRun:
     """See the module.
 
@@ -75,7 +49,7 @@ class RecordedRun:
 
     path: Path
     recall: Recall
-    ended: Mapping[str, Ended]
+    ended: Mapping[str, Outcome]
     decided: Mapping[str, Approved | Denied]
 
     @property
@@ -122,9 +96,9 @@ def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:
     return RecordedRun(path, recall, _ended(entries), _decided(entries))
 
 
-def _ended(entries: Sequence[Entry]) -> dict[str, Ended]:
+def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
     """Return path -> what the last call there came to."""
-    found: dict[str, Ended] = {}
+    found: dict[str, Outcome] = {}
     for entry in entries:
         match entry.event:
             case CallStarted(step=step):
@@ -136,11 +110,11 @@ def _ended(entries: Sequence[Entry]) -> dict[str, Ended]:
             ):
                 found[step] = Returned(output)
             case CallFailed(step=step, code=code, message=message, temporary=temporary):
-                found[step] = Failed(code, message, temporary)
+                found[step] = Failed(code, message, temporary, retryable=temporary)
             case ResolvedFailed(step=step, why=why):
-                found[step] = Failed("resolved-failed", why, temporary=False)
+                found[step] = Failed("resolved-failed", why, temporary=False, retryable=False)
             case CallLost(step=step, why=why):
-                found[step] = Unknown(why)
+                found[step] = Lost(why)
             case _:
                 pass
     return found

@@ -12,6 +12,7 @@ from typing import cast
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
+from ..plans.values import Json
 from .loading import home_of, load_tools
 from .tool import Tool
 
@@ -78,6 +79,10 @@ class Toolset:
             + (f"; {hint}" if hint else "")
         )
 
+    def to_list(self) -> list[Json]:
+        """Return the tools' signatures as JSON, by name."""
+        return [_signature(tool) for tool in self]
+
     def __add__(self, other: Toolset | Iterable[Tool]) -> Toolset:
         return Toolset([*self, *Toolset.of(other)])
 
@@ -121,3 +126,18 @@ def _each(tools: object) -> Iterator[Tool]:
 
 def _home(tool: Tool) -> str:
     return f"{tool.source.__module__}.{tool.source.__qualname__}"
+
+
+def _signature(tool: Tool) -> Json:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "effect": tool.effect.value,
+        "parameters": dict(tool.parameters),
+        "returns": None if tool.returns is None else dict(tool.returns),
+        "resource": tool.resource,
+        "trust": tool.trust,
+        "idempotent": tool.idempotent,
+        "asks_approval": tool.asks_approval,
+        "fingerprint": tool.fingerprint,
+    }
