@@ -1,0 +1,288 @@
+"""Runs that use every event of the journal: what golden stores are made of.
+
+`python tests/support/golden_runs.py FOLDER` writes them as this version does: `store.sqlite`, and `runs.json` with what they came to and their
+journals as text. Made once for each format that was released, and kept for ever: `tests/safety/test_golden_journals.py` reads them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+from firmplan import Engine, Model, OutcomeUnknown, ToolError
+from firmplan.executor import Run
+from firmplan.testing import ScriptedModel
+from firmplan.tools import Artifact, Context, Tool, tool
+
+PLAIN: dict[str, Any] = {
+    "firmplan": 1,
+    "task": "Use all that a plan can do",
+    "inputs": {"n": {"type": "integer", "default": 3}},
+    "plans": {
+        "inner": {
+            "inputs": {"x": {"type": "integer"}},
+            "steps": [{"id": "twice", "tool": "double", "args": {"x": "${inputs.x}"}}],
+            "output": "${twice}",
+        }
+    },
+    "steps": [
+        {"id": "a", "tool": "double", "args": {"x": "${inputs.n}"}},
+        {"id": "same", "tool": "double", "args": {"x": "${inputs.n}"}, "after": ["a"]},
+        {
+            "id": "each",
+            "tool": "double",
+            "for_each": "${range(3)}",
+            "when": "${item != 1}",
+            "args": {"x": "${item}"},
+        },
+        {"id": "never", "tool": "double", "when": "${a > 100}", "args": {"x": 1}},
+        {"id": "reader", "set": "${never + 1}"},
+        {
+            "id": "grown",
+            "repeat": {"until": "${grown > 10}", "max": 5},
+            "tool": "double",
+            "args": {"x": "${first(prev, a)}"},
+        },
+        {"id": "sub", "plan": "inner", "args": {"x": "${a}"}},
+        {"id": "seen", "tool": "look"},
+        {"id": "unsteady", "tool": "flaky"},
+        {"id": "bad", "tool": "fail", "on_error": {"value": 0}},
+        {"id": "large", "tool": "make_large", "args": {"size": 20000}},
+        {"id": "file", "tool": "make_file"},
+        {"id": "word", "ask": {"prompt": "One word about ${a}"}},
+        {"id": "note", "tool": "put", "args": {"text": "${word} ${sum(each)} ${len(large)}"}},
+    ],
+    "output": {
+        "sub": "${sub}",
+        "grown": "${grown}",
+        "word": "${word}",
+        "note": "${note}",
+        "large": "${len(large)}",
+    },
+}
+DECISIONS: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "pay", "tool": "pay", "args": {"amount": 5}},
+        {"id": "no", "tool": "pay", "args": {"amount": 6}, "after": ["pay"]},
+        {"id": "ruled", "tool": "ruled", "for_each": [1, 50], "args": {"amount": "${item}"}},
+        {"id": "then", "set": "${pay}"},
+    ],
+    "output": "${then}",
+}
+UNKNOWN: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "done", "tool": "lose", "args": {"box": "a"}},
+        {"id": "again", "tool": "lose_b", "args": {"box": "b"}},
+        {"id": "failed", "tool": "lose_c", "args": {"box": "c"}},
+        {"id": "keyed", "tool": "lose_once"},
+    ],
+    "output": "${done + again}",
+}
+COUNTED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [{"id": "a", "tool": "double", "for_each": "${range(5)}", "args": {"x": "${item + 100}"}}],
+    "output": "${sum(a)}",
+}
+WAITING: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "a", "tool": "double", "args": {"x": 4}},
+        {"id": "pay", "tool": "pay", "args": {"amount": "${a}"}},
+    ],
+    "output": "${pay}",
+}
+FAILED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "bad", "tool": "fail"},
+        {"id": "b", "set": "${bad}"},
+        {"id": "p", "tool": "put", "args": {"text": "x"}, "after": ["bad"]},
+    ],
+}
+
+
+def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after the other
+    """Return the tools of these plans; they note their calls."""
+
+    def losing(name: str, resource: str) -> Tool:
+        def lose(box: str) -> int:
+            calls.append(name)
+            if calls.count(name) == 1:
+                raise OutcomeUnknown(f"no answer from {box}")
+            return 7
+
+        return Tool.from_callable(
+            lose,
+            name=name,
+            parameters={"type": "object", "properties": {"box": {"type": "string"}}, "required": ["box"]},
+            returns={"type": "integer"},
+            effect="write",
+            resource=resource,
+            version=1,
+        )
+
+    @tool(effect="pure", version=1)
+    def double(x: int) -> int:
+        """Double."""
+        calls.append("double")
+        return 2 * x
+
+    @tool(effect="read", resource="clock", version=1)
+    def look(*, ctx: Context) -> str:
+        """Look at time, chance and environment."""
+        return f"{ctx.now().year > 2000} {ctx.uuid().version} {ctx.random.random() < 1} {ctx.env('GOLDEN')}"
+
+    @tool(effect="read", resource="clock", retries=2, version=1)
+    def flaky(*, ctx: Context) -> int:
+        """Fail once."""
+        if ctx.attempt == 1:
+            raise ToolError("not yet", code="busy", temporary=True)
+        return ctx.attempt
+
+    @tool(effect="read", resource="clock", version=1)
+    def fail() -> int:
+        """Fail."""
+        raise ValueError("it cannot be")
+
+    @tool(effect="read", resource="clock", version=1)
+    def make_large(size: int) -> str:
+        """Make a value that stands out of line."""
+        return "x" * size
+
+    @tool(effect="read", resource="clock", version=1)
+    def make_file(*, ctx: Context) -> Artifact:
+        """Keep bytes."""
+        return ctx.save(b"golden", name="golden.txt")
+
+    @tool(effect="write", resource="box", version=1)
+    def put(text: str) -> int:
+        """Change something."""
+        calls.append("put")
+        return len(text)
+
+    @tool(effect="write", resource="till", approval="always", version=1)
+    def pay(amount: int) -> int:
+        """Pay, if a person says so."""
+        calls.append("pay")
+        return amount
+
+    @tool(effect="write", resource="purse", approval=lambda args: args["amount"] > 10, version=1)
+    def ruled(amount: int) -> int:
+        """Pay little without being asked."""
+        calls.append("ruled")
+        return amount
+
+    @tool(effect="write", resource="d", idempotent=True, version=1)
+    def lose_once(*, ctx: Context) -> int:
+        """Leave open what happened, once."""
+        if ctx.attempt == 1:
+            raise ConnectionError("cut")
+        return ctx.attempt
+
+    lost = [losing("lose", "a"), losing("lose_b", "b"), losing("lose_c", "c")]
+    return [double, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, *lost]
+
+
+async def make(store: Path) -> None:
+    """Write the runs into a store."""
+    os.environ["GOLDEN"] = "yes"
+    tools = tools_of([])
+    async with ScriptedModel(["gold", "silver"]) as model:
+        models = {"default": Model("golden", base_url=model.base_url)}
+        async with Engine(tools, store=store, models=models) as engine:
+            await engine.run(PLAIN, run_id="plain", budget={"steps": 100, "tokens": 100_000})
+            await _decided(engine)
+            await _unknown(engine)
+            await engine.run(COUNTED, run_id="counted", budget={"steps": 2})
+            await engine.resume("counted", budget={"steps": 10})
+            await engine.run(WAITING, run_id="cancelled")
+            await engine.cancel("cancelled")
+            await engine.resume("cancelled")
+            await engine.run(WAITING, run_id="resumed")
+            await engine.run(WAITING, run_id="waiting")
+            await engine.run(FAILED, run_id="failed")
+            await engine.save_plan("golden", COUNTED)
+        async with Engine(tools, store=store, models=models) as engine:
+            await engine.approve("resumed", "pay", by="me")
+            await engine.resume("resumed")
+            await engine.fork("plain", set={"a": 10}, allow_writes=True)
+            await engine.replay("plain", keep=True)
+
+
+async def _decided(engine: Engine) -> None:
+    await engine.run(DECISIONS, run_id="decisions")
+    await engine.approve("decisions", "pay", by="me", edit={"amount": 4})
+    await engine.resume("decisions")
+    await engine.deny("decisions", "no", by="me", reason="once is enough")
+    await engine.approve("decisions", "ruled[1]", by="me")
+    await engine.resume("decisions")
+
+
+async def _unknown(engine: Engine) -> None:
+    await engine.run(UNKNOWN, run_id="unknown")
+    await engine.resolve("unknown", "done", done=5)
+    await engine.resolve("unknown", "again", retry=True)
+    await engine.resolve("unknown", "failed", fail="looked, it did nothing")
+    await engine.resume("unknown")
+
+
+def journals(store: Path) -> dict[str, list[str]]:
+    """Return each run's journal, as lines of text."""
+    found: dict[str, list[str]] = {}
+    with sqlite3.connect(store) as db:
+        for run_id, lines in db.execute("SELECT run_id, lines FROM journal ORDER BY run_id, first_seq"):
+            found.setdefault(run_id, []).extend(lines.decode().split("\n"))
+    db.close()
+    return found
+
+
+async def told(store: Path) -> dict[str, Any]:
+    """Return what the runs of a store came to, without any tool."""
+    async with Engine([], store=store) as engine:
+        page = await engine.list_runs(limit=100)
+        runs = [await engine.get(each.id) for each in page.runs]
+    return {run.id: _told(run) for run in runs}
+
+
+def _told(run: Run) -> dict[str, Any]:
+    steps = {
+        path: [view.status, view.reason, view.attempts, view.reused, view.output_digest]
+        for path, view in run.steps.items()
+    }
+    return {
+        "status": run.status,
+        "output": run.output,
+        "digest": run.digest,
+        "parent": run.parent,
+        "errors": [error.to_dict() for error in run.errors],
+        "usage": dict(run.usage),
+        "steps": steps,
+    }
+
+
+def main() -> None:
+    """Write `store.sqlite` and `runs.json`."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True)
+    store = folder / "store.sqlite"
+    asyncio.run(make(store))
+    runs = asyncio.run(told(store))
+    lines = journals(store)
+    for run_id, run in runs.items():
+        run["journal"] = lines[run_id]
+    db = sqlite3.connect(store, isolation_level=None)
+    for statement in ("PRAGMA journal_mode=DELETE", "DELETE FROM calls", "DELETE FROM codes", "VACUUM"):
+        db.execute(statement)
+    db.close()
+    (folder / "runs.json").write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
