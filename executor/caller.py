@@ -6,7 +6,9 @@ that its arguments name. What came of it is an `Outcome`; what follows from it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol, TypeAlias, cast
 
 from ..errors import EngineBug, ToolError
@@ -32,11 +34,19 @@ class Flushes(Protocol):
 class Caller:
     """Makes the calls of one run, each when it is told to."""
 
-    def __init__(self, facilities: Facilities, journal: Flushes, run_id: str, seed: str) -> None:
+    def __init__(
+        self,
+        facilities: Facilities,
+        journal: Flushes,
+        run_id: str,
+        seed: str,
+        on_progress: Callable[[str, float, str], None] | None = None,
+    ) -> None:
         self._facilities = facilities
         self._journal = journal
         self._run_id = run_id
         self._seed = seed
+        self._on_progress = on_progress
         self._contexts: dict[str, Context] = {}
 
     async def reconcile(self, call: PreparedCall) -> Outcome | None:
@@ -95,7 +105,16 @@ class Caller:
             secrets=self._facilities.secrets,
             recorded=previous.used if previous is not None else None,
             blobs=blobs,
+            on_progress=self._progress_of(call.step),
         )
+
+    def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
+        """Return what a call tells its progress to, on whatever thread it runs."""
+        tell = self._on_progress
+        if tell is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return lambda fraction, note: _soon(loop, tell, step, fraction, note)
 
     async def _ask(
         self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
@@ -112,3 +131,14 @@ class Caller:
             "model": reply.model,
         }
         return Returned(output), usage
+
+
+def _soon(
+    loop: asyncio.AbstractEventLoop,
+    tell: Callable[[str, float, str], None],
+    step: str,
+    fraction: float,
+    note: str,
+) -> None:
+    with suppress(RuntimeError):  # the loop has ended: nobody looks
+        loop.call_soon_threadsafe(tell, step, fraction, note)

@@ -29,6 +29,7 @@ from .events import (
     BudgetReached,
     CallFailed,
     CallLost,
+    CallProgressed,
     CallStarted,
     CallSucceeded,
     Cause,
@@ -51,6 +52,8 @@ from .states import RunStatus
 from .store import Decision, Reusable, RunRow
 from .telling import Telling
 
+PROGRESS_EVERY_S: Final = 0.2  # of one step: more is more than anyone reads
+PROGRESS_NOTE_MAX: Final = 500  # characters
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
@@ -85,6 +88,7 @@ class Driver:
     _telling: Telling = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
     _is_parking: bool = field(init=False, default=False)
+    _progress: dict[str, float] = field(init=False, default_factory=dict[str, float])
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
@@ -93,7 +97,7 @@ class Driver:
         self.journal = Journal(self.facilities.store, self.row, self._standing)
         self._preparation = Preparation(self.facilities, run_id)
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
-        self._caller = Caller(self.facilities, self.journal, run_id, self.header.seed)
+        self._caller = Caller(self.facilities, self.journal, run_id, self.header.seed, self._progressed)
         if self.header.concurrency_max is not None:
             self.places = asyncio.Semaphore(self.header.concurrency_max)
 
@@ -337,6 +341,14 @@ class Driver:
             call.context = early.call.context
             self._caller.adopt(call.step, call.context)
         return early.work.result()
+
+    def _progressed(self, step: str, fraction: float, note: str) -> None:
+        """Write down how far a call has come: seldom enough for a tool that says so in a loop."""
+        at = self.facilities.clock.now()
+        is_due = at - self._progress.get(step, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S or fraction >= 1.0
+        if self._group is not None and is_due and self.machine.is_running(step):
+            self._progress[step] = at
+            self.journal.add(CallProgressed(step, fraction, note[:PROGRESS_NOTE_MAX]), at)
 
     def _start_of(self, call: PreparedCall) -> CallStarted:
         command = call.command

@@ -1,9 +1,9 @@
 """The vocabulary of the journal: what happened in a run, in the past tense.
 
-Two kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
+Three kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
 handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
 asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
-something to compare with. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
+something to compare with. A **remark** is for people only. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
 """
 
 from __future__ import annotations
@@ -237,6 +237,15 @@ class RunFinished:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class CallProgressed:
+    """A call says how far it has come: `fraction` from 0 to 1. It moves nothing, and a replay passes over it."""
+
+    step: str
+    fraction: float
+    note: str
+
+
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
@@ -266,7 +275,8 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
-JournalEvent: TypeAlias = Cause | Consequence
+Remark: TypeAlias = CallProgressed
+JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 CAUSES: tuple[type[Cause], ...] = (
     RunStarted,
@@ -297,3 +307,4 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     ApprovalAsked,
     RunFinished,
 )
+REMARKS: tuple[type[Remark], ...] = (CallProgressed,)

@@ -17,14 +17,16 @@ import orjson
 
 from ..errors import StoreError
 from ..plans.values import Json
-from .events import CAUSES, CONSEQUENCES, JournalEvent
+from .events import CAUSES, CONSEQUENCES, REMARKS, JournalEvent
 from .sealed import Sealed
 
 JOURNAL_FORMAT: Final = 1
 INLINE_BYTES_MAX: Final = 16 * 1024  # larger values are stored once by digest, beside the journal
 GENESIS: Final = bytes(32)
 
-_KINDS: Final[dict[str, type[JournalEvent]]] = {kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES)}
+_KINDS: Final[dict[str, type[JournalEvent]]] = {
+    kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
+}
 FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
 
 

@@ -20,6 +20,7 @@ from ..plans.values import digest
 from .commands import Record
 from .events import (
     CAUSES,
+    REMARKS,
     ApprovalAsked,
     CallReused,
     CallStarted,
@@ -155,7 +156,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
                     step=step, field="status", expected=type(event).__name__, found=str(bug)
                 ) from bug
             drawn.extend(command.event for command in commands if isinstance(command, Record))
-        else:
+        elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
     _expect_none(drawn)
 

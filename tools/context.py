@@ -242,7 +242,9 @@ class Context:
     def progress(self, fraction: float, note: str = "") -> None:
         """Tell how far the call is: `fraction` from 0 to 1 (held within), and a few words."""
         if self._on_progress is not None:
-            self._on_progress(min(max(float(fraction), 0.0), 1.0), note)
+            from .masking import masked_text  # noqa: PLC0415  # only for calls that tell their progress
+
+            self._on_progress(min(max(float(fraction), 0.0), 1.0), masked_text(note, self._read_secrets()))
 
     def __repr__(self) -> str:
         return f"Context(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt})"

@@ -7,6 +7,7 @@ import json
 import sqlite3
 
 import pytest
+from firmplan import Context, Engine, tool
 from firmplan.errors import ConfigError, InputRejected, RunFailed, StoreError, ToolError
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, one_run, plan_of, statuses
@@ -279,3 +280,31 @@ def test_a_run_that_cannot_be_read_does_not_hinder_the_others(tmp_path):
             assert (await rig.resume("whole")).status == "succeeded"
 
     asyncio.run(main())
+
+
+def test_progress_is_an_event_that_a_replay_passes_over():
+    """What a tool says of its progress is in the events, seldom enough, without its secrets, and decides nothing."""
+
+    @tool(effect="read")
+    def slow(n: int, *, ctx: Context) -> int:
+        """Count."""
+        secret = ctx.secret("KEY")
+        for done in range(n):
+            ctx.progress(done / n, f"counting with {secret}")
+        ctx.progress(1, "done")
+        return n
+
+    async def drive():
+        plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "slow", "args": {"n": 1000}}], "output": "${a}"}
+        async with Engine([slow], store="memory:", secrets={"KEY": "hunter2"}) as engine:
+            run = await engine.run(plan)
+            events = [event async for event in engine.events(run.id)]
+            assert (await engine.replay(run.id)).digest == run.digest
+            return events
+
+    events = asyncio.run(drive())
+    told = [event.data for event in events if event.type == "CallProgressed"]
+    assert told[0]["fraction"] == 0.0
+    assert told[-1] == {"fraction": 1.0, "note": "done"}
+    assert len(told) < 100
+    assert "hunter2" not in str(events)
