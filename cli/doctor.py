@@ -1,7 +1,7 @@
 """`doctor`: is everything in place, and what to do where it is not.
 
-Every look is one line: what was looked at, whether it is well, and what to do. Nothing is changed, and no model is asked:
-an endpoint is only named.
+Every look is one line: what was looked at, whether it is well, and what to do. Nothing is changed, and no model is asked
+(an endpoint is only named) unless a probe is wanted: one tiny question in each of the ways to ask for structure.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ class Finding:
     advice: str = ""
 
 
-def doctor_command(flags: Mapping[str, object], *, as_json: bool) -> int:
+def doctor_command(flags: Mapping[str, object], *, probe: bool, as_json: bool) -> int:
     """Print every finding; the exit code is 1 if something has to be done."""
     settings = settings_of(flags)
     looks: tuple[Callable[[Settings], list[Finding]], ...] = (_python, _packages, _tools, _store, _model)
+    if probe:
+        looks = (*looks, _modes)
     findings = [finding for look in looks for finding in look(settings)]
     if as_json:
         screen.document({"findings": [asdict(finding) for finding in findings]})
@@ -115,3 +117,32 @@ def _model(settings: Settings) -> list[Finding]:
             Finding("model", None, "none configured: tasks are answered by saved plans only", fault.message)
         ]
     return [Finding("model", True, f"{endpoint.name} at {endpoint.base_url}")]
+
+
+def _modes(settings: Settings) -> list[Finding]:
+    """Ask the model in every mode, and say which to use."""
+    from ..tools.endpoint import Model  # noqa: PLC0415  # only here
+    from ..tools.probing import Probe, probe  # noqa: PLC0415
+
+    try:
+        endpoint = Model(settings.model, base_url=settings.base_url).resolve()
+    except FirmplanError:
+        return []  # said already
+    probes: list[Probe] = []
+
+    async def work() -> int:
+        probes.extend(await probe(endpoint))
+        return Exit.OK
+
+    drive(work)
+    best = next((each.mode for each in probes if each.works), None)
+    findings = [
+        Finding(f"mode {each.mode.lower()}", True if each.works else None, each.found) for each in probes
+    ]
+    if best is None:
+        advice = "check the address, the key and the model's name, or use another model"
+        return [*findings, Finding("modes", False, "none works", advice)]
+    return [
+        *findings,
+        Finding("modes", True, f"{best.lower()} is what a planner uses here unless told otherwise"),
+    ]

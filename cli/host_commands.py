@@ -80,10 +80,13 @@ def doctor(
     store: options.Store = None,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the model one tiny thing in each mode: four requests.")
+    ] = False,
     as_json: options.Json = False,
 ) -> int:
     """Look whether everything is in place, and say what to do where it is not."""
     from .doctor import doctor_command
 
     flags = {"tools": tools, "store": store, "model": model, "base_url": base_url}
-    return doctor_command(flags, as_json=as_json)
+    return doctor_command(flags, probe=probe, as_json=as_json)
