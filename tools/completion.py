@@ -22,7 +22,7 @@ from .allowance import PATIENCE, Allowance, Patience
 from .answer import Answer, Formless, Unreadable
 from .clients import Clients
 from .endpoint import Endpoint
-from .modes import is_about_form
+from .modes import is_about_form, is_about_streams
 from .outage import ModelError, outage, timed_out
 from .prices import Price
 
@@ -158,16 +158,19 @@ async def complete_within(
     endpoint, modes = call.endpoint, clients.modes
     while True:
         mode = modes.of(endpoint)
+        if not modes.can_stream(endpoint):
+            call = replace(call, listener=None)
         try:
             turn = await _patiently(
                 allowance, replace(call, endpoint=replace(endpoint, mode=mode)), clients, patience
             )
         except ModelError as fault:
-            if call.listener is not None and is_about_form(fault):
-                call = replace(call, listener=None)
-                continue
-            if call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
-                raise
+            if call.listener is not None and is_about_streams(fault):
+                modes.give_up_streams(endpoint)
+            elif call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
+                if call.listener is None or not is_about_form(fault):
+                    raise
+                call = replace(call, listener=None)  # its last chance, without a word about what is not taken
             continue
         if isinstance(turn.outcome, Answered) and not call.answer.is_text:
             modes.prove(endpoint, mode)
@@ -184,7 +187,12 @@ async def _patiently(allowance: Allowance, call: Call, clients: Clients, patienc
                 allowance.extend(waited_s)
                 allowance.take()
                 timeout_s = min(call.timeout_s, allowance.seconds_left)
-                return await complete(replace(call, timeout_s=timeout_s), clients)
+                try:
+                    return await complete(replace(call, timeout_s=timeout_s), clients)
+                except ModelError as fault:
+                    if fault.broke_off:  # then in one piece
+                        call = replace(call, listener=None)
+                    raise
     raise AssertionError("tenacity ends by returning or raising")
 
 
@@ -205,9 +213,23 @@ async def complete(call: Call, clients: Clients) -> Turn:
         except Exception as error:  # noqa: BLE001  # sorted below: the transport's are raised, the rest is the model's
             fault = _root(error)
             if not seen:
-                raise outage(fault, call.endpoint, call.timeout_s) from None
+                raise _outage(fault, call) from None
             return _turn(call, seen[-1], fault, price)
     return _turn(call, seen[-1] if seen else parsed, parsed, price)
+
+
+def _outage(fault: BaseException, call: Call) -> BaseException:
+    """Return what is raised where no answer came."""
+    if call.listener is None:
+        return outage(fault, call.endpoint, call.timeout_s)
+    from .streamed import BrokeOff, ListenerFailed  # noqa: PLC0415  # loads openai
+
+    if isinstance(fault, ListenerFailed):
+        return fault.__cause__ or fault
+    broke_off = isinstance(fault, BrokeOff)
+    failure = outage(fault.__cause__ or fault if broke_off else fault, call.endpoint, call.timeout_s)
+    failure.broke_off = broke_off
+    return failure
 
 
 async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:

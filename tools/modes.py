@@ -18,6 +18,8 @@ _ABOUT_FORM = re.compile(
     r"tool|function|response_format|json_schema|json_object|grammar|jinja", re.IGNORECASE
 )
 
+_ABOUT_STREAMS = re.compile(r"stream", re.IGNORECASE)
+
 
 class Modes:
     """The modes that endpoints are asked in."""
@@ -25,6 +27,7 @@ class Modes:
     def __init__(self) -> None:
         self._next: dict[tuple[str, str], str] = {}
         self._proven: dict[tuple[str, str], str] = {}
+        self._unstreamed: set[tuple[str, str]] = set()
 
     def of(self, endpoint: Endpoint) -> str:
         """Return the mode to ask in: the one that is set, else the one that worked, else the next to try."""
@@ -47,6 +50,20 @@ class Modes:
             return False
         self._next[key] = MODES[MODES.index(mode) + 1]
         return True
+
+    def can_stream(self, endpoint: Endpoint) -> bool:
+        """Whether answers may be asked for as streams: until one is refused."""
+        return (endpoint.base_url, endpoint.name) not in self._unstreamed
+
+    def give_up_streams(self, endpoint: Endpoint) -> None:
+        """Remember that the endpoint refuses to stream."""
+        self._unstreamed.add((endpoint.base_url, endpoint.name))
+
+
+def is_about_streams(fault: ModelError) -> bool:
+    """Whether a failure may be a refusal to stream."""
+    is_refusal = fault.code in ("model-rejected", "model-unavailable", "model-unknown")
+    return is_refusal and not fault.broke_off and _ABOUT_STREAMS.search(str(fault)) is not None
 
 
 def is_about_form(fault: ModelError) -> bool:

@@ -30,6 +30,7 @@ class ModelError(ToolError):
     Attributes:
         retry_after_s: What the endpoint asked to wait, if it did.
         usage: What the requests before the failure cost (a `Usage`); `None`: none was answered.
+        broke_off: Whether a part of an answer had come: a stream ended before its answer did.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ModelError(ToolError):
         super().__init__(message, code=code, temporary=temporary)
         self.retry_after_s = retry_after_s
         self.usage: Usage | None = None
+        self.broke_off = False
 
 
 def timed_out(endpoint: Endpoint, timeout_s: float) -> ModelError:

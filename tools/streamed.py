@@ -1,18 +1,26 @@
 """An answer taken as it is written: its words go to a listener, and in the end it is a completion like any other.
 
-instructor sees the completion only, so that reading and sorting are those of an answer that came at once. Imported with the
-first streamed call: openai is heavy.
+instructor sees the completion only, so that reading and sorting are those of an answer that came at once. Chunks may have any
+shape: what is not of a completion is passed over. A stream that broke off is told apart from a request that was not answered:
+it can be asked again in one piece. Imported with the first streamed call: openai is heavy.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+import httpx2
+import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+_HALF: Final = re.compile("[\ud800-\udbff]$")
+"""The first half of a character whose second half is in the next chunk."""
 
 
 class Listener(Protocol):
@@ -27,77 +35,154 @@ class Listener(Protocol):
         ...
 
 
-def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[ChatCompletion]]:
-    """Return what asks as `client.chat.completions.create` does, with a listener to the answer."""
+class BrokeOff(Exception):  # noqa: N818  # reads as what it says
+    """A stream ended before its answer did; the cause says how."""
 
-    async def create(**options: Any) -> ChatCompletion:  # noqa: ANN401  # openai's own options
+
+class ListenerFailed(Exception):  # noqa: N818  # the same
+    """Whoever listens raised, which is no fault of the model's; the cause is what was raised."""
+
+
+def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
+    """Return what asks as `client.chat.completions.create` does, with a listener to the answer.
+
+    It raises `BrokeOff` where an answer began and did not end, and `ListenerFailed`. An endpoint that answers in one piece all the
+    same is heard in one piece.
+    """
+
+    async def create(**options: Any) -> object:  # noqa: ANN401  # openai's own options
         listener.begin()
-        made = _Made()
-        stream = await client.chat.completions.create(
+        response = await client.chat.completions.with_raw_response.create(
             **options, stream=True, stream_options={"include_usage": True}
         )
-        async with stream:
-            async for chunk in stream:
-                words = made.add(chunk)
-                if words:
-                    listener.hear(words)
+        http = response.http_response
+        if not http.headers.get("content-type", "").startswith("text/event-stream"):
+            return _in_one_piece((await http.aread()).decode("utf-8", "replace"))
+        made = _Made()
+        try:
+            async with response.parse() as stream:
+                async for chunk in stream:
+                    if words := made.add(chunk):
+                        _tell(listener, words)
+        except ListenerFailed:
+            raise
+        except httpx2.TransportError as fault:
+            gone = openai.APIConnectionError(request=http.request)
+            gone.__cause__ = fault
+            raise BrokeOff from gone
+        except Exception as fault:
+            raise BrokeOff from fault
+        if made.is_open:
+            raise BrokeOff from EOFError("the stream ended before the answer did")
         return made.completion()
 
     return create
+
+
+def _tell(listener: Listener, words: str) -> None:
+    try:
+        listener.hear(words)
+    except Exception as fault:
+        raise ListenerFailed from fault
+
+
+def _in_one_piece(body: str) -> object:
+    """Return a body as the client returns it of a request without a stream."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return body
+    return ChatCompletion.construct(**document) if isinstance(document, dict) else body
 
 
 class _Made:
     """A completion put together from its chunks."""
 
     def __init__(self) -> None:
-        self._last: ChatCompletionChunk | None = None
-        self._content: list[str] = []
-        self._refusal: list[str] = []
-        self._arguments: list[str] = []
-        self._name: str | None = None
-        self._finish: str | None = None
-        self._usage: Any = None
+        self._head: dict[str, object] = {}
+        self._said: dict[str, list[str]] = {"content": [], "refusal": [], "arguments": []}
+        self._call: dict[str, object] | None = None
+        self._finish: object = None
+        self._usage: object = None
+        self._half = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether words have come, and no word that they are all."""
+        return self._finish is None and any(self._said.values())
 
     def add(self, chunk: ChatCompletionChunk) -> str:
         """Take a chunk in; return the words in it that are part of the answer."""
-        self._last = chunk
-        self._usage = chunk.usage or self._usage
-        if not chunk.choices:
+        fields = chunk.to_dict(warnings=False)
+        self._head = self._head or {key: fields[key] for key in ("id", "model", "created") if key in fields}
+        self._usage = fields.get("usage") or self._usage
+        match fields.get("choices"):
+            case [{"delta": delta, **choice}, *_]:
+                self._finish = choice.get("finish_reason") or self._finish
+                return self._whole(self._add(cast("object", delta)))
+            case _:
+                return ""
+
+    def _add(self, delta: object) -> str:
+        if not isinstance(delta, dict):
             return ""
-        choice = chunk.choices[0]
-        self._finish = choice.finish_reason or self._finish
-        if choice.delta.refusal:
-            self._refusal.append(choice.delta.refusal)
-        for call in choice.delta.tool_calls or ():
-            if call.index == 0 and call.function is not None:
-                self._name = call.function.name or self._name
-                self._arguments.append(call.function.arguments or "")
-                return call.function.arguments or ""
-        words = choice.delta.content or ""
-        self._content.append(words)
-        return "" if self._name is not None else words
+        fields = cast("dict[str, object]", delta)
+        content = self._note("content", fields.get("content"))
+        self._note("refusal", fields.get("refusal"))
+        calls = fields.get("tool_calls")
+        arguments = (
+            [self._add_call(call) for call in cast("list[object]", calls)] if isinstance(calls, list) else []
+        )
+        return content if self._call is None else "".join(arguments)
+
+    def _add_call(self, call: object) -> str:
+        """Take in a part of the first tool call; one without a number is of it."""
+        match call:
+            case {"index": int(index)} if index > 0:
+                return ""
+            case {"function": dict(function), **rest}:
+                named = cast("dict[str, object]", function)
+                known = self._call or {}
+                self._call = {
+                    "id": known.get("id") or rest.get("id"),
+                    "name": known.get("name") or named.get("name"),
+                }
+                return self._note("arguments", named.get("arguments"))
+            case _:
+                return ""
+
+    def _note(self, part: str, words: object) -> str:
+        if not isinstance(words, str) or not words:
+            return ""
+        self._said[part].append(words)
+        return words
+
+    def _whole(self, words: str) -> str:
+        """Return words without half a character at their end, which waits for its other half."""
+        words = self._half + words
+        self._half = words[-1] if _HALF.search(words) else ""
+        return _joined([words[:-1] if self._half else words])
 
     def completion(self) -> ChatCompletion:
         """Return the whole; without a choice where no chunk had one."""
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": "".join(self._content) or None,
-            "refusal": "".join(self._refusal) or None,
-        }
-        if self._name is not None:
-            function = {"name": self._name, "arguments": "".join(self._arguments)}
-            message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
-        said = self._finish is not None or any(message[key] for key in ("content", "refusal")) or self._name
-        choice = {"index": 0, "message": message, "finish_reason": self._finish or "stop", "logprobs": None}
-        return ChatCompletion.model_construct(
-            id=self._last.id if self._last else "",
-            model=self._last.model if self._last else "",
-            created=self._last.created if self._last else 0,
-            object="chat.completion",
-            choices=[ChatCompletion.model_validate(_frame(choice)).choices[0]] if said else [],
-            usage=self._usage,
-        )
+        message: dict[str, Any] = {"role": "assistant"}
+        for part in ("content", "refusal"):
+            message[part] = _joined(self._said[part]) or None
+        if self._call is not None:
+            function = {"name": self._call["name"] or "", "arguments": _joined(self._said["arguments"])}
+            message["tool_calls"] = [
+                {"id": self._call["id"] or "call_1", "type": "function", "function": function}
+            ]
+        is_answer = self._finish is not None or self._call is not None
+        choice = {"index": 0, "message": message, "finish_reason": self._finish, "logprobs": None}
+        choices = [choice] if is_answer else []
+        made = {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage}
+        return cast("ChatCompletion", ChatCompletion.construct(**cast("Any", made)))
 
 
-def _frame(choice: dict[str, Any]) -> dict[str, Any]:
-    return {"id": "", "model": "", "created": 0, "object": "chat.completion", "choices": [choice]}
+def _joined(pieces: list[str]) -> str:
+    """Return pieces as one text, in which a character whose halves came in two pieces is one."""
+    text = "".join(pieces)
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
