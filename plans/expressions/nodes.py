@@ -16,83 +16,59 @@ from ..values import Json
 
 
 @immutable
-class Literal:
+class Spot:
+    """Where a node stands, and what it is made of."""
+
+    start: int
+    end: int
+
+    @property
+    def parts(self) -> tuple[Node, ...]:
+        """Its sub-expressions, in the order in which they are written."""
+        return ()
+
+
+@immutable
+class Literal(Spot):
     """A number, a text, `True`, `False` or `None`, as written."""
 
-    start: int
-    end: int
     value: Json
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return ()
 
 
 @immutable
-class Constant:
+class Constant(Spot):
     """What a sub-expression without references was folded to; never written, never printed."""
 
-    start: int
-    end: int
     value: Json
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return ()
 
 
 @immutable
-class Broken:
+class Broken(Spot):
     """A constant sub-expression that has no value: the fault was reported, nothing more is said of it."""
 
-    start: int
-    end: int
     code: str
     message: str
 
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return ()
-
 
 @immutable
-class Name:
+class Name(Spot):
     """A name from outside the expression."""
 
-    start: int
-    end: int
     name: str
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return ()
 
 
 @immutable
-class Local:
+class Local(Spot):
     """A loop or lambda name; `slot` is its place in the frame."""
 
-    start: int
-    end: int
     name: str
     slot: int
 
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return ()
-
 
 @immutable
-class Field:
+class Field(Spot):
     """`base.name`."""
 
-    start: int
-    end: int
     base: Node
     name: str
 
@@ -103,11 +79,9 @@ class Field:
 
 
 @immutable
-class Index:
+class Index(Spot):
     """`base[key]`."""
 
-    start: int
-    end: int
     base: Node
     key: Node
 
@@ -118,11 +92,9 @@ class Index:
 
 
 @immutable
-class Slice:
+class Slice(Spot):
     """`base[low:high:step]`."""
 
-    start: int
-    end: int
     base: Node
     low: Node | None
     high: Node | None
@@ -135,11 +107,9 @@ class Slice:
 
 
 @immutable
-class Unary:
+class Unary(Spot):
     """`-x`, `+x` or `not x`."""
 
-    start: int
-    end: int
     operator: OneOf["-", "+", "not"]
     operand: Node
 
@@ -150,11 +120,9 @@ class Unary:
 
 
 @immutable
-class Binary:
+class Binary(Spot):
     """Arithmetic: `+ - * / // % **`."""
 
-    start: int
-    end: int
     operator: str
     left: Node
     right: Node
@@ -166,11 +134,9 @@ class Binary:
 
 
 @immutable
-class Compare:
+class Compare(Spot):
     """A chain of comparisons: `first op rest[0] op rest[1] ..`."""
 
-    start: int
-    end: int
     first: Node
     operators: tuple[str, ...]
     rest: tuple[Node, ...]
@@ -182,11 +148,9 @@ class Compare:
 
 
 @immutable
-class Logic:
+class Logic(Spot):
     """`a and b and ..`, or with `or`: gives one of the operands."""
 
-    start: int
-    end: int
     operator: OneOf["and", "or"]
     operands: tuple[Node, ...]
 
@@ -197,11 +161,9 @@ class Logic:
 
 
 @immutable
-class Condition:
+class Condition(Spot):
     """`then if test else otherwise`."""
 
-    start: int
-    end: int
     test: Node
     then: Node
     otherwise: Node
@@ -213,11 +175,9 @@ class Condition:
 
 
 @immutable
-class ListOf:
+class ListOf(Spot):
     """`[a, b]`."""
 
-    start: int
-    end: int
     items: tuple[Node, ...]
 
     @property
@@ -227,11 +187,9 @@ class ListOf:
 
 
 @immutable
-class DictOf:
+class DictOf(Spot):
     """`{"a": x}`."""
 
-    start: int
-    end: int
     keys: tuple[Node, ...]
     values: tuple[Node, ...]
 
@@ -251,11 +209,9 @@ class Clause:
 
 
 @immutable
-class Comprehension:
+class Comprehension(Spot):
     """A list comprehension, a dict comprehension (`value` is there) or a generator argument (evaluated as a list)."""
 
-    start: int
-    end: int
     generator: bool
     element: Node
     value: Node | None
@@ -281,11 +237,9 @@ class Lambda:
 
 
 @immutable
-class Call:
+class Call(Spot):
     """`function(arguments, key=.., reverse=..)`."""
 
-    start: int
-    end: int
     function: str
     arguments: tuple[Node, ...]
     key: Lambda | None
@@ -301,11 +255,9 @@ class Call:
 
 
 @immutable
-class Method:
+class Method(Spot):
     """`base.name(arguments)`, a method of text."""
 
-    start: int
-    end: int
     base: Node
     name: str
     arguments: tuple[Node, ...]
