@@ -52,8 +52,8 @@ async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Prob
     match turn.outcome:
         case Answered():
             return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")
-        case Unfit(fault):
-            return Probe(endpoint.mode, works=False, found=fault)
+        case Unfit(why):
+            return Probe(endpoint.mode, works=False, found=why)
         case Refused(text):
             return Probe(endpoint.mode, works=False, found=f"declines: {endpoint.quote(text)}")
         case CutShort():
