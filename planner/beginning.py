@@ -1,7 +1,7 @@
 """The beginning of a plan that is still being written: its head and the steps that are complete, read as the text comes.
 
-Text before the first brace is passed over. What is not a plain object with `steps` in it (a wrapper, JSON in a text) has no
-beginning, only an end: it is read when it is whole. Each character is looked at once.
+Text before the first brace is passed over, and so is an object around the plan. JSON in a text has no beginning, only an end: it is
+read when it is whole. Each character is looked at once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..plans.values import Json, NotJson, parse
+from .draft import WRAPPERS
+
+CHANGES = "changes"
+LISTS = ("steps", CHANGES)
+"""Where steps stand: in a plan, or in an answer of those that change."""
 
 CHARACTERS_MAX = 500_000
 """A longer text is read when it is whole."""
@@ -19,15 +24,17 @@ STEPS_MAX = 200
 
 @dataclass(slots=True)
 class Beginning:
-    """What is complete so far of an object with a list `steps`.
+    """What is complete so far of an object with a list of steps.
 
     Attributes:
-        head: The keys beside `steps` whose values are complete.
+        head: The keys beside the list whose values are complete.
         steps: The steps that are complete.
+        listed: The key of the list; empty while it has not come.
     """
 
     head: dict[str, Json] = field(default_factory=dict[str, Json])
     steps: list[Json] = field(default_factory=list[Json])
+    listed: str = ""
     _text: str = ""
     _total: int = 0
     _at: int = 0
@@ -40,18 +47,18 @@ class Beginning:
     _is_over: bool = False
 
     def take(self, words: str) -> bool:
-        """Take more of the text in; return whether a step became complete."""
+        """Take more of the text in; return whether a step became complete, or another part once the list has come."""
         self._total += len(words)
         if self._is_over or self._total > CHARACTERS_MAX:
             self._is_over = True
             return False
         self._text += words
-        before = len(self.steps)
+        before = len(self.steps), len(self.head)
         while self._at < len(self._text) and not self._is_over:
             self._look(self._text[self._at])
             self._at += 1
         self._forget()
-        return len(self.steps) > before
+        return bool(self.listed) and (len(self.steps), len(self.head)) != before
 
     def draft(self) -> dict[str, Json]:
         """Return the beginning as a draft of a plan: without what it gives, which may not be known yet."""
@@ -79,8 +86,8 @@ class Beginning:
         elif mark in "{[":
             self._open(text=False)
             self._depth += 1
-            if self._depth == 2 and self._key == "steps" and mark == "[":  # inside the object
-                self._in_steps, self._start = True, -1
+            if self._depth == 2:  # inside the object
+                self._enter(mark)
         elif mark in "}]":
             self._close(mark)
         elif mark == "," and self._depth == self._level:
@@ -90,6 +97,13 @@ class Beginning:
             self._start = -1
         elif self._depth == self._level and self._start < 0 and not mark.isspace():
             self._start = self._at
+
+    def _enter(self, mark: str) -> None:
+        """Begin with the list of steps, or with the plan in an object around it."""
+        if self._key in LISTS and mark == "[" and not self.listed:
+            self._in_steps, self._start, self.listed = True, -1, self._key or ""
+        elif self._key in WRAPPERS and mark == "{" and not self.listed:
+            self._depth, self._start, self._key = 1, -1, None
 
     def _in_text(self, mark: str) -> None:
         if self._escaped:

@@ -24,7 +24,7 @@ _STEP_KEYS_OFTEN_NULL = (
     "timeout",
     "why",
 )
-_WRAPPERS = ("plan", "answer")
+WRAPPERS = ("plan", "answer")
 
 
 def plan_in(value: Json, task: str) -> Json:
@@ -45,7 +45,7 @@ def plan_in(value: Json, task: str) -> Json:
 
 def unwrapped(value: dict[str, Json]) -> dict[str, Json]:
     """Return the plan inside an object that wraps it."""
-    for wrapper in _WRAPPERS:
+    for wrapper in WRAPPERS:
         inner = parsed(value.get(wrapper))
         if "steps" not in value and isinstance(inner, dict) and "steps" in inner:
             return inner

@@ -8,9 +8,8 @@ included, come out of one allowance.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from ..errors import PlanningFailed
 from ..plans.plan import Plan
@@ -26,10 +25,10 @@ from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from .approach import Course
 from .attempt import Attempt
-from .beginning import Beginning
 from .changes import Changes, steps_alone
 from .choice import choose_tools
 from .draft import plan_in
+from .ear import Ear, Heard
 from .failure import no_endpoint, no_good_draft
 from .form import changes_answer, plan_answer
 from .given import given_faults
@@ -41,34 +40,7 @@ from .prompt import Plea, planning_messages, repair_messages, unread_messages
 REQUESTS_MAX = 12
 """Requests of one planning, retries of the transport included."""
 
-Heard: TypeAlias = Callable[[Plan], None]
-"""Is handed a beginning of a plan, which has passed its check: its first steps, without its output."""
-
 _CUT_OFF = "the answer was cut off before its end: make the plan shorter"
-
-
-class _Ear:
-    """Listens to a draft, and hands on its beginnings."""
-
-    def __init__(self, order: Order, heard: Heard) -> None:
-        self._order = order
-        self._heard = heard
-        self._beginning = Beginning()
-
-    def begin(self) -> None:
-        """A draft begins."""
-        self._beginning = Beginning()
-
-    def hear(self, words: str) -> None:
-        """More of it has come."""
-        if not self._beginning.take(words):
-            return
-        draft = plan_in(self._beginning.draft(), self._order.task)
-        if not self._order.check(draft).ok:
-            return
-        plan = draft_of(draft).plan
-        if plan is not None and not given_faults(plan, self._order.inputs, complete=self._order.complete):
-            self._heard(plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +60,7 @@ class Drafting:
         attempts: What was tried so far, saved plans that fit but could not be used included.
         draft: The last one, as JSON; `None` where there was none yet.
         course: How often faults came back.
-        heard: Is handed each longer beginning of the first draft that passes its check, while it is written.
+        heard: Is handed each longer beginning of a draft that passes its check, while it is written.
     """
 
     order: Order
@@ -122,9 +94,7 @@ class Drafting:
 
     async def _ask(self, ask: _Ask) -> Turn:
         """Send the conversation; return what the model said. Raises: PlanningFailed."""
-        listener = (
-            _Ear(self.order, self.heard) if self.heard is not None and ask.approach == "draft" else None
-        )
+        listener = None if self.heard is None else Ear(self.order, self.heard, self.draft)
         call = Call(self.endpoint, ask.messages, ask.answer, self.timeout_s, listener=listener)
         try:
             turn = await complete_within(self.allowance, call, self.clients)

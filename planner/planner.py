@@ -27,7 +27,8 @@ from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
-from .drafting import REQUESTS_MAX, Drafting, Heard
+from .drafting import REQUESTS_MAX, Drafting
+from .ear import Heard
 from .failure import no_endpoint, no_model
 from .given import given_faults, is_missing
 from .incident import Incident, StepLike
@@ -142,7 +143,7 @@ class Planner:
             judge: Has the last word on what a check found: an engine may take some faults for warnings.
             complete: Whether the plan is to run with just these inputs: a draft that needs another is sent back.
             cache: Where plans that models wrote are kept, for the same task to be planned once.
-            heard: Is handed each longer beginning of the first draft that passes its check, while the model writes: steps
+            heard: Is handed each longer beginning of a draft that passes its check, while the model writes: steps
                 of it may be started. A later draft may say otherwise; the plan that is returned holds.
 
         Raises:

@@ -81,9 +81,11 @@ def test_the_first_step_is_heard_early():
 def test_nothing_is_heard_that_does_not_pass():
     """Beginnings end where a fault is; what refers to what is not there yet waits for it."""
     found, requests, beginnings = heard([BAD, {"changes": [], "remove": ["x"]}])
-    assert beginnings == [["s0"], ["s0", "s1"], ["s0", "s1", "s2"]]
+    sound = [["s0"], ["s0", "s1"], ["s0", "s1", "s2"]]
+    assert beginnings[:-1] == sound, "nothing past the fault, and nothing twice"
+    assert beginnings[-1] == [step["id"] for step in GOOD["steps"]], "a repair is heard too"
     assert len(found.plan.steps) == 13
-    assert "stream" not in requests[1], "only the first draft is heard"
+    assert requests[1]["stream"] is True
     ahead = {"firmplan": 1, "steps": [{"id": "a", "set": "${b}"}, {"id": "b", "set": 1}], "output": "${a}"}
     assert heard([ahead])[2] == [["a", "b"]]
 
@@ -96,7 +98,7 @@ def test_given_inputs_must_be_declared_before_a_step_is_heard():
         "inputs": {"city": {"type": "string"}},
         "output": "${s1}",
     }
-    assert heard([late], inputs={"city": "Rome"})[2] == []
+    assert heard([late], inputs={"city": "Rome"})[2] == [["s0", "s1"]]
     early = {key: late[key] for key in ("firmplan", "inputs", "steps", "output")}
     assert heard([early], inputs={"city": "Rome"})[2] == [["s0"], ["s0", "s1"]]
 
@@ -111,7 +113,6 @@ def test_given_inputs_must_be_declared_before_a_step_is_heard():
         ([Empty(), GOOD], 2),
         ([Text("Hm."), GOOD], 2),
         ([Text(f"Here it is: {json.dumps(GOOD)} Enjoy."), GOOD], 1),
-        ([{"plan": GOOD}], 1),
         ([Text(json.dumps(json.dumps(GOOD)))], 1),
     ],
 )
@@ -120,6 +121,44 @@ def test_streams_that_go_wrong_end_well(script, requests):
     found, sent, _ = heard(script)
     assert found.plan.digest == told([GOOD]).plan.digest
     assert len(sent) == requests
+
+
+@pytest.mark.parametrize(
+    "wrapped", [{"plan": GOOD}, {"reasoning": "{", "answer": GOOD}, {**GOOD, "reasoning": "[\\"}]
+)
+def test_a_plan_in_an_object_around_it_is_heard(wrapped):
+    """Step by step, like any other."""
+    found, requests, beginnings = heard([wrapped])
+    assert found.plan.digest == told([GOOD]).plan.digest
+    assert len(requests) == 1
+    assert [len(each) for each in beginnings] == list(range(1, 14))
+
+
+def test_changes_are_heard_up_to_the_first_fault_that_is_left():
+    """The draft's own steps stand before and between those that come."""
+    faulty = {
+        **GOOD,
+        "steps": [
+            {**step, "tool": "wether"} if step["id"] in ("s3", "s7") else step for step in GOOD["steps"]
+        ],
+    }
+    found, requests, beginnings = heard([faulty, {"changes": [call(3), call(7)]}])
+    assert len(requests) == 2
+    assert [len(each) for each in beginnings] == [1, 2, 3, 7, 13]
+    assert found.plan.steps[3].args == {"city": "Rome"}
+
+
+def test_what_listens_may_fail():
+    """Its failure is not taken for the model's."""
+
+    async def main():
+        async with ScriptedModel([GOOD]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            with pytest.raises(ZeroDivisionError):
+                await planner.plan("Compare", [weather], heard=lambda _: 1 / 0)
+            return len(model.requests)
+
+    assert asyncio.run(main()) == 1
 
 
 def test_what_is_no_answer_is_a_failure_as_ever():
