@@ -510,8 +510,17 @@ class Engine:
             if not keep:
                 return replayed(await load_bundle(bundle))
             return await (await self._open()).replays.replay_bundle(bundle, keep=True)
+        return await self.replay_run(os.fspath(run_id_or_bundle), keep=keep)
+
+    async def replay_run(self, run_id: str, *, keep: bool = False) -> Run:
+        """Return as `replay` does, of a run of the store only: no name makes it look at a file, so that strangers may choose it.
+
+        Raises:
+            RunNotFound: There is no such run.
+            Diverged: Something differs from what was recorded.
+        """
         execution = await self._open()
-        return await execution.replays.replay(os.fspath(run_id_or_bundle), keep=keep)
+        return await execution.replays.replay(run_id, keep=keep)
 
     async def export(self, run_id: str, path: str | os.PathLike[str]) -> Path:
         """Write a run into one portable file, a bundle, and return its path: `replay(path)` needs neither tools nor store.
@@ -811,6 +820,7 @@ class Engine:
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
     replay_sync = _twin(replay)
+    replay_run_sync = _twin(replay_run)
     export_sync = _twin(export)
     explain_sync = _twin(explain)
     diff_sync = _twin(diff)

@@ -106,8 +106,7 @@ async def get_events(
 @router.post("/runs/{run_id}/replay", response_model=RunView, summary="Replay a run strictly")
 async def replay_run(run_id: str, hosted: Hosted) -> Response:
     """Answer with the replayed run, or 409 with the first step and field that differ; nothing is called or stored."""
-    await hosted.engine.get(run_id)
-    return _run(await hosted.engine.replay(run_id))
+    return _run(await hosted.engine.replay_run(run_id))
 
 
 @router.post("/runs/{run_id}/resume", status_code=202, response_model=RunView, summary="Let a run go on")

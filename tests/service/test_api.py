@@ -74,6 +74,18 @@ def test_a_replay_has_the_same_digest(server):
     assert replayed.json()["digest"] == done["digest"]
 
 
+def test_a_replay_reads_no_file(server):
+    """A name in a request means a run, never a file: not a bundle in the server's folder, and not one that has a run's id."""
+    run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 6}}).json()["id"]
+    done = server.wait(run)
+    (server.folder / run).write_text("no bundle")
+    replayed = server.post(f"/v1/runs/{run}/replay")
+    assert (replayed.status_code, replayed.json()["digest"]) == (200, done["digest"])
+    for name in ("tools.py", ".%2Ftools.py", "..%2Ftools.py", "%2Fetc%2Fpasswd", "~%2Fx"):
+        refused = server.post(f"/v1/runs/{name}/replay")
+        assert refused.status_code == 404, (name, refused.text)
+
+
 def test_a_decision_lets_the_run_go_on(server):
     """Approve over HTTP, with an edit; a second approval is a conflict."""
     run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]

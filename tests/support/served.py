@@ -55,6 +55,7 @@ class Server:
     """`firmplan serve` in a folder, as another process."""
 
     def __init__(self, folder, *words, **env):
+        self.folder = folder
         (folder / "tools.py").write_text(TOOLS)
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("FIRMPLAN_", "OPENAI_"))
