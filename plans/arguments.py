@@ -51,6 +51,10 @@ class Computed:
     holders: AbstractSet[str]
 
 
+MISSING_MAX = 50
+"""Missing arguments of one step that are told one by one; more are told together: their number is not the plan's text."""
+
+
 def computed(leaves: Mapping[str, Type], wrong: Collection[str]) -> Computed:
     """Return the computed parts of a value; `wrong` are paths about which enough was said."""
     types = (
@@ -99,8 +103,12 @@ def argument_faults(
         )
         for fault in found:
             yield replace(fault, message=f"argument '{name}' of {accepted.owner}: {fault.message}")
-    for name in accepted.required:
-        if name not in args:
+    missing = [name for name in accepted.required if name not in args]
+    if len(missing) > MISSING_MAX:
+        message = f"{accepted.owner} needs {len(missing)} arguments that are not given: {listing(missing)}"
+        yield Fault("missing-arg", message, "add them to 'args'")
+    else:
+        for name in missing:
             message = f"{accepted.owner} needs the argument '{name}': expected {shown(accepted.types.get(name, UNKNOWN))}, found none"
             yield Fault("missing-arg", message, f"add '{name}' to 'args'", key(name))
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from .body import Bodies, Body
+from .definitions import named_parts
+from .expressions.faults import Fault
 from .findings import Findings
 from .limits import Limits
 from .schema import read_schema
@@ -47,6 +50,7 @@ class Checking:
     Attributes:
         outputs: For each body that was looked at: the type of its output.
         steps: For each body that was looked at: the types of its steps by position.
+        named_parts_left: Parts of named types that schemas may still rest on.
     """
 
     bodies: Bodies
@@ -55,9 +59,16 @@ class Checking:
     findings: Findings
     outputs: dict[int, Type] = field(default_factory=dict[int, Type])
     steps: dict[int, list[Type]] = field(default_factory=dict[int, "list[Type]"])
+    named_parts_left: int = field(init=False)
+    _read: dict[tuple[int, str | int], tuple[Type, list[Fault]]] = field(
+        default_factory=dict["tuple[int, str | int]", "tuple[Type, list[Fault]]"]
+    )
     _returns: dict[str, Type] = field(default_factory=dict[str, Type])
     _tools: dict[str, Accepted] = field(default_factory=dict[str, Accepted])
     _inputs: dict[int, Accepted] = field(default_factory=dict[int, Accepted])
+
+    def __post_init__(self) -> None:
+        self.named_parts_left = self.limits.named_parts_max
 
     def returned_by(self, tool: Signature) -> Type:
         """Return the type of a tool's results."""
@@ -77,7 +88,7 @@ class Checking:
             body = self.bodies.every[number]
             self._inputs[number] = Accepted(
                 owner="the plan" if body.name is None else f"the plan '{body.name}'",
-                types={name: read_schema(schema, body.types)[0] for name, schema in body.inputs.items()},
+                types={name: self._reading(body, schema)[0] for name, schema in body.inputs.items()},
                 schemas=body.inputs,
                 definitions=body.types,
                 required=tuple(name for name, schema in body.inputs.items() if "default" not in schema),
@@ -89,10 +100,28 @@ class Checking:
         """Return the type of a schema of the plan, with what is wrong with it noted."""
         if schema == _PLAIN_TEXT:
             return TEXT
-        made, faults = read_schema(schema, body.types)
+        made, faults = self._reading(body, schema)
         told = (replace(fault, inner=fault.inner.removesuffix('["$ref"]')) for fault in faults)
         self.findings.add_faults(body, path, told)
         return NEVER if faults else made
+
+    def _reading(self, body: Body, schema: Mapping[str, Json]) -> tuple[Type, list[Fault]]:
+        """Return the type of a schema of the plan and its faults; each schema, and each name alone, is read once."""
+        ref = schema.get("$ref") if len(schema) == 1 else None
+        key = (
+            id(body.types),
+            ref if isinstance(ref, str) else id(schema),
+        )  # the plan holds both while it is checked
+        if key not in self._read:
+            parts = named_parts(cast("Json", schema), body.types, self.named_parts_left)
+            self.named_parts_left -= parts
+            if self.named_parts_left < 0:
+                most = self.limits.named_parts_max
+                message = f"expected schemas that rest on at most {most} parts of named types, counted for each schema, found more"
+                hint = "name fewer types in one another, or raise Limits.named_parts_max"
+                return NEVER, [Fault("limit-exceeded", message, hint)]
+            self._read[key] = read_schema(schema, body.types)
+        return self._read[key]
 
 
 def _accepted_by(tool: Signature) -> Accepted:

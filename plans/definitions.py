@@ -175,6 +175,28 @@ def order_of(documents: Documents) -> Order:
     return made
 
 
+def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
+    """Return how many parts the schemas have that a schema names, each once; counting ends past `most`."""
+    documents = Documents(as_mapping(schema) or {}, types)
+    seen: set[Place] = set()
+    waiting: list[tuple[Json, str]] = [(schema, "")]
+    count = 0
+    while waiting and count <= most:
+        one, document = waiting.pop()
+        known = as_mapping(one)
+        if known is None:
+            continue
+        if seen:
+            count += 1 + sum([len(value) for value in known.values() if isinstance(value, list | dict)])
+        ref = known.get("$ref")
+        place = documents.place(ref, document) if isinstance(ref, str) else None
+        if place is not None and place not in seen:
+            seen.add(place)
+            waiting.append((documents.at(place), place.document))
+        waiting.extend((inner, document) for inner in inner_schemas(known))
+    return count
+
+
 class Names:
     """The names and keys of places that stay names: unique in one schema, equal for equal definitions."""
 

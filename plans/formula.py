@@ -42,6 +42,9 @@ __all__ = [
     "parse_formula",
 ]
 
+PATH_LENGTH_MAX = 4_000
+"""Characters of the keys that lead to a list or an object in a template: each string in it is told by its path."""
+
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]
 Run: TypeAlias = "Callable[[Scope], Json]"
 
@@ -178,6 +181,7 @@ class _Reader:
         self.leaves: list[Leaf] = []
         self.faults: list[Fault] = []
         self._path: list[str | int] = []
+        self._length = 0  # of its keys
 
     def tree(self, value: Json, room: int) -> Tree | None:
         if type(value) is str:
@@ -198,14 +202,25 @@ class _Reader:
                     continue
                 tree = self._text(part, name)
             elif type(part) is list or type(part) is dict:
-                self._path.append(name)
-                tree = self.tree(part, room)
-                self._path.pop()
+                tree = self._inside(name, part, room)
             else:
                 continue
             if tree is not None:
                 parts[name] = tree
         return Branch(value, parts) if parts else None
+
+    def _inside(self, name: str | int, part: Json, room: int) -> Tree | None:
+        length = len(name) if isinstance(name, str) else 1
+        if self._length + length > PATH_LENGTH_MAX:
+            message = f"expected a place whose keys have at most {PATH_LENGTH_MAX} characters together, found a longer one"
+            self.faults.append(Fault("limit-exceeded", message, "shorten the keys", self._inner()))
+            return None
+        self._path.append(name)
+        self._length += length
+        tree = self.tree(part, room)
+        self._length -= length
+        self._path.pop()
+        return tree
 
     def _text(self, text: str, name: str | int | None = None) -> Tree | None:
         """Read one string, which is no plain text, at a place in the list or object that is being read."""

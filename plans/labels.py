@@ -111,8 +111,11 @@ class Labels:
     def meaning(self, position: int, summary: Summary) -> dict[int, int]:
         """Return what each bit of the body that a `plan` step runs means here."""
         meaning = {UNTRUSTED: UNTRUSTED, CONTROL: self.control[position]}
-        for name, bit in summary.bits.items():
-            meaning[bit] = self.of_argument(position, name)
+        step = self.body.steps[position]
+        if isinstance(step, PlanStep):
+            for name in step.args:
+                if name in summary.bits:  # an input that is not given has its default, which is clean
+                    meaning[summary.bits[name]] = self.of_argument(position, name)
         return meaning
 
     def origin(self, templates: Iterable[Template | None]) -> int | tuple[str, ...] | None:

@@ -18,6 +18,7 @@ class Limits:
         steps_max: Steps of a plan, its inner plans included.
         nesting_max: How many plans may run inside one another.
         tainted_hops_max: Steps of a flow that a message spells out; longer flows are told by both ends.
+        named_parts_max: Parts of the named types that the schemas of a plan rest on, counted for each schema that does.
         suggestions_max: Problems of one report that get a nearest name: finding one costs time for every name.
     """
 
@@ -25,6 +26,7 @@ class Limits:
     steps_max: int = 200_000
     nesting_max: int = 32
     tainted_hops_max: int = 64
+    named_parts_max: int = 300_000
     suggestions_max: int = 100
 
 

@@ -8,6 +8,7 @@ import re
 from .body import Body
 from .expressions.syntax import RESERVED, ROOTS
 from .findings import Findings
+from .nearest import short
 from .paths import key
 from .plan import Step
 
@@ -73,6 +74,6 @@ def _better(name: str) -> str | None:
 def _check_after(body: Body, findings: Findings, path: str, step: Step) -> None:
     for index, name in enumerate(step.after):
         if name not in body.position:
-            message = f"'after' of step '{step.id}' names '{name[:100]}', and there is no such step"
+            message = f"'after' of step '{short(step.id)}' names '{name[:100]}', and there is no such step"
             hint = findings.suggestion(name, body.position, "name the id of a step of the same plan")
             findings.add(body, "unknown-ref", f"{path}.after[{index}]", message, hint)

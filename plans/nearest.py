@@ -9,6 +9,9 @@ from itertools import islice
 NAMES_MAX = 2_000
 """Names compared for one suggestion: each costs some microseconds, and a report may ask many times."""
 
+NAME_SHOWN_MAX = 80
+"""Characters of a name in a message: a name may stand in thousands of them."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name closest to `name`, or `None` if none is close. O(min(names, NAMES_MAX))."""
@@ -22,10 +25,15 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"did you mean '{close}'?" if close is not None else otherwise
 
 
+def short(name: str) -> str:
+    """Return a name for a message: of very long ones the beginning."""
+    return name if len(name) <= NAME_SHOWN_MAX else f"{name[:NAME_SHOWN_MAX]}.."
+
+
 def listing(names: Iterable[str], most: int = 12) -> str:
     """Return names as text, the first `most` of them: `a, b, c and 3 more`; `none` if there are none."""
     every = list(names)
     if not every:
         return "none"
-    shown = ", ".join(every[:most])
+    shown = ", ".join(map(short, every[:most]))
     return shown if len(every) <= most else f"{shown} and {len(every) - most} more"

@@ -43,6 +43,9 @@ from .values import Json, into
 INLINE_SIZE_MAX = 300
 """Parts of a definition that is written out where it is named; a larger one stays a name."""
 
+PARTS_MAX = 200
+"""Schemas in one `allOf`: each is held against all before it."""
+
 SUGGESTIONS_MAX = 20
 """Faults of one schema that get a nearest name: finding one costs time for every name."""
 
@@ -142,7 +145,10 @@ class _Reader:
         every = schema.get("allOf")
         if isinstance(every, list):
             place = _at(path, "allOf")
-            for at, one in enumerate(every):
+            if len(every) > PARTS_MAX:
+                message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
+                self.fault("limit-exceeded", place, message, "write them as one schema")
+            for at, one in enumerate(every[:PARTS_MAX]):
                 yield self.read(one, _at(place, at), document, room - 1)
 
     def own(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
