@@ -3,8 +3,10 @@
     python benchmarks/bench_planner.py
 
 A scripted model in a process of its own answers at once with a plan of 20 steps; 30 tools are shown. The same request is also
-posted by a bare HTTP client, and what that takes is the model's time and the wire's. The median of the difference has a
-limit of 30 ms; exits with 1 if it is over. The parts are timed by themselves below it.
+posted by a bare HTTP client, and what that takes is the model's time and the wire's; the difference of the medians is what
+firmplan adds. Both the wall's time and this process's processor time are shown. The limit of 30 ms is held against processor
+time, which other work on the machine changes little; on a machine with nothing else to do the two are alike. Exits with 1 if
+it is over. The parts are timed by themselves below it.
 """
 
 from __future__ import annotations
@@ -46,30 +48,45 @@ def main() -> int:
         finally:
             server.terminate()
             server.communicate()
-    overhead = statistics.median(whole) - statistics.median(wire)
+    wall, processor = (
+        statistics.median(one[at] for one in whole) - statistics.median(one[at] for one in wire)
+        for at in (0, 1)
+    )
     print(f"{STEPS} steps, {TOOLS} tools, {ROUNDS} rounds; medians (least) in ms")
-    print(f"  planning, all of it        {shown(whole)}")
-    print(f"  the same request, bare     {shown(wire)}")
-    print(f"  what firmplan adds         {overhead * 1000:6.1f}          (limit {LIMIT_S * 1000:.0f})")
+    for name, at in (("wall", 0), ("processor", 1)):
+        print(f"  planning, {name:<17}{shown([one[at] for one in whole])}")
+        print(f"  request bare, {name:<13}{shown([one[at] for one in wire])}")
+    print(f"  firmplan adds, wall        {wall * 1000:6.1f}")
+    print(f"  firmplan adds, processor   {processor * 1000:6.1f}          (limit {LIMIT_S * 1000:.0f})")
     for name, taken in parts(tools, plan):
         print(f"  of that: {name:<17} {shown(taken)}")
-    return 1 if overhead > LIMIT_S else 0
+    return 1 if processor > LIMIT_S else 0
 
 
 async def plannings(base_url, tools):
-    """Return the times of whole plannings, and of their request alone, in seconds."""
+    """Return wall and processor seconds of whole plannings, and of their request alone."""
     planner, whole, wire = Planner("m", base_url=base_url), [], []
     body = await body_of(planner, tools)
     for _ in range(ROUNDS):
-        begun = time.perf_counter()
+        begun = now()
         planned = await planner.plan(TASK, tools)
-        whole.append(time.perf_counter() - begun)
+        whole.append(since(begun))
         assert len(planned.plan.steps) == STEPS
-        begun = time.perf_counter()
+        begun = now()
         async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
             (await client.post(f"{base_url}/chat/completions", json=body)).raise_for_status()
-        wire.append(time.perf_counter() - begun)
+        wire.append(since(begun))
     return whole, wire
+
+
+def now():
+    """Return wall and processor time."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(begun):
+    """Return what has passed of both."""
+    return tuple(after - before for before, after in zip(begun, now(), strict=True))
 
 
 async def body_of(planner, tools):
