@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from ..errors import EngineBug, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Json
-from ..tools import Context
 from .caller import Caller, Usage
 from .calls import Failed, Lost, Outcome, Returned
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
@@ -312,7 +311,7 @@ class Driver:
         """Start, call, and say what came of it; return the result if others may use it."""
         known = await self._caller.reconcile(call)
         if known is not None and self.machine.is_callable(call.step):
-            await self._take_in(self._start_of(call))
+            await self._take_in(call.start(self.facilities.clock.now()))
             return await self._conclude(call, known, None)
         epochs = early.epochs if early is not None else await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
@@ -320,7 +319,7 @@ class Driver:
         if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:
             await self._take_in(BudgetReached(call.step, limit))
             return None
-        await self._take_in(self._start_of(call))
+        await self._take_in(call.start(self.facilities.clock.now()))
         if call.is_write:
             self._writing.add(call.step)
             await self.journal.flush()
@@ -350,14 +349,6 @@ class Driver:
             self._progress[step] = at
             self.journal.add(CallProgressed(step, fraction, note[:PROGRESS_NOTE_MAX]), at)
 
-    def _start_of(self, call: PreparedCall) -> CallStarted:
-        command = call.command
-        intent = command.args if isinstance(command, StartToolCall) and call.is_write else None
-        call.started = self.facilities.clock.now()
-        key = call.write_key or call.key.key
-        why = call.why if command.attempt == 1 else None
-        return CallStarted(call.step, command.attempt, call.args_digest, key, intent, why)
-
     async def _conclude(
         self,
         call: PreparedCall,
@@ -384,7 +375,7 @@ class Driver:
         self._caller.forget(call)
         self.journal.keep(blobs)
         made = self._results.keep(call, output, epochs)
-        await self._take_in(CallSucceeded(call.step, output, _used(call.context), usage))
+        await self._take_in(CallSucceeded(call.step, output, call.used, usage))
         if blobs:  # an identical call of another run may wait for this one, and read them
             await self.journal.flush()
         return made
@@ -397,12 +388,6 @@ class Driver:
         except ToolError as fault:
             return Failed(fault.code, str(fault), temporary=False, retryable=False)
         return outcome
-
-
-def _used(context: Context | None) -> dict[str, Json] | None:
-    if context is None or not (context.used.varies or context.used.env or context.used.secrets):
-        return None
-    return {name: value for name, value in asdict(context.used).items() if value}
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,7 +7,7 @@ result stands for a call is `results.py`, how it is made `caller.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..errors import ConfigError, ToolError
@@ -19,6 +19,7 @@ from ..tools.masking import masked_text, masked_value
 from .artifacts import CallBlobs
 from .calls import Failed, Lost, Outcome, Returned
 from .commands import StartModelCall, StartToolCall
+from .events import CallStarted
 from .facilities import Facilities
 from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
 from .reuse import Candidate
@@ -73,6 +74,25 @@ class PreparedCall:
     def is_kept_read(self) -> bool:
         """Whether it looks at the world, and its result may stand for later calls."""
         return bool(self.key.key) and self.tool is not None and self.tool.effect is Effect.READ
+
+    @property
+    def used(self) -> dict[str, Json] | None:
+        """What it took from its context, for the journal; `None`: nothing."""
+        if self.context is None:
+            return None
+        used = self.context.used
+        if not (used.varies or used.env or used.secrets):
+            return None
+        return {name: value for name, value in asdict(used).items() if value}
+
+    def start(self, at: float) -> CallStarted:
+        """Note when the call starts, in Unix seconds; return the event that says so, of a write with its intent."""
+        self.started = at
+        command = self.command
+        intent = command.args if isinstance(command, StartToolCall) and self.is_write else None
+        key = self.write_key or self.key.key
+        why = self.why if command.attempt == 1 else None
+        return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
     @property
     def candidate(self) -> Candidate:
