@@ -49,6 +49,7 @@ from .executor.background import Background, call, iterate
 from .executor.fork import Holds, root_of
 from .executor.frames import WORKER_ENV, address_of
 from .executor.location import StoreLocation, open_location
+from .executor.places import Places
 from .executor.replays import bundle_path, load_bundle, replayed
 from .executor.request import (
     FLOWS,
@@ -213,7 +214,7 @@ class Engine:
                     self.tools,
                     self._models,
                     self._location.store,
-                    asyncio.Semaphore(self._places),
+                    Places(self._places),
                     clock=self._clock,
                     secrets=self._secrets,
                 )

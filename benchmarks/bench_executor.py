@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from firmplan.executor import Execution, Facilities, Header, Lock, SqliteStore, default_seed
+from firmplan.executor.places import Places
 from firmplan.plans import Plan
 from firmplan.tools import Models, Toolset, tool
 
@@ -67,7 +68,7 @@ async def measured(plan: Plan, folder: Path) -> dict[str, float]:
     """Return the seconds of each kind of run, in a new store."""
     path = str(folder / "bench.db")
     tools = Toolset([add])
-    execution = Execution(Facilities(tools, Models({}), SqliteStore(path), asyncio.Semaphore(64)), path)
+    execution = Execution(Facilities(tools, Models({}), SqliteStore(path), Places(64)), path)
     await execution.open()
     header = Header(plan, {}, default_seed(plan, {}), Lock.of([plan], tools), {})
 

@@ -302,7 +302,7 @@ class Driver:
         early = await self.early.take(call) if self.early is not None else None
         if early is not None:  # it has had its place
             return None if self._is_parking else await self._call(call, early)
-        async with self.facilities.place_for(call.tool, self.places):
+        async with self.facilities.place_for(self.row.id, call.tool, self.places):
             if self._is_parking or not self.machine.is_callable(call.step):
                 return None
             return await self._call(call)

@@ -235,7 +235,7 @@ class EarlySteps:
         return next((early.work for early in made if early.call and early.call.key.key == call.key.key), None)
 
     async def _make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        async with self._facilities.place_for(call.tool, self._places):
+        async with self._facilities.place_for(self._run_id, call.tool, self._places):
             return await self._caller.make(call)
 
     def _give_up(self, fault: Exception) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..tools import Models, Tool, Toolset
 from ..tools.logbook import open_log, read_setting
 from .pace import Pace
+from .places import Places
 from .processes import Processes
 from .store import Reusable, Store
 from .threads import Threads
@@ -57,7 +58,7 @@ class Facilities:
     tools: Toolset
     models: Models
     store: Store
-    places: asyncio.Semaphore
+    places: Places
     clock: Clock = field(default_factory=SystemClock)
     threads: Threads = field(default_factory=Threads)
     processes: Processes = field(default_factory=Processes)
@@ -66,8 +67,9 @@ class Facilities:
     in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
-    tool_places: dict[str, asyncio.Semaphore] = field(default_factory=dict[str, asyncio.Semaphore])
+    tool_places: dict[str, Places] = field(default_factory=dict[str, Places])
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
+    turns: dict[str, Places] = field(default_factory=dict[str, Places])
 
     def __post_init__(self) -> None:
         # A wrong word is told when the engine opens, not when it first has something to say.
@@ -80,20 +82,22 @@ class Facilities:
 
     @asynccontextmanager
     async def place_for(
-        self, tool: Tool | None, of_run: asyncio.Semaphore | None = None
+        self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
     ) -> AsyncGenerator[None]:
-        """Hold a place for a call, in its run, its tool and the engine; a tool with a rate is waited for before."""
-        of_tool: asyncio.Semaphore | None = None
+        """Hold a place for a call of a run, in the run, its tool and the engine; a tool with a rate is waited for before."""
+        of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:
-            await self._keep_pace(tool)
+            await self._keep_pace(run, tool)
             if tool.max_concurrency is not None:
-                of_tool = self.tool_places.setdefault(tool.name, asyncio.Semaphore(tool.max_concurrency))
-        async with of_run or nullcontext(), of_tool or nullcontext(), self.places:
+                of_tool = self.tool_places.setdefault(tool.name, Places(tool.max_concurrency)).hold(run)
+        async with of_run or nullcontext(), of_tool, self.places.hold(run):
             yield
 
-    async def _keep_pace(self, tool: Tool) -> None:
-        """Wait until a tool with a rate may be called again."""
-        if tool.rate is not None:
+    async def _keep_pace(self, run: str, tool: Tool) -> None:
+        """Wait until a tool with a rate may be called again: one call at a time, so that runs take turns."""
+        if tool.rate is None:
+            return
+        async with self.turns.setdefault(tool.name, Places(1)).hold(run):
             delay_s = self.paces.setdefault(tool.name, Pace(tool.rate)).book(self.clock.now())
             if delay_s > 0:
                 await self.clock.sleep(delay_s)

@@ -7,7 +7,6 @@ recording, step by step, and kept as the new one.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..executor.execution import Execution
 from ..executor.facilities import Facilities
 from ..executor.header import Header, default_seed
 from ..executor.lock import Lock, ToolLock, tool_names
+from ..executor.places import Places
 from ..executor.recall import Recall, recall
 from ..executor.request import fitted_inputs
 from ..plans import Plan, check
@@ -80,7 +80,7 @@ class Rehearsal:
             tools,
             StandInModels(self._prompts()),
             store,
-            asyncio.Semaphore(PLACES),
+            Places(PLACES),
             clock=FakeClock(),
             secrets=Untouched(),
         )

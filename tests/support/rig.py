@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from firmplan.executor import Execution, Facilities, Header, Lock, Run, SqliteStore, default_seed
+from firmplan.executor.places import Places
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs
 from firmplan.tools import Models, Tool, Toolset
@@ -41,7 +42,7 @@ class Rig:
         path = store if isinstance(store, str) else None if store.name == ":memory:" else store.name
         self.store = SqliteStore(store) if isinstance(store, str) else store
         models = facilities.pop("models", Models({}))
-        self.facilities = Facilities(self.tools, models, self.store, asyncio.Semaphore(places), **facilities)
+        self.facilities = Facilities(self.tools, models, self.store, Places(places), **facilities)
         self.execution = Execution(self.facilities, None if path == ":memory:" else path)
         self.decisions = self.execution.decisions
 

@@ -1,0 +1,59 @@
+"""Places for calls, shared fairly: those who wait are served run by run, and within a run in the order in which they came.
+
+A run of a thousand ready calls and a run of one get every other place, whoever was first. `asyncio.Semaphore` serves whoever came first,
+so that the thousand would go before the one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+
+class Places:
+    """So many places, each held by one call at a time.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
+
+    @asynccontextmanager
+    async def hold(self, run: str) -> AsyncGenerator[None]:
+        """Hold a place for a call of that run, waiting for it if need be."""
+        await self._take(run)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _take(self, run: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run, deque()).append(given)
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.done() and not given.cancelled():  # it was given in the same instant
+                self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Hand the place to the next run that waits; O(1), over all calls that were cancelled meanwhile."""
+        while self._waiting:
+            run = next(iter(self._waiting))
+            queue = self._waiting.pop(run)
+            given = queue.popleft()
+            if queue:
+                self._waiting[run] = queue  # behind the others
+            if not given.done():
+                given.set_result(None)
+                return
+        self._free += 1
