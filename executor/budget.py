@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from ..plans.values import Json
 
@@ -68,6 +68,17 @@ class Purse:
             self.spent[name] += amount - reserved.get(name, 0.0)
         for name in self._largest:
             self._largest[name] = max(self._largest[name], used[name])
+
+
+def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
+    """Return what several attempts of one call used together."""
+    if before is None or more is None:
+        return more if before is None else before
+    sums: dict[str, Json] = {
+        name: amount_of(before, name) + amount_of(more, name) for name in ("calls", "tokens", "usd")
+    }
+    whole: dict[str, Json] = {name: int(cast("float", sums[name])) for name in ("calls", "tokens")}
+    return {**before, **more, **sums, **whole}
 
 
 def amount_of(usage: Mapping[str, Json] | None, name: str) -> float:

@@ -14,6 +14,8 @@ from typing import Protocol, TypeAlias, cast
 from ..errors import EngineBug, ToolError
 from ..plans.values import Json
 from ..tools import Context, ModelRequest, Tool
+from ..tools.completion import Usage as ModelUsage
+from ..tools.outage import ModelError
 from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
 from .facilities import Facilities
@@ -123,14 +125,18 @@ class Caller:
             reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
             output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
         except ToolError as fault:
-            return Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary), None
-        usage: dict[str, Json] = {
-            "calls": reply.usage.requests,
-            "tokens": reply.usage.prompt_tokens + reply.usage.completion_tokens,
-            "usd": reply.usage.usd,
-            "model": reply.model,
-        }
-        return Returned(output), usage
+            spent = fault.usage if isinstance(fault, ModelError) else None
+            failed = Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary)
+            return failed, None if spent is None else _told(spent)
+        return Returned(output), {**_told(reply.usage), "model": reply.model}
+
+
+def _told(usage: ModelUsage) -> dict[str, Json]:
+    return {
+        "calls": usage.requests,
+        "tokens": usage.prompt_tokens + usage.completion_tokens,
+        "usd": usage.usd,
+    }
 
 
 def _soon(

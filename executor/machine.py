@@ -43,7 +43,7 @@ from ..plans.program import (
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from .agency import Agency, Answer, NextCall, frame_of
-from .budget import Purse
+from .budget import Purse, added
 from .cells import Failure, Frame, Item, Layout, Node, Order, Turn, add_item, add_turn, is_asked, is_bad
 from .commands import (
     Command,
@@ -179,7 +179,7 @@ class Machine:
                 raise EngineBug(f"a call of '{turn.path}' ended that never started: the step is {turn.state}")
             case CallSucceeded(output=output, usage=usage):
                 self.purse.settle(turn.path, usage)
-                turn.usage = usage
+                turn.usage = added(turn.usage, usage)
                 self._turn_succeeded(turn, output)
             case CallReused(output=output):
                 turn.reused = True
@@ -717,7 +717,7 @@ class Machine:
     def _call_failed(self, turn: Turn, event: CallFailed) -> None:
         policy, code = self._policy(turn), turn.item.node.code
         self.purse.settle(turn.path, event.usage)
-        turn.usage = event.usage
+        turn.usage = added(turn.usage, event.usage)
         retries = code.retries if code.retries is not None else policy.retries
         is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
         turn.failed += 1

@@ -149,3 +149,15 @@ def test_examples_that_are_not_examples_fail_the_step():
         assert model.requests == []
 
     with_model([], law)
+
+
+def test_what_failed_attempts_cost_counts():
+    """Requests that gave no valid answer cost tokens all the same: a failed step's usage is that of all its attempts."""
+
+    async def law(rig, model):
+        run = await rig.run(asking(returns=NOTE), "r1", inputs={"word": "hi"})
+        assert run.status == "failed"
+        assert run.usage["model_calls"] == len(model.requests)
+        assert run.usage["tokens"] > 0
+
+    with_model([{"wrong": 1}] * 12, law)
