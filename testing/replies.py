@@ -86,6 +86,26 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """`reply`, where `pace` is awaited before each chunk, and told the share of the chunks that have been sent: from 0 to below 1.
+
+    An answer that is not streamed is paced too, and sent once all of its chunks would have been.
+    """
+
+    reply: Scripted
+    pace: Callable[[float], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Faulted:
+    """`reply`, which ends in an error after `share` of its chunks; an answer that is not streamed is a status 500."""
+
+    reply: Scripted
+    share: float = 0.5
+    message: str = "the server is overloaded"
+
+
+@dataclass(frozen=True, slots=True)
 class Raw:
     """Bytes as they are, status line and all, and then a closed connection: what is hardly HTTP."""
 
@@ -100,8 +120,6 @@ class Drip:
     seconds: float = 0.01
 
 
-Scripted: TypeAlias = (
-    "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut | Raw | Drip"
-)
+Scripted: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut | Paced | Faulted | Raw | Drip"
 Answerer: TypeAlias = "Callable[[Request], Scripted | Awaitable[Scripted]]"
 Reply: TypeAlias = "Scripted | Answerer"

@@ -16,7 +16,7 @@ import asyncio
 import inspect
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,21 @@ import h11
 
 from .completions import completion_of
 from .recording import Exchange, Script, exchanges_of, read_recording
-from .replies import Answerer, Body, Cut, Drip, HttpError, Json, Raw, Reply, Request, Scripted, Slow
+from .replies import (
+    Answerer,
+    Body,
+    Cut,
+    Drip,
+    Faulted,
+    HttpError,
+    Json,
+    Paced,
+    Raw,
+    Reply,
+    Request,
+    Scripted,
+    Slow,
+)
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A request past this is refused: it is a bug in the test, and would be held in memory."""
@@ -152,12 +166,8 @@ class ScriptedModel:
     async def _answer(self, connection: _Connection, request: Request, reply: Scripted) -> None:
         """Carry out a reply, whatever it is."""
         match reply:
-            case Slow(inner, seconds):
-                await asyncio.sleep(seconds)
-                await self._answer(connection, request, inner)
-            case Cut(inner, share):
-                connection.cut_share = share
-                await self._answer(connection, request, inner)
+            case Slow() | Cut() | Paced() | Faulted():
+                await self._answer(connection, request, await connection.shape(reply, request))
             case HttpError(status, message, headers):
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
             case Body(text, content_type):
@@ -168,14 +178,27 @@ class ScriptedModel:
                 await connection.send_endlessly(reply)
             case _ if request.get("stream"):
                 documents = list(completion_of(reply, request).chunks(request))
-                await connection.send_stream(self._paced(documents), len(documents))
+                await connection.send_stream(self._events(connection, documents), len(documents))
             case _:
-                await connection.send_json(200, completion_of(reply, request).body(request))
+                completion = completion_of(reply, request)
+                if connection.pace is not None:
+                    count = len(list(completion.chunks(request)))
+                    for index in range(count):
+                        await connection.pace(index / count)
+                await connection.send_json(200, completion.body(request))
 
-    async def _paced(self, documents: list[dict[str, Json]]) -> AsyncIterator[bytes]:
-        for document in documents:
+    async def _events(
+        self, connection: _Connection, documents: list[dict[str, Json]]
+    ) -> AsyncIterator[bytes]:
+        share, message = connection.fault or (2.0, "")
+        for index, document in enumerate(documents):
+            if connection.pace is not None:
+                await connection.pace(index / len(documents))
             await asyncio.sleep(self._seconds_per_chunk)
-            yield b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+            if index >= share * len(documents):
+                yield _event(_error(message))
+                return
+            yield _event(document)
         yield b"data: [DONE]\n\n"
 
 
@@ -187,6 +210,8 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.SERVER)
         self.cut_share: float | None = None
+        self.pace: Callable[[float], Awaitable[object]] | None = None
+        self.fault: tuple[float, str] | None = None
 
     async def read_request(self) -> tuple[h11.Request, bytes] | None:
         """Return the next request and its body; `None` once the peer has left."""
@@ -209,11 +234,28 @@ class _Connection:
                 case _:
                     return None
 
+    async def shape(self, reply: Slow | Cut | Paced | Faulted, request: Request) -> Scripted:
+        """Get ready for an answer that comes late or not whole; return the answer."""
+        match reply:
+            case Slow(inner, seconds):
+                await asyncio.sleep(seconds)
+                return inner
+            case Cut(inner, share):
+                self.cut_share = share
+                return inner
+            case Paced(inner, pace):
+                self.pace = pace
+                return inner
+            case Faulted(inner, share, message):
+                self.fault = (share, message)
+                return inner if request.get("stream") else HttpError(500, message)
+
     def is_reusable(self) -> bool:
         """Get ready for the next request; whether there can be one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
+        self.cut_share = self.pace = self.fault = None
         return True
 
     async def send_json(
@@ -303,6 +345,10 @@ async def _settled(reply: Reply, request: Request) -> Scripted:
         return HttpError(
             500, f"the scripted reply raised {type(error).__name__}: {error}", {"x-should-retry": "false"}
         )
+
+
+def _event(document: dict[str, Json]) -> bytes:
+    return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
 
 
 def _error(message: str) -> dict[str, Json]:
