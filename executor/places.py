@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 
 class Places:
@@ -23,16 +22,12 @@ class Places:
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
 
-    @asynccontextmanager
-    async def hold(self, run: str) -> AsyncGenerator[None]:
-        """Hold a place for a call of that run, waiting for it if need be."""
-        await self._take(run)
-        try:
-            yield
-        finally:
-            self._give_back()
+    def hold(self, run: str) -> AbstractAsyncContextManager[None]:
+        """Return what holds a place for a call of that run, once it is entered, waiting for it if need be."""
+        return _Hold(self, run)
 
-    async def _take(self, run: str) -> None:
+    async def take(self, run: str) -> None:
+        """Wait for a place, and take it."""
         if self._free:
             self._free -= 1
             return
@@ -42,10 +37,10 @@ class Places:
             await given
         except asyncio.CancelledError:
             if given.done() and not given.cancelled():  # it was given in the same instant
-                self._give_back()
+                self.give_back()
             raise
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
         """Hand the place to the next run that waits; O(1), over all calls that were cancelled meanwhile."""
         while self._waiting:
             run = next(iter(self._waiting))
@@ -57,3 +52,19 @@ class Places:
                 given.set_result(None)
                 return
         self._free += 1
+
+
+class _Hold(AbstractAsyncContextManager[None]):
+    """A class and no generator: each call enters one."""
+
+    __slots__ = ("_places", "_run")
+
+    def __init__(self, places: Places, run: str) -> None:
+        self._places = places
+        self._run = run
+
+    async def __aenter__(self) -> None:
+        await self._places.take(self._run)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.give_back()

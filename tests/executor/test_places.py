@@ -1,0 +1,65 @@
+"""Places for calls: so many at a time, fair between runs, and none is lost whatever is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+from firmplan.executor.places import Places
+
+
+def test_runs_take_turns():
+    """Within a run first come, first served; between runs, one after the other."""
+
+    async def main():
+        places, order = Places(1), []
+
+        async def call(run, number):
+            async with places.hold(run):
+                order.append((run, number))
+                await asyncio.sleep(0)
+
+        await asyncio.gather(
+            *(call(run, n) for run, count in (("a", 5), ("b", 2), ("c", 1)) for n in range(count))
+        )
+        return order
+
+    assert asyncio.run(main()) == [
+        ("a", 0), ("a", 1), ("b", 0), ("c", 0), ("a", 2), ("b", 1), ("a", 3), ("a", 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_place_is_lost_or_given_twice(seed):
+    """Seeded calls of several runs, many of them cancelled, at any instant: never too many, and all free in the end."""
+    random = Random(seed)
+
+    async def main():
+        count = random.randrange(1, 5)
+        places, held = Places(count), 0
+
+        async def call(run):
+            nonlocal held
+            async with places.hold(run):
+                held += 1
+                assert held <= count
+                try:
+                    for _ in range(random.randrange(4)):
+                        await asyncio.sleep(0)
+                finally:
+                    held -= 1
+
+        tasks = [asyncio.create_task(call(f"r{random.randrange(4)}")) for _ in range(60)]
+        while any(not task.done() for task in tasks):
+            if random.random() < 0.5:
+                random.choice(tasks).cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not any(not task.cancelled() and task.exception() for task in tasks)
+        async with asyncio.timeout(1):
+            for _ in range(count):
+                await places.take("last")
+        assert held == 0
+
+    asyncio.run(main())
