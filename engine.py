@@ -545,6 +545,16 @@ class Engine:
         execution = await self._open()
         return await execution.review.explain(run_id, step)
 
+    async def explain_all(self, run_id: str) -> list[Explanation]:
+        """Return as `explain` does for every step, in the order of `run.steps`; all are looked up together.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned.
+        """
+        execution = await self._open()
+        return await execution.review.explain_all(run_id)
+
     async def verify(self, run_id: str) -> Verification:
         """Call a run's pure steps again, in fresh processes with other hash seeds and in another order, and compare the results.
 
@@ -824,6 +834,7 @@ class Engine:
     replay_run_sync = _twin(replay_run)
     export_sync = _twin(export)
     explain_sync = _twin(explain)
+    explain_all_sync = _twin(explain_all)
     diff_sync = _twin(diff)
     bisect_sync = _twin(bisect)
     shadow_sync = _twin(shadow)

@@ -15,8 +15,7 @@ def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], 
 
     async def work() -> int:
         async with open_engine(settings) as engine:
-            paths = [step] if step is not None else list((await engine.get(run_id)).steps)
-            found = [await engine.explain(run_id, path) for path in paths]
+            found = await engine.explain_all(run_id) if step is None else [await engine.explain(run_id, step)]
         if as_json:
             documents = [each.to_dict() for each in found]
             screen.document(documents[0] if step is not None else {"run": run_id, "steps": documents})

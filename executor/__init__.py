@@ -5,7 +5,7 @@ from .bisect import Bisection
 from .budget import LIMITS as BUDGET_LIMITS
 from .early import EarlySteps
 from .execution import Execution
-from .explain import Explanation
+from .explanation import Explanation
 from .facilities import Clock, Facilities, SystemClock
 from .header import Header, default_seed
 from .key_changes import KeyChange

@@ -8,18 +8,20 @@ earlier call: the one with the fewest differing parts, of the same step path whe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias, cast
+from dataclasses import replace
+from typing import Any, Final, cast
 
 from ..errors import InputRejected
 from ..plans.nearest import did_you_mean, listing
 from ..plans.program import SetValue
 from ..plans.values import Json
 from .archive import Archive
-from .cells import StepPath, Turn
+from .cells import Turn
 from .events import CallFailed, CallReused, CallStarted
+from .evidence import Evidence, gather
+from .explanation import Explanation, Verdict
 from .header import Header
-from .key_changes import KeyChange, key_changes
+from .key_changes import KeyChange
 from .machine import Machine
 from .outcome import Cell, walk
 from .records import Entry
@@ -27,53 +29,9 @@ from .restore import load_entries
 from .run import turns_of
 from .skip_reasons import standing
 from .states import TERMINAL
-from .store import CallRecord, Store
+from .store import Store
 
-Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
-
-EARLIER_MAX: Final = 64  # earlier calls that are compared, of the same step and of others
 CHANGES_TOLD: Final = 3  # differing parts that the sentence names; `changes` has all
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a step ran or was reused; `str()` is the sentence.
-
-    Attributes:
-        verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork), `ended` (skipped, cancelled, failed before a
-            call), `waits`, or `parts` (a step of several calls).
-        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`,
-            `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
-        sentence: The reason as a sentence.
-        changes: Where the key changed: what differs from the nearest earlier call.
-        source: Run and step of the nearest earlier call, or of the result that was reused.
-        parts: For a step of several calls: one explanation for each.
-    """
-
-    run_id: str
-    step: str
-    verdict: Verdict
-    because: str
-    sentence: str
-    changes: tuple[KeyChange, ...] = ()
-    source: tuple[str, str] | None = None
-    parts: tuple[Explanation, ...] = ()
-
-    def __str__(self) -> str:
-        return self.sentence
-
-    def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
-        return {
-            "run": self.run_id,
-            "step": self.step,
-            "verdict": self.verdict,
-            "because": self.because,
-            "sentence": self.sentence,
-            "changes": [cast("Json", each.to_dict()) for each in self.changes],
-            "source": {"run": self.source[0], "step": self.source[1]} if self.source else None,
-            "parts": [cast("Json", part.to_dict()) for part in self.parts],
-        }
 
 
 async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Explanation:
@@ -83,17 +41,27 @@ async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Exp
         RunNotFound: There is no such run.
         InputRejected: It has no plan, or no such step.
     """
-    row = await archive.row(run_id)
-    machine = await archive.machine(row)
-    cells = {cell.path: cell for cell in walk(machine.root)}
-    if step not in cells:
-        known = list(cells)
+    view = await _look(store, archive, run_id)
+    if step not in view.cells:
+        known = list(view.cells)
         hint = did_you_mean(step, known, f"it has {listing(known)}")
         raise InputRejected(f"run {run_id} has no step '{step}': {hint}")
-    view = _View(
-        store, run_id, Header.from_dict(row.header), row.parent, machine, await load_entries(store, row)
-    )
-    return await view.explain(cells[StepPath(step)])
+    await view.gather([view.cells[step]])
+    return view.explain(view.cells[step])
+
+
+async def explain_all(store: Store, archive: Archive, run_id: str) -> list[Explanation]:
+    """Return why each step of a run ran or was reused, in the order of `run.steps`. O(size of the run). Raises: as `explain`."""
+    view = await _look(store, archive, run_id)
+    await view.gather(list(view.cells.values()))
+    return [view.explain(cell) for cell in view.cells.values()]
+
+
+async def _look(store: Store, archive: Archive, run_id: str) -> _View:
+    row = await archive.row(run_id)
+    machine = await archive.machine(row)
+    header = Header.from_dict(row.header)
+    return _View(store, run_id, header, row.parent, machine, await load_entries(store, row))
 
 
 class _View:
@@ -113,6 +81,9 @@ class _View:
         self._header = header
         self._parent = parent
         self._machine = machine
+        self.cells: dict[str, Cell] = {cell.path: cell for cell in walk(machine.root)}
+        self._evidence = Evidence({}, {}, {}, {})
+        self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
         for entry in entries:
@@ -124,7 +95,13 @@ class _View:
                 case _:
                     pass
 
-    async def explain(self, cell: Cell) -> Explanation:
+    async def gather(self, cells: Sequence[Cell]) -> None:
+        """Look up what is to be known of the calls of some steps."""
+        turns = dict.fromkeys(turn.path for cell in cells for turn in turns_of(cell))
+        firsts = [self._first[path] for path in turns if path in self._first]
+        self._evidence = await gather(self._store, self._run_id, firsts)
+
+    def explain(self, cell: Cell) -> Explanation:
         """Return why a step ran or was reused, of several calls one by one."""
         turns = list(turns_of(cell))
         fork = self._header.fork
@@ -133,7 +110,7 @@ class _View:
                 cell.path, "given", "given", "has the value that the fork gave it; nothing of it ran"
             )
         if len(turns) == 1:
-            found = await self._explain_turn(turns[0])
+            found = self._explain_turn(turns[0])
             return replace(
                 found,
                 step=cell.path,
@@ -142,15 +119,21 @@ class _View:
         if not turns:
             reason, text = standing(cell, self._machine)
             return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
-        parts = tuple([await self._explain_turn(turn) for turn in turns])
+        parts = tuple(self._explain_turn(turn) for turn in turns)
         return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
 
-    async def _explain_turn(self, turn: Turn) -> Explanation:
+    def _explain_turn(self, turn: Turn) -> Explanation:
+        found = self._explained.get(turn.path)
+        if found is None:
+            found = self._explained[turn.path] = self._explain_leaf(turn)
+        return found
+
+    def _explain_leaf(self, turn: Turn) -> Explanation:
         entry = self._first.get(turn.path)
         if entry is not None and isinstance(entry.event, CallStarted):
-            return await self._explain_call(entry, entry.event)
+            return self._explain_call(entry.event)
         if entry is not None and isinstance(entry.event, CallReused):
-            return await self._explain_reuse(entry.event)
+            return self._explain_reuse(entry.event)
         if isinstance(turn.item.node.code.action, SetValue) and turn.output is not None:
             return self._said(
                 turn.path,
@@ -163,12 +146,12 @@ class _View:
         reason, text = standing(turn, self._machine)
         return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
 
-    async def _explain_reuse(self, event: CallReused) -> Explanation:
+    def _explain_reuse(self, event: CallReused) -> Explanation:
         if not event.key:
             text = f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
             said = self._said(event.step, "reused", "parent", text)
             return replace(said, source=(event.source, event.step))
-        made = (await self._store.find_reusable([event.key])).get(event.key)
+        made = self._evidence.results.get(event.key)
         step = made.step if made is not None and made.run_id == event.source else event.step
         where = self._where(event.source, step, event.step)
         text = f"was reused from {where}: arguments, code and all else that decides the result are the same"
@@ -180,15 +163,15 @@ class _View:
             return f"step '{step}' of this run"
         return f"run {run_id}" if step == own else f"step '{step}' of run {run_id}"
 
-    async def _explain_call(self, entry: Entry, event: CallStarted) -> Explanation:
+    def _explain_call(self, event: CallStarted) -> Explanation:
         if event.why is not None:
             because, text, source = _told(event.why)
             return replace(self._said(event.step, "ran", because, f"ran because {text}"), source=source)
-        own = await self._store.find_call(self._run_id, event.step)
+        own = self._evidence.own.get(event.step)
         if own is None:
             text = "ran because no earlier result stood for it; what the call was made from is not recorded"
             return self._said(event.step, "ran", "first", text)
-        nearest = await self._nearest(own, entry.at)
+        nearest = self._evidence.nearest(event.step, self._parent)
         if nearest is None:
             what = "prompt" if not own.code and own.subject == "ask" else f"call of '{own.subject}'"
             return self._said(event.step, "ran", "first", f"ran because it is the first {what} in this store")
@@ -201,21 +184,6 @@ class _View:
             return replace(self._said(event.step, "ran", "not-kept", text), source=source)
         text = f"ran because {_listed(changes)} (compared with {where})"
         return replace(self._said(event.step, "ran", "changed", text), changes=changes, source=source)
-
-    async def _nearest(self, own: CallRecord, at: float) -> tuple[CallRecord, tuple[KeyChange, ...]] | None:
-        """Return the earlier call with the fewest differing parts, and these."""
-        earlier = await self._store.find_earlier_calls(own.subject, own.step, until=at, limit=EARLIER_MAX)
-        others = [each for each in earlier if (each.run_id, each.step) != (own.run_id, own.step)]
-        codes = await self._store.find_codes(sorted({each.code for each in [own, *others] if each.code}))
-        ranked = [
-            ((len(changes), each.step != own.step, each.run_id != self._parent, place), each, changes)
-            for place, each in enumerate(others)
-            for changes in [key_changes(each, own, codes)]
-        ]
-        if not ranked:
-            return None
-        _, nearest, changes = min(ranked, key=lambda pair: pair[0])
-        return nearest, changes
 
     def _said(self, step: str, verdict: Verdict, because: str, text: str) -> Explanation:
         return Explanation(self._run_id, step, verdict, because, f"step '{step}' {text}")

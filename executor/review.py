@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from .archive import Archive
 from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
-from .explain import Explanation, explain
+from .explain import explain, explain_all
+from .explanation import Explanation
 from .facilities import Facilities
 from .recall import recall
 from .run_diff import RunDiff
@@ -44,6 +45,10 @@ class Review:
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step of a run ran or was reused. Raises: RunNotFound, InputRejected."""
         return await explain(self._store, self._archive, run_id, step)
+
+    async def explain_all(self, run_id: str) -> list[Explanation]:
+        """Return why each step of a run ran or was reused. Raises: RunNotFound, InputRejected: it has no plan."""
+        return await explain_all(self._store, self._archive, run_id)
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs. Raises: RunNotFound, InputRejected: one has no plan."""

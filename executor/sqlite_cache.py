@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -89,25 +90,43 @@ class SqliteCache(SqliteFile):
 
         await self._call(work)
 
-    async def find_call(self, run_id: str, step: str) -> CallRecord | None:
-        """See `Store.find_call`."""
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """See `Store.find_calls`."""
         statement = f"SELECT {_CALL_COLUMNS} FROM calls WHERE run_id=? AND step=?"
-        found = await self._call(lambda: self._sql(statement, (run_id, step)).fetchone())
-        return _call_record(found) if found else None
+
+        def work() -> list[CallRecord]:
+            found = [self._sql(statement, (run_id, step)).fetchone() for step in steps]
+            return [_call_record(each) for each in found if each]
+
+        return {each.step: each for each in await self._call(work)}
 
     async def find_earlier_calls(
-        self, subject: str, step: str, *, until: float, limit: int
-    ) -> Sequence[CallRecord]:
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
         """See `Store.find_earlier_calls`."""
-        select = f"SELECT {_CALL_COLUMNS} FROM calls WHERE subject=? AND started<=? AND step"
+        select = f"SELECT {_CALL_COLUMNS} FROM calls WHERE subject=? AND started<=?"
         order = "ORDER BY started DESC, run_id, step LIMIT ?"
 
-        def work() -> list[tuple[Any, ...]]:
-            same = self._sql(f"{select}=? {order}", (subject, until, step, limit)).fetchall()
-            others = self._sql(f"{select}<>? {order}", (subject, until, step, limit)).fetchall()
-            return [*same, *others]
+        def work() -> dict[str, Sequence[CallRecord]]:
+            last, count = max(until.values(), default=0.0), len(until) + limit
+            newest = [
+                _call_record(each)
+                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
+            ]
+            newest.reverse()
+            starts = [each.started for each in newest]
+            made: dict[str, Sequence[CallRecord]] = {}
+            for step, at in until.items():
+                same = self._sql(f"{select} AND step=? {order}", (subject, at, step, limit)).fetchall()
+                end = bisect_right(starts, at)
+                others = newest[max(0, end - limit) : end]
+                made[step] = [
+                    *map(_call_record, same),
+                    *(each for each in reversed(others) if each.step != step),
+                ]
+            return made
 
-        return [_call_record(found) for found in await self._call(work)]
+        return await self._call(work)
 
     async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """See `Store.find_codes`."""

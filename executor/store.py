@@ -243,14 +243,18 @@ class Store(Protocol):
         """Remember what calls were made from; `codes` are the parts of the fingerprints that they name."""
         ...
 
-    async def find_call(self, run_id: str, step: str) -> CallRecord | None:
-        """Return what a call was made from, or `None`."""
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """Return what calls of a run were made from, by step; what is not known is left out."""
         ...
 
     async def find_earlier_calls(
-        self, subject: str, step: str, *, until: float, limit: int
-    ) -> Sequence[CallRecord]:
-        """Return calls of a subject that started by then: newest first, those of the same step path before others."""
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """Return for each step path the calls of a subject that started by its time, newest first.
+
+        Those of the same path come before others, so many of either at most. Others are looked for among the newest calls: as
+        many as steps are asked about, and `limit` more.
+        """
         ...
 
     async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:

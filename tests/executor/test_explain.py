@@ -400,3 +400,71 @@ def test_the_sync_twin_explains():
     with Engine([weather()], store="memory:") as engine:
         run = engine.run_sync(PRICE, inputs={"city": "x"})
         assert engine.explain_sync(run.id, "p").verdict == "ran"
+
+
+class CountedLookUps(MemoryStore):
+    """Counts how often it is asked what calls were made from."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    async def find_calls(self, *args):
+        self.asked += 1
+        return await super().find_calls(*args)
+
+    async def find_earlier_calls(self, *args, **options):
+        self.asked += 1
+        return await super().find_earlier_calls(*args, **options)
+
+    async def find_codes(self, *args):
+        self.asked += 1
+        return await super().find_codes(*args)
+
+
+def test_a_long_list_is_looked_up_once():
+    """The items of a list are explained by a fixed number of look-ups, each with the right earlier call."""
+
+    @tool(effect="pure")
+    def area(x: int, y: int) -> int:
+        """Multiply."""
+        return x * y
+
+    steps = plan(
+        call("p", "area", for_each="${range(300)}", args={"x": "${item}", "y": "${inputs.y}"}),
+        inputs={"y": {"type": "integer"}},
+    )
+
+    async def main():
+        store = CountedLookUps()
+        async with Rigs(store) as rigs:
+            engine = rigs.engine([area])
+            await engine.run(steps, inputs={"y": 1}, run_id="one")
+            again = await engine.run(steps, inputs={"y": 2}, run_id="two")
+            whole = await engine.explain(again.id, "p")
+            asked = store.asked
+            every = await engine.explain_all(again.id)
+            return again, whole, asked, every, await engine.explain(again.id, "p[7]")
+
+    again, whole, asked, every, one = within(main())
+    assert asked == 3
+    assert [part.source for part in whole.parts] == [("one", f"p[{at}]") for at in range(300)]
+    assert {part.sentence.partition(" ran ")[2] for part in whole.parts} == {
+        "because args.y was 1, now 2 (compared with run one)"
+    }
+    assert [each.step for each in every] == list(again.steps)
+    assert (every[0], every[8]) == (whole, one)
+
+
+def test_items_of_one_run_are_compared_with_those_before_them():
+    """In the first run of a list each item but the first has an earlier one beside it, which is named."""
+
+    @tool(effect="pure")
+    def area(x: int, y: int) -> int:
+        """Multiply."""
+        return x * y
+
+    steps = plan(call("p", "area", for_each="${range(5)}", args={"x": "${item}", "y": 1}))
+    found = explained(([area], steps, {"max_concurrency": 1}))
+    assert [part.because for part in found.parts] == ["first"] + ["changed"] * 4
+    assert {change.name for part in found.parts for change in part.changes} == {"args.x"}
