@@ -21,8 +21,8 @@ from .values import Json
 SHOWN_MAX = 50
 """Problems that the text of a report spells out; programs read them all from `problems`."""
 
-TYPE_PARTS_MAX = 5_000_000
-"""Parts of types that a report spells out, 25 for each step of the largest plan: hostile ones have 10,000 each."""
+TYPE_PARTS_MAX = 1_000_000
+"""Parts of types that a report spells out; a hostile plan may have 10,000 for each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,6 @@ class CheckReport:
     def warnings(self) -> tuple[Problem, ...]:
         """The problems that do not stop the plan."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
-
-    @property
-    def shape_faults(self) -> tuple[Problem, ...]:
-        """The faults of shape: with one of them there is no plan to speak of."""
-        return tuple(problem for problem in self.problems if problem.code == "bad-shape")
 
     @cached_property
     def types(self) -> dict[str, dict[str, Json]]:

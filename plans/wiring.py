@@ -76,7 +76,8 @@ def _check_size(checking: Checking, survey: Survey) -> None:
     top = bodies.every[0]
     if depth[0] - 1 > limits.nesting_max:
         message = f"plans run inside one another {depth[0] - 1} deep: expected at most {limits.nesting_max}"
-        checking.findings.add(top, "limit-exceeded", "$.steps", message, "run fewer plans inside one another")
+        hint = "run fewer plans inside one another, or raise Limits.nesting_max"
+        checking.findings.add(top, "limit-exceeded", "$.steps", message, hint)
     if count[0] > limits.steps_max:
         message = f"with its inner plans written out the plan has {count[0]} steps: expected at most {limits.steps_max}"
         checking.findings.add(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from contextlib import suppress
 
-import pytest
 from firmplan import Plan, PlanRejected, check
 from firmplan.plans import compile_plan
 from firmplan.plans.codes import CODES
@@ -126,7 +124,7 @@ def test_a_check_never_raises_and_its_codes_are_known(tools, plan):
     assert str(report)
     if report.ok:
         compile_plan(Plan.model_validate(plan), tools)
-    elif not report.shape_faults:
+    elif "bad-shape" not in {problem.code for problem in report.problems}:
         Plan.model_validate(plan)
 
 
@@ -157,40 +155,3 @@ def test_checks_repeat_and_leave_the_plan_alone(tools, plan):
 @given(st.text(max_size=200) | st.binary(max_size=100))
 def test_any_text_has_a_report(tools, text):
     assert isinstance(check(text, tools).ok, bool)
-
-
-def chain(count):
-    steps = [{"id": f"s{n}", "set": f"${{s{n - 1} + 1}}" if n else 1} for n in range(count)]
-    return {"firmplan": 1, "steps": steps, "output": f"${{s{count - 1}}}"}
-
-
-def test_a_check_is_linear_in_the_plan():
-    """Four times the plan takes about four times as long, not sixteen times; 20,000 steps in a chain do not overflow."""
-    times = []
-    for count in (5_000, 20_000):
-        plan = Plan.model_validate(chain(count))
-        start = time.process_time()
-        assert check(plan).problems == ()
-        times.append(time.process_time() - start)
-    assert times[1] < 10 * times[0] + 0.5
-
-
-@pytest.mark.parametrize("shape", ["circle", "star", "unknown"])
-def test_large_faulty_plans_are_told_of_in_time(shape):
-    """Circles, hubs and thousands of misspelt names cost linear time too."""
-    count = 3_000
-    plan = chain(count)
-    if shape == "circle":
-        plan["steps"][0]["set"] = f"${{s{count - 1}}}"
-    elif shape == "star":
-        hub = "${first(" + ", ".join(f"s{n}" for n in range(1000)) + ")}"
-        plan["steps"] = [
-            {"id": "hub", "set": hub},
-            *plan["steps"],
-        ]
-    else:
-        plan["steps"] = [{"id": f"s{n}", "set": f"${{t{n}}}"} for n in range(count)]
-    start = time.process_time()
-    report = check(plan)
-    assert time.process_time() - start < 20
-    assert report.ok == (shape == "star")
