@@ -23,7 +23,7 @@ import orjson
 from ..errors import InputRejected
 from ..plans.values import Json, digest
 from .header import Header
-from .records import Entry, chain, read_entry
+from .records import GENESIS, Entry, chain, read_entry
 from .store import RunRow
 
 BUNDLE_FORMAT: Final = 1
@@ -86,7 +86,7 @@ def write_bundle(bundle: Bundle) -> bytes:
         "created": row.created,
         "updated": row.updated,
         "records": len(bundle.lines),
-        "head": chain(bytes(32), bundle.lines).hex(),
+        "head": chain(GENESIS, bundle.lines).hex(),
     }
     parts = [("bundle", orjson.dumps(about)), ("header", orjson.dumps(row.header))]
     parts += [("value", bundle.values[name]) for name in sorted(bundle.values)]
@@ -120,7 +120,7 @@ def read_bundle(data: bytes, name: str) -> Bundle:
         _refuse(name, f"its first lines do not say what a bundle says ({fault!r})")
     if (
         len(bundle.lines) != about["records"]
-        or chain(bytes(32), bundle.lines) != bundle.row.head
+        or chain(GENESIS, bundle.lines) != bundle.row.head
         or [_number(line) for line in bundle.lines] != list(range(1, len(bundle.lines) + 1))
     ):
         _refuse(name, "its journal does not match its hash chain")

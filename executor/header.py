@@ -12,9 +12,11 @@ from typing import Any, Final, cast
 
 from ..errors import StoreError
 from ..plans import Plan
+from ..plans.expressions.syntax import EXPRESSION_VERSION
 from ..plans.values import Json, canonical, digest
 from .fork import Fork
 from .lock import Lock
+from .programs import read_plan
 from .reuse import ReuseMode
 
 HEADER_FORMAT: Final = 1
@@ -49,6 +51,7 @@ class Header:
         """Return it as JSON."""
         return {
             "format": HEADER_FORMAT,
+            "expressions": EXPRESSION_VERSION,
             "plan": self.plan.to_dict() if self.plan else None,
             "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
             "inputs": dict(self.inputs),
@@ -69,9 +72,14 @@ class Header:
             raise StoreError(
                 f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT}"
             )
+        if (language := data.get("expressions", 1)) > EXPRESSION_VERSION:
+            raise StoreError(
+                f"a run whose expressions are of version {language}; this firmplan evaluates up to "
+                f"{EXPRESSION_VERSION}: upgrade firmplan"
+            )
         return cls(
-            plan=Plan.model_validate(data["plan"]) if data["plan"] is not None else None,
-            plans={name: Plan.model_validate(plan) for name, plan in data["plans"].items()},
+            plan=read_plan(data["plan"]) if data["plan"] is not None else None,
+            plans={name: read_plan(plan) for name, plan in data["plans"].items()},
             inputs=data["inputs"],
             seed=data["seed"],
             lock=Lock.from_list(data["lock"]),

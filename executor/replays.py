@@ -19,6 +19,7 @@ from ..plans.values import canonical
 from .archive import snapshot
 from .artifacts import digests_in
 from .bundle import Bundle, read_bundle, write_bundle
+from .records import GENESIS
 from .restore import build_machine, fold, value_names
 from .store import Batch, RunRow, Store
 
@@ -106,7 +107,7 @@ class Replays:
         copy = replace(
             row, id=name, parent=row.id, created=now, updated=now, digest="", epoch=0, owner=None, last_seq=0
         )
-        await self._store.create_run(replace(copy, head=bytes(32)))
+        await self._store.create_run(replace(copy, head=GENESIS))
         claimed = await self._owner.claim(self._store, name)
         if claimed is None:
             raise EngineBug(f"the new run {name} has an owner already")

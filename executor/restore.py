@@ -15,7 +15,6 @@ from typing import Final
 import orjson
 
 from ..errors import Diverged, EngineBug, StoreError
-from ..plans.compile import compile_plan
 from ..plans.values import digest
 from .commands import Record
 from .events import (
@@ -36,7 +35,8 @@ from .events import (
 from .fork import Fork
 from .header import Header
 from .machine import Machine
-from .records import Entry, chain, read_entry
+from .programs import program_of
+from .records import GENESIS, Entry, chain, read_entry
 from .sealed import Sealed
 from .store import RunRow, Store
 
@@ -63,7 +63,7 @@ async def load_entries(store: Store, row: RunRow) -> list[Entry]:
 
 async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:
     """Return the entries of all lines of a journal. Raises: StoreError."""
-    if len(lines) < row.last_seq or chain(bytes(32), lines[: row.last_seq]) != row.head:
+    if len(lines) < row.last_seq or chain(GENESIS, lines[: row.last_seq]) != row.head:
         raise StoreError(
             f"the journal of run {row.id} does not match its hash chain{await _place(store, row, lines)}: "
             "it was changed outside firmplan"
@@ -78,7 +78,7 @@ async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> lis
 async def _place(store: Store, row: RunRow, lines: Sequence[bytes]) -> str:
     """Return where a journal stops matching the heads that its flushes left, as words."""
     heads = await store.read_heads(row.id)
-    head = bytes(32)
+    head = GENESIS
     for (first, recorded), (following, _) in pairwise([*heads, (row.last_seq + 1, b"")]):
         part = lines[first - 1 : following - 1]
         head = chain(head, part)
@@ -117,7 +117,7 @@ def build_machine(header: Header) -> Machine:
     """
     if header.plan is None:
         raise EngineBug("a run without a plan has no machine")
-    program = compile_plan(header.plan, header.lock, plans=header.plans)
+    program = program_of(header.plan, header.lock, header.plans)
     return Machine(
         program,
         header.inputs,

@@ -26,7 +26,6 @@ FORM_BYTES_MAX = 20_000
 """Of a schema, as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
 
 Form: TypeAlias = Literal["typed", "named", "plain"]
-FORMS: tuple[Form, ...] = ("typed", "named", "plain")
 
 _Object = dict[str, Json]
 _TEXT: Json = {"type": "string"}

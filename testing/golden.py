@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,6 @@ from .recorded import REHEARSABLE, RecordedRun, read_recorded
 from .rehearsal import Rehearsal
 
 BUNDLE: Final = ".bundle"
-CASE: Final = re.compile(r"(.+)\.golden\.(?:yaml|yml|json)")
 KEYS: Final = ("plan", "tools", "recording", "inputs", "answers", "live", "expect")
 AGAIN: Final = "record a new run with `firmplan record RUN -o {}`"
 ACCEPT: Final = "accept it with `pytest --firmplan --firmplan-update`"
@@ -66,11 +64,6 @@ class Golden:
     answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
     live: tuple[str, ...] = ()
     expect: Mapping[str, Json] | None = None
-
-
-def is_golden(path: Path) -> bool:
-    """Whether a file's name is that of a golden test."""
-    return path.suffix == BUNDLE or CASE.fullmatch(path.name) is not None
 
 
 def has_case(bundle: Path) -> bool:

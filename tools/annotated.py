@@ -33,7 +33,6 @@ from .schemas import Checker, bad_args, bad_result
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
 
-JsonMode = dict[str, Any]
 _EXTRA: ExtraValues = "forbid"
 
 
