@@ -62,9 +62,13 @@ async def call_tool(
             return _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
         if tool.isolation == "inline":
             return here()
-        return cast(
-            "Sealed", await threads.call(here)
-        )  # a large result is sealed there too: other runs go on
+        try:  # a large result is sealed there too: other runs go on
+            return cast("Sealed", await threads.call(here))
+        except asyncio.CancelledError:
+            if is_cancelled():
+                told = {"tool": tool.name, "all": threads.abandoned}
+                context.log.warning("a thread goes on that nobody waits for", **told)
+            raise
 
     return await _outcome_of(tool, work, timeout_s)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 import structlog
@@ -131,3 +132,20 @@ def test_a_program_that_set_structlog_up_gets_the_events(monkeypatch, capfd):
     structlog.reset_defaults()
     assert [entry["event"] for entry in found][-2:] == ["run finished", "mine"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_thread_that_is_left_behind_is_told(monkeypatch, capfd):
+    """It cannot be stopped: one warning, with step and count."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json:warning")
+    gone = threading.Event()
+
+    @tool(effect="read", version=1, timeout=0.05)
+    def overrun() -> int:
+        """Take too long."""
+        gone.wait(20)
+        return 1
+
+    one_run(plan_of({"id": "a", "tool": "overrun"}), overrun)
+    gone.set()
+    (line,) = lines(capfd)
+    assert (line["tool"], line["step"], line["all"], line["level"]) == ("overrun", "a", 1, "warning")
