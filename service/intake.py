@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 
 from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
 from ..executor import Run
+from ..tools.logbook import open_log
 from .guard import Limits
 from .metrics import Metrics
 from .problems import Refusal
@@ -30,8 +30,6 @@ KEYS_MAX = 10_000
 RETRY_AFTER_S = 5
 """What a full queue tells a client to wait."""
 UNDER_WAY = ("queued", "running")
-
-_log = structlog.get_logger("firmplan.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ class Intake:
         try:
             await work
         except Exception:  # noqa: BLE001  # nobody waits for this task: the log is the one place where a failure can be heard
-            _log.exception("a run could not go on", run=run_id)
+            open_log().exception("a run could not go on", run=run_id)
 
 
 def run_id_of(key: str) -> str:
