@@ -113,7 +113,7 @@ class Tool(Declaration, Generic[P, R]):
         """JSON Schema of the result, self-contained; `None`: anything."""
         return self.types.returns
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         """Whether `invoke` returns an awaitable."""
         return is_async(self.fn)
@@ -169,7 +169,7 @@ class Tool(Declaration, Generic[P, R]):
 
     @property
     def fingerprint(self) -> str | None:
-        """Digest of all code, types and versions that decide what a call does (design.md, 4); `None`: see `unseen`."""
+        """Digest of all code, types and versions that decide what a call does; `None`: see `unseen`."""
         return self._fingerprint.digest
 
     @property
