@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-
 from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
 from ..executor import Run
