@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -26,6 +27,7 @@ from ..errors import ConfigError
 from ..plans.paths import path_of
 from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
+from .exact import Fits, exactly
 from .faults import argument_faults, pydantic_faults, shown
 from .integral import with_ordered_sets
 from .schemas import Checker, bad_args, bad_result
@@ -59,8 +61,13 @@ class PythonTypes:
         self._sealed = Checker(returns)
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
+        self._exact = _exact_arguments(annotations.parameters)
+        self._exact_result = exactly(annotations.returns)
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
+        if self._are_exact(args):
+            with suppress(NotJson):  # the long way says what is wrong
+                return canonical(args)
         faults = argument_faults(args, list(self._names.values()), self._required)
         if faults:
             raise bad_args(faults)
@@ -78,10 +85,17 @@ class PythonTypes:
         return self._normal(model, given)
 
     def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102
+        if self._exact is not None and self._are_exact(
+            plain := cast("dict[str, Any]", parse_canonical(args))
+        ):
+            return plain
         model = self._model.model_validate_json(args, strict=True)
         return {name: getattr(model, field) for field, name in self._names.items()}
 
     def seal(self, result: object) -> bytes:  # noqa: D102
+        if self._exact_result is not None and self._exact_result(result):
+            with suppress(NotJson):  # the long way says what is wrong
+                return canonical(result)
         dumped = self._dumped(self._typed(result), result)
         if self._sets_in[1]:
             dumped = with_ordered_sets(dumped, self._sealed.schema, self._sealed.branch_accepts)
@@ -92,6 +106,13 @@ class PythonTypes:
         if not self._sealed.accepts(dumped):
             raise bad_result(self._sealed.faults(dumped))
         return text
+
+    def _are_exact(self, args: Mapping[str, Json]) -> bool:
+        """Whether these are all arguments, each exactly of its type."""
+        exact = self._exact
+        if exact is None or len(args) != len(exact):
+            return False
+        return all(name in args and fits(args[name]) for name, fits in exact)
 
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""
@@ -162,6 +183,17 @@ class _Schemas(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
         return False
+
+
+def _exact_arguments(parameters: tuple[Parameter, ...]) -> list[tuple[str, Fits]] | None:
+    """Return what tells whether arguments are exactly of their types; `None`: for some that cannot be told."""
+    made: list[tuple[str, Fits]] = []
+    for each in parameters:
+        fits = None if isinstance(each.default, FieldInfo) else exactly(each.annotation)
+        if fits is None:
+            return None
+        made.append((each.name, fits))
+    return made
 
 
 def _has_default(parameter: Parameter) -> bool:
