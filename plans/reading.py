@@ -116,9 +116,8 @@ class _Reader:
             )
             return UNKNOWN
         if room <= 0:
-            self.fault(
-                "bad-shape", path, f"expected at most {DEPTH_MAX} schemas inside one another, found more"
-            )
+            message = f"expected at most {DEPTH_MAX} schemas inside one another, found more"
+            self.fault("limit-exceeded", path, message, "name parts of it in 'types'")
             return UNKNOWN
         for key, expected, found in misshapen(known):
             self.fault("bad-shape", _at(path, key), f"expected {expected}, found {found}")

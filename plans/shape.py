@@ -152,7 +152,8 @@ def _as_json(given: object, problems: list[Problem]) -> Json:
             return normal(current)
         except NotJson as fault:
             hint = "a plan holds only JSON: null, true, false, finite numbers, text, lists, and objects with text keys"
-            problems.append(problem("bad-shape", fault.path, f"expected JSON, found {fault}", hint))
+            code = "limit-exceeded" if fault.is_limit else "bad-shape"
+            problems.append(problem(code, fault.path, f"expected JSON, found {fault}", hint))
             parts = parts_of(fault.path)
             if not parts:
                 return None

@@ -55,7 +55,7 @@ def parse_source(given: str | bytes, limits: Limits = LIMITS) -> Source:
     try:
         return Source(text, parse(text), is_json=True)
     except NotJson as fault:
-        code = "limit-exceeded" if "nested deeper" in str(fault) else "bad-shape"
+        code = "limit-exceeded" if fault.is_limit else "bad-shape"
         line = _LINE.search(str(fault))
         message = str(fault).removeprefix(f"{fault.path}: ")
         raise TextFault(message, code=code, path=fault.path, line=int(line[1]) if line else None) from fault

@@ -35,6 +35,8 @@ INTEGER_MAX = 2**63 - 1
 DEPTH_MAX = 200  # nested lists and objects; both encoders and our own recursion stay far from their limits
 NODES_MAX = 20_000_000  # values in one value: stops structures that share parts from unfolding without end
 
+_TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
+_TOO_LARGE = f"more than {NODES_MAX} values in one value"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SORTED = orjson.OPT_SORT_KEYS
@@ -50,6 +52,11 @@ class NotJson(ValueError):  # noqa: N818  # reads as what it says
     def __init__(self, message: str, path: str = "$") -> None:
         super().__init__(f"{path}: {message}")
         self.path = path
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is JSON, but too deep or too large."""
+        return str(self).removeprefix(f"{self.path}: ").startswith((_TOO_DEEP, _TOO_LARGE))
 
     def __reduce__(self) -> tuple[type[NotJson], tuple[str, str]]:
         return type(self), (str(self).removeprefix(f"{self.path}: "), self.path)
@@ -100,7 +107,7 @@ def parse(data: bytes | str) -> Json:
     except json.JSONDecodeError as error:
         raise NotJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise NotJson(f"nested deeper than {DEPTH_MAX} levels") from None
+        raise NotJson(_TOO_DEEP) from None
     except NotJson:
         raise
     except ValueError:  # Python refuses to convert integers of thousands of digits
@@ -200,7 +207,7 @@ class _Rebuild:
     def rebuild(self, value: object, path: str, room: int) -> Json:  # noqa: PLR0911  # one case, one line
         self.nodes += 1
         if self.nodes > NODES_MAX:
-            raise NotJson(f"more than {NODES_MAX} values in one value", path)
+            raise NotJson(_TOO_LARGE, path)
         match value:
             case None:
                 return None
@@ -236,7 +243,7 @@ class _Rebuild:
 def _check_room(path: str, room: int) -> None:
     if room <= 0:
         shown = path if len(path) <= 60 else path[:57] + ".."
-        raise NotJson(f"nested deeper than {DEPTH_MAX} levels, or a cycle", shown)
+        raise NotJson(f"{_TOO_DEEP}, or a cycle", shown)
 
 
 def _text(value: str, path: str) -> str:
