@@ -194,7 +194,7 @@ class Driver:
                 self.journal.add(command.event, at)
                 self._telling.tell(command.event)
         follow_up = [command for command in commands if not isinstance(command, Record)]
-        if self._is_write_outcome(event) and follow_up:
+        if follow_up and (self._is_write_outcome(event) or self.journal.is_behind):
             await self.journal.flush()
         if follow_up and not self._is_parking:
             self._carry_out(follow_up)

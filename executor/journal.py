@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import EngineBug, StoreError
 from .events import JournalEvent
@@ -19,6 +19,11 @@ from .store import Batch, RunRow
 
 if TYPE_CHECKING:
     from .store import Store
+
+
+BEHIND_MAX: Final = (
+    5_000  # events in memory alone: a store that is slow slows the run down, instead of filling the memory
+)
 
 
 class Journal:
@@ -48,6 +53,11 @@ class Journal:
         self._fault: StoreError | EngineBug | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.is_closed = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to become durable that nothing more should begin."""
+        return self._last - self.durable > BEHIND_MAX
 
     @property
     def last(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from firmplan.executor import limits
+from firmplan.executor import SqliteStore, journal, limits
 from firmplan.tools import Artifact, Context, Tool, Toolset, tool
 from rig import Rig, one_run, plan_of
 
@@ -130,3 +130,38 @@ def test_too_many_items_are_refused():
     (error,) = run.errors
     assert error.code == "limit-exceeded"
     assert "100000" in error.message
+
+
+def test_a_slow_store_slows_the_run_down(tmp_path, monkeypatch):
+    """While nothing becomes durable only so much begins: what waits in memory is bounded, and all of it ends well."""
+    monkeypatch.setattr(journal, "BEHIND_MAX", 100)
+    calls = []
+
+    @tool(effect="pure", version=1)
+    async def step(x: int) -> int:
+        """Count."""
+        calls.append(x)
+        return x + 1
+
+    class SlowStore(SqliteStore):
+        gate = asyncio.Event()
+
+        async def append(self, batch):
+            await self.gate.wait()
+            await super().append(batch)
+
+    async def main():
+        store = SlowStore(str(tmp_path / "s.db"))
+        async with Rig([step], store) as rig:
+            steps = [
+                {"id": f"s{n}", "tool": "step", "args": {"x": f"${{s{n - 1}}}" if n else 0}}
+                for n in range(600)
+            ]
+            run_id = await rig.start(plan_of(*steps, output="${s599}"), reuse="off")
+            for _ in range(20_000):
+                await asyncio.sleep(0)
+            assert 30 < len(calls) < 120
+            store.gate.set()
+            assert (await rig.execution.wait(run_id)).output == 600
+
+    asyncio.run(main())
