@@ -79,15 +79,15 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
                 keys[key] = None
             case _:
                 pass
-    own = await store.find_calls(run_id, list(called)) if called else {}
+    own: Mapping[str, CallRecord] = await store.find_calls(run_id, list(called)) if called else {}
     subjects: dict[str, dict[str, float]] = {}
     for step, record in own.items():
         subjects.setdefault(record.subject, {})[step] = called[step]
     earlier: dict[str, Sequence[CallRecord]] = {}
     for subject, until in subjects.items():
         earlier |= await store.find_earlier_calls(subject, until, limit=EARLIER_MAX)
-    codes = {each.code: None for each in own.values() if each.code}
-    codes |= {each.code: None for records in earlier.values() for each in records if each.code}
+    made = [*own.values(), *(each for records in earlier.values() for each in records)]
+    codes = dict.fromkeys(each.code for each in made if each.code)
     return Evidence(
         own,
         earlier,

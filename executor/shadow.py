@@ -223,7 +223,7 @@ class ShadowWalk:
             return Answer(Failed(fault.code, str(fault), fault.temporary, retryable=False), {})
         if call.request is not None and self.is_other_model:
             call.request = replace(call.request, alias=ALIAS)
-        async with self.facilities.places:
+        async with self.facilities.place_for(self.recalled.run.id, call.tool):
             outcome, usage = await self.caller.make(call)
         return Answer(outcome, usage or {})
 

@@ -16,6 +16,8 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from ..plans.values import Json
+
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
@@ -89,10 +91,10 @@ def _tell(listener: Listener, words: str) -> None:
 def _in_one_piece(body: str) -> object:
     """Return a body as the client returns it of a request without a stream."""
     try:
-        document = json.loads(body)
+        document: Json = json.loads(body)
     except ValueError:
         return body
-    return ChatCompletion.construct(**document) if isinstance(document, dict) else body
+    return ChatCompletion.construct(**cast("Any", document)) if isinstance(document, dict) else body
 
 
 class _Made:
@@ -113,38 +115,34 @@ class _Made:
 
     def add(self, chunk: ChatCompletionChunk) -> str:
         """Take a chunk in; return the words in it that are part of the answer."""
-        fields = chunk.to_dict(warnings=False)
+        fields = cast("dict[str, Json]", chunk.to_dict(warnings=False))
         self._head = self._head or {key: fields[key] for key in ("id", "model", "created") if key in fields}
         self._usage = fields.get("usage") or self._usage
         match fields.get("choices"):
-            case [{"delta": delta, **choice}, *_]:
-                self._finish = choice.get("finish_reason") or self._finish
-                return self._whole(self._add(cast("object", delta)))
+            case [{"delta": delta} as choice, *_]:
+                self._finish = cast("dict[str, Json]", choice).get("finish_reason") or self._finish
+                return self._whole(self._add(delta))
             case _:
                 return ""
 
-    def _add(self, delta: object) -> str:
+    def _add(self, delta: Json) -> str:
         if not isinstance(delta, dict):
             return ""
-        fields = cast("dict[str, object]", delta)
-        content = self._note("content", fields.get("content"))
-        self._note("refusal", fields.get("refusal"))
-        calls = fields.get("tool_calls")
-        arguments = (
-            [self._add_call(call) for call in cast("list[object]", calls)] if isinstance(calls, list) else []
-        )
+        content = self._note("content", delta.get("content"))
+        self._note("refusal", delta.get("refusal"))
+        calls = delta.get("tool_calls")
+        arguments = [self._add_call(call) for call in calls] if isinstance(calls, list) else []
         return content if self._call is None else "".join(arguments)
 
-    def _add_call(self, call: object) -> str:
+    def _add_call(self, call: Json) -> str:
         """Take in a part of the first tool call; one without a number is of it."""
         match call:
             case {"index": int(index)} if index > 0:
                 return ""
-            case {"function": dict(function), **rest}:
-                named = cast("dict[str, object]", function)
+            case {"function": dict(named)}:
                 known = self._call or {}
                 self._call = {
-                    "id": known.get("id") or rest.get("id"),
+                    "id": known.get("id") or cast("dict[str, Json]", call).get("id"),
                     "name": known.get("name") or named.get("name"),
                 }
                 return self._note("arguments", named.get("arguments"))
@@ -177,7 +175,7 @@ class _Made:
         choice = {"index": 0, "message": message, "finish_reason": self._finish, "logprobs": None}
         choices = [choice] if is_answer else []
         made = {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage}
-        return cast("ChatCompletion", ChatCompletion.construct(**cast("Any", made)))
+        return ChatCompletion.construct(**cast("Any", made))
 
 
 def _joined(pieces: list[str]) -> str:
