@@ -50,9 +50,17 @@ Outcome: TypeAlias = Returned | Failed | Lost
 
 
 async def call_tool(
-    tool: Tool, args: bytes, context: Context, threads: Threads, timeout_s: float | None
+    tool: Tool, args: bytes, context: Context | None, threads: Threads, timeout_s: float | None
 ) -> Outcome:
-    """Call the tool, wherever it is declared to run, and return what came of it."""
+    """Call the tool, wherever it is declared to run, and return what came of it.
+
+    Args:
+        tool: What is called.
+        args: Bound.
+        context: What it is handed; `None` only for an asynchronous tool that asks for none.
+        threads: Where it runs if it is to run in one.
+        timeout_s: `None`: it may take as long as it likes.
+    """
 
     def here() -> Sealed:
         return _sealed(tool, tool.invoke(args, context))
@@ -65,7 +73,7 @@ async def call_tool(
         try:  # a large result is sealed there too: other runs go on
             return cast("Sealed", await threads.call(here))
         except asyncio.CancelledError:
-            if is_cancelled():
+            if is_cancelled() and context is not None:
                 told = {"tool": tool.name, "all": threads.abandoned}
                 context.log.warning("a thread goes on that nobody waits for", **told)
             raise
@@ -104,11 +112,10 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
     tool: Tool, work: Callable[[], Awaitable[Sealed]], timeout_s: float | None
 ) -> Outcome:
     process = os.getpid()
-    limit = asyncio.timeout(timeout_s)
+    limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
-            async with limit:
-                result = await work()
+            result = await (work() if limit is None else _within(limit, work))
         finally:
             leave_if_forked(process)
         return Returned(result)
@@ -120,7 +127,7 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
             return Lost(message)
         return Failed("cancelled", message, temporary=False, retryable=tool.is_worth_retrying(error))
     except TimeoutError as error:
-        if limit.expired():
+        if limit is not None and limit.expired():
             return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
         return _interrupted(tool, error, "timeout", _describe(error))
     except OutcomeUnknown as error:
@@ -133,6 +140,11 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
         return Failed(
             "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
         )
+
+
+async def _within(limit: asyncio.Timeout, work: Callable[[], Awaitable[Sealed]]) -> Sealed:
+    async with limit:
+        return await work()
 
 
 def _sealed(tool: Tool, result: object) -> Sealed:

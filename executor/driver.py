@@ -41,7 +41,6 @@ from .fork import Inherited
 from .header import Header
 from .journal import Journal
 from .limits import check_run
-from .lock import ToolLock
 from .machine import Machine
 from .prepared import Preparation, PreparedCall, StartCall
 from .results import Results, reused
@@ -187,35 +186,31 @@ class Driver:
         """Machine, journal, commands: the whole of it."""
         at = self.facilities.clock.now()
         commands = self.machine.handle(event, at)
-        self._write_down(event, at, decision)
+        written = self._written_by(event)
+        opens = written if isinstance(event, CallStarted) else None
+        closes = written is not None and isinstance(event, OUTCOMES)
+        self.journal.add(event, at, opens=opens, closes=closes, decision=decision)
         self._telling.tell(event)
+        follow_up: list[Command] = []
         for command in commands:
             if isinstance(command, Record):
                 self.journal.add(command.event, at)
                 self._telling.tell(command.event)
-        follow_up = [command for command in commands if not isinstance(command, Record)]
-        if follow_up and (self._is_write_outcome(event) or self.journal.is_behind):
-            await self.journal.flush()
-        if follow_up and not self._is_parking:
+            else:
+                follow_up.append(command)
+        if not follow_up:
+            return
+        if (written is not None and opens is None) or self.journal.is_behind:
+            await self.journal.flush()  # what follows from a write's outcome waits for it
+        if not self._is_parking:
             self._carry_out(follow_up)
 
-    def _write_down(self, event: Cause, at: float, decision: int | None) -> None:
-        tool = self._tool_of(event)
-        is_write = tool is not None and tool.effect is Effect.WRITE
-        opens = tool.resource if tool is not None and is_write and isinstance(event, CallStarted) else None
-        self.journal.add(
-            event, at, opens=opens, closes=is_write and isinstance(event, OUTCOMES), decision=decision
-        )
-
-    def _is_write_outcome(self, event: Cause) -> bool:
-        tool = self._tool_of(event)
-        return tool is not None and tool.effect is Effect.WRITE and not isinstance(event, CallStarted)
-
-    def _tool_of(self, event: Cause) -> ToolLock | None:
-        """Return the tool of an event's step as the run knows it: whoever notes a decision need not have the tool."""
+    def _written_by(self, event: Cause) -> str | None:
+        """Return the resource that the step of an event writes, as the run knows its tool; `None`: it writes none."""
         step = getattr(event, "step", None)
         name = self.machine.tool_of(step) if step is not None else None
-        return self.header.lock.find(name) if name is not None else None
+        tool = self.header.lock.find(name) if name is not None else None
+        return tool.resource if tool is not None and tool.effect is Effect.WRITE else None
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         calls: list[StartCall] = []

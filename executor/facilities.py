@@ -80,11 +80,18 @@ class Facilities:
         """The engine's log."""
         return open_log()
 
-    @asynccontextmanager
-    async def place_for(
+    def place_for(
         self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
-    ) -> AsyncGenerator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Hold a place for a call of a run, in the run, its tool and the engine; a tool with a rate is waited for before."""
+        if of_run is None and (tool is None or (tool.max_concurrency is None and tool.rate is None)):
+            return self.places.hold(run)  # most calls: the engine's limit is the only one
+        return self._places_for(run, tool, of_run)
+
+    @asynccontextmanager
+    async def _places_for(
+        self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None
+    ) -> AsyncGenerator[None]:
         of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:
             await self._keep_pace(run, tool)

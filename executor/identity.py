@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ..plans.signature import Effect
-from ..plans.values import Json, canonical, digest, parse
+from ..plans.values import Json, canonical, digest, parse_canonical
 from ..tools import Tool
 from ..tools.fingerprint import Fingerprint
 
@@ -58,8 +58,8 @@ class ContentKey:
         """What the key was made from, small enough to be kept for explanations."""
         parts = {name: _abridged(value) for name, value in self.parts.items()}
         if self.args:
-            large = len(self.args) > PARTS_BYTES_MAX
-            parts["args"] = _abridged(parse(self.args)) if large else parse(self.args)
+            args = parse_canonical(self.args)
+            parts["args"] = _abridged(args) if len(self.args) > PARTS_BYTES_MAX else args
         return parts
 
 

@@ -139,8 +139,11 @@ class Tool(Declaration, Generic[P, R]):
         except ToolError as fault:
             raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
 
-    def invoke(self, args: bytes, ctx: Context) -> object:
-        """Call the function with bound arguments; return what it returns, for async functions an awaitable."""
+    def invoke(self, args: bytes, ctx: Context | None) -> object:
+        """Call the function with bound arguments; return what it returns, for async functions an awaitable.
+
+        `ctx` is for one that `wants_context`.
+        """
         given = self.types.unpack(args)
         if self.types.context is not None:
             given[self.types.context] = ctx
