@@ -69,6 +69,7 @@ from .executor.request import (
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
+from .plans.accepted import AcceptedPlans
 from .plans.inputs import fit_inputs
 from .plans.saved import find_plan_in, saved_plans_of
 from .plans.values import Json
@@ -159,6 +160,7 @@ class Engine:
         self._models = Models(fallback if models is None else models)
         self._places = max_concurrency
         self._flow: Flow = flow
+        self._accepted = AcceptedPlans()
         self._secrets = os.environ if secrets is None else secrets
         self._recovers = recover
         self._clock = clock or SystemClock()
@@ -285,10 +287,13 @@ class Engine:
 
     async def _accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that may run, and the saved plans it uses. Raises: PlanRejected."""
+        if (known := self._accepted.find(plan, self.tools)) is not None:
+            return known, {}
         report = await self.check_plan(plan)
         if not report.ok:
             raise PlanRejected(report)
         accepted = Plan.model_validate(plan)
+        self._accepted.keep(plan, self.tools, accepted)
         return accepted, await self._saved_for(accepted)
 
     async def _planned(

@@ -42,11 +42,14 @@ class Purse:
 
     def needs_of(self, *, is_first: bool, is_model: bool, tokens_max: int | None) -> dict[str, float]:
         """Return what a call will need, as far as that can be said before it."""
-        needs = {"steps": 1.0 if is_first else 0.0}
-        if is_model:
-            needs |= {"model_calls": 1.0, "tokens": max(self._largest["tokens"], tokens_max or 0.0)}
-            needs["usd"] = self._largest["usd"]
-        return {name: amount for name, amount in needs.items() if amount or is_model}
+        if not is_model:
+            return {"steps": 1.0} if is_first else {}
+        return {
+            "steps": 1.0 if is_first else 0.0,
+            "model_calls": 1.0,
+            "tokens": max(self._largest["tokens"], tokens_max or 0.0),
+            "usd": self._largest["usd"],
+        }
 
     def reserve(self, step: str, needs: Mapping[str, float]) -> None:
         """Set aside what a call needs."""
@@ -56,7 +59,9 @@ class Purse:
 
     def settle(self, step: str, usage: Mapping[str, Json] | None) -> None:
         """Put what a call really used in the place of what was set aside for it."""
-        reserved = self._reserved.pop(step, {})
+        reserved = self._reserved.pop(step, None) or {}
+        if usage is None and not reserved:  # a call of no model, most of all
+            return
         used = {
             "model_calls": amount_of(usage, "calls"),
             "tokens": amount_of(usage, "tokens"),

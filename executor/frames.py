@@ -58,7 +58,9 @@ def address_of(tool: Tool) -> Address:
     function = tool.source
     module = sys.modules.get(function.__module__)
     source = _source_of(module) if module is not None else None
-    if source is None or getattr(module, function.__name__, None) is not tool:
+    found = getattr(module, function.__qualname__, None)
+    # By name, and not the same object: the file may have been loaded again since, as a child does too.
+    if source is None or not isinstance(found, Tool) or found.name != tool.name:
         raise ConfigError(
             f"tool '{tool.name}': isolation='process' needs a function at the top level of a file or module, found "
             f"{function.__module__}.{function.__qualname__}; move it there, or use isolation='thread'"
@@ -138,7 +140,7 @@ def read_outcome(
         blobs.put(data)
     match said["kind"]:
         case "returned":
-            return Returned(Sealed(output))
+            return Returned(Sealed.checked(output))
         case "failed":
             return Failed(said["code"], said["message"], said["temporary"], said["retryable"])
         case _:

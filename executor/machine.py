@@ -95,6 +95,7 @@ ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
 
 
+_BEGINNINGS: Final = (RunStarted, RunResumed)
 WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
 
 
@@ -147,7 +148,7 @@ class Machine:
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
         """
-        if not isinstance(event, RunStarted | RunResumed) and not self.is_stuck():
+        if not isinstance(event, _BEGINNINGS) and not self.is_stuck():
             self.purse.spent["seconds"] += max(0.0, at - self._now)
         self._now = at
         match event:
@@ -163,9 +164,11 @@ class Machine:
             case _:
                 self._handle_turn(self._turn(event.step), event)
         self._work_off()
-        commands = self._records + [command for _, command in sorted(self._calls, key=lambda pair: pair[0])]
+        records, calls = self._records, self._calls
         self._records, self._calls = [], []
-        return commands
+        if len(calls) > 1:
+            calls.sort(key=lambda pair: pair[0])
+        return records + [command for _, command in calls] if calls else records
 
     def _handle_turn(self, turn: Turn, event: Cause) -> None:
         """Take in what became of a call."""
@@ -462,8 +465,11 @@ class Machine:
             self._move(item, State.RUNNING)
         self.turns[turn.path] = turn
         try:
-            with Scope(item) as scope:
-                self._start_turn(turn, scope)
+            if item.index is None and turn.iteration == 0:  # it sees what its frame sees
+                self._start_turn(turn, item.node.frame.scope)
+            else:
+                with Scope(item) as scope:
+                    self._start_turn(turn, scope)
         except RefersToSkipped:
             self._move(turn, State.SKIPPED)
             turn.reason = Reason.SKIPPED_REFERENCE

@@ -109,7 +109,7 @@ def _read_field(value: Json, find_value: Callable[[str], bytes]) -> Json | Seale
         if "$json" in value:
             return Sealed.of(value["$json"])
         if "$value" in value:
-            return Sealed(find_value(cast("str", value["$value"])))
+            return Sealed.checked(find_value(cast("str", value["$value"])))
     return value
 
 

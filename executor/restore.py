@@ -40,6 +40,7 @@ from .records import GENESIS, Entry, chain, read_entry
 from .sealed import Sealed
 from .store import RunRow, Store
 
+_CAUSES: Final = frozenset(CAUSES)
 _STATUS_OF: Final[Mapping[type, str]] = {
     StepSucceeded: "succeeded",
     StepFailed: "failed",
@@ -142,7 +143,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
     drawn: deque[Consequence] = deque()
     for entry in entries:
         event = entry.event
-        if isinstance(event, CAUSES):
+        if type(event) in _CAUSES:
             _expect_none(drawn)
             if isinstance(event, CallStarted | CallReused):
                 call = _compared_args(machine, event)

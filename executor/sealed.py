@@ -6,11 +6,15 @@ form. The machine treats parsed values as immutable; tools are handed copies par
 
 from __future__ import annotations
 
-from ..plans.values import Digest, Json, canonical, digest, parse
+from ..plans.values import Digest, Json, NotJson, canonical, digest, parse, parse_canonical
 
 
 class Sealed:
-    """One value, canonical. Digest and parsed form are made on first use."""
+    """One value, canonical. Digest and parsed form are made on first use.
+
+    Args:
+        data: Bytes that `canonical` made; nothing is checked again.
+    """
 
     __slots__ = ("_digest", "_value", "data")
 
@@ -24,11 +28,19 @@ class Sealed:
         """Seal a JSON value. Raises: NotJson: it is not JSON."""
         return cls(canonical(value))
 
+    @classmethod
+    def checked(cls, data: bytes) -> Sealed:
+        """Seal canonical bytes that come from outside: a child process, a file. Raises: NotJson: they are not canonical."""
+        sealed = cls.of(parse(data))
+        if sealed.data != data:
+            raise NotJson("the bytes are JSON, but not in canonical form")
+        return sealed
+
     @property
     def value(self) -> Json:
         """The parsed canonical form; shared, so never to be changed."""
         if isinstance(self._value, Sealed):
-            self._value = parse(self.data)
+            self._value = parse_canonical(self.data)
         return self._value
 
     @property
