@@ -11,7 +11,7 @@ from .checking import Accepted
 from .conditions import ANY_LIST, expect
 from .expressions.infer import infer_parts
 from .formula import infer
-from .nearest import listing
+from .nearest import listing, short
 from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from .templates import Template
 from .typed_body import TypedBody, value_type, wrong_places
@@ -74,8 +74,12 @@ def _expect_tool(steps: TypedBody, path: str, name: str) -> bool:
     if steps.checking.toolset.find(name) is not None:
         return True
     names = steps.checking.toolset.names
-    message = f"there is no tool '{name}': expected one of {listing(names)}"
-    hint = steps.checking.findings.suggestion(name, names, "name one of the tools")
+    if names:
+        message = f"there is no tool '{short(name)}': expected one of {listing(names)}"
+        hint = steps.checking.findings.suggestion(name, names, "name one of the tools")
+    else:
+        message = f"there is no tool '{short(name)}': no tools were given"
+        hint = "say where the tools are: --tools on the command line, Engine(tools=..) or check(plan, tools) in Python"
     steps.checking.findings.add(steps.body, "unknown-tool", path, message, hint)
     return False
 

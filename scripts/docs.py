@@ -1,4 +1,4 @@
-"""Make the generated pages of `docs/`: the states of a step, the codes of the check, the command line.
+"""Make the generated pages of `docs/`: the states of a step, the codes of the check, the command line; and the format's schema.
 
     python scripts/docs.py            # write them
     python scripts/docs.py --check    # exit with 1 if one is not up to date
@@ -8,6 +8,7 @@ Each page is made from the code that it tells of, so that it cannot say anything
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,7 +72,19 @@ def _help(*words: str) -> str:
     return subprocess.run(call, check=True, capture_output=True, text=True, env=env).stdout.strip()
 
 
-PAGES = {"STATES.md": states, "CODES.md": codes, "COMMANDS.md": commands}
+def schema() -> str:
+    """Return the JSON Schema of the plan format, which the package carries for editors."""
+    from firmplan.plans import Plan  # noqa: PLC0415  # each page loads only its room
+
+    return json.dumps(Plan.json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+PAGES = {
+    "STATES.md": states,
+    "CODES.md": codes,
+    "COMMANDS.md": commands,
+    "../plans/plan.schema.json": schema,
+}
 
 
 def main() -> int:
