@@ -41,8 +41,8 @@ class Commands(TyperGroup):
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
-        **extra: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        **extra: Any,  # noqa: ANN401  # click's own signature
+    ) -> Any:  # noqa: ANN401  # click's own signature
         """Run one command line; exit with its code, or return it where `standalone_mode` is false."""
         words = list(sys.argv[1:] if args is None else args)
         standalone = extra.pop("standalone_mode", True)

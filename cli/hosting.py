@@ -34,7 +34,7 @@ def serve_command(request: ServeRequest, flags: Mapping[str, object]) -> int:
     """
     try:
         from ..service.guard import Limits  # noqa: PLC0415  # FastAPI is an extra
-        from ..service.serving import serve  # noqa: PLC0415
+        from ..service.serving import serve  # noqa: PLC0415  # FastAPI is an extra
     except ModuleNotFoundError as missing:
         raise ConfigError(
             f"serving needs the package '{missing.name}', which is not installed: pip install 'firmplan[server]'"

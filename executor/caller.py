@@ -55,7 +55,7 @@ class Caller:
         """Return what became of a write of unknown outcome; `None`: it did not take place, or there is nothing to ask."""
         if call.tool is None or not getattr(call.command, "reconcile", False):
             return None
-        args = cast("dict[str, object]", Sealed(call.args).value)
+        args = cast("dict[str, Json]", Sealed(call.args).value)
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(call.tool, call.write_key, args, threads, timeout_s)
 

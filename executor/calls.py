@@ -15,6 +15,7 @@ from typing import TypeAlias, cast
 
 from ..errors import EngineBug, OutcomeUnknown, ToolError
 from ..plans.signature import Effect
+from ..plans.values import Json
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
 from .limits import check_value
@@ -82,7 +83,7 @@ async def call_tool(
 
 
 async def reconcile(
-    tool: Tool, key: str, args: dict[str, object], threads: Threads, timeout_s: float | None
+    tool: Tool, key: str, args: dict[str, Json], threads: Threads, timeout_s: float | None
 ) -> Outcome | None:
     """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again."""
     ask = tool.reconcile
@@ -90,7 +91,7 @@ async def reconcile(
         raise EngineBug(f"tool '{tool.name}' has no reconcile")
 
     async def work() -> object:
-        answer = await threads.call(lambda: ask(key, args))  # type: ignore[arg-type]
+        answer = await threads.call(lambda: ask(key, args))
         return await cast("Awaitable[object]", answer) if inspect.isawaitable(answer) else answer
 
     try:

@@ -57,18 +57,18 @@ class ErrorLike(Protocol):
     @property
     def code(self) -> str: ...  # noqa: D102  # a protocol's members say themselves; the same below
     @property
-    def temporary(self) -> bool: ...  # noqa: D102
+    def temporary(self) -> bool: ...  # noqa: D102  # as above
 
 
 class StepLike(Protocol):
     """What is looked at of a step of a run."""
 
     @property
-    def status(self) -> str: ...  # noqa: D102
+    def status(self) -> str: ...  # noqa: D102  # as above
     @property
-    def reason(self) -> str | None: ...  # noqa: D102
+    def reason(self) -> str | None: ...  # noqa: D102  # as above
     @property
-    def error(self) -> ErrorLike | None: ...  # noqa: D102
+    def error(self) -> ErrorLike | None: ...  # noqa: D102  # as above
 
 
 @dataclass(frozen=True, slots=True)

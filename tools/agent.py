@@ -263,7 +263,7 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
 
     async def asked(*args: object, **kwargs: object) -> object:
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
-        from pydantic_core import to_jsonable_python  # noqa: PLC0415
+        from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
         bound = inspect.signature(fn).bind_partial(*args, **kwargs)
         context = find_context(fn)

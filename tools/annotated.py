@@ -84,7 +84,7 @@ class PythonTypes:
             raise bad_args(pydantic_faults(error)) from None
         return self._normal(model, given)
 
-    def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102
+    def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102  # as `Types` says
         if self._exact is not None and self._are_exact(
             plain := cast("dict[str, Any]", parse_canonical(args))
         ):
@@ -92,7 +92,7 @@ class PythonTypes:
         model = self._model.model_validate_json(args, strict=True)
         return {name: getattr(model, field) for field, name in self._names.items()}
 
-    def seal(self, result: object) -> bytes:  # noqa: D102
+    def seal(self, result: object) -> bytes:  # noqa: D102  # as `Types` says
         if self._exact_result is not None and self._exact_result(result):
             with suppress(NotJson):  # the long way says what is wrong
                 return canonical(result)
