@@ -331,6 +331,14 @@ def test_tools_of_a_script_work(tmp_path, is_module):
     assert subprocess.check_output(command, cwd=tmp_path, text=True) == "8 []\n"
 
 
+def test_tools_of_a_file_that_was_loaded_again_work():
+    """Those of the first load too: a child goes by file and name."""
+    first = list(TOOLS)
+    Toolset.load(Path(__file__).parents[1] / "support" / "child_tools.py")
+    plan = plan_of({"id": "a", "tool": "large", "args": {"size": 2}}, output="${a}")
+    assert one_run(plan, *first).output == "xx"
+
+
 def test_a_tool_that_was_typed_in_is_refused():
     """No child finds it again; said when the engine is made."""
     done = subprocess.run(
