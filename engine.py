@@ -45,6 +45,7 @@ from .executor import (
     SystemClock,
     Verification,
 )
+from .executor.accepted import AcceptedPlans
 from .executor.background import Background, call, iterate
 from .executor.fork import Holds, root_of
 from .executor.frames import WORKER_ENV, address_of
@@ -69,7 +70,6 @@ from .executor.request import (
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan, check
-from .plans.accepted import AcceptedPlans
 from .plans.inputs import fit_inputs
 from .plans.saved import find_plan_in, saved_plans_of
 from .plans.values import Json

@@ -13,7 +13,7 @@ import orjson
 
 from ..plans import Plan
 from ..plans.compile import compile_plan
-from ..plans.recent import Recent
+from .recent import Recent
 
 if TYPE_CHECKING:
     from ..plans.program import Program

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeAlias
 
-from .plan import Plan
+from ..plans import Plan
+from ..plans.saved import references_of
+from ..plans.values import NotJson, canonical
 from .recent import Recent
-from .saved import references_of
-from .values import NotJson, canonical
 
 _Name: TypeAlias = "int | bytes"
 
