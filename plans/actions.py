@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
-from .arguments import argument_faults, computed, value_faults
+from .arguments import argument_faults, computed, value_faults, without_doubts
 from .body import UNKNOWN as NO_BODY
 from .checking import Accepted
 from .conditions import ANY_LIST, expect
@@ -112,10 +112,13 @@ def _check_args(
     findings, body, at = steps.checking.findings, steps.body, path + template.where
     findings.add_faults(body, at, template.faults)
     inferred = infer_parts(template.formula.tree, scope, suggestions=findings.suggests)
-    findings.add_inferred(body, at, inferred.faults)
-    if accepted is not None:
-        parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
-        findings.add_faults(body, at, argument_faults(step.args, accepted, parts, template.secrets))
+    if accepted is None:
+        findings.add_inferred(body, at, inferred.faults)
+        return
+    parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
+    misfits = list(argument_faults(step.args, accepted, parts, template.secrets))
+    findings.add_inferred(body, at, without_doubts(inferred.faults, misfits))
+    findings.add_faults(body, at, without_doubts(misfits, inferred.faults))
 
 
 def _expect_text(

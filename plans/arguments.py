@@ -6,7 +6,7 @@ the string that computes it, whatever is wrong inside its value.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import lru_cache
@@ -14,6 +14,7 @@ from functools import lru_cache
 from .assign import assign
 from .checking import Accepted
 from .expressions.faults import Fault
+from .findings import is_error
 from .immutable import immutable
 from .integral import with_integers
 from .nearest import did_you_mean, listing
@@ -74,6 +75,29 @@ def _holders(inner: str) -> tuple[str, ...]:
 
 _holders_again = lru_cache(1_024)(_holders)  # the arguments of a plan's tools have few names
 _CACHED_LENGTH_MAX = 64
+
+
+def without_doubts(faults: Sequence[Fault], others: Sequence[Fault]) -> Sequence[Fault]:
+    """Return faults without doubts about the type of a place that has an error, or of which `others` say the same.
+
+    Of an expression and of where its value goes, the more exact place is told: that in the expression.
+    """
+    if not faults or not (others or any(map(is_error, faults))):
+        return faults
+    wrong = {fault.inner for fault in (*faults, *others) if is_error(fault)}
+    told = {fault.inner for fault in others if fault.code == "maybe-missing" and fault.end}
+    return [
+        fault
+        for fault in faults
+        if fault.code not in _DOUBTS
+        or (
+            fault.inner not in wrong
+            and not (fault.code == "maybe-missing" and not fault.end and fault.inner in told)
+        )
+    ]
+
+
+_DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
 
 
 def argument_faults(
