@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from ..errors import EngineBug, ToolError
 from ..plans.values import Json
@@ -19,29 +19,30 @@ from ..tools.outage import ModelError
 from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
 from .facilities import Facilities
+from .journal import Journal
 from .prepared import PreparedCall
 from .sealed import Sealed
 
 Usage: TypeAlias = Mapping[str, Json]
 
 
-class Flushes(Protocol):
-    """What is needed of a journal: artifacts that a step of the run has just made have to be in the store."""
-
-    async def flush(self) -> None:
-        """Wait until everything added so far is durable."""
-        ...
-
-
 class Caller:
-    """Makes the calls of one run, each when it is told to."""
+    """Makes the calls of one run, each when it is told to.
+
+    Args:
+        facilities: What runs share.
+        run_id: The run.
+        seed: The run's.
+        journal: Where the run is recorded; `None`: nowhere.
+        on_progress: Told how far a call has come: step, fraction, note.
+    """
 
     def __init__(
         self,
         facilities: Facilities,
-        journal: Flushes,
         run_id: str,
         seed: str,
+        journal: Journal | None = None,
         on_progress: Callable[[str, float, str], None] | None = None,
     ) -> None:
         self._facilities = facilities
@@ -92,7 +93,8 @@ class Caller:
         wanted = digests_in(args)
         if not wanted:
             return {}
-        await self._journal.flush()  # a step of this run may just have made them
+        if self._journal is not None:
+            await self._journal.flush()  # a step of this run may just have made them
         return await self._facilities.store.find_values(wanted)
 
     def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:

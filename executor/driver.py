@@ -95,7 +95,7 @@ class Driver:
         self.journal = Journal(self.facilities.store, self.row, self._standing)
         self._preparation = Preparation(self.facilities, run_id)
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
-        self._caller = Caller(self.facilities, self.journal, run_id, self.header.seed, self._progressed)
+        self._caller = Caller(self.facilities, run_id, self.header.seed, self.journal, self._progressed)
         if self.header.concurrency_max is not None:
             self.places = asyncio.Semaphore(self.header.concurrency_max)
 

@@ -68,13 +68,6 @@ class EarlyCall:
         return [task for task in (self.following, self.work) if task is not None and not task.done()]
 
 
-class NoJournal:
-    """Stands for a journal where nothing is recorded."""
-
-    async def flush(self) -> None:
-        """There is nothing to make durable."""
-
-
 class EarlySteps:
     """The calls of one run that start before its plan is complete.
 
@@ -94,7 +87,7 @@ class EarlySteps:
         most = header.concurrency_max
         self._places = None if most is None else asyncio.Semaphore(most)
         self._preparation = Preparation(facilities, run_id)
-        self._caller = Caller(facilities, NoJournal(), run_id, header.seed)
+        self._caller = Caller(facilities, run_id, header.seed)
         self._calls: dict[str, EarlyCall] = {}
         self._dropped: list[EarlyCall] = []
         self._machine: Machine | None = None

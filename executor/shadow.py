@@ -136,7 +136,7 @@ class ShadowWalk:
         self.known = inherited_from(self.recalled.entries)
         run_id, seed = self.recalled.run.id, self.header.seed
         self.preparation = Preparation(self.facilities, run_id)
-        self.caller = Caller(self.facilities, _Nowhere(), run_id, seed)
+        self.caller = Caller(self.facilities, run_id, seed)
         events = [entry.event for entry in self.recalled.entries]
         self.decided = {event.step: event for event in events if isinstance(event, Approved | Denied)}
         self.ruled = {event.step: event for event in events if isinstance(event, ApprovalRuled)}
@@ -333,10 +333,3 @@ def _with_input(command: StartCall, asked: Sealed) -> StartCall:
         if isinstance(command, StartModelCall)
         else replace(command, args=asked)
     )
-
-
-class _Nowhere:
-    """The journal of a run that is not kept."""
-
-    async def flush(self) -> None:
-        """Do nothing: there is nothing to be made durable."""
