@@ -230,7 +230,7 @@ class _Reader:
             self.leaves.append(leaf)
             return leaf
         pieces, faults = pieces_of(text) if "${" in text else ((text,), [])
-        faults += suspicious(pieces)
+        faults += suspicious(text, pieces)
         inner = self._inner(name) if faults or pieces != (text,) else ""
         self.faults += [fault.moved(inner, 0) for fault in faults]
         if pieces == (text,):

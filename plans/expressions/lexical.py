@@ -194,7 +194,7 @@ class _Walk:
                     f"unbalanced brackets: expected '{self.brackets[-1]}'",
                     "close every bracket that was opened",
                 )
-            self.at = self.start
+            self.at = self.start - 2
             self._stop(
                 "unclosed '${'",
                 "close it with '}'; a '${' that is meant as text is written '$${'",

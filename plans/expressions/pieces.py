@@ -229,18 +229,31 @@ def _misplaced(node: Node) -> Fault:
     )
 
 
-def suspicious(pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[Fault]:
+def suspicious(text: str, pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[Fault]:
     """Yield a warning for text that looks like another language's reference, one for each way to write it."""
+    gaps = _gaps(text, [piece for piece in pieces if isinstance(piece, Expression)])
     for pattern in (_BRACES, _DOLLAR):
-        for piece in pieces:
-            found = pattern.search(piece) if isinstance(piece, str) else None
-            if found is not None:
-                yield Fault(
-                    "suspicious-text",
-                    f"'{_short(found.group())}' is plain text, not a reference",
-                    f"write: ${{{_short(found.group(1))}}}",
-                )
-                break
+        found = next((match for low, high in gaps if (match := pattern.search(text, low, high))), None)
+        if found is not None:
+            yield Fault(
+                "suspicious-text",
+                f"'{_short(found.group())}' is plain text, not a reference",
+                f"write: ${{{_short(found.group(1))}}}",
+                "",
+                found.start(),
+                found.end(),
+            )
+
+
+def _gaps(text: str, expressions: list[Expression]) -> list[tuple[int, int]]:
+    """Return where a string is plain text: before, between and after its expressions."""
+    gaps: list[tuple[int, int]] = []
+    low = 0
+    for expression in expressions:
+        high = text.rindex("${", low, expression.start)  # only space stands between
+        gaps.append((low, high))
+        low = high + len(expression.source)
+    return [*gaps, (low, len(text))]
 
 
 def _short(text: str) -> str:
