@@ -1,4 +1,4 @@
-"""Looking back at runs: why a step ran, and what differs between two, what comes out differently.
+"""Looking back at runs: why a step ran, what differs between two, and what comes out differently when it is called again.
 
 Nothing here moves a run; only `verify` calls tools, and only pure ones. Beside runs it looks after what they left for others: the
 results that may be reused.
