@@ -8,13 +8,15 @@ CREATE TABLE runs (
     created REAL NOT NULL,
     updated REAL NOT NULL,
     digest TEXT NOT NULL DEFAULT '',
-    header BLOB NOT NULL,
     epoch INTEGER NOT NULL DEFAULT 0,
     owner TEXT,
     head BLOB NOT NULL,
     last_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
+
+-- Apart from the rows, which every flush changes: a row that held a plan of thousands of steps would be written anew each time.
+CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
 -- One row a flush: the lines of its records, joined by line feeds.
 CREATE TABLE journal (

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -19,7 +20,10 @@ from .sqlite_cache import SqliteCache
 from .store import EVERYTHING, Batch, RunRow
 
 _ROW_COLUMNS: Final = (
-    "id, status, task, plan_digest, parent, created, updated, digest, header, epoch, owner, head, last_seq"
+    "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
+)
+HEADERS_KEPT: Final = (
+    4  # the headers that were last read: a run is looked up several times while it is driven
 )
 
 
@@ -44,8 +48,9 @@ class SqliteStore(SqliteCache):
 
         def work() -> bool:
             self._sql("PRAGMA synchronous=FULL")
+            self._sql("BEGIN IMMEDIATE")
             cursor = self._sql(
-                f"INSERT OR IGNORE INTO runs ({_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT OR IGNORE INTO runs ({_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     row.id,
                     row.status,
@@ -55,14 +60,17 @@ class SqliteStore(SqliteCache):
                     row.created,
                     row.updated,
                     row.digest,
-                    orjson.dumps(row.header),
                     row.epoch,
                     row.owner,
                     row.head,
                     row.last_seq,
                 ),
             )
-            return cursor.rowcount == 1
+            is_new = cursor.rowcount == 1
+            if is_new:
+                self._sql("INSERT INTO headers VALUES (?,?)", (row.id, orjson.dumps(row.header)))
+            self._sql("COMMIT")
+            return is_new
 
         return await self._call(work)
 
@@ -79,12 +87,15 @@ class SqliteStore(SqliteCache):
 
         def work() -> None:
             self._sql("PRAGMA synchronous=FULL")
+            self._sql("BEGIN IMMEDIATE")
             cursor = self._sql(
-                "UPDATE runs SET header=?, plan_digest=?, status=?, updated=? WHERE id=? AND epoch=?",
-                (orjson.dumps(header), plan_digest, status, at, run_id, epoch),
+                "UPDATE runs SET plan_digest=?, status=?, updated=? WHERE id=? AND epoch=?",
+                (plan_digest, status, at, run_id, epoch),
             )
             if cursor.rowcount != 1:
                 raise _fenced(run_id)
+            self._sql("UPDATE headers SET header=? WHERE run_id=?", (orjson.dumps(header), run_id))
+            self._sql("COMMIT")
 
         await self._call(work)
 
@@ -93,14 +104,14 @@ class SqliteStore(SqliteCache):
         return await self._call(lambda: self._find_run(run_id))
 
     def _find_run(self, run_id: str) -> RunRow | None:
-        found = self._sql(f"SELECT {_ROW_COLUMNS} FROM runs WHERE id=?", (run_id,)).fetchone()
-        return _row(found) if found else None
+        statement = f"SELECT {_ROW_COLUMNS}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
+        found = self._sql(statement, (run_id,)).fetchone()
+        return _row(found[:-1], _read_header(found[-1])) if found else None
 
     async def list_runs(
         self, *, status: str | None, limit: int, before: tuple[float, str] | None
     ) -> Sequence[RunRow]:
         """See `Store.list_runs`."""
-        columns = _ROW_COLUMNS.replace("header", "'{}'")
         conditions, values = ["1"], list[object]()
         if status is not None:
             conditions.append("status=?")
@@ -108,8 +119,8 @@ class SqliteStore(SqliteCache):
         if before is not None:
             conditions.append("(created, id) < (?, ?)")
             values.extend(before)
-        statement = f"SELECT {columns} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
-        return await self._call(lambda: [_row(found) for found in self._sql(statement, [*values, limit])])
+        statement = f"SELECT {_ROW_COLUMNS} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
+        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement, [*values, limit])])
 
     async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
         """See `Store.claim`."""
@@ -293,10 +304,14 @@ class SqliteStore(SqliteCache):
         return await self._call(work)
 
 
-def _row(found: Sequence[Any]) -> RunRow:
-    values = list(found)
-    values[8] = orjson.loads(values[8])
-    return RunRow(*values)
+def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
+    return RunRow(*found[:8], header, *found[8:])
+
+
+@lru_cache(HEADERS_KEPT)
+def _read_header(text: bytes) -> Mapping[str, Any]:
+    """Return a header, which nobody changes."""
+    return cast("Mapping[str, Any]", orjson.loads(text))
 
 
 def _fenced(run_id: str) -> StoreError:

@@ -122,9 +122,9 @@ def test_an_unfinished_run_replays_as_far_as_it_went(store):
 
 def change_header(path, change):
     with sqlite3.connect(path) as db:
-        header = orjson.loads(db.execute("SELECT header FROM runs WHERE id='r'").fetchone()[0])
+        header = orjson.loads(db.execute("SELECT header FROM headers WHERE run_id='r'").fetchone()[0])
         change(header)
-        db.execute("UPDATE runs SET header=? WHERE id='r'", (orjson.dumps(header),))
+        db.execute("UPDATE headers SET header=? WHERE run_id='r'", (orjson.dumps(header),))
     db.close()
 
 

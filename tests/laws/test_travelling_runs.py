@@ -99,9 +99,9 @@ def test_a_header_that_was_changed_diverges(tmp_path):
         async with Engine(RECORDING_TOOLS, store=tmp_path / "s.db") as engine:
             run = await engine.run(plan, inputs={"n": 4})
         with sqlite3.connect(tmp_path / "s.db") as db:
-            text = db.execute("SELECT header FROM runs").fetchone()[0]
+            text = db.execute("SELECT header FROM headers").fetchone()[0]
             assert b'"inputs":{"n":4}' in text
-            db.execute("UPDATE runs SET header=?", (text.replace(b'"inputs":{"n":4}', b'"inputs":{"n":5}'),))
+            db.execute("UPDATE headers SET header=?", (text.replace(b'"inputs":{"n":4}', b'"inputs":{"n":5}'),))
         async with Engine([], store=tmp_path / "s.db") as engine:
             with pytest.raises(FirmplanError) as found:
                 await engine.replay(run.id)
