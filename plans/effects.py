@@ -96,6 +96,34 @@ class EffectOrder:
                 self._all_writes = max(mark, self._all_writes)
 
 
+def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return whom each step waits for because of what both do to the world; waits that follow from these are left out.
+
+    O(steps + waits): what a write waited for, later steps on the resource wait for by way of it.
+    """
+    waits: list[tuple[int, ...]] = [()] * len(touches)
+    writes: dict[str, list[int]] = {}
+    reads: dict[str, list[int]] = {}
+    for position in order:
+        found: set[int] = set()
+        for touch in touches[position]:
+            places = [*{**writes, **reads}] if touch.resource == WORLD else [touch.resource, WORLD]
+            for place in places:
+                found.update(writes.get(place, ()))
+                if touch.writes:
+                    found.update(reads.get(place, ()))
+        for touch in touches[position]:
+            if touch.writes:
+                for place in [*{**writes, **reads}] if touch.resource == WORLD else [touch.resource]:
+                    writes.pop(place, None)
+                    reads.pop(place, None)
+                writes[touch.resource] = [position]
+            else:
+                reads.setdefault(touch.resource, []).append(position)
+        waits[position] = tuple(sorted(found - {position}))
+    return waits
+
+
 def unsafe_retries(body: Body, toolset: Signatures) -> Iterator[tuple[str, str, str]]:
     """Yield path, message and hint of every step whose `retries` may repeat a write that cannot tell what became of it."""
     for position, step in enumerate(body.steps):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..body import Bodies, Body, bodies_of
 from ..bounds import critical_path
-from ..effects import Touches, is_write, joined, touches_of
+from ..effects import Touches, effect_waits, is_write, joined, touches_of
 from ..graph import depths, program_order
 from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
 from ..shape import Draft
@@ -40,6 +40,9 @@ class Node:
         needs: Positions that it refers to.
         after: Positions that it only waits for.
         implied: The part of both whose waiting follows from the rest: a longer way leads there.
+        ordered: Positions that it waits for because of what both do to the world, as far as this does not follow from the rest.
+        row: Its stage with these waits counted; from 1.
+        critical_from: The position before it in the longest chain, or -1.
     """
 
     id: str
@@ -55,6 +58,9 @@ class Node:
     needs: tuple[int, ...]
     after: tuple[int, ...]
     implied: frozenset[int] = frozenset()
+    ordered: tuple[int, ...] = ()
+    row: int = 1
+    critical_from: int = -1
 
     @property
     def waits(self) -> tuple[int, ...]:
@@ -116,12 +122,22 @@ def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], too
     implied = _implied(waits, order)
     touches = touches_of(body, touched, tools)
     chain, _ = critical_path(body, order, touches, [1] * len(touched))
-    critical = set(chain)
+    links = [body.position[id_] for id_ in chain]
+    before = dict(zip(links, [-1, *links], strict=False))
+    ordered = [() if len(order) > IMPLIED_STEPS_MAX else others for others in effect_waits(touches, order)]
+    both = [(*data, *effects) for data, effects in zip(waits, ordered, strict=True)]
+    follows = _implied(both, order)
+    rows = depths(both, order)
     nodes = tuple(
         replace(
             _node(step, _effect(step, touches[at], tools), stages[at], needs[at], after[at]),
             implied=implied[at],
-            is_critical=step.id in critical,
+            is_critical=at in before,
+            ordered=tuple(
+                other for other in ordered[at] if other not in follows[at] and other not in waits[at]
+            ),
+            row=rows[at],
+            critical_from=before.get(at, -1),
             conditions=tuple(map(_plain, _conditions(step, [body.steps[other].id for other in after[at]]))),
         )
         for at, step in enumerate(body.steps)

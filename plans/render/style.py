@@ -63,6 +63,7 @@ def stylesheet() -> str:
         ".line.implied { stroke-width: 1; }",
         ".line.critical { stroke-width: 2.4; }",
         ".line.after { stroke-dasharray: 5 4; }",
+        ".line.ordered { stroke-dasharray: 0.1 4.5; stroke-linecap: round; stroke-width: 2; }",
         ".conditional { stroke-dasharray: 6 4; }",
     ]
     return "\n".join(
@@ -79,9 +80,11 @@ def _rules(colours: dict[str, str], effects: dict[str, tuple[str, str, str]]) ->
         f".does, .label {{ fill: {colours['soft']}; }}",
         f".line {{ stroke: {colours['line']}; }}",
         f".line.implied {{ stroke: {colours['faint']}; }}",
+        f".line.ordered {{ stroke: {effects['write'][0]}; }}",
         f".line.critical {{ stroke: {colours['bold']}; }}",
         f".head {{ fill: {colours['line']}; }}",
         f".head.implied {{ fill: {colours['faint']}; }}",
+        f".head.ordered {{ fill: {effects['write'][0]}; }}",
         f".head.critical {{ fill: {colours['bold']}; }}",
         f".chip {{ fill: {colours['card']}; stroke: {colours['faint']}; }}",
         f".outcome {{ fill: {colours['card']}; stroke: {colours['bold']}; }}",

@@ -1,7 +1,7 @@
 """A plan as an SVG picture: cards in layers, lines from what a step uses to the step.
 
 A card's colour is its effect, a dashed border says that it may be skipped, a stack that it runs once an item. Thick lines are the
-longest chain, dashed ones only an order, pale ones follow from others. Inner plans have panels of their own.
+longest chain, dashed ones only an order, dotted ones the order that effects on one resource force, pale ones follow from others. Inner plans have panels of their own.
 """
 
 from __future__ import annotations
@@ -116,11 +116,11 @@ def _panel(picture: Picture) -> Part:
 def _graph(picture: Picture) -> Part:
     """Return the cards and the lines between them, and what comes out at the end."""
     cards = [card_of(node) for node in picture.nodes]
-    boxes = [Box(*card.outer, card.node.stage - 1) for card in cards]
+    boxes = [Box(*card.outer, card.node.row - 1) for card in cards]
     lines = [
         Line(other, at, _weight(picture, other, at))
         for at, node in enumerate(picture.nodes)
-        for other in node.waits
+        for other in (*node.waits, *node.ordered)
     ]
     result = wrapped(picture.output, 44, 3) if picture.output else []
     if result:
@@ -139,7 +139,7 @@ def _weight(picture: Picture, start: int, end: int) -> float:
     node = picture.nodes[end]
     if start in node.implied:
         return 0.1
-    return 3.0 if node.is_critical and picture.nodes[start].is_critical else 1.0
+    return 3.0 if node.critical_from == start else 0.5 if start in node.ordered else 1.0
 
 
 class _Drawing:
@@ -217,15 +217,17 @@ class _Drawing:
         if end >= len(nodes):
             return "result"
         node = nodes[end]
+        what = "after" if start in node.after else "ordered" if start in node.ordered else ""
+        if node.critical_from == start:
+            return f"{what} critical".lstrip()
         if start in node.implied:
-            return "implied after" if start in node.after else "implied"
-        if start in node.after:
-            return "after"
-        return "critical" if node.is_critical and nodes[start].is_critical else "direct"
+            return "implied after" if what else "implied"
+        return what or "direct"
 
     @staticmethod
     def _rank(kind: str) -> int:
-        return ("implied after", "implied", "result", "after", "direct", "critical").index(kind)
+        lines = ("implied after", "implied", "result", "ordered", "after", "direct")
+        return len(lines) if kind.endswith("critical") else lines.index(kind)
 
     def _line(self, number: int) -> list[str]:
         start, end = self.lines[number].start, self.lines[number].end
