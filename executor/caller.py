@@ -18,6 +18,7 @@ from ..tools.completion import Usage as ModelUsage
 from ..tools.outage import ModelError
 from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
+from .commands import StartToolCall
 from .facilities import Facilities
 from .journal import Journal
 from .prepared import PreparedCall
@@ -112,6 +113,7 @@ class Caller:
             recorded=previous.used if previous is not None else None,
             blobs=blobs,
             on_progress=self._progress_of(call.step),
+            given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
         )
 
     def _progress_of(self, step: str) -> Callable[[float, str], None] | None:

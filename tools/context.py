@@ -8,7 +8,7 @@ be reused. Secrets are recorded by name only and never appear in a `repr`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -69,12 +69,14 @@ class Context:
         recorded: What an earlier attempt of the same call took: handed out again, in order.
         new_uuid: Makes an id.
         blobs: Where the bytes of artifacts are kept.
+        given: Names of the secrets among its arguments; like those that it reads, they stand in no log.
     """
 
     __slots__ = (
         "_blobs",
         "_clock",
         "_env",
+        "_given",
         "_log",
         "_new_uuid",
         "_on_progress",
@@ -107,6 +109,7 @@ class Context:
         recorded: Used | None = None,
         new_uuid: Callable[[], UUID] = uuid4,
         blobs: Blobs | None = None,
+        given: Sequence[str] = (),
     ) -> None:
         self.run_id = run_id
         self.step = step
@@ -123,6 +126,7 @@ class Context:
         self._recorded = recorded or Used()
         self._new_uuid = new_uuid
         self._blobs = blobs
+        self._given = tuple(given)
         self._random: Random | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -134,6 +138,7 @@ class Context:
             "idempotency_key": self.idempotency_key,
             "seed": self._seed,
             "recorded": asdict(self._recorded),
+            "given": list(self._given),
         }
 
     def now(self) -> datetime:
@@ -237,7 +242,7 @@ class Context:
 
     def _read_secrets(self) -> dict[str, str]:
         known = self._secrets or {}
-        return {name: known[name] for name in self.used.secrets if name in known}
+        return {name: known[name] for name in (*self._given, *self.used.secrets) if name in known}
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Tell how far the call is: `fraction` from 0 to 1 (held within), and a few words."""

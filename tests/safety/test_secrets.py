@@ -41,8 +41,10 @@ def say_it(key: str, *, ctx: Context) -> dict[str, str | list[str]]:
 
 
 @tool(effect="write", version=1, resource="box")
-def lose_it(key: str) -> str:
-    """Leave open what happened."""
+def lose_it(key: str, *, ctx: Context) -> str:
+    """Leave open what happened, after telling of it."""
+    ctx.log.warning("sending", key=key)
+    ctx.progress(0.5, f"with {key}")
     raise ConnectionError(f"cut while sending {key}")
 
 
