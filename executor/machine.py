@@ -104,6 +104,7 @@ class Machine:
 
     Attributes:
         is_started: Whether the run has begun.
+        is_recounting: Whether events come from a journal: the calls that were made then are not asked for again.
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: A fault of the run itself (its output expression), not of a step.
@@ -126,6 +127,7 @@ class Machine:
         self.turns: dict[str, Turn] = {}
         self.root = self._new_frame(program, inputs)
         self.is_started = False
+        self.is_recounting = False
         self.status: RunStatus | None = None
         self.output: Sealed | None = None
         self.failure: Failure | None = None
@@ -661,19 +663,24 @@ class Machine:
         policy, call = self._policy(turn), turn.call
         if call is None:
             raise EngineBug(f"step '{turn.path}' is ready without arguments")
+        if isinstance(code.action, CallTool) and self._needs_ruling(turn, policy):
+            self._rule(turn, policy, code.action.tool, call)
+        elif not self.is_recounting:
+            self._calls.append((turn.order, self._call_of(turn, policy, call)))
+
+    def _call_of(self, turn: Turn, policy: CallPolicy, call: Sealed) -> Command:
+        """Return the call that a turn is ready for."""
+        code = turn.item.node.code
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         sample = tuple(turn.order[len(turn.item.node.frame.order) + 1 :])
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
-                if self._needs_ruling(turn, policy):
-                    self._rule(turn, policy, tool, call)
-                    return
                 reconcile = policy.can_reconcile and turn.lost > 0
-                command: Command = StartToolCall(
+                return StartToolCall(
                     turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile
                 )
             case AskModel() as ask:
-                command = StartModelCall(
+                return StartModelCall(
                     turn.path,
                     call,
                     ask.returns,
@@ -687,7 +694,6 @@ class Machine:
                 )
             case _:
                 raise EngineBug(f"step '{turn.path}' has nothing to call")
-        self._calls.append((turn.order, command))
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
         return (policy.approval != "never" or self._is_held(turn, policy)) and not turn.is_ruled

@@ -40,7 +40,6 @@ from .records import GENESIS, Entry, chain, read_entry
 from .sealed import Sealed
 from .store import RunRow, Store
 
-_CAUSES: Final = frozenset(CAUSES)
 _STATUS_OF: Final[Mapping[type, str]] = {
     StepSucceeded: "succeeded",
     StepFailed: "failed",
@@ -141,10 +140,12 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
         Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
     """
     drawn: deque[Consequence] = deque()
+    machine.is_recounting = True
     for entry in entries:
         event = entry.event
-        if type(event) in _CAUSES:
-            _expect_none(drawn)
+        if isinstance(event, CAUSES):
+            if drawn:
+                _expect_none(drawn)
             if isinstance(event, CallStarted | CallReused):
                 call = _compared_args(machine, event)
                 if calls is not None:
@@ -156,10 +157,11 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
                 raise Diverged(
                     step=step, field="status", expected=type(event).__name__, found=str(bug)
                 ) from bug
-            drawn.extend(command.event for command in commands if isinstance(command, Record))
+            drawn += [command.event for command in commands if isinstance(command, Record)]
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
     _expect_none(drawn)
+    machine.is_recounting = False
 
 
 def _compared_args(machine: Machine, event: CallStarted | CallReused) -> Sealed:
