@@ -5,13 +5,17 @@ STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test check fix bench docs lock clean
+.PHONY: demo test sweep check fix bench docs lock clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+# The laws with all their seeds, of which the tests try a sample: takes an hour or more.
+sweep: $(STAMP)
+	$(BIN)/python scripts/sweep.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from firmplan.errors import ToolError
 from firmplan.executor import Header, Lock, RunStatus
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
@@ -34,7 +35,8 @@ from firmplan.plans import Plan
 from firmplan.tools import Tool, Toolset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_plans import PARAMETERS, TOOLS, answer, small_plans
+from seeds import seeds
+from small_plans import PARAMETERS, TOOLS, answer, small_plan, small_plans
 
 OPTIONS = {
     "put_a": {"idempotent": True, "retries": 1},
@@ -210,3 +212,23 @@ def test_any_prefix_of_a_journal_is_a_legal_state(plan, n, seed):
         assert (
             machine.status is not None or not machine.is_stuck() or run_status(machine) != RunStatus.RUNNING
         )
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", seeds(10_000, sampled=20))
+def test_every_seeded_run_ends_by_legal_moves(seed):
+    """The same from a seed alone, for `make sweep`; and once a cancel is taken in, no further call starts."""
+    random = Random(seed)
+    fuzz = Fuzz(Plan.model_validate(small_plan(random)), random.randrange(10), seed)
+    fuzz.run()
+    assert all(cell.state in TERMINAL for cell in walk(fuzz.machine.root))
+    again = build_machine(fuzz.header)
+    fold(again, fuzz.entries)
+    assert (again.status, again.digest, again.output) == (
+        fuzz.machine.status,
+        fuzz.machine.digest,
+        fuzz.machine.output,
+    )
+    events = [entry.event for entry in fuzz.entries]
+    cancelled = next((at for at, event in enumerate(events) if isinstance(event, CancelAsked)), len(events))
+    assert not [event for event in events[cancelled:] if isinstance(event, CallStarted)]

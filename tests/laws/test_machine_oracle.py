@@ -6,12 +6,14 @@ import asyncio
 from random import Random
 
 import hypothesis.strategies as st
+import pytest
 from firmplan.plans import Plan
 from firmplan.plans.formula import SKIPPED
 from hypothesis import HealthCheck, given, settings
 from oracle import Oracle, in_program_order
 from rig import Rig
-from small_plans import ORACLE_TOOLS, RECORDER, RECORDING_TOOLS, TOOLS, Recorder, small_plans
+from seeds import seeds
+from small_plans import ORACLE_TOOLS, RECORDER, RECORDING_TOOLS, TOOLS, Recorder, small_plan, small_plans
 
 SETTINGS = settings(max_examples=150, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 
@@ -33,6 +35,18 @@ async def run_in_any_order(plan, n, seed, log):
 @given(plan=small_plans(), n=st.integers(0, 9), seed=st.integers(0, 2**32))
 def test_a_run_agrees_with_the_naive_interpreter(plan, n, seed):
     """Every step's status, reason and value, and the calls made, are those of one step after another."""
+    assert_agrees(plan, n, seed)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", seeds(10_000, sampled=20))
+def test_a_seeded_run_agrees_with_the_naive_interpreter(seed):
+    """The same from a seed alone, for `make sweep`."""
+    random = Random(seed)
+    assert_agrees(small_plan(random), random.randrange(10), seed)
+
+
+def assert_agrees(plan, n, seed):
     log = []
     run = asyncio.run(run_in_any_order(plan, n, seed, log))
     oracle = Oracle(ORACLE_TOOLS)

@@ -14,7 +14,8 @@ from firmplan.executor.restore import read_entries
 from firmplan.testing import MemoryStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_plans import RECORDER, RECORDING_TOOLS, Recorder, small_plans
+from seeds import seeds
+from small_plans import RECORDER, RECORDING_TOOLS, Recorder, small_plan, small_plans
 
 FLIPS = 15  # bits flipped in each journal and each bundle
 
@@ -27,6 +28,15 @@ def test_a_run_is_the_same_wherever_it_travels(tmp_path_factory, plan, n, seed):
     flips = [(random.random(), random.randrange(8)) for _ in range(FLIPS)]
     folder = tmp_path_factory.getbasetemp()
     asyncio.run(travelled(folder / "law.bundle", plan, n, flips))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", seeds(1_000, sampled=10))
+def test_a_seeded_run_is_the_same_wherever_it_travels(tmp_path, seed):
+    """The same from a seed alone, for `make sweep`."""
+    random = Random(seed)
+    flips = [(random.random(), random.randrange(8)) for _ in range(FLIPS)]
+    asyncio.run(travelled(tmp_path / "law.bundle", small_plan(random), random.randrange(10), flips))
 
 
 async def travelled(path, plan, n, flips):
@@ -101,7 +111,9 @@ def test_a_header_that_was_changed_diverges(tmp_path):
         with sqlite3.connect(tmp_path / "s.db") as db:
             text = db.execute("SELECT header FROM headers").fetchone()[0]
             assert b'"inputs":{"n":4}' in text
-            db.execute("UPDATE headers SET header=?", (text.replace(b'"inputs":{"n":4}', b'"inputs":{"n":5}'),))
+            db.execute(
+                "UPDATE headers SET header=?", (text.replace(b'"inputs":{"n":4}', b'"inputs":{"n":5}'),)
+            )
         async with Engine([], store=tmp_path / "s.db") as engine:
             with pytest.raises(FirmplanError) as found:
                 await engine.replay(run.id)

@@ -1,4 +1,4 @@
-"""Small plans of every shape, for Hypothesis: tools of three effects, items, conditions, order, failures, sub-plans.
+"""Small plans of every shape, from a seed or for Hypothesis: tools of three effects, items, conditions, order, failures, sub-plans.
 
 Steps are drawn in an order in which each may refer to the earlier ones, then put into the list in any order: program order is
 the engine's to find. Numbers ending in 3 make a tool fail, so that failures are part of the plan and not of the moment.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from firmplan.errors import ToolError
@@ -88,92 +89,94 @@ class Known:
     is_list: bool
 
 
-def _number(draw: Any, known: list[Known]) -> str:
+def _number(random: Random, known: list[Known]) -> str:
     """Draw an expression whose value is an integer, unless it faults."""
-    k = draw(st.integers(0, 9))
+    k = random.randint(0, 9)
     options = [str(k), "inputs.n"]
-    for step in draw(st.lists(st.sampled_from(known), max_size=2)) if known else []:
+    for step in [random.choice(known) for _ in range(random.randint(0, 2))] if known else []:
         if step.is_list:
             options += [f"len({step.id}) + {k}", f"sum({step.id})", f"sum(first({step.id}, [{k}]))"]
         else:
             options += [f"{step.id} + {k}", f"first({step.id}, {k})", f"12 // ({step.id} % 4)"]
             options += [f"first({step.id})", f"{step.id} - first({step.id}, {k})"]
-    return draw(st.sampled_from(options))
+    return random.choice(options)
 
 
-def _items(draw: Any, known: list[Known]) -> str:
+def _items(random: Random, known: list[Known]) -> str:
     lists = [step.id for step in known if step.is_list]
-    made = "[" + ", ".join(_number(draw, known) for _ in range(draw(st.integers(0, 3)))) + "]"
-    return draw(st.sampled_from([made, *lists]))
+    made = "[" + ", ".join(_number(random, known) for _ in range(random.randint(0, 3))) + "]"
+    return random.choice([made, *lists])
 
 
-def _step(draw: Any, name: str, known: list[Known], plans: list[str]) -> dict[str, Any]:
+def _step(random: Random, name: str, known: list[Known], plans: list[str]) -> dict[str, Any]:
     step: dict[str, Any] = {"id": name}
-    is_each = draw(st.booleans()) and draw(st.booleans())
-    number = f"item + {draw(st.integers(0, 4))}" if is_each else _number(draw, known)
-    match draw(st.sampled_from(["tool", "tool", "tool", "set", "plan" if plans else "tool"])):
+    is_each = random.randint(0, 3) == 3
+    number = f"item + {random.randint(0, 4)}" if is_each else _number(random, known)
+    match random.choice(["tool", "tool", "tool", "set", "plan" if plans else "tool"]):
         case "tool":
-            step |= {"tool": draw(st.sampled_from(sorted(TOOLS))), "args": {"x": f"${{{number}}}"}}
+            step |= {"tool": random.choice(sorted(TOOLS)), "args": {"x": f"${{{number}}}"}}
         case "set":
             step |= {"set": f"${{{number}}}"}
         case _:
-            step |= {"plan": draw(st.sampled_from(plans)), "args": {"n": f"${{{number}}}"}}
+            step |= {"plan": random.choice(plans), "args": {"n": f"${{{number}}}"}}
     if is_each:
-        step["for_each"] = f"${{{_items(draw, known)}}}"
-    if draw(st.integers(0, 3)) == 0:
-        tested = (
-            f"item % {draw(st.integers(1, 3))}" if is_each and draw(st.booleans()) else _switch(draw, known)
-        )
+        step["for_each"] = f"${{{_items(random, known)}}}"
+    if random.randint(0, 3) == 0:
+        is_filter = is_each and random.randint(0, 1) == 1
+        tested = f"item % {random.randint(1, 3)}" if is_filter else _switch(random, known)
         step["when"] = f"${{{tested} == 0}}"
-    if known and draw(st.integers(0, 3)) == 0:
-        step["after"] = draw(
-            st.lists(st.sampled_from([each.id for each in known]), min_size=1, max_size=2, unique=True)
-        )
-    if draw(st.integers(0, 2)) == 0:
-        step["on_error"] = draw(st.sampled_from(["skip", {"value": 7}]))
+    if known and random.randint(0, 3) == 0:
+        step["after"] = random.sample([each.id for each in known], min(len(known), random.randint(1, 2)))
+    if random.randint(0, 2) == 0:
+        step["on_error"] = random.choice(["skip", {"value": 7}])
     return step
 
 
-def _switch(draw: Any, known: list[Known]) -> str:
+def _switch(random: Random, known: list[Known]) -> str:
     """Draw a number that has no fault: what a fault in a condition does is tested by itself."""
-    k = draw(st.integers(0, 1))
+    k = random.randint(0, 1)
     safe = [f"first({each.id}, {k}) % 2" for each in known if not each.is_list]
     safe += [f"len({each.id})" for each in known if each.is_list]
     safe += [f"{each.id} % 2" for each in known if not each.is_list]
-    return draw(st.sampled_from([str(k), *safe]))
+    return random.choice([str(k), *safe])
 
 
 def _steps(
-    draw: Any, count_max: int, plans: list[str], letter: str
+    random: Random, count_max: int, plans: list[str], letter: str
 ) -> tuple[list[dict[str, Any]], list[Known]]:
     known: list[Known] = []
     steps: list[dict[str, Any]] = []
-    for number in range(draw(st.integers(1, count_max))):
-        step = _step(draw, f"{letter}{number}", known, plans)
+    for number in range(random.randint(1, count_max)):
+        step = _step(random, f"{letter}{number}", known, plans)
         steps.append(step)
         known.append(Known(step["id"], "for_each" in step))
-    return draw(st.permutations(steps)), known
+    return random.sample(steps, len(steps)), known
 
 
-@st.composite
-def small_plans(draw: Any, count_max: int = 7) -> dict[str, Any]:
+def small_plan(random: Random, count_max: int = 7) -> dict[str, Any]:
     """Draw a plan as a dict; its one input is the integer `n`."""
     plan: dict[str, Any] = {"firmplan": 1, "inputs": {"n": {"type": "integer"}}}
     inner: list[str] = []
-    if draw(st.booleans()):
-        steps, known = _steps(draw, 3, [], "i")
+    if random.randint(0, 1) == 1:
+        steps, known = _steps(random, 3, [], "i")
         plan["plans"] = {
             "inner": {
                 "inputs": {"n": {"type": "integer"}},
                 "steps": steps,
-                "output": f"${{{_output(draw, known)}}}",
+                "output": f"${{{_output(random, known)}}}",
             }
         }
         inner = ["inner"]
-    steps, known = _steps(draw, count_max, inner, "s")
-    return {**plan, "steps": steps, "output": f"${{{_output(draw, known)}}}"}
+    steps, known = _steps(random, count_max, inner, "s")
+    return {**plan, "steps": steps, "output": f"${{{_output(random, known)}}}"}
 
 
-def _output(draw: Any, known: list[Known]) -> str:
+@st.composite
+def small_plans(draw: Any, count_max: int = 7) -> dict[str, Any]:
+    """Draw a plan as `small_plan` does, each choice being one of Hypothesis, which shrinks what fails."""
+    return small_plan(draw(st.randoms(use_true_random=False)), count_max)
+
+
+def _output(random: Random, known: list[Known]) -> str:
     numbers = [f"first({each.id}, 5)" for each in known if not each.is_list]
-    return draw(st.sampled_from(["0", *numbers]))
+    return random.choice(["0", *numbers])
