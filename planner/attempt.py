@@ -9,6 +9,8 @@ from ..plans.problems import Problem
 from ..plans.values import Json
 from ..tools.completion import Usage
 
+CUT_OFF = "the answer was cut off before its end"
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -33,6 +35,11 @@ class Attempt:
     error: str | None = None
     source: str = "model"
     approach: str = "draft"
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the answer was cut off before its end, so that its text says nothing."""
+        return self.error is not None and self.error.startswith(CUT_OFF)
 
     @property
     def ok(self) -> bool:

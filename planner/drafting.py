@@ -1,8 +1,7 @@
 """The conversation that gets a plan out of a model: draft, check, faults sent back, at most so many times.
 
 Every draft is checked by the same check as every other plan. What it found goes back with places and hints, by the approach
-that is due (see `approach.py`); only the last draft is shown again, so that the conversation does not grow. All requests, retries of the transport and waits
-included, come out of one allowance.
+that is due (see `approach.py`); only the last draft is shown again, so that the conversation does not grow.
 """
 
 from __future__ import annotations
@@ -11,36 +10,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..errors import PlanningFailed
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..plans.shape import draft_of
 from ..plans.values import Json
-from ..tools.allowance import Allowance
 from ..tools.answer import Answer
-from ..tools.clients import Clients
-from ..tools.completion import Answered, Call, CutShort, Message, Refused, Turn, Unfit, complete_within
-from ..tools.endpoint import Endpoint
-from ..tools.outage import ModelError
+from ..tools.completion import Answered, CutShort, Message, Refused, Turn, Unfit
 from ..tools.tool import Tool
 from .approach import Course
 from .attempt import Attempt
 from .changes import Changes, steps_alone
 from .choice import choose_tools
+from .conversation import Conversation
 from .draft import plan_in
 from .ear import Ear, Heard
-from .failure import no_endpoint, no_good_draft
+from .failure import no_good_draft
 from .form import changes_answer, plan_answer
 from .given import given_faults
-from .library import nearest_tasks
 from .nearest import nearest_plans
 from .order import Order
 from .prompt import Plea, planning_messages, repair_messages, unread_messages
-
-REQUESTS_MAX = 12
-"""Requests of one planning, retries of the transport included."""
-
-_CUT_OFF = "the answer was cut off before its end: make the plan shorter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +46,21 @@ class Drafting:
     """One conversation.
 
     Attributes:
-        attempts: What was tried so far, saved plans that fit but could not be used included.
         draft: The last one, as JSON; `None` where there was none yet.
         course: How often faults came back.
         heard: Is handed each longer beginning of a draft that passes its check, while it is written.
     """
 
-    order: Order
-    endpoint: Endpoint
-    clients: Clients
-    timeout_s: float
+    conversation: Conversation
     max_repairs: int
-    allowance: Allowance
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
     draft: Json = None
     course: Course = field(default_factory=Course)
     heard: Heard | None = None
+
+    @property
+    def order(self) -> Order:
+        """What is to be planned."""
+        return self.conversation.order
 
     async def run(self) -> Plan:
         """Return the first plan that passes its check.
@@ -86,48 +74,26 @@ class Drafting:
         for _ in range(self.max_repairs + 1):
             turn = await self._ask(ask)
             attempt = self._judge(turn, ask)
-            self.attempts.append(attempt)
+            self.conversation.attempts.append(attempt)
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
             ask = self._next(ask, opening, shown, attempt)
-        raise no_good_draft(self.order.task, self.attempts)
+        raise no_good_draft(self.order.task, self.conversation.attempts)
 
     async def _ask(self, ask: _Ask) -> Turn:
         """Send the conversation; return what the model said. Raises: PlanningFailed."""
         listener = None if self.heard is None else Ear(self.order, self.heard, self.draft)
-        call = Call(self.endpoint, ask.messages, ask.answer, self.timeout_s, listener=listener)
-        try:
-            turn = await complete_within(self.allowance, call, self.clients)
-        except ModelError as fault:
-            raise self._ended(fault) from fault
-        if isinstance(turn.outcome, Refused):
-            words = f"the model declined to answer: {turn.outcome.text[:500]}"
-            raise self._ended(ModelError(words, code="refused"), turn) from None
-        return turn
-
-    def _ended(self, fault: ModelError, turn: Turn | None = None) -> PlanningFailed:
-        number = len(self.attempts) + 1
-        attempt = (
-            Attempt(number, error=str(fault))
-            if turn is None
-            else Attempt(number, turn.raw, usage=turn.usage, error=str(fault))
-        )
-        self.attempts.append(attempt)
-        return no_endpoint(
-            self.order.task, fault, nearest_tasks(self.order.task, self.order.saved), self.attempts
-        )
+        return await self.conversation.ask(ask.messages, ask.answer, listener)
 
     def _judge(self, turn: Turn, ask: _Ask) -> Attempt:
         """Return what a turn amounts to; the draft that it makes is kept."""
-        number = len(self.attempts) + 1
+        number = self.conversation.number
         match turn.outcome:
             case Answered(value):
                 self.draft, plan, report = self._best_reading(value, ask)
                 return Attempt(number, turn.raw, plan, report.problems, turn.usage, approach=ask.approach)
-            case Unfit(fault):
-                return Attempt(number, turn.raw, usage=turn.usage, error=fault, approach=ask.approach)
-            case CutShort():
-                return Attempt(number, turn.raw, usage=turn.usage, error=_CUT_OFF, approach=ask.approach)
+            case Unfit() | CutShort() as unread:
+                return self.conversation.unread(turn, unread, ask.approach)
             case Refused():
                 raise AssertionError("refusals end the conversation")
 
@@ -158,7 +124,7 @@ class Drafting:
         """Return what to ask after an attempt that did not do."""
         if attempt.error is not None:
             self.course = self.course.after([("", attempt.error)])
-            said = "" if attempt.error == _CUT_OFF else attempt.text
+            said = "" if attempt.is_cut else attempt.text
             answer, _ = plan_answer(shown, simplest=self.course.stage > 1)
             approach = self.course.approach(None, ())
             return _Ask((*opening, *unread_messages(said, attempt.error)), answer, approach)

@@ -48,7 +48,7 @@ def no_good_draft(task: str, attempts: Sequence[Attempt]) -> PlanningFailed:
     last = drafts[-1]
     head = f"no plan for the task {_quoted(task)}: {_count(len(drafts), 'draft')} of the model, none without fault. The last: "
     if last.error is not None:
-        return PlanningFailed(f"{head}{last.error}\n{_do_better(cut='cut off' in last.error)}", attempts)
+        return PlanningFailed(f"{head}{last.error}\n{_do_better(cut=last.is_cut)}", attempts)
     shown = [str(fault) for fault in last.faults[:FAULTS_SHOWN]]
     if len(last.faults) > FAULTS_SHOWN:
         shown.append(f"and {len(last.faults) - FAULTS_SHOWN} more")

@@ -7,7 +7,7 @@ passes the same check as every plan. Bounds are those of a planning.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import PlanningFailed, PlanRejected
 from ..plans.patch import Patch, apply_patch
@@ -16,16 +16,13 @@ from ..plans.plan import AgentStep, Plan, PlanStep, Step, ToolStep
 from ..plans.problems import CheckReport, Problem, problem
 from ..plans.signature import Effect
 from ..plans.values import Json, canonical
-from ..tools.allowance import Allowance
 from ..tools.answer import Answer
-from ..tools.clients import Clients
-from ..tools.completion import Answered, Call, CutShort, Message, Refused, Turn, Unfit, Usage, complete_within
-from ..tools.endpoint import Endpoint
-from ..tools.outage import ModelError
+from ..tools.completion import Answered, CutShort, Refused, Turn, Unfit, Usage
 from .attempt import Attempt
 from .choice import choose_tools
+from .conversation import Conversation
 from .draft import parsed, plan_in, unwrapped
-from .failure import no_endpoint, no_good_draft
+from .failure import no_good_draft
 from .incident import Incident
 from .order import Order
 from .prompt import patch_messages, repair_messages, unread_messages
@@ -83,13 +80,13 @@ class Mending:
     """One conversation about one incident."""
 
     incident: Incident
-    order: Order
-    endpoint: Endpoint
-    clients: Clients
-    timeout_s: float
+    conversation: Conversation
     max_repairs: int
-    allowance: Allowance
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+
+    @property
+    def order(self) -> Order:
+        """What the patched plan is judged by."""
+        return self.conversation.order
 
     async def run(self) -> Mended:
         """Return the first patch that may be applied.
@@ -97,56 +94,35 @@ class Mending:
         Raises:
             PlanningFailed: None did, or the model sees no way; it carries every attempt.
         """
+        attempts = self.conversation.attempts
         shown = choose_tools(self.order.task, self.order.tools)
         messages = opening = patch_messages(self.incident, shown)
         for _ in range(self.max_repairs + 1):
-            turn = await self._ask(messages)
-            patch, attempt = self._judge(turn)
-            self.attempts.append(attempt)
+            patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
+            attempts.append(attempt)
             if patch is not None and not patch.operations:
-                raise PlanningFailed(_NO_WAY, self.attempts)
+                raise PlanningFailed(_NO_WAY, attempts)
             if patch is not None and attempt.ok and attempt.plan is not None:
-                usage = sum((each.usage for each in self.attempts), Usage())
-                return Mended(patch, attempt.plan, tuple(self.attempts), usage)
+                usage = sum((each.usage for each in attempts), Usage())
+                return Mended(patch, attempt.plan, tuple(attempts), usage)
             unseen = [tool for tool in self.order.tools if tool not in shown]
             plea = (
-                unread_messages(attempt.text, attempt.error, "patch")
+                unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
                 if attempt.error is not None
                 else repair_messages(attempt.text, attempt.faults, unseen, "repatch")
             )
             messages = (*opening, *plea)
-        raise no_good_draft(self.order.task, self.attempts)
-
-    async def _ask(self, messages: tuple[Message, ...]) -> Turn:
-        """Send the conversation; return what the model said. Raises: PlanningFailed."""
-        call = Call(self.endpoint, messages, ANSWER, self.timeout_s)
-        try:
-            turn = await complete_within(self.allowance, call, self.clients)
-        except ModelError as fault:
-            raise self._ended(fault) from fault
-        if isinstance(turn.outcome, Refused):
-            words = f"the model declined to answer: {turn.outcome.text[:500]}"
-            raise self._ended(ModelError(words, code="refused"), turn)
-        return turn
-
-    def _ended(self, fault: ModelError, turn: Turn | None = None) -> PlanningFailed:
-        raw, usage = ("", Usage()) if turn is None else (turn.raw, turn.usage)
-        number = len(self.attempts) + 1
-        self.attempts.append(Attempt(number, raw, usage=usage, error=str(fault), approach="patch"))
-        return no_endpoint(self.order.task, fault, (), self.attempts)
+        raise no_good_draft(self.order.task, attempts)
 
     def _judge(self, turn: Turn) -> tuple[Patch | None, Attempt]:
         """Return the patch in a turn, if there is one, and what is wrong with it."""
-        number = len(self.attempts) + 1
         match turn.outcome:
             case Answered(value):
                 patch, plan, problems = self._read(value)
+                number = self.conversation.number
                 return patch, Attempt(number, turn.raw, plan, problems, turn.usage, approach="patch")
-            case Unfit(fault):
-                return None, Attempt(number, turn.raw, usage=turn.usage, error=fault, approach="patch")
-            case CutShort():
-                cut = "the answer was cut off before its end: make the patch shorter"
-                return None, Attempt(number, usage=turn.usage, error=cut, approach="patch")
+            case Unfit() | CutShort() as unread:
+                return None, self.conversation.unread(turn, unread, "patch")
             case Refused():
                 raise AssertionError("refusals end the conversation")
 

@@ -9,7 +9,6 @@ fits is a model asked. What is not set comes from the environment, read when a p
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -19,17 +18,16 @@ from ..plans import SavedPlans
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.values import Json
-from ..tools.allowance import Allowance
 from ..tools.clients import Clients
 from ..tools.completion import Usage
 from ..tools.endpoint import Endpoint, Model
-from ..tools.outage import ModelError
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
-from .drafting import REQUESTS_MAX, Drafting
+from .conversation import Conversation
+from .drafting import Drafting
 from .ear import Heard
-from .failure import no_endpoint, no_model
+from .failure import no_model
 from .given import given_faults, is_missing
 from .incident import Incident, StepLike
 from .library import Entry, Library, fits, nearest_tasks
@@ -41,9 +39,6 @@ from .saved import SavedPlan
 
 REUSED = "reused"
 """The source of a plan that a model wrote before, for the same task."""
-
-TIMEOUTS_A_PLANNING = 10
-"""A planning may take this many times the timeout of a request, waits included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +206,8 @@ class Planner:
         order = Order(task_of(words), Toolset.of(tools), {}, (), plans, judge)
         incident = Incident.of(plan.model_copy(update={"task": words}), steps, order.check(plan).types)
         endpoint = self._model.resolve()
-        seconds = self._timeout_s * TIMEOUTS_A_PLANNING
-        allowance = Allowance(REQUESTS_MAX, seconds)
-        mending = Mending(
-            incident, order, endpoint, self._clients, self._timeout_s, self._max_repairs, allowance
-        )
-        try:
-            async with asyncio.timeout(seconds):
-                return await mending.run()
-        except TimeoutError as over:
-            fault = ModelError(f"planning took longer than {seconds:g} s", code="limit-exceeded")
-            raise no_endpoint(words, fault, (), mending.attempts) from over
+        conversation = Conversation(order, endpoint, self._clients, self._timeout_s, approach="patch")
+        return await conversation.within(Mending(incident, conversation, self._max_repairs).run())
 
     async def aclose(self) -> None:
         """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""
@@ -230,10 +216,10 @@ class Planner:
         self, order: Order, attempts: list[Attempt], cache: PlanCache | None, heard: Heard | None
     ) -> Planned:
         """Return a plan that the model wrote. Raises: PlanningFailed."""
-        nearest = nearest_tasks(order.task, order.saved)
         try:
             endpoint: Endpoint = self._model.resolve()
         except ConfigError as missing:
+            nearest = nearest_tasks(order.task, order.saved)
             raise no_model(order.task, missing, nearest, attempts) from missing
         key = "" if cache is None else planning_key(order, endpoint)
         if cache is not None and (kept := await cache.find(key)) is not None:
@@ -241,25 +227,8 @@ class Planner:
             attempts.append(attempt)
             if attempt.ok:
                 return Planned(kept, dict(order.inputs), tuple(attempts), Usage(), REUSED)
-        seconds = self._timeout_s * TIMEOUTS_A_PLANNING
-        allowance = Allowance(REQUESTS_MAX, seconds)
-        drafting = Drafting(
-            order,
-            endpoint,
-            self._clients,
-            self._timeout_s,
-            self._max_repairs,
-            allowance,
-            attempts,
-            heard=heard,
-        )
-        try:
-            async with asyncio.timeout(seconds):
-                plan = await drafting.run()
-        except TimeoutError as over:
-            fault = ModelError(f"planning took longer than {seconds:g} s", code="limit-exceeded")
-            attempts.append(Attempt(len(attempts) + 1, error=str(fault)))
-            raise no_endpoint(order.task, fault, nearest, attempts) from over
+        conversation = Conversation(order, endpoint, self._clients, self._timeout_s, attempts)
+        plan = await conversation.within(Drafting(conversation, self._max_repairs, heard=heard).run())
         if cache is not None:
             await cache.keep(key, plan)
         return Planned(plan, dict(order.inputs), tuple(attempts), _sum(attempts), "model")

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from firmplan import Plan, Planner, PlanningFailed, tool
-from firmplan.planner.drafting import REQUESTS_MAX
+from firmplan import Plan, Planner, PlanningFailed, check, tool
+from firmplan.planner.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
 from misbehaviours import EVERY, GOOD, Misbehaviour, table
 
@@ -22,7 +22,7 @@ def weather(city: str) -> float:
     return 1.0
 
 
-def planning(case: Misbehaviour):
+def planning(case: Misbehaviour, heard=None):
     """Return what came of it, the requests, and the seconds that it took."""
 
     async def main():
@@ -31,7 +31,7 @@ def planning(case: Misbehaviour):
             planner = Planner("m", base_url=model.base_url, timeout=case.timeout_s, **case.options)
             began = time.monotonic()
             try:
-                outcome = await planner.plan("Compare two cities", [weather])
+                outcome = await planner.plan("Compare two cities", [weather], heard=heard)
             except PlanningFailed as failure:
                 outcome = failure
             return outcome, model.requests, time.monotonic() - began
@@ -57,6 +57,22 @@ def test_each_misbehaviour_has_its_outcome(case):
     again = requests[-1]["messages"][-1]["content"]
     for word in case.told:
         assert word in again
+
+
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
+def test_each_misbehaviour_ends_as_well_when_it_is_listened_to(case):
+    """The same plan, or the same failure, within the same bounds; what is heard before has passed its check."""
+    beginnings: list[Plan] = []
+    outcome, requests, seconds = planning(case, beginnings.append)
+    shown = str(outcome)[:2000] if isinstance(outcome, PlanningFailed) else "a plan"
+    assert len(requests) <= REQUESTS_MAX
+    assert seconds < 10 * case.timeout_s + OVERHEAD_S
+    assert all(check(each, [weather]).ok for each in beginnings)
+    if case.words:
+        assert isinstance(outcome, PlanningFailed), shown
+        assert all(word in str(outcome) for word in case.words), shown
+    else:
+        assert outcome.plan == Plan.model_validate(GOOD), shown
 
 
 def test_there_are_enough_of_them():

@@ -1,0 +1,105 @@
+"""A conversation with a model, as far as it is the same whatever comes of it: asking, and ending where no answer comes.
+
+Every request, retries of the transport and waits included, comes out of one allowance; whatever was tried is an attempt. What
+an answer amounts to is for those who ask: `drafting.py` for plans, `mending.py` for patches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import PlanningFailed
+from ..tools.allowance import Allowance
+from ..tools.answer import Answer
+from ..tools.clients import Clients
+from ..tools.completion import Call, CutShort, Message, Refused, Turn, Unfit, complete_within
+from ..tools.endpoint import Endpoint
+from ..tools.outage import ModelError
+from .attempt import CUT_OFF, Attempt
+from .failure import no_endpoint
+from .library import nearest_tasks
+from .order import Order
+
+if TYPE_CHECKING:
+    from ..tools.streamed import Listener
+
+REQUESTS_MAX = 12
+"""Requests of one planning, retries of the transport included."""
+
+TIMEOUTS_A_PLANNING = 10
+"""A planning may take this many times the timeout of a request, waits included."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Conversation:
+    """See the module.
+
+    Attributes:
+        attempts: What was tried so far, saved plans that fit but could not be used included.
+        approach: What attempts that bring nothing were made for, `"draft"` or `"patch"`.
+    """
+
+    order: Order
+    endpoint: Endpoint
+    clients: Clients
+    timeout_s: float
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    approach: str = "draft"
+    allowance: Allowance = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.allowance = Allowance(REQUESTS_MAX, self._seconds)
+
+    @property
+    def _seconds(self) -> float:
+        return self.timeout_s * TIMEOUTS_A_PLANNING
+
+    @property
+    def number(self) -> int:
+        """Of the next attempt, from 1."""
+        return len(self.attempts) + 1
+
+    async def within(self, work: Awaitable[T]) -> T:
+        """Return what the work comes to, if the time of a planning is enough. Raises: PlanningFailed."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await work
+        except TimeoutError as over:
+            fault = ModelError(f"planning took longer than {self._seconds:g} s", code="limit-exceeded")
+            raise self._ended(fault) from over
+
+    async def ask(
+        self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
+    ) -> Turn:
+        """Return what the model says. Raises: PlanningFailed: nothing, or that it declines."""
+        call = Call(self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
+        try:
+            turn = await complete_within(self.allowance, call, self.clients)
+        except ModelError as fault:
+            raise self._ended(fault) from fault
+        if isinstance(turn.outcome, Refused):
+            words = f"the model declined to answer: {turn.outcome.text[:500]}"
+            raise self._ended(ModelError(words, code="refused"), turn)
+        return turn
+
+    def unread(self, turn: Turn, outcome: Unfit | CutShort, approach: str) -> Attempt:
+        """Return an attempt whose answer cannot be read."""
+        what = "patch" if approach == "patch" else "plan"
+        cut = f"{CUT_OFF}: make the {what} shorter"
+        error = cut if isinstance(outcome, CutShort) else outcome.fault
+        return Attempt(self.number, turn.raw, usage=turn.usage, error=error, approach=approach)
+
+    def _ended(self, fault: ModelError, turn: Turn | None = None) -> PlanningFailed:
+        attempt = Attempt(self.number, error=str(fault), approach=self.approach)
+        if turn is not None:
+            attempt = Attempt(
+                self.number, turn.raw, usage=turn.usage, error=str(fault), approach=self.approach
+            )
+        self.attempts.append(attempt)
+        nearest = nearest_tasks(self.order.task, self.order.saved)
+        return no_endpoint(self.order.task, fault, nearest, self.attempts)
