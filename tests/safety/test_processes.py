@@ -94,7 +94,7 @@ def test_a_call_past_its_timeout_is_killed(how):
             assert (error.code, error.temporary) == ("timeout", True)
             assert "0.3 s" in error.message
             pids = engine.facilities.processes.pids
-            assert len(pids) == 1, "that of the other step"
+            assert len(pids) <= 1, "that of the other step, unless both were called in one"
             run = await engine.run(harm_plan("slow_write", how))
             assert run.status == "indeterminate"
 
