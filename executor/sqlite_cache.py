@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from .sqlite_file import SqliteFile
+from ..plans.values import Json
+from .sqlite_file import SqliteFile, selected
 from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Reusable
 
 _CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
@@ -24,8 +26,8 @@ class SqliteCache(SqliteFile):
         """See `Store.find_reusable`."""
         columns = "key, run_id, step, output, created, epochs, env"
 
-        def work() -> dict[str, Reusable]:
-            found = self._select(columns, "reusable", "key", keys)
+        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
+            found = selected(db, columns, "reusable", "key", keys)
             return {
                 key: Reusable(
                     key,
@@ -39,26 +41,26 @@ class SqliteCache(SqliteFile):
                 for key, run_id, step, output, created, epochs, env in found
             }
 
-        return await self._call(work)
+        return await self._look(work)
 
     async def add_reusable(self, entries: Sequence[Reusable]) -> None:
         """See `Store.add_reusable`."""
+        rows = [
+            (
+                entry.key,
+                entry.run_id,
+                entry.step,
+                entry.output,
+                entry.created,
+                _dumped(entry.epochs),
+                _dumped(entry.env),
+            )
+            for entry in entries
+        ]
 
         def work() -> None:
             self._sql("BEGIN IMMEDIATE")
-            for entry in entries:
-                self._sql(
-                    "INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)",
-                    (
-                        entry.key,
-                        entry.run_id,
-                        entry.step,
-                        entry.output,
-                        entry.created,
-                        orjson.dumps(entry.epochs),
-                        orjson.dumps(entry.env),
-                    ),
-                )
+            self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
             self._sql("COMMIT")
 
         await self._call(work)
@@ -67,25 +69,27 @@ class SqliteCache(SqliteFile):
 
     async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
         """See `Store.add_calls`."""
+        rows = [
+            (
+                call.run_id,
+                call.step,
+                call.subject,
+                call.started,
+                call.key,
+                orjson.dumps(call.parts),
+                call.code,
+                call.lost,
+            )
+            for call in calls
+        ]
 
         def work() -> None:
             self._sql("BEGIN IMMEDIATE")
             for digest, parts in codes.items():
                 self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
-            for call in calls:
-                self._sql(
-                    f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
-                    (
-                        call.run_id,
-                        call.step,
-                        call.subject,
-                        call.started,
-                        call.key,
-                        orjson.dumps(call.parts),
-                        call.code,
-                        call.lost,
-                    ),
-                )
+            self._open_db().executemany(
+                f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
+            )
             self._sql("COMMIT")
 
         await self._call(work)
@@ -179,6 +183,10 @@ class SqliteCache(SqliteFile):
             )
 
         return await self._call(work)
+
+
+def _dumped(parts: Mapping[str, Json]) -> bytes:
+    return orjson.dumps(parts) if parts else b"{}"
 
 
 def _call_record(found: Sequence[Any]) -> CallRecord:

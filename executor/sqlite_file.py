@@ -1,5 +1,8 @@
 """One SQLite file (WAL), used through one connection by one thread of its own, so that no commit blocks the event loop.
 
+Short look-ups that a run waits for go another way: a second connection, that only reads, is asked on the event loop itself. In a
+write-ahead log a reader waits for nobody and sees all that was committed; a trip to a thread and back costs more than the answer.
+
 Whatever SQLite says ends as a `StoreError`, with what was begun rolled back. What the tables mean is not known here.
 """
 
@@ -31,6 +34,7 @@ class SqliteFile:
         self.name = str(path)
         self._thread: ThreadPoolExecutor | None = None
         self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None  # none in memory: there is nothing to share
 
     # --- life
 
@@ -48,6 +52,9 @@ class SqliteFile:
 
     async def close(self) -> None:
         """Close the file; idempotent."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._db is not None and self._thread is not None:
             await self._call(self._db.close)
             self._thread.shutdown()
@@ -62,10 +69,18 @@ class SqliteFile:
             self._migrate(db)
             _use_wal(db)
             db.execute("PRAGMA synchronous=NORMAL")
+            if self.name != ":memory:":
+                self._reader = self._connect_reader()
         except BaseException:
             db.close()
             raise
         return db
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        reader = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
+        reader.execute("PRAGMA busy_timeout=0")  # the event loop waits for nobody
+        reader.execute("PRAGMA query_only=1")
+        return reader
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
@@ -88,6 +103,13 @@ class SqliteFile:
             raise StoreError(f"the store {self.name} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
 
+    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read a few rows by their keys, here and now if that is possible, else on the store's thread."""
+        if self._reader is not None:
+            with suppress(sqlite3.Error):  # busy, or broken: the thread waits, or says what is wrong
+                return work(self._reader)
+        return await self._call(lambda: work(self._open_db()))
+
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
             return work()
@@ -103,19 +125,28 @@ class SqliteFile:
             with suppress(sqlite3.Error):  # a disk that fails has told already
                 self._db.rollback()
 
-    def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def _open_db(self) -> sqlite3.Connection:
         if self._db is None:
             raise StoreError(f"the store {self.name} is closed")
-        return self._db.execute(statement, values)
+        return self._db
+
+    def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self._open_db().execute(statement, values)
 
     def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Select the rows whose `key` is among `wanted`, a bounded number a statement."""
-        rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(wanted), VARIABLES_MAX):
-            part = wanted[start : start + VARIABLES_MAX]
-            marks = ",".join("?" * len(part))
-            rows += self._sql(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", part).fetchall()
-        return rows
+        return selected(self._open_db(), columns, table, key, wanted)
+
+
+def selected(
+    db: sqlite3.Connection, columns: str, table: str, key: str, wanted: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Return the rows whose `key` is among `wanted`, a bounded number a statement."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(wanted), VARIABLES_MAX):
+        part = wanted[start : start + VARIABLES_MAX]
+        marks = ",".join("?" * len(part))
+        rows += db.execute(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", part).fetchall()
+    return rows
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
