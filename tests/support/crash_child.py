@@ -14,7 +14,8 @@ from typing import Any
 
 from firmplan.executor import SqliteStore
 from firmplan.plans import Plan
-from firmplan.tools import Context, Tool, tool
+from firmplan.tools import Context, Models, Tool, tool
+from firmplan.tools.models import Model
 from rig import Rig
 
 PLAN = Plan.model_validate(
@@ -34,6 +35,33 @@ PLAN = Plan.model_validate(
 )
 
 
+def long_plan(blocks: int = 10) -> Plan:
+    """Return a plan of six steps a block, of all classes of effects, each block going on from the one before it."""
+    steps: list[dict[str, Any]] = []
+    last = "inputs.n"
+    for b in range(blocks):
+        steps += [
+            {"id": f"base_{b}", "tool": "work", "args": {"x": f"${{{last}}}"}},
+            {"id": f"seen_{b}", "tool": "look", "args": {"x": f"${{base_{b}}}"}},
+            {"id": f"named_{b}", "ask": {"prompt": f"Name ${{base_{b}}}"}},
+            {"id": f"keyed_{b}", "tool": "put_keyed", "args": {"x": f"${{seen_{b} + len(named_{b})}}"}},
+            {"id": f"once_{b}", "tool": "put_once", "args": {"x": f"${{keyed_{b}}}"}},
+            {"id": f"asked_{b}", "tool": "put_asked", "args": {"x": f"${{once_{b}}}"}},
+        ]
+        last = f"asked_{b}"
+    return Plan.model_validate(
+        {"firmplan": 1, "inputs": {"n": {"type": "integer"}}, "steps": steps, "output": f"${{{last}}}"}
+    )
+
+
+LONG_PLAN = long_plan()
+
+
+def models_at(base_url: str) -> Models:
+    """Return the models that answer prompts."""
+    return Models({"default": Model("scripted", base_url=base_url, api_key="none")})
+
+
 class World:
     """The file in which effects stand, one a line: tool, step, idempotency key."""
 
@@ -41,6 +69,7 @@ class World:
         self.path = path
         self.kill_at = kill_at
         self.ticks = 0
+        self.acknowledged = path.with_suffix(".acknowledged")
 
     def tick(self) -> None:
         """Count an instant; die if it is the chosen one."""
@@ -72,6 +101,9 @@ class KilledStore(SqliteStore):
     def _commit(self, batches: Any) -> Any:
         self.world.tick()
         done = super()._commit(batches)
+        for batch in batches:
+            with self.world.acknowledged.open("a") as file:
+                file.write(f"{batch.first_seq - 1 + len(batch.lines)} {batch.head.hex()}\n")
         self.world.tick()
         return done
 
@@ -117,14 +149,17 @@ def tools_of(world: World) -> list[Tool]:
     return [work, look, put_keyed, put_once, put_asked]
 
 
-async def _run(store: str, world: World, run_id: str, *, is_resumed: bool) -> None:
-    async with Rig(tools_of(world), KilledStore(store, world)) as rig:
+async def _run(store: str, world: World, run_id: str, base_url: str, *, is_resumed: bool) -> None:
+    options = {"models": models_at(base_url)} if base_url else {}
+    async with Rig(tools_of(world), KilledStore(store, world), **options) as rig:
         if is_resumed:
             await rig.resume(run_id)
         else:
-            await rig.run(PLAN, run_id, inputs={"n": 1})
+            await rig.run(LONG_PLAN if base_url else PLAN, run_id, inputs={"n": 1})
 
 
-def run_child(store: str, effects: str, run_id: str, kill_at: int, *, is_resumed: bool = False) -> None:
-    """Run the plan, and die at the chosen instant."""
-    asyncio.run(_run(store, World(Path(effects), kill_at), run_id, is_resumed=is_resumed))
+def run_child(
+    store: str, effects: str, run_id: str, kill_at: int, base_url: str = "", *, is_resumed: bool = False
+) -> None:
+    """Run the plan, or with a model's endpoint the long one, and die at the chosen instant."""
+    asyncio.run(_run(store, World(Path(effects), kill_at), run_id, base_url, is_resumed=is_resumed))
