@@ -372,7 +372,6 @@ def locked_folder():
         folder.chmod(0o755)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")
 def test_a_folder_that_cannot_be_written_is_a_store_error(locked_folder, ordinary_user):
     """Nothing is made."""
     path = locked_folder / "s.db"
