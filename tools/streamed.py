@@ -48,8 +48,8 @@ class ListenerFailed(Exception):  # noqa: N818  # the same
 def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
     """Return what asks as `client.chat.completions.create` does, with a listener to the answer.
 
-    It raises `BrokeOff` where an answer began and did not end, and `ListenerFailed`. An endpoint that answers in one piece all the
-    same is heard in one piece.
+    It raises `BrokeOff` where an answer began and did not end, and `ListenerFailed`. What an endpoint
+    answers in one piece all the same is taken as it is, and not heard.
     """
 
     async def create(**options: Any) -> object:  # noqa: ANN401  # openai's own options
@@ -58,10 +58,12 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
             **options, stream=True, stream_options={"include_usage": True}
         )
         http = response.http_response
-        if not http.headers.get("content-type", "").startswith("text/event-stream"):
-            return _in_one_piece((await http.aread()).decode("utf-8", "replace"))
+        kind = http.headers.get("content-type", "")
         made = _Made()
         try:
+            if not kind.startswith("text/event-stream"):
+                body = (await http.aread()).decode("utf-8", "replace")
+                return _in_one_piece(body) if "json" in kind else body
             async with response.parse() as stream:
                 async for chunk in stream:
                     if words := made.add(chunk):
@@ -89,11 +91,8 @@ def _tell(listener: Listener, words: str) -> None:
 
 
 def _in_one_piece(body: str) -> object:
-    """Return a body as the client returns it of a request without a stream."""
-    try:
-        document: Json = json.loads(body)
-    except ValueError:
-        return body
+    """Return a body as the client returns it of a request without a stream. Raises: ValueError: it is no JSON."""
+    document: Json = json.loads(body)
     return ChatCompletion.construct(**cast("Any", document)) if isinstance(document, dict) else body
 
 
