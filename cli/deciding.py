@@ -84,9 +84,12 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
         if as_json:
             screen.document(run.to_dict())
             return Exit.OK
-        screen.answer(f"{word}; run {run.id} is {run.status}")
-        if run.status not in ("succeeded", "failed", "cancelled"):
-            screen.answer(f"go on with\n  {resume_line(run.id, store)}")
+        if run.status in ("succeeded", "failed", "cancelled"):
+            screen.answer(f"{word}; run {run.id} is {run.status}")
+        else:
+            screen.answer(
+                f"{word}; unless a process drives run {run.id}, go on with\n  {resume_line(run.id, store)}"
+            )
         return Exit.OK
 
     return drive(work)

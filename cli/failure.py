@@ -45,7 +45,10 @@ def exit_code(error: FirmplanError) -> Exit:
 
 def failure_text(error: FirmplanError) -> str:
     """Return the message for people: what is wrong, then each problem on lines of its own."""
-    lines = [f"error: {error.message} [{error.code}]"]
+    head, *rest = error.message.split("\n")
+    if head.startswith("error["):  # the message is the list of problems itself
+        head, rest = "what was given does not fit", [head, *rest]
+    lines = [f"error: {head} [{error.code}]", *rest]
     lines += [f"  {problem_text(problem)}" for problem in _apart(error)]
     return "\n".join(lines)
 
@@ -69,4 +72,6 @@ def problem_text(problem: Problem) -> str:
 
 def _apart(error: FirmplanError) -> Sequence[Problem]:
     """Return the faults that the message does not list already: a rejected plan's message is its whole report."""
-    return () if isinstance(error, PlanRejected) else error.problems
+    if isinstance(error, PlanRejected):
+        return ()
+    return [problem for problem in error.problems if problem.message not in error.message]

@@ -84,8 +84,10 @@ class Progress:
                 return f"{AGAIN} {step}  attempt {data.get('attempt')} follows"
             case "StepFailed":
                 return f"{BAD} {step}  {data.get('code')}: {one_line(str(data.get('message')))}  {self._took(event)}"
-            case "StepSkipped" | "StepCancelled":
-                return f"{OUT} {step}  {event.type.removeprefix('Step').lower()}: {data.get('reason')}"
+            case "StepSkipped":
+                return f"{OUT} {step}  {data.get('reason')}"
+            case "StepCancelled":
+                return f"{OUT} {step}  cancelled: {data.get('reason')}"
             case "StepIndeterminate":
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":

@@ -40,7 +40,8 @@ def errors_text(run: Run) -> str:
     lines: list[str] = []
     for error in run.errors:
         where = f"step '{error.step}'" if error.step else "the run"
-        lines.append(f"error: {where} failed [{error.code}]: {error.message}")
+        happened = "was denied" if error.code == "denied" else f"failed [{error.code}]"
+        lines.append(f"error: {where} {happened}: {error.message}")
     return "\n".join(lines)
 
 
@@ -80,7 +81,8 @@ def advice(run: Run, store: str | None) -> str:
             ]
     if run.status == "over_budget":
         lines.append("the budget is used up; raise it with `--budget NAME=AMOUNT` when you go on")
-    return "\n".join([*lines, "then go on with", f"  {resume_line(run.id, store)}"])
+    go_on = "then go on with" if lines else "unless a process drives it now, go on with"
+    return "\n".join([*lines, go_on, f"  {resume_line(run.id, store)}"])
 
 
 def resume_line(run_id: str, store: str | None) -> str:
