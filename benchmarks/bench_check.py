@@ -5,8 +5,9 @@
 The plan is layered: each layer has a hundred steps, each step refers to three of the layer before. In `paths` the references are
 arguments of a tool (`${s17.total}`), in `formula` they are one expression (`${s17.total + s42.total * 2 - s99.total}`). Measured is
 what a user does: `Plan.load` of a JSON file, then `check` with a toolset. Each case runs in new processes, and the median of
-their CPU seconds counts (which on a machine with nothing else to do are the seconds that pass); the spread is shown. The floor, measured in the same process, is what nobody can leave out: `json.loads`, Python's own parser over
-the expressions, and the graph in networkx. Exits with 1 if a limit is broken.
+their CPU seconds counts (on a machine with nothing else to do these are the seconds that pass); the spread is shown. The
+floor, measured in the same process, is what nobody can leave out: `json.loads`, Python's own parser over the expressions, and
+the graph in networkx. Exits with 1 if a limit is broken.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 
 SMALL, LARGE = 10_000, 100_000
 WIDTH = 100
-ROUNDS = 5
+ROUNDS = 3
 SECONDS_MAX = 0.5  # load and check of the small plan
 GROWTH_MAX = 1.3  # a step of the large plan, against one of the small
 MEMORY_MAX = 4096  # bytes a step above the parsed JSON
