@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
+import firmplan
 import pytest
 from firmplan import Engine, ToolError, Toolset, agent, tool
 from firmplan.executor.compare import compare
@@ -24,6 +27,19 @@ from rig import Rig
 from small_plans import RECORDER, RECORDING_TOOLS, Recorder, small_plans
 
 pytest_plugins = ["pytester"]
+
+
+def load_rooms():
+    """Import what a run of pytest inside this one would import: it forgets such modules again, and they would be there twice."""
+    for room in ("plans", "tools", "executor", "testing"):
+        folder = str(Path(firmplan.__file__).parent / room)
+        for found in pkgutil.walk_packages([folder], f"firmplan.{room}."):
+            importlib.import_module(found.name)
+    for name in ("firmplan.cli.config", "yaml", "structlog", "tenacity", "networkx", "jsonschema_rs"):
+        importlib.import_module(name)
+
+
+load_rooms()
 
 TOOLS = '''
 from firmplan import tool
