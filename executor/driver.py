@@ -304,11 +304,15 @@ class Driver:
 
     async def _call(self, call: PreparedCall, early: EarlyCall | None = None) -> Reusable | None:
         """Start, call, and say what came of it; return the result if others may use it."""
-        known = await self._caller.reconcile(call)
+        known = await self._caller.reconcile(call) if call.is_write else None
         if known is not None and self.machine.is_callable(call.step):
             await self._take_in(call.start(self.facilities.clock.now()))
             return await self._conclude(call, known, None)
-        epochs = early.epochs if early is not None else await self._results.epochs(call)
+        epochs: Mapping[str, int] | None = {}
+        if early is not None:
+            epochs = early.epochs
+        elif call.is_kept_read:
+            epochs = await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
             return None
         if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:

@@ -217,7 +217,7 @@ class EarlySteps:
         """Return an earlier run's result that stands for a call; the run itself will find it too."""
         if self._mode != "auto" or not call.key.key:
             return None
-        entry = (await find_results(self._facilities, [call.candidate])).get(call.step)
+        entry = (await find_results(self._facilities, [call])).get(call.step)
         return Sealed(entry.output) if isinstance(entry, Reusable) else None
 
     def _identical(self, call: PreparedCall) -> Work | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ..plans.signature import Effect
-from ..plans.values import Json, canonical, digest, parse_canonical
+from ..plans.values import Digest, Json, canonical, digest, parse_canonical
 from ..tools import Tool
 from ..tools.fingerprint import Fingerprint
 
@@ -68,7 +68,9 @@ def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
     return hashlib.sha256(f"{run_id}\n{step}\n{args_digest}".encode()).hexdigest()
 
 
-def tool_key(tool: Tool, fingerprint: Fingerprint, args: bytes, sample: Sequence[int]) -> ContentKey:
+def tool_key(
+    tool: Tool, fingerprint: Fingerprint, args: bytes, args_digest: Digest, sample: Sequence[int]
+) -> ContentKey:
     """Return the content key of a call of a tool, as it is now, with bound arguments."""
     if tool.effect is Effect.WRITE:
         return ContentKey.none("write", "a write is never reused")
@@ -76,7 +78,7 @@ def tool_key(tool: Tool, fingerprint: Fingerprint, args: bytes, sample: Sequence
         return ContentKey.none("no-reuse-for", "the tool has no reuse_for")
     if fingerprint.digest is None:
         return ContentKey.none("unseen", f"its code cannot be seen in full: {fingerprint.unseen}")
-    named: list[Json] = ["tool", KEY_FORMAT, tool.name, fingerprint.digest, digest(args)]
+    named: list[Json] = ["tool", KEY_FORMAT, tool.name, fingerprint.digest, args_digest]
     parts: dict[str, Json] = {}
     if tool.effect is Effect.MODEL:
         parts["sample"] = list(sample)

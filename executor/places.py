@@ -26,10 +26,16 @@ class Places:
         """Return what holds a place for a call of that run, once it is entered, waiting for it if need be."""
         return _Hold(self, run)
 
+    def take_free(self) -> bool:
+        """Take a place if one is free, which is so only while nobody waits; return whether it was."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
     async def take(self, run: str) -> None:
         """Wait for a place, and take it."""
-        if self._free:
-            self._free -= 1
+        if self.take_free():
             return
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run, deque()).append(given)
@@ -64,7 +70,8 @@ class _Hold(AbstractAsyncContextManager[None]):
         self._run = run
 
     async def __aenter__(self) -> None:
-        await self._places.take(self._run)
+        if not self._places.take_free():
+            await self._places.take(self._run)
 
     async def __aexit__(self, *_: object) -> None:
         self._places.give_back()

@@ -7,12 +7,12 @@ result stands for a call is `results.py`, how it is made `caller.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..errors import ConfigError, ToolError
 from ..plans.signature import Effect
-from ..plans.values import Digest, Json
+from ..plans.values import Digest, Json, digest
 from ..tools import Context, ModelRequest, Tool, ask_request
 from ..tools.fingerprint import Fingerprint, fingerprint_of
 from ..tools.masking import masked_text, masked_value
@@ -22,7 +22,6 @@ from .commands import StartModelCall, StartToolCall
 from .events import CallStarted
 from .facilities import Facilities
 from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
-from .reuse import Candidate
 from .sealed import Sealed
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ class PreparedCall:
         write_key: What a write hands to the world; empty for other effects.
         why: Why no earlier result stands for it.
         started: Unix seconds.
+        step: Path of the leaf.
     """
 
     command: StartCall
@@ -59,11 +59,10 @@ class PreparedCall:
     why: Mapping[str, Json] | None = None
     started: float = 0.0
     blobs: CallBlobs | None = None
+    step: str = field(init=False)
 
-    @property
-    def step(self) -> str:
-        """Path of the leaf."""
-        return self.command.step
+    def __post_init__(self) -> None:
+        self.step = self.command.step
 
     @property
     def is_write(self) -> bool:
@@ -94,11 +93,6 @@ class PreparedCall:
         why = self.why if command.attempt == 1 else None
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
-    @property
-    def candidate(self) -> Candidate:
-        """What an earlier result is looked for by."""
-        return Candidate(self.step, self.key, self.tool)
-
 
 class Preparation:
     """Prepares the calls of one run."""
@@ -116,9 +110,12 @@ class Preparation:
             return PreparedCall(command, command.request.digest, None, b"", request, key)
         tool = self._facilities.tools.get(command.tool)
         given = cast("dict[str, Json]", command.args.value)
-        args = tool.bind(
-            {**given, **{name: self._secret(command, secret) for name, secret in command.secrets.items()}}
-        )
+        if command.secrets:
+            given = {
+                **given,
+                **{name: self._secret(command, secret) for name, secret in command.secrets.items()},
+            }
+        args = tool.bind(given)
         if tool.request_of is not None:
             request = _request_of(tool, args)
             # With a secret the messages hold it, and so would the parts of a key.
@@ -130,7 +127,9 @@ class Preparation:
         fingerprint, key = None, _SECRET
         if not command.secrets:
             fingerprint = self._fingerprint(tool)
-            key = tool_key(tool, fingerprint, args, command.sample)
+            is_as_given = args == command.args.data  # nothing was filled in or converted, as for most calls
+            args_digest = command.args.digest if is_as_given else digest(args)
+            key = tool_key(tool, fingerprint, args, args_digest, command.sample)
         call = PreparedCall(command, command.args.digest, tool, args, None, key, fingerprint)
         if call.is_write:
             call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)

@@ -68,7 +68,7 @@ class Results:
 
     async def of_earlier(self, calls: Sequence[PreparedCall]) -> Mapping[str, Reusable | Stale]:
         """Return step -> the earlier result of the same key, or why it is of no use; steps without one are left out."""
-        named = [call.candidate for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
+        named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
         return await find_results(self._facilities, named) if named else {}
 
     async def of_identical(self, call: PreparedCall) -> CallReused | CallFailed | None:
@@ -127,7 +127,7 @@ class Results:
     def keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> Reusable | None:
         """Remember a result for later calls; return it if it may stand for others right now."""
         made = self._harvest.add(
-            call.candidate,
+            call,
             output,
             started=call.started,
             at=self._facilities.clock.now(),
@@ -144,7 +144,7 @@ class Results:
 
     def note_failed(self, call: PreparedCall) -> None:
         """Remember what a call was made from that failed."""
-        self._harvest.note(call.candidate, started=call.started, fingerprint=call.fingerprint, lost=FAILED)
+        self._harvest.note(call, started=call.started, fingerprint=call.fingerprint, lost=FAILED)
 
     async def store_until(self, ended: asyncio.Event) -> None:
         """Put into the store now and then what later runs may use, so that runs that start meanwhile, or after a crash, find it.

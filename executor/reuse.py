@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from ..plans.signature import Effect
 from ..plans.values import Json
@@ -25,13 +25,15 @@ ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]
 REUSE_MODES: Final = ("auto", "off", "refresh", "only")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A call that an earlier result may stand for."""
+class Candidate(Protocol):
+    """A call that an earlier result may stand for: `prepared.PreparedCall`."""
 
-    step: str
-    key: ContentKey
-    tool: Tool | None
+    @property
+    def step(self) -> str: ...  # noqa: D102  # path of the leaf
+    @property
+    def key(self) -> ContentKey: ...  # noqa: D102
+    @property
+    def tool(self) -> Tool | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
