@@ -20,6 +20,9 @@ from .draft import plan_in
 from .given import given_faults
 from .order import Order
 
+EACH_STEP_UP_TO = 32
+"""Steps up to which each longer beginning is checked; past that one of n steps is followed by one of about n + n / 32."""
+
 Heard: TypeAlias = Callable[[Plan], None]
 """Is handed a beginning of a plan, which has passed its check: its first steps, without its output."""
 
@@ -39,10 +42,11 @@ class Ear:
         self._draft = draft
         self._beginning = Beginning()
         self._last: Json = None
+        self._checked = self._due = 0
 
     def begin(self) -> None:
         """A draft begins."""
-        self._beginning = Beginning()
+        self._beginning, self._checked, self._due = Beginning(), 0, 0
 
     def hear(self, words: str) -> None:
         """More of it has come."""
@@ -58,8 +62,10 @@ class Ear:
 
     def _written(self) -> Json:
         """Return the beginning of a whole plan; `None` while it has a fault."""
-        if not self._beginning.steps:
+        count = len(self._beginning.steps)
+        if count == 0 or self._checked < count < self._due:
             return None
+        self._checked, self._due = count, count + 1 + count // EACH_STEP_UP_TO
         draft = plan_in(self._beginning.draft(), self._order.task)
         return draft if self._order.check(draft).ok else None
 

@@ -492,6 +492,54 @@ def test_closing_while_the_plan_is_written_ends_what_was_begun():
     asyncio.run(main())
 
 
+def test_a_cancel_while_the_plan_is_written_ends_what_was_begun():
+    """The run is cancelled, and so is the call under way."""
+    plan = plan_of(call("last", "look", "stuck"), *LONG["steps"][4:12])
+    scene = Scene()
+
+    async def main():
+        async def pace(share: float) -> None:
+            if share > 0.5:
+                await asyncio.Event().wait()
+
+        async with ScriptedModel([Paced(plan, pace)]) as model, asyncio.timeout(PATIENCE_S):
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine(scene.tools(), store="memory:", planner=planner) as engine:
+                run = await engine.submit("Do it", stream=True)
+                await scene.called.wait()
+                assert (await engine.cancel(run.id)).status == "cancelled"
+                assert scene.cancelled == ["stuck"]
+
+    asyncio.run(main())
+
+
+def test_what_needs_a_person_waits_for_the_whole_plan():
+    """A read that is approved each time is asked for once, by the run."""
+    scene = Scene()
+
+    @tool(effect="read", approval="always")
+    async def peek(x: str) -> str:
+        """Look at what is private."""
+        scene.note(f"peek {x}")
+        return x
+
+    plan = plan_of(call("last", "peek", "x"), *LONG["steps"][4:12])
+
+    async def main():
+        async with ScriptedModel([Paced(plan, scene.pace)]) as model, asyncio.timeout(PATIENCE_S):
+            planner = Planner("m", base_url=model.base_url)
+            tools = [*scene.tools(), peek]
+            async with Engine(tools, store="memory:", planner=planner) as engine:
+                run = await engine.run("Do it", stream=True)
+                assert (run.status, scene.log.count("peek x")) == ("waiting", 0)
+                await engine.approve(run.id, "last", by="me")
+                run = await engine.resume(run.id)
+                assert (run.output, scene.log.count("peek x")) == ("x", 1)
+                assert scene.log.count("count text 4") == 1
+
+    asyncio.run(main())
+
+
 def test_a_saved_plan_answers_at_once_and_a_plan_is_run_as_it_is():
     """Nothing is streamed where no model writes."""
     scene = Scene()

@@ -11,7 +11,19 @@ import httpx2
 import openai
 import pytest
 from firmplan.testing.recording import exchanges_of, fingerprint, read_recording
-from firmplan.testing.replies import Body, Cut, Empty, HttpError, Refusal, Slow, Text, ToolCall, Truncated
+from firmplan.testing.replies import (
+    Body,
+    Cut,
+    Empty,
+    Faulted,
+    HttpError,
+    Paced,
+    Refusal,
+    Slow,
+    Text,
+    ToolCall,
+    Truncated,
+)
 from firmplan.testing.scripted_model import ScriptedModel
 
 TOOL = {"type": "function", "function": {"name": "plan", "parameters": {"type": "object", "properties": {}}}}
@@ -117,6 +129,30 @@ def test_a_stream_spells_the_plain_answer(options):
     assert arguments == (plain.message.tool_calls[0].function.arguments if plain.message.tool_calls else "")
     assert chunks[-2].choices[0].finish_reason == plain.finish_reason
     assert chunks[-1].usage.total_tokens > 0
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": True}])
+def test_a_paced_answer_waits_before_each_chunk(options):
+    """The pace is told how much has been sent; an answer in one piece waits as long."""
+    shares = []
+
+    async def pace(share):
+        shares.append(share)
+
+    plain = ask([Paced("a long answer " * 20, pace)], **options)
+    assert plain
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert 0.9 < shares[-1] < 1
+    assert len(shares) > 15
+
+
+def test_an_answer_may_end_in_an_error():
+    """A stream in its middle, an answer in one piece as a status."""
+    with pytest.raises(openai.APIError, match="too much"):
+        ask([Faulted("a long answer " * 20, 0.5, "too much")], stream=True)
+    with pytest.raises(openai.InternalServerError, match="too much"):
+        ask([Faulted("a long answer " * 20, 0.5, "too much")])
 
 
 def test_requests_are_kept_in_order():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 from firmplan import Planner, PlanningFailed, tool
@@ -146,6 +147,17 @@ def test_changes_are_heard_up_to_the_first_fault_that_is_left():
     assert len(requests) == 2
     assert [len(each) for each in beginnings] == [1, 2, 3, 7, 13]
     assert found.plan.steps[3].args == {"city": "Rome"}
+
+
+def test_long_plans_are_not_checked_step_by_step():
+    """What listening costs grows with the plan, and not with its square."""
+    plan = {**GOOD, "steps": [call(number) for number in range(150)], "output": "${s149}"}
+    found, _, beginnings = heard([plan])
+    counts = [len(each) for each in beginnings]
+    assert counts[:32] == list(range(1, 33))
+    assert len(counts) < 90
+    assert max(after - before for before, after in pairwise(counts)) <= 5
+    assert len(found.plan.steps) == 150
 
 
 def test_what_listens_may_fail():
