@@ -305,7 +305,8 @@ class SqliteStore(SqliteCache):
 
 
 def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
-    return RunRow(*found[:8], header, *found[8:])
+    values = [*found[:8], header, *found[8:]]
+    return RunRow(*values)
 
 
 @lru_cache(HEADERS_KEPT)
