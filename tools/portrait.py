@@ -28,6 +28,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from .constants import Spelling, Unseen
+from .local_names import texts_in, words_in
 from .memory import Change, changes_in, is_memory, settled, without
 from .names import Path, Reading, names_in, read_names
 from .origin import Origin, is_project_file, origin_of
@@ -151,7 +152,7 @@ class _Walk:
         scope = _Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
         reading = read_names([node], [fn.__code__], decorators=id(fn) in self._references.decorated)
         lines = [
-            spelled(_without_own_decorators(node, scope)),
+            spelled(_without_own_decorators(node, scope), _spoken(reading, scope)),
             *self._edges(reading, changes_in([node]), scope),
         ]
         lines += [
@@ -174,7 +175,8 @@ class _Walk:
         cells = {key: value for each in own for key, value in captured(each).items()}
         scope = _Scope(name, filename, module, cells)
         reading = read_names([node for node, _ in found], [code for _, code in found])
-        lines = [spelled(node) for node, _ in found]
+        fixed = _spoken(reading, scope) | words_in(*(text for node, _ in found for text in texts_in(node)))
+        lines = [spelled(node, fixed) for node, _ in found]
         lines += self._edges(reading, changes_in([node for node, _ in found]), scope)
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
@@ -327,6 +329,27 @@ class _Walk:
             except Exception as fault:  # noqa: BLE001  # whatever a module raises when imported
                 self._unseen(f"{scope.owner} imports '{module}', which cannot be imported here ({fault})")
         return lines
+
+
+def _spoken(reading: Reading, scope: _Scope) -> frozenset[str]:
+    """Return the names that no local variable may be taken for: those that are read outside, and words of the texts that are read."""
+    texts: list[str] = []
+    for name in reading.names:
+        for path in reading.paths.get(name, ((),)):
+            value = _reached(scope.find(name), path)
+            texts += [
+                each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, str)
+            ]
+    return frozenset((*reading.names, *reading.annotated, *reading.assigned)) | words_in(*texts)
+
+
+def _reached(value: Any, path: Path) -> Any:  # noqa: ANN401  # any value
+    """Return what stands at a chain of attributes, as far as that is looked up in modules."""
+    for attribute in path:
+        if not isinstance(value, ModuleType):
+            break
+        value = vars(value).get(attribute)
+    return value
 
 
 def _defaults(fn: FunctionType) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Find the source of a function or class, and write its syntax so that only meaning counts.
 
-What is written is the syntax tree without comments, docstrings, positions and formatting, in a form of our own:
+What is written is the syntax tree without comments, docstrings, positions, formatting and names of local variables, in a form of our own:
 `ast.dump` changes between Python versions, bytecode even more. A file that was edited after it was imported no longer
 says what runs; that is noticed by compiling it again and comparing code.
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any, cast
 
+from .local_names import FunctionNode, own_names
 from .names import all_codes
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _UNSPOKEN = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset"})
 
@@ -114,26 +114,62 @@ def beginnings(name: str, filename: str, module: Mapping[str, Any]) -> list[ast.
         return []
 
 
-def spelled(node: ast.AST) -> str:
-    """Return the syntax of a node as text; equal texts mean equal programs."""
-    return _spelled(node)
+def spelled(node: ast.AST, fixed: Collection[str] | None = None) -> str:
+    """Return the syntax of a node as text; equal texts mean equal programs.
+
+    Args:
+        node: Code.
+        fixed: Names that code looks up outside, and others that keep their spelling; then the local variables of functions are
+            spelled by their number. `None`: every name is spelled.
+    """
+    return _Spelling(fixed).text(node)
 
 
-def _spelled(value: object) -> str:
-    match value:
-        case ast.JoinedStr():
-            return f"JoinedStr({','.join(_spelled(part) for part in _joined(value.values))})"
-        case ast.AST():
-            shown = [
-                f"{name}={_spelled(part)}"
-                for name, part in _parts(value)
-                if name not in _UNSPOKEN and part is not None and part != []
-            ]
-            return f"{type(value).__name__}({','.join(shown)})"
-        case list():
-            return f"[{','.join(_spelled(part) for part in cast('list[object]', value))}]"
-        case _:
-            return ascii(value)
+class _Spelling:
+    """One text. Within the outermost functions, local names have numbers, in the order in which they come."""
+
+    def __init__(self, fixed: Collection[str] | None) -> None:
+        self._fixed = fixed
+        self._own: frozenset[str] | None = None
+        self._numbers: dict[str, int] = {}
+
+    def text(self, value: object) -> str:
+        """Return a node, a list or a constant as text."""
+        match value:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda() if self._is_outermost():
+                self._own, self._numbers = own_names(value, self._fixed or ()), {}
+                made = self._node(value)
+                self._own = None
+                return made
+            case ast.AST():
+                return self._node(value)
+            case list():
+                return f"[{','.join(self.text(part) for part in cast('list[object]', value))}]"
+            case _:
+                return ascii(value)
+
+    def _is_outermost(self) -> bool:
+        return self._fixed is not None and self._own is None
+
+    def _number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def _node(self, node: ast.AST) -> str:
+        match node:
+            case ast.Name(id=name) if self._own and name in self._own:
+                return f"Name(id={self._number(name)})"
+            case ast.ExceptHandler(name=str() as name) if self._own and name in self._own:
+                return f"ExceptHandler({self.text(node.type)},{self._number(name)},{self.text(node.body)})"
+            case ast.JoinedStr(values=values):
+                return f"JoinedStr({','.join(self.text(part) for part in _joined(values))})"
+            case _:
+                pass
+        shown = [
+            f"{name}={self.text(part)}"
+            for name, part in _parts(node)
+            if name not in _UNSPOKEN and part is not None and part != []
+        ]
+        return f"{type(node).__name__}({','.join(shown)})"
 
 
 def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
