@@ -180,3 +180,67 @@ def test_what_is_encoded_is_not_found():
     """An honest limit: masking knows text, not what can be computed from it."""
     coded = base64.b64encode(SECRET.encode()).decode()
     assert masked_text(coded, {"KEY": SECRET}) == coded
+
+
+def looker(captured, told):
+    """A tool that has secrets of every kind: handed over, asked for, in its environment, and in its own code."""
+
+    @tool(effect="read", reuse_for="forever", resource="box")
+    def look(key: str, at: str, *, ctx: Context) -> dict[str, str]:
+        """Use them all, and hand back what it was handed."""
+        used = [ctx.secret("TOKEN"), ctx.env("LOOK_PASSWORD"), captured]
+        return {"key": key, "at": at, "told": told, "used": str(len(used))}
+
+    @tool(effect="read", reuse_for="forever", resource="box")
+    def see(at: str, *, ctx: Context) -> str:
+        """Use what stands in the environment and in the code."""
+        return f"{at} {told} {len(ctx.env('LOOK_PASSWORD') or '') > 0} {len(captured) > 0}"
+
+    return [look, see]
+
+
+def test_nothing_that_looks_back_tells_a_secret(tmp_path, monkeypatch):
+    """Explanations, comparisons in every form, bisection, forks and bundles of runs whose secrets, code and environment changed."""
+    key, token, password, captured = (
+        f"{name}-secret-0123456789" for name in ("key", "token", "env", "captured")
+    )
+    plan = {
+        "firmplan": 1,
+        "inputs": {"at": {"type": "string"}},
+        "steps": [
+            {"id": "a", "tool": "look", "args": {"key": '${secret("KEY")}', "at": "${inputs.at}"}},
+            {"id": "b", "tool": "see", "args": {"at": "${a.at}"}},
+        ],
+        "output": "${[a, b]}",
+    }
+
+    async def main():
+        said, runs = [], []
+        for turn, at in (("1", "Oslo"), ("2", "Oslo"), ("2", "Rome")):
+            monkeypatch.setenv("LOOK_PASSWORD", password + turn)
+            secrets = {"KEY": key + turn, "TOKEN": token + turn}
+            tools = looker(captured + turn, f"told {turn}")
+            async with Engine(tools, store=tmp_path / "s.db", secrets=secrets) as engine:
+                runs.append((await engine.run(plan, inputs={"at": at})).id)
+                assert (await engine.get(runs[-1])).status == "succeeded"
+                said += [f"{each} {each.to_dict()}" for each in await engine.explain_all(runs[-1])]
+                fork = await engine.fork(runs[-1], at="b")
+                said += [f"{each} {each.to_dict()}" for each in await engine.explain_all(fork.id)]
+                said.append((await engine.export(fork.id, tmp_path / "fork.bundle")).read_text())
+        async with Engine([], store=tmp_path / "s.db") as engine:
+            for one, other in ((runs[0], runs[1]), (runs[1], runs[2])):
+                found = await engine.diff(one, other)
+                assert found
+                said += [str(found), json.dumps(found.to_dict()), found.to_html()]
+            said.append(str(await engine.bisect(runs)))
+            said.append((await engine.export(runs[0], tmp_path / "run.bundle")).read_text())
+        return said
+
+    said = asyncio.run(main())
+    assert any("captured value" in each or "its own code" in each for each in said)
+    for secret in (key, token, captured):
+        assert not [each for each in said if secret in each]
+    bundles = [each for each in said if "firmplan_bundle" in each]
+    assert not [each for each in said if password in each and each not in bundles], (
+        "REUSE.md says what bundles hold"
+    )
