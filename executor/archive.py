@@ -18,6 +18,7 @@ from ..errors import Diverged, InputRejected, RunNotFound, StoreError, ToolError
 from ..plans import Plan
 from ..plans.values import Json, digest
 from ..tools import Artifact
+from .collector import old_objects_aside
 from .driver import Driver
 from .events import Cause
 from .header import Header
@@ -164,10 +165,11 @@ class Archive:
 
     async def replayed(self, row: RunRow) -> Run:
         """Return a run as its journal replays, digests compared. Raises: as `rebuilt`."""
-        machine = await self.rebuilt(row)
-        if row.digest != machine.digest:
-            raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
-        return snapshot(row, Header.from_dict(row.header), machine)
+        with old_objects_aside():
+            machine = await self.rebuilt(row)
+            if row.digest != machine.digest:
+                raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
+            return snapshot(row, Header.from_dict(row.header), machine)
 
     async def decisions(self, run_id: str) -> list[Decision]:
         """Return what people decided about a run and its journal does not hold yet, oldest first."""

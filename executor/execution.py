@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ConfigError, FirmplanError, InputRejected, PlanError, StoreError
 from ..plans.nearest import listing
 from .archive import LIMIT_MAX, Archive
+from .collector import old_objects_aside
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver
 from .early import EarlySteps
@@ -167,9 +168,8 @@ class Execution:
 
     def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
         fault = None if task.cancelled() else task.exception()
-        if fault is not None and not isinstance(
-            fault, PlanError | InputRejected | ConfigError
-        ):  # what planning failed of stands in the run
+        stands_in_run = isinstance(fault, PlanError | InputRejected | ConfigError)  # of planning
+        if fault is not None and not stands_in_run:
             self._faults[run_id] = fault
             self._facilities.log.error(
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
@@ -246,7 +246,8 @@ class Execution:
         try:
             decisions: Sequence[Decision] = await self.archive.decisions(row.id)
             while cause is not None or decisions:
-                await driver.drive(cause, decisions)
+                with old_objects_aside():
+                    await driver.drive(cause, decisions)
                 if driver.is_parking:
                     return False
                 if run_status(machine) in FINAL:

@@ -1,0 +1,64 @@
+"""What is alive when runs begin to move is put aside until none moves: the collector is left as it was found."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from firmplan import Engine, tool
+from firmplan.executor.collector import old_objects_aside
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_aside():
+    """Other tests leave nothing behind, and these neither."""
+    assert gc.get_freeze_count() == 0
+    yield
+    gc.unfreeze()
+
+
+def test_only_the_last_run_to_end_lets_go():
+    """Runs overlap."""
+    with old_objects_aside():
+        with old_objects_aside():
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_fault_lets_go():
+    """However a run ends."""
+    with pytest.raises(ValueError, match="x"), old_objects_aside():
+        raise ValueError("x")
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_the_process_put_aside_stays_aside():
+    """A server that froze its objects before it forked keeps them frozen."""
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with old_objects_aside():
+        pass
+    assert gc.get_freeze_count() >= before * 0.9  # some have died meanwhile
+
+
+def test_a_run_sees_garbage_collected_and_leaves_the_collector_as_it_was(tmp_path):
+    """New cycles go as always, while a run is driven."""
+
+    @tool(effect="pure")
+    def litter() -> bool:
+        """Make garbage, have it collected, and tell whether it went."""
+        cycle: list[object] = [(one := set[int]())]
+        cycle.append(cycle)
+        gone = weakref.ref(one)
+        del cycle, one
+        gc.collect()
+        return gone() is None
+
+    with Engine([litter], store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(
+            {"firmplan": 1, "steps": [{"id": "a", "tool": "litter"}], "output": "${a}"}, inputs={}
+        )
+    assert run.output is True
+    assert gc.get_freeze_count() == 0
