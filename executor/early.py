@@ -37,9 +37,8 @@ from .reuse import epochs_at_start, find_results
 from .sealed import Sealed
 from .store import Reusable
 
-DROP_GRACE_S: Final = (
-    5.0  # how long the end of dropped calls is waited for: one that does not heed a cancel is let go
-)
+# How long the end of dropped calls is waited for: one that does not heed a cancel is let go.
+DROP_GRACE_S: Final = 5.0
 
 Work: TypeAlias = "asyncio.Task[tuple[Outcome, Usage | None]]"
 
@@ -53,6 +52,8 @@ class EarlyCall:
         epochs: The write counts that a read started with; `None`: of no use later.
         work: Gives what came of it, once.
         output: What it returned, or what stands for that.
+        started: Unix seconds.
+        ended: Unix seconds: the age of its result is counted from here.
         following: Sees the call through, and goes on with what it returned.
     """
 
@@ -61,6 +62,8 @@ class EarlyCall:
     epochs: Mapping[str, int] | None = field(default_factory=dict[str, int])
     work: Work | None = None
     output: Sealed | None = None
+    started: float = 0.0
+    ended: float = 0.0
     following: asyncio.Task[None] | None = None
 
     def tasks(self) -> list[asyncio.Task[None] | Work]:
@@ -77,6 +80,9 @@ class EarlySteps:
         facilities: What runs share.
         run_id: The run.
         header: What was settled when its task was submitted.
+
+    Attributes:
+        places: The run's own, if its calls at a time are limited: its driver takes them too.
     """
 
     def __init__(self, facilities: Facilities, run_id: str, header: Header) -> None:
@@ -85,7 +91,7 @@ class EarlySteps:
         self._mode = header.reuse
         self._seed = header.seed
         most = header.concurrency_max
-        self._places = None if most is None else asyncio.Semaphore(most)
+        self.places = None if most is None else asyncio.Semaphore(most)
         self._preparation = Preparation(facilities, run_id)
         self._caller = Caller(facilities, run_id, header.seed)
         self._calls: dict[str, EarlyCall] = {}
@@ -124,7 +130,7 @@ class EarlySteps:
         early = self._calls.get(call.step)
         if early is None or early.work is None or early.command != call.command:
             return None
-        del self._calls[call.step]
+        self._dropped.append(self._calls.pop(call.step))  # until it has ended, it is ended with the others
         await asyncio.wait([early.work])
         context = early.call.context if early.call is not None else None
         is_seeded = bool(self._seed) or context is None or not context.used.random
@@ -209,7 +215,7 @@ class EarlySteps:
         work = self._identical(call)
         if work is None:
             early.call = call
-            work = early.work = asyncio.get_running_loop().create_task(self._make(call))
+            work = early.work = asyncio.get_running_loop().create_task(self._make(early, call))
         outcome, _ = await asyncio.shield(work)
         return outcome.output if isinstance(outcome, Returned) else None
 
@@ -227,9 +233,12 @@ class EarlySteps:
         made = (early for early in self._calls.values() if early.call is not None)
         return next((early.work for early in made if early.call and early.call.key.key == call.key.key), None)
 
-    async def _make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        async with self._facilities.place_for(self._run_id, call.tool, self._places):
-            return await self._caller.make(call)
+    async def _make(self, early: EarlyCall, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        async with self._facilities.place_for(self._run_id, call.tool, self.places):
+            early.started = self._facilities.clock.now()
+            made = await self._caller.make(call)
+            early.ended = self._facilities.clock.now()
+            return made
 
     def _give_up(self, fault: Exception) -> None:
         self._is_closed = True

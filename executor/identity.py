@@ -18,9 +18,8 @@ from ..tools.fingerprint import Fingerprint
 
 KEY_FORMAT: Final = 1
 ASK: Final = "ask"  # the subject of prompts that are no tool's
-PARTS_BYTES_MAX: Final = (
-    4096  # arguments and messages kept in full for explanations; of larger ones long texts go by digest
-)
+# Arguments and messages kept in full for explanations; of larger ones long texts go by digest.
+PARTS_BYTES_MAX: Final = 4096
 TEXT_KEPT_MAX: Final = 256  # characters of a text in large arguments that are kept
 
 NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model"]

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from .store import Store
 
 
-BEHIND_MAX: Final = (
-    5_000  # events in memory alone: a store that is slow slows the run down, instead of filling the memory
-)
+# Events in memory alone: a store that is slow slows the run down, instead of filling the memory.
+BEHIND_MAX: Final = 5_000
 
 
 class Journal:

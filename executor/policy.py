@@ -15,9 +15,8 @@ ApprovalKind: TypeAlias = Literal["never", "always", "untrusted", "rule"]
 
 RETRY_FIRST_S: Final = 0.2  # the first pause: long enough for a dropped connection, short for a person
 RETRY_MAX_S: Final = 60.0
-LOST_RETRIES_MAX: Final = (
-    5  # an idempotent write whose outcome stays unknown is called again this often, then a person decides
-)
+# An idempotent write whose outcome stays unknown is called again this often, then a person decides.
+LOST_RETRIES_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ from .store import EVERYTHING, Batch, RunRow
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-HEADERS_KEPT: Final = (
-    4  # the headers that were last read: a run is looked up several times while it is driven
-)
+# The headers that were last read: a run is looked up several times while it is driven.
+HEADERS_KEPT: Final = 4
 
 
 class SqliteStore(SqliteCache):
@@ -305,7 +304,7 @@ class SqliteStore(SqliteCache):
 
 
 def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
-    values = [*found[:8], header, *found[8:]]
+    values: list[Any] = [*found[:8], header, *found[8:]]
     return RunRow(*values)
 
 

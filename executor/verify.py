@@ -30,9 +30,8 @@ from .recall import Recall
 from .sealed import Sealed
 from .verification import ToolVerdict, Verification
 
-PASSES: Final = (
-    2  # processes: in the first the order is turned round; each halves the chance that a small set hides
-)
+# Processes: in the first the order is turned round; each halves the chance that a small set hides.
+PASSES: Final = 2
 TIMEOUT_S: Final = 60.0  # of one call, unless its tool has a limit of its own
 SEED_ENV: Final = "PYTHONHASHSEED"
 _NO_CALL: Final = ("process-died", "config-error")  # failures that say nothing of the tool

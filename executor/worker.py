@@ -30,9 +30,8 @@ from .frames import READY, read_frame, write_frame, write_outcome
 from .threads import Threads, Worker
 
 MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
-CPU_ENV: Final = (
-    "FIRMPLAN_PROCESS_CPU_S"  # most CPU time of one call, all its threads together; without it no limit
-)
+# Most CPU time of one call, all its threads together; without it no limit.
+CPU_ENV: Final = "FIRMPLAN_PROCESS_CPU_S"
 
 
 def main() -> None:

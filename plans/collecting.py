@@ -23,9 +23,8 @@ def collector_paused() -> Generator[None]:
         yield
     finally:
         if was_on:
-            if (
-                gc.get_freeze_count() == 0
-            ):  # else somebody keeps objects frozen, and they are not ours to thaw
+            # Where somebody keeps objects frozen, they are not ours to thaw.
+            if gc.get_freeze_count() == 0:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

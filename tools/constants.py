@@ -30,9 +30,8 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-DEPTH_MAX = (
-    60  # values inside values: far from Python's own limit, and deeper data is not a constant of a program
-)
+# Values inside values: far from Python's own limit, and deeper data is not a constant of a program.
+DEPTH_MAX = 60
 VALUES_MAX = 1_000_000  # parts of one constant; a larger one belongs into a file that a tool reads
 
 _AS_WRITTEN = (
@@ -112,9 +111,8 @@ class Spelling:
         return self._instance(value)
 
     def _scalar(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of value, one line
-        whole: Any = (
-            value  # keeps the type checkers from narrowing what they cannot narrow fully; the same below
-        )
+        # Keeps the type checkers from narrowing what they cannot narrow fully; the same below.
+        whole: Any = value
         if type(value) is int:
             return hex(value)
         if isinstance(value, Enum):

@@ -7,9 +7,8 @@ from typing import Final
 
 from ..plans.values import Json, NotJson, canonical, parse
 
-LENGTH_MIN: Final = (
-    4  # characters of a secret that is looked for in values: shorter ones stand in them by chance
-)
+# Characters of a secret that is looked for in values: shorter ones stand in them by chance.
+LENGTH_MIN: Final = 4
 
 
 def masked_text(text: str, secrets: Mapping[str, str]) -> str:

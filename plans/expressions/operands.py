@@ -19,9 +19,8 @@ from .nodes import Node
 Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
 ROW_MAX = 16  # items of a list of which each is known by its place
-ROW_DEPTH_MAX = (
-    2  # lists and objects inside such an item: a row of rows of rows would double from step to step
-)
+# Lists and objects inside such an item: a row of rows of rows would double from step to step.
+ROW_DEPTH_MAX = 2
 
 
 class Row(ListType):

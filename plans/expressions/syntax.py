@@ -45,9 +45,8 @@ from .nodes import (
 from .refusals import FUNCTIONS_ELSEWHERE, METHODS_ELSEWHERE, REFUSED
 
 EXPRESSION_VERSION = 1  # of the language; what is accepted and what it means change only with it
-EXPRESSION_DEPTH_MAX = (
-    100  # operations inside operations; every later walk is recursive, and Python's stack is short
-)
+# Operations inside operations; every later walk is recursive, and Python's stack is short.
+EXPRESSION_DEPTH_MAX = 100
 ROOTS = ("inputs", "item", "index", "prev")
 RESERVED = frozenset(FUNCTIONS) | frozenset(ROOTS)  # never the name of a step, an input or a loop variable
 
