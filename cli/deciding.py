@@ -84,7 +84,9 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
         if as_json:
             screen.document(run.to_dict())
             return Exit.OK
-        if run.status in ("succeeded", "failed", "cancelled"):
+        if word == "cancelled" and run.status in ("succeeded", "failed"):
+            screen.answer(f"nothing to cancel: run {run.id} has {run.status}")
+        elif run.status in ("succeeded", "failed", "cancelled"):
             screen.answer(f"{word}; run {run.id} is {run.status}")
         else:
             screen.answer(

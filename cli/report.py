@@ -73,16 +73,18 @@ def advice(run: Run, store: str | None) -> str:
                 f"  firmplan resolve {name} --retry{at}",
                 f"  firmplan resolve {name} --fail WHY{at}",
             ]
-        else:
+        elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
                 f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step)}",
                 f"  firmplan approve {name}{at}",
                 f"  firmplan deny {name} --reason WHY{at}",
             ]
+    raised = ""
     if run.status == "over_budget":
-        lines.append("the budget is used up; raise it with `--budget NAME=AMOUNT` when you go on")
+        lines.append("the budget is used up: raise it")
+        raised = " --budget NAME=AMOUNT"
     go_on = "then go on with" if lines else "unless a process drives it now, go on with"
-    return "\n".join([*lines, go_on, f"  {resume_line(run.id, store)}"])
+    return "\n".join([*lines, go_on, f"  {resume_line(run.id, store)}{raised}"])
 
 
 def resume_line(run_id: str, store: str | None) -> str:

@@ -18,6 +18,7 @@ from ..engine import Engine
 from ..errors import ConfigError, StoreError
 from ..planner import Planner
 from ..tools import Model, Toolset
+from . import screen
 from .config import Settings, read_settings
 from .failure import Exit
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ..tools.models import Spec
 
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+STOPPING_S = 0.5
+"""After this long a command that was told to stop says what it still waits for."""
+STOPPING = "stopping: a write in flight is waited for; told again, it stops at once, and nobody knows what became of the write"
 
 
 def settings_of(flags: Mapping[str, object]) -> Settings:
@@ -87,12 +91,16 @@ async def _until_signal(work: Callable[[], Awaitable[int]], stopped: Exit | None
     task = asyncio.ensure_future(work())
     codes: list[int] = []
 
+    def begin() -> None:
+        task.cancel()
+        loop.call_later(STOPPING_S, screen.note, STOPPING)
+
     def stop(number: int, _: object) -> None:
         code = SIGNALS[signal.Signals(number)]
         if codes:  # whatever is under way: the journal is made for it
             os._exit(code)
         codes.append(code)
-        loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(begin)
 
     before = {}
     with suppress(ValueError):  # not the main thread: signals are somebody else's
