@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +11,14 @@ import typer
 from . import options
 
 PANEL = "Looking back"
+
+
+class DiffFormat(StrEnum):
+    """How a comparison can be spelled."""
+
+    TEXT = "text"
+    JSON = "json"
+    HTML = "html"
 
 
 def register(app: typer.Typer) -> None:
@@ -34,13 +44,20 @@ def explain(
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A run's id.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The id of the run to compare it with.")],
+    form: Annotated[
+        DiffFormat,
+        typer.Option("--format", "-f", help="How to spell it; html is one page that stands alone."),
+    ] = DiffFormat.TEXT,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, not to stdout.")
+    ] = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """Compare two runs step by step: what differs, why, and where they part first."""
     from .reviewing import diff_command
 
-    return diff_command(a, b, {"store": store}, as_json=as_json)
+    return diff_command(a, b, {"store": store}, DiffFormat.JSON if as_json else form, output)
 
 
 def verify(

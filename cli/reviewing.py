@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import assert_never
 
+from ..errors import InputRejected
+from ..executor import RunDiff
 from . import screen
 from .failure import Exit
+from .review_commands import DiffFormat
 from .session import drive, load_toolset, open_engine, settings_of
 
 
@@ -26,20 +32,41 @@ def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], 
     return drive(work)
 
 
-def diff_command(a: str, b: str, flags: Mapping[str, object], *, as_json: bool) -> int:
-    """Show what differs between two runs; that they differ is an answer, not a failure."""
+def diff_command(a: str, b: str, flags: Mapping[str, object], form: DiffFormat, output: Path | None) -> int:
+    """Show what differs between two runs, or write it to a file; that they differ is an answer, not a failure."""
     settings = settings_of(flags)
 
     async def work() -> int:
         async with open_engine(settings) as engine:
             found = await engine.diff(a, b)
-        if as_json:
+        if output is not None:
+            _write(output, _spelled(found, form) + "\n")
+        elif form is DiffFormat.JSON:
             screen.document(found.to_dict())
         else:
-            screen.answer(str(found))
+            screen.answer(_spelled(found, form))
         return Exit.OK
 
     return drive(work)
+
+
+def _spelled(found: RunDiff, form: DiffFormat) -> str:
+    match form:
+        case DiffFormat.TEXT:
+            return str(found)
+        case DiffFormat.JSON:
+            return json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+        case DiffFormat.HTML:
+            return found.to_html().rstrip("\n")
+        case _:
+            assert_never(form)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as fault:
+        raise InputRejected(f"--output {output}: cannot be written: {fault.strerror or fault}") from fault
 
 
 def verify_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -> int:

@@ -13,11 +13,11 @@ from ..plans.diff import diff_plans
 from ..plans.differences import Difference, differences
 from ..plans.program import CallTool, StepCode
 from ..plans.signature import Effect
-from .cells import Node
+from .cells import Node, Turn
 from .fork import changed_steps, root_of, steps_of_inputs
 from .outcome import walk
 from .recall import Recall
-from .run import Run, StepView
+from .run import Run, StepView, turns_of
 from .run_diff import RunDiff, StepChange, StepDiff
 
 _PARTS = ("[", "#", "/")
@@ -30,7 +30,8 @@ def compare(a: Recall, b: Recall) -> RunDiff:
     pairs = [(path, a.run.steps.get(path), b.run.steps.get(path)) for path in _aligned(a.run, b.run)]
     changes: dict[str, StepChange] = {path: _change(old, new) for path, old, new in pairs}
     reasons = _Reasons(a, b, changes)
-    steps = tuple(_step_diff(path, old, new, changes[path], reasons) for path, old, new in pairs)
+    spent = _tokens(a), _tokens(b)
+    steps = tuple(_step_diff(path, old, new, changes[path], reasons, spent) for path, old, new in pairs)
     return RunDiff(
         a.run.id,
         b.run.id,
@@ -65,8 +66,24 @@ def _change(old: StepView | None, new: StepView | None) -> StepChange:
     return "same" if is_same else "changed"
 
 
-def _step_diff(
-    path: str, old: StepView | None, new: StepView | None, change: StepChange, reasons: _Reasons
+def _tokens(recalled: Recall) -> Mapping[str, int]:
+    """Return how many tokens each step, item and iteration of a run used; what used none is left out."""
+    used = {cell.path: sum(map(_used, turns_of(cell))) for cell in walk(recalled.machine.root)}
+    return {path: count for path, count in used.items() if count}
+
+
+def _used(turn: Turn) -> int:
+    found = turn.usage.get("tokens") if turn.usage is not None else None
+    return found if isinstance(found, int) else 0
+
+
+def _step_diff(  # a row of the comparison, from all that it is made of
+    path: str,
+    old: StepView | None,
+    new: StepView | None,
+    change: StepChange,
+    reasons: _Reasons,
+    tokens: tuple[Mapping[str, int], Mapping[str, int]],
 ) -> StepDiff:
     args = reasons.args(path)
     both = change == "changed" and old is not None and new is not None
@@ -80,6 +97,10 @@ def _step_diff(
         _both(old, new, lambda step: step.reused),
         _both(old, new, lambda step: step.cost),
         _both(old, new, _seconds),
+        (
+            tokens[0].get(path, 0) if old is not None else None,
+            tokens[1].get(path, 0) if new is not None else None,
+        ),
     )
 
 

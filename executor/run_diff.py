@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 StepChange: TypeAlias = Literal["same", "changed", "only_a", "only_b"]
 
+_USAGE: Final = ("calls", "reused", "model_calls", "tokens", "usd", "seconds")
 PLACES_SHOWN: Final = 3  # differing places of one step that the text shows; `output` has all
 _MARKS: Final[dict[StepChange, str]] = {"same": " ", "changed": "~", "only_a": "-", "only_b": "+"}
 
@@ -27,7 +28,9 @@ class StepDiff:
         output: Where the outputs differ.
         args: Where that with which it was called differs.
         why: Why it differs, as a sentence; empty: it does not.
+        cost: In USD.
         seconds: From the first start to the end, where it has ended.
+        tokens: Of all its model calls.
     """
 
     step: str
@@ -39,6 +42,7 @@ class StepDiff:
     reused: tuple[bool | None, bool | None] = (None, None)
     cost: tuple[float | None, float | None] = (None, None)
     seconds: tuple[float | None, float | None] = (None, None)
+    tokens: tuple[int | None, int | None] = (None, None)
 
     def __str__(self) -> str:
         parts: list[str] = []
@@ -47,6 +51,8 @@ class StepDiff:
         parts += [_at("output", each) for each in self.output[:PLACES_SHOWN]]
         if (more := len(self.output) - PLACES_SHOWN) > 0:
             parts.append(f"and {more} more places")
+        if self.tokens[0] != self.tokens[1] and None not in self.tokens:
+            parts.append(f"tokens {self.tokens[0]} -> {self.tokens[1]}")
         told = "; ".join(parts)
         why = f"  [{self.why}]" if self.why else ""
         return f"{_MARKS[self.change]} {self.step}  {told}".rstrip() + why
@@ -63,6 +69,7 @@ class StepDiff:
             "reused": list(self.reused),
             "cost": list(self.cost),
             "seconds": list(self.seconds),
+            "tokens": list(self.tokens),
         }
 
 
@@ -116,13 +123,19 @@ class RunDiff:
             yield f"first divergence: step '{self.first.step}': {self.first.why}"
         yield from (str(step) for step in self.changed)
         yield from (_at("the run's output", each) for each in self.output[:PLACES_SHOWN])
-        yield "; ".join(self._used())
+        yield "; ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in self.used)
 
-    def _used(self) -> Iterator[str]:
-        for name in ("calls", "reused", "model_calls", "tokens", "usd", "seconds"):
-            old, new = (cast("Any", usage.get(name, 0)) for usage in self.usage)
-            if old or new:
-                yield f"{name} {old:.6g} -> {new:.6g}"
+    @property
+    def used(self) -> tuple[tuple[str, float, float], ...]:
+        """What the runs used, by name, in `a` and in `b`; what neither used is left out."""
+        pairs = [(name, *(cast("Any", usage.get(name, 0)) for usage in self.usage)) for name in _USAGE]
+        return tuple((name, old, new) for name, old, new in pairs if old or new)
+
+    def to_html(self) -> str:
+        """Return it as a page that stands alone: no script, nothing loaded."""
+        from .run_diff_page import page_of  # noqa: PLC0415  # only who asks for a page needs it
+
+        return page_of(self)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""

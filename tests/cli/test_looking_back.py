@@ -126,6 +126,25 @@ def test_two_runs_are_compared(firmplan, ran):
     assert firmplan("diff", one, "nope").code == 2
 
 
+def test_a_comparison_is_written_as_text_json_and_html(firmplan, ran, tmp_path):
+    """To stdout, or to a file and then nothing to stdout; a place that cannot be written is told."""
+    one, other = ran(40), ran(41)
+    text = firmplan("diff", one, other).out
+    page = firmplan("diff", one, other, "--format", "html").out
+    assert page.startswith("<!doctype html>")
+    assert (
+        firmplan("diff", one, other, "--format", "json").document
+        == firmplan("diff", one, other, "--json").document
+    )
+    for form, start in (("html", page), ("text", text), ("json", "{")):
+        file = tmp_path / f"made.{form}"
+        answer = firmplan("diff", one, other, "-f", form, "-o", str(file))
+        assert (answer.code, answer.out) == (0, "")
+        assert file.read_text().startswith(start)
+    refused = firmplan("diff", one, other, "-o", str(tmp_path / "nowhere" / "x"))
+    assert (refused.code, "cannot be written" in refused.err) == (2, True)
+
+
 def test_a_step_is_explained(firmplan, ran):
     """One sentence a step; all of them without a step's name."""
     one, other = ran(40), ran(41)

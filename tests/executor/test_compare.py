@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 
 import pytest
 from firmplan import Engine, RunNotFound, ToolError, tool
@@ -248,3 +249,77 @@ def test_the_sync_twin_compares():
     with Engine([weather()], store="memory:") as engine:
         run = engine.run_sync(FORECAST, inputs={"a": "Oslo"})
         assert not engine.diff_sync(run.id, run.id)
+
+
+class Page(HTMLParser):
+    """Reads a page: its texts, and whether every tag is closed by its own."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts, self.tags = [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.texts += [value for _, value in attrs if value]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_a_page_tells_all_and_trusts_nothing():
+    """Every step, place and reason is there as text; what tools said is never markup, and nothing is loaded or run."""
+    evil = "<script>alert(1)</script>\"'&"
+    before, after = (
+        compared(([weather()], FORECAST, {"inputs": {"a": a}}), ([weather()], FORECAST, {"inputs": {"a": b}}))
+        for a, b in (("Oslo", evil), ("Oslo", "Oslo"))
+    )
+    page = Page(before.to_html())
+    assert page.open == []
+    assert page.tags.isdisjoint({"script", "link", "img", "iframe", "a", "form"})
+    text = " ".join(page.texts)
+    assert json.dumps(evil) in text
+    for step in before.steps:
+        assert step.step in page.texts
+        assert step.why in text
+    assert "default-src 'none'" in text
+    assert "the same: " in " ".join(Page(after.to_html()).texts)
+
+
+def test_tokens_are_told_by_step():
+    """What a model step used, in both runs; of a list its sum; of a step that asked nothing 0."""
+    steps = plan(
+        {"id": "said", "ask": {"prompt": "Say ${inputs.word}"}},
+        {"id": "each", "ask": {"prompt": "Say ${item}"}, "for_each": "${[inputs.word, 'b']}"},
+        {"id": "size", "set": "${len(said)}"},
+        inputs={"word": {"type": "string"}},
+    )
+
+    async def main():
+        async with (
+            ScriptedModel(lambda request: "word " * len(request["messages"][-1]["content"])) as model,
+            Engine(
+                [],
+                store=MemoryStore(),
+                models={"default": {"name": "m", "base_url": model.base_url, "api_key": "k"}},
+            ) as engine,
+        ):
+            one = await engine.run(steps, inputs={"word": "a"})
+            other = await engine.run(steps, inputs={"word": "aaaaaaaaaa"})
+            return one, other, await engine.diff(one.id, other.id)
+
+    one, other, found = within(main())
+    by_step = {step.step: step.tokens for step in found.steps}
+    assert by_step["said"][0] + by_step["each"][0] == one.usage["tokens"]
+    assert by_step["said"][1] + by_step["each[0]"][1] == other.usage["tokens"]
+    assert by_step["each"] == tuple(
+        a + b for a, b in zip(by_step["each[0]"], by_step["each[1]"], strict=True)
+    )
+    assert by_step["size"] == (0, 0)
+    assert f"tokens {by_step['said'][0]} -> {by_step['said'][1]}" in str(found)
+    assert found.to_dict()["steps"][0]["tokens"] == list(by_step["said"])
