@@ -97,7 +97,8 @@ class Driver:
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
         self._caller = Caller(self.facilities, run_id, self.header.seed, self.journal, self._progressed)
         if self.header.concurrency_max is not None:
-            self.places = asyncio.Semaphore(self.header.concurrency_max)
+            shared = self.early.places if self.early is not None else None
+            self.places = shared or asyncio.Semaphore(self.header.concurrency_max)
 
     def _standing(self) -> tuple[RunStatus, str]:
         return run_status(self.machine), self.machine.digest
@@ -238,16 +239,19 @@ class Driver:
         task = self._group.create_task(work)
         if step:
             self._tasks[step] = task
-            task.add_done_callback(lambda done: self._forget(step, done))
 
-    def _forget(self, step: str, done: asyncio.Task[None]) -> None:
-        if self._tasks.get(step) is done:
+    def _forget(self, step: str) -> None:
+        """Forget the task that ends here, unless another has taken its place."""
+        if self._tasks.get(step) is asyncio.current_task():
             del self._tasks[step]
 
     async def _pause(self, step: str, delay_s: float) -> None:
-        await self.facilities.clock.sleep(delay_s)
-        if not self._is_parking and self.machine.is_pausing(step):
-            await self._take_in(RetryDue(step))
+        try:
+            await self.facilities.clock.sleep(delay_s)
+            if not self._is_parking and self.machine.is_pausing(step):
+                await self._take_in(RetryDue(step))
+        finally:
+            self._forget(step)
 
     async def _rule(self, command: RuleApproval) -> None:
         rule = self.facilities.tools.get(command.tool).approval
@@ -259,6 +263,7 @@ class Driver:
                 self.facilities.log.warning("approval rule failed", step=command.step, error=repr(error))
         if self.machine.is_callable(command.step):
             await self._take_in(ApprovalRuled(command.step, needed))
+        self._forget(command.step)
 
     # --- calls
 
@@ -287,11 +292,14 @@ class Driver:
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""
-        known = await self._results.of_identical(call)
-        if known is None:
-            await self._results.share(call, lambda: self._place_and_call(call))
-        elif self.machine.is_callable(call.step):
-            await self._take_in(known)
+        try:
+            known = await self._results.of_identical(call)
+            if known is None:
+                await self._results.share(call, lambda: self._place_and_call(call))
+            elif self.machine.is_callable(call.step):
+                await self._take_in(known)
+        finally:
+            self._forget(call.step)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
         early = await self.early.take(call) if self.early is not None else None
@@ -334,7 +342,7 @@ class Driver:
         """Return what came of a call that was begun before the plan was complete."""
         if early.call is None or early.work is None:
             raise EngineBug(f"step '{call.step}' takes over a call that was never begun")
-        call.blobs = early.call.blobs
+        call.started, call.ended, call.blobs = early.started, early.ended, early.call.blobs
         if early.call.context is not None:
             call.context = early.call.context
             self._caller.adopt(call.step, call.context)

@@ -229,6 +229,8 @@ def _error(cell: Cell) -> RunError:
 
 
 def _view(cell: Cell) -> StepView:
+    if cell.state is State.SUCCEEDED and (only := _only_turn(cell)) is not None:
+        return _view_of_success(cell, only)
     turns = list(turns_of(cell))
     ends = [turn.finished for turn in turns if turn.finished is not None]
     starts = [turn.started for turn in turns if turn.started is not None]
@@ -247,6 +249,36 @@ def _view(cell: Cell) -> StepView:
         output_digest=cell.output.digest if cell.output else None,
         args=_undecided_args(cell, turns),
     )
+
+
+def _view_of_success(cell: Cell, turn: Turn) -> StepView:
+    """Return the view of a cell that has succeeded by one call or value, as most have."""
+    output, failure = cell.output, cell.failure or (turn.failure if turn.path == cell.path else None)
+    return StepView(
+        status=State.SUCCEEDED.value,
+        output=output.value if output is not None else None,
+        attempts=turn.attempts,
+        reused=turn.reused,
+        cost=float(_number(turn.usage, "usd")) if turn.usage is not None else 0.0,
+        started=turn.started,
+        finished=turn.finished if turn.finished is not None else getattr(cell, "finished", None),
+        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        reason=cell.reason.value if cell.reason is not None else None,
+        output_digest=output.digest if output is not None else None,
+    )
+
+
+def _only_turn(cell: Cell) -> Turn | None:
+    """Return the one call or value that a cell consists of; `None`: it consists of several, or of inner steps."""
+    if isinstance(cell, Node):
+        if len(cell.items) != 1:
+            return None
+        cell = cell.items[0]
+    if isinstance(cell, Item):
+        if len(cell.turns) != 1:
+            return None
+        cell = cell.turns[0]
+    return cell if cell.is_leaf else None
 
 
 def turns_of(cell: Cell) -> Iterator[Turn]:

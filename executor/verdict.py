@@ -18,8 +18,8 @@ def verdict_of_inputs(node: Node) -> Verdict | None:
     bad = verdict_of(node, node.code.needs)
     if bad is not None and bad[1] is not Reason.SKIPPED_REFERENCE:
         return bad
-    nodes = node.frame.nodes
-    if any(is_bad(nodes[position], SOFT) for position in node.code.after):
+    nodes, after = node.frame.nodes, node.code.after
+    if after and any(is_bad(nodes[position], SOFT) for position in after):
         return State.SKIPPED, Reason.BLOCKED
     return bad
 
@@ -30,6 +30,8 @@ def verdict_of(node: Node, needs: tuple[int, ...]) -> Verdict | None:
     found: Verdict | None = None
     for position in needs:
         need = nodes[position]
+        if need.state is State.SUCCEEDED:
+            continue
         if need.state is State.FAILED or (need.state is State.SKIPPED and need.reason not in SOFT):
             return State.SKIPPED, Reason.DEPENDENCY_FAILED
         if need.state is State.CANCELLED:
