@@ -44,6 +44,7 @@ class PreparedCall:
         write_key: What a write hands to the world; empty for other effects.
         why: Why no earlier result stands for it.
         started: Unix seconds.
+        ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
     """
 
@@ -58,6 +59,7 @@ class PreparedCall:
     context: Context | None = None
     why: Mapping[str, Json] | None = None
     started: float = 0.0
+    ended: float = 0.0
     blobs: CallBlobs | None = None
     step: str = field(init=False)
 

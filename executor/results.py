@@ -130,7 +130,7 @@ class Results:
             call,
             output,
             started=call.started,
-            at=self._facilities.clock.now(),
+            at=call.ended or self._facilities.clock.now(),
             epochs=epochs,
             used=call.context.used if call.context is not None else None,
             fingerprint=call.fingerprint,

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 from firmplan import Context, Engine, Planner, PlanningFailed, ToolError, tool
-from firmplan.testing import Cut, Empty, Faulted, HttpError, Paced, Refusal, ScriptedModel, Truncated
+from firmplan.testing import (
+    Cut,
+    Empty,
+    FakeClock,
+    Faulted,
+    HttpError,
+    Paced,
+    Refusal,
+    ScriptedModel,
+    Truncated,
+)
 
 PATIENCE_S = 30.0
 """A run that waits for what never comes ends after this long, as a failure of its test."""
@@ -29,6 +39,8 @@ class Scene:
     called: asyncio.Event = field(default_factory=asyncio.Event)
     stuck: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: list[str] = field(default_factory=list)
+    active: int = 0
+    most: int = 0
     failures: int = 0
 
     async def pace(self, share: float) -> None:
@@ -41,6 +53,14 @@ class Scene:
     def note(self, what: str) -> None:
         self.log.append(what)
         self.called.set()
+
+    async def take_a_while(self) -> None:
+        """Count how many calls are under way."""
+        self.active += 1
+        self.most = max(self.most, self.active)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.active -= 1
 
     def tools(self) -> list[Any]:
         """Return tools that take note of their calls."""
@@ -61,12 +81,14 @@ class Scene:
         async def find(x: str) -> str:
             """Find something."""
             self.note(f"find {x}")
+            await self.take_a_while()
             return f"[{x}]"
 
         @tool(effect="pure")
         async def count(x: str) -> int:
             """Count letters."""
             self.note(f"count {x}")
+            await self.take_a_while()
             return len(x)
 
         @tool(effect="write", resource="shop")
@@ -407,6 +429,8 @@ def test_one_place_is_enough(options, settings):
     scene = Scene(wait_at=0.25)
     run, _, _ = play(scene, [LONG], options=options, **settings)
     assert run.status == "succeeded"
+    if options or settings:
+        assert scene.most == 1, "early calls and the run's share the places"
 
 
 def test_identical_calls_are_made_once():
@@ -557,6 +581,38 @@ def test_a_saved_plan_answers_at_once_and_a_plan_is_run_as_it_is():
     assert [run.status for run in runs] == ["succeeded"] * 2
     assert runs[0].digest == runs[1].digest
     assert requests == []
+
+
+def test_a_result_is_as_old_as_its_call():
+    """The time that went into writing the plan counts against `reuse_for`."""
+    clock, called, moved = FakeClock(), asyncio.Event(), []
+
+    @tool(effect="read", reuse_for=60, version=1)
+    async def now(x: str) -> float:
+        """What time it is."""
+        called.set()
+        return clock.now()
+
+    async def pace(share: float) -> None:
+        if share > 0.5:
+            await called.wait()
+        if share > 0.8 and not moved:
+            moved.append(share)
+            clock.advance(50)
+
+    plan = plan_of(call("last", "now", "x"), *({"id": f"s{number}", "set": number} for number in range(20)))
+
+    async def main():
+        async with ScriptedModel([Paced(plan, pace)]) as model, asyncio.timeout(PATIENCE_S):
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([now], store="memory:", planner=planner, clock=clock) as engine:
+                first = await engine.run("Do it", stream=True)
+                fresh = await engine.run(first.plan)
+                clock.advance(20)
+                return fresh, await engine.run(first.plan)
+
+    fresh, stale = asyncio.run(main())
+    assert [run.steps["last"].reused for run in (fresh, stale)] == [True, False]
 
 
 def test_an_early_run_replays():
