@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import EngineBug, StoreError
 from .events import JournalEvent
-from .records import Entry, chain, write_entry
+from .records import chain, write_line
 from .states import RunStatus
 from .store import Batch, RunRow
 
@@ -71,7 +71,7 @@ class Journal:
         opens: str | None = None,
         closes: bool = False,
         decision: int | None = None,
-    ) -> Entry:
+    ) -> None:
         """Append an event; a flush is on its way.
 
         Args:
@@ -87,22 +87,26 @@ class Journal:
         if self._fault is not None:
             raise self._fault
         self._last += 1
-        entry = Entry(self._last, at, event)
-        line, large = write_entry(entry)
+        line, large = write_line(self._last, at, event)
         self._lines.append(line)
-        self._values.update({value.digest: value.data for value in large})
-        step = getattr(event, "step", "")
-        if opens is not None:
-            self._opened[step] = opens
-        if closes:
-            self._opened.pop(step, None)
-            self._closed.append(step)
+        for value in large:
+            self._values[value.digest] = value.data
+        if opens is not None or closes:
+            self._note_write(getattr(event, "step", ""), opens)
         if decision is not None:
             self._decided.append(decision)
-        self._is_synced = self._is_synced or opens is not None or closes or decision is not None
+            self._is_synced = True
         self._updated = at
         self._schedule()
-        return entry
+
+    def _note_write(self, step: str, opens: str | None) -> None:
+        """Note that a write is about to start, or that its outcome is known (`None`): both must survive a power loss."""
+        self._is_synced = True
+        if opens is not None:
+            self._opened[step] = opens
+            return
+        self._opened.pop(step, None)
+        self._closed.append(step)
 
     def keep(self, values: Mapping[str, bytes]) -> None:
         """Make values durable together with the next event."""

@@ -67,12 +67,19 @@ class Event:
 
 def write_entry(
     entry: Entry, *, inline_bytes_max: int | None = INLINE_BYTES_MAX
-) -> tuple[bytes, list[Sealed]]:
+) -> tuple[bytes, Sequence[Sealed]]:
     """Return the entry's line, and the values that are too large to stand in it (`None`: none is)."""
-    event = entry.event
-    record: dict[str, Any] = {"n": entry.seq, "at": entry.at, "type": type(event).__name__}
+    return write_line(entry.seq, entry.at, entry.event, inline_bytes_max)
+
+
+def write_line(
+    seq: int, at: float, event: JournalEvent, inline_bytes_max: int | None = INLINE_BYTES_MAX
+) -> tuple[bytes, Sequence[Sealed]]:
+    """Return the line of an event in its place, as `write_entry` does."""
+    kind = type(event)
+    record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
     large: list[Sealed] = []
-    for name in FIELDS[type(event)]:
+    for name in FIELDS[kind]:
         value = getattr(event, name)
         if isinstance(value, Sealed):
             if inline_bytes_max is not None and len(value.data) > inline_bytes_max:
