@@ -18,7 +18,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, cast
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -117,7 +117,7 @@ def _said(node: ast.AST) -> Iterator[str]:
             yield asname or name.partition(".")[0]
         case _:
             for _, part in ast.iter_fields(node):
-                texts = part if isinstance(part, list) else [part]
+                texts = cast("list[object]", part) if isinstance(part, list) else [part]
                 yield from (text for text in texts if isinstance(text, str))
 
 

@@ -29,9 +29,10 @@ from pydantic import BaseModel
 
 from .constants import Spelling, Unseen
 from .local_names import texts_in, words_in
+from .members import defaults_of, file_of, is_written, methods_of
 from .memory import Change, changes_in, is_memory, settled, without
 from .names import Path, Reading, names_in, read_names
-from .origin import Origin, is_project_file, origin_of
+from .origin import Origin, origin_of
 from .references import ProjectReferences, captured
 from .syntax import NoSource, beginnings, class_nodes, function_node, spelled
 
@@ -157,14 +158,14 @@ class _Walk:
         ]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
-            for key, value in _defaults(fn).items()
+            for key, value in defaults_of(fn).items()
         ]
         self.portrait.parts[name] = _digest("\n".join(lines))
 
     def _draw_class(self, cls: type, name: str) -> None:
         module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-        filename = _file_of(cls, module)
-        own = [each for each in _methods(cls) if each.__code__.co_filename == filename]
+        filename = file_of(cls, module)
+        own = [each for each in methods_of(cls) if each.__code__.co_filename == filename]
         try:
             found = class_nodes(cls, filename, module)
             for each in own:
@@ -213,7 +214,7 @@ class _Walk:
             members = {key: member.value for key, member in held["_member_map_"].items()}
         elif "_fields" in held and "_field_defaults" in held:
             members = [held["_fields"], held["_field_defaults"]]
-        if members is None or any(inspect.isfunction(each) and _is_written(each) for each in held.values()):
+        if members is None or any(inspect.isfunction(each) and is_written(each) for each in held.values()):
             self._unseen(f"{name} {missing}")
             return
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
@@ -337,9 +338,8 @@ def _spoken(reading: Reading, scope: _Scope) -> frozenset[str]:
     for name in reading.names:
         for path in reading.paths.get(name, ((),)):
             value = _reached(scope.find(name), path)
-            texts += [
-                each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, str)
-            ]
+            held = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+            texts += [each for each in held if isinstance(each, str)]
     return frozenset((*reading.names, *reading.annotated, *reading.assigned)) | words_in(*texts)
 
 
@@ -350,44 +350,6 @@ def _reached(value: Any, path: Path) -> Any:  # noqa: ANN401  # any value
             break
         value = vars(value).get(attribute)
     return value
-
-
-def _defaults(fn: FunctionType) -> dict[str, object]:
-    positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
-    given = fn.__defaults__ or ()
-    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
-        fn.__kwdefaults__ or {}
-    )
-
-
-def _methods(cls: type) -> list[FunctionType]:
-    """Return the functions that a class defines under its own name, whatever kind of method they are."""
-    found = [each for each in map(_plain, vars(cls).values()) if isinstance(each, FunctionType)]
-    return [each for each in found if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
-
-
-def _file_of(cls: type, module: Mapping[str, Any]) -> str:
-    """Return the file of a class: its module's, or in a notebook that of its methods."""
-    if file := module.get("__file__"):
-        return str(file)
-    return next((each.__code__.co_filename for each in _methods(cls) if _is_written(each)), "")
-
-
-def _plain(value: object) -> object:
-    """Return the function inside a method of any kind."""
-    match value:
-        case staticmethod() | classmethod():
-            return cast("object", cast("Any", value).__func__)
-        case property():
-            return value.fget
-        case _:
-            return value
-
-
-def _is_written(fn: FunctionType) -> bool:
-    """Whether a person wrote a function, rather than `namedtuple`, `dataclass` or `Enum`."""
-    file = fn.__code__.co_filename
-    return is_project_file(file) and not file.startswith("<string>")
 
 
 def _without_own_decorators(node: ast.AST, scope: _Scope) -> ast.AST:

@@ -1,0 +1,48 @@
+"""What functions and classes hold: defaults, methods, and the file in which a person wrote them. Looks, and follows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any, cast
+
+from .origin import is_project_file
+
+
+def defaults_of(fn: FunctionType) -> dict[str, object]:
+    """Return the defaults of a function by parameter."""
+    positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
+    given = fn.__defaults__ or ()
+    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
+        fn.__kwdefaults__ or {}
+    )
+
+
+def methods_of(cls: type) -> list[FunctionType]:
+    """Return the functions that a class defines under its own name, whatever kind of method they are."""
+    found = [each for each in map(_plain, vars(cls).values()) if isinstance(each, FunctionType)]
+    return [each for each in found if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
+
+
+def file_of(cls: type, module: Mapping[str, Any]) -> str:
+    """Return the file of a class: its module's, or in a notebook that of its methods."""
+    if file := module.get("__file__"):
+        return str(file)
+    return next((each.__code__.co_filename for each in methods_of(cls) if is_written(each)), "")
+
+
+def _plain(value: object) -> object:
+    """Return the function inside a method of any kind."""
+    match value:
+        case staticmethod() | classmethod():
+            return cast("object", cast("Any", value).__func__)
+        case property():
+            return value.fget
+        case _:
+            return value
+
+
+def is_written(fn: FunctionType) -> bool:
+    """Whether a person wrote a function, rather than `namedtuple`, `dataclass` or `Enum`."""
+    file = fn.__code__.co_filename
+    return is_project_file(file) and not file.startswith("<string>")
