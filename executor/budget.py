@@ -55,7 +55,8 @@ class Purse:
         """Set aside what a call needs."""
         for name, amount in needs.items():
             self.spent[name] += amount
-        self._reserved[step] = {name: amount for name, amount in needs.items() if name != "steps"}
+        if len(needs) > 1:  # a model's
+            self._reserved[step] = {name: amount for name, amount in needs.items() if name != "steps"}
 
     def settle(self, step: str, usage: Mapping[str, Json] | None) -> None:
         """Put what a call really used in the place of what was set aside for it."""

@@ -44,7 +44,20 @@ from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from .agency import Agency, Answer, NextCall, frame_of
 from .budget import Purse, added
-from .cells import Failure, Frame, Item, Layout, Node, Order, Turn, add_item, add_turn, is_asked, is_bad
+from .cells import (
+    Failure,
+    Frame,
+    Item,
+    Layout,
+    Node,
+    Order,
+    Turn,
+    Verdict,
+    add_item,
+    add_turn,
+    is_asked,
+    is_bad,
+)
 from .commands import (
     Command,
     Pause,
@@ -209,21 +222,26 @@ class Machine:
     def _decided(self, turn: Turn, event: Cause) -> None:
         """Take in what a person decided."""
         match event:
-            case Approved(edit=edit):
+            case Approved(by=by, edit=edit):
+                turn.verdict = Verdict("approved", by, edit=edit)
                 self._move(turn, State.READY)
                 turn.reason = None
                 turn.call = edit or turn.call
                 self._start_call(turn)
-            case Denied(reason=reason):
+            case Denied(by=by, reason=reason):
+                turn.verdict = Verdict("denied", by, reason)
                 turn.failure = Failure("denied", reason)
                 self._turn_cancelled(turn, Reason.DENIED)
             case ResolvedDone(output=output):
+                turn.verdict = Verdict("resolved as done")
                 self._turn_succeeded(turn, output)
             case ResolvedRetry():
+                turn.verdict = Verdict("resolved to be called again")
                 self._move(turn, State.READY)
                 turn.lost = 0
                 self._start_call(turn)
             case ResolvedFailed(why=why):
+                turn.verdict = Verdict("resolved as failed", reason=why)
                 self._turn_failed(turn, Failure("resolved-failed", why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
@@ -330,7 +348,7 @@ class Machine:
         """Whether a pending step begins now; if it ends without beginning, that is done here."""
         if not node.is_switched:
             node.is_switched = True
-            if not self._is_switched_on(node):
+            if node.code.when is not None and not self._is_switched_on(node, node.code.when):
                 return False
         if node.pending:
             return False
@@ -353,16 +371,16 @@ class Machine:
         self._end_node(node, State.SUCCEEDED, output=value)
         self._record(StepSucceeded(node.path, value.digest))
 
-    def _is_switched_on(self, node: Node) -> bool:
+    def _is_switched_on(self, node: Node, when: Formula) -> bool:
         code = node.code
-        if code.when is None or code.when_filters:
+        if code.when_filters:
             return True
         verdict = verdict_of(node, code.needs_when)
         if verdict is not None and verdict[1] is not Reason.SKIPPED_REFERENCE:
             self._end_node(node, *verdict)  # a reference to a skipped step is for `when` itself to say
             return False
         try:
-            is_on = evaluate_bool(code.when, node.frame.scope, "when")
+            is_on = evaluate_bool(when, node.frame.scope, "when")
         except RefersToSkipped:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
             return False
@@ -858,8 +876,9 @@ class Machine:
             waiting.pending_when -= is_switch
             if not waiting.pending or (is_switch and not waiting.pending_when):
                 self._agenda.append(waiting)
-        for position in frame.ledger.settle(code, is_bad=is_bad(node, SOFT)):
-            self._agenda.append(frame.nodes[position])
+        if code.touches:
+            for position in frame.ledger.settle(code, is_bad=is_bad(node, SOFT)):
+                self._agenda.append(frame.nodes[position])
         frame.open_nodes -= 1
         if frame.open_nodes == 0:
             self._agenda.append(frame)
@@ -888,6 +907,6 @@ class Machine:
     def _move(self, cell: Node | Item | Turn, state: State) -> None:
         if state not in MOVES[cell.state]:
             raise EngineBug(f"illegal move of '{cell.path}': {cell.state} -> {state}")
-        if isinstance(cell, Turn) and cell.is_leaf:
+        if type(cell) is Turn and cell.is_leaf:
             self._live += (state in LIVE) - (cell.state in LIVE)
         cell.state = state
