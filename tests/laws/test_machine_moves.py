@@ -35,6 +35,7 @@ from firmplan.plans import Plan
 from firmplan.tools import Tool, Toolset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from invariants import assert_invariants
 from seeds import seeds
 from small_plans import PARAMETERS, TOOLS, answer, small_plan, small_plans
 
@@ -164,6 +165,7 @@ class Fuzz:
 
     def _take_in(self, event) -> None:
         commands = self.machine.handle(event, float(len(self.entries)))
+        assert_invariants(self.machine)
         for each in (event, *(command.event for command in commands if isinstance(command, Record))):
             self.entries.append(Entry(len(self.entries) + 1, 0.0, each))
         for command in commands:
