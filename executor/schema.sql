@@ -38,7 +38,6 @@ CREATE TABLE reusable (
     epochs BLOB NOT NULL,
     env BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reusable_by_age ON reusable (created);
 
 -- What calls were made from, so that a later one can say which part differs: `code` names the parts of the tool's fingerprint.
 CREATE TABLE calls (
