@@ -27,7 +27,18 @@ _LOOKING: Final = frozenset(
         *("locals", "vars", "dir", "eval", "exec", "compile", "globals", "__import__", "breakpoint"),
         *("f_locals", "f_back", "f_code", "_getframe", "currentframe", "stack", "getouterframes", "inspect"),
         *("__code__", "co_varnames", "co_names", "__closure__", "co_freevars", "co_cellvars"),
-        *("sql", "query", "execute", "executemany", "evaluate", "from_query", "register_globals"),
+        *("sql", "query", "execute", "executemany", "evaluate", "from_query", "query_df", "sqldf"),
+        *(
+            "register_globals",
+            "dmatrix",
+            "dmatrices",
+            "from_formula",
+            "ols",
+            "glm",
+            "varname",
+            "argname",
+            "nameof",
+        ),
     }
 )
 _WORD: Final = re.compile(r"\w+")
