@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ..executor import Run, StepView
 from .failure import Exit
@@ -49,6 +50,25 @@ def steps_text(run: Run) -> str:
     """Return the steps as a table, in plan order, each followed by its items and inner steps."""
     head = ("STEP", "STATUS", "TRIES", "TIME", "VALUE")
     return table(head, (_row(path, step) for path, step in run.steps.items()))
+
+
+def decisions_text(run: Run) -> str:
+    """Return what people decided about the run's calls, in plan order."""
+    lines = [
+        f"{path}: {_decided(step.decision)}"
+        for path, step in run.steps.items()
+        if isinstance(step.decision, dict)
+    ]
+    return "\n".join(lines)
+
+
+def _decided(decision: Mapping[str, Any]) -> str:
+    words = str(decision["decision"])
+    if decision.get("by"):
+        words += f" by {one_line(decision['by'])}"
+    if decision.get("reason"):
+        words += f": {one_line(decision['reason'])}"
+    return words + (f", called with {short(decision['args'], ARGS_WIDTH)}" if "args" in decision else "")
 
 
 ARGS_WIDTH = 1000

@@ -14,7 +14,7 @@ from . import screen
 from .config import STORE_DEFAULT
 from .failure import Exit
 from .plan_commands import Format
-from .report import STATUS_EXIT, advice, errors_text, steps_text, summary
+from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
 from .session import drive, load_toolset, open_engine, settings_of
 from .target import find_file
 
@@ -102,7 +102,13 @@ def _show_run(run: Run, form: Format, store: str | None, toolset: Toolset) -> No
             return
         case _:
             assert_never(form)
-    parts = [summary(run), f"task: {run.task}" if run.task else "", steps_text(run), errors_text(run)]
+    parts = [
+        summary(run),
+        f"task: {run.task}" if run.task else "",
+        steps_text(run),
+        decisions_text(run),
+        errors_text(run),
+    ]
     if run.status == "succeeded":
         parts.append(f"output: {screen.value_text(run.output)}")
     elif STATUS_EXIT[run.status] is Exit.WAITING:

@@ -38,6 +38,22 @@ class Failure:
     temporary: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person decided about a call."""
+
+    what: str
+    by: str = ""
+    reason: str = ""
+    edit: Sealed | None = None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON, without what is not said."""
+        said: dict[str, Json] = {"decision": self.what, "by": self.by, "reason": self.reason}
+        edit: dict[str, Json] = {} if self.edit is None else {"args": self.edit.value}
+        return {name: value for name, value in said.items() if value} | edit
+
+
 @dataclass(slots=True, eq=False)
 class Turn:
     """One iteration of an item: a call, a computed value, or an inner frame.
@@ -61,6 +77,7 @@ class Turn:
     failure: Failure | None = None
     frames: list[Frame] = field(default_factory=list["Frame"])
     agency: Agency | None = None
+    verdict: Verdict | None = None
     call: Sealed | None = None
     attempts: int = 0
     failed: int = 0

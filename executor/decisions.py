@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from ..errors import InputRejected, ToolError
+from ..plans.nearest import listing
 from ..plans.program import CallTool
 from ..plans.schema import literal_faults
 from ..plans.values import Json, NotJson
@@ -178,10 +179,17 @@ class Decisions:
 
 
 def _not_decidable(step: str, machine: Machine, state: State) -> str:
-    waiting = [turn.path for turn in machine.turns.values() if turn.state is state]
-    found = machine.turns[step].state.value if step in machine.turns else "not there, or not started"
-    listed = ", ".join(f"'{path}'" for path in waiting) or "no step"
-    return f"step '{step}' is {found}; expected one that is {state.value}: {listed} is"
+    turn = machine.turns.get(step)
+    if turn is not None and turn.reason is Reason.BUDGET:
+        return f"step '{step}' waits for a larger budget, not for a person: resume the run with one"
+    found = turn.state.value if turn is not None else "not there, or not started"
+    wanted = "waits for approval" if state is State.WAITING else "is of unknown outcome"
+    others = [
+        each.path
+        for each in machine.turns.values()
+        if each.state is state and each.reason is not Reason.BUDGET
+    ]
+    return f"step '{step}' is {found}; expected one that {wanted}, and that holds of {listing(others)}"
 
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:

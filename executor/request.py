@@ -84,6 +84,10 @@ def task_of(words: str) -> str:
     """Return a task's words. Raises: InputRejected: there are none."""
     if not words.strip():
         raise InputRejected("a task: expected words, found nothing; a plan is a Plan or a dict")
+    if words.strip().lower().endswith((".yaml", ".yml", ".json")) and len(words.split()) == 1:
+        raise InputRejected(
+            f"a task: expected words, found the name of a file; write: Plan.load({words.strip()!r})"
+        )
     return words
 
 

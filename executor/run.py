@@ -53,6 +53,7 @@ class StepView:
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
+        decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
     """
 
     status: str
@@ -66,6 +67,7 @@ class StepView:
     reason: str | None = None
     output_digest: str | None = None
     args: Json = None
+    decision: Json = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -81,6 +83,7 @@ class StepView:
             "reason": self.reason,
             "output_digest": self.output_digest,
             "args": self.args,
+            "decision": self.decision,
         }
 
 
@@ -126,8 +129,17 @@ class Run:
         """
         if self.status == RunStatus.SUCCEEDED:
             return self
-        why = f": step '{self.errors[0].step}': {self.errors[0].message}" if self.errors else ""
-        raise RunFailed(f"run {self.id} is {self.status}{why}", self)
+        raise RunFailed(f"run {self.id} is {self.status}{self._why()}", self)
+
+    def _why(self) -> str:
+        if self.errors:
+            first = self.errors[0]
+            return f": step '{first.step}': {first.message}" if first.step else f": {first.message}"
+        waiting = [(path, step) for path, step in self.steps.items() if step.args is not None]
+        if waiting:
+            path, step = waiting[0]
+            return f": step '{path}' waits for {step.reason or 'a person to say what became of it'}"
+        return ": it waits for a larger budget" if self.status == RunStatus.OVER_BUDGET else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as JSON."""
@@ -248,6 +260,7 @@ def _view(cell: Cell) -> StepView:
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
         args=_undecided_args(cell, turns),
+        decision=_decision(cell, turns),
     )
 
 
@@ -265,6 +278,7 @@ def _view_of_success(cell: Cell, turn: Turn) -> StepView:
         error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
         reason=cell.reason.value if cell.reason is not None else None,
         output_digest=output.digest if output is not None else None,
+        decision=turn.verdict.to_dict() if turn.verdict is not None and turn.path == cell.path else None,
     )
 
 
@@ -307,6 +321,13 @@ def _status(cell: Cell, turns: list[Turn]) -> str:
     if worst in (State.READY, State.PENDING):
         return State.RUNNING.value if is_under_way else State.PENDING.value
     return worst.value
+
+
+def _decision(cell: Cell, turns: list[Turn]) -> Json:
+    """Return what a person decided about the one call of a leaf."""
+    if len(turns) != 1 or turns[0].path != cell.path or turns[0].verdict is None:
+        return None
+    return turns[0].verdict.to_dict()
 
 
 def _undecided_args(cell: Cell, turns: list[Turn]) -> Json:

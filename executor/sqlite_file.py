@@ -9,6 +9,7 @@ Whatever SQLite says ends as a `StoreError`, with what was begun rolled back. Wh
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -92,10 +93,21 @@ class SqliteFile:
         if found == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
-            for statement in (files(__package__ or "") / "schema.sql").read_text().split(";"):
+            for statement in _schema().split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
+        self._expect_tables(db)
         db.execute("COMMIT")
+
+    def _expect_tables(self, db: sqlite3.Connection) -> None:
+        """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
+        there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        wanted = re.findall(r"CREATE TABLE (\w+)", _schema())
+        if missing := [name for name in wanted if name not in there]:
+            raise StoreError(
+                f"the store {self.name} has no table '{missing[0]}': it was made by a firmplan between releases; "
+                "move it away, and name a new one"
+            )
 
     async def _call(self, work: Callable[[], T]) -> T:
         """Do the work on the store's thread; sqlite's errors become StoreErrors."""
@@ -161,3 +173,7 @@ def _use_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _schema() -> str:
+    return (files(__package__ or "") / "schema.sql").read_text()

@@ -46,6 +46,9 @@ class StepView(_View):
     reason: str | None
     output_digest: str | None
     args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
+    decision: Annotated[
+        Any, Field(description="What a person decided, with `by`, `reason` and edited `args`; else null.")
+    ]
 
 
 class NamedStepView(StepView):

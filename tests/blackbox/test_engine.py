@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -911,3 +912,22 @@ def test_a_large_run(tmp_path: Path):
     )
     run = once(TOOLS, source, tmp_path / "s.db")
     assert run.output == sum(range(1, 3001)) + 500
+
+
+def test_the_name_of_a_plan_file_is_no_task(tmp_path: Path):
+    """A task is words; a file's name is refused before anything is planned or stored."""
+    with Engine([], store=tmp_path / "s.db") as engine:
+        with pytest.raises(InputRejected, match=r"Plan\.load\('plan\.yaml'\)"):
+            engine.run_sync("plan.yaml")
+        assert engine.list_runs_sync().runs == ()
+
+
+def test_a_store_made_between_releases_is_refused_at_once(tmp_path: Path):
+    """A store of this format's number with other tables is refused when it is opened, with what to do."""
+    with Engine([], store=tmp_path / "s.db") as engine:
+        engine.list_runs_sync()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        db.execute("DROP TABLE resources")
+        db.commit()
+    with pytest.raises(StoreError, match="between releases"), Engine([], store=tmp_path / "s.db"):
+        pass

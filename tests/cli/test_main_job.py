@@ -154,3 +154,16 @@ def test_what_tools_print_is_no_part_of_the_document(firmplan, home, plan_file):
     assert (done.code, done.document["output"]) == (0, 1)
     assert "HEY" in done.err
     assert firmplan("run", path, "--tools", "loud.py").out.endswith("1\n")
+
+
+def test_decisions_are_shown_with_who_made_them(firmplan, plan_file):
+    """`show` says who allowed a call and what they changed, or who refused it and why."""
+    steps = [{"id": "mail", "tool": "send", "args": {"to": "me"}}]
+    path = plan_file(inputs={}, steps=steps, output="${mail}")
+    run = firmplan("run", path, "-t", "tools.py", "--json").document["id"]
+    firmplan("approve", run, "mail", "--by", "ann", "--edit", '{"to": "you"}')
+    firmplan("resume", run, "-t", "tools.py")
+    assert 'mail: approved by ann, called with {"to": "you"}' in firmplan("show", run).out
+    denied = firmplan("run", path, "-t", "tools.py", "--json").document["id"]
+    firmplan("deny", denied, "mail", "--by", "bob", "--reason", "too late")
+    assert "mail: denied by bob: too late" in firmplan("show", denied).out
