@@ -69,9 +69,11 @@ class Caller:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
         return await self._call(call, call.tool), None
 
-    def adopt(self, step: str, context: Context) -> None:
-        """Go on from what an attempt that was made elsewhere has recorded."""
-        self._contexts[step] = context
+    def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
+        """Return what came of a call that was made elsewhere; later attempts go on from what it has recorded."""
+        if call.context is not None:
+            self._contexts[call.step] = call.context
+        return ended
 
     def forget(self, call: PreparedCall) -> None:
         """Forget what its attempts have recorded: it has returned."""

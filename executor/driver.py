@@ -331,22 +331,13 @@ class Driver:
             self._writing.add(call.step)
             await self.journal.flush()
         try:
-            outcome, usage = await (
-                self._caller.make(call) if early is None else self._taken_over(call, early)
-            )
+            if early is None:
+                outcome, usage = await self._caller.make(call)
+            else:
+                outcome, usage = self._caller.adopt(call, early.hand_over(call))
         finally:
             self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
-
-    async def _taken_over(self, call: PreparedCall, early: EarlyCall) -> tuple[Outcome, Usage | None]:
-        """Return what came of a call that was begun before the plan was complete."""
-        if early.call is None or early.work is None:
-            raise EngineBug(f"step '{call.step}' takes over a call that was never begun")
-        call.started, call.ended, call.blobs = early.started, early.ended, early.call.blobs
-        if early.call.context is not None:
-            call.context = early.call.context
-            self._caller.adopt(call.step, call.context)
-        return early.work.result()
 
     def _progressed(self, step: str, fraction: float, note: str) -> None:
         """Write down how far a call has come: seldom enough for a tool that says so in a loop."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from ..errors import FirmplanError, ToolError
+from ..errors import EngineBug, FirmplanError, ToolError
 from ..plans import Plan
 from ..plans.body import SavedPlans
 from ..plans.compile import compile_plan
@@ -69,6 +69,14 @@ class EarlyCall:
     def tasks(self) -> list[asyncio.Task[None] | Work]:
         """Return what is under way for it."""
         return [task for task in (self.following, self.work) if task is not None and not task.done()]
+
+    def hand_over(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        """Return what came of the call, once it has ended; the run's own takes on all that is known of it."""
+        if self.call is None or self.work is None:
+            raise EngineBug(f"step '{call.step}' takes over a call that was never begun")
+        call.started, call.ended = self.started, self.ended
+        call.context, call.blobs = self.call.context, self.call.blobs
+        return self.work.result()
 
 
 class EarlySteps:
