@@ -330,6 +330,10 @@ class Driver:
         if call.is_write:
             self._writing.add(call.step)
             await self.journal.flush()
+            if self.machine.is_cancelled:  # meanwhile, and nothing has happened yet
+                self._writing.discard(call.step)
+                await self._take_in(self.machine.withdrawn(call.step))
+                return None
         try:
             if early is None:
                 outcome, usage = await self._caller.make(call)

@@ -109,6 +109,7 @@ DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at che
 
 
 _BEGINNINGS: Final = (RunStarted, RunResumed)
+WITHDRAWN: Final = "withdrawn"  # the code of a call that was noted and not made
 WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
 
 
@@ -284,6 +285,22 @@ class Machine:
                 self._move(turn, State.READY)
                 turn.reason = None
                 self._start_call(turn)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether someone has asked the run to stop."""
+        return self._cancelled_by is not None
+
+    def withdrawn(self, step: str) -> CallFailed | CallLost:
+        """Return the end of a call that was noted and then, since the run was cancelled, not made.
+
+        It did nothing, but an earlier attempt whose outcome is unknown may have.
+        """
+        if self._turn(step).lost:
+            return CallLost(
+                step, "an earlier attempt may have taken effect, and the run was cancelled before another"
+            )
+        return CallFailed(step, WITHDRAWN, "the run was cancelled before the call was made")
 
     def is_callable(self, step: str) -> bool:
         """Whether the call that was asked for may still start: a cancel may have come between."""
@@ -751,6 +768,9 @@ class Machine:
         retries = code.retries if code.retries is not None else policy.retries
         is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
         turn.failed += 1
+        if event.code == WITHDRAWN and self._cancelled_by is not None:
+            self._turn_cancelled(turn, Reason.CANCELLED)
+            return
         if event.retryable and is_safe and turn.failed <= retries and self._cancelled_by is None:
             self._retry(turn)
             return

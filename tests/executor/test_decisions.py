@@ -490,3 +490,41 @@ def test_a_failed_step_is_no_business_of_a_person():
             ]
 
     asyncio.run(main())
+
+
+class Slow(SqliteStore):
+    """A store whose commits wait until they are let through."""
+
+    def __init__(self):
+        super().__init__(":memory:")
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = asyncio.Event()
+
+    async def append(self, batch):
+        if not self.gate.is_set():
+            self.waiting.set()
+            await self.gate.wait()
+        await super().append(batch)
+
+
+def test_a_write_whose_intent_is_being_noted_is_not_called_after_a_cancel():
+    """Cancelled between the intent and the call, the write is withdrawn: it did nothing, and the journal replays."""
+    send = ScriptedTool("send", lambda to: to, effect="write", resource="mail")
+
+    async def main():
+        store = Slow()
+        async with Rig([send], store) as rig:
+            run_id = await rig.submit(CALLS_ONCE, "r")
+            store.gate.clear()
+            started = asyncio.ensure_future(rig.execution.resume(run_id))
+            await store.waiting.wait()
+            await rig.decisions.cancel(run_id)
+            store.gate.set()
+            await started
+            run = await rig.execution.wait(run_id)
+            assert (run.status, run.steps["w"].status) == ("cancelled", "cancelled")
+            assert send.played == []
+            assert (await rig.execution.replays.replay(run_id, keep=False)).digest == run.digest
+
+    asyncio.run(main())

@@ -242,7 +242,7 @@ def test_text_around_a_reference_is_text(before, after):
     p = PlanBuilder()
     made = in_plan(p.literal(before) + f"{x}" + p.literal(after))
     formula, faults = parse_formula(made)
-    assert not faults
+    assert {fault.code for fault in faults} <= {"suspicious-text"}  # `{{a}}` is text, and warned of
     expected = before + "X" + after
     assert formula.evaluate({"x": "X"}) == expected
 

@@ -105,7 +105,7 @@ class Trouble:
 async def troubled(seed: int | None, store: str):
     """Run the plan, stopping and going on at seeded moments; return the run and what was done."""
     trouble, random = Trouble(seed), Random(seed)
-    for _ in range(1000):
+    for session in range(1000):
         async with Rig(trouble.tools, store, clock=FakeClock(), places=random.choice([1, 3, 64])) as rig:
             if await rig.store.find_run("r") is None:
                 await rig.submit(PLAN, "r", inputs={"n": 3})
@@ -113,7 +113,7 @@ async def troubled(seed: int | None, store: str):
             waiting = asyncio.create_task(rig.execution.wait("r"))
             if seed is None:
                 await waiting
-            for _ in range(random.randrange(60)):
+            for _ in range(random.randrange(60 + 4 * session)):  # ever longer, so that it ends
                 await asyncio.wait([waiting], timeout=0)
                 await asyncio.sleep(0)
             if waiting.done():
