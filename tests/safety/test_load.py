@@ -79,7 +79,11 @@ def left_over():
 @pytest.mark.parametrize("seed", range(2))
 def test_many_runs_at_once(tmp_path, seed):
     """Every run ends, every write happened once, limits held, a blocked thread stopped nobody, and nothing of them is left."""
-    world, random = World(seed), Random(seed)
+    world, random, before = (
+        World(seed),
+        Random(seed),
+        left_over(),
+    )  # errors that other tests keep hold runs of theirs
 
     async def main():
         async with Engine(world.tools(), store=tmp_path / "s.db", max_concurrency=32) as engine:
@@ -94,7 +98,7 @@ def test_many_runs_at_once(tmp_path, seed):
                 assert (await engine.replay(run.id)).digest == run.digest
             del runs, run
             await asyncio.sleep(0.3)  # whoever looks after the driven runs has to notice that there are none
-            assert left_over() == {}
+            assert left_over() <= before
             pages = await engine.list_runs(limit=1000)
             assert Counter(run.status for run in pages.runs) == {"succeeded": RUNS + 1}
 

@@ -139,7 +139,7 @@ class Life:
             await rig.submit(self.plan, "r", inputs={"n": self.n}, reuse="off")
         await rig.execution.resume("r")
         waiting = asyncio.create_task(rig.execution.wait("r"))
-        await self._some_time(waiting)
+        await self._some_time(waiting, session)
         if session == self.cancels_at:
             await rig.decisions.cancel("r")
             self.is_cancelled = True
@@ -154,9 +154,9 @@ class Life:
             return None
         return run if run.status in ("succeeded", "failed", "cancelled") else None
 
-    async def _some_time(self, waiting: asyncio.Task) -> None:
-        """Let the run go on for a while."""
-        for _ in range(self.random.randrange(80)):
+    async def _some_time(self, waiting: asyncio.Task, session: int) -> None:
+        """Let the run go on for a while: longer in later sessions, so that on a slow machine it ends too."""
+        for _ in range(self.random.randrange(80 + 4 * session)):
             await asyncio.wait([waiting], timeout=0)
             await asyncio.sleep(0)
 
