@@ -21,8 +21,14 @@ def settled(text: str) -> list[str]:
 
 
 def run(command: str, folder: Path) -> list[str]:
+    """Run a command of the page in a user's environment: none of ours, and not on a CI machine, where pytest shortens nothing."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")}
+    ours = ("FIRMPLAN_", "PYTEST_")
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and name not in {"CI", "BUILD_NUMBER"}
+    }
     env |= {"PATH": path, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         command,
