@@ -5,21 +5,23 @@
     Item    one run of a node's action: the whole step, or one item of a `for_each`
     Turn    one iteration of an item; the leaf that calls something, or holds an inner frame
 
+A step that runs once is its own item, and an item that is not repeated its own turn: so most steps are one cell. What most cells never
+have stays with the class, as a default, which makes them cheap to build.
+
 Plain state that the machine moves; nothing here decides anything. Paths are made here and nowhere else: `step`,
 `step[3]` (item), `step#2` (iteration), `outer/inner`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NewType, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
-from ..plans.expressions.faults import Skipped
 from ..plans.program import Program, StepCode
 from ..plans.values import Json
 from .ledger import Ledger
-from .sealed import Sealed
+from .sealed import Sealed, Values
 from .states import Reason, State
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class Failure:
     temporary: bool = False
 
 
+INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a person decided about a call."""
@@ -54,7 +59,6 @@ class Verdict:
         return {name: value for name, value in said.items() if value} | edit
 
 
-@dataclass(slots=True, eq=False)
 class Turn:
     """One iteration of an item: a call, a computed value, or an inner frame.
 
@@ -62,23 +66,24 @@ class Turn:
         frames: The inner frame of a sub-plan; of an agent one for each of its steps, in order.
         agency: What an agent has done so far.
         call: Sealed arguments or request, until the call has ended.
+        is_call: Whether it calls something, rather than computing a value or holding inner steps.
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
     """
 
-    item: Item
-    iteration: int
     path: StepPath
-    order: Order
+    item: Item
+    iteration: int = 0
     state: State = State.PENDING
     reason: Reason | None = None
     output: Sealed | None = None
     failure: Failure | None = None
-    frames: list[Frame] = field(default_factory=list["Frame"])
+    frames: Sequence[Frame] = ()
     agency: Agency | None = None
     verdict: Verdict | None = None
     call: Sealed | None = None
+    is_call: bool = False
     attempts: int = 0
     failed: int = 0
     lost: int = 0
@@ -89,60 +94,88 @@ class Turn:
     started: float | None = None
     finished: float | None = None
 
+    def __init__(self, path: StepPath, item: Item, iteration: int) -> None:
+        self.path = path
+        self.item = item
+        self.iteration = iteration
+
     @property
     def is_leaf(self) -> bool:
         """Whether the turn itself calls or computes, rather than holding inner steps."""
         return not self.frames and self.agency is None
 
+    @property
+    def order(self) -> Order:
+        """Where it stands in the plan: calls that become ready together start in this order."""
+        item = self.item
+        frame = item.node.frame
+        return (*frame.order, item.node.code.position, item.index or 0, self.iteration)
 
-@dataclass(slots=True, eq=False)
-class Item:
-    """One run of a node's action: with `for_each` one item, else the whole step."""
+
+class Item(Turn):
+    """One run of a node's action: with `for_each` one item, else the whole step.
+
+    Attributes:
+        is_replaced: Whether it failed, and the value of its `on_error` stands for it.
+    """
 
     node: Node
-    index: int | None
-    value: Json
-    path: StepPath
-    state: State = State.PENDING
-    reason: Reason | None = None
-    output: Sealed | None = None
-    failure: Failure | None = None
-    turns: list[Turn] = field(default_factory=list[Turn])
+    index: int | None = None
+    value: Json = None
+    is_replaced: bool = False
+    turns: Sequence[Turn] = ()
+
+    def __init__(self, path: StepPath, node: Node, index: int, value: Json) -> None:
+        self.path = path
+        self.item = self
+        self.node = node
+        self.index = index
+        self.value = value
 
 
-@dataclass(slots=True, eq=False)
-class Node:
+class Node(Item):
     """One step of a frame.
 
     Attributes:
         pending: Inputs and `after` steps that have not ended.
         pending_when: The part of them that `when` refers to.
+        is_due: Whether it is its own only item, and that is about to start.
         open_items: Items that have not ended.
     """
 
     frame: Frame
     code: StepCode
-    path: StepPath
     pending: int
     pending_when: int
-    state: State = State.PENDING
-    reason: Reason | None = None
-    output: Sealed | None = None
-    failure: Failure | None = None
     is_switched: bool = False
-    items: list[Item] = field(default_factory=list[Item])
+    is_due: bool = False
+    items: Sequence[Item] = ()
     open_items: int = 0
-    started: float | None = None
-    finished: float | None = None
+
+    def __init__(
+        self, path: StepPath, frame: Frame, code: StepCode, pending: int, pending_when: int
+    ) -> None:
+        self.path = path
+        self.item = self
+        self.node = self
+        self.frame = frame
+        self.code = code
+        self.pending = pending
+        self.pending_when = pending_when
 
 
 class Layout:
-    """Who waits for whom in one program; shared by all frames that run it."""
+    """Who waits for whom in one program; shared by all frames that run it.
 
-    __slots__ = ("dependents", "pending", "pending_when")
+    Attributes:
+        first: Positions of the steps to look at when a frame opens: nothing is waited for, or not by their `when`.
+    """
+
+    __slots__ = ("dependents", "first", "pending", "pending_when")
 
     def __init__(self, program: Program) -> None:
         self.dependents: list[list[tuple[int, bool]]] = [[] for _ in program.steps]
+        self.first: list[int] = []
         self.pending: list[int] = []
         self.pending_when: list[int] = []
         for step in program.steps:
@@ -150,14 +183,32 @@ class Layout:
             inputs = sorted({*step.needs, *step.needs_when, *step.after})
             for position in inputs:
                 self.dependents[position].append((step.position, position in switches))
+            if not inputs or (step.when is not None and not switches):
+                self.first.append(step.position)
             self.pending.append(len(inputs))
             self.pending_when.append(len(switches))
 
 
 class Frame:
-    """One running instance of a plan."""
+    """One running instance of a plan.
 
-    __slots__ = ("layout", "ledger", "nodes", "open_nodes", "order", "owner", "prefix", "program", "scope")
+    Attributes:
+        scope: What its formulas see.
+        is_well: Whether every step that has ended so far has succeeded.
+    """
+
+    __slots__ = (
+        "is_well",
+        "layout",
+        "ledger",
+        "nodes",
+        "open_nodes",
+        "order",
+        "owner",
+        "prefix",
+        "program",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -174,35 +225,31 @@ class Frame:
         self.owner = owner
         self.order: Order = owner.order if owner else ()
         self.ledger = Ledger(program)
-        self.scope: dict[str, Json | Skipped] = {"inputs": dict(inputs)}
+        self.scope = Values({"inputs": dict(inputs)})
         self.open_nodes = len(program.steps)
+        self.is_well = True
+        pending, pending_when = layout.pending, layout.pending_when
         self.nodes = [
-            Node(
-                self,
-                code,
-                StepPath(prefix + code.id),
-                layout.pending[code.position],
-                layout.pending_when[code.position],
-            )
-            for code in program.steps
+            Node(StepPath(prefix + code.id), self, code, pending[at], pending_when[at])
+            for at, code in enumerate(program.steps)
         ]
 
 
-def add_item(node: Node, index: int | None, value: Json = None) -> Item:
-    """Append one run of the node's action."""
-    path = node.path if index is None else StepPath(f"{node.path}[{index}]")
-    item = Item(node, index, value, path)
-    node.items.append(item)
-    return item
+def add_item(node: Node, index: int, value: Json) -> Item:
+    """Return one item of a step, which keeps it among its items."""
+    return Item(StepPath(f"{node.path}[{index}]"), node, index, value)
 
 
 def add_turn(item: Item) -> Turn:
-    """Append the next iteration of an item."""
-    iteration = len(item.turns)
-    path = item.path if item.node.code.repeat is None else StepPath(f"{item.path}#{iteration}")
-    order = (*item.node.frame.order, item.node.code.position, item.index or 0, iteration)
-    turn = Turn(item, iteration, path, order)
-    item.turns.append(turn)
+    """Append the next iteration of an item; one that is not repeated is its own."""
+    if item.node.code.repeat is None:
+        item.turns = (item,)
+        return item
+    turn = Turn(StepPath(f"{item.path}#{len(item.turns)}"), item, len(item.turns))
+    if isinstance(item.turns, list):
+        item.turns.append(turn)
+    else:
+        item.turns = [turn]
     return turn
 
 

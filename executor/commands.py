@@ -1,4 +1,7 @@
-"""What the machine asks of the driver, in the imperative. The driver carries commands out in the order given."""
+"""What the machine asks of the driver, in the imperative. The driver carries commands out in the order given.
+
+Nobody changes a command; as with events, freezing them would cost more than making them.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from .events import Consequence
 from .sealed import Sealed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """Append a consequence to the journal."""
 
     event: Consequence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartToolCall:
     """Call a tool, or find an earlier result that stands for the call.
 
@@ -41,7 +44,7 @@ class StartToolCall:
     reconcile: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartModelCall:
     """Ask one prompt; `request` is {prompt, system, examples}, rendered."""
 
@@ -57,7 +60,7 @@ class StartModelCall:
     timeout_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RuleApproval:
     """Ask the tool's own rule whether this call needs a person."""
 
@@ -66,7 +69,7 @@ class RuleApproval:
     args: Sealed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pause:
     """Hand in `RetryDue` after `delay_s`."""
 
@@ -74,7 +77,7 @@ class Pause:
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StopCall:
     """Stop a call in flight; it changes nothing in the world, so nothing is lost."""
 

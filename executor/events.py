@@ -4,6 +4,8 @@ Three kinds. A **cause** comes from outside the machine (a call returned, a pers
 handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
 asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
 something to compare with. A **remark** is for people only. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
+
+Nobody changes an event. The classes are not frozen all the same: that makes each three times as dear, and a run makes thousands.
 """
 
 from __future__ import annotations
@@ -16,21 +18,21 @@ from ..plans.values import Json
 from .sealed import Sealed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunStarted:
     """The run begins: its header holds plan, inputs, seed and tool signatures."""
 
     header: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunResumed:
     """Another process, or the same one after a pause, takes the run over: calls in flight were cut off."""
 
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallStarted:
     """A call is about to be made; for a write this is the intent, durable before the call, with its arguments.
 
@@ -46,7 +48,7 @@ class CallStarted:
     why: Mapping[str, Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallSucceeded:
     """A call returned a value that fits its declared type.
 
@@ -61,7 +63,7 @@ class CallSucceeded:
     usage: Mapping[str, Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallReused:
     """An earlier result stands for the call: `source` is the run, `key` the content key that was found."""
 
@@ -72,7 +74,7 @@ class CallReused:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallFailed:
     """A call failed and did nothing; `retryable` is what the tool's retry policy says of this failure."""
 
@@ -84,7 +86,7 @@ class CallFailed:
     usage: Mapping[str, Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallLost:
     """A call may or may not have taken effect: a timeout, a lost connection, a dead process."""
 
@@ -92,14 +94,14 @@ class CallLost:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryDue:
     """The pause before the next attempt is over."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApprovalRuled:
     """The tool's own rule said whether this call needs a person."""
 
@@ -107,7 +109,7 @@ class ApprovalRuled:
     needed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Approved:
     """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them."""
 
@@ -117,7 +119,7 @@ class Approved:
     edit: Sealed | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Denied:
     """A person refused a call."""
 
@@ -126,7 +128,7 @@ class Denied:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResolvedDone:
     """A person says that the call of unknown outcome took effect, and what it returned."""
 
@@ -134,14 +136,14 @@ class ResolvedDone:
     output: Sealed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResolvedRetry:
     """A person says that the call of unknown outcome did nothing, and may be made again."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResolvedFailed:
     """A person says that the call of unknown outcome did nothing, and shall count as failed."""
 
@@ -149,7 +151,7 @@ class ResolvedFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BudgetReached:
     """A call would take more than the run may use: it waits for a larger budget. `limit` is `steps`, `tokens` .."""
 
@@ -157,21 +159,21 @@ class BudgetReached:
     limit: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BudgetRaised:
     """Someone changed how much the run may use; names that are not given keep their limit."""
 
     budget: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelAsked:
     """Someone asked the run to stop: nothing new starts."""
 
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepSucceeded:
     """A `set` step has its value, or a step of several parts is complete."""
 
@@ -179,7 +181,7 @@ class StepSucceeded:
     output: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepFailed:
     """A step, item or iteration ended as failed."""
 
@@ -188,7 +190,7 @@ class StepFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepSkipped:
     """A step or item will not run: `reason` says why."""
 
@@ -196,7 +198,7 @@ class StepSkipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepCancelled:
     """A step or item was stopped or refused before it ended."""
 
@@ -204,7 +206,7 @@ class StepCancelled:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepIndeterminate:
     """A write may or may not have taken effect, and only a person can tell."""
 
@@ -212,7 +214,7 @@ class StepIndeterminate:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryScheduled:
     """The call will be made again after `delay_s`; the next attempt's number is `attempt`."""
 
@@ -221,7 +223,7 @@ class RetryScheduled:
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApprovalAsked:
     """A call waits for a person, who will see `args` and answer for their digest."""
 
@@ -229,7 +231,7 @@ class ApprovalAsked:
     args: Sealed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunFinished:
     """Every step has ended. `digest` covers plan, inputs, statuses and outputs."""
 
@@ -237,7 +239,7 @@ class RunFinished:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallProgressed:
     """A call says how far it has come: `fraction` from 0 to 1. It moves nothing, and a replay passes over it."""
 

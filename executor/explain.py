@@ -23,7 +23,7 @@ from .explanation import Explanation, Verdict
 from .header import Header
 from .key_changes import KeyChange
 from .machine import Machine
-from .outcome import Cell, walk
+from .outcome import walk
 from .records import Entry
 from .restore import load_entries
 from .run import turns_of
@@ -81,7 +81,7 @@ class _View:
         self._header = header
         self._parent = parent
         self._machine = machine
-        self.cells: dict[str, Cell] = {cell.path: cell for cell in walk(machine.root)}
+        self.cells: dict[str, Turn] = {cell.path: cell for cell in walk(machine.root)}
         self._evidence = Evidence({}, {}, {}, {})
         self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
@@ -95,13 +95,13 @@ class _View:
                 case _:
                     pass
 
-    async def gather(self, cells: Sequence[Cell]) -> None:
+    async def gather(self, cells: Sequence[Turn]) -> None:
         """Look up what is to be known of the calls of some steps."""
         turns = dict.fromkeys(turn.path for cell in cells for turn in turns_of(cell))
         firsts = [self._first[path] for path in turns if path in self._first]
         self._evidence = await gather(self._store, self._run_id, firsts)
 
-    def explain(self, cell: Cell) -> Explanation:
+    def explain(self, cell: Turn) -> Explanation:
         """Return why a step ran or was reused, of several calls one by one."""
         turns = list(turns_of(cell))
         fork = self._header.fork

@@ -45,6 +45,7 @@ from ..plans.values import Json, NotJson
 from .agency import Agency, Answer, NextCall, frame_of
 from .budget import Purse, added
 from .cells import (
+    INNER_FAILED,
     Failure,
     Frame,
     Item,
@@ -100,7 +101,7 @@ from .fork import Fork
 from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, MODEL_POLICY, CallPolicy, retry_pause_s
 from .scope import Scope, evaluate_bool, failure_of, output_of, request_of
-from .sealed import Sealed
+from .sealed import Sealed, Values
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 from .verdict import verdict_of, verdict_of_inputs
 
@@ -152,7 +153,7 @@ class Machine:
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = 0  # calls ready, running or pausing
-        self._agenda: deque[Node | Item | Frame] = deque()
+        self._agenda: deque[Item | Frame] = deque()
         self._records: list[Command] = []
         self._calls: list[tuple[Order, Command]] = []
 
@@ -164,10 +165,12 @@ class Machine:
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
         """
-        if not isinstance(event, _BEGINNINGS) and not self.is_stuck():
-            self.purse.spent["seconds"] += max(0.0, at - self._now)
+        if at > self._now and self._live and self.status is None and not isinstance(event, _BEGINNINGS):
+            self.purse.spent["seconds"] += at - self._now
         self._now = at
         match event:
+            case CallStarted(step=step) | CallSucceeded(step=step) | CallReused(step=step):
+                self._handle_turn(self._turn(step), event)
             case RunStarted():
                 self.is_started = True
                 self._open_frame(self.root)
@@ -179,18 +182,21 @@ class Machine:
                 self._cancel(by)
             case _:
                 self._handle_turn(self._turn(event.step), event)
-        self._work_off()
+        if self._agenda:
+            self._work_off()
         records, calls = self._records, self._calls
+        if not records and not calls:
+            return []
         self._records, self._calls = [], []
         if len(calls) > 1:
-            calls.sort(key=lambda pair: pair[0])
+            calls.sort(key=_order)
         return records + [command for _, command in calls] if calls else records
 
     def _handle_turn(self, turn: Turn, event: Cause) -> None:
         """Take in what became of a call."""
         match event:
             case CallStarted(attempt=attempt):
-                self.purse.reserve(turn.path, self._needs(turn))
+                self._reserve(turn)
                 self._move(turn, State.RUNNING)
                 turn.attempts = attempt
                 turn.started = turn.started if turn.started is not None else self._now
@@ -198,7 +204,8 @@ class Machine:
                 raise EngineBug(f"a call of '{turn.path}' ended that never started: the step is {turn.state}")
             case CallSucceeded(output=output, usage=usage):
                 self.purse.settle(turn.path, usage)
-                turn.usage = added(turn.usage, usage)
+                if usage is not None:
+                    turn.usage = added(turn.usage, usage)
                 self._turn_succeeded(turn, output)
             case CallReused(output=output):
                 turn.reused = True
@@ -266,8 +273,14 @@ class Machine:
 
     def find_short(self, step: str, at: float) -> str | None:
         """Return the limit of the budget that the call would pass now, or `None`."""
+        if not self.purse.limits:
+            return None
         seconds = self.purse.spent["seconds"] + max(0.0, at - self._now)
         return self.purse.find_short(self._needs(self._turn(step)), seconds)
+
+    def _reserve(self, turn: Turn) -> None:
+        """Set aside what a call needs."""
+        self.purse.reserve(turn.path, self._needs(turn))
 
     def _needs(self, turn: Turn) -> Mapping[str, float]:
         action = turn.item.node.code.action
@@ -338,25 +351,33 @@ class Machine:
 
     def _open_frame(self, frame: Frame) -> None:
         overrides = self._fork.overrides
-        self._agenda.extend(node for node in frame.nodes if not node.pending_when or node.path in overrides)
+        if overrides:
+            self._agenda.extend(
+                node for node in frame.nodes if not node.pending_when or node.path in overrides
+            )
+        else:
+            self._agenda.extend([frame.nodes[position] for position in frame.layout.first])
         if not frame.nodes:
             self._agenda.append(frame)
 
     def _work_off(self) -> None:
-        while self._agenda:
-            match self._agenda.popleft():
-                case Node() as node:
-                    self._advance(node)
-                case Item() as item:
-                    self._next_turn(item)
-                case Frame() as frame:
-                    self._close_frame(frame)
+        """Go on with what became possible, until nothing more does."""
+        agenda = self._agenda
+        while agenda:
+            next_up = agenda.popleft()
+            if isinstance(next_up, Frame):
+                self._close_frame(next_up)
+            elif isinstance(next_up, Node) and not next_up.is_due:
+                self._advance(next_up)
+            else:
+                self._next_turn(next_up)
 
     def _advance(self, node: Node) -> None:
         """Take a node as far as what has ended allows."""
         if node.state is not State.PENDING:
             return
-        if (value := self._fork.overrides.get(node.path)) is not None:
+        overrides = self._fork.overrides
+        if overrides and (value := overrides.get(node.path)) is not None:
             self._end_overridden(node, value)
         elif not node.pending_when and self._is_admitted(node):
             self._begin(node)
@@ -369,7 +390,7 @@ class Machine:
                 return False
         if node.pending:
             return False
-        verdict = verdict_of_inputs(node)
+        verdict = None if node.frame.is_well else verdict_of_inputs(node)
         if verdict is not None:
             self._end_node(node, *verdict)
             return False
@@ -411,18 +432,18 @@ class Machine:
     def _begin(self, node: Node) -> None:
         """Make the node's items and start them: all at once, or the first where order matters."""
         self._move(node, State.RUNNING)
-        node.started = self._now
         if node.code.for_each is None:
-            items = [add_item(node, None)]
-        else:
-            try:
-                items = self._expand(node, node.code.for_each)
-            except RefersToSkipped:
-                self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
-                return
-            except (EvalFault, NotJson) as fault:
-                self._node_failed(node, failure_of(fault))
-                return
+            node.items, node.open_items, node.is_due = (node,), 1, True
+            self._agenda.append(node)
+            return
+        try:
+            items = self._expand(node, node.code.for_each)
+        except RefersToSkipped:
+            self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
+            return
+        except (EvalFault, NotJson) as fault:
+            self._node_failed(node, failure_of(fault))
+            return
         node.open_items = len(items)
         if not items:
             self._finish_node(node)
@@ -434,7 +455,7 @@ class Machine:
             raise EvalFault("not-a-list", f"for_each needs a list, found {kind_of(values)}")
         if len(values) > ITEMS_MAX:
             raise EvalFault("limit-exceeded", f"for_each over {len(values)} items; the limit is {ITEMS_MAX}")
-        items = [add_item(node, index, value) for index, value in enumerate(values)]
+        node.items = items = [add_item(node, index, value) for index, value in enumerate(values)]
         when = node.code.when if node.code.when_filters else None
         return [item for item in items if when is None or self._is_kept(item, when)]
 
@@ -489,43 +510,47 @@ class Machine:
 
     def _next_turn(self, item: Item) -> None:
         """Start the item's next iteration."""
+        node = item.node
+        node.is_due = False
         if item.state in TERMINAL:
             return
-        if item.failure is not None:  # its filter could not be evaluated
-            self._item_failed(item, item.failure)
-            return
-        if item.path != item.node.path and (value := self._fork.overrides.get(item.path)) is not None:
-            self._end_item(item, State.SUCCEEDED, output=value)
-            return
+        if item is not node:
+            if item.failure is not None:  # its filter could not be evaluated
+                self._item_failed(item, item.failure)
+                return
+            if (value := self._fork.overrides.get(item.path)) is not None:
+                self._end_item(item, State.SUCCEEDED, output=value)
+                return
         turn = add_turn(item)
         if item.state is State.PENDING:
             self._move(item, State.RUNNING)
         self.turns[turn.path] = turn
         try:
-            if item.index is None and turn.iteration == 0:  # it sees what its frame sees
-                self._start_turn(turn, item.node.frame.scope)
+            if item is node and turn.iteration == 0:  # it sees what its frame sees
+                self._start_turn(turn, node.frame.scope)
             else:
                 with Scope(item) as scope:
                     self._start_turn(turn, scope)
         except RefersToSkipped:
-            self._move(turn, State.SKIPPED)
-            turn.reason = Reason.SKIPPED_REFERENCE
+            if turn is not item:
+                self._move(turn, State.SKIPPED)
+                turn.reason = Reason.SKIPPED_REFERENCE
             self._end_item(item, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         except (EvalFault, NotJson) as fault:
             self._turn_failed(turn, failure_of(fault))
 
-    def _start_turn(self, turn: Turn, scope: Mapping[str, Json | Skipped]) -> None:
+    def _start_turn(self, turn: Turn, scope: Values) -> None:
         if self._cancelled_by is not None:
             self._turn_cancelled(turn, Reason.CANCELLED)
             return
         action = turn.item.node.code.action
         match action:
-            case SetValue(value):
-                self._turn_succeeded(turn, Sealed.of(value.evaluate(scope)))
             case CallTool(args=args):
-                self._ready(turn, args.evaluate(scope))
+                self._ready(turn, Sealed(args.spell(scope, scope.sealed)))
+            case SetValue(value):
+                self._turn_succeeded(turn, Sealed(value.spell(scope, scope.sealed)))
             case AskModel() as ask:
-                self._ready(turn, request_of(ask, scope))
+                self._ready(turn, Sealed.of(request_of(ask, scope)))
             case RunPlan(program=program, args=args):
                 self._enter_plan(turn, program, args.evaluate(scope))
             case RunAgent() as agent:
@@ -539,9 +564,18 @@ class Machine:
             raise EvalFault("bad-args", "; ".join(problem.message for problem in problems))
         if turn.path.count("/") >= DEPTH_MAX:
             raise EvalFault("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
-        turn.frames.append(frame := self._new_frame(program, inputs, turn))
+        frame = self._new_frame(program, inputs, turn)
+        self._occupy(turn)
+        self._run_frame(turn, frame)
+
+    def _occupy(self, turn: Turn) -> None:
+        """Have a turn hold inner steps, rather than call something itself."""
         turn.started = self._now
-        self._move(turn, State.RUNNING)
+        if turn.state is not State.RUNNING:
+            self._move(turn, State.RUNNING)
+
+    def _run_frame(self, turn: Turn, frame: Frame) -> None:
+        turn.frames = (*turn.frames, frame)
         self._open_frame(frame)
 
     # --- agents
@@ -551,8 +585,7 @@ class Machine:
         if not isinstance(goal, str):
             raise EvalFault("type-error", f"an agent's goal is text, found {kind_of(goal)}")
         turn.agency = Agency(agent, goal)
-        turn.started = self._now
-        self._move(turn, State.RUNNING)
+        self._occupy(turn)
         self._think(turn, turn.agency)
 
     def _think(self, turn: Turn, agency: Agency) -> None:
@@ -572,8 +605,7 @@ class Machine:
             self._run_inner(turn, agency.thought())
 
     def _run_inner(self, turn: Turn, code: StepCode) -> None:
-        turn.frames.append(frame := frame_of(code, turn))
-        self._open_frame(frame)
+        self._run_frame(turn, frame_of(code, turn))
 
     def _agent_stepped(self, turn: Turn, agency: Agency, node: Node) -> None:
         """A thought or a call of an agent has ended: go on with what follows from it."""
@@ -593,18 +625,23 @@ class Machine:
                 case None:
                     self._think(turn, agency)
 
-    def _ready(self, turn: Turn, call: Json) -> None:
-        turn.call = Sealed.of(call)
+    def _ready(self, turn: Turn, call: Sealed) -> None:
+        turn.call = call
         self._move(turn, State.READY)
+        turn.is_call = True
+        self._live += 1
         self._start_call(turn)
 
     def _turn_succeeded(self, turn: Turn, output: Sealed) -> None:
-        self._move(turn, State.SUCCEEDED)
-        turn.output, turn.call, turn.finished = output, None, self._now
+        turn.call, turn.finished = None, self._now
         self.size += len(output.data)
-        item, repeat = turn.item, turn.item.node.code.repeat
-        if isinstance(item.node.code.action, SetValue | RunPlan | RunAgent):
+        item, code = turn.item, turn.item.node.code
+        if turn is not item:
+            self._move(turn, State.SUCCEEDED)
+            turn.output = output
+        if not isinstance(code.action, CallTool | AskModel):
             self._record(StepSucceeded(turn.path, output.digest))
+        repeat = code.repeat
         if repeat is None:
             self._end_item(item, State.SUCCEEDED, output=output)
             return
@@ -624,21 +661,24 @@ class Machine:
 
     def _turn_failed(self, turn: Turn, failure: Failure | None) -> None:
         """End a turn as failed; without a failure of its own, an inner step says why."""
-        self._move(turn, State.FAILED)
-        turn.failure, turn.call, turn.finished = failure, None, self._now
-        if failure is not None and turn.path != turn.item.path:
-            self._record(StepFailed(turn.path, failure.code, failure.message))
+        turn.call, turn.finished = None, self._now
+        if turn is not turn.item:
+            self._move(turn, State.FAILED)
+            turn.failure = failure
+            if failure is not None:
+                self._record(StepFailed(turn.path, failure.code, failure.message))
         self._item_failed(turn.item, failure)
 
     def _turn_cancelled(self, turn: Turn, reason: Reason) -> None:
-        self._move(turn, State.CANCELLED)
-        turn.reason, turn.call, turn.finished = reason, None, self._now
+        turn.call, turn.finished = None, self._now
+        if turn is not turn.item:
+            self._move(turn, State.CANCELLED)
+            turn.reason = reason
         self._end_item(turn.item, State.CANCELLED, reason)
 
     def _item_failed(self, item: Item, failure: Failure | None) -> None:
         """Apply `on_error`."""
-        own = failure or Failure("inner-failed", "a step of the inner plan failed")
-        item.failure = own
+        item.failure = failure or INNER_FAILED
         match item.node.code.on_error:
             case Fail():
                 self._end_item(item, State.FAILED)
@@ -652,16 +692,21 @@ class Machine:
                     item.failure = failure_of(fault)
                     self._end_item(item, State.FAILED)
                 else:
+                    item.is_replaced = True
                     self._end_item(item, State.SUCCEEDED, output=output)
 
     def _end_item(
         self, item: Item, state: State, reason: Reason | None = None, output: Sealed | None = None
     ) -> None:
+        """End an item; a step that is its own only item ends with it."""
+        node = item.node
+        if item is node:
+            node.open_items = 0
+            self._end_node(node, state, reason, output)
+            return
         self._move(item, state)
         item.reason, item.output = reason, output
-        node = item.node
-        if item.index is not None:
-            self._record_end(item)
+        self._record_end(item)
         node.open_items -= 1
         if node.code.sequential:
             self._after_sequential(item)
@@ -707,7 +752,7 @@ class Machine:
         """Return the call that a turn is ready for."""
         code = turn.item.node.code
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
-        sample = tuple(turn.order[len(turn.item.node.frame.order) + 1 :])
+        sample = (turn.item.index or 0, turn.iteration)
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
                 reconcile = policy.can_reconcile and turn.lost > 0
@@ -856,16 +901,11 @@ class Machine:
             return
         if node.state is State.PENDING:
             self._move(node, State.RUNNING)
-        node.open_items = 1
-        self._item_failed(add_item(node, None), failure)
+        node.items, node.open_items = (node,), 1
+        self._item_failed(node, failure)
 
     def _finish_node(self, node: Node) -> None:
-        """Every item has ended: the node's state follows from theirs."""
-        if node.code.for_each is None:
-            item = node.items[0]
-            node.failure = item.failure
-            self._end_node(node, item.state, item.reason, item.output)
-            return
+        """Every item of a list has ended: the node's state follows from theirs."""
         kept = [item for item in node.items if item.reason is not Reason.WHEN]
         states = {item.state for item in kept}
         reasons = {item.reason for item in kept}
@@ -888,12 +928,19 @@ class Machine:
         self._move(node, state)
         node.reason, node.output, node.finished = reason, output, self._now
         frame, code = node.frame, node.code
+        if state is not State.SUCCEEDED:
+            frame.is_well = False
         self._record_node_end(node)
-        frame.scope[code.id] = output.value if output is not None else SKIPPED
+        if output is not None:
+            frame.scope.sealed[code.id] = output
+        else:
+            frame.scope[code.id] = SKIPPED
+        nodes = frame.nodes
         for position, is_switch in frame.layout.dependents[code.position]:
-            waiting = frame.nodes[position]
+            waiting = nodes[position]
             waiting.pending -= 1
-            waiting.pending_when -= is_switch
+            if is_switch:
+                waiting.pending_when -= 1
             if not waiting.pending or (is_switch and not waiting.pending_when):
                 self._agenda.append(waiting)
         if code.touches:
@@ -905,11 +952,12 @@ class Machine:
 
     def _record_node_end(self, node: Node) -> None:
         """Record the end of a step, unless the event of its only call or value says it already."""
-        is_said = node.code.for_each is None and node.code.repeat is None and node.state is State.SUCCEEDED
-        if not (is_said and node.failure is None):
+        code = node.code
+        is_said = node.state is State.SUCCEEDED and code.for_each is None and code.repeat is None
+        if not is_said or node.is_replaced:
             self._record_end(node)
 
-    def _record_end(self, cell: Node | Item) -> None:
+    def _record_end(self, cell: Item) -> None:
         match cell.state:
             case State.SUCCEEDED:
                 self._record(StepSucceeded(cell.path, cell.output.digest if cell.output else ""))
@@ -924,9 +972,14 @@ class Machine:
     def _record(self, event: Consequence) -> None:
         self._records.append(Record(event))
 
-    def _move(self, cell: Node | Item | Turn, state: State) -> None:
-        if state not in MOVES[cell.state]:
-            raise EngineBug(f"illegal move of '{cell.path}': {cell.state} -> {state}")
-        if type(cell) is Turn and cell.is_leaf:
-            self._live += (state in LIVE) - (cell.state in LIVE)
+    def _move(self, cell: Turn, state: State) -> None:
+        before = cell.state
+        if state not in MOVES[before]:
+            raise EngineBug(f"illegal move of '{cell.path}': {before} -> {state}")
+        if cell.is_call:
+            self._live += (state in LIVE) - (before in LIVE)
         cell.state = state
+
+
+def _order(call: tuple[Order, Command]) -> Order:
+    return call[0]

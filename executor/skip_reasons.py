@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .cells import Item, Node, Turn
+from .cells import Node, Turn
 from .machine import Machine
-from .outcome import Cell
 from .states import Reason, State
 
 _TEXTS: Final = {
@@ -20,9 +19,9 @@ _TEXTS: Final = {
 _BAD: Final = (State.FAILED, State.CANCELLED, State.SKIPPED)
 
 
-def standing(cell: Cell, machine: Machine) -> tuple[str, str]:
+def standing(cell: Turn, machine: Machine) -> tuple[str, str]:
     """Return the reason as a word, and as the end of a sentence."""
-    node = _node(cell)
+    node = cell.item.node
     reason = cell.reason or node.reason
     if reason is not None:
         return reason.value, _reason_text(reason, node)
@@ -50,16 +49,6 @@ def _reason_text(reason: Reason, node: Node) -> str:
             return f"was skipped because {_blocker(node)} before it went wrong"
         case _:
             return _TEXTS[reason]
-
-
-def _node(cell: Cell) -> Node:
-    match cell:
-        case Node():
-            return cell
-        case Item(node=node):
-            return node
-        case Turn(item=item):
-            return item.node
 
 
 def _is_over(node: Node) -> bool:

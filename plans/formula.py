@@ -11,10 +11,10 @@ asked for: a plan has many templates, and a check evaluates none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from .expressions.evaluate import compile_node
+from .expressions.evaluate import as_path, compile_node
 from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
 from .expressions.frame import CHARACTERS_MAX, Frame, checked
 from .expressions.functions import text_of
@@ -23,7 +23,7 @@ from .expressions.pieces import Expression, pieces_of, suspicious, whole_pieces
 from .expressions.references import together
 from .expressions.tree import Branch, Leaf, Tree
 from .paths import key
-from .values import DEPTH_MAX, Json
+from .values import DEPTH_MAX, Json, canonical
 
 if TYPE_CHECKING:
     from .expressions.infer import Inferred
@@ -45,8 +45,19 @@ __all__ = [
 PATH_LENGTH_MAX = 4_000
 """Characters of the keys that lead to a list or an object in a template: each string in it is told by its path."""
 
+SPLICED_BYTES_MAX = 64 * 1024
+"""Of a value that is put together from spelled parts; a larger one is evaluated, and held against the limits."""
+
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]
 Run: TypeAlias = "Callable[[Scope], Json]"
+Splice: TypeAlias = "bytes | str | Run"  # as it is; the whole value of a name; what is computed
+
+
+class Spelled(Protocol):
+    """A value in its canonical spelling."""
+
+    @property
+    def data(self) -> bytes: ...  # noqa: D102
 
 
 class Formula:
@@ -67,6 +78,7 @@ class Formula:
     __slots__ = (
         "_canonical",
         "_run",
+        "_splices",
         "constant",
         "inputs",
         "leaves",
@@ -84,6 +96,7 @@ class Formula:
         self.leaves = leaves
         self._canonical: tuple[Json] | None = None
         self._run: Run | None = None
+        self._splices: Sequence[Splice] | None = None
         self.strict = self.lenient = self.names = self.inputs = _NO_NAMES
         if leaves:
             self._refer()
@@ -135,6 +148,37 @@ class Formula:
             self._run = _compiled(self.tree)
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
+
+    def spell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes:
+        """Return the canonical bytes of the template's value; the whole values of steps are put in as they are spelled.
+
+        Args:
+            scope: As for `evaluate`.
+            spelled: Names whose value has been spelled before.
+
+        Raises:
+            EvalFault: As `evaluate`.
+            RefersToSkipped: As `evaluate`.
+            NotJson: The value is too deep or too large.
+        """
+        if SKIPPED in map(scope.get, self.strict):
+            return canonical(self.evaluate(scope))  # which says what was skipped
+        if self._splices is None:
+            self._splices = _merged(_splices(self.value, self.tree))
+        parts: list[bytes] = []
+        for splice in self._splices:
+            if type(splice) is bytes:
+                parts.append(splice)
+            elif type(splice) is str and splice in spelled:
+                parts.append(spelled[splice].data)
+            elif type(splice) is str and splice not in scope:
+                return canonical(self.evaluate(scope))  # which says what is missing
+            else:
+                parts.append(canonical(scope[splice] if type(splice) is str else checked(splice(scope))))
+        made = b"".join(parts)
+        if len(made) > SPLICED_BYTES_MAX or made.count(b"[") + made.count(b"{") > DEPTH_MAX:
+            return canonical(self.evaluate(scope))  # which counts exactly
+        return made
 
 
 _NO_NAMES: frozenset[str] = frozenset()
@@ -300,3 +344,36 @@ def _text(pieces: list[str | Run]) -> Run:
         return "".join(made)
 
     return run
+
+
+def _splices(value: Json, tree: Tree | None) -> Iterator[Splice]:
+    """Yield the parts that a template's canonical spelling is put together from."""
+    if tree is None:
+        yield canonical(value)
+    elif isinstance(tree, Branch):
+        yield from _branch_splices(tree)
+    else:
+        path = None if tree.whole is None else as_path(tree.whole.reading.folded)
+        yield path[0] if path is not None and not path[1] else _compiled(tree)
+
+
+def _merged(splices: Iterator[Splice]) -> list[Splice]:
+    """Return splices with what is spelled already in as few pieces as possible."""
+    made: list[Splice] = []
+    for splice in splices:
+        if made and type(splice) is bytes and type(made[-1]) is bytes:
+            made[-1] += splice
+        else:
+            made.append(splice)
+    return made
+
+
+def _branch_splices(tree: Branch) -> Iterator[Splice]:
+    is_object = isinstance(tree.value, dict)
+    parts = sorted(tree.value.items()) if isinstance(tree.value, dict) else enumerate(tree.value)
+    before = b"{" if is_object else b"["
+    for name, part in parts:
+        yield before + (canonical(name) + b":" if is_object else b"")
+        yield from _splices(part, tree.parts.get(name))
+        before = b","
+    yield b"}" if is_object else b"]"

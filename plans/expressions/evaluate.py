@@ -111,8 +111,11 @@ def _path(node: Node, name: str, parts: tuple[str | int, ...]) -> Callable[[Scop
     run = _compile(node)  # the general way, which says what is wrong
 
     def whole(scope: Scope) -> Json:
-        value = scope.get(name)
-        return run(Frame(scope, 0)) if value is None or value is SKIPPED else value
+        try:
+            value = scope[name]
+        except KeyError:
+            return run(Frame(scope, 0))
+        return run(Frame(scope, 0)) if value is SKIPPED else value
 
     def inside(scope: Scope) -> Json:
         try:
