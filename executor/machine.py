@@ -657,6 +657,7 @@ class Machine:
             message = f"`until` did not hold after {repeat.count_max} iterations"
             self._item_failed(item, Failure("repeat-exhausted", message))
         else:
+            item.node.is_due = item is item.node
             self._agenda.append(item)
 
     def _turn_failed(self, turn: Turn, failure: Failure | None) -> None:

@@ -78,17 +78,18 @@ def write_line(
     """Return the line of an event in its place, as `write_entry` does."""
     kind = type(event)
     record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
-    large: list[Sealed] = []
+    large: Sequence[Sealed] = ()
     for name in FIELDS[kind]:
         value = getattr(event, name)
-        if isinstance(value, Sealed):
-            if inline_bytes_max is not None and len(value.data) > inline_bytes_max:
-                large.append(value)
-                record[name] = {"$value": value.digest}
-            else:
-                record[name] = {"$json": orjson.Fragment(value.data)}
-        elif value is not None:
+        if value is None:
+            continue
+        if type(value) is not Sealed:
             record[name] = value
+        elif inline_bytes_max is None or len(value.data) <= inline_bytes_max:
+            record[name] = {"$json": orjson.Fragment(value.data)}
+        else:
+            large = (*large, value)
+            record[name] = {"$value": value.digest}
     return orjson.dumps(record), large
 
 
@@ -100,23 +101,23 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
     """
     try:
         record: dict[str, Any] = orjson.loads(line)
-        kind = _KINDS[record["type"]]
-        values: dict[str, Any] = {
-            name: _read_field(record[name], find_value) for name in FIELDS[kind] if name in record
-        }
-        return Entry(record["n"], record["at"], kind(**values))
+        kind = _KINDS[record.pop("type")]
+        seq, at = record.pop("n"), record.pop("at")
+        for name, value in record.items():
+            if type(value) is dict:
+                record[name] = _read_field(cast("dict[str, Json]", value), find_value)
+        return Entry(seq, at, kind(**record))
     except (ValueError, KeyError, TypeError) as fault:
         raise StoreError(
             f"not a journal record of format {JOURNAL_FORMAT}: {fault!r} in {line[:80]!r}"
         ) from None
 
 
-def _read_field(value: Json, find_value: Callable[[str], bytes]) -> Json | Sealed:
-    if isinstance(value, dict):
-        if "$json" in value:
-            return Sealed.of(value["$json"])
-        if "$value" in value:
-            return Sealed.checked(find_value(cast("str", value["$value"])))
+def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> Json | Sealed:
+    if "$json" in value:
+        return Sealed.of(value["$json"])
+    if "$value" in value:
+        return Sealed.checked(find_value(cast("str", value["$value"])))
     return value
 
 
