@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -63,23 +63,41 @@ async def call_tool(
         timeout_s: `None`: it may take as long as it likes.
     """
 
+    process = os.getpid()
+    limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
+    try:
+        try:
+            if limit is None:
+                result = await _result_of(tool, args, context, threads)
+            else:
+                async with limit:
+                    result = await _result_of(tool, args, context, threads)
+        finally:
+            leave_if_forked(process)
+    except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
+        is_ours = limit is not None and limit.expired()
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
+        return _outcome_of(tool, error, timeout_s if is_ours else None)
+    return Returned(result)
+
+
+async def _result_of(tool: Tool, args: bytes, context: Context | None, threads: Threads) -> Sealed:
+    if tool.is_async:
+        return _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+
     def here() -> Sealed:
         return _sealed(tool, tool.invoke(args, context))
 
-    async def work() -> Sealed:
-        if tool.is_async:
-            return _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
-        if tool.isolation == "inline":
-            return here()
-        try:  # a large result is sealed there too: other runs go on
-            return cast("Sealed", await threads.call(here))
-        except asyncio.CancelledError:
-            if is_cancelled() and context is not None:
-                told = {"tool": tool.name, "all": threads.abandoned}
-                context.log.warning("a thread goes on that nobody waits for", **told)
-            raise
-
-    return await _outcome_of(tool, work, timeout_s)
+    if tool.isolation == "inline":
+        return here()
+    try:  # a large result is sealed there too: other runs go on
+        return cast("Sealed", await threads.call(here))
+    except asyncio.CancelledError:
+        if is_cancelled() and context is not None:
+            told = {"tool": tool.name, "all": threads.abandoned}
+            context.log.warning("a thread goes on that nobody waits for", **told)
+        raise
 
 
 async def reconcile(
@@ -109,43 +127,28 @@ async def reconcile(
         return Lost(f"reconcile returned what the tool's type forbids: {error}")
 
 
-async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
-    tool: Tool, work: Callable[[], Awaitable[Sealed]], timeout_s: float | None
-) -> Outcome:
-    process = os.getpid()
-    limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
-    try:
-        try:
-            result = await (work() if limit is None else _within(limit, work))
-        finally:
-            leave_if_forked(process)
-        return Returned(result)
-    except asyncio.CancelledError as error:
-        if is_cancelled():
-            raise
-        message = "CancelledError: the tool cancelled itself"
-        if tool.effect is Effect.WRITE:
-            return Lost(message)
-        return Failed("cancelled", message, temporary=False, retryable=tool.is_worth_retrying(error))
-    except TimeoutError as error:
-        if limit is not None and limit.expired():
+def _outcome_of(tool: Tool, error: BaseException, timeout_s: float | None) -> Outcome:
+    """Return what an error means: a table. `timeout_s` is the limit that the call passed, or `None`."""
+    match error:
+        case asyncio.CancelledError():
+            message = "CancelledError: the tool cancelled itself"
+            if tool.effect is Effect.WRITE:
+                return Lost(message)
+            return Failed("cancelled", message, temporary=False, retryable=tool.is_worth_retrying(error))
+        case TimeoutError() if timeout_s is not None:
             return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
-        return _interrupted(tool, error, "timeout", _describe(error))
-    except OutcomeUnknown as error:
-        return _interrupted(tool, error, error.code, str(error))
-    except ToolError as error:
-        return Failed(error.code, str(error), error.temporary, tool.is_worth_retrying(error))
-    except BaseException as error:  # noqa: BLE001  # SystemExit in a tool is the call's failure, not ours
-        if _was_interrupted(error):
+        case TimeoutError():
+            return _interrupted(tool, error, "timeout", _describe(error))
+        case OutcomeUnknown():
+            return _interrupted(tool, error, error.code, str(error))
+        case ToolError():
+            return Failed(error.code, str(error), error.temporary, tool.is_worth_retrying(error))
+        case _ if _was_interrupted(error):
             return _interrupted(tool, error, "connection-error", _describe(error))
-        return Failed(
-            "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
-        )
-
-
-async def _within(limit: asyncio.Timeout, work: Callable[[], Awaitable[Sealed]]) -> Sealed:
-    async with limit:
-        return await work()
+        case _:
+            return Failed(
+                "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
+            )
 
 
 def _sealed(tool: Tool, result: object) -> Sealed:

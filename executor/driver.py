@@ -12,7 +12,9 @@ the machine does not want any more. What it does not know: how a plan runs (`mac
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -52,8 +54,10 @@ from .telling import Telling
 
 PROGRESS_EVERY_S: Final = 0.2  # of one step: more is more than anyone reads
 PROGRESS_NOTE_MAX: Final = 500  # characters
+TURN_S: Final = 0.002  # how long calls that never wait may keep the event loop, before others have their turn
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
+_NO_EPOCHS: Final[Mapping[str, int]] = {}
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
 
 
@@ -85,12 +89,18 @@ class Driver:
     _caller: Caller = field(init=False)
     _telling: Telling = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
+    _due: deque[PreparedCall] = field(init=False, default_factory=deque["PreparedCall"])
+    _is_hiring: bool = field(init=False, default=False)
+    _written: dict[str, str] = field(init=False, default_factory=dict[str, str])
     _is_parking: bool = field(init=False, default=False)
     _progress: dict[str, float] = field(init=False, default_factory=dict[str, float])
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
         self._telling = Telling(self.row.id)
+        self._written = {
+            name: tool.resource for name, tool in self.header.lock.items() if tool.effect is Effect.WRITE
+        }
         run_id = self.row.id
         self.journal = Journal(self.facilities.store, self.row, self._standing)
         self._preparation = Preparation(self.facilities, run_id)
@@ -185,13 +195,26 @@ class Driver:
 
     async def _take_in(self, event: Cause, decision: int | None = None) -> None:
         """Machine, journal, commands: the whole of it."""
-        at = self.facilities.clock.now()
+        follow_up = self._note(event, self.facilities.clock.now(), decision)
+        if not follow_up:
+            return
+        if self.journal.is_behind or (self._written and self._written_by(event) is not None):
+            await self.journal.flush()  # what follows from a write's outcome waits for it
+        if not self._is_parking:
+            self._carry_out(follow_up)
+
+    def _note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
+        """Hand an event to the machine and write it down, with what the machine concludes; return what is to be done now."""
         commands = self.machine.handle(event, at)
-        written = self._written_by(event)
-        opens = written if isinstance(event, CallStarted) else None
-        closes = written is not None and isinstance(event, OUTCOMES)
+        opens, closes = None, False
+        if self._written and (resource := self._written_by(event)) is not None:
+            opens = resource if isinstance(event, CallStarted) else None
+            closes = isinstance(event, OUTCOMES)
         self.journal.add(event, at, opens=opens, closes=closes, decision=decision)
-        self._telling.tell(event)
+        if self._telling.is_told:
+            self._telling.tell(event)
+        if not commands:
+            return commands
         follow_up: list[Command] = []
         for command in commands:
             if isinstance(command, Record):
@@ -199,19 +222,13 @@ class Driver:
                 self._telling.tell(command.event)
             else:
                 follow_up.append(command)
-        if not follow_up:
-            return
-        if (written is not None and opens is None) or self.journal.is_behind:
-            await self.journal.flush()  # what follows from a write's outcome waits for it
-        if not self._is_parking:
-            self._carry_out(follow_up)
+        return follow_up
 
     def _written_by(self, event: Cause) -> str | None:
         """Return the resource that the step of an event writes, as the run knows its tool; `None`: it writes none."""
         step = getattr(event, "step", None)
         name = self.machine.tool_of(step) if step is not None else None
-        tool = self.header.lock.find(name) if name is not None else None
-        return tool.resource if tool is not None and tool.effect is Effect.WRITE else None
+        return self._written.get(name) if name is not None else None
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         calls: list[StartCall] = []
@@ -268,7 +285,7 @@ class Driver:
     # --- calls
 
     async def _start(self) -> None:
-        """Prepare the calls that are ready, see which need not be made, and make the others."""
+        """Prepare the calls that are ready, see which need not be made, and have the others made."""
         commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
@@ -288,46 +305,88 @@ class Driver:
                 await self._take_in(reused(call, entry))
             elif not self._is_parking:
                 call.why = self._results.why_none(call, entry)
-                self._spawn(call.step, self._make(call))
+                self._due.append(call)
+        self._hire()
+
+    def _hire(self) -> None:
+        """See to it that someone takes the next call that is due."""
+        if self._due and not self._is_hiring:
+            self._is_hiring = True
+            self._spawn("", self._work())
+
+    async def _work(self) -> None:
+        """Make the calls that are due, one after the other.
+
+        Where a call has to wait, its worker waits with it, and the next worker goes on with the others: so there are as many
+        workers as calls under way, and calls that never wait need but one.
+        """
+        self._is_hiring = False
+        context, loop = copy_context(), asyncio.get_running_loop()
+        until = loop.time() + TURN_S
+        while self._due:
+            call = self._due.popleft()
+            self._hire()
+            if self._is_parking or not self.machine.is_callable(call.step):
+                continue
+            self._tasks[call.step] = cast("asyncio.Task[None]", asyncio.current_task())
+            try:
+                await self._make(call)
+            finally:
+                self._forget(call.step)
+            if copy_context() != context:  # the tool left something there that is not for the next one
+                break
+            if loop.time() > until:
+                await asyncio.sleep(0)
+                until = loop.time() + TURN_S
+        self._hire()
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""
-        try:
+        if not self._results.is_first(call):
             known = await self._results.of_identical(call)
-            if known is None:
-                await self._results.share(call, lambda: self._place_and_call(call))
-            elif self.machine.is_callable(call.step):
-                await self._take_in(known)
+            if known is not None:
+                if self.machine.is_callable(call.step):
+                    await self._take_in(known)
+                return
+        shared, made = self._results.begin(call), None
+        try:
+            made = await self._place_and_call(call)
         finally:
-            self._forget(call.step)
+            if shared is not None:
+                self._results.end(call, shared, made)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
         early = await self.early.take(call) if self.early is not None else None
         if early is not None:  # it has had its place
             return None if self._is_parking else await self._call(call, early)
+        if self.places is None and self.facilities.take_free(call.tool):
+            try:
+                return await self._call(call)
+            finally:
+                self.facilities.places.give_back()
         async with self.facilities.place_for(self.row.id, call.tool, self.places):
-            if self._is_parking or not self.machine.is_callable(call.step):
-                return None
-            return await self._call(call)
+            return None if self._is_parking else await self._call(call)
 
     async def _call(self, call: PreparedCall, early: EarlyCall | None = None) -> Reusable | None:
         """Start, call, and say what came of it; return the result if others may use it."""
-        known = await self._caller.reconcile(call) if call.is_write else None
+        is_write, now = call.is_write, self.facilities.clock.now
+        known = await self._caller.reconcile(call) if is_write else None
         if known is not None and self.machine.is_callable(call.step):
-            await self._take_in(call.start(self.facilities.clock.now()))
+            self._note(call.start(at := now()), at)
             return await self._conclude(call, known, None)
-        epochs: Mapping[str, int] | None = {}
+        epochs: Mapping[str, int] | None = _NO_EPOCHS
         if early is not None:
             epochs = early.epochs
         elif call.is_kept_read:
             epochs = await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
             return None
-        if (limit := self.machine.find_short(call.step, self.facilities.clock.now())) is not None:
+        at = now()
+        if (limit := self.machine.find_short(call.step, at)) is not None:
             await self._take_in(BudgetReached(call.step, limit))
             return None
-        await self._take_in(call.start(self.facilities.clock.now()))
-        if call.is_write:
+        self._note(call.start(at), at)
+        if is_write:
             self._writing.add(call.step)
             await self.journal.flush()
             if self.machine.is_cancelled:  # meanwhile, and nothing has happened yet
@@ -340,7 +399,8 @@ class Driver:
             else:
                 outcome, usage = self._caller.adopt(call, early.hand_over(call))
         finally:
-            self._writing.discard(call.step)
+            if is_write:
+                self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
 
     def _progressed(self, step: str, fraction: float, note: str) -> None:
@@ -374,8 +434,10 @@ class Driver:
         self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, usage: Usage | None
     ) -> Reusable | None:
         blobs = call.blobs.made if call.blobs is not None else {}
-        self._caller.forget(call)
-        self.journal.keep(blobs)
+        if call.context is not None:
+            self._caller.forget(call)
+        if blobs:
+            self.journal.keep(blobs)
         made = self._results.keep(call, output, epochs)
         await self._take_in(CallSucceeded(call.step, output, call.used, usage))
         if blobs:  # an identical call of another run may wait for this one, and read them

@@ -15,7 +15,8 @@ from ..tools.logbook import open_log, read_setting
 from .pace import Pace
 from .places import Places
 from .processes import Processes
-from .store import Reusable, Store
+from .shared import Shared
+from .store import Store
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ class Facilities:
     processes: Processes = field(default_factory=Processes)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
-        default_factory=dict[str, "asyncio.Future[Reusable | None]"]
-    )
+    in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])
     tool_places: dict[str, Places] = field(default_factory=dict[str, Places])
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
     turns: dict[str, Places] = field(default_factory=dict[str, Places])
@@ -80,18 +79,16 @@ class Facilities:
         """The engine's log."""
         return open_log()
 
-    def place_for(
-        self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
-    ) -> AbstractAsyncContextManager[None]:
-        """Hold a place for a call of a run, in the run, its tool and the engine; a tool with a rate is waited for before."""
-        if of_run is None and (tool is None or (tool.max_concurrency is None and tool.rate is None)):
-            return self.places.hold(run)  # most calls: the engine's limit is the only one
-        return self._places_for(run, tool, of_run)
+    def take_free(self, tool: Tool | None) -> bool:
+        """Take a place for a call that only the engine's limit bounds, as it does most, if one is free now."""
+        is_bound = tool is not None and (tool.max_concurrency is not None or tool.rate is not None)
+        return not is_bound and self.places.take_free()
 
     @asynccontextmanager
-    async def _places_for(
-        self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None
+    async def place_for(
+        self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
     ) -> AsyncGenerator[None]:
+        """Hold a place for a call of a run, in the run, its tool and the engine; a tool with a rate is waited for before."""
         of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:
             await self._keep_pace(run, tool)

@@ -25,9 +25,9 @@ TEXT_KEPT_MAX: Final = 256  # characters of a text in large arguments that are k
 NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContentKey:
-    """The name of a call by what decides its result.
+    """The name of a call by what decides its result. Nobody changes it.
 
     Attributes:
         key: `sha256:` and 64 hex digits, or empty: not reusable.
@@ -67,22 +67,39 @@ def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
     return hashlib.sha256(f"{run_id}\n{step}\n{args_digest}".encode()).hexdigest()
 
 
-def tool_key(
-    tool: Tool, fingerprint: Fingerprint, args: bytes, args_digest: Digest, sample: Sequence[int]
-) -> ContentKey:
-    """Return the content key of a call of a tool, as it is now, with bound arguments."""
+class ToolKeys:
+    """The content keys of one tool's calls, as the tool is now.
+
+    Args:
+        tool: The tool.
+        fingerprint: What decides what it does.
+    """
+
+    def __init__(self, tool: Tool, fingerprint: Fingerprint) -> None:
+        self._subject = tool.name
+        self._code = fingerprint.digest or ""
+        self._is_sampled = tool.effect is Effect.MODEL
+        self._none = _unnamed(tool, fingerprint)
+        self._stem = canonical(["tool", KEY_FORMAT, tool.name, self._code])[:-1]
+
+    def of(self, args: bytes, args_digest: Digest, sample: Sequence[int]) -> ContentKey:
+        """Return the key of a call with bound arguments."""
+        if self._none is not None:
+            return self._none
+        parts: dict[str, Json] = {"sample": list(sample)} if self._is_sampled else {}
+        named = b'%b,"%b",%b]' % (self._stem, args_digest.encode(), canonical(parts.get("sample")))
+        return ContentKey(digest(named), self._subject, parts, args, self._code)
+
+
+def _unnamed(tool: Tool, fingerprint: Fingerprint) -> ContentKey | None:
+    """Return why calls of a tool have no key; `None`: they have one."""
     if tool.effect is Effect.WRITE:
         return ContentKey.none("write", "a write is never reused")
     if tool.effect is Effect.READ and tool.reuse_for_s is None:
         return ContentKey.none("no-reuse-for", "the tool has no reuse_for")
     if fingerprint.digest is None:
         return ContentKey.none("unseen", f"its code cannot be seen in full: {fingerprint.unseen}")
-    named: list[Json] = ["tool", KEY_FORMAT, tool.name, fingerprint.digest, args_digest]
-    parts: dict[str, Json] = {}
-    if tool.effect is Effect.MODEL:
-        parts["sample"] = list(sample)
-    named.append(parts.get("sample"))
-    return ContentKey(digest(canonical(named)), tool.name, parts, args, fingerprint.digest)
+    return None
 
 
 def model_key(

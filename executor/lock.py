@@ -103,6 +103,10 @@ class Lock:
         """Tool names, sorted."""
         return sorted(self._tools)
 
+    def items(self) -> Iterable[tuple[str, ToolLock]]:
+        """Tool names with their tools."""
+        return self._tools.items()
+
     def find(self, name: str) -> ToolLock | None:
         """Return the tool of that name, or `None`."""
         return self._tools.get(name)

@@ -21,7 +21,7 @@ from .calls import Failed, Lost, Outcome, Returned
 from .commands import StartModelCall, StartToolCall
 from .events import CallStarted
 from .facilities import Facilities
-from .identity import ASK, ContentKey, idempotency_key, model_key, tool_key
+from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
 from .sealed import Sealed
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Preparation:
     def __init__(self, facilities: Facilities, run_id: str) -> None:
         self._facilities = facilities
         self._run_id = run_id
-        self._fingerprints: dict[str, Fingerprint] = {}
+        self._names: dict[str, tuple[Fingerprint, ToolKeys]] = {}
 
     def prepare(self, command: StartCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
@@ -111,13 +111,11 @@ class Preparation:
             key = self._model_key(command, ASK, request)
             return PreparedCall(command, command.request.digest, None, b"", request, key)
         tool = self._facilities.tools.get(command.tool)
-        given = cast("dict[str, Json]", command.args.value)
         if command.secrets:
-            given = {
-                **given,
-                **{name: self._secret(command, secret) for name, secret in command.secrets.items()},
-            }
-        args = tool.bind(given)
+            secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
+            args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
+        else:
+            args = tool.bind_spelled(command.args.data)
         if tool.request_of is not None:
             request = _request_of(tool, args)
             # With a secret the messages hold it, and so would the parts of a key.
@@ -128,10 +126,10 @@ class Preparation:
     def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
         fingerprint, key = None, _SECRET
         if not command.secrets:
-            fingerprint = self._fingerprint(tool)
+            fingerprint, keys = self._named(tool)
             is_as_given = args == command.args.data  # nothing was filled in or converted, as for most calls
             args_digest = command.args.digest if is_as_given else digest(args)
-            key = tool_key(tool, fingerprint, args, args_digest, command.sample)
+            key = keys.of(args, args_digest, command.sample)
         call = PreparedCall(command, command.args.digest, tool, args, None, key, fingerprint)
         if call.is_write:
             call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)
@@ -143,11 +141,12 @@ class Preparation:
             raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
         return found
 
-    def _fingerprint(self, tool: Tool) -> Fingerprint:
+    def _named(self, tool: Tool) -> tuple[Fingerprint, ToolKeys]:
         """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
-        found = self._fingerprints.get(tool.name)
+        found = self._names.get(tool.name)
         if found is None:
-            found = self._fingerprints[tool.name] = fingerprint_of(tool)
+            fingerprint = fingerprint_of(tool)
+            found = self._names[tool.name] = fingerprint, ToolKeys(tool, fingerprint)
         return found
 
     def _model_key(self, command: StartCall, subject: str, request: ModelRequest) -> ContentKey:

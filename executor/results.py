@@ -7,7 +7,7 @@ calls return is kept here for later ones. Which results are of use at all is `re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -22,6 +22,7 @@ from .header import Header
 from .prepared import PreparedCall, StartCall
 from .reuse import ReuseMode, Stale, epochs_at_start, find_results
 from .sealed import Sealed
+from .shared import Shared
 from .store import Reusable, RunRow
 
 STORE_EVERY_S: Final = 0.25  # seldom enough to cost nothing, often enough for a run that comes after a crash
@@ -50,7 +51,9 @@ class Results:
     def _mode(self, call: PreparedCall) -> ReuseMode:
         """Return how far earlier results may stand for a call."""
         fork = self._header.fork
-        return "refresh" if fork is not None and fork.is_afresh(call.step) else self._header.reuse
+        if fork is None:
+            return self._header.reuse
+        return "refresh" if fork .is_afresh(call.step) else self._header.reuse
 
     # --- in place of a call
 
@@ -71,6 +74,12 @@ class Results:
         named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
         return await find_results(self._facilities, named) if named else {}
 
+    def is_first(self, call: PreparedCall) -> bool:
+        """Whether nothing can stand for a call: none like it was made here, none is under way, and calls may be made."""
+        key = call.key.key
+        is_alone = key not in self._fresh and key not in self._facilities.in_flight
+        return is_alone and self._header.reuse != "only"
+
     async def of_identical(self, call: PreparedCall) -> CallReused | CallFailed | None:
         """Return the result of an identical call that was just made or is under way; a failure where none may be made."""
         key = call.key.key
@@ -78,7 +87,7 @@ class Results:
             return None
         made = self._fresh.get(key)
         while made is None and (under_way := self._facilities.in_flight.get(key)) is not None:
-            made = await self._checked(call, await asyncio.shield(under_way)) or self._fresh.get(key)
+            made = await self._checked(call, await under_way.made()) or self._fresh.get(key)
         if made is not None:
             return reused(call, made)
         if self._header.reuse == "only" and not call.is_write:
@@ -104,19 +113,18 @@ class Results:
 
     # --- of a call
 
-    async def share(self, call: PreparedCall, make: Callable[[], Awaitable[Reusable | None]]) -> None:
-        """Make a call, whose result stands for the identical ones that come up meanwhile."""
+    def begin(self, call: PreparedCall) -> Shared | None:
+        """Have a call that is about to be made stand for the identical ones that come up meanwhile; `None`: it cannot."""
         key, in_flight = call.key.key, self._facilities.in_flight
         if not key or key in in_flight:
-            await make()
-            return
-        shared = in_flight[key] = asyncio.get_running_loop().create_future()
-        made: Reusable | None = None
-        try:
-            made = await make()
-        finally:
-            del in_flight[key]
-            shared.set_result(made)
+            return None
+        shared = in_flight[key] = Shared()
+        return shared
+
+    def end(self, call: PreparedCall, shared: Shared, made: Reusable | None) -> None:
+        """Hand what a call returned, if others may use it, to those that waited for it."""
+        del self._facilities.in_flight[call.key.key]
+        shared.end(made)
 
     async def epochs(self, call: PreparedCall) -> Mapping[str, int] | None:
         """Return the write counts that a call starts with, none for most; `None`: of no use later, since a write is open."""

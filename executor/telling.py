@@ -27,18 +27,21 @@ class Telling:
 
     Args:
         run: Its id.
+
+    Attributes:
+        is_told: Whether anybody wants to hear more than warnings.
     """
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._is_told = is_told("info")
+        self.is_told = is_told("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 
     def tell(self, event: JournalEvent) -> None:
         """Say what happened."""
         is_warning = isinstance(event, StepIndeterminate)
-        if not self._is_told and not is_warning:
+        if not self.is_told and not is_warning:
             return
         if isinstance(event, CallStarted):
             self._attempts[event.step] = event.attempt

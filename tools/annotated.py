@@ -84,6 +84,10 @@ class PythonTypes:
             raise bad_args(pydantic_faults(error)) from None
         return self._normal(model, given)
 
+    def bind_spelled(self, args: bytes) -> bytes:  # noqa: D102  # as `Types` says
+        given = cast("dict[str, Json]", parse_canonical(args))
+        return args if self._are_exact(given) else self.bind(given)
+
     def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102  # as `Types` says
         if self._exact is not None and self._are_exact(
             plain := cast("dict[str, Any]", parse_canonical(args))
@@ -112,7 +116,10 @@ class PythonTypes:
         exact = self._exact
         if exact is None or len(args) != len(exact):
             return False
-        return all(name in args and fits(args[name]) for name, fits in exact)
+        for name, fits in exact:
+            if name not in args or not fits(args[name]):
+                return False
+        return True
 
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""

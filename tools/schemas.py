@@ -49,6 +49,10 @@ class Types(Protocol):
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
         ...
 
+    def bind_spelled(self, args: bytes) -> bytes:
+        """As `bind`, for arguments that are canonical JSON already."""
+        ...
+
     def unpack(self, args: bytes) -> dict[str, Any]:
         """Return fresh Python values for bound arguments."""
         ...
@@ -140,6 +144,9 @@ class SchemaTypes:
         if not self._arguments.accepts(value):
             raise bad_args(self._arguments.faults(value))
         return canonical(value)
+
+    def bind_spelled(self, args: bytes) -> bytes:  # noqa: D102
+        return self.bind(cast("dict[str, Json]", parse_canonical(args)))
 
     def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102
         return cast("dict[str, Any]", parse_canonical(args))

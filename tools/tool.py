@@ -139,6 +139,13 @@ class Tool(Declaration, Generic[P, R]):
         except ToolError as fault:
             raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
 
+    def bind_spelled(self, args: bytes) -> bytes:
+        """Return arguments that are canonical JSON already, validated and normalised. Raises: ToolError: as `bind`."""
+        try:
+            return self.types.bind_spelled(args)
+        except ToolError as fault:
+            raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
+
     def invoke(self, args: bytes, ctx: Context | None) -> object:
         """Call the function with bound arguments; return what it returns, for async functions an awaitable.
 
