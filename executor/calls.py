@@ -23,9 +23,9 @@ from .sealed import Sealed
 from .threads import Threads, leave_if_forked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Returned:
-    """The call returned a value that fits its type."""
+    """The call returned a value that fits its type. Nobody changes it."""
 
     output: Sealed
 

@@ -90,7 +90,8 @@ class Driver:
     _telling: Telling = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
     _due: deque[PreparedCall] = field(init=False, default_factory=deque["PreparedCall"])
-    _is_hiring: bool = field(init=False, default=False)
+    _hired: int = field(init=False, default=0)
+    _busy: int = field(init=False, default=0)
     _written: dict[str, str] = field(init=False, default_factory=dict[str, str])
     _is_parking: bool = field(init=False, default=False)
     _progress: dict[str, float] = field(init=False, default_factory=dict[str, float])
@@ -309,18 +310,18 @@ class Driver:
         self._hire()
 
     def _hire(self) -> None:
-        """See to it that someone takes the next call that is due."""
-        if self._due and not self._is_hiring:
-            self._is_hiring = True
+        """See to it that someone takes the calls that are due: one worker, and one more for each that waits in its call."""
+        for _ in range(min(len(self._due), self._busy + 1) - self._hired):
+            self._hired += 1
             self._spawn("", self._work())
 
     async def _work(self) -> None:
         """Make the calls that are due, one after the other.
 
-        Where a call has to wait, its worker waits with it, and the next worker goes on with the others: so there are as many
-        workers as calls under way, and calls that never wait need but one.
+        Where a call has to wait, its worker waits with it, and others go on: so there are as many workers as calls under way, and
+        calls that never wait need but one.
         """
-        self._is_hiring = False
+        self._hired -= 1
         context, loop = copy_context(), asyncio.get_running_loop()
         until = loop.time() + TURN_S
         while self._due:
@@ -329,9 +330,11 @@ class Driver:
             if self._is_parking or not self.machine.is_callable(call.step):
                 continue
             self._tasks[call.step] = cast("asyncio.Task[None]", asyncio.current_task())
+            self._busy += 1
             try:
                 await self._make(call)
             finally:
+                self._busy -= 1
                 self._forget(call.step)
             if copy_context() != context:  # the tool left something there that is not for the next one
                 break

@@ -46,6 +46,8 @@ class PreparedCall:
         started: Unix seconds.
         ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
+        is_write: Whether the call may change the world.
+        is_kept_read: Whether it looks at the world, and its result may stand for later calls.
     """
 
     command: StartCall
@@ -62,19 +64,14 @@ class PreparedCall:
     ended: float = 0.0
     blobs: CallBlobs | None = None
     step: str = field(init=False)
+    is_write: bool = field(init=False)
+    is_kept_read: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.step = self.command.step
-
-    @property
-    def is_write(self) -> bool:
-        """Whether the call may change the world."""
-        return self.tool is not None and self.tool.effect is Effect.WRITE
-
-    @property
-    def is_kept_read(self) -> bool:
-        """Whether it looks at the world, and its result may stand for later calls."""
-        return bool(self.key.key) and self.tool is not None and self.tool.effect is Effect.READ
+        effect = self.tool.effect if self.tool is not None else None
+        self.is_write = effect is Effect.WRITE
+        self.is_kept_read = effect is Effect.READ and self.key.key != ""
 
     @property
     def used(self) -> dict[str, Json] | None:

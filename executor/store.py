@@ -71,9 +71,9 @@ class Batch:
     is_synced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reusable:
-    """A result that may stand for a later call with the same key.
+    """A result that may stand for a later call with the same key. Nobody changes it.
 
     Attributes:
         key: The content key.
@@ -90,9 +90,9 @@ class Reusable:
     env: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
-    """What a call was made from: `explain` says by it which part of a later call differs.
+    """What a call was made from: `explain` says by it which part of a later call differs. Nobody changes it.
 
     Attributes:
         subject: The tool, or `ask`.
