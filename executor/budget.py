@@ -60,9 +60,9 @@ class Purse:
 
     def settle(self, step: str, usage: Mapping[str, Json] | None) -> None:
         """Put what a call really used in the place of what was set aside for it."""
-        reserved = self._reserved.pop(step, None) or {}
-        if usage is None and not reserved:  # a call of no model, most of all
+        if usage is None and step not in self._reserved:  # a call of no model
             return
+        reserved = self._reserved.pop(step, None) or {}
         used = {
             "model_calls": amount_of(usage, "calls"),
             "tokens": amount_of(usage, "tokens"),

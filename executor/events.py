@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from ..plans.values import Json
 from .sealed import Sealed
@@ -310,3 +310,9 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     RunFinished,
 )
 REMARKS: tuple[type[Remark], ...] = (CallProgressed,)
+_CAUSES: frozenset[type] = frozenset(CAUSES)
+
+
+def is_cause(event: JournalEvent) -> TypeGuard[Cause]:
+    """Whether an event comes from outside the machine."""
+    return type(event) in _CAUSES

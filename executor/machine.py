@@ -169,8 +169,10 @@ class Machine:
             self.purse.spent["seconds"] += at - self._now
         self._now = at
         match event:
-            case CallStarted(step=step) | CallSucceeded(step=step) | CallReused(step=step):
-                self._handle_turn(self._turn(step), event)
+            case CallStarted():
+                self._call_started(self._turn(event.step), event.attempt)
+            case CallSucceeded():
+                self._call_succeeded(self._turn(event.step), event)
             case RunStarted():
                 self.is_started = True
                 self._open_frame(self.root)
@@ -192,21 +194,27 @@ class Machine:
             calls.sort(key=_order)
         return records + [command for _, command in calls] if calls else records
 
+    def _call_started(self, turn: Turn, attempt: int) -> None:
+        self._reserve(turn)
+        self._move(turn, State.RUNNING)
+        turn.attempts = attempt
+        if turn.started is None:
+            turn.started = self._now
+
+    def _call_succeeded(self, turn: Turn, event: CallSucceeded) -> None:
+        self._expect_running(turn)
+        self.purse.settle(turn.path, event.usage)
+        if event.usage is not None:
+            turn.usage = added(turn.usage, event.usage)
+        self._turn_succeeded(turn, event.output)
+
+    def _expect_running(self, turn: Turn) -> None:
+        if turn.state is not State.RUNNING:
+            raise EngineBug(f"a call of '{turn.path}' ended that never started: the step is {turn.state}")
+
     def _handle_turn(self, turn: Turn, event: Cause) -> None:
-        """Take in what became of a call."""
+        """Take in what else became of a call."""
         match event:
-            case CallStarted(attempt=attempt):
-                self._reserve(turn)
-                self._move(turn, State.RUNNING)
-                turn.attempts = attempt
-                turn.started = turn.started if turn.started is not None else self._now
-            case CallSucceeded() | CallLost() if turn.state is not State.RUNNING:
-                raise EngineBug(f"a call of '{turn.path}' ended that never started: the step is {turn.state}")
-            case CallSucceeded(output=output, usage=usage):
-                self.purse.settle(turn.path, usage)
-                if usage is not None:
-                    turn.usage = added(turn.usage, usage)
-                self._turn_succeeded(turn, output)
             case CallReused(output=output):
                 turn.reused = True
                 turn.started = self._now
@@ -214,6 +222,7 @@ class Machine:
             case CallFailed():
                 self._call_failed(turn, event)
             case CallLost(why=why):
+                self._expect_running(turn)
                 self._call_lost(turn, why)
             case RetryDue():
                 turn.pause_s = None
@@ -280,7 +289,10 @@ class Machine:
 
     def _reserve(self, turn: Turn) -> None:
         """Set aside what a call needs."""
-        self.purse.reserve(turn.path, self._needs(turn))
+        if self._policy(turn).effect is Effect.MODEL:
+            self.purse.reserve(turn.path, self._needs(turn))
+        elif not turn.attempts:
+            self.purse.spent["steps"] += 1.0
 
     def _needs(self, turn: Turn) -> Mapping[str, float]:
         action = turn.item.node.code.action

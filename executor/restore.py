@@ -18,7 +18,6 @@ from ..errors import Diverged, EngineBug, StoreError
 from ..plans.values import digest
 from .commands import Record
 from .events import (
-    CAUSES,
     REMARKS,
     ApprovalAsked,
     CallReused,
@@ -31,6 +30,7 @@ from .events import (
     StepIndeterminate,
     StepSkipped,
     StepSucceeded,
+    is_cause,
 )
 from .fork import Fork
 from .header import Header
@@ -143,7 +143,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
     machine.is_recounting = True
     for entry in entries:
         event = entry.event
-        if isinstance(event, CAUSES):
+        if is_cause(event):
             if drawn:
                 _expect_none(drawn)
             if isinstance(event, CallStarted | CallReused):
@@ -157,7 +157,9 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
                 raise Diverged(
                     step=step, field="status", expected=type(event).__name__, found=str(bug)
                 ) from bug
-            drawn += [command.event for command in commands if isinstance(command, Record)]
+            for command in commands:
+                if isinstance(command, Record):
+                    drawn.append(command.event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
     _expect_none(drawn)

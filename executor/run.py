@@ -176,8 +176,42 @@ def run_status(machine: Machine) -> RunStatus:
     return RunStatus.WAITING if any(is_asked(turn) for turn in turns) else RunStatus.OVER_BUDGET
 
 
-def step_views(machine: Machine) -> dict[str, StepView]:
+class StepViews(Mapping[str, StepView]):
+    """The steps of a run that has ended, made when someone first looks: most people want only the output."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine: Machine | None = machine
+        self._views: dict[str, StepView] = {}
+
+    def _made(self) -> dict[str, StepView]:
+        machine = self._machine
+        if machine is not None:
+            self._views = _views_of(machine)
+            self._machine = None
+        return self._views
+
+    def __getitem__(self, path: str) -> StepView:
+        return self._made()[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    def __repr__(self) -> str:
+        return repr(self._made())
+
+    def __reduce__(self) -> tuple[type[dict[str, StepView]], tuple[dict[str, StepView]]]:
+        return dict, (self._made(),)
+
+
+def step_views(machine: Machine) -> Mapping[str, StepView]:
     """Return the view of every cell, in plan order."""
+    return StepViews(machine) if machine.status is not None else _views_of(machine)
+
+
+def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
     if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
         for path, reason in held_back(machine.root).items():
