@@ -47,14 +47,13 @@ from .executor import (
 )
 from .executor.accepted import AcceptedPlans
 from .executor.background import Background, call, iterate
+from .executor.clearance import FLOWS, Flow
 from .executor.fork import Holds, root_of
 from .executor.frames import WORKER_ENV, address_of
 from .executor.location import StoreLocation, open_location
 from .executor.places import Places
 from .executor.replays import bundle_path, load_bundle, replayed
 from .executor.request import (
-    FLOWS,
-    Flow,
     Options,
     artifact_of,
     budget_of,
@@ -219,6 +218,7 @@ class Engine:
                     Places(self._places),
                     clock=self._clock,
                     secrets=self._secrets,
+                    flow=self._flow,
                 )
                 execution = Execution(facilities, self._location.path)
                 await execution.open()
@@ -685,7 +685,7 @@ class Engine:
         lock = Lock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
         options = Options(None, None, None, "auto", {})
-        header = options.header(accepted, given, saved, lock, task=parent.task)
+        header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)
         forked = await execution.submissions.fork(
             parent.id,
             at=changes.at,
