@@ -19,6 +19,7 @@ from typing import Any
 from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
 from ..executor import Run
+from ..executor.archive import UNDER_WAY
 from ..tools.logbook import open_log
 from .guard import Limits
 from .metrics import Metrics
@@ -28,7 +29,6 @@ KEYS_MAX = 10_000
 """Idempotency keys whose body is remembered in this process."""
 RETRY_AFTER_S = 5
 """What a full queue tells a client to wait."""
-UNDER_WAY = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
