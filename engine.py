@@ -4,7 +4,7 @@
         run = await engine.run("Compare the weather in Rome and Oslo")
 
 Every coroutine method has a `_sync` twin for programs without an event loop; the engine then lives on a thread of its own. An
-engine opens at its first use and belongs to the event loop that opened it.
+engine opens at its first use, belongs to the event loop that opened it, and once closed stays closed.
 
 It is longer than 400 lines because it is the whole public surface in one place: a short method for each call of the contract, and what
 its docstring promises.
@@ -167,6 +167,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
+        self._is_closed = False
 
     # --- life
 
@@ -189,7 +190,8 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume`."""
+        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
+        self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
         if execution is not None:
             await execution.close()
@@ -197,6 +199,7 @@ class Engine:
 
     def close(self) -> None:
         """Close an engine that was used through its `_sync` methods; idempotent."""
+        self._is_closed = True
         background, self._background = self._background, None
         if background is not None:
             call(background.loop, self.aclose())
@@ -204,6 +207,7 @@ class Engine:
 
     async def _open(self) -> Execution:
         """Return the open execution; the first use opens it. Raises: StoreError, ConfigError."""
+        self._expect_not_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise ConfigError(
@@ -228,8 +232,14 @@ class Engine:
                         await self._go_on(execution, run)
         return self._execution
 
+    def _expect_not_closed(self) -> None:
+        """Raise where the engine is closed: opened again by itself, it would have lost what it kept in memory. Raises: ConfigError."""
+        if self._is_closed:
+            raise ConfigError("this engine is closed; expected one that is open: make another for its store")
+
     def _loop_for_sync(self, name: str) -> asyncio.AbstractEventLoop:
-        """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself."""
+        """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself, or the engine is closed."""
+        self._expect_not_closed()
         if self._loop is None and self._background is None:
             self._background = Background()
         loop = self._loop or (self._background.loop if self._background else None)
