@@ -56,11 +56,19 @@ def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, obje
         if as_json:
             screen.document(preview.to_dict())
             return Exit.OK
+        if preview.choice is not None:
+            for message in preview.choice.messages:
+                screen.answer(f"--- {message.role}, to choose tools\n{message.content}\n")
+            screen.answer(f"--- schema\n{canonical(preview.choice.schema).decode()}\n")
         for message in preview.messages:
             screen.answer(f"--- {message.role}\n{message.content}\n")
         screen.answer(f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}")
         sent = f"about {preview.prompt_tokens} tokens of messages and {preview.schema_tokens} of schema"
         screen.note(f"{sent}, to {preview.model or 'no model: none is configured'}; nothing was sent")
+        if preview.choice is not None:
+            screen.note(
+                f"before it about {preview.choice.tokens} tokens to choose tools; shown above are those by words"
+            )
         if preview.answered_by is not None:
             screen.note(f"nothing would be: the task is answered by {preview.answered_by}")
         return Exit.OK

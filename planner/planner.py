@@ -24,6 +24,7 @@ from ..tools.endpoint import Endpoint, Model
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .attempt import Attempt
+from .choosing import CHOOSE_OVER
 from .conversation import Conversation
 from .drafting import Drafting
 from .ear import Heard
@@ -81,12 +82,13 @@ class Planner:
         max_repairs: How often a draft's faults are sent back.
         library: A folder of saved plans, or a list of files, plans and `SavedPlan`s.
         timeout: Seconds a request; a planning ends after 12 requests or ten times this.
+        choose_over: Of a toolset of more tools than this, a small prompt chooses first; `None`: the task's words alone do.
 
     Raises:
         ConfigError: A setting is none of these.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the contract's settings, and how tools are chosen
         self,
         model: str | None = None,
         *,
@@ -96,10 +98,12 @@ class Planner:
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
         timeout: float = 60,
+        choose_over: int | None = CHOOSE_OVER,
     ) -> None:
         self._model = Model(model, base_url, api_key, mode)
-        self._max_repairs = _repairs(max_repairs)
+        self._max_repairs = _count("max_repairs", max_repairs)
         self._timeout_s = _seconds(timeout)
+        self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
         self._library = Library(library)
         self._clients = Clients()
 
@@ -176,7 +180,7 @@ class Planner:
             model = None
         else:
             model = f"{endpoint.name} at {endpoint.base_url}"
-        return preview_of(order, None if found is None else found.source, model)
+        return preview_of(order, None if found is None else found.source, model, self._choose_over)
 
     async def repair_run(  # what `plan` takes, and the run
         self,
@@ -228,7 +232,8 @@ class Planner:
             if attempt.ok:
                 return Planned(kept, dict(order.inputs), tuple(attempts), Usage(), REUSED)
         conversation = Conversation(order, endpoint, self._clients, self._timeout_s, attempts)
-        plan = await conversation.within(Drafting(conversation, self._max_repairs, heard=heard).run())
+        drafting = Drafting(conversation, self._max_repairs, choose_over=self._choose_over, heard=heard)
+        plan = await conversation.within(drafting.run())
         if cache is not None:
             await cache.keep(key, plan)
         return Planned(plan, dict(order.inputs), tuple(attempts), _sum(attempts), "model")
@@ -264,11 +269,11 @@ def _reused(order: Order, plan: Plan, number: int) -> Attempt:
     return Attempt(number, plan.to_json(), plan, (*faults, *report.problems), source=REUSED)
 
 
-def _repairs(given: object) -> int:
-    """Return a number of repairs. Raises: ConfigError."""
+def _count(name: str, given: object) -> int:
+    """Return a number of something. Raises: ConfigError."""
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    raise ConfigError(f"max_repairs: expected an integer of at least 0, found {given!r}")
+    raise ConfigError(f"{name}: expected an integer of at least 0, found {given!r}")
 
 
 def _seconds(given: object) -> float:
