@@ -94,11 +94,12 @@ class Budget(Body):
 
 
 class TaskBody(Body):
-    """A task in words, to be planned and run."""
+    """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
 
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    stream: bool = False
 
 
 class RunBody(Body):
