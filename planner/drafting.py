@@ -19,8 +19,8 @@ from ..tools.tool import Tool
 from .approach import Course
 from .attempt import Attempt
 from .changes import Changes, steps_alone
-from .choice import widened
-from .choosing import CHOOSE_OVER, choose
+from .choice import choose_tools, widened
+from .choosing import CHOOSE_OVER, Chosen, choose
 from .conversation import Conversation
 from .draft import plan_in
 from .ear import Ear, Heard
@@ -51,6 +51,7 @@ class Drafting:
         shown: The tools that the model is shown.
         examples: The saved plans that it is shown.
         course: How often faults came back.
+        first: What the model wrote when it was asked for something less: taken as the first draft.
         choose_over: A toolset of more tools than this is chosen from by a question of its own; `None`: by words alone.
         heard: Is handed each longer beginning of a draft that passes its check, while it is written.
     """
@@ -61,6 +62,7 @@ class Drafting:
     shown: list[Tool] = field(default_factory=list[Tool])
     examples: list[SavedPlan] = field(default_factory=list[SavedPlan])
     course: Course = field(default_factory=Course)
+    first: Turn | None = None
     choose_over: int | None = CHOOSE_OVER
     heard: Heard | None = None
 
@@ -75,7 +77,11 @@ class Drafting:
         Raises:
             PlanningFailed: None did; it carries every attempt.
         """
-        chosen = await choose(self.conversation, self.choose_over, self._listener())
+        chosen = (
+            await choose(self.conversation, self.choose_over, self._listener())
+            if self.first is None
+            else Chosen(choose_tools(self.order.task, self.order.tools), self.first)
+        )
         self.shown, turn, self.examples = chosen.shown, chosen.plan, nearest_plans(self.order)
         ask = _Ask(self._opening(), plan_answer(self.shown)[0])
         for _ in range(self.max_repairs + 1):

@@ -22,7 +22,7 @@ from .signatures import signature_line
 
 Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
-PROMPTS = ("choose", "plan", "repair", "mend", "anew", "patch", "repatch")
+PROMPTS = ("adapt", "choose", "plan", "repair", "mend", "anew", "patch", "repatch")
 """The texts, by file name."""
 
 PROBLEMS_MAX = 20
@@ -61,6 +61,11 @@ def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, 
     """Return the messages that ask which tools a task may need."""
     lines = "\n".join(choice_line(tool) for tool in listed)
     return (Message("system", _text("choose")), Message("user", f"# Tools\n\n{lines}\n\n# Task\n\n{task}"))
+
+
+def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
+    """Return the messages that ask whether a saved plan fits a task, and for the values that it takes."""
+    return (Message("system", _text("adapt")), Message("user", f"# Form\n\n{form}\n\n# Task\n\n{task}"))
 
 
 def choice_line(tool: Signature) -> str:
