@@ -4,7 +4,7 @@
         run = await engine.run("Compare the weather in Rome and Oslo")
 
 Every coroutine method has a `_sync` twin for programs without an event loop; the engine then lives on a thread of its own. An
-engine opens at its first use and belongs to the event loop that opened it.
+engine opens at its first use, belongs to the event loop that opened it, and once closed stays closed.
 
 It is longer than 400 lines because it is the whole public surface in one place: a short method for each call of the contract, and what
 its docstring promises.
@@ -47,14 +47,13 @@ from .executor import (
 )
 from .executor.accepted import AcceptedPlans
 from .executor.background import Background, call, iterate
+from .executor.clearance import FLOWS, Flow
 from .executor.fork import Holds, root_of
 from .executor.frames import WORKER_ENV, address_of
 from .executor.location import StoreLocation, open_location
 from .executor.places import Places
 from .executor.replays import bundle_path, load_bundle, replayed
 from .executor.request import (
-    FLOWS,
-    Flow,
     Options,
     artifact_of,
     budget_of,
@@ -168,6 +167,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
+        self._is_closed = False
 
     # --- life
 
@@ -190,7 +190,8 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume`."""
+        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
+        self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
         if execution is not None:
             await execution.close()
@@ -198,6 +199,7 @@ class Engine:
 
     def close(self) -> None:
         """Close an engine that was used through its `_sync` methods; idempotent."""
+        self._is_closed = True
         background, self._background = self._background, None
         if background is not None:
             call(background.loop, self.aclose())
@@ -205,6 +207,7 @@ class Engine:
 
     async def _open(self) -> Execution:
         """Return the open execution; the first use opens it. Raises: StoreError, ConfigError."""
+        self._expect_not_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise ConfigError(
@@ -219,6 +222,7 @@ class Engine:
                     Places(self._places),
                     clock=self._clock,
                     secrets=self._secrets,
+                    flow=self._flow,
                 )
                 execution = Execution(facilities, self._location.path)
                 await execution.open()
@@ -228,8 +232,14 @@ class Engine:
                         await self._go_on(execution, run)
         return self._execution
 
+    def _expect_not_closed(self) -> None:
+        """Raise where the engine is closed: opened again by itself, it would have lost what it kept in memory. Raises: ConfigError."""
+        if self._is_closed:
+            raise ConfigError("this engine is closed; expected one that is open: make another for its store")
+
     def _loop_for_sync(self, name: str) -> asyncio.AbstractEventLoop:
-        """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself."""
+        """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself, or the engine is closed."""
+        self._expect_not_closed()
         if self._loop is None and self._background is None:
             self._background = Background()
         loop = self._loop or (self._background.loop if self._background else None)
@@ -685,7 +695,7 @@ class Engine:
         lock = Lock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
         options = Options(None, None, None, "auto", {})
-        header = options.header(accepted, given, saved, lock, task=parent.task)
+        header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)
         forked = await execution.submissions.fork(
             parent.id,
             at=changes.at,

@@ -22,6 +22,7 @@ from ..errors import ConfigError
 
 FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
+COMMAND_LINE = "the command line"
 CONCURRENCY_DEFAULT = 64
 
 Flow = Literal["enforce", "warn", "off"]
@@ -82,7 +83,7 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         ("the default", Layer(store=STORE_DEFAULT, concurrency=CONCURRENCY_DEFAULT, flow="enforce")),
         (str(file), _read_file(file) if file else Layer()),
         ("the environment", _layer(_read_environment(env), "the environment")),
-        ("the command line", _layer(flags, "the command line")),
+        (COMMAND_LINE, _layer(flags, COMMAND_LINE)),
     )
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}

@@ -13,10 +13,9 @@ from ..engine import Engine
 from ..errors import InputRejected
 from ..executor import Run
 from . import screen
-from .config import STORE_DEFAULT
 from .failure import Exit
-from .report import resume_line
 from .session import drive, open_engine, settings_of
+from .suggesting import resume_line
 from .values import read_json
 
 Decision = Callable[[Engine], Awaitable[Run]]
@@ -76,7 +75,6 @@ def cancel_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -
 
 def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_json: bool) -> int:
     settings = settings_of(flags)
-    store = settings.store if settings.store != STORE_DEFAULT else None
 
     async def work() -> int:
         async with open_engine(settings) as engine:
@@ -90,7 +88,7 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
             screen.answer(f"{word}; run {run.id} is {run.status}")
         else:
             screen.answer(
-                f"{word}; unless a process drives run {run.id}, go on with\n  {resume_line(run.id, store)}"
+                f"{word}; unless a process drives run {run.id}, go on with\n  {resume_line(run.id, settings)}"
             )
         return Exit.OK
 

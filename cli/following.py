@@ -13,22 +13,23 @@ from typing import Any
 from ..engine import Engine
 from ..executor import Event, Run
 from . import screen
-from .config import STORE_DEFAULT, Settings
+from .config import Settings
 from .failure import Exit
 from .progress import Progress
-from .report import STATUS_EXIT, advice, errors_text, resume_line, summary
+from .report import STATUS_EXIT, advice, errors_text, summary
+from .suggesting import resume_line
 
 
 class Following:
     """One command's look at one run.
 
     Args:
-        settings: For the store's name, which the commands that it advises need.
+        settings: For the flags that the commands need which it advises.
         as_json: Answer with the run's document.
     """
 
     def __init__(self, settings: Settings, *, as_json: bool) -> None:
-        self._store = settings.store if settings.store != STORE_DEFAULT else None
+        self._settings = settings
         self._as_json = as_json
         self._run_id: str | None = None
 
@@ -64,7 +65,7 @@ class Following:
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
         elif code is Exit.WAITING:
-            screen.answer(advice(run, self._store))
+            screen.answer(advice(run, self._settings))
         else:
             screen.note(errors_text(run) or f"the run was {run.status}")
         return code
@@ -78,7 +79,7 @@ class Following:
             if self._run_id is None:
                 message = "interrupted before a run began; nothing is left to do"
             else:
-                message = f"interrupted; run {self._run_id} is kept, go on with\n  {resume_line(self._run_id, self._store)}"
+                message = f"interrupted; run {self._run_id} is kept, go on with\n  {resume_line(self._run_id, self._settings)}"
             if self._as_json:
                 screen.document({"error": {"code": "interrupted", "message": message, "run": self._run_id}})
             else:

@@ -11,6 +11,7 @@ from ..tools import Tool
 from . import screen
 from .failure import Exit
 from .session import drive, load_toolset, open_engine, settings_of
+from .suggesting import flags_of, resume_line
 
 TIME = "%Y-%m-%d %H:%M:%S"
 DIGEST_SHOWN = 19
@@ -38,6 +39,8 @@ def runs_command(
         elif page.runs:
             rows = map(_tree_row, tree_lines(page.runs)) if tree else map(_run_row, page.runs)
             screen.answer(screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), rows))
+            if any(run.abandoned for run in page.runs):
+                screen.note(f"abandoned: its process is gone; go on with\n  {resume_line('RUN', settings)}")
             if page.cursor:
                 screen.note(f"more with --cursor {page.cursor}")
         else:
@@ -94,7 +97,9 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
             )
             screen.answer(screen.table(("NAME", "DIGEST", "INPUTS", "TASK"), shown))
         else:
-            screen.note(f"no plans in {settings.store}; save one with `firmplan plans save NAME PLAN`")
+            screen.note(
+                f"no plans in {settings.store}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
+            )
         return Exit.OK
 
     return drive(work)
@@ -119,7 +124,8 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
 
 def _run_row(run: RunSummary) -> tuple[str, ...]:
     created = datetime.fromtimestamp(run.created, UTC).strftime(TIME)
-    return run.id, run.status, created, run.task or (run.plan_digest or "")[:DIGEST_SHOWN]
+    status = f"{run.status} (abandoned)" if run.abandoned else run.status
+    return run.id, status, created, run.task or (run.plan_digest or "")[:DIGEST_SHOWN]
 
 
 def _tree_row(line: tuple[int, RunSummary]) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ from ..plans import CheckReport, Plan
 from ..plans.values import canonical
 from ..tools import Toolset
 from . import screen
+from .config import Settings
 from .failure import Exit
 from .session import drive, load_toolset, open_engine, settings_of
+from .suggesting import MOVING, flags_of
 from .target import checked, expect_plan_file, find_file, find_plan, report_on
 from .values import read_inputs
 
@@ -35,7 +37,7 @@ def plan_command(
             plan = await engine.plan(task, inputs=read_inputs(inputs, None) or None)
         if output is not None:
             plan.save(output)
-        _tell_plan(plan, toolset, output, as_json=as_json)
+        _tell_plan(plan, toolset, output, settings, as_json=as_json)
         return Exit.OK
 
     return drive(work)
@@ -54,11 +56,19 @@ def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, obje
         if as_json:
             screen.document(preview.to_dict())
             return Exit.OK
+        if preview.choice is not None:
+            for message in preview.choice.messages:
+                screen.answer(f"--- {message.role}, to choose tools\n{message.content}\n")
+            screen.answer(f"--- schema\n{canonical(preview.choice.schema).decode()}\n")
         for message in preview.messages:
             screen.answer(f"--- {message.role}\n{message.content}\n")
         screen.answer(f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}")
         sent = f"about {preview.prompt_tokens} tokens of messages and {preview.schema_tokens} of schema"
         screen.note(f"{sent}, to {preview.model or 'no model: none is configured'}; nothing was sent")
+        if preview.choice is not None:
+            screen.note(
+                f"before it about {preview.choice.tokens} tokens to choose tools; shown above are those by words"
+            )
         if preview.answered_by is not None:
             screen.note(f"nothing would be: the task is answered by {preview.answered_by}")
         return Exit.OK
@@ -121,7 +131,9 @@ def report_text(report: CheckReport) -> str:
     return f"{report}\n{calls}{models}" + (f"\nlongest chain: {path}" if path else "")
 
 
-def _tell_plan(plan: Plan, toolset: Toolset, output: Path | None, *, as_json: bool) -> None:
+def _tell_plan(
+    plan: Plan, toolset: Toolset, output: Path | None, settings: Settings, *, as_json: bool
+) -> None:
     """Show the plan: as a document where one is asked for or wanted by a pipe, as a picture beside it."""
     if as_json:
         screen.document(plan.to_dict())
@@ -130,4 +142,4 @@ def _tell_plan(plan: Plan, toolset: Toolset, output: Path | None, *, as_json: bo
         screen.answer(plan.to_json())
     else:
         screen.answer(plan.render("text", toolset))
-        screen.note(f"written to {output}; run it with `firmplan run {output}`")
+        screen.note(f"written to {output}; run it with `firmplan run {output}{flags_of(settings, MOVING)}`")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..executor import Run, StepView
+from .config import Settings
 from .failure import Exit
 from .screen import one_line, plural, seconds, short, table
+from .suggesting import decision_line, resume_line
 
 STATUS_EXIT = {
     "succeeded": Exit.OK,
@@ -24,7 +25,8 @@ STATUS_EXIT = {
 
 def summary(run: Run) -> str:
     """Return the run's outcome on one line."""
-    parts = [f"{run.status}: run {run.id}", plural(_count(run), "step")]
+    status = f"{run.status} (abandoned)" if run.abandoned else run.status
+    parts = [f"{status}: run {run.id}", plural(_count(run), "step")]
     if reused := run.usage.get("reused"):
         parts.append(f"{reused} reused")
     if isinstance(took := run.usage.get("seconds"), int | float):
@@ -79,37 +81,39 @@ def _asked(step: StepView) -> str:
     return "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
 
 
-def advice(run: Run, store: str | None) -> str:
+def advice(run: Run, settings: Settings) -> str:
     """Return what the run waits for, and the exact commands that let it go on."""
-    at = f" --store {shlex.quote(store)}" if store else ""
     lines: list[str] = []
+
+    def typed(word: str, step: str, wants: str = "") -> str:
+        return f"  {decision_line(word, run.id, step, wants, settings)}"
+
     for path, step in waiting_leaves(run):
-        name = f"{run.id} {shlex.quote(path)}"
         if step.status == "indeterminate":
             lines += [
                 f"step '{path}': nobody knows whether the call took effect{_asked(step)}",
                 "Find out, then one of",
-                f"  firmplan resolve {name} --done JSON{at}",
-                f"  firmplan resolve {name} --retry{at}",
-                f"  firmplan resolve {name} --fail WHY{at}",
+                typed("resolve", path, "--done JSON"),
+                typed("resolve", path, "--retry"),
+                typed("resolve", path, "--fail WHY"),
             ]
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
                 f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step)}",
-                f"  firmplan approve {name}{at}",
-                f"  firmplan deny {name} --reason WHY{at}",
+                typed("approve", path),
+                typed("deny", path, "--reason WHY"),
             ]
     raised = ""
     if run.status == "over_budget":
         lines.append("the budget is used up: raise it")
         raised = " --budget NAME=AMOUNT"
-    go_on = "then go on with" if lines else "unless a process drives it now, go on with"
-    return "\n".join([*lines, go_on, f"  {resume_line(run.id, store)}{raised}"])
-
-
-def resume_line(run_id: str, store: str | None) -> str:
-    """Return the command that lets a run go on."""
-    return f"firmplan resume {run_id}" + (f" --store {shlex.quote(store)}" if store else "")
+    if lines:
+        go_on = "then go on with"
+    elif run.abandoned:
+        go_on = "its process is gone: go on with"
+    else:
+        go_on = "a process drives it now; wait for it with"
+    return "\n".join([*lines, go_on, f"  {resume_line(run.id, settings)}{raised}"])
 
 
 def waiting_leaves(run: Run) -> Iterator[tuple[str, StepView]]:

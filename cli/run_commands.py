@@ -37,6 +37,13 @@ def run(
     reuse: Annotated[
         bool, typer.Option("--reuse/--no-reuse", help="Let earlier results stand where nothing changed.")
     ] = True,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Start steps of a task while its plan is being written; writes wait for all of it.",
+        ),
+    ] = False,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
     concurrency: options.Concurrency = None,
@@ -52,6 +59,7 @@ def run(
         seed=seed,
         budget=tuple(budget or ()),
         reuse=reuse,
+        stream=stream,
     )
     return run_command(
         request,

@@ -30,6 +30,7 @@ class RunRequest:
     seed: int | None
     budget: tuple[str, ...]
     reuse: bool
+    stream: bool
 
 
 def run_command(request: RunRequest, flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -130,4 +131,5 @@ async def _submit(engine: Engine, request: RunRequest, *, as_json: bool) -> Run:
         seed=request.seed,
         budget=read_budget(request.budget),
         reuse="auto" if request.reuse else "off",
+        stream=request.stream,
     )

@@ -63,7 +63,7 @@ async def open_engine(
         await engine.__aenter__()
     except StoreError as error:
         raise ConfigError(
-            f"{error.message}; name another store with --store, FIRMPLAN_STORE or firmplan.toml"
+            f"{error.message} (a store is named by --store, FIRMPLAN_STORE or firmplan.toml)"
         ) from error
     try:
         yield engine

@@ -11,7 +11,7 @@ from ..executor import Run
 from ..plans import Plan, to_yaml
 from ..tools import Toolset
 from . import screen
-from .config import STORE_DEFAULT
+from .config import Settings
 from .failure import Exit
 from .plan_commands import Format
 from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
@@ -29,7 +29,6 @@ def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
     """Show the plan or the run that the word names."""
     settings = settings_of(flags)
     toolset = load_toolset(settings)  # effects are drawn where the tools are known
-    store = settings.store if settings.store != STORE_DEFAULT else None
 
     async def work() -> int:
         file = find_file(what)
@@ -39,7 +38,7 @@ def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
         async with open_engine(settings) as engine:
             found = await _find(engine, what)
         if isinstance(found, Run):
-            _show_run(found, form, store, toolset)
+            _show_run(found, form, settings, toolset)
         else:
             _show_plan(found, form, toolset)
         return Exit.OK
@@ -88,7 +87,7 @@ def _show_plan(plan: Plan, form: Format, toolset: Toolset) -> None:
             assert_never(form)
 
 
-def _show_run(run: Run, form: Format, store: str | None, toolset: Toolset) -> None:
+def _show_run(run: Run, form: Format, settings: Settings, toolset: Toolset) -> None:
     match form:
         case Format.JSON:
             screen.document(run.to_dict())
@@ -112,5 +111,5 @@ def _show_run(run: Run, form: Format, store: str | None, toolset: Toolset) -> No
     if run.status == "succeeded":
         parts.append(f"output: {screen.value_text(run.output)}")
     elif STATUS_EXIT[run.status] is Exit.WAITING:
-        parts.append(advice(run, store))
+        parts.append(advice(run, settings))
     screen.answer("\n\n".join(part for part in parts if part))

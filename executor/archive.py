@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import orjson
@@ -34,11 +34,12 @@ PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 PLANNED: Final = "~"  # begins the names of plans that are kept for the planner, not saved by a person
 LIMIT_MAX: Final = 1000  # runs in one page
+UNDER_WAY: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # they go on by themselves, if driven
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line in a list of runs. Times are Unix seconds."""
+    """A line in a list of runs. Times are Unix seconds; `abandoned` as in `Run`."""
 
     id: str
     status: str
@@ -48,6 +49,7 @@ class RunSummary:
     created: float
     updated: float
     digest: str
+    abandoned: bool = False
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -84,11 +86,15 @@ class Archive:
     Args:
         store: Where they are.
         drivers: The runs that this process drives, by id.
+        is_driven: Whether a living process drives, or plans, a run.
     """
 
-    def __init__(self, store: Store, drivers: Mapping[str, Driver]) -> None:
+    def __init__(
+        self, store: Store, drivers: Mapping[str, Driver], is_driven: Callable[[RunRow], bool]
+    ) -> None:
         self._store = store
         self._drivers = drivers
+        self._is_driven = is_driven
         self.planned = PlannedPlans(store)
         self._recent: OrderedDict[str, Run] = OrderedDict()
 
@@ -105,11 +111,18 @@ class Archive:
         """Return the run as it stands. Raises: RunNotFound."""
         row = await self.row(run_id)
         if (recent := self._recent.get(run_id)) is not None and recent.last_event == row.last_seq:
-            return recent
-        header = Header.from_dict(row.header)
-        if header.plan is None:
-            return _unplanned(row, header)
-        return snapshot(row, header, await self.machine(row))
+            run = recent
+        else:
+            header = Header.from_dict(row.header)
+            run = (
+                _unplanned(row, header)
+                if header.plan is None
+                else snapshot(row, header, await self.machine(row))
+            )
+        return replace(run, abandoned=True) if self._is_abandoned(run.status, row) else run
+
+    def _is_abandoned(self, status: str, row: RunRow) -> bool:
+        return status in UNDER_WAY and not self._is_driven(row)
 
     async def remember(self, run_id: str, machine: Machine) -> None:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
@@ -185,8 +198,18 @@ class Archive:
             raise InputRejected(f"status: expected one of {known}, found '{status}'")
         rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
         page = [
-            RunSummary(r.id, r.status, r.task, r.plan_digest, r.parent, r.created, r.updated, r.digest)
-            for r in rows[:limit]
+            RunSummary(
+                row.id,
+                row.status,
+                row.task,
+                row.plan_digest,
+                row.parent,
+                row.created,
+                row.updated,
+                row.digest,
+                self._is_abandoned(row.status, row),
+            )
+            for row in rows[:limit]
         ]
         more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
         return RunPage(tuple(page), more)

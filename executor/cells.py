@@ -70,6 +70,8 @@ class Turn:
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
+        is_ruled: Whether it has been decided whether a person is needed.
+        is_approved: Whether a person has allowed the call.
     """
 
     path: StepPath
@@ -89,6 +91,7 @@ class Turn:
     lost: int = 0
     pause_s: float | None = None
     is_ruled: bool = False
+    is_approved: bool = False
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None

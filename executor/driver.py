@@ -20,9 +20,9 @@ from typing import Any, Final, cast
 
 from ..errors import EngineBug, ToolError
 from ..plans.signature import Effect
-from ..plans.values import Json
 from .caller import Caller, Usage
 from .calls import Failed, Lost, Outcome, Returned
+from .clearance import Clearance
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .early import EarlyCall, EarlySteps
 from .events import (
@@ -87,6 +87,7 @@ class Driver:
     _preparation: Preparation = field(init=False)
     _results: Results = field(init=False)
     _caller: Caller = field(init=False)
+    _clearance: Clearance = field(init=False)
     _telling: Telling = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
     _due: deque[PreparedCall] = field(init=False, default_factory=deque["PreparedCall"])
@@ -102,11 +103,11 @@ class Driver:
         self._written = {
             name: tool.resource for name, tool in self.header.lock.items() if tool.effect is Effect.WRITE
         }
-        run_id = self.row.id
         self.journal = Journal(self.facilities.store, self.row, self._standing)
-        self._preparation = Preparation(self.facilities, run_id)
+        self._preparation = Preparation(self.facilities, self.row.id)
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
-        self._caller = Caller(self.facilities, run_id, self.header.seed, self.journal, self._progressed)
+        self._clearance = Clearance(self.facilities, self.row.id, self.header)
+        self._caller = Caller(self.facilities, self.row.id, self.header.seed, self.journal, self._progressed)
         if self.header.concurrency_max is not None:
             shared = self.early.places if self.early is not None else None
             self.places = shared or asyncio.Semaphore(self.header.concurrency_max)
@@ -272,13 +273,7 @@ class Driver:
             self._forget(step)
 
     async def _rule(self, command: RuleApproval) -> None:
-        rule = self.facilities.tools.get(command.tool).approval
-        needed = True
-        if callable(rule):
-            try:
-                needed = bool(rule(cast("dict[str, Json]", Sealed(command.args.data).value)))
-            except Exception as error:  # noqa: BLE001  # a rule that fails cannot say that no person is needed
-                self.facilities.log.warning("approval rule failed", step=command.step, error=repr(error))
+        needed = self._clearance.is_person_needed(command)
         if self.machine.is_callable(command.step):
             await self._take_in(ApprovalRuled(command.step, needed))
         self._forget(command.step)
@@ -292,6 +287,12 @@ class Driver:
         for command in commands:
             if (inherited := self._results.of_parent(command)) is not None:
                 await self._take_in(inherited)
+                continue
+            if (objection := self._clearance.find_objection(command, self.machine)) is not None:
+                if isinstance(objection, RuleApproval):
+                    self._spawn(command.step, self._rule(objection))
+                else:
+                    await self._take_in(objection)
                 continue
             try:
                 calls.append(self._preparation.prepare(command))
@@ -460,6 +461,5 @@ class Driver:
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
     first = group.exceptions[0]
-    if isinstance(first, BaseExceptionGroup):
-        return first_of(cast("BaseExceptionGroup[BaseException]", first))
-    return first
+    is_group = isinstance(first, BaseExceptionGroup)
+    return first_of(cast("BaseExceptionGroup[BaseException]", first)) if is_group else first

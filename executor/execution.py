@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, FirmplanError, InputRejected, PlanError, StoreError
 from ..plans.nearest import listing
-from .archive import LIMIT_MAX, Archive
+from .archive import LIMIT_MAX, UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver
@@ -43,7 +43,6 @@ from .submission import Planned, Submissions
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-LIVE: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
 
 
@@ -63,7 +62,7 @@ class Execution:
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
         self._watcher: asyncio.Task[None] | None = None
-        self.archive = Archive(self._store, self._drivers)
+        self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
@@ -98,6 +97,9 @@ class Execution:
     def log(self) -> FilteringBoundLogger:
         """The log of this execution."""
         return self._facilities.log
+
+    def _is_driven(self, row: RunRow) -> bool:
+        return row.id in self._driving or self._owner.is_driven(row)
 
     def now(self) -> float:
         """Unix seconds, by the clock of this execution."""
@@ -294,7 +296,7 @@ class Execution:
             fault = self._faults.get(run_id)  # kept until the run goes on: all who wait must hear of it
             if fault is not None and row.status not in FINAL and not is_driven:
                 raise fault
-            if row.status not in LIVE or not is_driven:
+            if row.status not in UNDER_WAY or not is_driven:
                 return await self.archive.get(run_id)
             await asyncio.sleep(POLL_S)
 
@@ -340,7 +342,7 @@ class Execution:
         What cannot go on here, since its journal was changed or its tools are missing, is left out and told to the log.
         """
         found: list[RunRow] = []
-        for status in LIVE:
+        for status in UNDER_WAY:
             before: tuple[float, str] | None = None
             while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
                 found += [row for row in rows if not self._owner.is_driven(row)]

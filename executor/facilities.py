@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..tools import Models, Tool, Toolset
 from ..tools.logbook import open_log, read_setting
+from .clearance import Flow
 from .pace import Pace
 from .places import Places
 from .processes import Processes
@@ -53,6 +54,7 @@ class Facilities:
 
     Attributes:
         places: Calls at a time, over all runs.
+        flow: What untrusted data at a write means (`clearance.py`).
         in_flight: Content key -> the result that an identical call is about to give.
     """
 
@@ -64,6 +66,7 @@ class Facilities:
     threads: Threads = field(default_factory=Threads)
     processes: Processes = field(default_factory=Processes)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    flow: Flow = "enforce"
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])
     tool_places: dict[str, Places] = field(default_factory=dict[str, Places])

@@ -7,7 +7,7 @@ same program and decides in the same way, with tools that have changed since, or
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, Literal, cast
 
@@ -53,7 +53,7 @@ class ToolLock:
             can_reconcile=tool.can_reconcile,
             asks_approval=tool.asks_approval,
             allow_untrusted=tuple(sorted(tool.allow_untrusted)),
-            approval=_approval_kind(tool),
+            approval=approval_kind(tool),
             retries=tool.retries,
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
@@ -111,6 +111,17 @@ class Lock:
         """Return the tool of that name, or `None`."""
         return self._tools.get(name)
 
+    def with_untrusted(self, names: Collection[str]) -> Lock:
+        """Return the lock with these tools untrusted too; itself where they are."""
+        if all(tool.trust == "untrusted" for tool in self._tools.values() if tool.name in names):
+            return self
+        return Lock(
+            [
+                replace(tool, trust="untrusted") if tool.name in names else tool
+                for tool in self._tools.values()
+            ]
+        )
+
     @property
     def policies(self) -> dict[str, CallPolicy]:
         """Tool name -> policy."""
@@ -138,7 +149,8 @@ def tool_names(plan: Plan) -> Iterator[str]:
                 pass
 
 
-def _approval_kind(tool: Tool) -> ApprovalKind:
+def approval_kind(tool: Tool) -> ApprovalKind:
+    """Return how a tool asks for a person."""
     match tool.approval:
         case None:
             return "never"

@@ -240,7 +240,7 @@ class Machine:
         """Take in what a person decided."""
         match event:
             case Approved(by=by, edit=edit):
-                turn.verdict = Verdict("approved", by, edit=edit)
+                turn.verdict, turn.is_approved = Verdict("approved", by, edit=edit), True
                 self._move(turn, State.READY)
                 turn.reason = None
                 turn.call = edit or turn.call

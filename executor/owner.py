@@ -14,8 +14,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from ..errors import StoreError
 from .store import RunRow, Store
+from .store_fault import told_fault
 
 _LIVE: Final[
     dict[str, int]
@@ -48,7 +48,7 @@ class Owner:
                 self._lock.acquire(timeout=0)
                 made.rename(_path(self._store, self.name))
             except (OSError, Timeout) as fault:
-                raise StoreError(f"cannot make a file beside the store {self._store}: {fault}") from fault
+                raise told_fault(self._store, fault) from fault
         _LIVE[self.name] = os.getpid()
 
     def _sweep(self, store: str) -> None:

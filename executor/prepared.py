@@ -197,7 +197,7 @@ def _request(command: StartModelCall) -> ModelRequest:
     """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
     rendered = cast("dict[str, Any]", command.request.value)
     try:
-        return ask_request(
+        request = ask_request(
             rendered["prompt"],
             system=rendered.get("system"),
             examples=rendered.get("examples") or (),
@@ -209,3 +209,4 @@ def _request(command: StartModelCall) -> ModelRequest:
         )
     except ConfigError as fault:
         raise ToolError(str(fault), code="bad-prompt") from fault
+    return replace(request, step=command.step)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -25,13 +25,12 @@ from ..plans.values import Json, NotJson
 from ..tools import Artifact
 from ..tools.durations import parse_duration
 from .budget import LIMITS as BUDGET_LIMITS
+from .clearance import UNSAFE_FLOW, Flow
 from .header import Header, default_seed
 from .lock import Lock
 from .reuse import REUSE_MODES, ReuseMode
 from .sealed import Sealed
 
-Flow: TypeAlias = Literal["enforce", "warn", "off"]
-FLOWS: Final = ("enforce", "warn", "off")
 REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
 RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -123,8 +122,8 @@ def judged(report: CheckReport, flow: Flow) -> CheckReport:
     """Return a report in which unsafe flows count as the engine's `flow` says."""
     if flow == "enforce":
         return report
-    kept = [each for each in report.problems if flow == "warn" or each.code != "unsafe-flow"]
-    lenient = (replace(each, severity="warning") if each.code == "unsafe-flow" else each for each in kept)
+    kept = [each for each in report.problems if flow == "warn" or each.code != UNSAFE_FLOW]
+    lenient = (replace(each, severity="warning") if each.code == UNSAFE_FLOW else each for each in kept)
     return replace(report, problems=in_order(tuple(lenient)))
 
 

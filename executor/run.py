@@ -104,6 +104,7 @@ class Run:
         created: Unix seconds.
         updated: Unix seconds.
         last_event: Number of its newest durable event: `events(id, after=last_event)` goes on from this snapshot.
+        abandoned: It is queued or running, but no process drives it any more: `resume` goes on with it.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Run:
     created: float | None = None
     updated: float | None = None
     last_event: int = 0
+    abandoned: bool = False
 
     def raise_for_status(self) -> Run:
         """Return the run if it succeeded.
@@ -159,6 +161,7 @@ class Run:
             "created": self.created,
             "updated": self.updated,
             "last_event": self.last_event,
+            "abandoned": self.abandoned,
         }
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..errors import StoreError
+from .store_fault import told_fault
 
 STORE_FORMAT: Final = 1
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
@@ -62,8 +63,6 @@ class SqliteFile:
         self._db = self._thread = None
 
     def _connect(self) -> sqlite3.Connection:
-        if self.name != ":memory:" and not Path(self.name).parent.is_dir():
-            raise StoreError(f"cannot open the store {self.name}: its folder does not exist")
         db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
         try:
             db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -115,6 +114,12 @@ class SqliteFile:
             raise StoreError(f"the store {self.name} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
 
+    def _call_here(self, work: Callable[[], T]) -> T:
+        """Do the work on the store's thread, after what was asked before, while whoever asks waits."""
+        if self._thread is None:
+            raise StoreError(f"the store {self.name} is closed")
+        return self._thread.submit(self._guarded, work).result()
+
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read a few rows by their keys, here and now if that is possible, else on the store's thread."""
         if self._reader is not None:
@@ -130,7 +135,7 @@ class SqliteFile:
             raise
         except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
             self._roll_back()
-            raise StoreError(f"the store {self.name} failed: {fault}") from fault
+            raise told_fault(self.name, fault) from fault
 
     def _roll_back(self) -> None:
         if self._db is not None and self._db.in_transaction:

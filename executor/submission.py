@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ..errors import InputRejected
 from ..plans import Plan
 from ..plans.compile import compile_plan
+from ..plans.holes import filled
 from ..plans.nearest import did_you_mean
 from ..plans.values import Json, canonical
 from .archive import Archive
@@ -74,7 +75,7 @@ class Submissions:
         return RunRow(
             id=run_id or f"run_{secrets.token_hex(8)}",
             status=RunStatus.QUEUED.value,
-            task=header.task,
+            task=filled(header.task, header.inputs) if header.task and header.plan else header.task,
             plan_digest=header.plan.digest if header.plan else None,
             parent=parent,
             created=now,
@@ -85,8 +86,10 @@ class Submissions:
 
     async def _expect_same(self, row: RunRow, header: Header) -> None:
         existing = Header.from_dict((await self._archive.row(row.id)).header)
-        is_same_work = existing.task == header.task and (
-            header.plan is None or existing.plan is None or existing.plan.digest == header.plan.digest
+        is_same_work = (
+            existing.plan.digest == header.plan.digest
+            if header.plan is not None and existing.plan is not None
+            else existing.task == header.task
         )
         given = (
             {name: existing.inputs.get(name) for name in header.inputs}

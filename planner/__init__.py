@@ -5,5 +5,6 @@ from .mending import Mended
 from .planner import Planned, Planner
 from .reuse import PlanCache
 from .saved import SavedPlan
+from .uses import Use
 
-__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan"]
+__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan", "Use"]

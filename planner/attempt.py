@@ -14,7 +14,7 @@ CUT_OFF = "the answer was cut off before its end"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One draft, of a model or of a saved plan, or a request that brought none.
+    """One draft, of a model or of a saved plan, or a request that brought none or was for something else.
 
     Attributes:
         number: From 1, in order.
@@ -23,8 +23,8 @@ class Attempt:
         problems: What its check found, warnings included; none where there was no draft to check.
         usage: What the requests for it cost.
         error: Why there was nothing to check: no JSON, a refusal, an answer cut off, no endpoint. `None` for a draft.
-        source: `"model"`, `"saved:<name>"` or `"reused"`.
-        approach: What a model was asked for: `"draft"`, then `"steps"`, `"whole"` or `"simple"` (see `approach.py`).
+        source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"`, or `"choice"` of tools, which brings no plan.
+        approach: What a model was asked for: `"draft"`, then `"steps"`, `"whole"` or `"simple"` (see `approach.py`); `"adapt"` or `"choose"`.
     """
 
     number: int

@@ -1,7 +1,8 @@
 """A conversation with a model, as far as it is the same whatever comes of it: asking, and ending where no answer comes.
 
 Every request, retries of the transport and waits included, comes out of one allowance; whatever was tried is an attempt. What
-an answer amounts to is for those who ask: `drafting.py` for plans, `mending.py` for patches.
+an answer amounts to is for those who ask: `drafting.py` for plans, `mending.py` for patches, `choosing.py` and `adapting.py` for
+small questions beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import PlanningFailed
-from ..tools.allowance import Allowance
+from ..tools.allowance import PATIENCE, Allowance, Patience
 from ..tools.answer import Answer
 from ..tools.clients import Clients
 from ..tools.completion import Call, CutShort, Message, Refused, Turn, Unfit, complete_within
@@ -31,6 +32,9 @@ REQUESTS_MAX = 12
 
 TIMEOUTS_A_PLANNING = 10
 """A planning may take this many times the timeout of a request, waits included."""
+
+ONCE = Patience(tries_max=1)
+"""Small questions beside the plan are asked once: planning goes on without an answer, and may need the requests."""
 
 T = TypeVar("T")
 
@@ -77,15 +81,33 @@ class Conversation:
         self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
     ) -> Turn:
         """Return what the model says. Raises: PlanningFailed: nothing, or that it declines."""
-        call = Call(self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
         try:
-            turn = await complete_within(self.allowance, call, self.clients)
+            turn = await self._send(messages, answer, listener)
         except ModelError as fault:
             raise self._ended(fault) from fault
         if isinstance(turn.outcome, Refused):
             words = f"the model declined to answer: {turn.outcome.text[:500]}"
             raise self._ended(ModelError(words, code="refused"), turn)
         return turn
+
+    async def ask_aside(
+        self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
+    ) -> Turn | ModelError:
+        """Return what the model says to a small question beside the plan; no answer to it ends a planning."""
+        try:
+            return await self._send(messages, answer, listener, ONCE)
+        except ModelError as fault:
+            return fault
+
+    async def _send(
+        self,
+        messages: Sequence[Message],
+        answer: Answer,
+        listener: Listener | None,
+        patience: Patience = PATIENCE,
+    ) -> Turn:
+        call = Call(self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
+        return await complete_within(self.allowance, call, self.clients, patience)
 
     def unread(self, turn: Turn, outcome: Unfit | CutShort, approach: str) -> Attempt:
         """Return an attempt whose answer cannot be read."""

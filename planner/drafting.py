@@ -7,7 +7,6 @@ that is due (see `approach.py`); only the last draft is shown again, so that the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..plans.plan import Plan
@@ -20,7 +19,8 @@ from ..tools.tool import Tool
 from .approach import Course
 from .attempt import Attempt
 from .changes import Changes, steps_alone
-from .choice import choose_tools
+from .choice import choose_tools, widened
+from .choosing import CHOOSE_OVER, Chosen, choose
 from .conversation import Conversation
 from .draft import plan_in
 from .ear import Ear, Heard
@@ -30,6 +30,7 @@ from .given import given_faults
 from .nearest import nearest_plans
 from .order import Order
 from .prompt import Plea, planning_messages, repair_messages, unread_messages
+from .saved import SavedPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,22 @@ class Drafting:
 
     Attributes:
         draft: The last one, as JSON; `None` where there was none yet.
+        shown: The tools that the model is shown.
+        examples: The saved plans that it is shown.
         course: How often faults came back.
+        first: What the model wrote when it was asked for something less: taken as the first draft.
+        choose_over: A toolset of more tools than this is chosen from by a question of its own; `None`: by words alone.
         heard: Is handed each longer beginning of a draft that passes its check, while it is written.
     """
 
     conversation: Conversation
     max_repairs: int
     draft: Json = None
+    shown: list[Tool] = field(default_factory=list[Tool])
+    examples: list[SavedPlan] = field(default_factory=list[SavedPlan])
     course: Course = field(default_factory=Course)
+    first: Turn | None = None
+    choose_over: int | None = CHOOSE_OVER
     heard: Heard | None = None
 
     @property
@@ -68,22 +77,32 @@ class Drafting:
         Raises:
             PlanningFailed: None did; it carries every attempt.
         """
-        shown = choose_tools(self.order.task, self.order.tools)
-        opening = planning_messages(self.order.task, shown, self.order.inputs, nearest_plans(self.order))
-        ask = _Ask(opening, plan_answer(shown)[0])
+        chosen = (
+            await choose(self.conversation, self.choose_over, self._listener())
+            if self.first is None
+            else Chosen(choose_tools(self.order.task, self.order.tools), self.first)
+        )
+        self.shown, turn, self.examples = chosen.shown, chosen.plan, nearest_plans(self.order)
+        ask = _Ask(self._opening(), plan_answer(self.shown)[0])
         for _ in range(self.max_repairs + 1):
-            turn = await self._ask(ask)
-            attempt = self._judge(turn, ask)
+            attempt = self._judge(turn or await self._ask(ask), ask)
+            turn = None
             self.conversation.attempts.append(attempt)
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
-            ask = self._next(ask, opening, shown, attempt)
+            ask = self._next(ask, attempt)
         raise no_good_draft(self.order.task, self.conversation.attempts)
+
+    def _opening(self) -> tuple[Message, ...]:
+        """Return what is said first, whatever was drafted before."""
+        return planning_messages(self.order.task, self.shown, self.order.inputs, self.examples)
+
+    def _listener(self) -> Ear | None:
+        return None if self.heard is None else Ear(self.order, self.heard, self.draft)
 
     async def _ask(self, ask: _Ask) -> Turn:
         """Send the conversation; return what the model said. Raises: PlanningFailed."""
-        listener = None if self.heard is None else Ear(self.order, self.heard, self.draft)
-        return await self.conversation.ask(ask.messages, ask.answer, listener)
+        return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
     def _judge(self, turn: Turn, ask: _Ask) -> Attempt:
         """Return what a turn amounts to; the draft that it makes is kept."""
@@ -120,30 +139,28 @@ class Drafting:
             return changed, changed_plan, changed_report
         return whole, plan, report
 
-    def _next(self, ask: _Ask, opening: tuple[Message, ...], shown: Sequence[Tool], attempt: Attempt) -> _Ask:
+    def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
         """Return what to ask after an attempt that did not do."""
         if attempt.error is not None:
             self.course = self.course.after([("", attempt.error)])
             said = "" if attempt.is_cut else attempt.text
-            answer, _ = plan_answer(shown, simplest=self.course.stage > 1)
+            answer, _ = plan_answer(self.shown, simplest=self.course.stage > 1)
             approach = self.course.approach(None, ())
-            return _Ask((*opening, *unread_messages(said, attempt.error)), answer, approach)
+            return _Ask((*self._opening(), *unread_messages(said, attempt.error)), answer, approach)
         faults = attempt.faults
         self.course = self.course.after((fault.code, fault.message) for fault in faults)
+        self.shown = widened(self.order.task, self.order.tools, self.shown, self.draft)
         approach = self.course.approach(self.draft, faults)
-        unseen = [tool for tool in self.order.tools if tool not in shown]
+        unseen = [tool for tool in self.order.tools if tool not in self.shown]
         text = attempt.text if ask.approach != "steps" else _shown(self.draft)
         match approach:
             case "steps":
-                return _Ask(
-                    (*opening, *repair_messages(text, faults, unseen, "mend")),
-                    changes_answer(shown)[0],
-                    approach,
-                )
+                plea: Plea = "mend"
+                answer, _ = changes_answer(self.shown)
             case "whole" | "simple":
-                plea: Plea = "anew" if self.course.stage else "repair"
-                answer, _ = plan_answer(shown, simplest=approach == "simple")
-                return _Ask((*opening, *repair_messages(text, faults, unseen, plea)), answer, approach)
+                plea = "anew" if self.course.stage else "repair"
+                answer, _ = plan_answer(self.shown, simplest=approach == "simple")
+        return _Ask((*self._opening(), *repair_messages(text, faults, unseen, plea)), answer, approach)
 
     def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan in a draft, as far as it is one, and what is wrong with it."""

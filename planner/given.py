@@ -67,6 +67,15 @@ def given_faults(plan: Plan, given: Mapping[str, Json], *, complete: bool) -> tu
     return (*undeclared, *misfits, *(lacking if complete else ()))
 
 
+def with_defaults(plan: Plan, values: Mapping[str, Json]) -> Plan:
+    """Return a plan with values as the defaults of its inputs, so that it runs as it is."""
+    declared = {
+        name: {**schema, "default": values[name]} if name in values else schema
+        for name, schema in plan.inputs.items()
+    }
+    return plan.model_copy(update={"inputs": declared})
+
+
 def is_missing(fault: Problem, given: Mapping[str, Json]) -> bool:
     """Whether a fault of a plan's inputs is that one was not given."""
     match parts_of(fault.path):

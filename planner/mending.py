@@ -19,7 +19,7 @@ from ..plans.values import Json, canonical
 from ..tools.answer import Answer
 from ..tools.completion import Answered, CutShort, Refused, Turn, Unfit, Usage
 from .attempt import Attempt
-from .choice import choose_tools
+from .choice import choose_tools, widened
 from .conversation import Conversation
 from .draft import parsed, plan_in, unwrapped
 from .failure import no_good_draft
@@ -95,7 +95,8 @@ class Mending:
             PlanningFailed: None did, or the model sees no way; it carries every attempt.
         """
         attempts = self.conversation.attempts
-        shown = choose_tools(self.order.task, self.order.tools)
+        by_words = choose_tools(self.order.task, self.order.tools)
+        shown = widened(self.order.task, self.order.tools, by_words, self.incident.plan.to_dict())
         messages = opening = patch_messages(self.incident, shown)
         for _ in range(self.max_repairs + 1):
             patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))

@@ -1,6 +1,6 @@
-"""The saved plans that are most like a task, as worked examples for a model: by BM25 over their words.
+"""The saved plans that are most like a task, by BM25 over their words: as worked examples for a model, or to be adapted.
 
-Only plans that pass their check with the tools at hand are shown: an example that does not run teaches faults.
+Only plans that pass their check with the tools at hand are taken: an example that does not run teaches faults.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import islice
 
 from .choice import scores, words_of
 from .order import Order
+from .pattern import TaskPattern
 from .saved import SavedPlan
 
 EXAMPLES_MAX = 2
@@ -18,6 +19,10 @@ EXAMPLE_CHARACTERS_MAX = 6_000
 
 CANDIDATES_MAX = 8
 """Plans that are checked, the nearest first, until enough may be shown."""
+
+SHARED_MIN = 2
+SHARED_PART = 0.5
+"""Words of a saved task's own that a task needs to share with it, at least and of them all: each near task costs a request."""
 
 
 def nearest_plans(order: Order) -> list[SavedPlan]:
@@ -35,6 +40,22 @@ def nearest_plans(order: Order) -> list[SavedPlan]:
         if len(each.plan.to_json()) <= EXAMPLE_CHARACTERS_MAX and order.check(each.plan).ok
     )
     return list(islice(good, EXAMPLES_MAX))
+
+
+def near_template(order: Order) -> SavedPlan | None:
+    """Return the saved plan that may be adapted to a task: the nearest, if its own words are for the most part the task's."""
+    wanted = words_of(order.task)
+    known = frozenset(wanted)
+    worded: list[tuple[SavedPlan, list[str]]] = []
+    for each in order.saved:
+        pattern = TaskPattern.of(each.plan)
+        own = [] if pattern is None else words_of(" ".join(pattern.literals))
+        shared, distinct = len(known.intersection(own)), len(frozenset(own))
+        takes_given = all(name in each.plan.inputs for name in order.inputs)
+        if takes_given and shared >= SHARED_MIN and shared >= SHARED_PART * distinct:
+            worded.append((each, own))
+    ranked = _ranked(wanted, worded) if worded else []
+    return next((each for each in ranked[:CANDIDATES_MAX] if order.check(each.plan).ok), None)
 
 
 def _ranked(wanted: list[str], likely: Sequence[tuple[SavedPlan, list[str]]]) -> list[SavedPlan]:

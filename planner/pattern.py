@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..plans.holes import HOLE
 from ..plans.plan import Plan
 from ..plans.values import Json
 from .words import NoFit, is_free, read_words
@@ -20,7 +21,6 @@ from .words import NoFit, is_free, read_words
 TASK_CHARACTERS_MAX = 2_000
 """Longer tasks are not held against patterns: nobody phrases one that long twice, and time grows with the square."""
 
-_HOLE = re.compile(r"\{\s*([a-z][a-z0-9_]{0,63})\s*\}")
 _WORD = re.compile(r"\w+")
 
 
@@ -49,7 +49,7 @@ class TaskPattern:
         if not text:
             return None
         literals, holes, position = [""], list[str](), 0
-        for hole in _HOLE.finditer(text):
+        for hole in HOLE.finditer(text):
             literals[-1] += (
                 text[position : hole.start()] if hole[1] in plan.inputs else text[position : hole.end()]
             )

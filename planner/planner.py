@@ -3,8 +3,8 @@
     planner = Planner(model="gpt-5-mini", library="plans/")
     planned = await planner.plan("Compare the weather in Rome and Oslo", toolset)
 
-Saved plans are asked first: one whose task is a pattern of the task answers it, and no model is needed. Only where none
-fits is a model asked. What is not set comes from the environment, read when a plan is wanted.
+Saved plans are asked first: one whose task is a pattern of the task answers it, and no model is needed. Where none fits, a model
+is asked whether the nearest does, and only then for a plan. What is not set comes from the environment, read when a plan is wanted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from ..tools.completion import Usage
 from ..tools.endpoint import Endpoint, Model
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
+from .adapting import adapt
 from .attempt import Attempt
+from .choosing import CHOOSE_OVER
 from .conversation import Conversation
 from .drafting import Drafting
-from .ear import Heard
+from .ear import Ear, Heard
 from .failure import no_model
-from .given import given_faults, is_missing
+from .given import given_faults, is_missing, with_defaults
 from .incident import Incident, StepLike
 from .library import Entry, Library, fits, nearest_tasks
 from .mending import Mended, Mending
@@ -36,6 +38,7 @@ from .order import Judge, Order, inputs_of, task_of
 from .preview import Preview, preview_of
 from .reuse import PlanCache, planning_key
 from .saved import SavedPlan
+from .uses import Use, Used
 
 REUSED = "reused"
 """The source of a plan that a model wrote before, for the same task."""
@@ -49,7 +52,8 @@ class Planned:
         inputs: Values for the plan's inputs: those given, and those that a saved plan's pattern found in the words.
         attempts: What was tried, the last of them this plan.
         usage: What the model calls cost in all.
-        source: `"model"`, `"saved:<name>"`, or `"reused"`: a model wrote it before.
+        source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`: a saved plan to whose inputs a model gave other defaults, or
+            `"reused"`: a model wrote it, or filled it in, before.
     """
 
     plan: Plan
@@ -63,11 +67,7 @@ class Planned:
         """The plan with `inputs` as the defaults of its inputs, so that it runs as it is."""
         if not self.inputs:
             return self.plan
-        declared = {
-            name: {**schema, "default": self.inputs[name]} if name in self.inputs else schema
-            for name, schema in self.plan.inputs.items()
-        }
-        return self.plan.model_copy(update={"inputs": declared})
+        return with_defaults(self.plan, self.inputs)
 
 
 class Planner:
@@ -81,12 +81,14 @@ class Planner:
         max_repairs: How often a draft's faults are sent back.
         library: A folder of saved plans, or a list of files, plans and `SavedPlan`s.
         timeout: Seconds a request; a planning ends after 12 requests or ten times this.
+        adapt: Whether a model is asked to fill the inputs of the nearest saved plan where no pattern answers a task.
+        choose_over: Of a toolset of more tools than this, a small prompt chooses first; `None`: the task's words alone do.
 
     Raises:
         ConfigError: A setting is none of these.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the contract's settings, and how tools are chosen
         self,
         model: str | None = None,
         *,
@@ -96,10 +98,14 @@ class Planner:
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
         timeout: float = 60,
+        adapt: bool = True,
+        choose_over: int | None = CHOOSE_OVER,
     ) -> None:
         self._model = Model(model, base_url, api_key, mode)
-        self._max_repairs = _repairs(max_repairs)
+        self._max_repairs = _count("max_repairs", max_repairs)
         self._timeout_s = _seconds(timeout)
+        self._adapts = adapt
+        self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
         self._library = Library(library)
         self._clients = Clients()
 
@@ -126,6 +132,7 @@ class Planner:
         complete: bool = False,
         cache: PlanCache | None = None,
         heard: Heard | None = None,
+        used: Used | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -140,6 +147,7 @@ class Planner:
             cache: Where plans that models wrote are kept, for the same task to be planned once.
             heard: Is handed each longer beginning of a draft that passes its check, while the model writes: steps
                 of it may be started. A later draft may say otherwise; the plan that is returned holds.
+            used: Is told of each saved plan that was thought to answer the task, and whether it does (`uses.py`).
 
         Raises:
             PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
@@ -149,8 +157,10 @@ class Planner:
         every = (*saved, *self.library)
         order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete)
         attempts: list[Attempt] = []
-        found = _from_saved(order, attempts)
-        return await self._from_model(order, attempts, cache, heard) if found is None else found
+        found = _from_saved(order, attempts, used or _nobody)
+        if found is not None:
+            return found
+        return await self._from_model(order, attempts, cache, heard, used or _nobody)
 
     def preview(
         self,
@@ -169,14 +179,14 @@ class Planner:
         """
         every = (*saved, *self.library)
         order = Order(task_of(task), Toolset.of(tools), inputs_of(inputs), every, None, None, complete)
-        found = _from_saved(order, [])
+        found = _from_saved(order, [], _nobody)
         try:
             endpoint = self._model.resolve()
         except ConfigError:
             model = None
         else:
             model = f"{endpoint.name} at {endpoint.base_url}"
-        return preview_of(order, None if found is None else found.source, model)
+        return preview_of(order, None if found is None else found.source, model, self._choose_over)
 
     async def repair_run(  # what `plan` takes, and the run
         self,
@@ -213,9 +223,14 @@ class Planner:
         """Let go of what the planner holds: nothing lives longer than a call, so this returns at once."""
 
     async def _from_model(
-        self, order: Order, attempts: list[Attempt], cache: PlanCache | None, heard: Heard | None
+        self,
+        order: Order,
+        attempts: list[Attempt],
+        cache: PlanCache | None,
+        heard: Heard | None,
+        used: Used,
     ) -> Planned:
-        """Return a plan that the model wrote. Raises: PlanningFailed."""
+        """Return a plan that a model wrote or filled in, now or before. Raises: PlanningFailed."""
         try:
             endpoint: Endpoint = self._model.resolve()
         except ConfigError as missing:
@@ -228,18 +243,40 @@ class Planner:
             if attempt.ok:
                 return Planned(kept, dict(order.inputs), tuple(attempts), Usage(), REUSED)
         conversation = Conversation(order, endpoint, self._clients, self._timeout_s, attempts)
-        plan = await conversation.within(Drafting(conversation, self._max_repairs, heard=heard).run())
+        planned = await conversation.within(self._asked(conversation, heard, used))
         if cache is not None:
-            await cache.keep(key, plan)
+            await cache.keep(key, planned.plan)
+        return planned
+
+    async def _asked(self, conversation: Conversation, heard: Heard | None, used: Used) -> Planned:
+        """Return what a model makes of a task: a saved plan that it filled in, else one that it wrote. Raises: PlanningFailed."""
+        order, attempts = conversation.order, conversation.attempts
+        listener = None if heard is None else Ear(order, heard)
+        adapted = await adapt(conversation, listener) if self._adapts else None
+        if adapted is not None and adapted.declined:
+            used(Use.of(adapted.saved, "model"))
+        if adapted is not None and adapted.filled is not None:
+            used(Use.of(adapted.saved, "answered"))
+            source = f"adapted:{adapted.saved.name}"
+            return Planned(adapted.filled, dict(order.inputs), tuple(attempts), _sum(attempts), source)
+        first = None if adapted is None else adapted.draft
+        drafting = Drafting(
+            conversation, self._max_repairs, first=first, choose_over=self._choose_over, heard=heard
+        )
+        plan = await drafting.run()
         return Planned(plan, dict(order.inputs), tuple(attempts), _sum(attempts), "model")
 
 
-def _from_saved(order: Order, attempts: list[Attempt]) -> Planned | None:
+def _nobody(_: Use) -> None:
+    """Hear of a use where nobody keeps them."""
+
+
+def _from_saved(order: Order, attempts: list[Attempt], used: Used) -> Planned | None:
     """Return the most specific saved plan that fits and passes its check; the others are noted in `attempts`.
 
     One that lacks an input comes after those that lack none, and before a model: whoever runs it is told which.
     """
-    lacking: list[Planned] = []
+    lacking: list[tuple[SavedPlan, Planned]] = []
     for fit in fits(order.task, order.saved, order.inputs):
         plan, source = fit.saved.plan, f"saved:{fit.saved.name}"
         inputs, problems = fit_inputs(plan, fit.inputs)
@@ -250,11 +287,16 @@ def _from_saved(order: Order, attempts: list[Attempt]) -> Planned | None:
         if attempt.ok:
             planned = Planned(plan, inputs, (*attempts, attempt), Usage(), source)
             if not missing:
+                used(Use.of(fit.saved, "answered"))
                 return planned
-            lacking.append(planned)
+            lacking.append((fit.saved, planned))
         else:
             attempts.append(attempt)
-    return lacking[0] if lacking else None
+            used(Use.of(fit.saved, "check"))
+    for saved, planned in lacking[:1]:
+        used(Use.of(saved, "answered"))
+        return planned
+    return None
 
 
 def _reused(order: Order, plan: Plan, number: int) -> Attempt:
@@ -264,11 +306,11 @@ def _reused(order: Order, plan: Plan, number: int) -> Attempt:
     return Attempt(number, plan.to_json(), plan, (*faults, *report.problems), source=REUSED)
 
 
-def _repairs(given: object) -> int:
-    """Return a number of repairs. Raises: ConfigError."""
+def _count(name: str, given: object) -> int:
+    """Return a number of something. Raises: ConfigError."""
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    raise ConfigError(f"max_repairs: expected an integer of at least 0, found {given!r}")
+    raise ConfigError(f"{name}: expected an integer of at least 0, found {given!r}")
 
 
 def _seconds(given: object) -> float:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from ..plans.values import Json, canonical
 from ..tools.completion import Message
 from .choice import choose_tools
+from .choosing import candidates, choice_answer, is_choice_due
 from .form import Form, plan_answer
 from .nearest import nearest_plans
 from .order import Order
-from .prompt import planning_messages
+from .prompt import choosing_messages, planning_messages
 
 _PIECE = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+|_+|\n+")
 _LETTERS_A_TOKEN = 7
@@ -22,12 +23,30 @@ MESSAGE_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class SmallRequest:
+    """A request beside the plan that is not sent: its messages, and the JSON Schema of its answer."""
+
+    messages: tuple[Message, ...]
+    schema: dict[str, Json]
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens messages and schema are."""
+        return _tokens_of_all(self.messages) + tokens_of(canonical(self.schema).decode())
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the request as JSON."""
+        return {"messages": _told(self.messages), "schema": self.schema, "tokens": self.tokens}
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """A planning that is not done.
 
     Attributes:
         answered_by: The source of the saved plan that answers the task, so that nothing would be sent; else `None`.
-        messages: The first request's.
+        choice: The small request that would choose tools first, where there are many; else `None`.
+        messages: The request's for the plan; where tools are chosen first, with those that words point to in their place.
         schema: The JSON Schema that the draft would be asked for by.
         form: How far the schema spells the tools out: `typed`, `named` or `plain`.
         tools: Names of the tools shown.
@@ -42,11 +61,12 @@ class Preview:
     tools: tuple[str, ...]
     examples: tuple[str, ...]
     model: str | None
+    choice: SmallRequest | None = None
 
     @property
     def prompt_tokens(self) -> int:
         """About how many tokens the messages are: no tokeniser is asked, and 10 % either way is usual."""
-        return sum(tokens_of(message.content) + MESSAGE_TOKENS for message in self.messages)
+        return _tokens_of_all(self.messages)
 
     @property
     def schema_tokens(self) -> int:
@@ -58,7 +78,8 @@ class Preview:
         return {
             "answered_by": self.answered_by,
             "model": self.model,
-            "messages": [{"role": each.role, "content": each.content} for each in self.messages],
+            "choice": None if self.choice is None else self.choice.to_dict(),
+            "messages": _told(self.messages),
             "schema": self.schema,
             "form": self.form,
             "tools": list(self.tools),
@@ -67,8 +88,12 @@ class Preview:
         }
 
 
-def preview_of(order: Order, answered_by: str | None, model: str | None) -> Preview:
+def preview_of(order: Order, answered_by: str | None, model: str | None, choose_over: int | None) -> Preview:
     """Return what would be sent for an order."""
+    choice = None
+    if is_choice_due(order.tools, choose_over):
+        listed = candidates(order.task, order.tools)
+        choice = SmallRequest(choosing_messages(order.task, listed), choice_answer(listed).wire_schema)
     shown = choose_tools(order.task, order.tools)
     examples = nearest_plans(order)
     answer, form = plan_answer(shown)
@@ -80,7 +105,16 @@ def preview_of(order: Order, answered_by: str | None, model: str | None) -> Prev
         tuple(tool.name for tool in shown),
         tuple(each.name for each in examples),
         model,
+        choice,
     )
+
+
+def _told(messages: tuple[Message, ...]) -> Json:
+    return [{"role": each.role, "content": each.content} for each in messages]
+
+
+def _tokens_of_all(messages: tuple[Message, ...]) -> int:
+    return sum(tokens_of(message.content) + MESSAGE_TOKENS for message in messages)
 
 
 def tokens_of(text: str) -> int:

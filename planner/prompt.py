@@ -22,7 +22,7 @@ from .signatures import signature_line
 
 Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
-PROMPTS = ("plan", "repair", "mend", "anew", "patch", "repatch")
+PROMPTS = ("adapt", "choose", "plan", "repair", "mend", "anew", "patch", "repatch")
 """The texts, by file name."""
 
 PROBLEMS_MAX = 20
@@ -30,6 +30,9 @@ PROBLEMS_MAX = 20
 
 NAMED_MAX = 10
 """Tools shown with faults that name them."""
+
+CHOICE_CHARACTERS_MAX = 120
+"""Of what a tool says of itself, where it is one of many to choose from."""
 
 DRAFT_CHARACTERS_MAX = 60_000
 """Of a draft that is no JSON: more of it would not help to put it right."""
@@ -52,6 +55,24 @@ def planning_messages(
         )
     asked.append(f"# Task\n\n{task}")
     return (Message("system", _text("plan")), Message("user", "\n\n".join(asked)))
+
+
+def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:
+    """Return the messages that ask which tools a task may need."""
+    lines = "\n".join(choice_line(tool) for tool in listed)
+    return (Message("system", _text("choose")), Message("user", f"# Tools\n\n{lines}\n\n# Task\n\n{task}"))
+
+
+def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
+    """Return the messages that ask whether a saved plan fits a task, and for the values that it takes."""
+    return (Message("system", _text("adapt")), Message("user", f"# Form\n\n{form}\n\n# Task\n\n{task}"))
+
+
+def choice_line(tool: Signature) -> str:
+    """Return a tool as it is listed to choose from: its name, and how its description begins."""
+    about = " ".join(tool.description.split())
+    sentence = about.partition(". ")[0].rstrip(".")[:CHOICE_CHARACTERS_MAX]
+    return f"- {tool.name}: {sentence}." if sentence else f"- {tool.name}"
 
 
 def repair_messages(

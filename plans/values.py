@@ -105,7 +105,8 @@ def parse(data: bytes | str) -> Json:
     except UnicodeDecodeError as error:
         raise NotJson(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise NotJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        fault = error.msg.removesuffix(" at")  # Python's words for unended text
+        raise NotJson(f"not JSON: {fault} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise NotJson(_TOO_DEEP) from None
     except NotJson:

@@ -84,9 +84,11 @@ def _limit(words: str) -> Callable[[ValidationError], Fault]:
     """Return what tells of a bound: `words` with the bound for `{}`."""
 
     def tell(error: ValidationError) -> Fault:
-        return fault_at(
-            error, f"expected {words.format(error.kind.value)}, found {found_text(error.instance)}"
-        )
+        bound = error.kind.value
+        if isinstance(bound, float) and bound.is_integer():  # the validator's own spelling of 0
+            bound = int(bound)
+        told = words.removesuffix("s") if bound == 1 else words
+        return fault_at(error, f"expected {told.format(bound)}, found {found_text(error.instance)}")
 
     return tell
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..plans import NotJson, parse
 from .problems import Refusal
@@ -32,8 +32,9 @@ class StrictRequest(Request):
         try:
             return parse(await self.body())
         except NotJson as error:
+            why = str(error).removeprefix("$: ")
             raise Refusal(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "bad-json", f"the body is not JSON: {error}"
+                HTTPStatus.UNPROCESSABLE_ENTITY, "bad-json", f"expected a JSON body, but {why}"
             ) from error
 
 
@@ -70,12 +71,20 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _whole(amount: object) -> object:
+    return int(amount) if isinstance(amount, float) and amount.is_integer() else amount
+
+
+Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+"""An integer by JSON Schema's rules, as in plans and inputs: `4.0` is one."""
+
+
 class Budget(Body):
     """At these amounts a run stops and waits; reused steps cost nothing."""
 
-    steps: Annotated[int, Field(ge=0)] | None = None
-    model_calls: Annotated[int, Field(ge=0)] | None = None
-    tokens: Annotated[int, Field(ge=0)] | None = None
+    steps: Count | None = None
+    model_calls: Count | None = None
+    tokens: Count | None = None
     usd: Annotated[float, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(ge=0)] | None = None
 
@@ -85,11 +94,12 @@ class Budget(Body):
 
 
 class TaskBody(Body):
-    """A task in words, to be planned and run."""
+    """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
 
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    stream: bool = False
 
 
 class RunBody(Body):
@@ -106,7 +116,7 @@ class RunBody(Body):
         given = [name for name in ("plan", "plan_name", "plan_digest") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"expected exactly one of plan, plan_name and plan_digest, found {given or 'none'}"
+                f"expected exactly one of plan, plan_name and plan_digest, found {' and '.join(given) or 'none of them'}"
             )
         return self
 
@@ -164,5 +174,6 @@ class ResolveBody(Body):
             + ["fail"] * (self.fail is not None)
         )
         if len(given) != 1:
-            raise ValueError(f"expected exactly one of done, retry (true) and fail, found {given or 'none'}")
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"expected exactly one of done, retry (true) and fail, found {found}")
         return self

@@ -19,6 +19,7 @@ from typing import Any
 from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
 from ..executor import Run
+from ..executor.archive import UNDER_WAY
 from ..tools.logbook import open_log
 from .guard import Limits
 from .metrics import Metrics
@@ -28,7 +29,6 @@ KEYS_MAX = 10_000
 """Idempotency keys whose body is remembered in this process."""
 RETRY_AFTER_S = 5
 """What a full queue tells a client to wait."""
-UNDER_WAY = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Submission:
         what: A plan (a dict, or one that was saved), or a task in words.
         key: The idempotency key, made unlike other clients' keys; `None` without one.
         body: Digest of the request, to tell a repeated request from another one.
+        stream: Whether steps of a task start while its plan is being written.
     """
 
     what: Any
@@ -46,6 +47,7 @@ class Submission:
     budget: Mapping[str, Any] | None
     key: str | None
     body: str
+    stream: bool = False
 
 
 @dataclass(slots=True)
@@ -102,7 +104,11 @@ class Intake:
 
     async def _submit(self, submission: Submission, run_id: str | None) -> Run:
         run = await self.engine.submit(
-            submission.what, inputs=submission.inputs, run_id=run_id, budget=submission.budget
+            submission.what,
+            inputs=submission.inputs,
+            run_id=run_id,
+            budget=submission.budget,
+            stream=submission.stream,
         )
         self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
         return run

@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from ..errors import (
     ConfigError,
@@ -26,7 +27,7 @@ from ..errors import (
     StoreError,
     ToolError,
 )
-from ..plans.paths import path_of
+from .misfits import CODE, misfits_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -79,34 +80,38 @@ def problem_response(
     return JSONResponse(document, status, dict(headers or {}), MEDIA_TYPE)
 
 
-async def on_http_error(_: Request, error: Exception) -> JSONResponse:
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     """Answer a `Refusal`, and the framework's own 404 and 405."""
     assert isinstance(error, HTTPException)
-    code = (
-        error.code
-        if isinstance(error, Refusal)
-        else HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    )
-    return problem_response(error.status_code, code, str(error.detail), headers=error.headers)
+    if isinstance(error, Refusal):
+        return problem_response(error.status_code, error.code, error.detail, headers=error.headers)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    headers = dict(error.headers or {})
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            detail = f"there is nothing at {request.url.path}; /openapi.json lists every path"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods_at(request)) or headers.get("Allow", "GET")
+            detail = f"expected {headers['Allow']} for {request.url.path}, found {request.method}"
+        case _:
+            detail = str(error.detail)
+    return problem_response(error.status_code, code, detail, headers=headers)
 
 
-async def on_bad_request(_: Request, error: Exception) -> JSONResponse:
+def _methods_at(request: Request) -> list[str]:
+    """Return the methods that a path takes: the framework names those of its first route only."""
+    paths: Mapping[str, Mapping[str, object]] = request.app.openapi()["paths"]
+    found = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
+    return sorted(method.upper() for methods in found for method in methods)
+
+
+async def on_bad_request(request: Request, error: Exception) -> JSONResponse:
     """Answer a body, query or path that does not have the documented shape, every fault at once."""
     assert isinstance(error, RequestValidationError)
-    faults = [
-        {
-            "code": "bad-request",
-            "path": path_of(fault["loc"][1:]),
-            "message": f"{fault['msg']} (in the {fault['loc'][0]})",
-            "hint": "",
-            "severity": "error",
-            "at": None,
-            "line": None,
-        }
-        for fault in error.errors()
-    ]
-    detail = "; ".join(f"{fault['path']}: {fault['message']}" for fault in faults)
-    return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", detail, faults)
+    faults = misfits_of(request, error)
+    detail = "; ".join(f"{fault.path}: {fault.message}{fault.hint and f'; {fault.hint}'}" for fault in faults)
+    problems = [fault.to_dict() for fault in faults]
+    return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, CODE, detail, problems)
 
 
 async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:

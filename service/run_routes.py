@@ -35,7 +35,7 @@ async def post_task(
 ) -> Response:
     """Answer with the queued run, which is durable before the answer; planning and running go on behind it."""
     budget = body.budget.amounts() if body.budget else None
-    return await _accept(request, hosted, body.task, body.inputs, budget, idempotency_key)
+    return await _accept(request, hosted, body.task, body.inputs, budget, idempotency_key, stream=body.stream)
 
 
 @router.post("/runs", status_code=202, response_model=RunView, summary="Run a plan")
@@ -148,11 +148,13 @@ async def _accept(
     inputs: dict[str, Any] | None,
     budget: dict[str, Any] | None,
     key: str | None,
+    *,
+    stream: bool = False,
 ) -> Response:
     digest = hashlib.sha256(request.url.path.encode() + b"\n" + await request.body()).hexdigest()
     client = cast("str", request.scope.get(CLIENT, ""))
     run = await hosted.intake.accept(
-        Submission(what, inputs, budget, f"{client}\n{key}" if key else None, digest)
+        Submission(what, inputs, budget, f"{client}\n{key}" if key else None, digest, stream)
     )
     return answer(run.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{run.id}"})
 

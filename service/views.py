@@ -16,6 +16,9 @@ RunStatus = Literal[
 StepStatus = Literal[
     "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
 ]
+Abandoned = Annotated[
+    bool, Field(description="Queued or running, but no process drives it: `resume` goes on with it.")
+]
 UnixSeconds = Annotated[float, Field(description="Unix time in seconds.")]
 
 
@@ -78,6 +81,7 @@ class RunView(_View):
     last_event: Annotated[
         int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")
     ]
+    abandoned: Abandoned
 
 
 class RunSummaryView(_View):
@@ -91,6 +95,7 @@ class RunSummaryView(_View):
     created: UnixSeconds
     updated: UnixSeconds
     digest: str
+    abandoned: Abandoned
 
 
 class RunPageView(_View):

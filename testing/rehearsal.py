@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, PlanRejected, ToolError
+from ..executor.calls import Outcome
 from ..executor.events import Approved, Denied
 from ..executor.execution import Execution
 from ..executor.facilities import Facilities
@@ -151,7 +152,7 @@ class Rehearsal:
     def _recorded_answers(self, name: str, types: SchemaTypes) -> Iterator[Answer]:
         if self.recorded is None:
             return
-        for path, ended in self.recorded.ended.items():
+        for path, ended in self._ended():
             if self.recorded.recall.machine.tool_of(path) != name:
                 continue
             try:
@@ -169,7 +170,7 @@ class Rehearsal:
         if self.recorded is None:
             return
         machine = self.recorded.recall.machine
-        for path, ended in self.recorded.ended.items():
+        for path, ended in self._ended():
             action = machine.turns[path].item.node.code.action
             if not isinstance(action, AskModel):
                 continue
@@ -184,6 +185,13 @@ class Rehearsal:
             except ConfigError:  # an example that is none: the step failed of it, and does so again
                 continue
             yield Answer(path, prompt_of(request), ended)
+
+    def _ended(self) -> Sequence[tuple[str, Outcome]]:
+        """Return what calls came to by path, in plan order: which of several equal ones ended first was chance."""
+        if self.recorded is None:
+            return []
+        turns = self.recorded.recall.machine.turns
+        return sorted(self.recorded.ended.items(), key=lambda each: turns[each[0]].order)
 
     def _approval(self, tool: Tool | None, lock: ToolLock) -> Approval:
         """Return when a person is asked: as the tool says, or as was asked in the recording."""

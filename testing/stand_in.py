@@ -85,7 +85,7 @@ class StandInModels(Models):
 
     @override
     async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
-        return ModelReply(self._answers.give("", prompt_of(request)), Usage(), "stand-in", "")
+        return ModelReply(self._answers.give(request.step, prompt_of(request)), Usage(), "stand-in", "")
 
 
 def prompt_of(request: ModelRequest) -> bytes:

@@ -71,6 +71,7 @@ class ModelRequest:
         temperature: `None` is not sent; the same of `max_tokens`.
         guard: Further conditions on the answer (see `guard.py`).
         retries: How often an answer that does not fit is asked for again.
+        step: Path of the leaf that asks, for whoever tells equal requests apart; it decides no answer.
     """
 
     alias: str
@@ -80,6 +81,7 @@ class ModelRequest:
     max_tokens: int | None = None
     guard: tuple[Guard, ...] = ()
     retries: int = 2
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

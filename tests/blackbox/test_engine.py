@@ -931,3 +931,33 @@ def test_a_store_made_between_releases_is_refused_at_once(tmp_path: Path):
         db.commit()
     with pytest.raises(StoreError, match="between releases"), Engine([], store=tmp_path / "s.db"):
         pass
+
+
+def test_a_closed_engine_stays_closed(tmp_path: Path):
+    """Used after it was closed, an engine says so, by every kind of method: it neither opens again nor loses runs unheard."""
+    made = plan({"id": "a", "tool": "add", "args": {"a": 1}})
+    for store in ("memory:", str(tmp_path / "runs.db")):
+        engine = Engine([add], store=store)
+        with engine:
+            run = engine.run_sync(made)
+        engine.close()
+        for use in (
+            lambda engine=engine: engine.run_sync(made),
+            lambda engine=engine, run=run: engine.get_sync(run.id),
+            lambda engine=engine, run=run: list(engine.events_sync(run.id)),
+            engine.__enter__,
+        ):
+            with pytest.raises(ConfigError, match="this engine is closed") as caught:
+                use()
+            assert caught.value.code == "config-error"
+    with Engine([add], store=str(tmp_path / "runs.db")) as again:
+        assert again.get_sync(run.id).status == "succeeded"
+
+    async def used_after_close():
+        async with Engine([add], store="memory:") as engine:
+            await engine.run(made)
+        await engine.aclose()
+        with pytest.raises(ConfigError, match="make another"):
+            await engine.list_runs()
+
+    asyncio.run(used_after_close())

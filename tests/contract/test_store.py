@@ -333,9 +333,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
     """So is a folder, and a database of something else."""
     path = tmp_path / "notes.txt"
     path.write_text("these are my notes, " * 100)
-    assert str(path) in open_fault(path)
+    assert f"the store {path} cannot be used: it is a file of another kind, no store" in open_fault(path)
     assert path.read_text().startswith("these are my notes")
-    assert str(tmp_path) in open_fault(tmp_path)
+    assert f"the store {tmp_path} cannot be used: it is a folder; expected a file" in open_fault(tmp_path)
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as db:
         db.execute("CREATE TABLE t (x)")
@@ -346,9 +346,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    """Nothing is made."""
-    assert "folder does not exist" in open_fault(tmp_path / "no" / "s.db")
+    """With what to do; nothing is made."""
+    path = tmp_path / "no" / "s.db"
+    told = f"the store {path} cannot be used: its folder {path.parent} does not exist: make it (mkdir -p)"
+    assert told in open_fault(path)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    beside = open_fault(tmp_path / "file" / "s.db")
+    assert f"{tmp_path / 'file'}, which should be its folder, is a file" in beside
 
 
 @pytest.fixture
@@ -372,11 +377,32 @@ def locked_folder():
         folder.chmod(0o755)
 
 
+@pytest.fixture
+def unreadable_file():
+    """A file that its maker locked, in a folder that everybody may write."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "s.db").touch()
+        (folder / "s.db").chmod(0)
+        yield folder / "s.db"
+        folder.chmod(0o755)
+
+
 def test_a_folder_that_cannot_be_written_is_a_store_error(locked_folder, ordinary_user):
-    """Nothing is made."""
+    """It names the store, the folder and what to do, also where the file is there already; nothing is made."""
     path = locked_folder / "s.db"
-    assert str(path) in open_fault(path)
+    told = f"the store {path} cannot be used: this user may not write in its folder {locked_folder}"
+    assert told in open_fault(path)
+    assert "let the user write there, or name a store elsewhere" in open_fault(path)
     assert list(locked_folder.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_a_store_error(unreadable_file, ordinary_user):
+    """It names the file and what to do."""
+    assert f"the store {unreadable_file} cannot be used: this user may not read and write it" in open_fault(
+        unreadable_file
+    )
 
 
 def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):

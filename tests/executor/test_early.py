@@ -471,14 +471,19 @@ def test_items_conditions_and_inner_plans_start_early():
 def test_prompts_start_early():
     """A model step is asked once, and its cost is the run's."""
     plan = plan_of({"id": "last", "ask": {"prompt": "Say hello"}}, *LONG["steps"][4:12])
-    scene, asked = Scene(wait_at=0.3), []
+    scene, asked, prompted = Scene(), [], asyncio.Event()
+
+    async def pace(share: float) -> None:
+        await scene.pace(share)
+        if share > 0.3:
+            await prompted.wait()  # for the prompt, not for a tool that is faster
 
     def reply(request):
         if "Say hello" in json.dumps(request["messages"][-1]):
             asked.append(scene.share)
-            scene.called.set()
+            prompted.set()
             return "Hello."
-        return Paced(plan, scene.pace)
+        return Paced(plan, pace)
 
     async def main():
         async with ScriptedModel(reply) as model, asyncio.timeout(PATIENCE_S):

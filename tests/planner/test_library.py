@@ -63,7 +63,7 @@ def plannings(*orders, saved=()):
             found = []
             for order in orders:
                 options = {"model": "m", "tools": [weather], **order}
-                planner = Planner(options.pop("model"), base_url=model.base_url)
+                planner = Planner(options.pop("model"), base_url=model.base_url, adapt=False)
                 task = options.pop("task", "Warmth of cities")
                 found.append(await planner.plan(task, options.pop("tools"), saved=saved, **options))
             return found, model.requests

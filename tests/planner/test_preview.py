@@ -7,6 +7,7 @@ import asyncio
 from firmplan import Plan, Planner, SavedPlan, tool
 from firmplan.planner.preview import tokens_of
 from firmplan.testing import ScriptedModel
+from tool_catalogue import catalogue
 
 
 @tool(effect="read")
@@ -17,6 +18,7 @@ def weather(city: str) -> float:
 
 GOOD = {"firmplan": 1, "task": "Warmth of {a}", "inputs": {"a": {"type": "string"}}, "steps": []}
 GOOD["steps"] = [{"id": "w", "tool": "weather", "args": {"city": "${inputs.a}"}}]
+NOTHING = {"firmplan": 1, "steps": [{"id": "x", "set": 1}], "output": "${x}"}
 SAVED = SavedPlan("warmth", Plan.model_validate(GOOD))
 
 
@@ -45,6 +47,27 @@ def test_a_task_that_is_answered_says_so(monkeypatch):
     monkeypatch.delenv("FIRMPLAN_MODEL", raising=False)
     preview = Planner().preview("warmth of Rome", [weather], saved=[SAVED])
     assert (preview.answered_by, preview.model) == ("saved:warmth", None)
+
+
+def test_a_choice_of_tools_is_shown_as_it_is_sent():
+    """Of many tools the small request comes first, word for word, with its tokens; it says what comes after it, too."""
+    tools = catalogue()
+
+    async def main():
+        async with ScriptedModel([{"reasoning": "..", "tools": ["find_invoice"]}, NOTHING]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            preview = planner.preview("Find the bill of Acme", tools)
+            await planner.plan("Find the bill of Acme", tools)
+            return preview, model.requests[0]
+
+    preview, request = asyncio.run(main())
+    assert [message.to_dict() for message in preview.choice.messages] == request["messages"]
+    assert request["tools"][0]["function"]["parameters"]["properties"] == preview.choice.schema["properties"]
+    told = preview.to_dict()["choice"]
+    assert told["tokens"] == preview.choice.tokens > 4_000
+    assert len(preview.tools) == 30
+    assert Planner(choose_over=None).preview("x", tools).choice is None
+    assert Planner().preview("x", [weather]).to_dict()["choice"] is None
 
 
 def test_tokens_are_counted_about_right():

@@ -301,7 +301,7 @@ def told(value: object, schema: dict, types: dict | None = None) -> list[tuple[s
             [("", 'expected one of "open", "closed", found "opn"', "did you mean 'open'?")],
         ),
         (1, {"minimum": 3}, [("", "expected a number of at least 3, found 1", "")]),
-        ("", {"minLength": 1}, [("", 'expected text of at least 1 characters, found ""', "")]),
+        ("", {"minLength": 1}, [("", 'expected text of at least 1 character, found ""', "")]),
         ([1, "b"], {"items": {"type": "string"}}, [("[0]", "expected text, found 1", 'write "1"')]),
         (
             {"any key": 1},

@@ -14,6 +14,7 @@ SLOW = {
     ],
     "output": "${second}",
 }
+OTHER = 'from firmplan import tool\n\n\n@tool(effect="pure")\ndef other() -> int:\n    """Return one."""\n    return 1\n'
 
 
 def test_an_accepted_run_outlives_a_killed_server(tmp_path):
@@ -71,3 +72,15 @@ def test_a_busy_port_is_told(tmp_path):
         with Server(tmp_path, "--port", port, "--store", "other.db") as second:
             assert second.process.wait(20) == 2
             assert port in "".join(second.said)
+
+
+def test_a_run_that_nobody_drives_is_told(tmp_path):
+    """A run whose process was killed is abandoned by this server's word too, where its tools are missing here."""
+    with Server(tmp_path, "--store", "shared.db") as first:
+        run = first.post("/v1/runs", {"plan": SLOW}).json()["id"]
+        assert first.get(f"/v1/runs/{run}").json()["abandoned"] is False
+        first.stop(signal.SIGKILL)
+    with Server(tmp_path, "--store", "shared.db", tools=OTHER) as second:
+        found = second.get(f"/v1/runs/{run}").json()
+        listed = second.get("/v1/runs").json()["runs"]
+        assert (found["abandoned"], [each["abandoned"] for each in listed]) == (True, [True])

@@ -54,9 +54,9 @@ END_S = 20.0  # a run of these plans takes milliseconds; a machine under load ge
 class Server:
     """`firmplan serve` in a folder, as another process."""
 
-    def __init__(self, folder, *words, **env):
+    def __init__(self, folder, *words, tools=TOOLS, **env):
         self.folder = folder
-        (folder / "tools.py").write_text(TOOLS)
+        (folder / "tools.py").write_text(tools)
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("FIRMPLAN_", "OPENAI_"))
         }

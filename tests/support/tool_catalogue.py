@@ -1,6 +1,7 @@
 """A catalogue of 240 tools as a company has them, and tasks in people's words with the tools that they need.
 
-Twenty-four things, ten of something to do with each: names and descriptions say it in their own words, tasks in others.
+Twenty-four things, ten of something to do with each. `TASKS` share words with the tools that they need; `OTHER_WORDS` hardly do:
+who is off is on vacation, a bill is an invoice.
 """
 
 from __future__ import annotations
@@ -72,6 +73,33 @@ TASKS = {
     "Get the details of survey 4 and export what was answered": ["get_survey", "export_survey"],
     "List what customers ordered and what is on its way": ["list_order", "list_shipment"],
     "Delete article 12 of the knowledge base": ["delete_article"],
+}
+
+OTHER_WORDS = {
+    "Who is off next week, and how many days has each left?": ["list_vacation"],
+    "Bill 4711 is wrong: correct its amount": ["get_invoice", "update_invoice"],
+    "Tell the colleague in charge that the laptop request HD-12 is urgent": ["notify_ticket"],
+    "Have we any pallets of paint left?": ["find_stock"],
+    "Book the large hall for Friday at nine": ["find_room", "create_meeting"],
+    "Which domains stop being trusted soon?": ["list_certificate"],
+    "Wire 300 euros to Initech and say so to the accountant": ["create_payment", "notify_payment"],
+    "Where is the parcel for Mrs Smith?": ["find_shipment"],
+    "What did people say about the canteen?": ["find_survey", "get_survey"],
+    "Sign off Jane's hotel and train tickets from Berlin": ["find_expense", "approve_expense"],
+    "Put the crash on start-up into the tracker": ["create_bug"],
+    "Did last night's copy of the accounts work?": ["list_backup", "get_backup"],
+    "Take the blue van out of the fleet": ["find_vehicle", "delete_vehicle"],
+    "Write down how to reset a password, for everyone to read": ["create_article"],
+    "Invite the applicant Lee to a talk on Tuesday": ["find_candidate", "create_meeting"],
+    "How many newsletters did we send in 2024, month by month?": ["count_campaign"],
+    "Raise the price of the red kettle": ["find_product", "update_product"],
+    "Our agreement with Globex ran out: throw it away": ["find_contract", "delete_contract"],
+    "Ship version 3 of the app": ["find_release", "approve_release"],
+    "Move Ann to the sales team": ["find_employee", "update_employee"],
+    "Turn off the machine db7 for ever": ["find_server", "delete_server"],
+    "Note the new address of the Millers": ["find_customer", "update_customer"],
+    "What did the Millers buy last?": ["find_order", "get_order"],
+    "A table of all bills for the tax office": ["export_invoice"],
 }
 
 

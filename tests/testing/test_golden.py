@@ -20,6 +20,7 @@ from firmplan.testing.assertions import is_same
 from firmplan.testing.golden import golden_fault, read_golden
 from firmplan.testing.recorded import read_recorded
 from firmplan.testing.rehearsal import Rehearsal
+from firmplan.tools import ModelReply, Models, Usage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from public import call, plan, within
@@ -372,6 +373,42 @@ def test_equal_calls_get_their_answers_in_order(tmp_path):
     run = record(tmp_path / "e.bundle", what, [count], ["a", "b", "c"])
     assert run.status == "succeeded", run.errors
     assert fault_of(tmp_path / "e.bundle", count) is None
+
+
+class LastFirst(Models):
+    """Answers a prompt with the path of who asks, and those of one step in reverse: the last one asked ends first."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__({"default": {"name": "m", "base_url": "http://127.0.0.1:1/v1"}})
+        self._ended = [asyncio.Event() for _ in range(count)]
+        self._ended[-1].set()
+        self._asked = 0
+
+    async def ask(self, request, *, timeout_s=None):
+        at, self._asked = self._asked, self._asked + 1
+        await self._ended[at].wait()
+        if at:
+            self._ended[at - 1].set()
+        return ModelReply(request.step, Usage(), "m", "")
+
+
+@pytest.mark.parametrize("name", ["said", "told"])
+def test_equal_prompts_get_their_answers_whichever_ended_first(tmp_path, name):
+    """Of equal prompts in flight each gets the answer that it got, also where the step has another name by now."""
+    said = {"id": "said", "for_each": "${[1, 1, 1]}", "ask": {"prompt": "Say anything"}}
+    path = tmp_path / "said.bundle"
+
+    async def recorded():
+        async with Rig([], models=LastFirst(3)) as rig:
+            run = await rig.run(Plan.model_validate(plan(said, output="${said}")), reuse="off")
+            await rig.execution.replays.export(run.id, path)
+
+    asyncio.run(recorded())
+    golden = read_recorded(path)
+    assert list(golden.ended) == ["said[2]", "said[1]", "said[0]"]
+    renamed = Plan.model_validate(plan({**said, "id": name}, output=f"${{{name}}}"))
+    now = asyncio.run(Rehearsal(renamed, {}, recorded=golden).run())
+    assert now.run.output == golden.run.output == ["said[0]", "said[1]", "said[2]"]
 
 
 def test_secrets_are_not_needed(tmp_path):

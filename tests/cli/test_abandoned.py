@@ -1,0 +1,81 @@
+"""A run whose process is gone is told as such, wherever runs are looked at, and goes on from there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TOOLS = '''
+import time
+from pathlib import Path
+
+from firmplan import tool
+
+
+@tool(effect="read")
+def stall() -> int:
+    """Wait for ever, unless told otherwise."""
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return 7
+'''
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def stalled(home, plan_file):
+    """A run that another process drives, in mid-call, and that process."""
+    (home / "stalling.py").write_text(TOOLS)
+    path = plan_file(inputs={}, task=None, steps=[{"id": "s", "tool": "stall"}], output="${s}")
+    words = ("-m", "firmplan", "run", str(path), "-t", "stalling.py", "--run-id", "stuck")
+    process = subprocess.Popen([sys.executable, *words], cwd=home, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + PATIENCE_S
+    while not (home / "begun").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    yield process
+    process.kill()
+    process.wait(PATIENCE_S)
+
+
+def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
+    """While its process lives a run is running and not abandoned; once that was killed, `runs` and `show` say how to go on."""
+    assert firmplan("runs", "--json").document["runs"][0]["abandoned"] is False
+    shown = firmplan("show", "stuck")
+    assert "abandoned" not in shown.out
+    assert "a process drives it now; wait for it with\n  firmplan resume stuck" in shown.out
+    stalled.send_signal(signal.SIGKILL)
+    stalled.wait(PATIENCE_S)
+    listed = firmplan("runs", "--json").document["runs"][0]
+    assert (listed["status"], listed["abandoned"]) == ("running", True)
+    told = firmplan("runs")
+    assert "running (abandoned)" in told.out
+    assert "its process is gone; go on with\n  firmplan resume RUN" in told.err
+    run = firmplan("show", "stuck", "--json").document
+    assert (run["status"], run["abandoned"]) == ("running", True)
+    assert "its process is gone: go on with\n  firmplan resume stuck" in firmplan("show", "stuck").out
+    (home / "go").touch()
+    done = firmplan("resume", "stuck", "-t", "stalling.py", "--json").document
+    assert (done["status"], done["output"], done["abandoned"]) == ("succeeded", 7, False)
+
+
+def test_suggested_commands_have_the_flags_that_they_need(firmplan, home, plan_file, monkeypatch):
+    """Flags of this command are repeated; what stands in the file or the environment is not."""
+    path = plan_file(
+        inputs={}, steps=[{"id": "mail", "tool": "send", "args": {"to": "me"}}], output="${mail}"
+    )
+    given = firmplan("run", path, "-t", "tools.py", "-s", "my runs.db")
+    run = given.out.partition("firmplan approve ")[2].partition(" ")[0]
+    assert f"  firmplan approve {run} mail --store 'my runs.db'\n" in given.out
+    assert f"  firmplan deny {run} mail --reason WHY --store 'my runs.db'\n" in given.out
+    assert given.out.endswith(f"  firmplan resume {run} --tools tools.py --store 'my runs.db'\n")
+    (home / "firmplan.toml").write_text('tools = "tools.py"\nstore = "kept.db"\n')
+    told = firmplan("run", path).out
+    assert "--" not in told.replace("--reason WHY", "")
+    monkeypatch.setenv("FIRMPLAN_STORE", "env.db")
+    assert "--store" not in firmplan("run", path).out

@@ -1,0 +1,210 @@
+"""Of many tools a small prompt chooses; whatever comes of it, planning goes on, and a plan that needs others gets them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from firmplan import ConfigError, Plan, Planner, PlanningFailed, Tool
+from firmplan.planner.choice import choose_tools, tools_in
+from firmplan.planner.choosing import CANDIDATES_CHARACTERS_MAX, CHOOSE_OVER, SURE, candidates
+from firmplan.planner.prompt import choice_line, choosing_messages
+from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
+from tool_catalogue import OTHER_WORDS, catalogue
+
+AT_ONCE = {"retry-after-ms": "1"}
+TASK = "Who is off next week?"
+TOOLS = catalogue()
+
+
+def plan_with(*names, **args):
+    steps = [{"id": f"s{number}", "tool": name, "args": args} for number, name in enumerate(names)]
+    return {"firmplan": 1, "task": TASK, "steps": steps, "output": "${s0}"}
+
+
+GOOD = plan_with("list_vacation", page="1")
+CHOICE = {"reasoning": "Whoever is off is on vacation.", "tools": ["list_vacation", "find_employee"]}
+
+
+def planning(script, tools=TOOLS, task=TASK, **options):
+    """Return what came of a planning, and the requests."""
+
+    async def main():
+        async with ScriptedModel(script) as model:
+            heard = options.pop("heard", None)
+            planner = Planner("m", base_url=model.base_url, **{"timeout": 5, **options})
+            try:
+                return await planner.plan(task, tools, heard=heard), model.requests
+            except PlanningFailed as failure:
+                return failure, model.requests
+
+    return asyncio.run(main())
+
+
+def shown(request):
+    """Return the names of the tools that a request for a plan lists."""
+    lines = request["messages"][1]["content"].partition("# Task")[0].splitlines()
+    return [line.removeprefix("- ").partition("(")[0] for line in lines if line.startswith("- ")]
+
+
+def test_the_model_chooses_and_sees_what_it_chose():
+    """One small request, names as an enum; then the plan, with the tools chosen and those that words point to."""
+    planned, (first, second) = planning([CHOICE, GOOD])
+    assert planned.plan == Plan.model_validate(GOOD)
+    assert "list_vacation" not in [tool.name for tool in choose_tools(TASK, TOOLS)], "words alone miss it"
+    sure = [tool.name for tool in choose_tools(TASK, TOOLS, SURE)]
+    assert shown(second) == sorted({*CHOICE["tools"], *sure})
+    asked = first["tools"][0]["function"]["parameters"]["properties"]
+    assert list(asked) == ["reasoning", "tools"], "room to reason comes first"
+    assert asked["tools"]["items"]["enum"] == sorted(tool.name for tool in TOOLS)
+
+
+def test_the_choice_is_an_attempt_and_costs():
+    """It stands among the attempts with its words, and its tokens and request are in the usage."""
+    planned, _ = planning([CHOICE, GOOD])
+    choice, draft = planned.attempts
+    assert (choice.source, choice.approach, choice.error, choice.ok) == ("choice", "choose", None, False)
+    assert json.loads(choice.text) == CHOICE
+    assert (draft.number, draft.source, draft.ok) == (2, "model", True)
+    assert planned.usage == choice.usage + draft.usage
+    assert planned.usage.requests == 2
+
+
+def test_small_toolsets_are_shown_whole():
+    """Up to twenty tools no request is made but for the plan; and none where it is turned off."""
+    needed = next(each for each in TOOLS if each.name == "list_vacation")
+    assert len(planning([GOOD], [*TOOLS[:19], needed])[1]) == 1
+    one, (request,) = planning([GOOD], choose_over=None)
+    assert one.plan == Plan.model_validate(GOOD)
+    assert len(shown(request)) == 30
+    assert len(planning([CHOICE, GOOD], [*TOOLS[:9], needed], choose_over=9)[1]) == 2
+    for wrong in (-1, True, "20"):
+        with pytest.raises(ConfigError, match="choose_over"):
+            Planner(choose_over=wrong)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"reasoning": "None.", "tools": []}, "names no tool"),
+        ({"tools": ["list_holidays", 7]}, "names no tool"),
+        ({"tools": "whichever"}, "names no tool"),
+        ({}, "names no tool"),
+        (Text("I would take list_vacation."), "no JSON"),
+        (Text('["list_vacation"]'), "does not fit"),
+        (Empty(), "empty"),
+        (Truncated(CHOICE), "cut off"),
+        (Refusal("Not this."), "declined"),
+        (HttpError(500, "", AT_ONCE), "500"),
+        (HttpError(429, "", {"retry-after": "3600"}), "429"),
+        (HttpError(401), "401"),
+        (Slow(CHOICE, 60), "within"),
+    ],
+)
+def test_no_answer_is_no_end(answer, why):
+    """Nothing chosen, unknown names, prose, a refusal, a broken endpoint: words choose, and the plan is asked for."""
+    planned, requests = planning([answer, GOOD], timeout=0.5 if isinstance(answer, Slow) else 5)
+    assert planned.plan == Plan.model_validate(GOOD)
+    assert len(requests) == 2
+    assert len(shown(requests[1])) == 30
+    assert why in planned.attempts[0].error
+    assert [attempt.source for attempt in planned.attempts] == ["choice", "model"]
+
+
+def test_names_that_are_not_listed_are_passed_over():
+    """Of an answer with some known names these count; a list in a string of JSON is read."""
+    for tools in (["nobody", "list_vacation"], '["list_vacation"]'):
+        _, (_, second) = planning([{"tools": tools}, GOOD])
+        assert "list_vacation" in shown(second)
+        assert len(shown(second)) <= 1 + SURE
+
+
+def test_a_whole_plan_in_answer_is_the_first_draft():
+    """In the format as it is, or wrapped: no request is spent; with faults it is repaired, and it is heard."""
+    for answer in (GOOD, {"plan": GOOD}):
+        planned, requests = planning([answer])
+        assert (planned.plan, len(requests)) == (Plan.model_validate(GOOD), 1)
+        assert [attempt.source for attempt in planned.attempts] == ["model"]
+    bad = plan_with("list_vacations", page="1")
+    planned, requests = planning([bad, GOOD])
+    assert (planned.plan, len(requests)) == (Plan.model_validate(GOOD), 2)
+    assert "did you mean 'list_vacation'" in requests[1]["messages"][-1]["content"]
+    heard = []
+    planning([GOOD], heard=heard.append)
+    assert [len(plan.steps) for plan in heard] == [1]
+
+
+def test_a_draft_that_uses_others_is_shown_more():
+    """A tool that was not chosen is shown once a draft uses it with faults, with its like and all that words point to."""
+    bad = plan_with("find_invoice", "count_vacations", number=7)
+    good = plan_with("find_invoice", words="x")
+    planned, (_, second, third) = planning([CHOICE, bad, good])
+    assert planned.plan == Plan.model_validate(good)
+    assert not {"find_invoice", "count_vacation"} & set(shown(second))
+    assert {"find_invoice", "count_vacation", *CHOICE["tools"]} <= set(shown(third))
+    assert 30 <= len(shown(third)) <= 60
+    same = planning([CHOICE, plan_with("list_vacation", number=7), GOOD])[1]
+    assert shown(same[1]) == shown(same[2]), "faults of the tools shown widen nothing"
+
+
+def test_choosing_counts_among_the_requests():
+    """Twelve requests end a planning, the choice among them; a broken endpoint is asked for a choice only once."""
+    failure, requests = planning([CHOICE, *[plan_with("nope")] * 20], max_repairs=50)
+    assert isinstance(failure, PlanningFailed)
+    assert len(requests) == 12
+    failure, requests = planning([HttpError(500, "", AT_ONCE)] * 20)
+    assert "500" in str(failure)
+    assert len(requests) == 1 + 3
+
+
+def test_the_prompt_is_small_and_lists_each_tool_on_a_line():
+    """Names and one sentence each; the examples are answers in the form that is asked for, of tools that they list."""
+    system, user = choosing_messages(TASK, TOOLS)
+    assert f"# Task\n\n{TASK}" in user.content
+    assert "- approve_invoice: Approve one of the invoices that suppliers sent us that waits for it.\n" in (
+        user.content
+    )
+    listed = {line[2:].partition(":")[0] for line in system.content.splitlines() if line.startswith("- ")}
+    answers = [json.loads(part.partition("```")[0]) for part in system.content.split("```json\n")[1:]]
+    assert len(answers) == 2
+    for answer in answers:
+        assert list(answer) == ["reasoning", "tools"]
+        assert set(answer["tools"]) <= listed
+
+
+def test_what_does_not_fit_is_left_out_by_words():
+    """A list past its length keeps the tools nearest to the task; a long description is cut to its first sentence."""
+    many = [
+        Tool.from_callable(
+            lambda **_: None,
+            name=f"{each.name}_{n}",
+            parameters={"type": "object", "properties": {}},
+            returns=None,
+            description="Word. " * 300,
+            effect="read",
+        )
+        for n in range(9)
+        for each in TOOLS
+    ]
+    listed = candidates("Approve an invoice", many)
+    assert sum(len(choice_line(each)) + 1 for each in listed) <= CANDIDATES_CHARACTERS_MAX
+    assert {f"approve_invoice_{n}" for n in range(9)} <= {each.name for each in listed}
+    assert choice_line(many[0]) == "- list_invoice_0: Word."
+
+
+def test_tools_are_found_in_any_draft():
+    """In steps, agents and inner plans; shapes that are none are passed over."""
+    draft = {
+        "steps": [{"tool": "a"}, {"agent": {"tools": ["b", 3]}}, {"tool": None}, "x"],
+        "plans": {"inner": {"steps": [{"tool": "c"}]}},
+    }
+    assert sorted(tools_in(draft)) == ["a", "b", "c"]
+    assert tools_in(None) == []
+
+
+def test_the_choice_can_be_made_where_words_do_not_help():
+    """All that such a task needs is among the candidates, of which words alone would show a fifth: the ceiling of a good choice."""
+    assert len(TOOLS) > CHOOSE_OVER
+    for task, names in OTHER_WORDS.items():
+        assert set(names) <= {tool.name for tool in candidates(task, TOOLS)}
