@@ -65,9 +65,13 @@ class Caller:
         """Return what came of a call, and what it used of a model."""
         if call.request is not None:
             return await self._ask(call.request, call.tool, call.command.timeout_s)
-        if call.tool is None:
+        tool = call.tool
+        if tool is None:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
-        return await self._call(call, call.tool), None
+        if tool.is_async and not tool.wants_context:  # it takes nothing of us
+            timeout_s = call.command.timeout_s
+            return await call_tool(tool, call.args, None, self._facilities.threads, timeout_s), None
+        return await self._call(call, tool), None
 
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
         """Return what came of a call that was made elsewhere; later attempts go on from what it has recorded."""
@@ -80,8 +84,6 @@ class Caller:
         self._contexts.pop(call.step, None)
 
     async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
-        if tool.is_async and not tool.wants_context:  # it takes nothing of us
-            return await call_tool(tool, call.args, None, self._facilities.threads, call.command.timeout_s)
         known = await self._artifacts(call.args)
         blobs = call.blobs = CallBlobs(known)
         context = call.context = self._contexts[call.step] = self._context(call, tool, blobs)

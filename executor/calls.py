@@ -18,7 +18,7 @@ from ..plans.signature import Effect
 from ..plans.values import Json
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
-from .limits import check_value
+from .limits import VALUE_BYTES_MAX, too_large
 from .sealed import Sealed
 from .threads import Threads, leave_if_forked
 
@@ -153,7 +153,8 @@ def _outcome_of(tool: Tool, error: BaseException, timeout_s: float | None) -> Ou
 
 def _sealed(tool: Tool, result: object) -> Sealed:
     data = tool.seal(result)
-    check_value(len(data), f"tool '{tool.name}' returned too much")
+    if len(data) > VALUE_BYTES_MAX:
+        raise too_large(len(data), f"tool '{tool.name}' returned too much")
     return Sealed(data)
 
 

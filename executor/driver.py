@@ -324,19 +324,21 @@ class Driver:
         """
         self._hired -= 1
         context, loop = copy_context(), asyncio.get_running_loop()
+        worker = cast("asyncio.Task[None]", asyncio.current_task())
         until = loop.time() + TURN_S
         while self._due:
             call = self._due.popleft()
             self._hire()
             if self._is_parking or not self.machine.is_callable(call.step):
                 continue
-            self._tasks[call.step] = cast("asyncio.Task[None]", asyncio.current_task())
+            self._tasks[call.step] = worker
             self._busy += 1
             try:
                 await self._make(call)
             finally:
                 self._busy -= 1
-                self._forget(call.step)
+                if self._tasks.get(call.step) is worker:
+                    del self._tasks[call.step]
             if copy_context() != context:  # the tool left something there that is not for the next one
                 break
             if loop.time() > until:

@@ -7,9 +7,9 @@ that depends on more than its key says is not kept, and the record of the call s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from .reuse import Candidate, reusable
+from .reuse import Candidate
 from .store import CallRecord, Reusable
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = "it failed"
 WRITE_OPEN: Final = "a write on its resource was in flight"
+_NO_ENV: Final[Mapping[str, Json]] = {}
 OFF: Final = "the run was started with reuse='off'"
 
 
@@ -57,17 +58,23 @@ class Harvest:
             fingerprint: Of its tool.
             is_kept: Whether this run keeps results at all.
         """
-        lost = OFF if not is_kept else WRITE_OPEN if epochs is None else _taken(used)
-        self.note(candidate, started=started, fingerprint=fingerprint, lost=lost)
-        if lost or not candidate.key.key or epochs is None:
+        if not is_kept:
+            lost = OFF
+        elif epochs is None:
+            lost = WRITE_OPEN
+        else:
+            lost = "" if used is None else _taken(used)
+        self.note(candidate, started, fingerprint, lost)
+        key = candidate.key.key
+        if lost or not key or epochs is None:
             return None
-        env: dict[str, Json] = dict(used.env) if used is not None else {}
-        made = reusable(self._run_id, candidate, output, at, epochs=epochs, env=env)
+        env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
+        made = Reusable(key, self._run_id, candidate.step, output.data, at, epochs, env)
         self._results.append(made)
         return made
 
     def note(
-        self, candidate: Candidate, *, started: float, fingerprint: Fingerprint | None, lost: str
+        self, candidate: Candidate, started: float, fingerprint: Fingerprint | None, lost: str
     ) -> None:
         """Remember what a call was made from; a call without a key is explained by that alone."""
         key = candidate.key
@@ -75,10 +82,10 @@ class Harvest:
             return
         self._calls.append(
             CallRecord(
-                self._run_id, candidate.step, key.subject, started, key.key, key.kept_parts, key.code, lost
+                self._run_id, candidate.step, key.subject, started, key.key, key.kept_parts(), key.code, lost
             )
         )
-        if key.code and fingerprint is not None:
+        if key.code and key.code not in self._codes and fingerprint is not None:
             self._codes[key.code] = fingerprint.parts
 
     async def store(self, store: Store) -> None:
@@ -91,10 +98,8 @@ class Harvest:
             await store.add_calls(calls, self._codes)
 
 
-def _taken(used: Used | None) -> str:
+def _taken(used: Used) -> str:
     """Return what a call took from its context that its key does not name, as a sentence's end."""
-    if used is None:
-        return ""
     taken = (("the clock", used.now), ("random numbers", used.random), ("a new id", used.uuids))
     names = [name for name, was_taken in taken if was_taken]
     names += [f"the secret '{name}'" for name in used.secrets]

@@ -52,14 +52,15 @@ class ContentKey:
         """Return that there is no key, and why."""
         return cls("", because=because, why_not=why_not)
 
-    @property
-    def kept_parts(self) -> dict[str, Json]:
-        """What the key was made from, small enough to be kept for explanations."""
+    def kept_parts(self) -> bytes:
+        """Return what the key was made from as JSON, small enough to be kept for explanations."""
+        if not self.parts and len(self.args) <= PARTS_BYTES_MAX:
+            return b'{"args":%b}' % self.args if self.args else b"{}"
         parts = {name: _abridged(value) for name, value in self.parts.items()}
         if self.args:
             args = parse_canonical(self.args)
             parts["args"] = _abridged(args) if len(self.args) > PARTS_BYTES_MAX else args
-        return parts
+        return canonical(parts)
 
 
 def idempotency_key(run_id: str, step: str, args_digest: str) -> str:

@@ -1,7 +1,7 @@
 """One run's journal being written: chained, and durable as a prefix.
 
-`add` is immediate and in memory; a flush is due at once and takes everything that was added before it began, so ready siblings
-share one. One flush is under way at a time: what is added meanwhile forms the next. `flush` waits until everything added
+`add` is immediate and in memory; a flush follows within a few milliseconds and takes everything that was added before it began, so
+ready siblings share one. One flush is under way at a time. `flush` does not wait for that time, but until everything added
 so far is durable. After a failed flush nothing more is taken: the run stops where its durable prefix ends.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 
+LATE_MAX_S: Final = 0.004  # how long an event waits for others to share its flush
 # Events in memory alone: a store that is slow slows the run down, instead of filling the memory.
 BEHIND_MAX: Final = 5_000
 
@@ -49,6 +50,8 @@ class Journal:
         self._is_synced = False
         self._updated = row.updated
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wanted = 0  # the newest entry that someone waits for
         self._fault: StoreError | EngineBug | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.is_closed = False
@@ -97,7 +100,8 @@ class Journal:
             self._decided.append(decision)
             self._is_synced = True
         self._updated = at
-        self._schedule()
+        if self._timer is None and self._task is None:
+            self._timer = asyncio.get_running_loop().call_later(LATE_MAX_S, self._begin)
 
     def _note_write(self, step: str, opens: str | None) -> None:
         """Note that a write is about to start, or that its outcome is known (`None`): both must survive a power loss."""
@@ -114,6 +118,9 @@ class Journal:
 
     async def flush(self) -> None:
         """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""
+        if self._fault is None and self.durable < self._last:
+            self._wanted = self._last
+            self._begin()
         await self.wait_past(self._last - 1)
 
     async def wait_past(self, seq: int) -> None:
@@ -129,13 +136,31 @@ class Journal:
     def close(self) -> None:
         """Wake all who wait: nothing more comes from this process."""
         self.is_closed = True
+        self._end_timer()
         self._wake()
 
-    def _schedule(self) -> None:
-        if self._task is None or self._task.done():
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self) -> None:
+        """Flush now, if no flush is under way."""
+        self._end_timer()
+        if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._flush_all())
 
     async def _flush_all(self) -> None:
+        """Flush, and go on as long as someone waits for what came meanwhile."""
+        try:
+            await self._flush_wanted()
+        finally:
+            self._task = None
+        self._wake()
+        if self._lines and self._fault is None and not self.is_closed:
+            self._timer = asyncio.get_running_loop().call_later(LATE_MAX_S, self._begin)
+
+    async def _flush_wanted(self) -> None:
         while self._lines:
             try:
                 batch = self._take()
@@ -148,7 +173,8 @@ class Journal:
                 break
             self.durable = batch.first_seq - 1 + len(batch.lines)
             self._wake()
-        self._wake()
+            if self._wanted <= self.durable:
+                break
 
     def _take(self) -> Batch:
         """Return what the next flush makes durable."""

@@ -19,11 +19,16 @@ RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as
 def check_value(size: int, what: str) -> None:
     """Refuse a value that is too large. Raises: ToolError: code `limit-exceeded`."""
     if size > VALUE_BYTES_MAX:
-        raise ToolError(
-            f"{what}: expected at most {VALUE_BYTES_MAX // MIB} MiB of JSON, found {size / MIB:.1f} MiB; keep bytes with "
-            "ctx.save and return the Artifact",
-            code="limit-exceeded",
-        )
+        raise too_large(size, what)
+
+
+def too_large(size: int, what: str) -> ToolError:
+    """Return the refusal of a value of that size."""
+    return ToolError(
+        f"{what}: expected at most {VALUE_BYTES_MAX // MIB} MiB of JSON, found {size / MIB:.1f} MiB; keep bytes with "
+        "ctx.save and return the Artifact",
+        code="limit-exceeded",
+    )
 
 
 def check_artifact(size: int) -> None:

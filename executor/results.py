@@ -152,7 +152,7 @@ class Results:
 
     def note_failed(self, call: PreparedCall) -> None:
         """Remember what a call was made from that failed."""
-        self._harvest.note(call, started=call.started, fingerprint=call.fingerprint, lost=FAILED)
+        self._harvest.note(call, call.started, call.fingerprint, FAILED)
 
     async def store_until(self, ended: asyncio.Event) -> None:
         """Put into the store now and then what later runs may use, so that runs that start meanwhile, or after a crash, find it.

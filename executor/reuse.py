@@ -93,17 +93,3 @@ async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, in
     resources = [EVERYTHING] if tool.resource == WORLD else sorted({tool.resource, WORLD})
     epochs = await facilities.store.epochs(resources)
     return None if epochs.open else epochs.count
-
-
-def reusable(
-    run_id: str,
-    candidate: Candidate,
-    output: Sealed,
-    at: float,
-    *,
-    epochs: Mapping[str, int],
-    env: Mapping[str, Json],
-) -> Reusable:
-    """Return the entry for the reuse index."""
-    key = candidate.key
-    return Reusable(key.key, run_id, candidate.step, output.data, at, epochs, env)

@@ -13,6 +13,7 @@ from ..plans.values import Json
 from .sqlite_file import SqliteFile, selected
 from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Reusable
 
+_NOTHING: Final[Mapping[str, Any]] = {}
 _CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
 _RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
 
@@ -35,8 +36,8 @@ class SqliteCache(SqliteFile):
                     step,
                     output,
                     created,
-                    orjson.loads(epochs),
-                    orjson.loads(env),
+                    _NOTHING if epochs == b"{}" else orjson.loads(epochs),
+                    _NOTHING if env == b"{}" else orjson.loads(env),
                 )
                 for key, run_id, step, output, created, epochs, env in found
             }
@@ -76,7 +77,7 @@ class SqliteCache(SqliteFile):
                 call.subject,
                 call.started,
                 call.key,
-                orjson.dumps(call.parts),
+                call.kept,
                 call.code,
                 call.lost,
             )
@@ -190,6 +191,4 @@ def _dumped(parts: Mapping[str, Json]) -> bytes:
 
 
 def _call_record(found: Sequence[Any]) -> CallRecord:
-    values = list(found)
-    values[5] = orjson.loads(values[5])
-    return CallRecord(*values)
+    return CallRecord(*found)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
-from ..plans.values import Json
+from ..plans.values import Json, parse_canonical
 from .events import Cause
 
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
@@ -98,7 +98,7 @@ class CallRecord:
         subject: The tool, or `ask`.
         started: Unix seconds.
         key: The content key.
-        parts: What the key was made from, but for the code: arguments, or messages, model and parameters.
+        kept: What the key was made from, but for the code, as JSON.
         code: Digest of the tool's fingerprint, which names its parts in the store; empty for a prompt.
         lost: Why the result was not kept for later calls; empty: it was.
     """
@@ -108,9 +108,14 @@ class CallRecord:
     subject: str
     started: float
     key: str
-    parts: Mapping[str, Json]
+    kept: bytes
     code: str = ""
     lost: str = ""
+
+    @property
+    def parts(self) -> Mapping[str, Json]:
+        """What the key was made from: arguments, or messages, model and parameters."""
+        return cast("Mapping[str, Json]", parse_canonical(self.kept))
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,10 @@ class PythonTypes:
 
     def seal(self, result: object) -> bytes:  # noqa: D102  # as `Types` says
         if self._exact_result is not None and self._exact_result(result):
-            with suppress(NotJson):  # the long way says what is wrong
+            try:
                 return canonical(result)
+            except NotJson:
+                pass  # the long way says what is wrong
         dumped = self._dumped(self._typed(result), result)
         if self._sets_in[1]:
             dumped = with_ordered_sets(dumped, self._sealed.schema, self._sealed.branch_accepts)
