@@ -377,12 +377,12 @@ class Machine:
         agenda = self._agenda
         while agenda:
             next_up = agenda.popleft()
-            if isinstance(next_up, Frame):
-                self._close_frame(next_up)
-            elif isinstance(next_up, Node) and not next_up.is_due:
+            if isinstance(next_up, Node) and not next_up.is_due:
                 self._advance(next_up)
-            else:
+            elif isinstance(next_up, Item):
                 self._next_turn(next_up)
+            else:
+                self._close_frame(next_up)
 
     def _advance(self, node: Node) -> None:
         """Take a node as far as what has ended allows."""

@@ -30,8 +30,13 @@ def walk(frame: Frame) -> Iterator[Turn]:
 
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
-    """Return the digest of a finished run."""
-    steps = [
-        [cell.path, cell.state.value, cell.output.digest if cell.output else None] for cell in walk(root)
-    ]
-    return digest(canonical([DIGEST_FORMAT, root.program.plan.digest, dict(inputs), steps]))
+    """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
+    steps = ",".join([_spelled(cell) for cell in walk(root)])
+    before = canonical([DIGEST_FORMAT, root.program.plan.digest, dict(inputs)])[:-1]
+    return digest(b"%b,[%b]]" % (before, steps.encode()))
+
+
+def _spelled(cell: Turn) -> str:
+    """Return a cell as canonical JSON: nothing in a path has to be escaped."""
+    output = f'"{cell.output.digest}"' if cell.output is not None else "null"
+    return f'["{cell.path}","{cell.state.value}",{output}]'

@@ -56,9 +56,14 @@ async def find_results(
     now = facilities.clock.now()
     results: dict[str, Reusable | Stale] = {}
     for candidate, entry in found:
-        why = _fault(candidate, entry, epochs, now) or _changed_env(entry, facilities.environ)
-        source: dict[str, Json] = {"run": entry.run_id, "step": entry.step}
-        results[candidate.step] = entry if why is None else Stale({**why, **source})
+        why = _fault(candidate, entry, epochs, now)
+        if why is None and entry.env:
+            why = _changed_env(entry, facilities.environ)
+        if why is not None:
+            source: dict[str, Json] = {"run": entry.run_id, "step": entry.step}
+            results[candidate.step] = Stale({**why, **source})
+        else:
+            results[candidate.step] = entry
     return results
 
 

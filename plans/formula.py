@@ -161,7 +161,7 @@ class Formula:
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
-        if SKIPPED in map(scope.get, self.strict):
+        if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
             return canonical(self.evaluate(scope))  # which says what was skipped
         if self._splices is None:
             self._splices = _merged(_splices(self.value, self.tree))
