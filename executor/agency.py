@@ -8,7 +8,7 @@ the step. Plain state and questions; the machine moves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -17,6 +17,7 @@ from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCod
 from ..plans.values import Json, canonical
 from .budget import amount_of
 from .cells import Failure, Frame, Item, Layout, Node, Turn
+from .policy import CallPolicy
 from .sealed import Sealed
 from .states import State
 
@@ -126,10 +127,10 @@ class Agency:
             self.history.append(f"{called}\n-> failed [{failure.code}]: {failure.message}")
 
 
-def frame_of(code: StepCode, turn: Turn) -> Frame:
+def frame_of(code: StepCode, turn: Turn, policies: Mapping[str, CallPolicy]) -> Frame:
     """Return a frame below a turn that runs this one step."""
     program = Program(turn.item.node.frame.program.plan, (code,), (0,), None, {})
-    return Frame(program, Layout(program), {}, prefix=f"{turn.path}/", owner=turn)
+    return Frame(program, Layout(program, policies), {}, prefix=f"{turn.path}/", owner=turn)
 
 
 def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula; what stands in it is data, never a template

@@ -67,7 +67,9 @@ async def call_tool(
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
-            if limit is None:
+            if limit is None and tool.is_async:
+                result = _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+            elif limit is None:
                 result = await _result_of(tool, args, context, threads)
             else:
                 async with limit:

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
-from ..plans.program import Program, StepCode
+from ..plans.program import CallTool, Program, StepCode
 from ..plans.values import Json
 from .ledger import Ledger
+from .policy import MODEL_POLICY, CallPolicy
 from .sealed import Sealed, Values
 from .states import Reason, State
 
@@ -140,6 +141,7 @@ class Node(Item):
     """One step of a frame.
 
     Attributes:
+        policy: How its calls are treated.
         pending: Inputs and `after` steps that have not ended.
         pending_when: The part of them that `when` refers to.
         is_due: Whether it is its own only item, and that is about to start.
@@ -148,6 +150,7 @@ class Node(Item):
 
     frame: Frame
     code: StepCode
+    policy: CallPolicy
     pending: int
     pending_when: int
     is_switched: bool = False
@@ -155,28 +158,30 @@ class Node(Item):
     items: Sequence[Item] = ()
     open_items: int = 0
 
-    def __init__(
-        self, path: StepPath, frame: Frame, code: StepCode, pending: int, pending_when: int
-    ) -> None:
+    def __init__(self, path: StepPath, frame: Frame, code: StepCode) -> None:
+        layout, position = frame.layout, code.position
         self.path = path
         self.item = self
         self.node = self
         self.frame = frame
         self.code = code
-        self.pending = pending
-        self.pending_when = pending_when
+        self.policy = layout.policies[position]
+        self.pending = layout.pending[position]
+        self.pending_when = layout.pending_when[position]
 
 
 class Layout:
     """Who waits for whom in one program; shared by all frames that run it.
 
     Attributes:
+        policies: How the calls of each step are treated; `MODEL_POLICY` where it calls no tool.
         first: Positions of the steps to look at when a frame opens: nothing is waited for, or not by their `when`.
     """
 
-    __slots__ = ("dependents", "first", "pending", "pending_when")
+    __slots__ = ("dependents", "first", "pending", "pending_when", "policies")
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, policies: Mapping[str, CallPolicy]) -> None:
+        self.policies = [_policy_of(step, policies) for step in program.steps]
         self.dependents: list[list[tuple[int, bool]]] = [[] for _ in program.steps]
         self.first: list[int] = []
         self.pending: list[int] = []
@@ -190,6 +195,10 @@ class Layout:
                 self.first.append(step.position)
             self.pending.append(len(inputs))
             self.pending_when.append(len(switches))
+
+
+def _policy_of(step: StepCode, policies: Mapping[str, CallPolicy]) -> CallPolicy:
+    return policies[step.action.tool] if isinstance(step.action, CallTool) else MODEL_POLICY
 
 
 class Frame:
@@ -231,11 +240,7 @@ class Frame:
         self.scope = Values({"inputs": dict(inputs)})
         self.open_nodes = len(program.steps)
         self.is_well = True
-        pending, pending_when = layout.pending, layout.pending_when
-        self.nodes = [
-            Node(StepPath(prefix + code.id), self, code, pending[at], pending_when[at])
-            for at, code in enumerate(program.steps)
-        ]
+        self.nodes = [Node(StepPath(prefix + code.id), self, code) for code in program.steps]
 
 
 def add_item(node: Node, index: int, value: Json) -> Item:

@@ -42,7 +42,7 @@ from .facilities import Facilities
 from .fork import Inherited
 from .header import Header
 from .journal import Journal
-from .limits import check_run
+from .limits import has_room, run_too_large
 from .machine import Machine
 from .prepared import Preparation, PreparedCall, StartCall
 from .results import Results, reused
@@ -198,8 +198,11 @@ class Driver:
     async def _take_in(self, event: Cause, decision: int | None = None) -> None:
         """Machine, journal, commands: the whole of it."""
         follow_up = self._note(event, self.facilities.clock.now(), decision)
-        if not follow_up:
-            return
+        if follow_up:
+            await self._go_on(event, follow_up)
+
+    async def _go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
+        """Carry out what follows from an event."""
         if self.journal.is_behind or (self._written and self._written_by(event) is not None):
             await self.journal.flush()  # what follows from a write's outcome waits for it
         if not self._is_parking:
@@ -285,7 +288,7 @@ class Driver:
         commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
-            if (inherited := self._results.of_parent(command)) is not None:
+            if self.inherited and (inherited := self._results.of_parent(command)) is not None:
                 await self._take_in(inherited)
                 continue
             if (objection := self._clearance.find_objection(command, self.machine)) is not None:
@@ -328,7 +331,8 @@ class Driver:
         until = loop.time() + TURN_S
         while self._due:
             call = self._due.popleft()
-            self._hire()
+            if self._due:
+                self._hire()
             if self._is_parking or not self.machine.is_callable(call.step):
                 continue
             self._tasks[call.step] = worker
@@ -348,28 +352,31 @@ class Driver:
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""
-        if not self._results.is_first(call):
+        shared = self._results.begin(call)
+        if shared is None:
             known = await self._results.of_identical(call)
             if known is not None:
                 if self.machine.is_callable(call.step):
                     await self._take_in(known)
                 return
-        shared, made = self._results.begin(call), None
+            shared = self._results.begin_beside(call)
+        made: Reusable | None = None
         try:
-            made = await self._place_and_call(call)
+            if self.early is None and self.places is None and self.facilities.take_free(call.tool):
+                try:
+                    made = await self._call(call)
+                finally:
+                    self.facilities.places.give_back()
+            else:
+                made = await self._place_and_call(call)
         finally:
-            if shared is not None:
-                self._results.end(call, shared, made)
+            shared.end(made)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
+        """Make a call for which there may be a limit of the run or of its tool, or which may have begun early."""
         early = await self.early.take(call) if self.early is not None else None
         if early is not None:  # it has had its place
             return None if self._is_parking else await self._call(call, early)
-        if self.places is None and self.facilities.take_free(call.tool):
-            try:
-                return await self._call(call)
-            finally:
-                self.facilities.places.give_back()
         async with self.facilities.place_for(self.row.id, call.tool, self.places):
             return None if self._is_parking else await self._call(call)
 
@@ -439,25 +446,27 @@ class Driver:
     async def _returned(
         self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, usage: Usage | None
     ) -> Reusable | None:
-        blobs = call.blobs.made if call.blobs is not None else {}
         if call.context is not None:
             self._caller.forget(call)
+        at = self.facilities.clock.now()
+        made = self._results.keep(call, output, epochs, at)
+        blobs = call.blobs.made if call.blobs is not None else None
         if blobs:
             self.journal.keep(blobs)
-        made = self._results.keep(call, output, epochs)
-        await self._take_in(CallSucceeded(call.step, output, call.used, usage))
+        event = CallSucceeded(call.step, output, call.used, usage)
+        follow_up = self._note(event, at)
+        if follow_up:
+            await self._go_on(event, follow_up)
         if blobs:  # an identical call of another run may wait for this one, and read them
             await self.journal.flush()
         return made
 
     def _fitting(self, outcome: Outcome) -> Outcome:
         """Return the outcome, or its refusal: the run has no room for such a result."""
-        try:
-            if isinstance(outcome, Returned):
-                check_run(self.machine.size, len(outcome.output.data))
-        except ToolError as fault:
-            return Failed(fault.code, str(fault), temporary=False, retryable=False)
-        return outcome
+        if not isinstance(outcome, Returned) or has_room(self.machine.size, len(outcome.output.data)):
+            return outcome
+        fault = run_too_large(self.machine.size, len(outcome.output.data))
+        return Failed(fault.code, str(fault), temporary=False, retryable=False)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -41,11 +41,15 @@ def check_artifact(size: int) -> None:
         )
 
 
-def check_run(size: int, more: int) -> None:
-    """Refuse a result that a run has no room for. Raises: ToolError: code `limit-exceeded`."""
-    if size + more > RUN_BYTES_MAX:
-        raise ToolError(
-            f"the results of this run came to {size / MIB:.1f} MiB, and one of {more / MIB:.1f} MiB does not fit below "
-            f"{RUN_BYTES_MAX // MIB} MiB; keep bytes with ctx.save, or divide the work over several runs",
-            code="limit-exceeded",
-        )
+def has_room(size: int, more: int) -> bool:
+    """Whether a run whose results have `size` bytes may hold `more`."""
+    return size + more <= RUN_BYTES_MAX
+
+
+def run_too_large(size: int, more: int) -> ToolError:
+    """Return the refusal of a result of `more` bytes by a run whose results have `size`."""
+    return ToolError(
+        f"the results of this run came to {size / MIB:.1f} MiB, and one of {more / MIB:.1f} MiB does not fit below "
+        f"{RUN_BYTES_MAX // MIB} MiB; keep bytes with ctx.save, or divide the work over several runs",
+        code="limit-exceeded",
+    )

@@ -99,7 +99,7 @@ from .events import (
 )
 from .fork import Fork
 from .outcome import run_digest
-from .policy import LOST_RETRIES_MAX, MODEL_POLICY, CallPolicy, retry_pause_s
+from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .scope import Scope, evaluate_bool, failure_of, output_of, request_of
 from .sealed import Sealed, Values
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
@@ -289,7 +289,7 @@ class Machine:
 
     def _reserve(self, turn: Turn) -> None:
         """Set aside what a call needs."""
-        if self._policy(turn).effect is Effect.MODEL:
+        if turn.item.node.policy.effect is Effect.MODEL:
             self.purse.reserve(turn.path, self._needs(turn))
         elif not turn.attempts:
             self.purse.spent["steps"] += 1.0
@@ -297,7 +297,7 @@ class Machine:
     def _needs(self, turn: Turn) -> Mapping[str, float]:
         action = turn.item.node.code.action
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
-        is_model = self._policy(turn).effect is Effect.MODEL
+        is_model = turn.item.node.policy.effect is Effect.MODEL
         return self.purse.needs_of(is_first=not turn.attempts, is_model=is_model, tokens_max=tokens_max)
 
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
@@ -357,7 +357,7 @@ class Machine:
     def _new_frame(self, program: Program, inputs: Mapping[str, Json], owner: Turn | None = None) -> Frame:
         layout = self._layouts.get(id(program))
         if layout is None:
-            layout = self._layouts[id(program)] = Layout(program)
+            layout = self._layouts[id(program)] = Layout(program, self._policies)
         prefix = f"{owner.path}/" if owner else ""
         return Frame(program, layout, inputs, prefix=prefix, owner=owner)
 
@@ -617,7 +617,7 @@ class Machine:
             self._run_inner(turn, agency.thought())
 
     def _run_inner(self, turn: Turn, code: StepCode) -> None:
-        self._run_frame(turn, frame_of(code, turn))
+        self._run_frame(turn, frame_of(code, turn, self._policies))
 
     def _agent_stepped(self, turn: Turn, agency: Agency, node: Node) -> None:
         """A thought or a call of an agent has ended: go on with what follows from it."""
@@ -743,20 +743,20 @@ class Machine:
 
     # --- calls
 
-    def _policy(self, turn: Turn) -> CallPolicy:
-        action = turn.item.node.code.action
-        return self._policies[action.tool] if isinstance(action, CallTool) else MODEL_POLICY
-
     def _start_call(self, turn: Turn) -> None:
         """Ask for the call, or for the person that it needs."""
         if self._cancelled_by is not None:
             self._turn_cancelled(turn, Reason.CANCELLED)
             return
         code = turn.item.node.code
-        policy, call = self._policy(turn), turn.call
+        policy, call = turn.item.node.policy, turn.call
         if call is None:
             raise EngineBug(f"step '{turn.path}' is ready without arguments")
-        if isinstance(code.action, CallTool) and self._needs_ruling(turn, policy):
+        if (
+            (policy.approval != "never" or policy.effect is Effect.WRITE)
+            and isinstance(code.action, CallTool)
+            and self._needs_ruling(turn, policy)
+        ):
             self._rule(turn, policy, code.action.tool, call)
         elif not self.is_recounting:
             self._calls.append((turn.order, self._call_of(turn, policy, call)))
@@ -820,7 +820,7 @@ class Machine:
         self._record(ApprovalAsked(turn.path, turn.call or Sealed(b"null")))
 
     def _call_failed(self, turn: Turn, event: CallFailed) -> None:
-        policy, code = self._policy(turn), turn.item.node.code
+        policy, code = turn.item.node.policy, turn.item.node.code
         self.purse.settle(turn.path, event.usage)
         turn.usage = added(turn.usage, event.usage)
         retries = code.retries if code.retries is not None else policy.retries
@@ -843,7 +843,7 @@ class Machine:
 
     def _call_lost(self, turn: Turn, why: str) -> None:
         """A write may or may not have happened: call again only where that is known to be safe."""
-        policy = self._policy(turn)
+        policy = turn.item.node.policy
         self.purse.settle(turn.path, None)
         turn.lost += 1
         may_repeat = policy.idempotent or policy.can_reconcile
@@ -862,7 +862,7 @@ class Machine:
     def _take_over(self) -> None:
         """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
         for turn in self._leaf_turns():
-            if turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE:
+            if turn.state is State.RUNNING and turn.item.node.policy.effect is Effect.WRITE:
                 self._call_lost(turn, "the process stopped in mid-call")
             elif turn.state is State.RUNNING:
                 self._move(turn, State.READY)
@@ -876,7 +876,7 @@ class Machine:
         """Start nothing more. Writes in flight end by themselves: stopping one would leave its outcome unknown."""
         self._cancelled_by = by
         for turn in self._leaf_turns():
-            is_writing = turn.state is State.RUNNING and self._policy(turn).effect is Effect.WRITE
+            is_writing = turn.state is State.RUNNING and turn.item.node.policy.effect is Effect.WRITE
             if is_writing or turn.state is State.INDETERMINATE:
                 continue
             if turn.state is State.RUNNING or turn.pause_s is not None:

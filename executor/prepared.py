@@ -159,6 +159,8 @@ class Preparation:
 
     def told(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Return an outcome for the journal, without the secrets that the call was given or has asked for."""
+        if call.context is None and not getattr(call.command, "secrets", None):
+            return outcome
         secrets = self._secrets_of(
             call.command, call.context.used.secrets if call.context is not None else ()
         )

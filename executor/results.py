@@ -74,12 +74,6 @@ class Results:
         named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
         return await find_results(self._facilities, named) if named else {}
 
-    def is_first(self, call: PreparedCall) -> bool:
-        """Whether nothing can stand for a call: none like it was made here, none is under way, and calls may be made."""
-        key = call.key.key
-        is_alone = key not in self._fresh and key not in self._facilities.in_flight
-        return is_alone and self._header.reuse != "only"
-
     async def of_identical(self, call: PreparedCall) -> CallReused | CallFailed | None:
         """Return the result of an identical call that was just made or is under way; a failure where none may be made."""
         key = call.key.key
@@ -114,17 +108,19 @@ class Results:
     # --- of a call
 
     def begin(self, call: PreparedCall) -> Shared | None:
-        """Have a call that is about to be made stand for the identical ones that come up meanwhile; `None`: it cannot."""
-        key, in_flight = call.key.key, self._facilities.in_flight
-        if not key or key in in_flight:
-            return None
-        shared = in_flight[key] = Shared()
-        return shared
+        """Have a call that is about to be made stand for the identical ones that come up meanwhile.
 
-    def end(self, call: PreparedCall, shared: Shared, made: Reusable | None) -> None:
-        """Hand what a call returned, if others may use it, to those that waited for it."""
-        del self._facilities.in_flight[call.key.key]
-        shared.end(made)
+        `None`: something may stand for the call itself, or it may not be made, which is for `of_identical` to say.
+        """
+        key, in_flight = call.key.key, self._facilities.in_flight
+        if key in self._fresh or key in in_flight or self._header.reuse == "only":
+            return None
+        return Shared(key, in_flight)
+
+    def begin_beside(self, call: PreparedCall) -> Shared:
+        """As `begin`, where nothing stands for a call; what is under way already stays what others find."""
+        key = call.key.key
+        return Shared("" if key in self._facilities.in_flight else key, self._facilities.in_flight)
 
     async def epochs(self, call: PreparedCall) -> Mapping[str, int] | None:
         """Return the write counts that a call starts with, none for most; `None`: of no use later, since a write is open."""
@@ -132,13 +128,15 @@ class Results:
             return {}
         return await epochs_at_start(self._facilities, call.tool)
 
-    def keep(self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None) -> Reusable | None:
+    def keep(
+        self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, at: float
+    ) -> Reusable | None:
         """Remember a result for later calls; return it if it may stand for others right now."""
         made = self._harvest.add(
             call,
             output,
             started=call.started,
-            at=call.ended or self._facilities.clock.now(),
+            at=call.ended or at,
             epochs=epochs,
             used=call.context.used if call.context is not None else None,
             fingerprint=call.fingerprint,

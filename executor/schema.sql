@@ -51,6 +51,8 @@ CREATE TABLE calls (
     lost TEXT NOT NULL,
     PRIMARY KEY (run_id, step)
 ) STRICT, WITHOUT ROWID;
+-- The same, as runs leave them: one row for the calls of a quarter of a second, until someone asks for one and they are sorted.
+CREATE TABLE IF NOT EXISTS unsorted_calls (number INTEGER PRIMARY KEY, calls BLOB NOT NULL) STRICT;
 CREATE INDEX calls_by_step ON calls (subject, step, started);
 CREATE INDEX calls_by_age ON calls (subject, started);
 CREATE TABLE codes (digest TEXT PRIMARY KEY, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;

@@ -69,7 +69,7 @@ class SqliteCache(SqliteFile):
     # --- calls
 
     async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
-        """See `Store.add_calls`."""
+        """See `Store.add_calls`. They are sorted when someone asks: few calls are ever asked about."""
         rows = [
             (
                 call.run_id,
@@ -77,7 +77,7 @@ class SqliteCache(SqliteFile):
                 call.subject,
                 call.started,
                 call.key,
-                call.kept,
+                orjson.Fragment(call.kept),
                 call.code,
                 call.lost,
             )
@@ -88,20 +88,31 @@ class SqliteCache(SqliteFile):
             self._sql("BEGIN IMMEDIATE")
             for digest, parts in codes.items():
                 self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
-            self._open_db().executemany(
-                f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
-            )
+            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(rows),))
             self._sql("COMMIT")
 
         await self._call(work)
+
+    def _sort_calls(self) -> None:
+        """Bring what runs have left into the order in which it is asked for."""
+        if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
+            return
+        self._sql("BEGIN IMMEDIATE")
+        for (calls,) in self._sql("DELETE FROM unsorted_calls RETURNING calls").fetchall():
+            rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
+            self._open_db().executemany(
+                f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
+            )
+        self._sql("COMMIT")
 
     async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
         """See `Store.find_calls`."""
         statement = f"SELECT {_CALL_COLUMNS} FROM calls WHERE run_id=? AND step=?"
 
         def work() -> list[CallRecord]:
+            self._sort_calls()
             found = [self._sql(statement, (run_id, step)).fetchone() for step in steps]
-            return [_call_record(each) for each in found if each]
+            return [CallRecord(*each) for each in found if each]
 
         return {each.step: each for each in await self._call(work)}
 
@@ -113,10 +124,10 @@ class SqliteCache(SqliteFile):
         order = "ORDER BY started DESC, run_id, step LIMIT ?"
 
         def work() -> dict[str, Sequence[CallRecord]]:
+            self._sort_calls()
             last, count = max(until.values(), default=0.0), len(until) + limit
             newest = [
-                _call_record(each)
-                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
+                CallRecord(*each) for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
             ]
             newest.reverse()
             starts = [each.started for each in newest]
@@ -126,7 +137,7 @@ class SqliteCache(SqliteFile):
                 end = bisect_right(starts, at)
                 others = newest[max(0, end - limit) : end]
                 made[step] = [
-                    *map(_call_record, same),
+                    *(CallRecord(*each) for each in same),
                     *(each for each in reversed(others) if each.step != step),
                 ]
             return made
@@ -142,6 +153,7 @@ class SqliteCache(SqliteFile):
         """See `Store.cache_stats`."""
 
         def work() -> CacheStats:
+            self._sort_calls()
             results, size, oldest, newest = self._sql(
                 f"SELECT count(*), coalesce(sum({_RESULT_BYTES}), 0), min(created), max(created) FROM reusable"
             ).fetchone()
@@ -154,6 +166,7 @@ class SqliteCache(SqliteFile):
         """See `Store.shrink_cache`."""
 
         def work() -> int:
+            self._sort_calls()
             self._sql("BEGIN IMMEDIATE")
             gone = 0
             if before is not None:
@@ -188,7 +201,3 @@ class SqliteCache(SqliteFile):
 
 def _dumped(parts: Mapping[str, Json]) -> bytes:
     return orjson.dumps(parts) if parts else b"{}"
-
-
-def _call_record(found: Sequence[Any]) -> CallRecord:
-    return CallRecord(*found)

@@ -95,13 +95,15 @@ class SqliteFile:
             for statement in _schema().split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
+        for statement in re.findall(r"CREATE TABLE IF NOT EXISTS [^;]+", _schema()):
+            db.execute(statement)
         self._expect_tables(db)
         db.execute("COMMIT")
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
         there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        wanted = re.findall(r"CREATE TABLE (\w+)", _schema())
+        wanted = re.findall(r"CREATE TABLE (?!IF)(\w+)", _schema())
         if missing := [name for name in wanted if name not in there]:
             raise StoreError(
                 f"the store {self.name} has no table '{missing[0]}': it was made by a firmplan between releases; "
