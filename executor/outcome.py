@@ -39,4 +39,4 @@ def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
 def _spelled(cell: Turn) -> str:
     """Return a cell as canonical JSON: nothing in a path has to be escaped."""
     output = f'"{cell.output.digest}"' if cell.output is not None else "null"
-    return f'["{cell.path}","{cell.state.value}",{output}]'
+    return f'["{cell.path}","{cell.state}",{output}]'

@@ -12,6 +12,13 @@ from ..plans.expressions.faults import Skipped
 from ..plans.values import Digest, Json, NotJson, canonical, digest, parse, parse_canonical
 
 
+class _Unread:
+    """Stands for a value that nobody has looked at."""
+
+
+_UNREAD = _Unread()
+
+
 class Sealed:
     """One value, canonical. Digest and parsed form are made on first use.
 
@@ -24,7 +31,7 @@ class Sealed:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self._digest: Digest | None = None
-        self._value: Json | Sealed = self
+        self._value: Json | _Unread = _UNREAD
 
     @classmethod
     def of(cls, value: Json) -> Sealed:
@@ -42,7 +49,7 @@ class Sealed:
     @property
     def value(self) -> Json:
         """The parsed canonical form; shared, so never to be changed."""
-        if isinstance(self._value, Sealed):
+        if isinstance(self._value, _Unread):
             self._value = parse_canonical(self.data)
         return self._value
 
