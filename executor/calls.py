@@ -62,7 +62,6 @@ async def call_tool(
         threads: Where it runs if it is to run in one.
         timeout_s: `None`: it may take as long as it likes.
     """
-
     process = os.getpid()
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
@@ -129,7 +128,9 @@ async def reconcile(
         return Lost(f"reconcile returned what the tool's type forbids: {error}")
 
 
-def _outcome_of(tool: Tool, error: BaseException, timeout_s: float | None) -> Outcome:
+def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
+    tool: Tool, error: BaseException, timeout_s: float | None
+) -> Outcome:
     """Return what an error means: a table. `timeout_s` is the limit that the call passed, or `None`."""
     match error:
         case asyncio.CancelledError():

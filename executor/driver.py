@@ -12,9 +12,7 @@ the machine does not want any more. What it does not know: how a plan runs (`mac
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -24,6 +22,7 @@ from .caller import Caller, Usage
 from .calls import Failed, Lost, Outcome, Returned
 from .clearance import Clearance
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from .crew import Crew
 from .early import EarlyCall, EarlySteps
 from .events import (
     ApprovalRuled,
@@ -54,7 +53,9 @@ from .telling import Telling
 
 PROGRESS_EVERY_S: Final = 0.2  # of one step: more is more than anyone reads
 PROGRESS_NOTE_MAX: Final = 500  # characters
-TURN_S: Final = 0.002  # how long calls that never wait may keep the event loop, before others have their turn
+WORKERS_MIN: Final = (
+    1_000  # calls of one run that may wait for a place of their tool, before others wait behind them
+)
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 _NO_EPOCHS: Final[Mapping[str, int]] = {}
@@ -90,9 +91,7 @@ class Driver:
     _clearance: Clearance = field(init=False)
     _telling: Telling = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
-    _due: deque[PreparedCall] = field(init=False, default_factory=deque["PreparedCall"])
-    _hired: int = field(init=False, default=0)
-    _busy: int = field(init=False, default=0)
+    _crew: Crew[PreparedCall] = field(init=False)
     _written: dict[str, str] = field(init=False, default_factory=dict[str, str])
     _is_parking: bool = field(init=False, default=False)
     _progress: dict[str, float] = field(init=False, default_factory=dict[str, float])
@@ -104,6 +103,8 @@ class Driver:
             name: tool.resource for name, tool in self.header.lock.items() if tool.effect is Effect.WRITE
         }
         self.journal = Journal(self.facilities.store, self.row, self._standing)
+        workers_max = max(WORKERS_MIN, 2 * self.facilities.places.count)
+        self._crew = Crew(self._make, self._is_wanted, self._spawn, self._tasks, workers_max)
         self._preparation = Preparation(self.facilities, self.row.id)
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
         self._clearance = Clearance(self.facilities, self.row.id, self.header)
@@ -310,45 +311,11 @@ class Driver:
                 await self._take_in(reused(call, entry))
             elif not self._is_parking:
                 call.why = self._results.why_none(call, entry)
-                self._due.append(call)
-        self._hire()
+                self._crew.add(call)
+        self._crew.hire()
 
-    def _hire(self) -> None:
-        """See to it that someone takes the calls that are due: one worker, and one more for each that waits in its call."""
-        for _ in range(min(len(self._due), self._busy + 1) - self._hired):
-            self._hired += 1
-            self._spawn("", self._work())
-
-    async def _work(self) -> None:
-        """Make the calls that are due, one after the other.
-
-        Where a call has to wait, its worker waits with it, and others go on: so there are as many workers as calls under way, and
-        calls that never wait need but one.
-        """
-        self._hired -= 1
-        context, loop = copy_context(), asyncio.get_running_loop()
-        worker = cast("asyncio.Task[None]", asyncio.current_task())
-        until = loop.time() + TURN_S
-        while self._due:
-            call = self._due.popleft()
-            if self._due:
-                self._hire()
-            if self._is_parking or not self.machine.is_callable(call.step):
-                continue
-            self._tasks[call.step] = worker
-            self._busy += 1
-            try:
-                await self._make(call)
-            finally:
-                self._busy -= 1
-                if self._tasks.get(call.step) is worker:
-                    del self._tasks[call.step]
-            if copy_context() != context:  # the tool left something there that is not for the next one
-                break
-            if loop.time() > until:
-                await asyncio.sleep(0)
-                until = loop.time() + TURN_S
-        self._hire()
+    def _is_wanted(self, call: PreparedCall) -> bool:
+        return not self._is_parking and self.machine.is_callable(call.step)
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""

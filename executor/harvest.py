@@ -73,9 +73,7 @@ class Harvest:
         self._results.append(made)
         return made
 
-    def note(
-        self, candidate: Candidate, started: float, fingerprint: Fingerprint | None, lost: str
-    ) -> None:
+    def note(self, candidate: Candidate, started: float, fingerprint: Fingerprint | None, lost: str) -> None:
         """Remember what a call was made from; a call without a key is explained by that alone."""
         key = candidate.key
         if not key.key:

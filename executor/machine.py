@@ -173,15 +173,8 @@ class Machine:
                 self._call_started(self._turn(event.step), event.attempt)
             case CallSucceeded():
                 self._call_succeeded(self._turn(event.step), event)
-            case RunStarted():
-                self.is_started = True
-                self._open_frame(self.root)
-            case RunResumed():
-                self._take_over()
-            case BudgetRaised(budget=budget):
-                self._raise_budget(budget)
-            case CancelAsked(by):
-                self._cancel(by)
+            case RunStarted() | RunResumed() | BudgetRaised() | CancelAsked():
+                self._handle_run(event)
             case _:
                 self._handle_turn(self._turn(event.step), event)
         if self._agenda:
@@ -193,6 +186,19 @@ class Machine:
         if len(calls) > 1:
             calls.sort(key=_order)
         return records + [command for _, command in calls] if calls else records
+
+    def _handle_run(self, event: RunStarted | RunResumed | BudgetRaised | CancelAsked) -> None:
+        """Take in what became of the run as a whole."""
+        match event:
+            case RunStarted():
+                self.is_started = True
+                self._open_frame(self.root)
+            case RunResumed():
+                self._take_over()
+            case BudgetRaised(budget=budget):
+                self._raise_budget(budget)
+            case CancelAsked(by):
+                self._cancel(by)
 
     def _call_started(self, turn: Turn, attempt: int) -> None:
         self._reserve(turn)

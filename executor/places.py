@@ -19,6 +19,7 @@ class Places:
     """
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
 

@@ -53,7 +53,7 @@ class Results:
         fork = self._header.fork
         if fork is None:
             return self._header.reuse
-        return "refresh" if fork .is_afresh(call.step) else self._header.reuse
+        return "refresh" if fork.is_afresh(call.step) else self._header.reuse
 
     # --- in place of a call
 

@@ -18,7 +18,6 @@ from ..tools import Tool
 from .facilities import Facilities
 from .identity import ContentKey
 from .ledger import WORLD
-from .sealed import Sealed
 from .store import EVERYTHING, Reusable
 
 ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]

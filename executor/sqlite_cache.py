@@ -127,7 +127,8 @@ class SqliteCache(SqliteFile):
             self._sort_calls()
             last, count = max(until.values(), default=0.0), len(until) + limit
             newest = [
-                CallRecord(*each) for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
+                CallRecord(*each)
+                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
             ]
             newest.reverse()
             starts = [each.started for each in newest]

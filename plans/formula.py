@@ -57,7 +57,7 @@ class Spelled(Protocol):
     """A value in its canonical spelling."""
 
     @property
-    def data(self) -> bytes: ...  # noqa: D102
+    def data(self) -> bytes: ...
 
 
 class Formula:
@@ -167,14 +167,16 @@ class Formula:
             self._splices = _merged(_splices(self.value, self.tree))
         parts: list[bytes] = []
         for splice in self._splices:
-            if type(splice) is bytes:
+            if isinstance(splice, bytes):
                 parts.append(splice)
-            elif type(splice) is str and splice in spelled:
+            elif not isinstance(splice, str):
+                parts.append(canonical(checked(splice(scope))))
+            elif splice in spelled:
                 parts.append(spelled[splice].data)
-            elif type(splice) is str and splice not in scope:
-                return canonical(self.evaluate(scope))  # which says what is missing
+            elif splice in scope:
+                parts.append(canonical(scope[splice]))
             else:
-                parts.append(canonical(scope[splice] if type(splice) is str else checked(splice(scope))))
+                return canonical(self.evaluate(scope))  # which says what is missing
         made = b"".join(parts)
         if len(made) > SPLICED_BYTES_MAX or made.count(b"[") + made.count(b"{") > DEPTH_MAX:
             return canonical(self.evaluate(scope))  # which counts exactly
@@ -361,8 +363,9 @@ def _merged(splices: Iterator[Splice]) -> list[Splice]:
     """Return splices with what is spelled already in as few pieces as possible."""
     made: list[Splice] = []
     for splice in splices:
-        if made and type(splice) is bytes and type(made[-1]) is bytes:
-            made[-1] += splice
+        last = made[-1] if made else None
+        if isinstance(splice, bytes) and isinstance(last, bytes):
+            made[-1] = last + splice
         else:
             made.append(splice)
     return made

@@ -89,7 +89,9 @@ class PythonTypes:
         return args if self._are_exact(given) else self.bind(given)
 
     def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102  # as `Types` says
-        if self._exact is not None:  # every type is JSON's own, and binding has seen to it that the values are
+        if (
+            self._exact is not None
+        ):  # every type is JSON's own, and binding has seen to it that the values are
             return cast("dict[str, Any]", parse_canonical(args))
         model = self._model.model_validate_json(args, strict=True)
         return {name: getattr(model, field) for field, name in self._names.items()}
@@ -116,10 +118,9 @@ class PythonTypes:
         exact = self._exact
         if exact is None or len(args) != len(exact):
             return False
-        for name, fits in exact:
-            if name not in args or not fits(args[name]):
-                return False
-        return True
+        return all(
+            [name in args and fits(args[name]) for name, fits in exact]
+        )  # a list is made faster than a generator
 
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""

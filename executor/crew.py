@@ -1,0 +1,93 @@
+"""The workers of one run: tasks that make the calls that are due, one after the other.
+
+A task a call would cost more than a call that never waits. So a worker goes on with the next call when one has ended; where a call has
+to wait, its worker waits with it, and others take the rest. There are as many workers as calls under way, up to a limit, and calls
+that never wait need but one. A worker that is cancelled ends with its call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+TURN_S: Final = 0.002  # how long calls that never wait may keep the event loop, before others have their turn
+
+
+class Due(Protocol):
+    """A call that is due."""
+
+    @property
+    def step(self) -> str: ...  # noqa: D102  # path of the leaf
+
+
+C = TypeVar("C", bound=Due)
+
+
+class Crew(Generic[C]):
+    """See the module.
+
+    Args:
+        make: Makes one call.
+        is_wanted: Whether a call is still to be made, asked right before.
+        spawn: Starts a worker.
+        at_work: Step -> the task that works on it; filled here with workers.
+        workers_max: Calls under way, and waiting for a place, at most; what else is due waits here.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[C], Awaitable[None]],
+        is_wanted: Callable[[C], bool],
+        spawn: Callable[[str, Coroutine[Any, Any, None]], None],
+        at_work: dict[str, asyncio.Task[None]],
+        workers_max: int,
+    ) -> None:
+        self._make = make
+        self._is_wanted = is_wanted
+        self._spawn = spawn
+        self._at_work = at_work
+        self._workers_max = workers_max
+        self._due: deque[C] = deque()
+        self._hired = 0  # workers that have not begun yet
+        self._busy = 0
+
+    def add(self, call: C) -> None:
+        """Have a call made, once `hire` says so."""
+        self._due.append(call)
+
+    def hire(self) -> None:
+        """See to it that someone takes the calls that are due: one worker, and one more for each that waits in its call."""
+        room = self._workers_max - self._busy
+        for _ in range(min(len(self._due), self._busy + 1, room) - self._hired):
+            self._hired += 1
+            self._spawn("", self._work())
+
+    async def _work(self) -> None:
+        self._hired -= 1
+        due, at_work = self._due, self._at_work
+        context, loop = copy_context(), asyncio.get_running_loop()
+        worker = cast("asyncio.Task[None]", asyncio.current_task())
+        until = loop.time() + TURN_S
+        while due:
+            call = due.popleft()
+            if due:
+                self.hire()
+            if not self._is_wanted(call):
+                continue
+            at_work[call.step] = worker
+            self._busy += 1
+            try:
+                await self._make(call)
+            finally:
+                self._busy -= 1
+                if at_work.get(call.step) is worker:
+                    del at_work[call.step]
+            if copy_context() != context:  # the call left something there that is not for the next one
+                break
+            if loop.time() > until:
+                await asyncio.sleep(0)
+                until = loop.time() + TURN_S
+        self.hire()
