@@ -118,9 +118,7 @@ class PythonTypes:
         exact = self._exact
         if exact is None or len(args) != len(exact):
             return False
-        return all(
-            [name in args and fits(args[name]) for name, fits in exact]
-        )  # a list is made faster than a generator
+        return all(name in args and fits(args[name]) for name, fits in exact)
 
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""
