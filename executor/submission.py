@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputRejected
 from ..plans import Plan
-from ..plans.compile import compile_plan
 from ..plans.holes import filled
 from ..plans.nearest import did_you_mean
 from ..plans.values import Json, canonical
@@ -21,6 +20,7 @@ from .fork import Holds, fork_of, inherited_from, root_of
 from .header import Header, default_seed
 from .lock import Lock
 from .outcome import walk
+from .programs import keep_plan, program_of
 from .restore import load_entries
 from .sealed import Sealed
 from .states import RunStatus
@@ -64,8 +64,12 @@ class Submissions:
 
         Raises:
             InputRejected: A run of that id exists, with another plan or other inputs.
+            PlanRejected: The plan cannot be compiled.
         """
         row = self._new_row(header, run_id, parent)
+        if header.plan is not None:
+            keep_plan(row.header["plan"], header.plan)
+            program_of(header.plan, header.lock, header.plans)  # compiled before anything is stored
         if not await self._store.create_run(row):
             await self._expect_same(row, header)
         return row.id
@@ -120,7 +124,7 @@ class Submissions:
         parent = Header.from_dict(row.header)
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        program = compile_plan(header.plan, header.lock, plans=header.plans)
+        program = program_of(header.plan, header.lock, header.plans)
         inherited = inherited_from(await load_entries(self._store, row))
         fork = fork_of(
             program,
