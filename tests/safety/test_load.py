@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 from firmplan import Engine, ToolError
+from firmplan.executor.archive import RECENT_MAX
 from firmplan.executor.driver import Driver
 from firmplan.executor.journal import Journal
 from firmplan.executor.machine import Machine
@@ -98,7 +99,7 @@ def test_many_runs_at_once(tmp_path, seed):
                 assert (await engine.replay(run.id)).digest == run.digest
             del runs, run
             await asyncio.sleep(0.3)  # whoever looks after the driven runs has to notice that there are none
-            assert left_over() <= before
+            assert left_over() <= before + Counter(Machine=RECENT_MAX)  # the last runs are shown from theirs
             pages = await engine.list_runs(limit=1000)
             assert Counter(run.status for run in pages.runs) == {"succeeded": RUNS + 1}
 
