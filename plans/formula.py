@@ -11,14 +11,14 @@ asked for: a plan has many templates, and a check evaluates none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from .expressions.evaluate import as_path, compile_node
+from .expressions.evaluate import compile_node
 from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
 from .expressions.frame import CHARACTERS_MAX, Frame, checked
 from .expressions.functions import text_of
-from .expressions.nodes import Call, Literal
+from .expressions.nodes import Call, Literal, Name
 from .expressions.pieces import Expression, pieces_of, suspicious, whole_pieces
 from .expressions.references import together
 from .expressions.tree import Branch, Leaf, Tree
@@ -164,7 +164,7 @@ class Formula:
         if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
             return canonical(self.evaluate(scope))  # which says what was skipped
         if self._splices is None:
-            self._splices = _merged(_splices(self.value, self.tree))
+            self._splices = _spliced(self.value, self.tree)
         parts: list[bytes] = []
         for splice in self._splices:
             if isinstance(splice, bytes):
@@ -348,35 +348,38 @@ def _text(pieces: list[str | Run]) -> Run:
     return run
 
 
-def _splices(value: Json, tree: Tree | None) -> Iterator[Splice]:
-    """Yield the parts that a template's canonical spelling is put together from."""
-    if tree is None:
-        yield canonical(value)
-    elif isinstance(tree, Branch):
-        yield from _branch_splices(tree)
-    else:
-        path = None if tree.whole is None else as_path(tree.whole.reading.folded)
-        yield path[0] if path is not None and not path[1] else _compiled(tree)
-
-
-def _merged(splices: Iterator[Splice]) -> list[Splice]:
-    """Return splices with what is spelled already in as few pieces as possible."""
+def _spliced(value: Json, tree: Tree | None) -> list[Splice]:
+    """Return the parts that a template's canonical spelling is put together from, as few as possible."""
     made: list[Splice] = []
-    for splice in splices:
-        last = made[-1] if made else None
-        if isinstance(splice, bytes) and isinstance(last, bytes):
-            made[-1] = last + splice
-        else:
-            made.append(splice)
+    _splice(value, tree, made)
     return made
 
 
-def _branch_splices(tree: Branch) -> Iterator[Splice]:
-    is_object = isinstance(tree.value, dict)
-    parts = sorted(tree.value.items()) if isinstance(tree.value, dict) else enumerate(tree.value)
-    before = b"{" if is_object else b"["
-    for name, part in parts:
-        yield before + (canonical(name) + b":" if is_object else b"")
-        yield from _splices(part, tree.parts.get(name))
-        before = b","
-    yield b"}" if is_object else b"]"
+def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
+    if tree is None:
+        _add_text(made, canonical(value))
+    elif isinstance(tree, Leaf):
+        node = None if tree.whole is None else tree.whole.reading.folded
+        made.append(node.name if isinstance(node, Name) else _compiled(tree))
+    elif isinstance(tree.value, dict):
+        before = b"{"
+        for name in sorted(tree.value):
+            _add_text(made, before + canonical(name) + b":")
+            _splice(tree.value[name], tree.parts.get(name), made)
+            before = b","
+        _add_text(made, b"}")
+    else:
+        before = b"["
+        for place, part in enumerate(tree.value):
+            _add_text(made, before)
+            _splice(part, tree.parts.get(place), made)
+            before = b","
+        _add_text(made, b"]")
+
+
+def _add_text(made: list[Splice], text: bytes) -> None:
+    last = made[-1] if made else None
+    if isinstance(last, bytes):
+        made[-1] = last + text
+    else:
+        made.append(text)
