@@ -7,8 +7,12 @@ import pickle
 from typing import Any
 
 import pytest
+from firmplan.executor.sealed import Sealed
 from firmplan.plans.expressions.pieces import read_expression
 from firmplan.plans.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
+from firmplan.plans.values import NotJson, canonical, normal
+from hypothesis import given
+from hypothesis import strategies as st
 
 SCOPE: dict[str, Any] = {
     "w": {"x": 4.0, "t": "hi", "n": None},
@@ -296,3 +300,76 @@ def test_evaluation_gives_fresh_containers() -> None:
     assert made == {"a": [4.0]}
     assert value == {"a": ["${w.x}"]}
     assert type(made) is dict
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('ab{}[]"\\\né\u2028', max_size=4),
+    lambda parts: (
+        st.lists(parts, max_size=3) | st.dictionaries(st.text("abé", max_size=2), parts, max_size=3)
+    ),
+    max_leaves=6,
+)
+STRINGS = [
+    "${a}",
+    "${b}",
+    "${gone}",
+    "${a.x}",
+    "${b[0]}",
+    "${a == b}",
+    "-${a}${b}-",
+    "$${a}",
+    "plain",
+    "${first(gone, a)}",
+    "${nobody}",
+]
+TEMPLATES = st.recursive(
+    st.sampled_from(STRINGS) | JSON,
+    lambda parts: (
+        st.lists(parts, max_size=3) | st.dictionaries(st.text('abé"', max_size=2), parts, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def _outcome(work: Any) -> Any:
+    try:
+        return work()
+    except (EvalFault, RefersToSkipped, NotJson) as fault:
+        return type(fault), str(fault)
+
+
+@given(TEMPLATES, JSON, JSON, st.booleans())
+def test_spelling_is_evaluating_and_then_spelling(template: Any, a: Any, b: Any, is_spelled: bool) -> None:
+    """Whatever is put together from spelled parts: the same bytes, and the same fault."""
+    formula, _ = parse_formula(template)
+    a, b = normal(a), normal(b)
+    spelled = {"a": Sealed(canonical(a))} if is_spelled else {}
+    scope = {"a": a, "b": b, "gone": SKIPPED}
+    expected = _outcome(lambda: canonical(formula.evaluate(scope)))
+    assert _outcome(lambda: formula.spell(scope, spelled)) == expected
+    assert _outcome(lambda: formula.spell(scope, spelled)) == expected, "the second time"
+
+
+@pytest.mark.parametrize("size", [10, 198, 199, 200])
+def test_spelled_parts_are_held_against_the_limits(size: int) -> None:
+    """A value of the greatest depth does not fit into another one, however it is put there."""
+    deep: Any = 1
+    for _ in range(size):
+        deep = [deep]
+    formula, _ = parse_formula({"x": ["${a}"]})
+    expected = _outcome(lambda: canonical(formula.evaluate({"a": deep})))
+    assert _outcome(lambda: formula.spell({"a": deep}, {"a": Sealed(canonical(deep))})) == expected
+    assert isinstance(expected, bytes) == (size <= 198)
+
+
+def test_large_values_are_counted_as_if_they_were_evaluated() -> None:
+    """What unfolds to too much is refused, not put together."""
+    wide = list(range(100_000))
+    formula, _ = parse_formula([["${a}"] * 8] * 8)
+    scope, spelled = {"a": wide}, {"a": Sealed(canonical(wide))}
+    with pytest.raises(EvalFault, match="parts"):
+        formula.spell(scope, spelled)
