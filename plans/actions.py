@@ -136,4 +136,4 @@ def _expect_text(
 def _expect_examples(steps: TypedBody, path: str, template: Template, scope: Mapping[str, Type]) -> None:
     found = value_type(steps, path + template.where, template, scope)
     if isinstance(template.value, str):
-        expect(steps, path + template.where, found, ANY_LIST, "type-mismatch")
+        expect(steps, path + template.where, found, ANY_LIST, "type-mismatch", template.value)

@@ -157,7 +157,7 @@ def test_objects(source: Type, target: Type, faults: list) -> None:
         (TEXT, ListType(TEXT), "a list of one is [value]"),
         (record(name=TEXT, size=INTEGER), INTEGER, "refer to one of its fields, such as .size"),
         (record(a=TEXT, unti=TEXT), record(a=TEXT, unit_=TEXT), "did you mean 'unit'?"),
-        (union(TEXT, NULL), TEXT, "say what to take instead: first(value, otherwise)"),
+        (union(TEXT, NULL), TEXT, "say what to take instead: first(value, a value for that case)"),
         (NUMBER, INTEGER, "make it an integer with round(value) or int(value)"),
     ],
 )
