@@ -69,3 +69,13 @@ CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NO
 CREATE TABLE plans (name TEXT PRIMARY KEY, plan TEXT NOT NULL, digest TEXT NOT NULL, saved REAL NOT NULL)
     STRICT, WITHOUT ROWID;
 CREATE INDEX plans_by_digest ON plans (digest);
+
+-- Each time that a saved plan was thought to answer a task, and what became of it, with the run that it was for, if there was one.
+CREATE TABLE plan_uses (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    run_id TEXT,
+    noted REAL NOT NULL
+) STRICT;

@@ -23,6 +23,8 @@ from ..errors import StoreError
 from .store_fault import told_fault
 
 STORE_FORMAT: Final = 1
+# Tables that older firmplans neither make nor miss: a store without them gets them.
+ADDED: Final = ("plan_uses",)
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
@@ -95,8 +97,16 @@ class SqliteFile:
             for statement in _schema().split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
+        self._add_tables(db)
         self._expect_tables(db)
         db.execute("COMMIT")
+
+    def _add_tables(self, db: sqlite3.Connection) -> None:
+        """Make the tables that were added to the format after stores of it were made."""
+        for statement in _schema().split(";"):
+            found = re.search(r"CREATE TABLE (\w+)", statement)
+            if found is not None and found[1] in ADDED:
+                db.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""

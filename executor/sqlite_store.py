@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import StoreError
 from .sqlite_cache import SqliteCache
+from .sqlite_uses import SqliteUses
 from .store import EVERYTHING, Batch, RunRow
 
 _ROW_COLUMNS: Final = (
@@ -26,7 +27,7 @@ _ROW_COLUMNS: Final = (
 HEADERS_KEPT: Final = 4
 
 
-class SqliteStore(SqliteCache):
+class SqliteStore(SqliteCache, SqliteUses):
     """A store in the SQLite file `path`, made if it is not there."""
 
     def __init__(self, path: str | Path) -> None:

@@ -284,3 +284,11 @@ class Store(Protocol):
     async def find_plan(self, name_or_digest: str) -> str | None:
         """Return a saved plan as JSON, or `None`."""
         ...
+
+    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
+        """Note that a saved plan was thought to answer a task, and what became of it (`plan_uses.py`)."""
+        ...
+
+    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
+        """Return name, digest, outcome and number of all uses; one whose run failed or was cancelled has the outcome `run`."""
+        ...

@@ -291,6 +291,33 @@ def test_plans_are_saved_by_name_and_found_by_digest(make_store):
     with_store(make_store, law)
 
 
+def test_uses_of_plans_are_counted_by_what_became_of_them(make_store):
+    """By name, digest and outcome; an answer is a false one while its run stands failed or cancelled."""
+
+    async def law(store):
+        owned = await claimed(store)
+        await store.note_use("a", "sha256:1", "answered", "r", 1.0)
+        await store.note_use("a", "sha256:1", "answered", None, 2.0)
+        await store.note_use("a", "sha256:1", "check", "r", 3.0)
+        await store.note_use("a", "sha256:2", "answered", "gone", 4.0)
+        before = [
+            ("a", "sha256:1", "answered", 2),
+            ("a", "sha256:1", "check", 1),
+            ("a", "sha256:2", "answered", 1),
+        ]
+        assert list(await store.count_uses()) == before
+        for status in ("failed", "cancelled"):
+            await store.set_header("r", {}, None, owned.epoch, status, 5.0)
+            counts = {tuple(row[:3]): row[3] for row in await store.count_uses()}
+            assert counts[("a", "sha256:1", "answered")] == 1
+            assert counts[("a", "sha256:1", "run")] == 1
+            assert counts[("a", "sha256:1", "check")] == 1
+        await store.set_header("r", {}, None, owned.epoch, "succeeded", 6.0)
+        assert list(await store.count_uses()) == before
+
+    with_store(make_store, law)
+
+
 def test_a_closed_store_says_so(make_store):
     """And may be closed twice."""
 
