@@ -18,17 +18,18 @@ from typing import Any, Final, cast
 
 from ..errors import EngineBug, ToolError
 from ..plans.signature import Effect
+from ..tools import Used
 from .caller import Caller, Usage
 from .calls import Failed, Lost, Outcome, Returned
 from .clearance import Clearance
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from .draws import Draws
 from .early import EarlyCall, EarlySteps
 from .events import (
     ApprovalRuled,
     BudgetReached,
     CallFailed,
     CallLost,
-    CallProgressed,
     CallStarted,
     CallSucceeded,
     Cause,
@@ -43,6 +44,7 @@ from .journal import Journal
 from .limits import check_run
 from .machine import Machine
 from .prepared import Preparation, PreparedCall, StartCall
+from .progress import Progress
 from .results import Results, reused
 from .run import run_status
 from .sealed import Sealed
@@ -50,8 +52,6 @@ from .states import RunStatus
 from .store import Decision, Reusable, RunRow
 from .telling import Telling
 
-PROGRESS_EVERY_S: Final = 0.2  # of one step: more is more than anyone reads
-PROGRESS_NOTE_MAX: Final = 500  # characters
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
@@ -65,6 +65,7 @@ class Driver:
         row: The run's row, as claimed.
         header: What was settled when it was submitted.
         inherited: Of a fork: what the parent's calls came to, by path.
+        drawn: What calls were told of time and chance before, by step.
         early: Calls that were begun while the plan was still being written.
         places: Calls at a time in this run, if it has a limit of its own.
     """
@@ -75,6 +76,7 @@ class Driver:
     header: Header
     inherited: Mapping[str, Inherited] = field(default_factory=dict[str, Inherited])
     early: EarlySteps | None = None
+    drawn: Mapping[str, Used] = field(default_factory=dict[str, Used])
     places: asyncio.Semaphore | None = field(init=False, default=None)
     journal: Journal = field(init=False)
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
@@ -87,7 +89,6 @@ class Driver:
     _telling: Telling = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
     _is_parking: bool = field(init=False, default=False)
-    _progress: dict[str, float] = field(init=False, default_factory=dict[str, float])
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
@@ -96,10 +97,17 @@ class Driver:
         self._preparation = Preparation(self.facilities, self.row.id)
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
         self._clearance = Clearance(self.facilities, self.row.id, self.header)
-        self._caller = Caller(self.facilities, self.row.id, self.header.seed, self.journal, self._progressed)
+        calls = (self.journal, self.facilities.clock.now, self._is_called)
+        draws, progress = Draws(self.drawn, *calls), Progress(*calls)
+        seed = self.header.seed
+        self._caller = Caller(self.facilities, self.row.id, seed, self.journal, progress.note, draws)
         if self.header.concurrency_max is not None:
             shared = self.early.places if self.early is not None else None
             self.places = shared or asyncio.Semaphore(self.header.concurrency_max)
+
+    def _is_called(self, step: str) -> bool:
+        """Whether a step's call is under way, and the run is being driven."""
+        return self._group is not None and self.machine.is_running(step)
 
     def _standing(self) -> tuple[RunStatus, str]:
         return run_status(self.machine), self.machine.digest
@@ -343,14 +351,6 @@ class Driver:
         finally:
             self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
-
-    def _progressed(self, step: str, fraction: float, note: str) -> None:
-        """Write down how far a call has come: seldom enough for a tool that says so in a loop."""
-        at = self.facilities.clock.now()
-        is_due = at - self._progress.get(step, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S or fraction >= 1.0
-        if self._group is not None and is_due and self.machine.is_running(step):
-            self._progress[step] = at
-            self.journal.add(CallProgressed(step, fraction, note[:PROGRESS_NOTE_MAX]), at)
 
     async def _conclude(
         self,

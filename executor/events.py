@@ -3,7 +3,7 @@
 Three kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
 handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
 asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
-something to compare with. A **remark** is for people only. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
+something to compare with. A **remark** moves nothing: it is for people, or for a call that is made again. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
 """
 
 from __future__ import annotations
@@ -246,6 +246,22 @@ class CallProgressed:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class TimeTold:
+    """A call asked for the time, in Unix seconds; a repeated call of the step is told the same. Of a write it is durable before that."""
+
+    step: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IdMade:
+    """A call asked for a new id; a repeated call of the step gets the same. Of a write it is durable before that."""
+
+    step: str
+    id: str
+
+
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
@@ -275,7 +291,7 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
-Remark: TypeAlias = CallProgressed
+Remark: TypeAlias = CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 CAUSES: tuple[type[Cause], ...] = (
@@ -307,4 +323,4 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     ApprovalAsked,
     RunFinished,
 )
-REMARKS: tuple[type[Remark], ...] = (CallProgressed,)
+REMARKS: tuple[type[Remark], ...] = (CallProgressed, TimeTold, IdMade)

@@ -20,6 +20,7 @@ from ..plans.nearest import listing
 from .archive import LIMIT_MAX, UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .decisions import Decisions
+from .draws import recalled
 from .driver import PARK_GRACE_S, Driver
 from .early import EarlySteps
 from .events import (
@@ -242,7 +243,8 @@ class Execution:
         fold(machine, entries)
         if machine.status is not None:
             return False
-        driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header), early)
+        inherited = await self._inherited(row, header)
+        driver = Driver(self._facilities, row, machine, header, inherited, early, recalled(entries))
         self._drivers[row.id] = driver
         cause: Cause | None = first
         try:

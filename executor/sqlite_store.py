@@ -153,16 +153,23 @@ class SqliteStore(SqliteCache, SqliteUses):
             self._flusher = asyncio.create_task(self._flush())
         await done
 
+    def append_here(self, batch: Batch) -> None:
+        """See `Store.append_here`. The store's thread takes its work in order: what is being committed comes first."""
+        group, self._pending = self._pending, []
+        batches = [*(waiting for waiting, _ in group), batch]
+        faults: Sequence[StoreError | None]
+        try:
+            faults = self._call_here(lambda: self._commit(batches))
+        except StoreError as fault:
+            faults = [fault] * len(batches)
+        _settle(group, faults[:-1])
+        if (own := faults[-1]) is not None:
+            raise own
+
     async def _flush(self) -> None:
         while self._pending:
             group, self._pending = self._pending, []
-            for (_, done), fault in zip(group, await self._faults_of(group), strict=True):
-                if done.cancelled():
-                    continue
-                if fault is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(fault)
+            _settle(group, await self._faults_of(group))
 
     async def _faults_of(
         self, group: Sequence[tuple[Batch, asyncio.Future[None]]]
@@ -302,6 +309,17 @@ class SqliteStore(SqliteCache, SqliteUses):
             return found[0] if found else None
 
         return await self._call(work)
+
+
+def _settle(group: Sequence[tuple[Batch, asyncio.Future[None]]], faults: Sequence[StoreError | None]) -> None:
+    """Tell whoever waits for the batches of a group what came of them."""
+    for (_, done), fault in zip(group, faults, strict=True):
+        if done.cancelled():
+            continue
+        if fault is None:
+            done.set_result(None)
+        else:
+            done.set_exception(fault)
 
 
 def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:

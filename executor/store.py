@@ -203,6 +203,10 @@ class Store(Protocol):
         """Append to a journal, atomically. Raises: StoreError: also where the epoch is no longer the owner's."""
         ...
 
+    def append_here(self, batch: Batch) -> None:
+        """As `append`, done when it returns, after all that was appended before: the event loop waits for it."""
+        ...
+
     async def add_decision(self, run_id: str, decision: bytes) -> None:
         """Leave a person's decision for whoever drives the run; durable through power loss."""
         ...
