@@ -16,7 +16,7 @@ from . import screen
 from .config import Settings
 from .failure import Exit
 from .progress import Progress
-from .report import STATUS_EXIT, advice, errors_text, summary
+from .report import advice, errors_text, exit_of, summary
 from .suggesting import resume_line
 
 
@@ -57,7 +57,7 @@ class Following:
 
     def tell(self, run: Run) -> int:
         """Show the outcome and return its exit code."""
-        code = STATUS_EXIT[run.status]
+        code = exit_of(run)
         if self._as_json:
             screen.document(run.to_dict())
             return code

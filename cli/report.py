@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..errors import InputRejected
 from ..executor import Run, StepView
 from .config import Settings
 from .failure import Exit
@@ -21,6 +22,13 @@ STATUS_EXIT = {
     "queued": Exit.WAITING,
     "running": Exit.WAITING,
 }
+
+
+def exit_of(run: Run) -> Exit:
+    """Return the exit code that says where a run stands; a task whose inputs do not fit is a wrong command."""
+    if run.plan is None and any(error.code == InputRejected.code for error in run.errors):
+        return Exit.WRONG
+    return STATUS_EXIT[run.status]
 
 
 def summary(run: Run) -> str:

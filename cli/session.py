@@ -41,6 +41,15 @@ def load_toolset(settings: Settings) -> Toolset:
     return Toolset.load(settings.tools) if settings.tools else Toolset()
 
 
+def is_model_configured(settings: Settings) -> bool:
+    """Whether there is a model to ask, as far as settings say it: nothing is asked."""
+    try:
+        Model(settings.model, base_url=settings.base_url).resolve()
+    except ConfigError:
+        return False
+    return True
+
+
 @asynccontextmanager
 async def open_engine(
     settings: Settings, toolset: Toolset | None = None, *, recover: bool = False
