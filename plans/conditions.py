@@ -23,7 +23,7 @@ def expect(steps: TypedBody, path: str, found: Type, wanted: Type, code: str, te
     if len(others) < len(kinds):
         hint = for_null(expression_of(text), "False" if wanted == BOOLEAN else "[]")
         findings.add(body, "maybe-missing", path, f"expected {word} at {path}, found what may be null", hint)
-    elif UNKNOWN in kinds:
+    elif any(isinstance(member, Unknown) for member in kinds):
         message = (
             f"expected {word} at {path}, found a value of unknown type: it is checked when the step runs"
         )
