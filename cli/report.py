@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import InputRejected
 from ..executor import Run, StepView
+from ..executor.amounts import counted, steps_in
 from .config import Settings
 from .failure import Exit
-from .screen import one_line, plural, seconds, short, table
+from .screen import one_line, seconds, short, table
 from .suggesting import decision_line, resume_line
 
 STATUS_EXIT = {
@@ -34,7 +35,7 @@ def exit_of(run: Run) -> Exit:
 def summary(run: Run) -> str:
     """Return the run's outcome on one line."""
     status = f"{run.status} (abandoned)" if run.abandoned else run.status
-    parts = [f"{status}: run {run.id}", plural(_count(run), "step")]
+    parts = [f"{status}: run {run.id}", counted(steps_in(run.steps))]
     if reused := run.usage.get("reused"):
         parts.append(f"{reused} reused")
     if isinstance(took := run.usage.get("seconds"), int | float):
@@ -142,7 +143,3 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
         value = step.reason or ""
     status = "reused" if step.reused else step.status
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
-
-
-def _count(run: Run) -> int:
-    return sum(1 for path in run.steps if not set(path) & set("[#/"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..engine import Engine
 from ..executor import Run
+from ..executor.amounts import counted, steps_in
 from ..executor.replays import bundle_path
 from ..plans import Plan
 from ..tools import Toolset
@@ -110,7 +111,7 @@ def export_command(run_id: str, path: Path, flags: Mapping[str, object], *, as_j
 
 def replay_text(run: Run) -> str:
     """Return the two digests, one below the other, and what their equality means: else the replay had diverged."""
-    steps = screen.plural(len(run.steps), "step")
+    steps = counted(steps_in(run.steps))
     if not run.digest:
         return f"{steps} recomputed as far as the run has come ({run.status}), nothing called: the same"
     return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"

@@ -120,3 +120,31 @@ def test_a_single_word_that_a_saved_plan_answers_is_a_task(firmplan, plan_file):
     """The pattern goes before the suspicion."""
     firmplan("plans", "save", "x", plan_file(task="Audit", inputs={}, steps=[], output=3))
     assert firmplan("run", "audit").out == "3\n"
+
+
+def test_steps_are_counted_in_one_way(firmplan, plan_file):
+    """`run`, `replay` and `diff` count the steps of the plan's list, each once, however many items it has."""
+    steps = [
+        {"id": "sums", "tool": "add", "for_each": "${inputs.ns}", "args": {"a": "${item}", "b": 1}},
+        {"id": "total", "set": "${sum(sums)}"},
+    ]
+    path = plan_file(inputs={"ns": {"type": "array", "items": {"type": "integer"}}}, steps=steps, task=None)
+    told = firmplan("run", path, "-t", "tools.py", "-i", "ns=[1, 2, 3]", "--run-id", "a")
+    assert "succeeded: run a, 2 steps" in told.err
+    firmplan("run", path, "-t", "tools.py", "-i", "ns=[1, 2, 4]", "--run-id", "b")
+    assert "\n2 steps recomputed, nothing called" in firmplan("replay", "a").out
+    assert firmplan("diff", "a", "a").out.startswith("a and a are the same: 2 steps, ")
+    assert firmplan("diff", "a", "b").out.startswith("a -> b: 2 of 2 steps differ\n")
+    assert "2 of 2 steps differ" in firmplan("diff", "a", "b", "--format", "html").out
+
+
+def test_a_diff_rounds_for_people_only(firmplan):
+    """Seconds are told to three digits, and kept as they are in JSON."""
+    for name, number in (("a", 1), ("b", 2)):
+        firmplan("run", "plan.json", "-t", "tools.py", "-i", f"a={number}", "--run-id", name)
+    last = firmplan("diff", "a", "b").out.strip().splitlines()[-1]
+    (told,) = [part.removeprefix("seconds ") for part in last.split("; ") if part.startswith("seconds ")]
+    exact = [usage["seconds"] for usage in firmplan("diff", "a", "b", "--json").document["usage"]]
+    for text, seconds in zip(told.split(" -> "), exact, strict=True):
+        assert len(text.lstrip("0.").replace("e-0", "")) <= 4
+        assert abs(float(text) - seconds) <= 0.005 * max(seconds, 1)
