@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 STOPPING_S = 0.5
 """After this long a command that was told to stop says what it still waits for."""
-STOPPING = "stopping: a write in flight is waited for; told again, it stops at once, and nobody knows what became of the write"
+STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once, and then nobody knows what became of it"
 
 
 def settings_of(flags: Mapping[str, object]) -> Settings:

@@ -74,7 +74,7 @@ async def call_tool(
         try:  # a large result is sealed there too: other runs go on
             return cast("Sealed", await threads.call(here))
         except asyncio.CancelledError:
-            if is_cancelled() and context is not None:
+            if is_cancelled() and context is not None and not threads.is_closing:
                 told = {"tool": tool.name, "all": threads.abandoned}
                 context.log.warning("a thread goes on that nobody waits for", **told)
             raise
