@@ -122,7 +122,7 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on, when the engine opens, with every run whose process has died.
+        recover: Go on with every run that nobody drives when the engine opens, and while it is open with those whose process dies.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -231,6 +231,7 @@ class Engine:
                 if self._recovers:
                     for run in await execution.find_abandoned():
                         await self._go_on(execution, run)
+                    execution.recover(lambda run: self._go_on(execution, run))
         return self._execution
 
     def _expect_not_closed(self) -> None:

@@ -14,6 +14,7 @@ CREATE TABLE runs (
     last_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
+CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 
 -- Apart from the rows, which every flush changes: a row that held a plan of thousands of steps would be written anew each time.
 CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT, WITHOUT ROWID;

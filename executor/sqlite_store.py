@@ -122,6 +122,13 @@ class SqliteStore(SqliteCache, SqliteUses):
         statement = f"SELECT {_ROW_COLUMNS} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
         return await self._call(lambda: [_row(found, {}) for found in self._sql(statement, [*values, limit])])
 
+    async def list_driven(self) -> Sequence[RunRow]:
+        """See `Store.list_driven`."""
+        statement = (
+            f"SELECT {_ROW_COLUMNS} FROM runs WHERE owner IS NOT NULL AND status IN ('queued', 'running')"
+        )
+        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
+
     async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
         """See `Store.claim`."""
 

@@ -191,6 +191,10 @@ class Store(Protocol):
         """Return rows without headers, newest first, older than `before` (created, id)."""
         ...
 
+    async def list_driven(self) -> Sequence[RunRow]:
+        """Return the rows, without headers, of all queued and running runs that have an owner."""
+        ...
+
     async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
         """Become the owner if there is none or `is_alive(owner)` is false; the epoch is raised. `None`: it is driven."""
         ...

@@ -160,6 +160,45 @@ def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
     with_store(make_store, law)
 
 
+def test_an_append_that_is_waited_for_here_keeps_the_order(make_store):
+    """What was appended before, and is not committed yet, comes first; a fenced one says so, and harms no other."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one")
+        before = [asyncio.ensure_future(store.append(first))]
+        await asyncio.sleep(0)
+        row = after(row, first)
+        second = batch_of(row, b"two")
+        before.append(asyncio.ensure_future(store.append(second)))
+        await asyncio.sleep(0)
+        row = after(row, second)
+        store.append_here(batch_of(row, b"three"))
+        assert await store.read_journal("r") == [b"one", b"two", b"three"]
+        await asyncio.gather(*before)
+        with pytest.raises(StoreError):
+            store.append_here(batch_of(row, b"late"))
+        await store.append(batch_of(replace(row, last_seq=3), b"four"))
+        assert await store.read_journal("r", 3) == [b"four"]
+
+    with_store(make_store, law)
+
+
+def test_runs_that_someone_drives_are_listed(make_store):
+    """Those that have not ended and have an owner, alive or not."""
+
+    async def law(store):
+        await store.create_run(row_of("free"))
+        driven = await claimed(store, "driven")
+        ended = await claimed(store, "ended")
+        await store.append(replace(batch_of(ended, b"one"), status="succeeded"))
+        let_go = await claimed(store, "parked")
+        await store.release("parked", let_go.epoch)
+        assert await store.list_driven() == [replace(driven, header={})]
+
+    with_store(make_store, law)
+
+
 @pytest.mark.parametrize("after_seq", range(8))
 def test_a_journal_is_read_from_any_place(make_store, after_seq):
     """Whatever the flushes were."""
