@@ -10,7 +10,7 @@ from ..executor import RunSummary
 from ..tools import Tool
 from . import screen
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
 from .suggesting import flags_of, resume_line
 
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -127,7 +127,7 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
         )
         screen.answer(screen.table(("NAME", "EFFECT", "TAKES", "DOES"), rows))
     else:
-        screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+        screen.note(NO_TOOLS)
     return Exit.OK
 
 

@@ -13,7 +13,7 @@ from ..tools import Toolset
 from . import screen
 from .config import Settings
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
 from .suggesting import MOVING, flags_of
 from .target import checked, expect_plan_file, find_file, find_plan, nearest_name, report_on
 from .values import read_inputs
@@ -89,7 +89,7 @@ def check_command(what: str, flags: Mapping[str, object], *, as_json: bool) -> i
         else:
             screen.answer(report_text(report))
             if not settings.tools and any(problem.code == "unknown-tool" for problem in report.problems):
-                screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+                screen.note(NO_TOOLS)
         return Exit.OK if report.ok else Exit.WRONG
 
     return drive(work)

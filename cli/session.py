@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..tools.models import Spec
 
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
 STOPPING_S = 0.5
 """After this long a command that was told to stop says what it still waits for."""
 STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once, and then nobody knows what became of it"
