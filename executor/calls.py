@@ -63,16 +63,16 @@ async def call_tool(
         timeout_s: `None`: it may take as long as it likes.
     """
 
-    def here() -> Sealed:
-        return _sealed(tool, tool.invoke(args, context))
+    def here() -> Outcome:
+        return _taken(tool, tool.invoke(args, context))
 
-    async def work() -> Sealed:
+    async def work() -> Outcome:
         if tool.is_async:
-            return _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+            return _taken(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
         if tool.isolation == "inline":
             return here()
         try:  # a large result is sealed there too: other runs go on
-            return cast("Sealed", await threads.call(here))
+            return cast("Outcome", await threads.call(here))
         except asyncio.CancelledError:
             if is_cancelled() and context is not None and not threads.is_closing:
                 told = {"tool": tool.name, "all": threads.abandoned}
@@ -103,23 +103,22 @@ async def reconcile(
         return Lost(f"reconcile failed: {_describe(error)}")
     if answer is None:
         return None
-    try:
-        return Returned(_sealed(tool, answer))
-    except ToolError as error:
-        return Lost(f"reconcile returned what the tool's type forbids: {error}")
+    taken = _taken(tool, answer)
+    return (
+        taken if isinstance(taken, Returned) else Lost(f"what reconcile returned is refused: {taken.message}")
+    )
 
 
 async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
-    tool: Tool, work: Callable[[], Awaitable[Sealed]], timeout_s: float | None
+    tool: Tool, work: Callable[[], Awaitable[Outcome]], timeout_s: float | None
 ) -> Outcome:
     process = os.getpid()
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
-            result = await (work() if limit is None else _within(limit, work))
+            return await (work() if limit is None else _within(limit, work))
         finally:
             leave_if_forked(process)
-        return Returned(result)
     except asyncio.CancelledError as error:
         if is_cancelled():
             raise
@@ -143,15 +142,34 @@ async def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a tab
         )
 
 
-async def _within(limit: asyncio.Timeout, work: Callable[[], Awaitable[Sealed]]) -> Sealed:
+async def _within(limit: asyncio.Timeout, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
     async with limit:
         return await work()
 
 
-def _sealed(tool: Tool, result: object) -> Sealed:
-    data = tool.seal(result)
-    check_value(len(data), f"tool '{tool.name}' returned too much")
-    return Sealed(data)
+def _taken(tool: Tool, result: object) -> Returned | Failed:
+    """Return what a tool returned, in canonical form, or why it is refused: unfit for its type, no JSON, or too large."""
+    try:
+        data = tool.seal(result)
+        check_value(len(data), f"tool '{tool.name}' returned too much")
+    except ToolError as fault:
+        return _refused(tool, fault)
+    except Exception as error:  # noqa: BLE001  # a result may do anything when it is looked at
+        what = f"tool '{tool.name}': its result cannot be read: {_describe(error)}"
+        return _refused(tool, ToolError(what, code="bad-result"))
+    return Returned(Sealed(data))
+
+
+def _refused(tool: Tool, fault: ToolError) -> Failed:
+    """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
+    may_repeat = tool.effect is not Effect.WRITE and tool.is_worth_retrying(fault)
+    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=may_repeat)
+
+
+def after_effect(tool: Tool | None, message: str) -> str:
+    """Return the message of a call that returned and failed all the same: of a write, that it took effect."""
+    is_write = tool is not None and tool.effect is Effect.WRITE
+    return f"the call took effect, but what it returned is refused: {message}" if is_write else message
 
 
 def is_cancelled() -> bool:

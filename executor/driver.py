@@ -20,7 +20,7 @@ from ..errors import EngineBug, ToolError
 from ..plans.signature import Effect
 from ..tools import Used
 from .caller import Caller, Usage
-from .calls import Failed, Lost, Outcome, Returned
+from .calls import Failed, Lost, Outcome, Returned, after_effect
 from .clearance import Clearance
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .draws import Draws
@@ -361,7 +361,7 @@ class Driver:
     ) -> Reusable | None:
         if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
             return None
-        match self._preparation.told(call, self._fitting(outcome)):
+        match self._preparation.told(call, self._fitting(call, outcome)):
             case Returned(output):
                 return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):
@@ -383,13 +383,13 @@ class Driver:
             await self.journal.flush()
         return made
 
-    def _fitting(self, outcome: Outcome) -> Outcome:
+    def _fitting(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Return the outcome, or its refusal: the run has no room for such a result."""
         try:
             if isinstance(outcome, Returned):
                 check_run(self.machine.size, len(outcome.output.data))
         except ToolError as fault:
-            return Failed(fault.code, str(fault), temporary=False, retryable=False)
+            return Failed(fault.code, after_effect(call.tool, str(fault)), temporary=False, retryable=False)
         return outcome
 
 

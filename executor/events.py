@@ -74,7 +74,10 @@ class CallReused:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """A call failed and did nothing; `retryable` is what the tool's retry policy says of this failure."""
+    """A call failed; `retryable` is what the tool's retry policy says of this failure.
+
+    Of a write: it did nothing, or it returned what is refused: then the message says that it took effect.
+    """
 
     step: str
     code: str
