@@ -35,6 +35,7 @@ from .executor import (
     Header,
     Lock,
     Planned,
+    PlanUses,
     ReuseMode,
     Run,
     RunDiff,
@@ -67,10 +68,10 @@ from .executor.request import (
     value_for,
 )
 from .planner import Planned as FromPlanner
-from .planner import Planner, SavedPlan
+from .planner import Planner, SavedPlan, Use
 from .plans import CheckReport, Plan, check
 from .plans.inputs import fit_inputs
-from .plans.saved import find_plan_in, saved_plans_of
+from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
 
@@ -121,7 +122,7 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on, when the engine opens, with every run whose process has died.
+        recover: Go on with every run that nobody drives when the engine opens, and while it is open with those whose process dies.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -230,6 +231,7 @@ class Engine:
                 if self._recovers:
                     for run in await execution.find_abandoned():
                         await self._go_on(execution, run)
+                    execution.recover(lambda run: self._go_on(execution, run))
         return self._execution
 
     def _expect_not_closed(self) -> None:
@@ -286,6 +288,12 @@ class Engine:
         execution = await self._open()
         return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
 
+    async def plan_uses(self) -> dict[str, PlanUses]:
+        """Return how often each saved plan answered a task, and how often it only seemed to, by name."""
+        execution = await self._open()
+        digests = {name: template_digest(plan) for name, plan in await execution.archive.list_plans()}
+        return await execution.archive.uses.of(digests)
+
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
         execution = await self._open()
@@ -313,21 +321,28 @@ class Engine:
         *,
         complete: bool = False,
         early: EarlySteps | None = None,
+        run_id: str | None = None,
     ) -> FromPlanner:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
+        uses: list[Use] = []
+        archive = (await self._open()).archive
         saved = await self.list_plans()
         by_name = {each.name: each.plan for each in saved}
-        found = await self._planner.plan(
-            task_of(task),
-            self.tools,
-            inputs=inputs,
-            saved=saved,
-            plans=by_name.get,
-            judge=lambda found: judged(found, self._flow),
-            complete=complete,
-            cache=(await self._open()).archive.planned,
-            heard=None if early is None else self._offering(early, inputs or {}, by_name),
-        )
+        try:
+            found = await self._planner.plan(
+                task_of(task),
+                self.tools,
+                inputs=inputs,
+                saved=saved,
+                plans=by_name.get,
+                judge=lambda found: judged(found, self._flow),
+                complete=complete,
+                cache=archive.planned,
+                heard=None if early is None else self._offering(early, inputs or {}, by_name),
+                used=uses.append,
+            )
+        finally:
+            await archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
         report = await self.check_plan(found.plan)
         if not report.ok:
             raise PlanRejected(report)
@@ -347,10 +362,10 @@ class Engine:
         return offer
 
     async def _make_plan(
-        self, task: str, inputs: Mapping[str, Json] | None, early: EarlySteps | None = None
+        self, run_id: str, task: str, inputs: Mapping[str, Json] | None, early: EarlySteps | None = None
     ) -> Planned:
         """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        found = await self._planned(task, inputs, complete=True, early=early)
+        found = await self._planned(task, inputs, complete=True, early=early, run_id=run_id)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
@@ -400,7 +415,7 @@ class Engine:
         if planning is not None:
             await asyncio.wait([planning])
             if not planning.cancelled() and isinstance(
-                fault := planning.exception(), PlanError | ConfigError
+                fault := planning.exception(), PlanError | InputRejected | ConfigError
             ):
                 raise fault
         return await self._mended(execution, await execution.wait(run_id), times_of(replan))
@@ -457,7 +472,7 @@ class Engine:
         if run.plan is None and run.task is not None and run.status not in FINAL:
             task, inputs = run.task, run.inputs
             return execution.start_planning(
-                run.id, lambda early: self._make_plan(task, inputs, early if stream else None)
+                run.id, lambda early: self._make_plan(run.id, task, inputs, early if stream else None)
             )
         await execution.resume(run.id)
         return None
@@ -838,6 +853,7 @@ class Engine:
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
     list_plans_sync = _twin(list_plans)
+    plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)
     run_sync = _twin(run)
     submit_sync = _twin(submit)

@@ -26,6 +26,7 @@ from . import (
     run_commands,
     trial_commands,
 )
+from .examples import add_examples
 from .screen import document, stdout_for_the_document
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
@@ -81,6 +82,7 @@ plan_commands.register(app)
 model_commands.register(app)
 cache_commands.register(app)
 host_commands.register(app)
+add_examples(app)
 
 
 def main() -> NoReturn:

@@ -26,7 +26,9 @@ def cache(ctx: typer.Context, store: options.Store = None, as_json: options.Json
     """Look at the results that later runs may reuse, or let go of some; runs stay as they are."""
     from .caching import stats_command
 
-    return 0 if ctx.invoked_subcommand else stats_command({"store": store}, as_json=as_json)
+    if options.hand_down(ctx, store=store, as_json=as_json):
+        return 0
+    return stats_command({"store": store}, as_json=as_json)
 
 
 @cache_app.command("stats")

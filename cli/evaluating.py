@@ -37,6 +37,7 @@ HEAD = (
     "TOKENS",
     "USD",
 )
+_SAID = {"first": "that one is better", "second": "the other way round", "even": "that both are as good"}
 BAD_SHOWN = 10
 """Tasks that did not go well that are listed; the document has them all."""
 
@@ -132,14 +133,21 @@ def _tell(measured: Measured, judged: Judged | None) -> None:
                 f"{duel.first} against {duel.second}: {duel.wins} better, {duel.losses} worse, {duel.even} even "
                 f"({duel.swapped} of these by the judge's place)"
             )
-        agreed = (
-            "no labels to measure it by"
-            if judged.agreement is None
-            else f"{judged.agreement:.0%} of {judged.labels} labels"
-        )
-        screen.answer(
-            f"the judge agrees with people in {agreed}" if judged.labels else f"the judge: {agreed}"
-        )
+        _tell_agreement(judged)
+
+
+def _tell_agreement(judged: Judged) -> None:
+    """Show how far the judge agrees with people, and on which pairs it does not."""
+    if judged.agreement is None:
+        screen.answer("the judge: no labels to measure it by")
+        return
+    screen.answer(
+        f"the judge agrees with people in {judged.agreement:.0%} of {judged.labels} labels, whatever the order; "
+        f"{judged.swapped} went by the place"
+    )
+    for each in [each for each in judged.labelled if not each.agrees][:BAD_SHOWN]:
+        why = "went by the place" if each.swapped else f"said {_SAID[each.verdict]}"
+        screen.note(f"the judge, {each.id}: {why}" + (f" ({each.about})" if each.about else ""))
 
 
 def _row(each: Summary) -> tuple[str, ...]:

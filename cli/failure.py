@@ -35,7 +35,7 @@ def exit_code(error: FirmplanError) -> Exit:
     match error:
         case Diverged():
             return Exit.DIVERGED
-        case PlanningFailed() if error.attempts:
+        case PlanningFailed() if not all(attempt.source.startswith("saved:") for attempt in error.attempts):
             return Exit.FAILED  # a model was asked, and failed
         case PlanError() | InputRejected() | RunNotFound() | ConfigError():
             return Exit.WRONG

@@ -12,11 +12,12 @@ from typing import Any
 
 from ..engine import Engine
 from ..executor import Event, Run
+from ..plans.nearest import listing
 from . import screen
 from .config import Settings
 from .failure import Exit
 from .progress import Progress
-from .report import STATUS_EXIT, advice, errors_text, summary
+from .report import advice, errors_text, exit_of, summary
 from .suggesting import resume_line
 
 
@@ -32,6 +33,7 @@ class Following:
         self._settings = settings
         self._as_json = as_json
         self._run_id: str | None = None
+        self._under_way: tuple[str, ...] = ()
 
     async def follow(self, engine: Engine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None) -> int:
         """Show the run's progress until it ends or waits, then its outcome; return the exit code.
@@ -57,7 +59,7 @@ class Following:
 
     def tell(self, run: Run) -> int:
         """Show the outcome and return its exit code."""
-        code = STATUS_EXIT[run.status]
+        code = exit_of(run)
         if self._as_json:
             screen.document(run.to_dict())
             return code
@@ -79,7 +81,9 @@ class Following:
             if self._run_id is None:
                 message = "interrupted before a run began; nothing is left to do"
             else:
-                message = f"interrupted; run {self._run_id} is kept, go on with\n  {resume_line(self._run_id, self._settings)}"
+                during = f" while {listing(self._under_way)} ran" if self._under_way else ""
+                line = resume_line(self._run_id, self._settings)
+                message = f"interrupted{during}; run {self._run_id} is kept, go on with\n  {line}"
             if self._as_json:
                 screen.document({"error": {"code": "interrupted", "message": message, "run": self._run_id}})
             else:
@@ -90,3 +94,4 @@ class Following:
         with Progress(is_quiet=self._as_json) as progress:
             async for event in events:
                 progress.show(event)
+                self._under_way = progress.under_way

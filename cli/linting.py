@@ -8,7 +8,7 @@ from dataclasses import asdict
 from ..tools.lint import lint
 from . import screen
 from .failure import Exit
-from .session import load_toolset, settings_of
+from .session import NO_TOOLS, load_toolset, settings_of
 
 
 def lint_command(flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -17,6 +17,9 @@ def lint_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     remarks = lint(toolset)
     if as_json:
         screen.document({"tools": toolset.names, "remarks": [asdict(remark) for remark in remarks]})
+        return Exit.OK
+    if not len(toolset):
+        screen.note(NO_TOOLS)
         return Exit.OK
     for remark in remarks:
         screen.answer(f"{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")

@@ -10,7 +10,7 @@ from ..executor import RunSummary
 from ..tools import Tool
 from . import screen
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
 from .suggesting import flags_of, resume_line
 
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -84,18 +84,27 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
 
     async def work() -> int:
         async with open_engine(settings) as engine:
-            saved = await engine.list_plans()
+            saved, uses = await engine.list_plans(), await engine.plan_uses()
         rows = [
             (each.name, each.plan.digest, each.plan.task or "", tuple(each.plan.inputs)) for each in saved
         ]
         if as_json:
             keys = ("name", "digest", "task", "inputs")
-            screen.document({"plans": [dict(zip(keys, row, strict=True)) for row in rows]})
+            plans = [{**dict(zip(keys, row, strict=True)), **uses[row[0]].to_dict()} for row in rows]
+            screen.document({"plans": plans})
         elif rows:
             shown = (
-                (name, digest[:DIGEST_SHOWN], ", ".join(inputs), task) for name, digest, task, inputs in rows
+                (
+                    name,
+                    digest[:DIGEST_SHOWN],
+                    str(uses[name].hits),
+                    str(uses[name].false_hits),
+                    ", ".join(inputs),
+                    task,
+                )
+                for name, digest, task, inputs in rows
             )
-            screen.answer(screen.table(("NAME", "DIGEST", "INPUTS", "TASK"), shown))
+            screen.answer(screen.table(("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK"), shown))
         else:
             screen.note(
                 f"no plans in {settings.store}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
@@ -118,7 +127,7 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
         )
         screen.answer(screen.table(("NAME", "EFFECT", "TAKES", "DOES"), rows))
     else:
-        screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+        screen.note(NO_TOOLS)
     return Exit.OK
 
 

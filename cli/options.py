@@ -45,6 +45,16 @@ Budget = Annotated[
         help="Stop and wait at this much of steps, model_calls, tokens, usd or seconds; repeatable.",
     ),
 ]
+
+
+def hand_down(ctx: typer.Context, **given: object) -> bool:
+    """Let options that stand before a group's further word hold for that command; whether there is such a word."""
+    said = {name: value for name, value in given.items() if value}
+    if ctx.invoked_subcommand is not None:
+        ctx.default_map = {ctx.invoked_subcommand: said}
+    return ctx.invoked_subcommand is not None
+
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `firmplan runs` lists it.")]
 StepPath = Annotated[
     str, typer.Argument(metavar="STEP", help="The step's path, such as mail, spots[3] or outer/inner.")

@@ -93,7 +93,9 @@ def plans(ctx: typer.Context, store: options.Store = None, as_json: options.Json
     """Save, show and list plans in the store; without a further word, list them."""
     from .listing import plans_command
 
-    return 0 if ctx.invoked_subcommand else plans_command({"store": store}, as_json=as_json)
+    if options.hand_down(ctx, store=store, as_json=as_json):
+        return 0
+    return plans_command({"store": store}, as_json=as_json)
 
 
 @plans_app.command("list")
@@ -153,7 +155,9 @@ def tools(ctx: typer.Context, tools: options.Tools = None, as_json: options.Json
     """List the tools, or look for weak spots in them; without a further word, list them."""
     from .listing import tools_command
 
-    return 0 if ctx.invoked_subcommand else tools_command({"tools": tools}, as_json=as_json)
+    if options.hand_down(ctx, tools=tools, as_json=as_json):
+        return 0
+    return tools_command({"tools": tools}, as_json=as_json)
 
 
 @tools_app.command("list")

@@ -13,9 +13,9 @@ from ..tools import Toolset
 from . import screen
 from .config import Settings
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
 from .suggesting import MOVING, flags_of
-from .target import checked, expect_plan_file, find_file, find_plan, report_on
+from .target import checked, expect_plan_file, find_file, find_plan, nearest_name, report_on
 from .values import read_inputs
 
 
@@ -89,7 +89,7 @@ def check_command(what: str, flags: Mapping[str, object], *, as_json: bool) -> i
         else:
             screen.answer(report_text(report))
             if not settings.tools and any(problem.code == "unknown-tool" for problem in report.problems):
-                screen.note("no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+                screen.note(NO_TOOLS)
         return Exit.OK if report.ok else Exit.WRONG
 
     return drive(work)
@@ -103,7 +103,8 @@ def save_command(name: str, file: str, flags: Mapping[str, object], *, as_json: 
     async def work() -> int:
         target = find_file(file)
         if target is None:
-            raise InputRejected(f"expected a plan's file, found no file {file!r}")
+            near = nearest_name(file, (), "name the file that holds the plan")
+            raise InputRejected(f"expected a plan's file, found no file {file!r}; {near}")
         async with open_engine(settings, toolset) as engine:
             plan, _ = await checked(engine, target)
             saved = await engine.save_plan(name, plan)

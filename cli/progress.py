@@ -9,6 +9,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ..plans.nearest import listing
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Progress:
         if self._status is not None:
             self._status.update(self._under_way())
 
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """The steps that are in a call now."""
+        return tuple(map(one_line, self._started))
+
     def _print(self, line: str) -> None:
         if self._status is None:
             note(line)
@@ -89,6 +95,7 @@ class Progress:
             case "StepCancelled":
                 return f"{OUT} {step}  cancelled: {data.get('reason')}"
             case "StepIndeterminate":
+                self._started.pop(event.step, None)
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":
                 return f"{WAIT} {step}  waits for approval"
@@ -102,9 +109,7 @@ class Progress:
         return seconds(event.at - begun) if begun is not None else ""
 
     def _under_way(self) -> str:
-        names = list(self._started)
-        more = f" and {len(names) - UNDER_WAY_MAX} more" if len(names) > UNDER_WAY_MAX else ""
-        return ", ".join(one_line(name) for name in names[:UNDER_WAY_MAX]) + more or "working"
+        return listing(self.under_way, UNDER_WAY_MAX) if self._started else "working"
 
 
 OK, BAD, OUT, WAIT, AGAIN = "done", "FAILED", "skip", "WAIT", "again"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..errors import InputRejected
 from ..executor import Run, StepView
+from ..executor.amounts import counted, steps_in
 from .config import Settings
 from .failure import Exit
-from .screen import one_line, plural, seconds, short, table
+from .screen import one_line, seconds, short, table
 from .suggesting import decision_line, resume_line
 
 STATUS_EXIT = {
@@ -23,10 +25,17 @@ STATUS_EXIT = {
 }
 
 
+def exit_of(run: Run) -> Exit:
+    """Return the exit code that says where a run stands; a task whose inputs do not fit is a wrong command."""
+    if run.plan is None and any(error.code == InputRejected.code for error in run.errors):
+        return Exit.WRONG
+    return STATUS_EXIT[run.status]
+
+
 def summary(run: Run) -> str:
     """Return the run's outcome on one line."""
     status = f"{run.status} (abandoned)" if run.abandoned else run.status
-    parts = [f"{status}: run {run.id}", plural(_count(run), "step")]
+    parts = [f"{status}: run {run.id}", counted(steps_in(run.steps))]
     if reused := run.usage.get("reused"):
         parts.append(f"{reused} reused")
     if isinstance(took := run.usage.get("seconds"), int | float):
@@ -134,7 +143,3 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
         value = step.reason or ""
     status = "reused" if step.reused else step.status
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
-
-
-def _count(run: Run) -> int:
-    return sum(1 for path in run.steps if not set(path) & set("[#/"))

@@ -9,14 +9,17 @@ from pathlib import Path
 
 from ..engine import Engine
 from ..executor import Run
+from ..executor.amounts import counted, steps_in
 from ..executor.replays import bundle_path
 from ..plans import Plan
 from ..tools import Toolset
 from . import screen
+from .config import Settings
 from .failure import Exit
 from .following import Following
 from .session import drive, load_toolset, open_engine, settings_of
 from .target import Task, checked, find_target
+from .tasks import read_task
 from .values import read_budget, read_inputs
 
 
@@ -42,7 +45,9 @@ def run_command(request: RunRequest, flags: Mapping[str, object], *, as_json: bo
         following = Following(settings, as_json=as_json)
         with following.kept():
             async with open_engine(settings, toolset) as engine:
-                return await following.follow(engine, await _submit(engine, request, as_json=as_json))
+                return await following.follow(
+                    engine, await _submit(engine, request, settings, as_json=as_json)
+                )
 
     return drive(work)
 
@@ -106,27 +111,28 @@ def export_command(run_id: str, path: Path, flags: Mapping[str, object], *, as_j
 
 def replay_text(run: Run) -> str:
     """Return the two digests, one below the other, and what their equality means: else the replay had diverged."""
-    steps = screen.plural(len(run.steps), "step")
+    steps = counted(steps_in(run.steps))
     if not run.digest:
         return f"{steps} recomputed as far as the run has come ({run.status}), nothing called: the same"
     return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"
 
 
-async def _submit(engine: Engine, request: RunRequest, *, as_json: bool) -> Run:
+async def _submit(engine: Engine, request: RunRequest, settings: Settings, *, as_json: bool) -> Run:
     """Hand the plan or the task to the engine; warnings of the check are shown first."""
     target = await find_target(engine, request.what)
     what: Plan | str
-    plan: Plan | None = None
     if isinstance(target, Task):
         what = target.words
+        inputs = await read_task(engine, what, request.inputs, settings)
     else:
         plan, report = await checked(engine, target)
         what = plan
+        inputs = read_inputs(request.inputs, plan)
         if report.problems and not as_json:
             screen.note(str(report))
     return await engine.submit(
         what,
-        inputs=read_inputs(request.inputs, plan),
+        inputs=inputs,
         run_id=request.run_id,
         seed=request.seed,
         budget=read_budget(request.budget),

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from ..tools.models import Spec
 
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
 STOPPING_S = 0.5
 """After this long a command that was told to stop says what it still waits for."""
-STOPPING = "stopping: a write in flight is waited for; told again, it stops at once, and nobody knows what became of the write"
+STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once, and then nobody knows what became of it"
 
 
 def settings_of(flags: Mapping[str, object]) -> Settings:
@@ -39,6 +40,15 @@ def settings_of(flags: Mapping[str, object]) -> Settings:
 def load_toolset(settings: Settings) -> Toolset:
     """Return the tools that the settings name; none where they name none."""
     return Toolset.load(settings.tools) if settings.tools else Toolset()
+
+
+def is_model_configured(settings: Settings) -> bool:
+    """Whether there is a model to ask, as far as settings say it: nothing is asked."""
+    try:
+        Model(settings.model, base_url=settings.base_url).resolve()
+    except ConfigError:
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from ..engine import Engine
 from ..errors import InputRejected, RunNotFound
 from ..executor import Run
 from ..plans import Plan, to_yaml
+from ..plans.nearest import did_you_mean
 from ..tools import Toolset
 from . import screen
 from .config import Settings
@@ -16,7 +17,7 @@ from .failure import Exit
 from .plan_commands import Format
 from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
 from .session import drive, load_toolset, open_engine, settings_of
-from .target import find_file
+from .target import LISTED, find_file, nearest_name
 
 _PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
     Format.TEXT: "text",
@@ -53,10 +54,13 @@ def show_saved_command(name: str, form: Format, flags: Mapping[str, object]) -> 
 
     async def work() -> int:
         async with open_engine(settings) as engine:
-            plan = await engine.find_plan(name)
+            plan, uses = await engine.find_plan(name), (await engine.plan_uses()).get(name)
+            saved = [] if plan is not None else [each.name for each in await engine.list_plans()]
         if plan is None:
-            raise InputRejected(f"no plan is saved as {name!r}; `firmplan plans` lists the saved ones")
+            raise InputRejected(f"no plan is saved as {name!r}; {did_you_mean(name, saved, LISTED)}")
         _show_plan(plan, form, toolset)
+        if form is Format.TEXT and uses is not None:
+            screen.answer(f"\n{uses}")
         return Exit.OK
 
     return drive(work)
@@ -68,9 +72,10 @@ async def _find(engine: Engine, what: str) -> Plan | Run:
     except RunNotFound as error:
         plan = await engine.find_plan(what)
         if plan is None:
+            saved = [each.name for each in await engine.list_plans()]
+            near = nearest_name(what, saved, "`firmplan runs` and `firmplan plans` list what there is")
             raise RunNotFound(
-                f"expected a plan's file, a saved plan's name or a run's id, found none under {what!r}; "
-                "`firmplan runs` and `firmplan plans` list what there is"
+                f"expected a plan's file, a saved plan's name or a run's id, found none under {what!r}; {near}"
             ) from error
         return plan
 

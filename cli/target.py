@@ -1,20 +1,30 @@
 """What the argument of `run`, `check` and `show` means: a file, a saved plan, or a task in words.
 
-An existing file is a plan. What looks like a file's name and is not there is a mistake, never a task: a model
-should not be asked to plan a typing error.
+An existing file is a plan. What looks like a file's name or a saved plan's and is not there is a mistake, never a task: a
+model should not be asked to plan a typing error. A single word of letters that names use is such a name, unless a saved plan
+answers it.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ..engine import Engine
 from ..errors import InputRejected, PlanRejected
+from ..planner.library import fits
 from ..plans import CheckReport, Plan, read_text
+from ..plans.nearest import nearest
 
 PLAN_SUFFIXES = (".json", ".yaml", ".yml")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:~/\\-]+")
+LISTED: Final = "`firmplan plans` lists the saved ones"
+FILES_MAX: Final = 1_000
+"""Files of a folder that are looked through for the nearest name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +57,19 @@ async def find_target(engine: Engine, what: str) -> Target:
     """Return what the argument means.
 
     Raises:
-        InputRejected: It looks like a file's name, and there is no such file, or a folder.
+        InputRejected: It looks like a name, and there is no such file or plan, or a folder.
     """
-    if (file := find_file(what)) is not None:
-        return file
-    if (plan := await engine.find_plan(what)) is not None:
-        return SavedName(what, plan)
+    if (known := await _find_known(engine, what)) is not None:
+        return known
     if not what.strip():
         raise InputRejected("expected a plan's file, a saved plan's name, or a task in words, found nothing")
+    if _NAME.fullmatch(what):
+        saved = await engine.list_plans()
+        if not fits(what, saved, {}):
+            raise InputRejected(
+                f"expected a plan's file, a saved plan's name, or a task in words, found {what!r}, which is none of them; "
+                f"{nearest_name(what, [each.name for each in saved])}"
+            )
     return Task(what)
 
 
@@ -64,13 +79,37 @@ async def find_plan(engine: Engine, what: str) -> PlanText | SavedName:
     Raises:
         InputRejected: There is none of that name.
     """
-    match await find_target(engine, what):
-        case Task():
-            raise InputRejected(
-                f"expected a plan's file or a saved plan's name, found neither under {what!r}; `firmplan plans` lists the saved ones"
-            )
-        case target:
-            return target
+    if (known := await _find_known(engine, what)) is not None:
+        return known
+    saved = [each.name for each in await engine.list_plans()]
+    raise InputRejected(
+        f"expected a plan's file or a saved plan's name, found neither under {what!r}; {nearest_name(what, saved)}"
+    )
+
+
+async def _find_known(engine: Engine, what: str) -> PlanText | SavedName | None:
+    if (file := find_file(what)) is not None:
+        return file
+    plan = await engine.find_plan(what)
+    return None if plan is None else SavedName(what, plan)
+
+
+def nearest_name(what: str, saved: Sequence[str], otherwise: str = LISTED) -> str:
+    """Return what may have been meant: the nearest plan file beside the one named, or saved plan; else where they are listed."""
+    named = Path(what)
+    # Without their endings, which are alike.
+    files = {str(each.with_suffix("")): str(each) for each in _plan_files(named.parent)}
+    sought = str(named.with_suffix("")) if named.suffix.lower() in PLAN_SUFFIXES else str(named)
+    near = nearest(sought, [*saved, *files])
+    return otherwise if near is None else f"did you mean '{near if near in saved else files[near]}'?"
+
+
+def _plan_files(folder: Path) -> list[Path]:
+    try:
+        found = sorted(islice(folder.iterdir(), FILES_MAX))
+    except OSError:  # no such folder, or one that may not be read
+        return []
+    return [each for each in found if each.suffix.lower() in PLAN_SUFFIXES]
 
 
 def find_file(what: str) -> PlanText | None:
@@ -83,6 +122,10 @@ def find_file(what: str) -> PlanText | None:
     looks_like_one = path.suffix.lower() in PLAN_SUFFIXES and "\n" not in what
     if not looks_like_one and not _is_there(path):
         return None
+    if looks_like_one and not _is_there(path):
+        raise InputRejected(
+            f"expected a plan's file, found nothing at {path}: {nearest_name(what, (), 'check the path')}"
+        )
     try:
         return PlanText(path, read_text(path).decode())
     except UnicodeDecodeError as error:

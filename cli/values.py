@@ -43,6 +43,11 @@ def read_inputs(words: Sequence[str], plan: Plan | None) -> dict[str, Json]:
     return {name: _read(name, text, plan.inputs[name], plan.types) for name, text in pairs.items()}
 
 
+def name_of(word: str) -> str:
+    """Return the name in `name=value`."""
+    return word.partition("=")[0]
+
+
 def read_budget(words: Sequence[str]) -> dict[str, float] | None:
     """Return the budget written as `name=amount`, or `None` where nothing was written; the engine knows the names.
 

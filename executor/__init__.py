@@ -10,6 +10,7 @@ from .facilities import Clock, Facilities, SystemClock
 from .header import Header, default_seed
 from .key_changes import KeyChange
 from .lock import Lock
+from .plan_uses import PlanUses
 from .records import Event
 from .reuse import REUSE_MODES, ReuseMode
 from .run import Run, RunError, StepView
@@ -37,6 +38,7 @@ __all__ = [
     "Header",
     "KeyChange",
     "Lock",
+    "PlanUses",
     "Planned",
     "ReuseMode",
     "Run",

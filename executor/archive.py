@@ -24,6 +24,7 @@ from .events import Cause
 from .header import Header
 from .limits import check_artifact
 from .machine import Machine
+from .plan_uses import UsesKept
 from .records import read_entry
 from .restore import build_machine, fold, load_entries
 from .run import Run, RunError, run_errors, run_status, run_usage, step_views
@@ -96,6 +97,7 @@ class Archive:
         self._drivers = drivers
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
+        self.uses = UsesKept(store)
         self._recent: OrderedDict[str, Run] = OrderedDict()
 
     async def row(self, run_id: str) -> RunRow:

@@ -24,10 +24,10 @@ def digests_in(args: bytes) -> list[str]:
 class CallBlobs:
     """The bytes that one call may read, and those it has made; satisfies `tools.artifact.Blobs`."""
 
-    __slots__ = ("_known", "made")
+    __slots__ = ("known", "made")
 
     def __init__(self, known: Mapping[str, bytes]) -> None:
-        self._known = known
+        self.known = known
         self.made: dict[str, bytes] = {}
 
     def put(self, data: bytes, /) -> str:
@@ -39,4 +39,4 @@ class CallBlobs:
 
     def get(self, name: str, /) -> bytes:
         """Return bytes. Raises: KeyError: neither the arguments nor this call have them."""
-        return self.made[name] if name in self.made else self._known[name]
+        return self.made[name] if name in self.made else self.known[name]

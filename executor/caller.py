@@ -19,6 +19,7 @@ from ..tools.outage import ModelError
 from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
 from .commands import StartToolCall
+from .draws import Draws
 from .facilities import Facilities
 from .journal import Journal
 from .prepared import PreparedCall
@@ -36,6 +37,7 @@ class Caller:
         seed: The run's.
         journal: Where the run is recorded; `None`: nowhere.
         on_progress: Told how far a call has come: step, fraction, note.
+        draws: What calls are told of time and chance, where that is recorded.
     """
 
     def __init__(
@@ -45,13 +47,14 @@ class Caller:
         seed: str,
         journal: Journal | None = None,
         on_progress: Callable[[str, float, str], None] | None = None,
+        draws: Draws | None = None,
     ) -> None:
         self._facilities = facilities
         self._journal = journal
         self._run_id = run_id
         self._seed = seed
         self._on_progress = on_progress
-        self._contexts: dict[str, Context] = {}
+        self._draws = draws
 
     async def reconcile(self, call: PreparedCall) -> Outcome | None:
         """Return what became of a write of unknown outcome; `None`: it did not take place, or there is nothing to ask."""
@@ -74,24 +77,35 @@ class Caller:
         return await self._call(call, tool), None
 
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
-        """Return what came of a call that was made elsewhere; later attempts go on from what it has recorded."""
-        if call.context is not None:
-            self._contexts[call.step] = call.context
+        """Return what came of a call that was made elsewhere; later attempts are told what it was told."""
+        if call.context is not None and self._draws is not None:
+            self._draws.take_over(call.step, call.context.used)
         return ended
 
     def forget(self, call: PreparedCall) -> None:
-        """Forget what its attempts have recorded: it has returned."""
-        self._contexts.pop(call.step, None)
+        """Forget what its attempts have drawn: it has returned."""
+        if self._draws is not None:
+            self._draws.forget(call.step)
 
     async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
-        known = await self._artifacts(call.args)
-        blobs = call.blobs = CallBlobs(known)
-        context = call.context = self._contexts[call.step] = self._context(call, tool, blobs)
+        blobs = call.blobs = CallBlobs(await self._artifacts(call.args))
+        context = call.context = self._context(call, tool, blobs)
         secrets, timeout_s = self._facilities.secrets, call.command.timeout_s
         if tool.isolation != "process":
             return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s)
-        in_child = self._facilities.processes.call
-        return await in_child(tool, call.args, context, blobs, known, secrets=secrets, timeout_s=timeout_s)
+        return await self._facilities.processes.call(
+            tool,
+            call.args,
+            context,
+            blobs,
+            secrets=secrets,
+            timeout_s=timeout_s,
+            on_drawn=lambda drawn: self._drawn(call, drawn),
+        )
+
+    async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
+        if self._draws is not None:
+            await self._draws.record(call.step, drawn, is_write=call.is_write)
 
     async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
         """Return the bytes of the artifacts in a call's arguments."""
@@ -103,7 +117,7 @@ class Caller:
         return await self._facilities.store.find_values(wanted)
 
     def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:
-        previous = self._contexts.get(call.step)
+        draws = self._draws if tool.wants_context else None
         return Context(
             run_id=self._run_id,
             step=call.step,
@@ -114,7 +128,8 @@ class Caller:
             clock=self._facilities.clock.now,
             env=self._facilities.environ,
             secrets=self._facilities.secrets,
-            recorded=previous.used if previous is not None else None,
+            recorded=draws.of(call.step) if draws is not None else None,
+            on_drawn=draws.recorder(call.step, is_write=call.is_write) if draws is not None else None,
             blobs=blobs,
             on_progress=self._progress_of(call.step),
             given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),

@@ -67,12 +67,11 @@ async def call_tool(
     try:
         try:
             if limit is None and tool.is_async:
-                result = _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
-            elif limit is None:
-                result = await _result_of(tool, args, context, threads)
-            else:
-                async with limit:
-                    result = await _result_of(tool, args, context, threads)
+                return _taken(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+            if limit is None:
+                return await _result_of(tool, args, context, threads)
+            async with limit:
+                return await _result_of(tool, args, context, threads)
         finally:
             leave_if_forked(process)
     except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
@@ -80,22 +79,21 @@ async def call_tool(
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
         return _outcome_of(tool, error, timeout_s if is_ours else None)
-    return Returned(result)
 
 
-async def _result_of(tool: Tool, args: bytes, context: Context | None, threads: Threads) -> Sealed:
+async def _result_of(tool: Tool, args: bytes, context: Context | None, threads: Threads) -> Outcome:
     if tool.is_async:
-        return _sealed(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+        return _taken(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
 
-    def here() -> Sealed:
-        return _sealed(tool, tool.invoke(args, context))
+    def here() -> Outcome:
+        return _taken(tool, tool.invoke(args, context))
 
     if tool.isolation == "inline":
         return here()
     try:  # a large result is sealed there too: other runs go on
-        return cast("Sealed", await threads.call(here))
+        return cast("Outcome", await threads.call(here))
     except asyncio.CancelledError:
-        if is_cancelled() and context is not None:
+        if is_cancelled() and context is not None and not threads.is_closing:
             told = {"tool": tool.name, "all": threads.abandoned}
             context.log.warning("a thread goes on that nobody waits for", **told)
         raise
@@ -122,10 +120,10 @@ async def reconcile(
         return Lost(f"reconcile failed: {_describe(error)}")
     if answer is None:
         return None
-    try:
-        return Returned(_sealed(tool, answer))
-    except ToolError as error:
-        return Lost(f"reconcile returned what the tool's type forbids: {error}")
+    taken = _taken(tool, answer)
+    return (
+        taken if isinstance(taken, Returned) else Lost(f"what reconcile returned is refused: {taken.message}")
+    )
 
 
 def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
@@ -154,11 +152,30 @@ def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
             )
 
 
-def _sealed(tool: Tool, result: object) -> Sealed:
-    data = tool.seal(result)
+def _taken(tool: Tool, result: object) -> Returned | Failed:
+    """Return what a tool returned, in canonical form, or why it is refused: unfit for its type, no JSON, or too large."""
+    try:
+        data = tool.seal(result)
+    except ToolError as fault:
+        return _refused(tool, fault)
+    except Exception as error:  # noqa: BLE001  # a result may do anything when it is looked at
+        what = f"tool '{tool.name}': its result cannot be read: {_describe(error)}"
+        return _refused(tool, ToolError(what, code="bad-result"))
     if len(data) > VALUE_BYTES_MAX:
-        raise too_large(len(data), f"tool '{tool.name}' returned too much")
-    return Sealed(data)
+        return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
+    return Returned(Sealed(data))
+
+
+def _refused(tool: Tool, fault: ToolError) -> Failed:
+    """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
+    may_repeat = tool.effect is not Effect.WRITE and tool.is_worth_retrying(fault)
+    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=may_repeat)
+
+
+def after_effect(tool: Tool | None, message: str) -> str:
+    """Return the message of a call that returned and failed all the same: of a write, that it took effect."""
+    is_write = tool is not None and tool.effect is Effect.WRITE
+    return f"the call took effect, but what it returned is refused: {message}" if is_write else message
 
 
 def is_cancelled() -> bool:

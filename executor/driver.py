@@ -18,18 +18,19 @@ from typing import Any, Final, cast
 
 from ..errors import EngineBug, ToolError
 from ..plans.signature import Effect
+from ..tools import Used
 from .caller import Caller, Usage
-from .calls import Failed, Lost, Outcome, Returned
+from .calls import Failed, Lost, Outcome, Returned, after_effect
 from .clearance import Clearance
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from .crew import Crew
+from .draws import Draws
 from .early import EarlyCall, EarlySteps
 from .events import (
     ApprovalRuled,
     BudgetReached,
     CallFailed,
     CallLost,
-    CallProgressed,
     CallStarted,
     CallSucceeded,
     Cause,
@@ -44,6 +45,7 @@ from .journal import Journal
 from .limits import has_room, run_too_large
 from .machine import Machine
 from .prepared import Preparation, PreparedCall, StartCall
+from .progress import Progress
 from .results import Results, reused
 from .run import run_status
 from .sealed import Sealed
@@ -51,8 +53,6 @@ from .states import RunStatus
 from .store import Decision, Reusable, RunRow
 from .telling import Telling
 
-PROGRESS_EVERY_S: Final = 0.2  # of one step: more is more than anyone reads
-PROGRESS_NOTE_MAX: Final = 500  # characters
 WORKERS_MIN: Final = (
     1_000  # calls of one run that may wait for a place of their tool, before others wait behind them
 )
@@ -70,6 +70,7 @@ class Driver:
         row: The run's row, as claimed.
         header: What was settled when it was submitted.
         inherited: Of a fork: what the parent's calls came to, by path.
+        drawn: What calls were told of time and chance before, by step.
         early: Calls that were begun while the plan was still being written.
         places: Calls at a time in this run, if it has a limit of its own.
     """
@@ -80,6 +81,7 @@ class Driver:
     header: Header
     inherited: Mapping[str, Inherited] = field(default_factory=dict[str, Inherited])
     early: EarlySteps | None = None
+    drawn: Mapping[str, Used] = field(default_factory=dict[str, Used])
     places: asyncio.Semaphore | None = field(init=False, default=None)
     journal: Journal = field(init=False)
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
@@ -94,7 +96,6 @@ class Driver:
     _crew: Crew[PreparedCall] = field(init=False)
     _written: dict[str, str] = field(init=False, default_factory=dict[str, str])
     _is_parking: bool = field(init=False, default=False)
-    _progress: dict[str, float] = field(init=False, default_factory=dict[str, float])
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
@@ -108,10 +109,17 @@ class Driver:
         self._preparation = Preparation(self.facilities, self.row.id)
         self._results = Results(self.facilities, self.row, self.header, self.inherited)
         self._clearance = Clearance(self.facilities, self.row.id, self.header)
-        self._caller = Caller(self.facilities, self.row.id, self.header.seed, self.journal, self._progressed)
+        calls = (self.journal, self.facilities.clock.now, self._is_called)
+        draws, progress = Draws(self.drawn, *calls), Progress(*calls)
+        seed = self.header.seed
+        self._caller = Caller(self.facilities, self.row.id, seed, self.journal, progress.note, draws)
         if self.header.concurrency_max is not None:
             shared = self.early.places if self.early is not None else None
             self.places = shared or asyncio.Semaphore(self.header.concurrency_max)
+
+    def _is_called(self, step: str) -> bool:
+        """Whether a step's call is under way, and the run is being driven."""
+        return self._group is not None and self.machine.is_running(step)
 
     def _standing(self) -> tuple[RunStatus, str]:
         return run_status(self.machine), self.machine.digest
@@ -383,14 +391,6 @@ class Driver:
                 self._writing.discard(call.step)
         return await self._conclude(call, outcome, epochs, usage)
 
-    def _progressed(self, step: str, fraction: float, note: str) -> None:
-        """Write down how far a call has come: seldom enough for a tool that says so in a loop."""
-        at = self.facilities.clock.now()
-        is_due = at - self._progress.get(step, -PROGRESS_EVERY_S) >= PROGRESS_EVERY_S or fraction >= 1.0
-        if self._group is not None and is_due and self.machine.is_running(step):
-            self._progress[step] = at
-            self.journal.add(CallProgressed(step, fraction, note[:PROGRESS_NOTE_MAX]), at)
-
     async def _conclude(
         self,
         call: PreparedCall,
@@ -400,7 +400,7 @@ class Driver:
     ) -> Reusable | None:
         if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
             return None
-        match self._preparation.told(call, self._fitting(outcome)):
+        match self._preparation.told(call, self._fitting(call, outcome)):
             case Returned(output):
                 return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):
@@ -428,12 +428,12 @@ class Driver:
             await self.journal.flush()
         return made
 
-    def _fitting(self, outcome: Outcome) -> Outcome:
+    def _fitting(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Return the outcome, or its refusal: the run has no room for such a result."""
         if not isinstance(outcome, Returned) or has_room(self.machine.size, len(outcome.output.data)):
             return outcome
         fault = run_too_large(self.machine.size, len(outcome.output.data))
-        return Failed(fault.code, str(fault), temporary=False, retryable=False)
+        return Failed(fault.code, after_effect(call.tool, str(fault)), temporary=False, retryable=False)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,7 +3,7 @@
 Three kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
 handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
 asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
-something to compare with. A **remark** is for people only. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
+something to compare with. A **remark** moves nothing: it is for people, or for a call that is made again. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
 
 Nobody changes an event. The classes are not frozen all the same: that makes each three times as dear, and a run makes thousands.
 """
@@ -76,7 +76,10 @@ class CallReused:
 
 @dataclass(slots=True)
 class CallFailed:
-    """A call failed and did nothing; `retryable` is what the tool's retry policy says of this failure."""
+    """A call failed; `retryable` is what the tool's retry policy says of this failure.
+
+    Of a write: it did nothing, or it returned what is refused: then the message says that it took effect.
+    """
 
     step: str
     code: str
@@ -248,6 +251,22 @@ class CallProgressed:
     note: str
 
 
+@dataclass(slots=True)
+class TimeTold:
+    """A call asked for the time, in Unix seconds; a repeated call of the step is told the same. Of a write it is durable before that."""
+
+    step: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class IdMade:
+    """A call asked for a new id; a repeated call of the step gets the same. Of a write it is durable before that."""
+
+    step: str
+    id: str
+
+
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
@@ -277,7 +296,7 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
-Remark: TypeAlias = CallProgressed
+Remark: TypeAlias = CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 CAUSES: tuple[type[Cause], ...] = (
@@ -309,7 +328,7 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     ApprovalAsked,
     RunFinished,
 )
-REMARKS: tuple[type[Remark], ...] = (CallProgressed,)
+REMARKS: tuple[type[Remark], ...] = (CallProgressed, TimeTold, IdMade)
 _CAUSES: frozenset[type] = frozenset(CAUSES)
 
 

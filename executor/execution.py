@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError, FirmplanError, InputRejected, PlanError, StoreError
+from ..errors import ConfigError, InputRejected, PlanError, StoreError
 from ..plans.nearest import listing
-from .archive import LIMIT_MAX, UNDER_WAY, Archive
+from .archive import UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .decisions import Decisions
+from .draws import recalled
 from .driver import PARK_GRACE_S, Driver
 from .early import EarlySteps
 from .events import (
@@ -39,6 +40,7 @@ from .run import Run, run_status
 from .states import FINAL, RunStatus
 from .store import Decision, RunRow
 from .submission import Planned, Submissions
+from .takeover import Takeover
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -62,11 +64,15 @@ class Execution:
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
         self._watcher: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
         self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self.review = Review(facilities, self.archive)
+        self._takeover = Takeover(
+            self._store, self.archive, self._is_driven, self._expect_tools, lambda: facilities.log
+        )
 
     # --- life
 
@@ -77,6 +83,10 @@ class Execution:
 
     async def close(self) -> None:
         """Park the runs under way, and let go; they go on with `resume`."""
+        if self._recovering is not None:
+            self._recovering.cancel()
+            await asyncio.wait([self._recovering])
+        self._facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
         for task in self._driving.values():
             if task not in driven:  # it plans
@@ -242,7 +252,8 @@ class Execution:
         fold(machine, entries)
         if machine.status is not None:
             return False
-        driver = Driver(self._facilities, row, machine, header, await self._inherited(row, header), early)
+        inherited = await self._inherited(row, header)
+        driver = Driver(self._facilities, row, machine, header, inherited, early, recalled(entries))
         self._drivers[row.id] = driver
         cause: Cause | None = first
         try:
@@ -337,26 +348,12 @@ class Execution:
         await self._start(run_id, RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id))
 
     async def find_abandoned(self) -> list[Run]:
-        """Return every unfinished run whose owner is dead, oldest first, as it stands.
+        """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""
+        return await self._takeover.find()
 
-        What cannot go on here, since its journal was changed or its tools are missing, is left out and told to the log.
-        """
-        found: list[RunRow] = []
-        for status in UNDER_WAY:
-            before: tuple[float, str] | None = None
-            while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
-                found += [row for row in rows if not self._owner.is_driven(row)]
-                before = (rows[-1].created, rows[-1].id)
-        abandoned: list[Run] = []
-        for row in sorted(found, key=lambda row: (row.created, row.id)):
-            if row.id in self._driving:
-                continue
-            try:
-                header = Header.from_dict((await self.archive.row(row.id)).header)
-                self._expect_tools(row.id, header)
-                abandoned.append(await self.archive.get(row.id))
-            except FirmplanError as fault:
-                self._facilities.log.warning(
-                    "run not recovered", run=row.id, error=str(fault), code=fault.code
-                )
-        return abandoned
+    def recover(self, go_on: Callable[[Run], Awaitable[object]]) -> None:
+        """Go on with every run whose owner dies from now on, for as long as this execution is open."""
+        if self._recovering is None:
+            self._recovering = asyncio.get_running_loop().create_task(
+                self._takeover.watch(go_on), name="firmplan takeover"
+            )

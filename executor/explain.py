@@ -17,6 +17,7 @@ from ..plans.program import SetValue
 from ..plans.values import Json
 from .archive import Archive
 from .cells import Turn
+from .decided import decided_in
 from .events import CallFailed, CallReused, CallStarted
 from .evidence import Evidence, gather
 from .explanation import Explanation, Verdict
@@ -86,6 +87,7 @@ class _View:
         self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
+        self._decided = decided_in(entries)
         for entry in entries:
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):
@@ -125,8 +127,16 @@ class _View:
     def _explain_turn(self, turn: Turn) -> Explanation:
         found = self._explained.get(turn.path)
         if found is None:
-            found = self._explained[turn.path] = self._explain_leaf(turn)
+            found = self._explained[turn.path] = self._with_decisions(self._explain_leaf(turn))
         return found
+
+    def _with_decisions(self, found: Explanation) -> Explanation:
+        """Add what people decided about a call, and when."""
+        decisions = self._decided.get(found.step, ())
+        if not decisions:
+            return found
+        told = ", ".join(map(str, decisions))
+        return replace(found, sentence=f"{found.sentence}; its call was {told}", decisions=decisions)
 
     def _explain_leaf(self, turn: Turn) -> Explanation:
         entry = self._first.get(turn.path)

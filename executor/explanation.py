@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from ..plans.values import Json
+    from .decided import Decided
     from .key_changes import KeyChange
 
 Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
@@ -25,6 +26,7 @@ class Explanation:
         changes: Where the key changed: what differs from the nearest earlier call.
         source: Run and step of the nearest earlier call, or of the result that was reused.
         parts: For a step of several calls: one explanation for each.
+        decisions: What people decided about the call, oldest first: `decision`, `at`, `by`, `reason`, `edited`.
     """
 
     run_id: str
@@ -35,6 +37,7 @@ class Explanation:
     changes: tuple[KeyChange, ...] = ()
     source: tuple[str, str] | None = None
     parts: tuple[Explanation, ...] = ()
+    decisions: tuple[Decided, ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
@@ -50,4 +53,5 @@ class Explanation:
             "changes": [cast("Json", each.to_dict()) for each in self.changes],
             "source": {"run": self.source[0], "step": self.source[1]} if self.source else None,
             "parts": [cast("Json", part.to_dict()) for part in self.parts],
+            "decisions": [cast("Json", each.to_dict()) for each in self.decisions],
         }

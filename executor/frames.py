@@ -27,6 +27,7 @@ HEAD_BYTES_MAX: Final = 16 * 1024 * 1024  # the line of a frame: what the call u
 _FILE_MODULE: Final = "firmplan_tools_"  # how `Toolset.load` names the modules of files
 
 READY: Final = {"kind": "ready"}  # the child has found the tool, and calls it now
+NOTED: Final = {"kind": "noted"}  # the engine has what the call has drawn, which may now be told to the tool
 
 
 class ByteReader(Protocol):
@@ -110,6 +111,19 @@ def write_call(
         "secrets": None if secrets is None else dict(secrets),
     }
     return write_frame(head, [args, *known.values()])
+
+
+def write_drawn(drawn: float | str) -> list[bytes]:
+    """Return the frame that says what a call has drawn of time and chance."""
+    return write_frame({"kind": "drawn", "drawn": drawn})
+
+
+def drawn_in(said: Mapping[str, Any]) -> float | str:
+    """Return what a child says that its call has drawn. Raises: ValueError."""
+    drawn = said["drawn"]
+    if not isinstance(drawn, float | str):
+        raise ValueError(f"expected a time or an id, found {drawn!r}")  # noqa: TRY004  # of what a child says
+    return drawn
 
 
 def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]:

@@ -74,6 +74,7 @@ class Journal:
         opens: str | None = None,
         closes: bool = False,
         decision: int | None = None,
+        is_synced: bool = False,
     ) -> None:
         """Append an event; a flush is on its way.
 
@@ -83,6 +84,7 @@ class Journal:
             opens: The resource that the write of this step is about to change.
             closes: Whether the outcome of this step's write is known now.
             decision: Number of the decision in the store that this event is.
+            is_synced: Whether it must survive a power loss for another reason.
 
         Raises:
             StoreError: An earlier flush failed.
@@ -98,6 +100,7 @@ class Journal:
             self._note_write(getattr(event, "step", ""), opens)
         if decision is not None:
             self._decided.append(decision)
+        if decision is not None or is_synced:
             self._is_synced = True
         self._updated = at
         if self._timer is None and self._task is None:
@@ -122,6 +125,25 @@ class Journal:
             self._wanted = self._last
             self._begin()
         await self.wait_past(self._last - 1)
+
+    def flush_here(self) -> None:
+        """Make everything added so far durable before returning: the event loop waits. At least one event is not durable.
+
+        Raises:
+            StoreError: It cannot be made so.
+        """
+        batch = self._take()
+        try:
+            self._store.append_here(batch)
+        except StoreError as fault:
+            self._fault = self._fault or fault
+            self._wake()
+            raise
+        self._note_durable(batch)
+
+    def _note_durable(self, batch: Batch) -> None:
+        self.durable = max(self.durable, batch.first_seq - 1 + len(batch.lines))
+        self._wake()
 
     async def wait_past(self, seq: int) -> None:
         """Wait until an entry past `seq` is durable, or the journal is closed. Raises: StoreError."""
@@ -171,8 +193,7 @@ class Journal:
             except Exception as bug:  # noqa: BLE001  # whoever waits must hear of it
                 self._fault = EngineBug(f"the journal of run {self._row.id} stopped: {bug!r}")
                 break
-            self.durable = batch.first_seq - 1 + len(batch.lines)
-            self._wake()
+            self._note_durable(batch)
             if self._wanted <= self.durable:
                 break
 

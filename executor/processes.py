@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,7 +21,16 @@ from ..plans.signature import Effect
 from ..tools import Context, Tool
 from .artifacts import CallBlobs
 from .calls import Failed, Lost, Outcome
-from .frames import HEAD_BYTES_MAX, WORKER_ENV, address_of, read_outcome, write_call
+from .frames import (
+    HEAD_BYTES_MAX,
+    NOTED,
+    WORKER_ENV,
+    address_of,
+    drawn_in,
+    read_outcome,
+    write_call,
+    write_frame,
+)
 
 CALLS_MAX: Final = 1000  # calls of one child; then a new one takes its place, and what tools leaked is gone
 IDLE_MAX: Final = 8  # children kept without work: each holds some 40 MiB
@@ -54,14 +63,17 @@ class Processes:
         args: bytes,
         context: Context,
         blobs: CallBlobs,
-        known: Mapping[str, bytes],
         *,
         secrets: Mapping[str, str],
         timeout_s: float | None,
+        on_drawn: Callable[[float | str], Awaitable[None]] | None = None,
     ) -> Outcome:
-        """Call the tool in a child, and return what came of it. A cancel kills the child."""
+        """Call the tool in a child, and return what came of it. A cancel kills the child.
+
+        What it draws of time and chance is handed to `on_drawn`, and told to the tool after that.
+        """
         own = None if secrets is os.environ else secrets
-        frame = write_call(address_of(tool), args, context, known, own)
+        frame = write_call(address_of(tool), args, context, blobs.known, own)
         try:
             child, first = await self._asked(frame)
         except (_ChildDied, TimeoutError) as fault:
@@ -70,6 +82,11 @@ class Processes:
         try:
             async with asyncio.timeout(timeout_s):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
+                while said["kind"] == "drawn":
+                    if on_drawn is not None:
+                        await on_drawn(drawn_in(said))
+                    await child.write(write_frame(NOTED))
+                    said, parts = await child.read()
             outcome = read_outcome(said, parts, context, blobs)
         except TimeoutError:
             await self._end(child)

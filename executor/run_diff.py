@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ..plans.differences import Difference
 from ..plans.values import Json
+from .amounts import amount, counted, steps_in
 
 if TYPE_CHECKING:
     from ..plans.diff import PlanDiff
@@ -109,11 +110,10 @@ class RunDiff:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        count = len(self.changed)
         if not self:
-            yield f"{self.a} and {self.b} are the same: {len(self.steps)} steps, same plan, inputs and output"
+            yield f"{self.a} and {self.b} are the same: {self.counted}, same plan, inputs and output"
         else:
-            yield f"{self.a} -> {self.b}: {count} of {len(self.steps)} steps differ"
+            yield f"{self.a} -> {self.b}: {self.counted}"
         if self.status[0] != self.status[1]:
             yield f"status: {self.status[0]} -> {self.status[1]}"
         if self.plan:
@@ -123,7 +123,17 @@ class RunDiff:
             yield f"first divergence: step '{self.first.step}': {self.first.why}"
         yield from (str(step) for step in self.changed)
         yield from (_at("the run's output", each) for each in self.output[:PLACES_SHOWN])
-        yield "; ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in self.used)
+        yield "; ".join(f"{name} {amount(old)} -> {amount(new)}" for name, old, new in self.used)
+
+    @property
+    def counted(self) -> str:
+        """How many steps there are, and how many of them differ, each with its parts."""
+        every = steps_in(step.step for step in self.steps)
+        return (
+            f"{steps_in(step.step for step in self.changed)} of {counted(every)} differ"
+            if self
+            else counted(every)
+        )
 
     @property
     def used(self) -> tuple[tuple[str, float, float], ...]:

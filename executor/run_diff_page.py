@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from .amounts import amount
+
 if TYPE_CHECKING:
     from ..plans.differences import Difference
     from ..plans.values import Json
@@ -71,8 +73,7 @@ def page_of(diff: RunDiff) -> str:
 
 def _head(diff: RunDiff) -> Iterator[str]:
     yield f"<h1>{_code(diff.a)} <span class=soft>\N{RIGHTWARDS ARROW}</span> {_code(diff.b)}</h1>"
-    count = len(diff.changed)
-    told = f"{count} of {len(diff.steps)} steps differ" if diff else f"the same: {len(diff.steps)} steps"
+    told = diff.counted if diff else f"the same: {diff.counted}"
     yield f"<div class=soft>{told}</div><ul class=cards>"
     yield f"<li><span class=soft>status</span><b>{_turned(*diff.status)}</b></li>"
     for name, old, new in diff.used:
@@ -93,7 +94,7 @@ def _sections(diff: RunDiff) -> Iterator[str]:
     if changed:
         yield f"<h2>Steps that differ</h2>{_table(changed)}"
     if same:
-        yield f"<details><summary>{len(same)} steps are the same</summary>{_table(same)}</details>"
+        yield f"<details><summary>Steps and parts of steps that are the same</summary>{_table(same)}</details>"
 
 
 def _table(steps: Sequence[StepDiff]) -> str:
@@ -158,7 +159,7 @@ def _shown(texts: Iterable[str | None]) -> Iterator[str]:
 
 
 def _amount(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"
+    return None if value is None else amount(value)
 
 
 def _code(text: str) -> str:

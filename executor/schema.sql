@@ -14,6 +14,7 @@ CREATE TABLE runs (
     last_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
+CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 
 -- Apart from the rows, which every flush changes: a row that held a plan of thousands of steps would be written anew each time.
 CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -52,7 +53,7 @@ CREATE TABLE calls (
     PRIMARY KEY (run_id, step)
 ) STRICT, WITHOUT ROWID;
 -- The same, as runs leave them: one row for the calls of a quarter of a second, until someone asks for one and they are sorted.
-CREATE TABLE IF NOT EXISTS unsorted_calls (number INTEGER PRIMARY KEY, calls BLOB NOT NULL) STRICT;
+CREATE TABLE unsorted_calls (number INTEGER PRIMARY KEY, calls BLOB NOT NULL) STRICT;
 CREATE INDEX calls_by_step ON calls (subject, step, started);
 CREATE INDEX calls_by_age ON calls (subject, started);
 CREATE TABLE codes (digest TEXT PRIMARY KEY, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -71,3 +72,13 @@ CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NO
 CREATE TABLE plans (name TEXT PRIMARY KEY, plan TEXT NOT NULL, digest TEXT NOT NULL, saved REAL NOT NULL)
     STRICT, WITHOUT ROWID;
 CREATE INDEX plans_by_digest ON plans (digest);
+
+-- Each time that a saved plan was thought to answer a task, and what became of it, with the run that it was for, if there was one.
+CREATE TABLE plan_uses (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    run_id TEXT,
+    noted REAL NOT NULL
+) STRICT;

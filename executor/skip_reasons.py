@@ -11,7 +11,6 @@ from .states import Reason, State
 _TEXTS: Final = {
     Reason.WHEN: "was skipped because its `when` was false",
     Reason.ON_ERROR: "was skipped because it failed, and on_error is 'skip'",
-    Reason.DENIED: "was cancelled because a person denied its call, or one that it depends on",
     Reason.CANCELLED: "was cancelled with the run",
     Reason.APPROVAL: "waits for a person to approve its call",
     Reason.BUDGET: "waits because its call would pass the run's budget",
@@ -45,6 +44,9 @@ def _reason_text(reason: Reason, node: Node) -> str:
             return f"was skipped because it refers to {_culprit(node, (State.SKIPPED,))}, which was skipped"
         case Reason.DEPENDENCY_FAILED:
             return f"was skipped because it refers to {_culprit(node, _BAD)}, which went wrong"
+        case Reason.DENIED:
+            need = _culprit(node, (State.CANCELLED,), "")
+            return f"was cancelled because it depends on {need}" if need else "was cancelled"
         case Reason.BLOCKED:
             return f"was skipped because {_blocker(node)} before it went wrong"
         case _:
@@ -55,11 +57,11 @@ def _is_over(node: Node) -> bool:
     return node.state in (State.SUCCEEDED, *_BAD)
 
 
-def _culprit(node: Node, states: tuple[State, ...]) -> str:
+def _culprit(node: Node, states: tuple[State, ...], otherwise: str = "a step") -> str:
     """Return the first step that this one refers to and that did not succeed."""
     needs = [node.frame.nodes[at] for at in (*node.code.needs_when, *node.code.needs)]
     found = next((need.code.id for need in needs if need.state in states), None)
-    return f"'{found}'" if found is not None else "a step"
+    return f"'{found}'" if found is not None else otherwise
 
 
 def _blocker(node: Node) -> str:

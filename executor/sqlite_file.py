@@ -23,8 +23,12 @@ from ..errors import StoreError
 from .store_fault import told_fault
 
 STORE_FORMAT: Final = 1
+# Tables and indexes that older firmplans neither make nor miss: a store without them gets them.
+ADDED: Final = ("plan_uses", "runs_driven", "unsorted_calls")
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
-CACHE_KIB: Final = 32 * 1024  # of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls
+CACHE_KIB: Final = (
+    32 * 1024
+)  # of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls
 VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
 T = TypeVar("T")
@@ -98,15 +102,21 @@ class SqliteFile:
             for statement in _schema().split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
-        for statement in re.findall(r"CREATE TABLE IF NOT EXISTS [^;]+", _schema()):
-            db.execute(statement)
+        self._add_tables(db)
         self._expect_tables(db)
         db.execute("COMMIT")
+
+    def _add_tables(self, db: sqlite3.Connection) -> None:
+        """Make the tables and indexes that were added to the format after stores of it were made."""
+        for statement in _schema().split(";"):
+            found = re.search(r"CREATE (?:TABLE|INDEX) (\w+)", statement)
+            if found is not None and found[1] in ADDED:
+                db.execute(statement.replace(f" {found[1]} ", f" IF NOT EXISTS {found[1]} ", 1))
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
         there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        wanted = re.findall(r"CREATE TABLE (?!IF)(\w+)", _schema())
+        wanted = re.findall(r"CREATE TABLE (\w+)", _schema())
         if missing := [name for name in wanted if name not in there]:
             raise StoreError(
                 f"the store {self.name} has no table '{missing[0]}': it was made by a firmplan between releases; "

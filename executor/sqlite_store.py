@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import StoreError
 from .sqlite_cache import SqliteCache
+from .sqlite_uses import SqliteUses
 from .store import EVERYTHING, Batch, RunRow
 
 _ROW_COLUMNS: Final = (
@@ -26,7 +27,7 @@ _ROW_COLUMNS: Final = (
 HEADERS_KEPT: Final = 4
 
 
-class SqliteStore(SqliteCache):
+class SqliteStore(SqliteCache, SqliteUses):
     """A store in the SQLite file `path`, made if it is not there."""
 
     def __init__(self, path: str | Path) -> None:
@@ -121,6 +122,13 @@ class SqliteStore(SqliteCache):
         statement = f"SELECT {_ROW_COLUMNS} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
         return await self._call(lambda: [_row(found, {}) for found in self._sql(statement, [*values, limit])])
 
+    async def list_driven(self) -> Sequence[RunRow]:
+        """See `Store.list_driven`."""
+        statement = (
+            f"SELECT {_ROW_COLUMNS} FROM runs WHERE owner IS NOT NULL AND status IN ('queued', 'running')"
+        )
+        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
+
     async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
         """See `Store.claim`."""
 
@@ -152,16 +160,23 @@ class SqliteStore(SqliteCache):
             self._flusher = asyncio.create_task(self._flush())
         await done
 
+    def append_here(self, batch: Batch) -> None:
+        """See `Store.append_here`. The store's thread takes its work in order: what is being committed comes first."""
+        group, self._pending = self._pending, []
+        batches = [*(waiting for waiting, _ in group), batch]
+        faults: Sequence[StoreError | None]
+        try:
+            faults = self._call_here(lambda: self._commit(batches))
+        except StoreError as fault:
+            faults = [fault] * len(batches)
+        _settle(group, faults[:-1])
+        if (own := faults[-1]) is not None:
+            raise own
+
     async def _flush(self) -> None:
         while self._pending:
             group, self._pending = self._pending, []
-            for (_, done), fault in zip(group, await self._faults_of(group), strict=True):
-                if done.cancelled():
-                    continue
-                if fault is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(fault)
+            _settle(group, await self._faults_of(group))
 
     async def _faults_of(
         self, group: Sequence[tuple[Batch, asyncio.Future[None]]]
@@ -301,6 +316,17 @@ class SqliteStore(SqliteCache):
             return found[0] if found else None
 
         return await self._call(work)
+
+
+def _settle(group: Sequence[tuple[Batch, asyncio.Future[None]]], faults: Sequence[StoreError | None]) -> None:
+    """Tell whoever waits for the batches of a group what came of them."""
+    for (_, done), fault in zip(group, faults, strict=True):
+        if done.cancelled():
+            continue
+        if fault is None:
+            done.set_result(None)
+        else:
+            done.set_exception(fault)
 
 
 def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:

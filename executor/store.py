@@ -196,6 +196,10 @@ class Store(Protocol):
         """Return rows without headers, newest first, older than `before` (created, id)."""
         ...
 
+    async def list_driven(self) -> Sequence[RunRow]:
+        """Return the rows, without headers, of all queued and running runs that have an owner."""
+        ...
+
     async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
         """Become the owner if there is none or `is_alive(owner)` is false; the epoch is raised. `None`: it is driven."""
         ...
@@ -206,6 +210,10 @@ class Store(Protocol):
 
     async def append(self, batch: Batch) -> None:
         """Append to a journal, atomically. Raises: StoreError: also where the epoch is no longer the owner's."""
+        ...
+
+    def append_here(self, batch: Batch) -> None:
+        """As `append`, done when it returns, after all that was appended before: the event loop waits for it."""
         ...
 
     async def add_decision(self, run_id: str, decision: bytes) -> None:
@@ -288,4 +296,12 @@ class Store(Protocol):
 
     async def find_plan(self, name_or_digest: str) -> str | None:
         """Return a saved plan as JSON, or `None`."""
+        ...
+
+    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
+        """Note that a saved plan was thought to answer a task, and what became of it (`plan_uses.py`)."""
+        ...
+
+    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
+        """Return name, digest, outcome and number of all uses; one whose run failed or was cancelled has the outcome `run`."""
         ...

@@ -25,11 +25,13 @@ class Threads:
 
     Attributes:
         abandoned: Threads that were still in a call when nobody waited for it any more.
+        is_closing: Whether that is what all that are in a call now are left to: who closes knows it.
     """
 
     def __init__(self, idle: Iterable[Worker] = ()) -> None:
         self._idle = list(idle)
         self.abandoned = 0
+        self.is_closing = False
 
     async def call(self, work: Callable[[], object]) -> object:
         """Return what `work` returns, or raise what it raises, on another thread.

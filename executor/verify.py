@@ -165,9 +165,7 @@ async def _outcome(
     timeout_s = tool.timeout_s if tool.timeout_s is not None else TIMEOUT_S
     if bench.is_here:
         return await call_tool(tool, args, context, facilities.threads, timeout_s)
-    return await processes.call(
-        tool, args, context, blobs, known, secrets=facilities.secrets, timeout_s=timeout_s
-    )
+    return await processes.call(tool, args, context, blobs, secrets=facilities.secrets, timeout_s=timeout_s)
 
 
 def _compared(tool: str, made: _Made, outcome: Outcome) -> ToolVerdict | None:

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
 
@@ -26,7 +26,7 @@ from ..tools import Context, Tool, Used
 from ..tools.loading import load_tools
 from .artifacts import CallBlobs
 from .calls import Failed, Outcome, call_tool
-from .frames import READY, read_frame, write_frame, write_outcome
+from .frames import READY, read_frame, write_drawn, write_frame, write_outcome
 from .threads import Threads, Worker
 
 MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
@@ -41,7 +41,7 @@ def main() -> None:
         most = int(megabytes) * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     hand = Worker()
-    child = Child(answers, Threads([hand]), os.getcwd(), dict(os.environ))  # noqa: PTH109  # a plain text
+    child = Child(calls, answers, Threads([hand]), os.getcwd(), dict(os.environ))  # noqa: PTH109  # a plain text
     for work in (lambda: _end_with(calls), lambda: _answer_all(child, calls)):
         threading.Thread(target=work, daemon=True).start()
     hand.work()
@@ -85,16 +85,19 @@ class Child:
     """What one child process calls tools with.
 
     Attributes:
+        calls: Where calls come from.
         answers: Where answers go.
         threads: The main thread, as the only one.
         folder: Where every call begins.
         environ: What every call begins with.
     """
 
+    calls: BinaryIO
     answers: BinaryIO
     threads: Threads
     folder: str
     environ: Mapping[str, str]
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
         """Make a call, and say what came of it."""
@@ -126,8 +129,21 @@ class Child:
         secrets = os.environ if call["secrets"] is None else call["secrets"]
         effect = tool.effect
         return Context(
-            **facts, recorded=recorded, effect=effect, env=os.environ, secrets=secrets, blobs=blobs
+            **facts,
+            recorded=recorded,
+            on_drawn=self._record,
+            effect=effect,
+            env=os.environ,
+            secrets=secrets,
+            blobs=blobs,
         )
+
+    def _record(self, drawn: float | str) -> None:
+        """Hand over what a call draws, and wait until it is on record: nobody else reads the pipe during a call."""
+        with self.turn:
+            self._say(write_drawn(drawn))
+            if read_frame(self.calls) is None:
+                _end()
 
     def _say(self, frame: Sequence[bytes]) -> None:
         for piece in frame:

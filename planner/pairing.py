@@ -67,13 +67,49 @@ class Duel:
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a judge says of a pair that people have compared.
+
+    Attributes:
+        about: What decided, for people.
+        verdict: `"first"` is what people found better; `"even"`, also where it went by the place.
+        agrees: Whether people said so.
+        swapped: Whether it went by the place.
+    """
+
+    id: str
+    about: str
+    verdict: Verdict
+    agrees: bool
+    swapped: bool
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """What a judge found, and how far it agrees with people; `agreement` is `None` without labels."""
+    """What a judge found, and what it said of the pairs that people have compared."""
 
     duels: tuple[Duel, ...]
-    agreement: float | None
-    labels: int
+    labelled: tuple[Labelled, ...]
     usage: Usage
+
+    @property
+    def labels(self) -> int:
+        """How many pairs it was measured by."""
+        return len(self.labelled)
+
+    @property
+    def agreement(self) -> float | None:
+        """How far it agrees with people, whatever the order: `None` without labels."""
+        return sum(each.agrees for each in self.labelled) / self.labels if self.labelled else None
+
+    @property
+    def swapped(self) -> int:
+        """Of how many of these pairs it said another thing when their order was swapped."""
+        return sum(each.swapped for each in self.labelled)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -81,6 +117,8 @@ class Judged:
             "duels": [each.to_dict() for each in self.duels],
             "agreement": self.agreement,
             "labels": self.labels,
+            "labels_swapped": self.swapped,
+            "labelled": [each.to_dict() for each in self.labelled],
             "usage": self.usage.to_dict(),
         }
 
@@ -92,11 +130,12 @@ async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label
         ModelError: The judge cannot be asked.
     """
     usage = Usage()
-    right = 0
+    labelled: list[Labelled] = []
     for label in labels:
         found = await compare(models, label.task, label.better, label.worse)
         usage += found.usage
-        right += found.verdict == "first"
+        agrees = not found.swapped and found.verdict == ("even" if label.even else "first")
+        labelled.append(Labelled(label.id, label.about, found.verdict, agrees, found.swapped))
     plans = {each.planner: dict[str, Plan]() for each in measured.summaries}
     for result in measured.results:
         if result.scores and (plan := result.scores[0].plan) is not None:
@@ -113,7 +152,7 @@ async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label
         swapped = sum(each.swapped for each in found_all)
         counted = (verdicts.count("first"), verdicts.count("second"), verdicts.count("even"))
         duels.append(Duel(one, other, *counted, swapped))
-    return Judged(tuple(duels), right / len(labels) if labels else None, len(labels), usage)
+    return Judged(tuple(duels), tuple(labelled), usage)
 
 
 async def compare(models: Models, task: str, first: Plan, second: Plan) -> Compared:

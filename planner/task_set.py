@@ -13,10 +13,13 @@
 
     labels:
       - {id: no_question, task: How many texts are there?, better: {steps: [..]}, worse: {steps: [..]}}
+      - {id: no_names, of: names, worse: {steps: [..]}, about: it gives texts}
+      - {id: the_same, of: names, even: [{steps: [..]}, {steps: [..]}]}
 
 `solution` is one good plan, by which steps and edges are measured; the tools that it calls are those that must be called,
-unless `expect.tools` says others. `labels` are pairs of plans that people have compared: a judge is measured by them before
-it is believed. Paths of tools are relative to the set's file. YAML or JSON.
+unless `expect.tools` says others. `labels` are pairs of plans that people have compared, or the name of a file with a list of them: a
+judge is measured by them before it is believed. `of` names a task, whose solution is the better plan unless `better` gives one.
+Paths are relative to the set's file. YAML or JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from ..tools.toolset import Toolset
 FORMAT = 1
 _TASK_KEYS = ("id", "task", "inputs", "expect", "solution")
 _EXPECT_KEYS = ("tools", "forbidden", "answer", "steps_max")
+_LABEL_KEYS = ("id", "task", "of", "better", "worse", "even", "about")
 _ANSWER_KEYS = ("equals", "contains", "schema")
 
 
@@ -73,12 +77,20 @@ class SetTask:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Two plans for one task, and which of them people found better."""
+    """Two plans for one task, and what people found.
+
+    Attributes:
+        better: The better of the two; where they are even, one of them.
+        even: Whether they were found equally good.
+        about: What decides, in words.
+    """
 
     id: str
     task: str
     better: Plan
     worse: Plan
+    even: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +117,9 @@ class TaskSet:
         ids = [task.id for task in tasks]
         if twice := next((each for each in ids if ids.count(each) > 1), None):
             raise ConfigError(f"{file}: expected an id of its own for each task, found '{twice}' twice")
-        labels = cast("list[Json]", rest.get("labels") or [])
-        compared = tuple(_label(f"{file}: labels[{index}]", each) for index, each in enumerate(labels))
+        where, labels = _listed_labels(file, cast("Json", rest.get("labels")))
+        known = {task.id: task for task in tasks}
+        compared = tuple(_label(f"{where}[{index}]", each, known) for index, each in enumerate(labels))
         return cls(str(rest.get("name") or file.stem), tuple(tasks), compared)
 
     def only(self, ids: Sequence[str]) -> TaskSet:
@@ -172,16 +185,58 @@ def _expected(where: str, expect: dict[str, Any], solution: Json, task: str) -> 
     )
 
 
-def _label(where: str, entry: Json) -> Label:
-    match entry:
-        case {"id": str(id_), "task": str(task), "better": better, "worse": worse}:
-            return Label(
-                id_, task, _plan(f"{where}.better", task, better), _plan(f"{where}.worse", task, worse)
-            )
-        case _:
+def _listed_labels(file: Path, given: Json) -> tuple[str, list[Json]]:
+    """Return labels and where they stand: in the set, or in a file beside it. Raises: ConfigError."""
+    where = f"{file}: labels"
+    if isinstance(given, str):
+        beside = file.parent / given
+        where = str(beside)
+        try:
+            given = read_source(beside).value
+        except (OSError, ValueError, FirmplanError) as fault:
             raise ConfigError(
-                f'{where}: expected {{"id": .., "task": .., "better": plan, "worse": plan}}, found {entry!r}'
-            )
+                f"{file}: labels: expected a list, or a file with one, found {given}: {fault}"
+            ) from fault
+    if not isinstance(given, list | None):
+        raise ConfigError(f"{where}: expected a list of labels, found {given!r}")
+    return where, given or []
+
+
+def _label(where: str, entry: Json, tasks: Mapping[str, SetTask]) -> Label:
+    """Return a label. Raises: ConfigError."""
+    if isinstance(entry, dict):
+        _check_keys(where, entry, _LABEL_KEYS)
+    match entry:
+        case {"id": str(id_), "even": [one, other], **rest}:
+            task, _ = _compared(where, rest, tasks)
+            pair = _plan(f"{where}.even[0]", task, one), _plan(f"{where}.even[1]", task, other)
+            return Label(id_, task, *pair, even=True, about=str(rest.get("about", "")))
+        case {"id": str(id_), "worse": worse, **rest}:
+            task, solution = _compared(where, rest, tasks)
+            better = _plan(f"{where}.better", task, rest["better"]) if "better" in rest else solution
+            if better is not None:
+                about = str(rest.get("about", ""))
+                return Label(id_, task, better, _plan(f"{where}.worse", task, worse), about=about)
+        case _:
+            pass
+    raise ConfigError(
+        f'{where}: expected {{"id": .., "task" or "of": .., "better": plan, "worse": plan}}, found {entry!r}'
+    )
+
+
+def _compared(where: str, entry: Mapping[str, Json], tasks: Mapping[str, SetTask]) -> tuple[str, Plan | None]:
+    """Return the task of a label, and the solution of it that is known. Raises: ConfigError."""
+    match entry:
+        case {"of": str(id_)}:
+            if id_ not in tasks:
+                raise ConfigError(
+                    f"{where}.of: expected the id of a task, found '{id_}'; {did_you_mean(id_, list(tasks))}"
+                )
+            return tasks[id_].task, tasks[id_].expected.solution
+        case {"task": str(task)}:
+            return task, None
+        case _:
+            raise ConfigError(f'{where}: expected "task" or "of", found neither')
 
 
 def _plan(where: str, task: str, given: Json) -> Plan:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..plans.saved import template_digest
 from .saved import SavedPlan
 
 Answered: TypeAlias = Literal["answered", "check", "model"]
@@ -22,7 +23,11 @@ Answered: TypeAlias = Literal["answered", "check", "model"]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One time that a saved plan was thought to answer a task."""
+    """One time that a saved plan was thought to answer a task.
+
+    Attributes:
+        digest: Of the plan and its pattern (`template_digest`).
+    """
 
     name: str
     digest: str
@@ -31,7 +36,7 @@ class Use:
     @classmethod
     def of(cls, saved: SavedPlan, outcome: Answered) -> Use:
         """Return a use of a saved plan."""
-        return cls(saved.name, saved.plan.digest, outcome)
+        return cls(saved.name, template_digest(saved.plan), outcome)
 
 
 Used: TypeAlias = Callable[[Use], None]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from .arguments import argument_faults, computed, value_faults, without_doubts
 from .body import UNKNOWN as NO_BODY
 from .checking import Accepted
 from .conditions import ANY_LIST, expect
+from .examples import example_faults
 from .expressions.infer import infer_parts
 from .formula import infer
+from .guards import guard_faults
 from .nearest import listing, short
 from .plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from .templates import Template
 from .typed_body import TypedBody, value_type, wrong_places
 from .types import NEVER, NULL, TEXT, UNKNOWN, Type, union, widened
+from .values import Json
 
 PREVIOUS_ROUNDS_MAX = 4
 """Rounds until the type of a `set` step that builds on `prev` must have settled; past them it is unknown."""
@@ -36,7 +40,8 @@ def made_type(steps: TypedBody, position: int, step: Step, scope: Mapping[str, T
             scope = with_previous(step, made, scope)
             _expect_text(steps, path, step, ("prompt", "system"), scope)
             if "examples" in step.templates:
-                _expect_examples(steps, path, step.templates["examples"], scope)
+                _expect_examples(steps, path, step.templates["examples"], made, scope)
+            steps.checking.findings.add_faults(steps.body, f"{path}.ask.guard", guard_faults(ask.guard, made))
             return made
         case AgentStep(agent=agent):
             for index, name in enumerate(agent.tools):
@@ -133,7 +138,15 @@ def _expect_text(
             steps.checking.findings.add_faults(steps.body, path + template.where, faults)
 
 
-def _expect_examples(steps: TypedBody, path: str, template: Template, scope: Mapping[str, Type]) -> None:
-    found = value_type(steps, path + template.where, template, scope)
+def _expect_examples(
+    steps: TypedBody, path: str, template: Template, answer: Type, scope: Mapping[str, Type]
+) -> None:
+    at = path + template.where
+    found = value_type(steps, at, template, scope)
     if isinstance(template.value, str):
-        expect(steps, path + template.where, found, ANY_LIST, "type-mismatch")
+        expect(steps, at, found, ANY_LIST, "type-mismatch", template.value)
+        return
+    inferred = infer_parts(template.formula.tree, scope, suggestions=False)
+    parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
+    faults = example_faults(cast("list[Json]", template.value), answer, parts)
+    steps.checking.findings.add_faults(steps.body, at, faults)

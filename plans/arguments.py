@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any, cast
 
 from .assign import assign
 from .checking import Accepted
@@ -19,6 +20,7 @@ from .immutable import immutable
 from .integral import with_integers
 from .nearest import did_you_mean, listing
 from .paths import key, parts_of, path_of
+from .remedies import expression_of, for_null
 from .schema import literal_faults
 from .types import (
     NEVER,
@@ -29,7 +31,6 @@ from .types import (
     ObjectType,
     Property,
     Type,
-    Unknown,
     members,
     schema_of,
     shown,
@@ -147,15 +148,18 @@ def value_faults(
 ) -> Iterator[Fault]:
     """Yield what is wrong with one value; a written one is judged by `schema`, if given, else by its type."""
     if inner in parts.types:
-        yield from _computed_faults(parts.types[inner], wanted, inner)
+        yield from _computed_faults(parts.types[inner], wanted, inner, value)
     elif inner not in parts.holders:
         yield from _written_faults(value, inner, wanted, schema, definitions or {})
     else:
         yield from _mixed_faults(value, inner, wanted, parts)
 
 
-def _computed_faults(found: Type, wanted: Type, inner: str) -> Iterator[Fault]:
+def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[Fault]:
     for fault in assign(found, wanted):
+        if fault.code == "maybe-missing" and not fault.inner:
+            yield replace(fault, inner=inner, hint=for_null(expression_of(text)))
+            continue
         message = (
             f"{fault.message} (in its value, at {fault.inner.lstrip('.')})" if fault.inner else fault.message
         )
@@ -166,7 +170,7 @@ def _written_faults(
     value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
 ) -> Iterable[Fault]:
     if schema is None:
-        if isinstance(wanted, Unknown):
+        if wanted == UNKNOWN:
             return
         schema, definitions = schema_of(wanted), {}
     value = with_integers(value, schema, definitions)
@@ -216,11 +220,20 @@ def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> 
         at = inner + fault.inner
         holder = _nearest_computed(at, parts)
         if holder is not None:
-            yield replace(fault, inner=holder)
+            is_null = fault.code == "maybe-missing" and holder == at
+            hint = for_null(expression_of(_at(value, holder, inner))) if is_null else fault.hint
+            yield replace(fault, inner=holder, hint=hint)
         elif fault.code == "type-mismatch" and fault.inner and at not in parts.holders:
             yield replace(fault, code="bad-literal", inner=at)
         elif fault.code != "unchecked-type":
             yield replace(fault, inner=at)
+
+
+def _at(value: Json, place: str, inner: str) -> Json:
+    """Return what stands at a place inside a value that stands at `inner`."""
+    for part in parts_of(place)[len(parts_of(inner)) :]:
+        value = cast("Any", value)[part]
+    return value
 
 
 def _nearest_computed(at: str, parts: Computed) -> str | None:

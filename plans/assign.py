@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
+from .beyond import holds, is_met, relevant
 from .expressions.faults import Fault
 from .nearest import listing
 from .paths import key
+from .ranges import are_apart
 from .remedies import for_mismatch, for_null, for_stranger, for_unchecked
 from .scalars import fitting
 from .types import (
@@ -80,10 +82,20 @@ class _Comparison:
         if pair not in self.known:
             if self.pairs <= 0 or depth > DEPTH_MAX:
                 return [_unchecked(source, target)]
+            before = len(self.known)
             self.assumed.add(pair)
-            self.known[pair] = _one_a_place(self.compared(source, target, depth))
+            found = _one_a_place(self.compared(source, target, depth))
             self.assumed.discard(pair)
+            if found:
+                self.forget(before)
+            self.known[pair] = found
         return self.known[pair]
+
+    def forget(self, count: int) -> None:
+        """Drop what was found to fit since there were so many pairs: it may rest on an assumption that did not hold."""
+        for pair in list(self.known)[count:]:
+            if not self.known[pair]:
+                del self.known[pair]
 
     def compared(self, source: Type, target: Type, depth: int) -> list[Fault]:
         wanted = members(target)
@@ -91,13 +103,13 @@ class _Comparison:
             return []
         given = members(source)
         self.pairs -= len(given) * len(wanted)
-        if UNKNOWN in given:
+        if any(isinstance(member, Unknown) for member in given):
             return [_unchecked(source, target)]
         found: list[Fault] = []
         for member in given:
             if member == NULL:
                 if NULL not in wanted:
-                    found.append(_missing(source, target))
+                    found += _null(source, target, wanted)
             else:
                 found += self.best(member, wanted, _Place(source, target), depth)
         return found
@@ -122,13 +134,15 @@ class _Comparison:
 
     def member(self, source: Member, target: Member, place: _Place, depth: int) -> list[Fault]:
         """Return the faults of one alternative against another."""
-        if isinstance(source, Scalar) and isinstance(target, Scalar):
+        if isinstance(source, Scalar) and isinstance(target, Scalar | Unknown):
             fits = fitting(source, target)
             return [] if fits is True else [place.mismatch if fits is False else place.unchecked]
         if isinstance(source, ListType) and isinstance(target, ListType):
             return self.items(source, target, place, depth)
         if isinstance(source, ObjectType) and isinstance(target, ObjectType):
             return self.fields(source, target, place, depth)
+        if isinstance(target, Unknown):
+            return _conditions(source, target, place)
         return [place.mismatch]
 
     def items(self, source: ListType, target: ListType, place: _Place, depth: int) -> list[Fault]:
@@ -172,7 +186,7 @@ class _Comparison:
         """Return the faults of the fields that the target has no name for."""
         found: list[Fault] = []
         for name, given in source.fields.items():
-            if name in target.fields:
+            if name in target.fields or given.type == NEVER:
                 continue
             if target.extra is not None:
                 found += _moved(self.faults(given.type, target.extra, depth + 1), key(name))
@@ -233,8 +247,19 @@ def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType
     return Fault(code, message, for_stranger(name, source, target), key(name))
 
 
-def _conditions(source: ListType | ObjectType, target: ListType | ObjectType, place: _Place) -> list[Fault]:
-    return [] if target.exact or source.beyond == target.beyond else [place.unchecked]
+def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
+    """Return the faults of null where it is not wanted by its name."""
+    answers = [holds(None, relevant(one.beyond, "null")) for one in wanted if isinstance(one, Unknown)]
+    if True in answers:
+        return []
+    return [_unchecked(source, target) if None in answers else _missing(source, target)]
+
+
+def _conditions(source: Member, target: Member, place: _Place) -> list[Fault]:
+    demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
+    if is_met(demanded, source):
+        return []
+    return [place.mismatch if are_apart(source.beyond, demanded) else place.unchecked]
 
 
 def _is_refused(faults: Iterable[Fault]) -> bool:

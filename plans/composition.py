@@ -1,17 +1,15 @@
 """Schemas that several parts make: whether the whole is open or closed.
 
-JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and conditions. What two parts have in common
-is in `meeting.py`.
+JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and conditions. What the parts say as types is
+in `composing.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from .definitions import Documents, Place, as_mapping
-from .kinds import UNKNOWN, ObjectType, Type, Union
-from .union import members, union
 from .values import Json
 
 Closedness: TypeAlias = Literal["closed", "open", "silent"]
@@ -36,21 +34,36 @@ def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
     it. The checker and validation at run time both go by this answer.
     """
     found: Closedness = "silent"
+    for known in _parts(schema, document, documents):
+        if (
+            known is None
+            or known.get("additionalProperties", False) is not False
+            or any(key in known for key in ("patternProperties", *CONDITIONAL))
+        ):
+            return "open"
+        if "properties" in known or "additionalProperties" in known:
+            found = "closed"
+    return found
+
+
+def is_strict(schema: Json, document: str, documents: Documents) -> bool:
+    """Whether a part of a schema says of itself that it has no other fields: it refuses those of the other parts."""
+    parts = _parts(schema, document, documents)
+    return any(known is None or known.get("additionalProperties") is False for known in parts)
+
+
+def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
+    """Yield a schema and the parts that it is composed of; `None` in the end if there are too many."""
     seen: set[Place] = set()
     waiting = [(schema, document)]
     for _ in range(PARTS_MAX):
         if not waiting:
-            return found
+            return
         one, where = waiting.pop()
         known = as_mapping(one)
         if known is None:
             continue
-        if known.get("additionalProperties", False) is not False or "patternProperties" in known:
-            return "open"
-        if any(key in known for key in CONDITIONAL):
-            return "open"
-        if "properties" in known or "additionalProperties" in known:
-            found = "closed"
+        yield known
         for key in ("allOf", "anyOf", "oneOf"):
             branches = known.get(key)
             waiting += [(branch, where) for branch in branches] if isinstance(branches, list) else []
@@ -59,16 +72,5 @@ def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
         if place is not None and place not in seen:
             seen.add(place)
             waiting.append((documents.at(place), place.document))
-    return "open"
-
-
-def composed(made: Type, how: Closedness) -> Type:
-    """Return the type of a composition whose parts together are closed, or open."""
-    if how == "silent" or not isinstance(made, ObjectType | Union):
-        return made
-    return union(*(_closed_object(one, how) if isinstance(one, ObjectType) else one for one in members(made)))
-
-
-def _closed_object(made: ObjectType, how: Closedness) -> ObjectType:
-    extra = None if how == "closed" else UNKNOWN if made.extra is None else made.extra
-    return made if extra == made.extra else ObjectType(made.fields, extra, made.beyond)
+    if waiting:
+        yield None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from .remedies import expression_of, for_null
 from .typed_body import TypedBody
 from .types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members, shown
+from .values import Json
 
 ANY_LIST = ListType(UNKNOWN)
 
 
-def expect(steps: TypedBody, path: str, found: Type, wanted: Type, code: str) -> bool:
-    """Whether a value can be a boolean, or a list, as its place wants; what is wrong or doubtful is noted."""
+def expect(steps: TypedBody, path: str, found: Type, wanted: Type, code: str, text: Json) -> bool:
+    """Whether the value of a template's text can be a boolean, or a list, as its place wants; what is wrong or doubtful is noted."""
     kinds = members(found)
     others = [member for member in kinds if member != NULL]
     findings, body = steps.checking.findings, steps.body
@@ -19,10 +21,9 @@ def expect(steps: TypedBody, path: str, found: Type, wanted: Type, code: str) ->
         findings.add(body, code, path, f"expected {word} at {path}, found {shown(found)}", hint)
         return False
     if len(others) < len(kinds):
-        findings.add(
-            body, "maybe-missing", path, f"expected {word} at {path}, found what may be null", "use first(..)"
-        )
-    elif UNKNOWN in kinds:
+        hint = for_null(expression_of(text), "False" if wanted == BOOLEAN else "[]")
+        findings.add(body, "maybe-missing", path, f"expected {word} at {path}, found what may be null", hint)
+    elif any(isinstance(member, Unknown) for member in kinds):
         message = (
             f"expected {word} at {path}, found a value of unknown type: it is checked when the step runs"
         )

@@ -103,7 +103,7 @@ class _Carrying:
         elif isinstance(value, list) and key in {"anyOf", "oneOf", "allOf", "prefixItems"}:
             made[key] = [self.carried(one, document, mode, room) for one in value]
         elif isinstance(value, list) and key == "items":  # how drafts before 2020-12 spell tuples
-            made["prefixItems"] = [self.carried(one, document, mode, room) for one in value]
+            made.setdefault("prefixItems", [self.carried(one, document, mode, room) for one in value])
         elif isinstance(value, Mapping) and key in NAMED_SCHEMAS:
             made[key] = {name: self.carried(one, document, mode, room) for name, one in value.items()}
         elif key in ONE_SCHEMA or key in ONE_SCHEMA_RARE:
@@ -135,10 +135,8 @@ class _Carrying:
         self, made: dict[str, Json], given: Mapping[str, Json], document: str, *, composed: bool
     ) -> None:
         """Let an object have no fields but those that it names."""
-        if "additionalProperties" in given or "unevaluatedProperties" in given:
-            return
         if not composed and "properties" in given:
-            made["additionalProperties"] = False
+            made.setdefault("additionalProperties", False)
         elif composed and closedness(cast("Json", given), document, self.documents) == "closed":
             made["unevaluatedProperties"] = False
 

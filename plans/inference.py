@@ -15,7 +15,8 @@ from .checking import Checking
 from .conditions import ANY_LIST, expect
 from .nearest import listing
 from .plan import SetStep, Step
-from .skips import may_skip
+from .remedies import for_null
+from .skips import lost_text, may_skip
 from .templates import Template
 from .typed_body import TypedBody, value_type
 from .types import (
@@ -61,12 +62,13 @@ def infer_body(checking: Checking, number: int, order: Sequence[int]) -> None:
 def _output_type(steps: TypedBody) -> Type:
     body = steps.body
     found = value_type(steps, f"{body.where}.output", body.output, steps.scope)
-    skipped = [leaf.inner for leaf in body.output.formula.leaves if may_skip(leaf, _skipped_ids(steps))]
-    for inner in skipped:
+    lost = [(leaf.inner, lost_text(leaf, _skipped_ids(steps))) for leaf in body.output.formula.leaves]
+    skipped = [(inner, text) for inner, text in lost if text]
+    for inner, text in skipped:
         message = (
             f"the output is null where it refers to a skipped step, and {_named_skips(steps)} may be skipped"
         )
-        hint = "write first(step.field, a value for that case)"
+        hint = for_null(text)
         steps.checking.findings.add(body, "maybe-missing", f"{body.where}.output{inner}", message, hint)
     return union(found, NULL) if skipped else found
 
@@ -137,13 +139,13 @@ def _may_be_skipped(steps: TypedBody, position: int, step: Step, when: Type | No
 def _condition_type(steps: TypedBody, at: str, template: Template, scope: Mapping[str, Type]) -> Type:
     path = at + template.where
     found = value_type(steps, path, template, scope)
-    return found if expect(steps, path, found, BOOLEAN, "not-a-bool") else NEVER
+    return found if expect(steps, path, found, BOOLEAN, "not-a-bool", template.value) else NEVER
 
 
 def _list_items(steps: TypedBody, at: str, template: Template) -> Type:
     path = at + template.where
     found = value_type(steps, path, template, steps.scope)
-    expect(steps, path, found, ANY_LIST, "not-a-list")
+    expect(steps, path, found, ANY_LIST, "not-a-list", template.value)
     lists = [member for member in members(found) if isinstance(member, ListType | Unknown)]
     return (
         union(*(member.item if isinstance(member, ListType) else UNKNOWN for member in lists))

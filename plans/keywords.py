@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from .values import Json, canonical, digest
+from .values import Json
 
 KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
 
@@ -43,62 +43,74 @@ _LENGTHS = (
     "maxProperties",
 )
 
-CONDITIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_Group = tuple[str, ...]
+
+_OF_NUMBERS: tuple[_Group, ...] = tuple((key,) for key in _NUMERIC)
+_OF_TUPLES = ("prefixItems", "items", "additionalItems")
+
+GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
     {
-        "string": ("pattern", "minLength", "maxLength"),
-        "number": _NUMERIC,
-        "integer": _NUMERIC,
+        "string": (("pattern",), ("minLength",), ("maxLength",)),
+        "integer": _OF_NUMBERS,
+        "number": _OF_NUMBERS,
         "array": (
-            "prefixItems",
-            "minItems",
-            "maxItems",
-            "contains",
-            "minContains",
-            "maxContains",
-            "uniqueItems",
+            _OF_TUPLES,
+            ("contains", "minContains", "maxContains"),
+            ("minItems",),
+            ("maxItems",),
+            ("uniqueItems",),
         ),
         "object": (
-            "minProperties",
-            "maxProperties",
-            "propertyNames",
-            "patternProperties",
-            "dependentRequired",
-            "dependentSchemas",
+            ("patternProperties", "additionalProperties"),
+            ("minProperties",),
+            ("maxProperties",),
+            ("propertyNames",),
+            ("dependentRequired",),
+            ("dependentSchemas",),
         ),
         "boolean": (),
         "null": (),
     }
 )
-"""By kind, what narrows it further than a type can say."""
+"""By kind, what narrows it further than a type can say: keywords that demand something together, the one that does it first."""
 
-ANY_KIND = ("not", "if", "then", "else")
-"""Conditions on values of every kind."""
+_OF_ANY_KIND: tuple[_Group, ...] = (("not",), ("if", "then", "else"))
+_OF_UNTYPED: tuple[_Group, ...] = (
+    *GROUPS["string"],
+    *GROUPS["number"],
+    *GROUPS["array"],
+    *GROUPS["object"],
+    ("required",),
+    ("additionalProperties", "patternProperties"),
+)
 
-
-def conditions(schema: Mapping[str, Json], kind: str) -> str:
-    """Return what a schema demands of values of one kind beyond their type, as `Scalar.beyond` has it."""
-    found = {
-        key: schema[key]
-        for key in (*CONDITIONS[kind], *ANY_KIND)
-        if key in schema and not _says_nothing(key, schema)
+KIND_OF_KEYWORD: Mapping[str, str] = MappingProxyType(
+    {
+        **{key: kind for kind, groups in GROUPS.items() for group in groups for key in group},
+        "properties": "object",
+        "required": "object",
     }
-    return condition_text(found) if found else ""
+)
+"""The kind of values that a keyword is about; what is not here is about values of every kind."""
 
 
-def condition_text(found: Mapping[str, Json]) -> str:
-    """Return conditions as text; those that rest on definitions by their digest, since the text stands alone."""
-    text = canonical(found)
-    if b'"$ref"' in text:
-        text = canonical({"$comment": f"conditions {digest(text)}"})
-    return text.decode()
+def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, Json]]:
+    """Yield what a schema demands of values of one kind beyond their type; `None`: of all kinds, if it says no type."""
+    for group in (*(_OF_UNTYPED if kind is None else GROUPS[kind]), *_OF_ANY_KIND):
+        if group == _OF_TUPLES:
+            starts = "prefixItems" in schema or isinstance(schema.get("items"), list)
+        else:
+            starts = group[0] in schema
+        if starts and not _says_nothing(group[0], schema):
+            yield {key: schema[key] for key in group if key in schema}
 
 
 def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
-    value = schema[key]
+    value = schema.get(key)
     if key == "uniqueItems":
         return value is not True
-    if key in {"then", "else"}:
-        return "if" not in schema
+    if key in ("required", "additionalProperties"):
+        return value is True or value == []
     return key.startswith("min") and value == 0 and key != "minimum"
 
 
@@ -165,7 +177,8 @@ def _are_schemas(value: Json) -> bool:
     return isinstance(value, list) and bool(value)
 
 
-def _is_pattern(value: Json) -> bool:
+def is_pattern(value: Json) -> bool:
+    """Whether a value is a regular expression that can be compiled, as it is where a text is held against it."""
     if not isinstance(value, str):
         return False
     from jsonschema_rs import Draft202012Validator  # noqa: PLC0415  # only for schemas with patterns
@@ -178,7 +191,7 @@ def _is_pattern(value: Json) -> bool:
 
 
 def _are_patterns(value: Json) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_pattern, value))
+    return isinstance(value, Mapping) and all(map(is_pattern, value))
 
 
 _Rule = tuple[str, Callable[[Json], bool]]
@@ -192,7 +205,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "dependentRequired": ("an object with a list of names for each field", _are_names_by_name),
         "required": ("a list of field names", _are_names),
         "enum": ("a list of values", lambda value: isinstance(value, list)),
-        "pattern": ("a regular expression", _is_pattern),
+        "pattern": ("a regular expression", is_pattern),
         "multipleOf": ("a number above 0", _is_positive),
         "uniqueItems": ("true or false", lambda value: isinstance(value, bool)),
         "nullable": ("true or false", lambda value: isinstance(value, bool)),

@@ -4,8 +4,8 @@ A type says which JSON values may stand in a place: scalars by kind, lists by it
 union. Rules kept here:
 
 - equal types are equal and hash alike; the order of fields, of alternatives and of known values means nothing;
-- a type is never deeper than `DEPTH_MAX` nor larger than `SIZE_MAX`: what would pass a bound holds `UNKNOWN` inside, so that
-  every walk over a type is cheap and safe, however hostile the plan;
+- a type is never deeper than `DEPTH_MAX` nor larger than `SIZE_MAX`: what would pass a bound is cut off and unknown,
+  so that every walk over a type is cheap and safe, however hostile the plan;
 - recursion stands in a `Named` type, which is looked up when somebody asks what it is.
 
 How types combine is in `union.py`; which type fits which place in `assign.py`. Neither JSON Schema nor plans are known here.
@@ -31,10 +31,30 @@ SIZE_MAX = 10_000
 """Parts of a type, shared ones counted as often as they are met: stops types that double from step to step."""
 
 
-class Unknown(Enum):
-    """The type of a value of which nothing is known; its one member is `UNKNOWN`."""
+Conditions: TypeAlias = tuple[str, ...]
+"""What a schema demands of values beyond their type: each demand as canonical JSON, sorted. `beyond.py` makes them."""
 
-    UNKNOWN = "unknown"
+CUT = '{"$comment":"cut"}'
+"""The condition of what was cut off at a bound: nobody knows it, so no two of it are known to be the same."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unknown:
+    """The type of values of any kind; `UNKNOWN` demands nothing of them.
+
+    Attributes:
+        beyond: As of `Scalar`.
+    """
+
+    beyond: Conditions = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Unknown) and self.beyond == other.beyond and CUT not in self.beyond
+        )
+
+    def __hash__(self) -> int:
+        return hash(("unknown", self.beyond))
 
 
 class Never(Enum):
@@ -43,7 +63,7 @@ class Never(Enum):
     NEVER = "never"
 
 
-UNKNOWN = Unknown.UNKNOWN
+UNKNOWN = Unknown()
 NEVER = Never.NEVER
 
 
@@ -54,12 +74,12 @@ class Scalar:
     Attributes:
         kind: As JSON Schema names it; every `integer` is also a `number`.
         only: The values it can have, if they are known; all of exactly this kind (`1` is integer, `1.0` number).
-        beyond: Further conditions of a schema (`pattern`, `minimum` ..) as canonical JSON; empty: none.
+        beyond: Further conditions of a schema (`pattern`, `minimum` ..).
     """
 
     kind: Kind
     only: tuple[Json, ...] | None = None
-    beyond: str = ""
+    beyond: Conditions = ()
     _key: object = field(init=False, repr=False)
     _hash: int = field(init=False, repr=False)
 
@@ -91,7 +111,7 @@ class ListType:
     """
 
     item: Type
-    beyond: str = ""
+    beyond: Conditions = ()
     depth: int = field(init=False, repr=False)
     size: int = field(init=False, repr=False)
     wide: Type | None = field(init=False, repr=False, default=None)
@@ -99,7 +119,7 @@ class ListType:
 
     def __post_init__(self) -> None:
         if depth_of(self.item) >= DEPTH_MAX or size_of(self.item) >= SIZE_MAX:
-            object.__setattr__(self, "item", UNKNOWN)
+            object.__setattr__(self, "item", Unknown((CUT,)))
         object.__setattr__(self, "depth", depth_of(self.item) + 1)
         object.__setattr__(self, "size", size_of(self.item) + 1)
         object.__setattr__(self, "_hash", hash(("list", self.item, self.beyond)))
@@ -141,7 +161,7 @@ class ObjectType:
 
     fields: Mapping[str, Property]
     extra: Type | None = None
-    beyond: str = ""
+    beyond: Conditions = ()
     depth: int = field(init=False, repr=False)
     size: int = field(init=False, repr=False)
     wide: Type | None = field(init=False, repr=False, default=None)
@@ -261,6 +281,6 @@ def size_of(of: Type) -> int:
 
 
 def _cut(part: Type, *, shallow: bool) -> Type:
-    """Return a part of an object that would pass a bound: itself if it does no harm, else `UNKNOWN`."""
+    """Return a part of an object that would pass a bound: itself if it does no harm, else what nobody knows."""
     harms = size_of(part) > 1 if shallow else depth_of(part) >= DEPTH_MAX
-    return UNKNOWN if harms else part
+    return Unknown((CUT,)) if harms else part

@@ -7,7 +7,6 @@ expected and what was found. Of alternatives, the one that a value comes closest
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from .contained import self_contained
@@ -16,20 +15,18 @@ from .nearest import did_you_mean, listing, nearest
 from .paths import path_of
 from .reading import read_schema
 from .types import ListType, ObjectType, Property, Type, members, shown
+from .validators import find_validator
 from .values import Json, NotJson, canonical
 from .violations import SHOWN_MAX, TOLD, fault_at, found_text, kind_word, not_listed, options_of
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Draft202012Validator, ValidationError
+    from jsonschema_rs import ValidationError
 
 FAULTS_MAX = 100
 """Faults told of one value; more help nobody."""
 
 BRANCHES_MAX = 8
 """Alternatives within alternatives that are followed to a fault's own place."""
-
-VALIDATORS_KEPT = 256
-"""Compiled schemas that are kept: a plan uses few, many times."""
 
 _NO_TYPES: Mapping[str, Json] = {}
 
@@ -43,7 +40,7 @@ def literal_faults(
     which `read_schema` tells, accepts anything.
     """
     try:
-        validator = _validator(canonical(self_contained(schema, types)))
+        validator = find_validator(canonical(self_contained(schema, types)))
         if validator is None or validator.is_valid(value):
             return []
         telling = _Telling(read_schema(schema, types)[0])
@@ -58,16 +55,6 @@ def literal_faults(
             Fault("bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})")
         ]
     return list(found)[:FAULTS_MAX]
-
-
-@lru_cache(maxsize=VALIDATORS_KEPT)
-def _validator(schema: bytes) -> Draft202012Validator | None:
-    from jsonschema_rs import Draft202012Validator, ReferencingError  # noqa: PLC0415  # only once values are validated
-
-    try:
-        return Draft202012Validator(schema.decode(), offline=True)
-    except (ValueError, ReferencingError):
-        return None
 
 
 class _Telling:

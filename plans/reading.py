@@ -1,47 +1,53 @@
 """JSON Schemas read as types.
 
-What a type cannot say (a pattern, a minimum) stays with it as a condition, so that the checker can tell a value that fits
-from one that may fit. An object is closed unless `additionalProperties` is given and not false, or it has no
+A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a condition, so that
+the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a condition. An object is closed unless `additionalProperties` is given and not false, or it has no
 `properties`. References are followed where they are harmless and kept as names where a type holds itself or would get
 large.
 
-Which schema names which is in `definitions.py`, how parts make a whole in `composition.py` and `meeting.py`.
+Which schema names which is in `definitions.py`, how parts make a whole in `composing.py` and
+`meeting.py`, what conditions are in `beyond.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from .composition import closedness, composed, is_composed
+from .alternatives import Apart, alternatives, tagged
+from .beyond import WHOLE, condition, together
+from .composing import as_part, composed
+from .composition import closedness, is_composed, is_strict
 from .definitions import DEPTH_MAX, ROOT, Documents, Names, Place, as_mapping, order_of, unescaped_name
 from .expressions.faults import Fault
-from .keywords import KINDS, SLIPS, conditions, misshapen
-from .kinds import size_of
-from .meeting import meet
+from .keywords import KINDS, SLIPS, demands, misshapen
+from .kinds import Conditions, depth_of, size_of
+from .meeting import meet, parts_of
 from .nearest import did_you_mean, listing
 from .types import (
-    BOOLEAN,
     NEVER,
     NULL,
     UNKNOWN,
     Kind,
     ListType,
     Named,
-    Never,
     ObjectType,
     Property,
     Scalar,
     Type,
     Unknown,
-    members,
     type_of,
-    union,
 )
 from .values import Json, into
 
 INLINE_SIZE_MAX = 300
 """Parts of a definition that is written out where it is named; a larger one stays a name."""
+
+INLINE_DEPTH_MAX = 8
+"""Levels of the same."""
+
+DEPENDENT = ("unevaluatedProperties", "unevaluatedItems")
+"""Keywords that mean something only beside the others of their schema."""
 
 PARTS_MAX = 200
 """Schemas in one `allOf`: each is held against all before it."""
@@ -121,26 +127,62 @@ class _Reader:
             return UNKNOWN
         for key, expected, found in misshapen(known):
             self.fault("bad-shape", _at(path, key), f"expected {expected}, found {found}")
-        made = self.own(known, path, document, room)
-        for part in self.parts(known, path, document, room):
-            made = meet(made, part)
-        if is_composed(known):
-            made = composed(made, closedness(schema, document, self.documents))
-        if known.get("nullable") is True:
-            made = union(made, NULL)
-        return made
+        made = self.whole(known, path, document, room)
+        if any(key in known for key in DEPENDENT):
+            made = self.conditional(made, known, document)
+        if made is not None and known.get("nullable") is True:
+            made = alternatives([made, NULL])
+        return Unknown((self.repeated(known, document),)) if made is None else made
 
-    def parts(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Iterable[Type]:
-        """Yield the types that a schema is composed of besides its own."""
+    def whole(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
+        """Return the type that all parts of a schema say together; `None` if no type does."""
+        own = self.own(schema, path, document, room)
+        parts = list(self.parts(schema, path, document, room))
+        if is_composed(schema):
+            return self.composition(own, parts, schema, document)
+        for part, _ in parts:
+            own = None if own is None or part is None else meet(own, part)
+        return own
+
+    def composition(
+        self,
+        own: Type | None,
+        parts: Iterable[tuple[Type | None, Json]],
+        schema: Mapping[str, Json],
+        document: str,
+    ) -> Type | None:
+        """Return the type of a schema whose parts know the fields of one another."""
+        how = closedness(cast("Json", schema), document, self.documents)
+        is_exact = is_known = True
+        made: Type | None = UNKNOWN
+        for one, said in ((own, None), *parts):
+            part = None if one is None else as_part(one, closedness(said, document, self.documents), how)
+            if made is None or part is None:
+                return None
+            is_exact, is_known = is_exact and part.is_exact, is_known and part.is_known
+            made = meet(made, part.type, composing=True)
+        if made is not None:
+            made = composed(made, how if is_known else "open")
+            objects = any(isinstance(one, ObjectType) for one in parts_of(made or UNKNOWN) or ())
+            is_exact = is_exact and not (
+                objects and is_strict(cast("Json", schema), document, self.documents)
+            )
+        return made if is_exact and is_known else self.conditional(made, schema, document)
+
+    def parts(
+        self, schema: Mapping[str, Json], path: str | None, document: str, room: int
+    ) -> Iterable[tuple[Type | None, Json]]:
+        """Yield the types that a schema is composed of besides its own, and the schemas that say them."""
         ref = schema.get("$ref")
         if isinstance(ref, str):
-            yield self.named(ref, path, document)
+            yield self.named(ref, path, document), {"$ref": ref}
         for key in ("anyOf", "oneOf"):
             branches = schema.get(key)
             if isinstance(branches, list) and branches:
                 place = _at(path, key)
                 read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
-                yield union(*read)
+                made = alternatives(read) if key == "anyOf" else self.one_of(read, schema, document)
+                yield made, {key: branches}
         every = schema.get("allOf")
         if isinstance(every, list):
             place = _at(path, "allOf")
@@ -148,21 +190,56 @@ class _Reader:
                 message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
                 self.fault("limit-exceeded", place, message, "write them as one schema")
             for at, one in enumerate(every[:PARTS_MAX]):
-                yield self.read(one, _at(place, at), document, room - 1)
+                yield self.read(one, _at(place, at), document, room - 1), one
 
-    def own(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
+    def one_of(self, read: Sequence[Type], schema: Mapping[str, Json], document: str) -> Type | None:
+        """Return the type of values that have one of several types, and no other of them."""
+        apart = Apart(closed=not is_composed(schema))
+        made: list[Type | None] = []
+        for at, one in enumerate(read):
+            if apart.from_others(at, one, read):
+                made.append(one)
+            else:
+                made += [*tagged(at, read, apart), self.conditional(one, schema, document)]
+        said = [one for one in made if one is not None]
+        return alternatives(said) if len(said) == len(made) else None
+
+    def conditional(self, of: Type | None, schema: Mapping[str, Json], document: str) -> Type | None:
+        """Return the type of values that meet a schema, of those that have a type; `None` if no type says it."""
+        return None if of is None else meet(of, Unknown((self.repeated(schema, document),)))
+
+    def repeated(self, schema: Mapping[str, Json], document: str) -> str:
+        """Return the condition that repeats a schema."""
+        return self.condition({WHOLE: [cast("Json", schema)]}, document)
+
+    def condition(self, demanded: dict[str, Json], document: str) -> str:
+        places = self.documents.reached(cast("Json", demanded), document)
+        return condition(demanded, [self.names.key(place) for place in places])
+
+    def conditions(self, schema: Mapping[str, Json], kind: str | None, document: str) -> Conditions:
+        """Return what a schema demands of values of a kind beyond their type."""
+        made = [self.condition(one, document) for one in demands(schema, kind)]
+        if kind == "object" and "patternProperties" in schema and "properties" in schema:
+            made.append(self.repeated(schema, document))
+        return together(made)
+
+    def own(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
         """Return the type that a schema's `type`, `enum` and `const` say, with the keywords that go with them."""
         kinds = self.kinds(schema, path)
-        made: Type = UNKNOWN
+        made: Type | None
         if kinds is not None:
-            made = union(*(self.kind(kind, schema, path, document, room) for kind in kinds))
+            read = [self.kind(kind, schema, path, document, room) for kind in kinds]
+            said = [one for one in read if one is not None]
+            made = alternatives(said) if len(said) == len(read) else None
         elif schema.get("not") in ({}, True):
             return NEVER
-        if "const" in schema:
-            made = meet(_without_conditions(made), type_of(schema["const"]))
+        else:
+            made = Unknown(self.conditions(schema, None, document))
         values = schema.get("enum")
-        if isinstance(values, list):
-            made = meet(_without_conditions(made), union(*map(type_of, values)))
+        for listed in ([schema["const"]] if "const" in schema else None, values):
+            if isinstance(listed, list):
+                only = alternatives(map(_listed, listed))
+                made = None if made is None or only is None else meet(made, only)
         return made
 
     def kinds(self, schema: Mapping[str, Json], path: str | None) -> list[str] | None:
@@ -184,34 +261,38 @@ class _Reader:
             return None
         return known
 
-    def kind(self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
-        """Return the type of values of one kind."""
-        beyond = conditions(schema, kind)
+    def kind(
+        self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int
+    ) -> Type | None:
+        """Return the type of values of one kind; `None` if no type says it."""
+        beyond = self.conditions(schema, kind, document)
         if kind == "array":
             return ListType(self.item(schema, path, document, room), beyond)
         if kind == "object":
             return self.object(schema, path, document, room, beyond)
-        if kind == "null":
-            return NULL
-        return BOOLEAN if kind == "boolean" and not beyond else Scalar(cast("Kind", kind), None, beyond)
+        return meet(Scalar(cast("Kind", kind)), Unknown(beyond))
 
     def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
-        heads = schema.get("prefixItems")
-        rest = schema.get("items", schema.get("additionalItems", True))
-        most = schema.get("maxItems")
-        if isinstance(heads, list) and isinstance(most, int) and most <= len(heads):
-            rest = False  # a tuple: there is nothing after its heads
-        read: list[Type] = []
-        for key, value in (("prefixItems", heads), ("items", rest)):
-            place = _at(path, key)
-            if isinstance(value, list):
-                read += [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(value)]
-            elif isinstance(value, Mapping | bool):
-                read.append(self.read(value, place, document, room - 1))
-        return union(*read) if read else UNKNOWN
+        key = "prefixItems" if isinstance(schema.get("prefixItems"), list) else "items"
+        heads = schema.get(key)
+        rest = schema.get("items", True)
+        if isinstance(heads, list):
+            if isinstance(rest, list) or "items" not in schema:
+                rest = schema.get("additionalItems", True)
+            most = schema.get("maxItems")
+            if isinstance(most, int) and most <= len(heads):
+                rest = False  # a tuple: there is nothing after its heads
+        else:
+            heads = []
+        place = _at(path, key)
+        read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(heads)]
+        if isinstance(rest, Mapping | bool):
+            read.append(self.read(rest, _at(path, "items"), document, room - 1))
+        made = alternatives(read)
+        return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def object(
-        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, beyond: str
+        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, beyond: Conditions
     ) -> ObjectType:
         properties = as_mapping(schema.get("properties")) or {}
         names = schema.get("required")
@@ -232,7 +313,7 @@ class _Reader:
         if isinstance(schema.get("patternProperties"), Mapping):
             return UNKNOWN
         if given is None:
-            return None if "properties" in schema or schema.get("unevaluatedProperties") is False else UNKNOWN
+            return None if "properties" in schema else UNKNOWN
         if given is False:
             return None
         return self.read(given, _at(path, "additionalProperties"), document, room - 1)
@@ -246,7 +327,7 @@ class _Reader:
         made = self.read_places.get(place)
         if isinstance(made, Named) and made.name in self.endless:
             self.fault("bad-shape", path, _ENDLESS)
-        if place not in self.order.loops and made is not None and size_of(made) <= INLINE_SIZE_MAX:
+        if place not in self.order.loops and made is not None and _is_small(made):
             return made
         name = self.names.name(place)
         if made is not None:
@@ -276,10 +357,16 @@ def _at(path: str | None, part: str | int) -> str | None:
     return None if path is None else into(path, part)
 
 
-def _without_conditions(of: Type) -> Type:
-    """Return a type without its conditions: the listed values are what counts."""
-    plain = [Scalar(one.kind, one.only) if isinstance(one, Scalar) else one for one in members(of)]
-    return of if isinstance(of, Unknown | Never) else union(*plain)
+def _is_small(of: Type) -> bool:
+    return size_of(of) <= INLINE_SIZE_MAX and depth_of(of) <= INLINE_DEPTH_MAX
+
+
+def _listed(value: Json) -> Type:
+    """Return the type of one value that a schema lists; of lists and objects, all but their value is a condition."""
+    made = type_of(value)
+    if isinstance(value, list | dict) and value != []:
+        return meet(made, Unknown((condition({"enum": [value]}),))) or UNKNOWN
+    return made
 
 
 def _found(value: Json) -> str:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from .nearest import did_you_mean
 from .types import ListType, ObjectType, Scalar, Type, members
 
+EXPRESSION_SHOWN_MAX = 80  # characters of an expression in a hint
 FIELDS_TRIED_MAX = 100  # fields of an object that are looked through for one that would fit
 
 _CONVERSIONS = {"string": "str", "integer": "int", "number": "float"}
 
 
-def for_null() -> str:
-    """Return the hint for a value that may be null or absent."""
-    return "say what to take instead: first(value, otherwise)"
+def for_null(expression: str = "", otherwise: str = "a value for that case") -> str:
+    """Return the hint for a value that may be null or absent: the value of an expression, if that is known."""
+    if not expression or len(expression) > EXPRESSION_SHOWN_MAX:
+        return f"say what to take instead: first(value, {otherwise})"
+    return f"write first({expression}, {otherwise})"
+
+
+def expression_of(text: object) -> str:
+    """Return the expression that is all of a template; empty if it is none, or holds more."""
+    is_one = isinstance(text, str) and text.startswith("${") and text.endswith("}")
+    return str(text)[2:-1].strip() if is_one else ""
 
 
 def for_mismatch(source: Type, target: Type) -> str:

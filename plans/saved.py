@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from .plan import Plan, PlanStep
 from .source import parse_source
 from .text_fault import TextFault
+from .values import canonical, digest
 
 PLANS_MAX = 1000  # saved plans that one plan may lead to; more is a mistake
 
@@ -20,6 +21,11 @@ def references_of(plan: Plan) -> list[str]:
     steps = chain(plan.steps, *(inner.steps for inner in plan.plans.values()))
     names = (step.plan for step in steps if isinstance(step, PlanStep))
     return list(dict.fromkeys(name for name in names if name not in plan.plans))
+
+
+def template_digest(plan: Plan) -> str:
+    """Return what tells saved plans apart as answers to tasks: the plan's digest leaves out the task, which is the pattern."""
+    return digest(canonical([plan.digest, plan.task]))
 
 
 async def saved_plans_of(plan: Plan, find: Callable[[str], Awaitable[Plan | None]]) -> dict[str, Plan]:

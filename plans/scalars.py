@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import cast
 
-from .literal import literal_faults
-from .types import Scalar
+from .beyond import holds, is_met, relevant
+from .kinds import Scalar, Unknown
+from .ranges import are_apart
 from .values import Json
 
 
-def fitting(source: Scalar, target: Scalar) -> bool | None:
+def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
     """Return whether every value of `source` fits `target`, none does (`False`), or some may (`None`)."""
-    if source.kind != target.kind and {source.kind, target.kind} != {"integer", "number"}:
+    demanded = relevant(target.beyond, source.kind)
+    if isinstance(target, Scalar) and {source.kind, target.kind} not in (
+        {source.kind},
+        {"integer", "number"},
+    ):
         return False
     if source.only is not None:
         return _all_or_none(_fits(value, target) for value in source.only)
-    if target.only is not None or (target.beyond and target.beyond != source.beyond):
-        return None
-    return True if target.kind in (source.kind, "number") else None
-
-
-def _fits(value: Json, target: Scalar) -> bool | None:
-    """Return whether one known value fits; an integral number is an integer, as it becomes one."""
-    if target.kind == "integer" and isinstance(value, float) and not value.is_integer():
-        return False
-    if target.only is not None:
-        return value in target.only
-    if target.exact:
+    if not is_met(demanded, source):
+        return False if are_apart(source.beyond, demanded) else None
+    if isinstance(target, Unknown):
         return True
-    conditions = cast("dict[str, Json]", json.loads(target.beyond))
-    if "$comment" in conditions:
-        return None  # conditions that rest on definitions, which are not here
-    return not literal_faults(value, conditions)
+    return True if target.only is None and target.kind in (source.kind, "number") else None
+
+
+def _fits(value: Json, target: Scalar | Unknown) -> bool | None:
+    """Return whether one known value fits; an integral number is an integer, as it becomes one."""
+    if isinstance(target, Scalar):
+        if target.kind == "integer" and isinstance(value, float) and not value.is_integer():
+            return False
+        if target.only is not None and value not in target.only:
+            return False
+    return holds(value, target.beyond)
 
 
 def _all_or_none(answers: Iterable[bool | None]) -> bool | None:

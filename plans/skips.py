@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from .expressions.nodes import Call, Name, Node
+from .expressions.nodes import Call, Field, Index, Name, Node, Slice
 from .formula import Leaf
 
 
 def may_skip(leaf: Leaf, skipped: Container[str]) -> bool:
     """Whether a string's value is lost if the steps in `skipped` are. Linear in its expressions."""
-    nodes = (expression.reading.node for expression in leaf.expressions)
-    return any(node is not None and _is_lost(node, skipped) for node in nodes)
+    return bool(lost_text(leaf, skipped))
 
 
-def _is_lost(node: Node, skipped: Container[str]) -> bool:
+def lost_text(leaf: Leaf, skipped: Container[str]) -> str:
+    """Return the reference by which a string's value is lost, such as `step.field[0]`; empty if it is not."""
+    for expression in leaf.expressions:
+        node = expression.reading.node
+        if node is not None and (lost := _lost(node, skipped)) is not None:
+            return expression.reading.text[lost.start : lost.end]
+    return ""
+
+
+def _lost(node: Node, skipped: Container[str]) -> Node | None:
+    """Return the widest reference to a skipped step that an expression cannot do without."""
     match node:
         case Name(name=name):
-            return name in skipped
+            return node if name in skipped else None
         case Call(function="first", arguments=arguments) if arguments:
-            return all(_is_lost(argument, skipped) for argument in arguments)
+            every = [_lost(argument, skipped) for argument in arguments]
+            return None if None in every else every[-1]
         case _:
-            return any(_is_lost(part, skipped) for part in node.parts)
+            lost = next((found for part in node.parts if (found := _lost(part, skipped)) is not None), None)
+            is_whole = isinstance(node, Field | Index | Slice) and lost is node.base
+            return node if is_whole else lost

@@ -1,6 +1,7 @@
 """How types combine: alternatives, their members, and types without null or without known values.
 
-`union` is associative, commutative and idempotent. It keeps alternatives apart where a reader can tell them apart
+`union` is associative, commutative and idempotent, and may say less than its parts: what schemas demand is put together by
+`alternatives.py`, which may not. It keeps alternatives apart where a reader can tell them apart
 (two lists of different items), and joins those that differ only in known values (the rows of a literal table), so that
 the type of data stays small however much data there is.
 """
@@ -39,23 +40,30 @@ def union(*types: Type) -> Type:
     """Return the type of values that have one of the types. O(size of the types)."""
     if len(types) == 1:
         return types[0]
-    flat: dict[Member, None] = {}
+    flat = flattened(types)
+    if len(flat) <= 1:
+        return next(iter(flat), NEVER)
+    if any(isinstance(one, Unknown) for one in flat):
+        return UNKNOWN
+    groups: dict[object, list[Member]] = {}
+    for member in flat:
+        if not isinstance(member, Unknown):
+            groups.setdefault(_group(member), []).append(member)
+    made = unabsorbed([_joined(group) for group in groups.values()])
+    if len(made) == 1:
+        return made[0]
+    return UNKNOWN if len(made) > ALTERNATIVES_MAX else Union(made)
+
+
+def flattened(types: Iterable[Type]) -> dict[Member | Unknown, None]:
+    """Return the alternatives of all types, names kept, each once."""
+    flat: dict[Member | Unknown, None] = {}
     for one in types:
-        if isinstance(one, Unknown):
-            return UNKNOWN
         if isinstance(one, Union):
             flat.update(dict.fromkeys(one.members))
         elif not isinstance(one, Never):
             flat[one] = None
-    if len(flat) <= 1:
-        return next(iter(flat), NEVER)
-    groups: dict[object, list[Member]] = {}
-    for member in flat:
-        groups.setdefault(_group(member), []).append(member)
-    made = _unabsorbed([_joined(group) for group in groups.values()])
-    if len(made) == 1:
-        return made[0]
-    return UNKNOWN if len(made) > ALTERNATIVES_MAX else Union(made)
+    return flat
 
 
 def members(of: Type) -> tuple[Scalar | ListType | ObjectType | Unknown, ...]:
@@ -164,7 +172,7 @@ def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
     return Scalar(head.kind, None if everything or len(values) > VALUES_MAX else tuple(values), head.beyond)
 
 
-def _unabsorbed(made: Sequence[Member]) -> tuple[Member, ...]:
+def unabsorbed(made: Sequence[Member]) -> tuple[Member, ...]:
     """Return the members that no other one holds: numbers hold integers, text holds known texts, a list holds `[]`."""
     plain = {member.kind for member in made if isinstance(member, Scalar) and _is_plain(member)}
     lists = any(isinstance(member, ListType) and member.exact and member.item != NEVER for member in made)

@@ -23,7 +23,7 @@ def shown(of: Type) -> str:
 def _shown(of: Type, room: int) -> str:  # noqa: PLR0911  # one case, one line
     match of:
         case Unknown():
-            return "a value of unknown type"
+            return "a value with conditions" if of.beyond else "a value of unknown type"
         case Never():
             return "no value"
         case Scalar():

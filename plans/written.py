@@ -6,11 +6,11 @@ there are no others. Names become `$defs`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import cast
 
-from .kinds import ListType, Named, Never, ObjectType, Scalar, Type, Union, Unknown
+from .beyond import as_schema
+from .kinds import UNKNOWN, ListType, Named, Never, ObjectType, Scalar, Type, Union, Unknown
 from .values import Json
 
 
@@ -40,13 +40,13 @@ class _Writing:
     def schema(self, of: Type) -> dict[str, Json]:  # noqa: PLR0911  # one case, one line
         match of:
             case Unknown():
-                return {}
+                return as_schema(of.beyond)
             case Never():
                 return {"not": {}}
             case Scalar():
-                return {"type": of.kind, **_values(of), **_beyond(of.beyond)}
+                return {"type": of.kind, **_values(of), **as_schema(of.beyond)}
             case ListType(item=item):
-                return {"type": "array", "items": self.schema(item), **_beyond(of.beyond)}
+                return {"type": "array", "items": self.schema(item), **as_schema(of.beyond)}
             case ObjectType():
                 return self.object(of)
             case Union():
@@ -60,11 +60,11 @@ class _Writing:
             made["properties"] = {name: self.schema(known.type) for name, known in of.fields.items()}
         if required := [name for name, known in of.fields.items() if known.required]:
             made["required"] = cast("Json", required)
-        if of.extra is not None and (of.fields or not isinstance(of.extra, Unknown)):
-            made["additionalProperties"] = True if isinstance(of.extra, Unknown) else self.schema(of.extra)
+        if of.extra is not None and (of.fields or of.extra != UNKNOWN):
+            made["additionalProperties"] = True if of.extra == UNKNOWN else self.schema(of.extra)
         elif of.extra is None and not of.fields:
             made["additionalProperties"] = False
-        return {**made, **_beyond(of.beyond)}
+        return {**made, **as_schema(of.beyond)}
 
     def union(self, of: Union) -> dict[str, Json]:
         plain = [member for member in of.members if isinstance(member, Scalar) and member.only is None]
@@ -87,10 +87,6 @@ def _values(of: Scalar) -> Mapping[str, Json]:
     if of.only is None:
         return {}
     return {"const": of.only[0]} if len(of.only) == 1 else {"enum": list(of.only)}
-
-
-def _beyond(conditions: str) -> dict[str, Json]:
-    return cast("dict[str, Json]", json.loads(conditions)) if conditions else {}
 
 
 def _escaped(name: str) -> str:

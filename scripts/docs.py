@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -57,19 +59,29 @@ def codes() -> str:
 
 def commands() -> str:
     """Return the page with the help of every command, as the command line prints it."""
-    overview = _help()
-    listed = overview.split("Commands:\n", maxsplit=1)[-1].split("\n\n", maxsplit=1)[0]
-    names = [line.split()[0] for line in listed.splitlines() if line[2:3].isalpha()]
-    lines = ["# The command line", "", NOTE, "", "```text", overview, "```"]
-    for name in names:
+    lines = ["# The command line", "", NOTE, "", "```text", _help(), "```"]
+    for name in _commands_in(_help()):
         lines += ["", f"## {name}", "", "```text", _help(name), "```"]
+        for inner in _commands_in(_help(name)):
+            lines += ["", f"### {name} {inner}", "", "```text", _help(name, inner), "```"]
     return "\n".join([*lines, ""])
 
 
+def _commands_in(text: str) -> list[str]:
+    """Return the names of the commands that a help lists."""
+    listed = text.partition("Commands:\n")[2].partition("\n\n")[0]
+    return [line.split()[0] for line in listed.splitlines() if line[2:3].isalpha()]
+
+
+@cache
 def _help(*words: str) -> str:
-    env = {**os.environ, "COLUMNS": COLUMNS, "NO_COLOR": "1"}
-    call = [sys.executable, "-m", "firmplan", *words, "--help"]
-    return subprocess.run(call, check=True, capture_output=True, text=True, env=env).stdout.strip()
+    from firmplan.cli.app import app  # noqa: PLC0415  # each page loads only its room
+    from typer.main import get_command  # noqa: PLC0415  # each page loads only its room
+
+    os.environ |= {"COLUMNS": COLUMNS, "NO_COLOR": "1"}
+    with redirect_stdout(StringIO()) as said:
+        get_command(app).main([*words, "--help"], "firmplan", standalone_mode=False)
+    return said.getvalue().strip()
 
 
 def schema() -> str:

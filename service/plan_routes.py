@@ -52,7 +52,10 @@ async def get_plan(name: str, hosted: Hosted) -> Response:
 @router.get("/plans", response_model=SavedPlansView, summary="List saved plans")
 async def list_plans(hosted: Hosted) -> Response:
     """Answer with the names, in order, and what each takes."""
-    return answer({"plans": [_summary(saved.name, saved.plan) for saved in await hosted.engine.list_plans()]})
+    plans, uses = await hosted.engine.list_plans(), await hosted.engine.plan_uses()
+    return answer(
+        {"plans": [{**_summary(each.name, each.plan), **uses[each.name].to_dict()} for each in plans]}
+    )
 
 
 @router.get("/tools", response_model=ToolsView, summary="List this server's tools", tags=["tools"])

@@ -144,6 +144,12 @@ class SavedPlanView(_View):
     digest: str
     task: str | None
     inputs: Annotated[dict[str, Any], Field(description="Input name -> JSON Schema.")]
+    hits: Annotated[int, Field(description="Tasks that it answered.")] = 0
+    false_hits: Annotated[int, Field(description="Tasks that it only seemed to answer.")] = 0
+    false_hits_by: Annotated[
+        dict[str, int],
+        Field(description="Of these, refused by its check, by a model, by what came of the run."),
+    ] = {}
 
 
 class SavedPlansView(_View):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from uuid import UUID, uuid4
 
 from ..errors import ToolError
@@ -21,10 +21,16 @@ from ..plans.signature import Effect
 from ..plans.values import digest
 from .logbook import open_log
 
+T = TypeVar("T", float, str)
+
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from .artifact import Artifact, Blobs
+
+
+# Times and ids of one call that are on record; a tool that asks more often, such as one that polls, is told the time unrecorded.
+DRAWN_MAX: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -32,8 +38,8 @@ class Used:
     """What one call took from its context.
 
     Attributes:
-        now: Every time read, in order, as seconds since the epoch.
-        uuids: Every id made, in order, as text.
+        now: Every time read, in order, as seconds since the epoch, up to `DRAWN_MAX`.
+        uuids: Every id made, in order, as text, up to `DRAWN_MAX`.
         random: Whether `ctx.random` was asked for.
         env: Environment variables read, with the value found (`None`: not set).
         secrets: Names of the secrets read.
@@ -66,7 +72,8 @@ class Context:
         secrets: Secrets by name.
         log: A structlog logger; made on first use if not given.
         on_progress: Called by `progress` with a fraction and a note.
-        recorded: What an earlier attempt of the same call took: handed out again, in order.
+        recorded: What earlier attempts of the same call took: handed out again, in order.
+        on_drawn: Told each time (seconds) and each id that is new, before the call is.
         new_uuid: Makes an id.
         blobs: Where the bytes of artifacts are kept.
         given: Names of the secrets among its arguments; like those that it reads, they stand in no log.
@@ -79,6 +86,7 @@ class Context:
         "_given",
         "_log",
         "_new_uuid",
+        "_on_drawn",
         "_on_progress",
         "_random",
         "_recorded",
@@ -107,6 +115,7 @@ class Context:
         log: FilteringBoundLogger | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         recorded: Used | None = None,
+        on_drawn: Callable[[float | str], None] | None = None,
         new_uuid: Callable[[], UUID] = uuid4,
         blobs: Blobs | None = None,
         given: Sequence[str] = (),
@@ -124,6 +133,7 @@ class Context:
         self._log = log
         self._on_progress = on_progress
         self._recorded = recorded or Used()
+        self._on_drawn = on_drawn
         self._new_uuid = new_uuid
         self._blobs = blobs
         self._given = tuple(given)
@@ -148,9 +158,7 @@ class Context:
             ToolError: The tool is `pure` (code `impure`).
         """
         self._refuse_if_pure("now")
-        count = len(self.used.now)
-        seconds = self._recorded.now[count] if count < len(self._recorded.now) else self._clock()
-        self.used.now.append(seconds)
+        seconds = self._drawn(self.used.now, self._recorded.now, self._clock)
         return datetime.fromtimestamp(seconds, UTC)
 
     @property
@@ -173,9 +181,20 @@ class Context:
             ToolError: The tool is `pure` (code `impure`).
         """
         self._refuse_if_pure("uuid")
-        count = len(self.used.uuids)
-        found = UUID(self._recorded.uuids[count]) if count < len(self._recorded.uuids) else self._new_uuid()
-        self.used.uuids.append(str(found))
+        return UUID(self._drawn(self.used.uuids, self._recorded.uuids, lambda: str(self._new_uuid())))
+
+    def _drawn(self, used: list[T], recorded: Sequence[T], draw: Callable[[], T]) -> T:
+        """Return the next of what an earlier attempt was told, or something new, which is on record before the call has it."""
+        count = len(used)
+        if count >= DRAWN_MAX:
+            return draw()
+        if count < len(recorded):
+            found = recorded[count]
+        else:
+            found = draw()
+            if self._on_drawn is not None:
+                self._on_drawn(found)
+        used.append(found)
         return found
 
     def env(self, name: str, default: str | None = None) -> str | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from typing_extensions import TypeIs
 
 from ..errors import ConfigError
-from ..plans.nearest import did_you_mean, listing
+from ..plans.guards import guard_faults
 from ..plans.values import Json
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class Validates(Protocol):
 Guard: TypeAlias = "Mapping[str, Json] | Callable[[Json], bool | str | None] | type[BaseModel] | Validates"
 
 _KEYWORDS = {"max_length": "maxLength", "min_length": "minLength", "regex": "pattern"}
-_KEYS = (*_KEYWORDS, "quotes", "field", "judge", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,9 @@ class Judge:
 def check_guards(where: str, guards: Sequence[object]) -> None:
     """Raise `ConfigError` unless each guard is one."""
     for index, guard in enumerate(guards):
-        if not is_code(guard):
-            _check(f"{where}: guard[{index}]", guard)
+        for fault in () if is_code(guard) else guard_faults([guard]):
+            hint = f"; {fault.hint}" if fault.hint else ""
+            raise ConfigError(f"{where}: guard[{index}]: {fault.message}{hint}")
 
 
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
@@ -96,32 +96,6 @@ def is_data(guard: Guard) -> TypeIs[Mapping[str, Json]]:
 def is_code(guard: object) -> bool:
     """Whether a guard is code and not data."""
     return _question_of(guard) is not None
-
-
-def _check(where: str, guard: object) -> None:
-    if not isinstance(guard, Mapping) or not guard:
-        raise ConfigError(f"{where}: expected a callable or an object with {listing(_KEYS)}, found {guard!r}")
-    wishes = cast("Mapping[str, Json]", guard)
-    unknown = [str(key) for key in wishes if key not in _KEYS]
-    if unknown:
-        raise ConfigError(
-            f"{where}: expected {listing(_KEYS)}, found '{unknown[0]}'; {did_you_mean(unknown[0], _KEYS)}".rstrip(
-                "; "
-            )
-        )
-    judged, model = wishes.get("judge"), wishes.get("model")
-    if "judge" in wishes and (
-        not isinstance(judged, str) or not judged.strip() or len(wishes.keys() - {"model"}) > 1
-    ):
-        raise ConfigError(
-            f"{where}: judge: expected a condition in words, and nothing else but 'model', found {guard!r}"
-        )
-    if "model" in wishes and ("judge" not in wishes or not isinstance(model, str) or not model):
-        raise ConfigError(f"{where}: model: expected the alias of a model that judges, found {guard!r}")
-    try:
-        _validator(wishes)
-    except ValueError as fault:
-        raise ConfigError(f"{where}: {fault}") from fault
 
 
 def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401  # anything may be given

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from ..errors import ConfigError
+from ..plans.examples import read_example
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json, canonical
 from .completion import Message
@@ -21,8 +21,6 @@ DATA_NOTE = (
 )
 
 _HOLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
-_INPUTS = ("input", "prompt", "question", "args")
-_OUTPUTS = ("output", "answer", "result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +33,8 @@ class Example:
     @classmethod
     def read(cls, where: str, source: object) -> Example:
         """Read `{"input": .., "output": ..}` or a pair. Raises: ConfigError."""
-        if isinstance(source, Mapping) and len(fields := cast("Mapping[str, Json]", source)) == 2:
-            asked = [fields[key] for key in _INPUTS if key in fields]
-            answers = [fields[key] for key in _OUTPUTS if key in fields]
-            if asked and answers:
-                return cls(asked[0], answers[0])
-        if isinstance(source, list | tuple) and len(pair := cast("Sequence[Json]", source)) == 2:
-            return cls(pair[0], pair[1])
+        if (found := read_example(source)) is not None:
+            return cls(found[0], found[1])
         raise ConfigError(f'{where}: expected {{"input": .., "output": ..}}, found {source!r}')
 
 

@@ -54,7 +54,7 @@ def _doubts(findings: Findings, node: Field | Index, base: Type, *, absent: bool
         findings.missing(node, f"'{findings.source(node.base)}' may be null, which has no parts")
     elif absent:
         findings.missing(node, f"'{findings.source(node)}' may be absent")
-    if UNKNOWN in every:
+    if any(isinstance(member, Unknown) for member in every):
         findings.unchecked(node.base, UNKNOWN, "that part")
 
 
@@ -162,7 +162,7 @@ def cut(findings: Findings, node: Slice, base: Type, bounds: Sequence[tuple[Node
         return NEVER
     if len(every) < len(members(base)):
         findings.null(node.base, "a slice")
-    if UNKNOWN in every or len(found) < len(every):
+    if any(isinstance(member, Unknown) for member in every) or len(found) < len(every):
         findings.unchecked(node.base, base, "a slice")
     return union(*found)
 

@@ -115,7 +115,7 @@ def _pairs(
     for (part, of), side in zip((left, right), sides, strict=True):
         if len(side) < len(members(of)):
             findings.null(part, what[0])
-        if UNKNOWN in side:
+        if any(isinstance(member, Unknown) for member in side):
             findings.unchecked(part, UNKNOWN, what[0])
     if len(given) < len(results):
         odd = left if len(sides[0]) > 1 or len(sides[1]) == 1 else right

@@ -42,6 +42,7 @@ from .nodes import (
     Slice,
     Unary,
 )
+from .objection import objection
 from .refusals import FUNCTIONS_ELSEWHERE, METHODS_ELSEWHERE, REFUSED
 
 EXPRESSION_VERSION = 1  # of the language; what is accepted and what it means change only with it
@@ -98,22 +99,12 @@ def parse(text: str) -> Node:
     try:
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
-        raise SyntaxFault(_no_syntax(error, text)) from None
+        raise SyntaxFault(objection(error, text)) from None
     except (RecursionError, MemoryError):
         raise SyntaxFault(_too_deep(0, len(text))) from None
     except ValueError as error:  # NUL characters and lone surrogates
         raise SyntaxFault(Fault("bad-expr", f"not an expression: {error}", "", "", 0, len(text))) from None
     return _Reader(text).read(tree.body, EXPRESSION_DEPTH_MAX)
-
-
-def _no_syntax(error: SyntaxError, text: str) -> Fault:
-    """Return Python's objection as ours: its first sentence, without advice that holds for programs only."""
-    at = min(max((error.offset or 1) - 1, 0), len(text))
-    if "Exceeds the limit" in error.msg:
-        return Fault("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
-    hint = "compare with '=='" if "==" in error.msg or text[at : at + 1] == "=" else ""
-    message = error.msg.split(". ", 1)[0]
-    return Fault("bad-expr", f"not an expression: {message}", hint, "", at, len(text))
 
 
 def parse_path(text: str) -> Node | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -506,3 +507,56 @@ def test_unsafe_flow_is_refused_unless_allowed_or_approved(tmp_path: Path):
     assert once([inbox, send_any], allowed, tmp_path / "s.db").status == "succeeded"
     for flow in ("warn", "off"):
         assert once([inbox, send], steps, tmp_path / "s.db", engine={"flow": flow}).status == "succeeded"
+
+
+def test_explain_says_who_decided_what_and_when(tmp_path: Path):
+    """The sentence and the JSON name the decision, the person, the time and the reason; what depends on a denied call names it."""
+    bank = Bank()
+
+    def decided(engine: Engine, what: str) -> Run:
+        run = engine.run_sync(PAY)
+        if what == "approved":
+            engine.approve_sync(run.id, "p", by="ann", edit={"amount": 7})
+        else:
+            engine.deny_sync(run.id, "p", by="bob", reason="too late")
+        return engine.resume_sync(run.id)
+
+    with Engine([bank.pay, echo], store=tmp_path / "s.db") as engine:
+        run = decided(engine, "approved")
+        (at,) = [event.at for event in engine.events_sync(run.id) if event.type == "Approved"]
+        told = engine.explain_sync(run.id, "p")
+        when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        assert str(told) == (
+            "step 'p' ran because a write is never reused; "
+            f"its call was approved with other arguments by ann at {when}"
+        )
+        assert told.to_dict()["decisions"] == [
+            {"decision": "approved", "at": at, "by": "ann", "reason": "", "edited": True}
+        ]
+        denied = decided(engine, "denied")
+        told = engine.explain_sync(denied.id, "p")
+        assert str(told).startswith("step 'p' was cancelled; its call was denied by bob at ")
+        assert str(told).endswith(" UTC: too late")
+        assert str(engine.explain_sync(denied.id, "e")) == "step 'e' was cancelled because it depends on 'p'"
+        assert engine.explain_sync(denied.id, "f").to_dict()["decisions"] == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [({"done": "ok"}, "resolved as done at "), ({"fail": "lost"}, "resolved as failed at ")],
+)
+def test_explain_says_how_a_call_was_resolved(verdict: dict[str, Any], words: str):
+    """A call of unknown outcome tells what a person said became of it, and when."""
+
+    @tool(effect="write")
+    def lose() -> str:
+        """Lose the answer."""
+        raise OutcomeUnknown("gone")
+
+    with Engine([lose], store="memory:") as engine:
+        run = engine.run_sync(plan(call("p", "lose"), output="${p}"))
+        engine.resolve_sync(run.id, "p", **verdict)
+        engine.resume_sync(run.id)
+        told = engine.explain_sync(run.id, "p")
+    assert words in str(told)
+    assert str(told).endswith(": lost" if "fail" in verdict else " UTC")

@@ -961,3 +961,12 @@ def test_a_closed_engine_stays_closed(tmp_path: Path):
             await engine.list_runs()
 
     asyncio.run(used_after_close())
+
+
+def test_a_task_that_lacks_an_input_raises():
+    """Words that a saved plan answers, without an input that it needs: raised, as for a plan, not a failed run that is returned."""
+    made = {"firmplan": 1, "task": "Add {a}", "inputs": {"a": {"type": "integer"}}, "steps": [], "output": 1}
+    with Engine([], store="memory:") as engine:
+        engine.save_plan_sync("adder", made)
+        with pytest.raises(InputRejected, match="the input 'a' is missing"):
+            engine.run_sync("add {a}")

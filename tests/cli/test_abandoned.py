@@ -33,14 +33,14 @@ def stalled(home, plan_file):
     (home / "stalling.py").write_text(TOOLS)
     path = plan_file(inputs={}, task=None, steps=[{"id": "s", "tool": "stall"}], output="${s}")
     words = ("-m", "firmplan", "run", str(path), "-t", "stalling.py", "--run-id", "stuck")
-    process = subprocess.Popen([sys.executable, *words], cwd=home, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *words], cwd=home, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + PATIENCE_S
     while not (home / "begun").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-    yield process
-    process.kill()
-    process.wait(PATIENCE_S)
+    with process:
+        yield process
+        process.kill()
 
 
 def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
@@ -79,3 +79,18 @@ def test_suggested_commands_have_the_flags_that_they_need(firmplan, home, plan_f
     assert "--" not in told.replace("--reason WHY", "")
     monkeypatch.setenv("FIRMPLAN_STORE", "env.db")
     assert "--store" not in firmplan("run", path).out
+
+
+def interrupt(process):
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=PATIENCE_S)
+
+
+def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(firmplan, stalled):
+    """One message: which step was under way, that the run is kept, and the command; no line of the log about threads."""
+    _, said = interrupt(stalled)
+    assert stalled.returncode == 130
+    told = "interrupted while s ran; run stuck is kept, go on with\n  firmplan resume stuck --tools stalling.py\n"
+    assert said.endswith(told)
+    assert "thread" not in said
+    assert firmplan("show", "stuck", "--json").document["abandoned"] is True

@@ -69,9 +69,22 @@ def test_the_document_has_everything(evaluated):
     assert [each["task"] for each in document["tasks"]] == ["sum", "sum"]
     assert document["tasks"][0]["scores"][0]["plan"]["steps"][0]["tool"] == "add"
     assert document["judge"]["agreement"] == 0
+    assert document["judge"]["labels_swapped"] == 1
+    assert document["judge"]["labelled"] == [
+        {"id": "l", "about": "", "verdict": "even", "agrees": False, "swapped": True}
+    ]
     assert document["judge"]["duels"] == [
         {"first": "good", "second": "bad", "wins": 0, "losses": 0, "even": 1, "swapped": 1}
     ]
+
+
+def test_a_judges_agreement_with_people_is_shown(evaluated):
+    """In which share of the labels, and on which pairs not: this judge goes by the place."""
+    done = evaluated("--model", "good", "--judge", "judge")
+    assert (
+        "the judge agrees with people in 0% of 1 labels, whatever the order; 1 went by the place" in done.out
+    )
+    assert "the judge, l: went by the place" in done.err
 
 
 def test_plans_that_only_read_are_run(evaluated):

@@ -41,3 +41,110 @@ def test_the_same_run_id_is_the_same_work_whatever_its_task_says(firmplan, plan_
         ]["code"]
         == "input-rejected"
     )
+
+
+def test_a_task_without_a_model_stores_nothing(firmplan):
+    """Nobody can plan it: exit code 2 with what to set, and no run in the store."""
+    answer = firmplan("run", "do it all", "-t", "tools.py")
+    assert answer.code == 2
+    assert "no saved plan answers the task 'do it all'" in answer.err
+    assert "FIRMPLAN_MODEL" in answer.err
+    assert firmplan("run", "do it all", "--json").document["error"]["code"] == "planning-failed"
+    firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py")
+    without_tools = firmplan("run", "add 1 and 2")
+    assert without_tools.code == 2
+    assert "unknown-tool" in without_tools.err
+    assert firmplan("runs", "--json").document["runs"] == []
+
+
+def test_a_task_that_lacks_an_input_stores_nothing(firmplan):
+    """The saved plan that answers it says which, with exit code 2; given, it is read by its declared type."""
+    firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py")
+    answer = firmplan("run", "add {a} and {b}", "-t", "tools.py")
+    assert answer.code == 2
+    assert "the input 'a' is missing" in answer.err
+    assert firmplan("runs", "--json").document["runs"] == []
+    assert firmplan("run", "add {a} and {b}", "-t", "tools.py", "-i", "a=5").out == "7\n"
+
+
+def test_a_task_with_a_model_that_lacks_an_input_is_a_wrong_command(firmplan, monkeypatch):
+    """Also where a model could be asked, which it is not."""
+    monkeypatch.setenv("FIRMPLAN_MODEL", "some")
+    monkeypatch.setenv("FIRMPLAN_BASE_URL", "http://127.0.0.1:9/v1")
+    firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py")
+    answer = firmplan("run", "add {a} and {b}", "-t", "tools.py")
+    assert answer.code == 2
+    assert "the input 'a' is missing" in answer.err
+
+
+def test_inputs_of_a_task_are_read_by_the_saved_plans_types(firmplan, plan_file):
+    """`7` is text where the plan that answers the task declares text."""
+    path = plan_file(
+        task="Repeat {word}", inputs={"word": {"type": "string"}}, steps=[], output="${inputs.word}"
+    )
+    firmplan("plans", "save", "repeat", path)
+    assert firmplan("run", "repeat {word}", "-i", "word=7", "--json").document["output"] == "7"
+
+
+def test_a_misspelt_name_is_no_task(firmplan, home):
+    """A word without spaces that names nothing is told with the nearest file or saved plan; no model is asked, nothing stored."""
+    firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py")
+    (home / "plans").mkdir()
+    (home / "plans" / "weather.yaml").write_text("firmplan: 1\nsteps: []\n")
+    nearest = {
+        "addr": "adder",
+        "plann": "plan.json",
+        "plann.json": "plan.json",
+        "plan.yaml": "plan.json",
+        "plans/wether": "plans/weather.yaml",
+        "plans/wether.yml": "plans/weather.yaml",
+    }
+    for word, meant in nearest.items():
+        for command in ("run", "check"):
+            answer = firmplan(command, word, "-t", "tools.py")
+            assert answer.code == 2, word
+            assert f"did you mean '{meant}'?" in answer.err, word
+    for command in (("show", "addr"), ("plans", "show", "addr")):
+        assert "did you mean 'adder'?" in firmplan(*command).err
+    assert "did you mean 'plan.json'?" in firmplan("plans", "save", "x", "plam.json").err
+    assert "a task in words, found 'zzz', which is none of them" in firmplan("run", "zzz").err
+    assert firmplan("runs", "--json").document["runs"] == []
+
+
+def test_words_of_other_scripts_are_a_task(firmplan):
+    """A task need not have spaces: a name has letters of ASCII only."""
+    assert "no saved plan answers the task '比较罗马'" in firmplan("run", "比较罗马").err
+
+
+def test_a_single_word_that_a_saved_plan_answers_is_a_task(firmplan, plan_file):
+    """The pattern goes before the suspicion."""
+    firmplan("plans", "save", "x", plan_file(task="Audit", inputs={}, steps=[], output=3))
+    assert firmplan("run", "audit").out == "3\n"
+
+
+def test_steps_are_counted_in_one_way(firmplan, plan_file):
+    """`run`, `replay` and `diff` count the steps of the plan's list, each once, however many items it has."""
+    steps = [
+        {"id": "sums", "tool": "add", "for_each": "${inputs.ns}", "args": {"a": "${item}", "b": 1}},
+        {"id": "total", "set": "${sum(sums)}"},
+    ]
+    path = plan_file(inputs={"ns": {"type": "array", "items": {"type": "integer"}}}, steps=steps, task=None)
+    told = firmplan("run", path, "-t", "tools.py", "-i", "ns=[1, 2, 3]", "--run-id", "a")
+    assert "succeeded: run a, 2 steps" in told.err
+    firmplan("run", path, "-t", "tools.py", "-i", "ns=[1, 2, 4]", "--run-id", "b")
+    assert "\n2 steps recomputed, nothing called" in firmplan("replay", "a").out
+    assert firmplan("diff", "a", "a").out.startswith("a and a are the same: 2 steps, ")
+    assert firmplan("diff", "a", "b").out.startswith("a -> b: 2 of 2 steps differ\n")
+    assert "2 of 2 steps differ" in firmplan("diff", "a", "b", "--format", "html").out
+
+
+def test_a_diff_rounds_for_people_only(firmplan):
+    """Seconds are told to three digits, and kept as they are in JSON."""
+    for name, number in (("a", 1), ("b", 2)):
+        firmplan("run", "plan.json", "-t", "tools.py", "-i", f"a={number}", "--run-id", name)
+    last = firmplan("diff", "a", "b").out.strip().splitlines()[-1]
+    (told,) = [part.removeprefix("seconds ") for part in last.split("; ") if part.startswith("seconds ")]
+    exact = [usage["seconds"] for usage in firmplan("diff", "a", "b", "--json").document["usage"]]
+    for text, seconds in zip(told.split(" -> "), exact, strict=True):
+        assert len(text.lstrip("0.").replace("e-0", "")) <= 4
+        assert abs(float(text) - seconds) <= 0.005 * max(seconds, 1)

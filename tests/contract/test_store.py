@@ -160,6 +160,45 @@ def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
     with_store(make_store, law)
 
 
+def test_an_append_that_is_waited_for_here_keeps_the_order(make_store):
+    """What was appended before, and is not committed yet, comes first; a fenced one says so, and harms no other."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one")
+        before = [asyncio.ensure_future(store.append(first))]
+        await asyncio.sleep(0)
+        row = after(row, first)
+        second = batch_of(row, b"two")
+        before.append(asyncio.ensure_future(store.append(second)))
+        await asyncio.sleep(0)
+        row = after(row, second)
+        store.append_here(batch_of(row, b"three"))
+        assert await store.read_journal("r") == [b"one", b"two", b"three"]
+        await asyncio.gather(*before)
+        with pytest.raises(StoreError):
+            store.append_here(batch_of(row, b"late"))
+        await store.append(batch_of(replace(row, last_seq=3), b"four"))
+        assert await store.read_journal("r", 3) == [b"four"]
+
+    with_store(make_store, law)
+
+
+def test_runs_that_someone_drives_are_listed(make_store):
+    """Those that have not ended and have an owner, alive or not."""
+
+    async def law(store):
+        await store.create_run(row_of("free"))
+        driven = await claimed(store, "driven")
+        ended = await claimed(store, "ended")
+        await store.append(replace(batch_of(ended, b"one"), status="succeeded"))
+        let_go = await claimed(store, "parked")
+        await store.release("parked", let_go.epoch)
+        assert await store.list_driven() == [replace(driven, header={})]
+
+    with_store(make_store, law)
+
+
 @pytest.mark.parametrize("after_seq", range(8))
 def test_a_journal_is_read_from_any_place(make_store, after_seq):
     """Whatever the flushes were."""
@@ -287,6 +326,33 @@ def test_plans_are_saved_by_name_and_found_by_digest(make_store):
         assert await store.find_plan("b") == "{3}"
         assert await store.find_plan("sha256:2") == "{2}"
         assert await store.find_plan("sha256:1") is None
+
+    with_store(make_store, law)
+
+
+def test_uses_of_plans_are_counted_by_what_became_of_them(make_store):
+    """By name, digest and outcome; an answer is a false one while its run stands failed or cancelled."""
+
+    async def law(store):
+        owned = await claimed(store)
+        await store.note_use("a", "sha256:1", "answered", "r", 1.0)
+        await store.note_use("a", "sha256:1", "answered", None, 2.0)
+        await store.note_use("a", "sha256:1", "check", "r", 3.0)
+        await store.note_use("a", "sha256:2", "answered", "gone", 4.0)
+        before = [
+            ("a", "sha256:1", "answered", 2),
+            ("a", "sha256:1", "check", 1),
+            ("a", "sha256:2", "answered", 1),
+        ]
+        assert list(await store.count_uses()) == before
+        for status in ("failed", "cancelled"):
+            await store.set_header("r", {}, None, owned.epoch, status, 5.0)
+            counts = {tuple(row[:3]): row[3] for row in await store.count_uses()}
+            assert counts[("a", "sha256:1", "answered")] == 1
+            assert counts[("a", "sha256:1", "run")] == 1
+            assert counts[("a", "sha256:1", "check")] == 1
+        await store.set_header("r", {}, None, owned.epoch, "succeeded", 6.0)
+        assert list(await store.count_uses()) == before
 
     with_store(make_store, law)
 

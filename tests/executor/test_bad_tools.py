@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from firmplan.errors import ConfigError, EngineBug, StoreError
+from firmplan.executor import limits
 from firmplan.tools import Tool, tool
 from rig import Rig, one_run, plan_of, statuses
 
@@ -118,6 +119,77 @@ def test_what_its_type_forbids_or_is_not_json_is_a_failed_step(value, kind):
     assert "'bad'" in error.message
     assert run.steps["bad"].attempts == 1
     assert statuses(run)["other"] == "succeeded"
+
+
+class Unreadable:
+    """A result that harms whoever looks at it."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("do not look")
+
+
+@pytest.mark.parametrize("kind", ["async", "thread", "inline"])
+@pytest.mark.parametrize(
+    "made", [lambda: "text", lambda: math.nan, Unreadable], ids=["unfit", "no JSON", "unreadable"]
+)
+@pytest.mark.parametrize("is_idempotent", [False, True])
+def test_a_write_whose_result_is_refused_is_not_repeated(made, kind, is_idempotent):
+    """Its effect happened: the message says so, and neither retries nor `retry_on` have it happen again."""
+    effects = []
+
+    def pay():
+        effects.append("paid")
+        return made()
+
+    async def pay_async():
+        return pay()
+
+    paying = Tool.from_callable(
+        pay_async if kind == "async" else pay,
+        name="bad",
+        parameters={"type": "object"},
+        returns={"type": "integer"},
+        effect="write",
+        idempotent=is_idempotent,
+        isolation="inline" if kind == "inline" else "thread",
+        retries=3,
+        retry_on=lambda error: True,
+        resource="bank",
+        version=1,
+    )
+    plan = plan_of(
+        {"id": "bad", "tool": "bad"},
+        {"id": "next", "set": "${bad}"},
+        {"id": "later", "tool": "note"},
+    )
+    note = Tool.from_callable(
+        lambda: effects.append("noted"),
+        name="note",
+        parameters={"type": "object"},
+        effect="write",
+        resource="bank",
+    )
+    run = one_run(plan, paying, note)
+    (error,) = run.errors
+    assert (error.step, error.code, effects) == ("bad", "bad-result", ["paid"])
+    assert "the call took effect" in error.message
+    assert statuses(run) == {"bad": "failed", "next": "skipped:dependency-failed", "later": "skipped:blocked"}
+
+
+def test_a_write_whose_result_is_too_large_took_effect(monkeypatch):
+    """For its own limit and for the run's; of a read nothing is said of effects."""
+    note = Tool.from_callable(
+        lambda: "x" * 5_000, name="bad", parameters={"type": "object"}, effect="write", version=1
+    )
+    read = Tool.from_callable(
+        lambda: "x" * 5_000, name="bad", parameters={"type": "object"}, effect="read", version=1
+    )
+    for limit in ("VALUE_BYTES_MAX", "RUN_BYTES_MAX"):
+        with monkeypatch.context() as patched:
+            patched.setattr(limits, limit, 4_000)
+            for tried, is_told in ((note, True), (read, False)):
+                (error,) = one_run(plan_of({"id": "bad", "tool": "bad"}), tried).errors
+                assert (error.code, "the call took effect" in error.message) == ("limit-exceeded", is_told)
 
 
 def test_a_value_that_no_type_guards_must_still_be_json():

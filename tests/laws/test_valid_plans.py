@@ -16,7 +16,7 @@ from firmplan.tools.models import Model
 from hypothesis import HealthCheck, given, settings
 from oracle import Oracle
 from rig import Rig
-from typed_plans import ORACLE_TOOLS, TYPED_TOOLS, reply, typed_plans
+from typed_plans import ORACLE_TOOLS, TYPED_TOOLS, decision, reply, typed_plans
 
 SETTINGS = settings(deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 DOUBTS = {"maybe-missing", "unused-step", "unused-input", "unchecked-type"}
@@ -59,10 +59,23 @@ KINDS = {"integer": "int", "string": "text", "object": "record"}
 def model_reply(request):
     """Answer a prompt as the oracle's model does, in the form that the request asks for."""
     schema = {"type": "string"}
+    said = request["messages"][-1]["content"]
     if "tools" in request:
         schema = request["tools"][0]["function"]["parameters"]
-        schema = schema["properties"].get("answer", schema)
-    return reply(request["messages"][-1]["content"], KINDS[schema["type"]])
+        properties = schema["properties"]
+        if "reasoning" in properties:
+            return {"reasoning": "so it is"} | agent_decision(said, properties)
+        schema = properties.get("answer", schema)
+    return reply(said, KINDS[schema["type"]])
+
+
+def agent_decision(said, properties):
+    """Decide as the oracle's agent does, by what the model is shown: the goal, and a line for what came of each call."""
+    goal, _, calls = said.partition("# Calls so far")
+    shown = [line.removeprefix("-> ") for line in calls.splitlines() if line.startswith("-> ")]
+    results = ["failed" if line.startswith("failed [") else json.loads(line) for line in shown]
+    tools = properties["call"]["properties"]["tool"]["enum"] if "call" in properties else []
+    return decision(goal, KINDS[properties["answer"]["type"]], tools, results)
 
 
 async def run_of(plan, inputs):
@@ -77,7 +90,13 @@ async def run_of(plan, inputs):
 def test_a_run_agrees_with_the_naive_interpreter(plan, n, t):
     """Status, reason and value of every step and the output are those of one step after another."""
     run = asyncio.run(run_of(plan, {"n": n, "t": t}))
-    oracle = Oracle(ORACLE_TOOLS, lambda prompt, schema: reply(prompt, KINDS[schema["type"]]))
+    oracle = Oracle(
+        ORACLE_TOOLS,
+        lambda prompt, schema: reply(prompt, KINDS[schema["type"]]),
+        lambda goal, agent, results: decision(
+            goal, KINDS[agent.get("returns", {"type": "string"})["type"]], agent["tools"], results
+        ),
+    )
     scope = oracle.interpret(plan["steps"], {"n": n, "t": t}, plan.get("plans", {}))
     found = {
         path: view.status if view.reason is None else f"{view.status}:{view.reason}"

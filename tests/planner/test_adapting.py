@@ -13,6 +13,7 @@ from firmplan.planner.adapting import NO_FIT
 from firmplan.planner.nearest import near_template
 from firmplan.planner.order import Order
 from firmplan.planner.prompt import adapting_messages
+from firmplan.plans.saved import template_digest
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Toolset
 
@@ -106,7 +107,7 @@ def test_a_near_plan_is_filled_in():
     (attempt,) = planned.attempts
     assert (attempt.source, attempt.approach, attempt.ok) == ("adapted:warm", "adapt", True)
     assert planned.usage == attempt.usage
-    assert uses == [Use("warm", WARM.plan.digest, "answered")]
+    assert uses == [Use("warm", template_digest(WARM.plan), "answered")]
     left_out = {**FILLED, "inputs": {"city": "Bonn", "days": None}}
     assert defaults(planning([left_out])[0]) == {"city": "Bonn", "days": 3}
 
@@ -118,7 +119,7 @@ def test_what_does_not_fit_is_planned_anew():
     assert len(requests) == 2
     assert planned.attempts[0].error == NO_FIT
     assert planned.usage.requests == 2
-    assert uses == [Use("warm", WARM.plan.digest, "model")]
+    assert uses == [Use("warm", template_digest(WARM.plan), "model")]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_a_saved_plan_that_fails_its_check_is_a_use_too():
     broken = template("broken", "Tell the weather of {city}", "wether", city=TEXT)
     planned, _, uses = planning([GOOD], "Tell the weather of Bonn", saved=[broken])
     assert planned.source == "model"
-    assert uses == [Use("broken", broken.plan.digest, "check")]
+    assert uses == [Use("broken", template_digest(broken.plan), "check")]
     answered = template("sound", "Tell the weather of {city}", city=TEXT)
     planned, requests, uses = planning([], "Tell the weather of Bonn", saved=[broken, answered])
     assert (planned.source, requests) == ("saved:sound", [])

@@ -16,6 +16,7 @@ from firmplan.planner.outline import Outline, agreement, f1
 from firmplan.planner.pairing import compare, judge_pairs
 from firmplan.planner.scoring import is_answer
 from firmplan.planner.task_set import TaskSet
+from firmplan.plans.values import canonical
 from firmplan.testing import ScriptedModel, Text
 from firmplan.tools import Model, Models
 
@@ -266,6 +267,37 @@ def test_a_judge_is_measured_by_labels(small):
     assert (duel.first, duel.wins, duel.losses, duel.even) == ("good", 1, 0, 0)
 
 
+def test_labels_say_what_people_found(small, tmp_path):
+    """A pair may be even, or have the solution of a task for the better plan; all of them may stand in a file of their own."""
+    document = yaml.safe_load((tmp_path / "set.yaml").read_text())
+    labels = [
+        {"id": "of", "of": "sum", "worse": DOUBLED, "about": "it doubles"},
+        {"id": "even", "task": "Add", "even": [SUM, WIPED]},
+    ]
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(labels))
+    (tmp_path / "set.yaml").write_text(yaml.safe_dump({**document, "labels": "labels.yaml"}))
+    one, other = TaskSet.load(tmp_path / "set.yaml").labels
+    assert (one.task, one.better.digest, one.even, one.about) == (
+        "Add 1 and 2",
+        plan_of(SUM).digest,
+        False,
+        "it doubles",
+    )
+    assert (other.task, other.even) == ("Add", True)
+    for wrong, words in (
+        ("nothing.yaml", "nothing.yaml"),
+        ({"id": "x"}, "expected a list"),
+        ([{"id": "x", "of": "smu", "worse": SUM}], r"labels\[0\].of: .*did you mean 'sum'"),
+        ([{"id": "x", "worse": SUM}], 'expected "task" or "of"'),
+        ([{"id": "x", "task": "Add", "worse": SUM}], r"labels\[0\]: expected"),
+        ([{"id": "x", "of": "sum", "wrose": SUM}], "did you mean 'worse'"),
+        ([{"id": "x", "of": "sum", "even": [SUM]}], r"labels\[0\]: expected"),
+    ):
+        (tmp_path / "set.yaml").write_text(yaml.safe_dump({**document, "labels": wrong}))
+        with pytest.raises(ConfigError, match=words):
+            TaskSet.load(tmp_path / "set.yaml")
+
+
 # The starter set.
 
 
@@ -288,6 +320,72 @@ def test_every_solution_is_a_plan_that_passes():
         assert expected.solution.inputs == {}
         assert not set(expected.forbidden) & Outline.of(expected.solution).tools, each.id
         assert all(each.tools.find(name) for name in expected.forbidden), each.id
+
+
+def test_every_labelled_plan_passes_its_check():
+    """What decides between two of them is what they do, not that one does not run; no two of a pair are the same."""
+    tasks = TaskSet.load(STARTER)
+    tools = {each.task: each.tools for each in tasks.tasks}
+    assert len({label.id for label in tasks.labels}) == len(tasks.labels) >= 24
+    for label in tasks.labels:
+        assert label.better.digest != label.worse.digest, label.id
+        assert label.about, label.id
+        for plan in (label.better, label.worse):
+            report = check(plan, tools[label.task])
+            assert report.ok, f"{label.id}: {report}"
+
+
+def _text(plan):
+    return canonical({key: part for key, part in plan.to_dict().items() if key != "task"}).decode()
+
+
+def judged_by(answer):
+    """Return what a scripted judge, asked over HTTP, makes of the labels; `answer` is handed what it is shown, and their plans."""
+    tasks = TaskSet.load(STARTER)
+    pairs = {
+        (label.task, _text(one), _text(other)): (label, one, other)
+        for label in tasks.labels
+        for one, other in ((label.better, label.worse), (label.worse, label.better))
+    }
+
+    def judge(request):
+        words = request["messages"][1]["content"]
+        shown = (
+            words.partition(f"<{name}>")[2].partition(f"</{name}>")[0].strip()
+            for name in ("task", "plan_a", "plan_b")
+        )
+        return verdict(answer(*pairs[tuple(shown)]))
+
+    empty = measured(tasks.only([]), [])
+    return judging(judge, lambda models: judge_pairs(models, empty, tasks.labels))
+
+
+def test_a_judges_agreement_with_the_labels_is_measured_in_both_orders():
+    """One that knows agrees in all; one that goes by the place in none; one that counts steps in the pairs where that is right."""
+
+    def knows(label, one, other):
+        return "even" if label.even else "A" if one.digest == label.better.digest else "B"
+
+    def counts(_label, one, other):
+        few, many = len(one.steps), len(other.steps)
+        return "even" if few == many else "A" if few < many else "B"
+
+    every, requests = judged_by(knows)
+    assert (every.agreement, every.swapped) == (1, 0)
+    assert len(requests) == every.usage.requests == 2 * every.labels
+    by_place, _ = judged_by(lambda *_: "A")
+    assert (by_place.agreement, by_place.swapped) == (0, by_place.labels)
+    by_length, _ = judged_by(counts)
+    labels = TaskSet.load(STARTER).labels
+    right = [
+        len(each.better.steps) == len(each.worse.steps)
+        if each.even
+        else len(each.better.steps) < len(each.worse.steps)
+        for each in labels
+    ]
+    assert [each.agrees for each in by_length.labelled] == right
+    assert 0 < by_length.agreement < 1
+    assert by_length.to_dict()["labelled"][0]["id"] == "r02-by-model"
 
 
 def test_a_model_that_knows_the_solutions_scores_full():

@@ -43,7 +43,7 @@ _known = (
     | st.booleans().map(lambda value: Scalar("boolean", (value,)))
 )
 _bounded = st.sampled_from(
-    [Scalar("string", None, '{"pattern":"^x"}'), Scalar("integer", None, '{"minimum":1}')]
+    [Scalar("string", None, ('{"pattern":"^x"}',)), Scalar("integer", None, ('{"minimum":1}',))]
 )
 
 

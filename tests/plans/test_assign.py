@@ -5,6 +5,7 @@ from __future__ import annotations
 import jsonschema_rs
 import pytest
 from firmplan.plans.assign import DEPTH_MAX, FAULTS_MAX, assign
+from firmplan.plans.kinds import DEPTH_MAX as KINDS_DEEP
 from firmplan.plans.schema import read_schema, self_contained
 from firmplan.plans.types import (
     BOOLEAN,
@@ -28,7 +29,7 @@ from hypothesis import given
 from .plan_values import json_values, plan_types, schemas, small_values
 
 CHOICE = Scalar("string", ("x", "y"))
-STARTS_WITH_A = Scalar("string", None, '{"pattern":"^a"}')
+STARTS_WITH_A = Scalar("string", None, ('{"pattern":"^a"}',))
 
 
 def record(extra: Type | None = None, /, **fields: Type) -> ObjectType:
@@ -94,7 +95,7 @@ MISMATCH, MISSING, UNCHECKED = "type-mismatch", "maybe-missing", "unchecked-type
         pytest.param(type_of("ab"), STARTS_WITH_A, [], id="known-value-meets-conditions"),
         pytest.param(type_of("b"), STARTS_WITH_A, [(MISMATCH, "")], id="known-value-fails-conditions"),
         pytest.param(
-            ListType(TEXT), ListType(TEXT, '{"minItems":1}'), [(UNCHECKED, "")], id="list-with-conditions"
+            ListType(TEXT), ListType(TEXT, ('{"minItems":1}',)), [(UNCHECKED, "")], id="list-with-conditions"
         ),
     ],
 )
@@ -148,6 +149,97 @@ def test_objects(source: Type, target: Type, faults: list) -> None:
     assert found(source, target) == faults
 
 
+CIRCLE = {"properties": {"kind": {"const": "circle"}, "r": {"type": "number"}}, "required": ["kind", "r"]}
+SQUARE = {"properties": {"kind": {"const": "square"}, "r": {"type": "number"}}, "required": ["kind", "r"]}
+UNTAGGED = {"properties": {"r": {"type": "number"}}, "required": ["r"]}
+DEFAULTED = [{**shape, "required": ["r"]} for shape in (CIRCLE, SQUARE)]
+"""Shapes whose tag has a default, as pydantic writes them."""
+
+
+@pytest.mark.parametrize(
+    ("produced", "consumed", "code"),
+    [
+        pytest.param({}, {"oneOf": [{}, {}]}, UNCHECKED, id="one-of-that-overlaps"),
+        pytest.param({"type": "integer"}, {"oneOf": [{"type": "integer"}, {"type": "number"}]}, UNCHECKED, id="integers-are-numbers"),
+        pytest.param({"type": "integer"}, {"oneOf": [{"type": "integer"}, {"type": "string"}]}, None, id="one-of-kinds"),
+        pytest.param(CIRCLE, {"oneOf": [CIRCLE, SQUARE]}, None, id="tagged"),
+        pytest.param({"oneOf": [CIRCLE, SQUARE]}, {"oneOf": [SQUARE, CIRCLE]}, None, id="tagged-to-tagged"),
+        pytest.param(UNTAGGED, {"oneOf": [CIRCLE, SQUARE]}, MISMATCH, id="without-its-tag"),
+        pytest.param(CIRCLE, {"oneOf": DEFAULTED}, None, id="tag-with-a-default"),
+        pytest.param(UNTAGGED, {"oneOf": DEFAULTED}, UNCHECKED, id="without-a-tag-that-has-a-default"),
+        pytest.param({}, {"not": {"type": "string"}}, UNCHECKED, id="not"),
+        pytest.param({"type": "null"}, {"not": {"type": "string"}}, None, id="not-for-null"),
+        pytest.param({"const": "x"}, {"not": {"type": "string"}}, MISMATCH, id="not-for-a-known-value"),
+        pytest.param({"not": {"type": "string"}}, {"not": {"type": "string"}}, None, id="the-same-not"),
+        pytest.param({}, {"required": ["a"]}, UNCHECKED, id="conditions-without-a-type"),
+        pytest.param({"type": "string"}, {"minLength": 1}, UNCHECKED, id="a-condition-without-a-type"),
+        pytest.param({"type": "integer"}, {"minLength": 1}, None, id="a-condition-of-another-kind"),
+        pytest.param({"minimum": 1, "maximum": 5, "type": "integer"}, {"type": "number", "minimum": 1}, None, id="some-of-the-conditions"),
+        pytest.param({"minimum": 1, "type": "integer"}, {"minimum": 1, "maximum": 5, "type": "integer"}, UNCHECKED, id="more-conditions"),
+        pytest.param({"type": "integer", "minimum": 3}, {"type": "number", "exclusiveMinimum": 2}, None, id="a-narrower-range"),
+        pytest.param({"type": "integer", "minimum": 3}, {"type": "number", "exclusiveMinimum": 3}, UNCHECKED, id="a-range-with-its-end"),
+        pytest.param({"type": "integer", "maximum": 3}, {"type": "number", "exclusiveMinimum": 3}, MISMATCH, id="ranges-apart"),
+        pytest.param({"type": "array", "minItems": 3}, {"type": "array", "maxItems": 2}, MISMATCH, id="lengths-apart"),
+        pytest.param({"type": "integer", "minimum": 3}, {"oneOf": [{"type": "integer", "minimum": 2}, {"type": "integer", "maximum": 1}]}, None, id="one-of-two-ranges"),
+        pytest.param({"type": "string"}, {"enum": [f"v{number}" for number in range(100)]}, UNCHECKED, id="very-many-values"),
+        pytest.param({"items": {"enum": ["a", "b"]}}, {"anyOf": [{"items": {"const": "a"}}, {"items": {"const": "b"}}]}, UNCHECKED, id="lists-of-one-or-the-other"),
+        pytest.param({"const": [2, 1]}, {"const": [1, 2]}, UNCHECKED, id="order-of-a-constant"),
+        pytest.param(
+            {"prefixItems": [{"type": "integer"}], "items": {"type": ["integer", "string"]}, "type": "array"},
+            {"prefixItems": [{"type": "integer"}], "items": {"type": "string"}, "type": "array"},
+            UNCHECKED,
+            id="what-follows-a-tuple",
+        ),
+        pytest.param({"type": "array", "items": [{"type": "integer"}]}, {"type": "array", "items": {"type": "integer"}}, UNCHECKED, id="old-tuples-go-on"),
+        pytest.param({"properties": {"a": {}, "z": {}}}, {"type": "object", "anyOf": [{"properties": {"a": {}}}]}, UNCHECKED, id="closed-beside-its-type"),
+        pytest.param({"allOf": [{"contains": {"const": 1}}, {"minContains": 2}]}, {"contains": {"const": 1}, "minContains": 2}, UNCHECKED, id="words-that-belong-together"),
+        pytest.param({"properties": {"a": {}}, "patternProperties": {"^x": {}}, "additionalProperties": True}, {"properties": {"a": {}}, "patternProperties": {"^x": {}}}, UNCHECKED, id="closed-beside-patterns"),
+        pytest.param(
+            {"properties": {"c": {}}, "anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
+            {"anyOf": [{"properties": {"a": {}, "c": {}}}, {"properties": {"b": {}, "c": {}}}]},
+            UNCHECKED,
+            id="fields-of-both-alternatives",
+        ),
+    ],
+)  # fmt: skip
+def test_schemas(produced: dict, consumed: dict, code: str | None) -> None:
+    """What a type does not say stays a condition: values fit where they are known to meet it, else they may."""
+    (source, faults), (target, more) = read_schema(produced), read_schema(consumed)
+    assert faults == more == []
+    assert [fault.code for fault in assign(source, target)][:1] == ([] if code is None else [code])
+
+
+def test_conditions_rest_on_definitions() -> None:
+    """Equal words about definitions of one name are two conditions where the definitions differ."""
+    schema = {"type": "object", "propertyNames": {"$ref": "#/$defs/N"}}
+    short, long = ({**schema, "$defs": {"N": {"maxLength": most}}} for most in (2, 9))
+    assert found(read_schema(short)[0], read_schema(short)[0]) == []
+    assert found(read_schema(short)[0], read_schema(long)[0]) == [(UNCHECKED, "")]
+
+
+def test_what_is_cut_off_never_fits() -> None:
+    """Of what lies below the bounds of types nothing is known, so it is checked at run time."""
+    deep: dict = {"type": "string"}
+    for _ in range(KINDS_DEEP + 2):
+        deep = {"type": "array", "items": deep}
+    (source, faults), (target, _) = read_schema(deep), read_schema(deep)
+    assert faults == []
+    assert {code for code, _ in found(source, target)} == {UNCHECKED}
+
+
+def test_a_comparison_rests_on_no_assumption_that_failed() -> None:
+    """What fits only as long as two recursive types fit is asked again once they turn out not to."""
+    types = {
+        "P": {"properties": {"next": {"$ref": "#/types/Q"}, "n": {"type": "string"}}},
+        "Q": {"properties": {"back": {"$ref": "#/types/P"}}},
+        "R": {"properties": {"next": {"$ref": "#/types/S"}, "n": {"type": "integer"}}},
+        "S": {"properties": {"back": {"$ref": "#/types/R"}}},
+    }
+    source, _ = read_schema({"properties": {"p": {"$ref": "#/types/P"}, "q": {"$ref": "#/types/Q"}}}, types)
+    target, _ = read_schema({"properties": {"p": {"$ref": "#/types/R"}, "q": {"$ref": "#/types/S"}}}, types)
+    assert {inner for _, inner in found(source, target)} >= {".p.n", ".q.back.n"}
+
+
 @pytest.mark.parametrize(
     ("source", "target", "hint"),
     [
@@ -157,7 +249,7 @@ def test_objects(source: Type, target: Type, faults: list) -> None:
         (TEXT, ListType(TEXT), "a list of one is [value]"),
         (record(name=TEXT, size=INTEGER), INTEGER, "refer to one of its fields, such as .size"),
         (record(a=TEXT, unti=TEXT), record(a=TEXT, unit_=TEXT), "did you mean 'unit'?"),
-        (union(TEXT, NULL), TEXT, "say what to take instead: first(value, otherwise)"),
+        (union(TEXT, NULL), TEXT, "say what to take instead: first(value, a value for that case)"),
         (NUMBER, INTEGER, "make it an integer with round(value) or int(value)"),
     ],
 )

@@ -18,7 +18,7 @@ import firmplan
 import golden_runs
 import pytest
 from firmplan import Engine
-from firmplan.executor.events import CAUSES, CONSEQUENCES
+from firmplan.executor.events import CAUSES, CONSEQUENCES, REMARKS
 from firmplan.executor.records import FIELDS, JOURNAL_FORMAT
 from firmplan.executor.sqlite_file import STORE_FORMAT
 
@@ -85,7 +85,7 @@ def test_the_newest_golden_store_has_every_event():
     """So that each kind of record is known to be read."""
     runs = json.loads((FOLDERS[-1] / "runs.json").read_text(encoding="utf-8"))
     kinds = {json.loads(line)["type"] for run in runs.values() for line in run["journal"]}
-    assert kinds == {kind.__name__ for kind in (*CAUSES, *CONSEQUENCES)}
+    assert kinds == {kind.__name__ for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)}
 
 
 def test_this_version_writes_what_it_reads(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 import lease_child
 import pytest
 from firmplan import Engine
-from firmplan.executor import SqliteStore
+from firmplan.executor import SqliteStore, takeover
 from firmplan.executor.owner import Owner
 from rig import Rig, plan_of
 
@@ -101,6 +101,60 @@ def test_recover_takes_over_what_dead_owners_left(tmp_path, tools):
         assert alive.wait(30) == 0
         by_process = Counter(process for _, process in effects(tmp_path))
         assert by_process == {str(alive.pid): 2, str(dead.pid): 1, str(os.getpid()): 1}
+
+
+def test_a_living_engine_takes_over_what_dies_meanwhile(tmp_path, tools):
+    """It was open before its neighbour was killed: within seconds it goes on, and only with that run."""
+    with (
+        child("run", tmp_path, "alive") as alive,
+        child("run", tmp_path, "dead") as dead,
+        Engine(tools, store=tmp_path / "s.db", recover=True) as engine,
+    ):
+        wait_for(tmp_path / "waiting")
+        while len(effects(tmp_path)) < 2:
+            time.sleep(0.02)
+        assert engine.list_runs_sync(status="running").runs
+        dead.kill()
+        dead.wait()
+        (tmp_path / "go").touch()
+        until = time.monotonic() + 20
+        while engine.get_sync("dead").status != "succeeded":
+            assert time.monotonic() < until, "nobody took it over"
+            time.sleep(0.05)
+        assert alive.wait(30) == 0
+        by_process = Counter(process for _, process in effects(tmp_path))
+        assert by_process == {str(alive.pid): 2, str(dead.pid): 1, str(os.getpid()): 1}
+
+
+def test_of_many_living_engines_one_takes_over(tmp_path, tools):
+    """All of them look; the write that was left happens once."""
+    with child("run", tmp_path) as first:
+        wait_for(tmp_path / "waiting")
+        engines = [Engine(tools, store=tmp_path / "s.db", recover=True) for _ in range(4)]
+        for engine in engines:
+            engine.list_runs_sync()
+        first.kill()
+        first.wait()
+        (tmp_path / "go").touch()
+        until = time.monotonic() + 20
+        while engines[0].get_sync("r").status != "succeeded":
+            assert time.monotonic() < until, "nobody took it over"
+            time.sleep(0.05)
+        for engine in engines:
+            engine.close()
+    assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
+
+
+def test_what_cannot_go_on_here_is_told_once(tmp_path, tools, capfd):
+    """A living engine without the tool leaves the run alone, and does not say so every second."""
+    with child("run", tmp_path) as first, Engine(tools[:1], store=tmp_path / "s.db", recover=True) as engine:
+        wait_for(tmp_path / "waiting")
+        engine.list_runs_sync()
+        first.kill()
+        first.wait()
+        time.sleep(3 * takeover.LOOK_S)
+        assert engine.get_sync("r").status == "running"
+    assert capfd.readouterr().err.count("run not recovered") == 1
 
 
 def test_a_stopped_owner_is_alive(tmp_path, tools):

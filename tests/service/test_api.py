@@ -28,6 +28,7 @@ def test_a_task_is_answered_by_a_saved_plan(server):
     assert server.get("/v1/plans/adder").json()["task"] == PLAN["task"]
     listed = server.get("/v1/plans").json()["plans"]
     assert [plan["name"] for plan in listed] == ["adder"]
+    assert (listed[0]["hits"], listed[0]["false_hits"]) == (1, 0)
     for key in ({"plan_name": "adder"}, {"plan_digest": listed[0]["digest"]}):
         run = server.post("/v1/runs", {**key, "inputs": {"a": 1}}).json()["id"]
         assert server.wait(run)["output"] == 3

@@ -26,6 +26,16 @@ def test_an_accepted_run_outlives_a_killed_server(tmp_path):
         assert [second.wait(run)["output"] for run in runs] == [2, 2, 2]
 
 
+def test_a_living_server_takes_over_what_a_killed_one_left(tmp_path):
+    """Two servers on one store: one is killed in mid-call, and the other finishes its runs within seconds."""
+    slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 1.5}}, SLOW["steps"][1]]}
+    with Server(tmp_path) as first, Server(tmp_path) as second:
+        runs = [first.post("/v1/runs", {"plan": slow}).json()["id"] for _ in range(3)]
+        assert [second.get(f"/v1/runs/{run}").json()["abandoned"] for run in runs] == [False] * 3
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert [second.wait(run)["output"] for run in runs] == [2, 2, 2]
+
+
 def test_sigterm_parks_runs_and_ends_in_order(tmp_path):
     """A stopped server says goodbye with the signal's code, and its runs go on later."""
     with Server(tmp_path) as first:

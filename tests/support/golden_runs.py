@@ -136,7 +136,8 @@ def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after th
 
     @tool(effect="read", resource="clock", version=1)
     def look(*, ctx: Context) -> str:
-        """Look at time, chance and environment."""
+        """Look at time, chance and environment, and say how far it is."""
+        ctx.progress(1.0, "seen")
         return f"{ctx.now().year > 2000} {ctx.uuid().version} {ctx.random.random() < 1} {ctx.env('GOLDEN')}"
 
     @tool(effect="read", resource="clock", retries=2, version=1)

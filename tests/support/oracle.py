@@ -23,11 +23,13 @@ class Failed(Exception):  # noqa: N818  # a word of the domain
 class Oracle:
     """Interprets plans with `tools`: name -> (function of arguments, `pure`/`read`/`write`, resource).
 
-    `model` answers `ask` steps: a function of the prompt and of the schema of the answer.
+    `model` answers `ask` steps: a function of the prompt and of the schema of the answer. `mind` takes an agent's next decision:
+    a function of its goal, of the step's `agent`, and of what came of its calls so far.
     """
 
     tools: Mapping[str, tuple[Callable[..., Any], str, str]]
     model: Callable[[str, Any], Any] | None = None
+    mind: Callable[[str, Any, list[Any]], Mapping[str, Any]] | None = None
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     status: dict[str, str] = field(default_factory=dict)
 
@@ -178,6 +180,8 @@ class Oracle:
         if "ask" in step:
             assert self.model is not None
             return self.model(formulas["ask"].evaluate(scope), step["ask"].get("returns", {"type": "string"}))
+        if "agent" in step:
+            return self.agent(step["agent"], formulas["agent"].evaluate(scope), path)
         args = formulas["args"].evaluate(scope)
         if "plan" not in step:
             self.calls.append((step["tool"], path, args))
@@ -190,14 +194,33 @@ class Oracle:
         output = parse_formula(inner["output"])[0]
         return None if any(left[name] is SKIPPED for name in output.strict) else output.evaluate(left)
 
+    def agent(self, agent: Mapping[str, Any], goal: str, path: str) -> Any:
+        """Let an agent decide and call, turn after turn; return its answer. Raises: Failed: it gave none."""
+        assert self.mind is not None
+        results: list[Any] = []
+        for turn in range(agent["max_steps"]):
+            said = self.mind(goal, agent, results)
+            self.status[f"{path}/think{turn}"] = "succeeded"
+            if "answer" in said:
+                return said["answer"]
+            if "call" in said:
+                tool, args = said["call"]["tool"], said["call"]["args"]
+                self.calls.append((tool, f"{path}/act{turn}", args))
+                self.status[f"{path}/act{turn}"] = "succeeded"
+                try:
+                    results.append(self.tools[tool][0](**args))
+                except (Failed, TypeError):  # the tool's, or an argument is missing
+                    self.status[f"{path}/act{turn}"] = "failed"
+                    results.append("failed")
+        raise Failed
+
     def effects(self, step: dict[str, Any], plans: Mapping[str, Any]) -> list[tuple[str, bool]]:
         """Return what the step may touch, as (resource, whether it writes)."""
         if "plan" in step:
             return [found for inner in plans[step["plan"]]["steps"] for found in self.effects(inner, plans)]
-        if "tool" not in step:
-            return []
-        _, effect, resource = self.tools[step["tool"]]
-        return [] if effect == "pure" else [(resource, effect == "write")]
+        names = step["agent"]["tools"] if "agent" in step else [step["tool"]] if "tool" in step else []
+        touched = [self.tools[name][1:] for name in names]
+        return [(resource, effect == "write") for effect, resource in touched if effect != "pure"]
 
 
 def _conflict(one: str, other: str) -> bool:
@@ -215,9 +238,10 @@ def _verdict(formulas: list[Any], scope: Mapping[str, Any], status_of: Callable[
 
 
 def formulas_of(step: dict[str, Any]) -> dict[str, Any]:
-    """Return the step's templates by key, `until` and fallbacks left out; of `ask` its prompt."""
+    """Return the step's templates by key, `until` and fallbacks left out; of `ask` its prompt, of `agent` its goal."""
     texts = {key: step[key] for key in KEYS if key in step}
     texts |= {"ask": step["ask"]["prompt"]} if "ask" in step else {}
+    texts |= {"agent": step["agent"]["goal"]} if "agent" in step else {}
     return {key: parse_formula(text)[0] for key, text in texts.items()}
 
 

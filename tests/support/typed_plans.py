@@ -57,6 +57,24 @@ def reply(prompt: str, kind: str) -> Any:
     return {"int": n, "text": f"~{text[:4]}", "record": {"n": n, "t": text[:4]}}[kind]
 
 
+def decision(goal: str, kind: str, tools: list[str], results: list[Any]) -> dict[str, Any]:
+    """What an agent decides next: a function of the text between `<` and `>`, and of what came of its calls so far.
+
+    It makes up to three calls, of which some fail or lack an argument; its answer tells what it saw. Now and then it says neither.
+    """
+    found = re.search(r"<([^<>]*)>", goal)
+    text = found[1] if found else ""
+    n = sum(map(ord, text)) % 20
+    if n == 17:
+        return {}
+    at = n + 3 * len(results)
+    if tools and len(results) < n % 4:
+        args = {} if at % 7 == 5 else {"n": at}
+        return {"call": {"tool": tools[at % len(tools)], "args": args | ({"t": text[:3]} if at % 2 else {})}}
+    seen = f"{len(results)}{str(results[-1])[:6]}" if results else "-"
+    return {"answer": {"int": n + len(results), "text": seen, "record": {"n": n, "t": seen}}[kind]}
+
+
 def _tool(name: str, effect: str, resource: str, kind: str) -> Tool:
     def called(n: int, t: str = "-") -> Any:
         return answer(name, n, t)
@@ -223,7 +241,9 @@ def _fallback(draw: Any, kind: str) -> Any:
 
 def _action(draw: Any, name: str, scope: Scope, plans: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """Draw an action and the type of its value."""
-    match draw(st.sampled_from(["tool", "tool", "set", "set", "ask", "repeat", "plan" if plans else "set"])):
+    match draw(
+        st.sampled_from(["tool", "tool", "set", "set", "ask", "agent", "repeat", "plan" if plans else "set"])
+    ):
         case "tool":
             tool = draw(st.sampled_from(sorted(TOOLS)))
             args = {"n": template(draw, "int", scope)}
@@ -235,6 +255,12 @@ def _action(draw: Any, name: str, scope: Scope, plans: Mapping[str, str]) -> tup
             prompt = f"Say something about <${{{expression(draw, 'text', scope)}}}>"
             ask = {"prompt": prompt, "returns": SCHEMAS[kind]}
             return {"ask": ask if kind != "text" else {"prompt": prompt}}, kind
+        case "agent":
+            kind = draw(st.sampled_from(["int", "text", "record"]))
+            agent: dict[str, Any] = {"goal": f"Find out about <${{{expression(draw, 'text', scope)}}}>"}
+            agent["tools"] = draw(st.lists(st.sampled_from(sorted(TOOLS)), max_size=3, unique=True))
+            agent["max_steps"] = draw(st.integers(1, 4))
+            return {"agent": agent | ({} if kind == "text" else {"returns": SCHEMAS[kind]})}, kind
         case "repeat":
             most = draw(st.integers(1, 4))
             until = draw(st.sampled_from([f"{name} >= {draw(st.integers(0, 6))}", "True", f"{name} == 1"]))

@@ -1,0 +1,98 @@
+"""The help of every command: an example that can be typed, and the options that the contract promises."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from firmplan.cli.app import app
+from firmplan.cli.examples import EXAMPLES, example_of
+from typer.main import get_command
+
+ROOT = get_command(app)
+# The contract's, section 4.
+PROMISED = {
+    *(
+        "run",
+        "plan",
+        "check",
+        "show",
+        "replay",
+        "verify",
+        "fork",
+        "diff",
+        "bisect",
+        "explain",
+        "shadow",
+        "record",
+    ),
+    *(
+        "runs",
+        "plans save",
+        "plans show",
+        "plans list",
+        "plans learn",
+        "approve",
+        "deny",
+        "resolve",
+        "cancel",
+    ),
+    *("resume", "export", "cache stats", "cache gc", "cache clear", "tools list", "tools lint", "eval"),
+    *("serve", "demo", "doctor"),
+}
+WITHOUT_JSON = {"serve", "demo", "traffic"}
+WITHOUT_STORE = {"demo", "traffic", "eval", "tools", "tools list", "tools lint"}
+
+
+def commands(group=ROOT, above=""):
+    """Yield path and command, groups included."""
+    for name, command in group.commands.items():
+        yield f"{above}{name}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{above}{name} ")
+
+
+COMMANDS = dict(commands())
+
+
+def test_every_promised_command_is_there():
+    assert set(COMMANDS) >= PROMISED
+    assert set(COMMANDS) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_help_ends_with_an_example_that_parses(firmplan, path):
+    """The example stands in the help, and is a line that the command takes."""
+    told = firmplan(*path.split(), "--help").out
+    assert told.endswith(f"\n  Example:\n    {example_of(path)}\n")
+    words = shlex.split(example_of(path))[1 + len(path.split()) :]
+    context = COMMANDS[path].make_context(path, words)
+    assert context.params
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_takes_json_and_store(path):
+    """`--json` and `--store` are options of all that answer, and of all that use a store."""
+    options = {option for parameter in COMMANDS[path].params for option in parameter.opts}
+    assert ("--json" in options) == (path not in WITHOUT_JSON)
+    assert ("--store" in options) == (path not in WITHOUT_STORE)
+
+
+def test_options_of_a_group_hold_for_its_commands(firmplan, home):
+    """`plans --store S list` is `plans list --store S`; the command's own option wins."""
+    firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py", "--store", "kept.db")
+    listed = firmplan("plans", "--store", "kept.db", "--json", "list")
+    assert [plan["name"] for plan in listed.document["plans"]] == ["adder"]
+    assert firmplan("plans", "--store", "other.db", "list", "--store", "kept.db").out
+    assert "add" in firmplan("tools", "--tools", "tools.py", "list").out
+    assert firmplan("cache", "--json", "--store", "kept.db", "stats").document["results"] == 0
+    assert not (home / "firmplan.db").exists()
+
+
+def test_lint_without_tools_says_what_to_do(firmplan):
+    """As `tools` and `check` do."""
+    for command in (("tools",), ("tools", "lint")):
+        answer = firmplan(*command)
+        assert answer.code == 0
+        assert "name them with --tools, FIRMPLAN_TOOLS or firmplan.toml" in answer.err
+    assert firmplan("tools", "lint", "--json").document == {"tools": [], "remarks": []}
