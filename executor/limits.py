@@ -16,12 +16,6 @@ ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,
 RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as long as it is driven
 
 
-def check_value(size: int, what: str) -> None:
-    """Refuse a value that is too large. Raises: ToolError: code `limit-exceeded`."""
-    if size > VALUE_BYTES_MAX:
-        raise too_large(size, what)
-
-
 def too_large(size: int, what: str) -> ToolError:
     """Return the refusal of a value of that size."""
     return ToolError(
