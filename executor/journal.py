@@ -1,8 +1,8 @@
 """One run's journal being written: chained, and durable as a prefix.
 
-`add` is immediate and in memory; a flush follows within a few milliseconds and takes everything that was added before it began, so
-ready siblings share one. One flush is under way at a time. `flush` does not wait for that time, but until everything added
-so far is durable. After a failed flush nothing more is taken: the run stops where its durable prefix ends.
+`add` is immediate and in memory; a flush follows within a few milliseconds, after what must survive a power loss at once, and takes
+everything that was added before it began, so ready siblings share one. One flush is under way at a time. `flush` waits until
+everything added so far is durable. After a failed flush nothing more is taken: the run stops where its durable prefix ends.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ class Journal:
         if decision is not None or is_synced:
             self._is_synced = True
         self._updated = at
-        if self._timer is None and self._task is None:
+        if self._is_synced:  # what matters most is not kept waiting
+            self._wanted = self._last
+            self._begin()
+        elif self._timer is None and self._task is None:
             self._timer = asyncio.get_running_loop().call_later(LATE_MAX_S, self._begin)
 
     def _note_write(self, step: str, opens: str | None) -> None:
