@@ -18,7 +18,7 @@ from ..plans.signature import Effect
 from ..plans.values import Json
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
-from .limits import VALUE_BYTES_MAX, too_large
+from .limits import is_small_enough, too_large
 from .sealed import Sealed
 from .threads import Threads, leave_if_forked
 
@@ -161,7 +161,7 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
     except Exception as error:  # noqa: BLE001  # a result may do anything when it is looked at
         what = f"tool '{tool.name}': its result cannot be read: {_describe(error)}"
         return _refused(tool, ToolError(what, code="bad-result"))
-    if len(data) > VALUE_BYTES_MAX:
+    if not is_small_enough(len(data)):
         return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     return Returned(Sealed(data))
 

@@ -16,6 +16,11 @@ ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,
 RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as long as it is driven
 
 
+def is_small_enough(size: int) -> bool:
+    """Whether a value of that size may be kept."""
+    return size <= VALUE_BYTES_MAX
+
+
 def too_large(size: int, what: str) -> ToolError:
     """Return the refusal of a value of that size."""
     return ToolError(
