@@ -27,12 +27,12 @@ def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterat
     """
     for index, guard in enumerate(guards):
         inner = f"[{index}]"
-        if isinstance(guard, Mapping) and guard:
-            yield from _faults_of(cast("Mapping[str, Json]", guard), inner, answer)
+        wishes = cast("Mapping[str, Json]", guard) if isinstance(guard, Mapping) else {}
+        if wishes:
+            yield from _faults_of(wishes, inner, answer)
         else:
-            yield Fault(
-                "bad-shape", f"expected an object with {listing(KEYS)}, found {describe(guard)}", "", inner
-            )
+            found = describe(cast("object", guard))
+            yield Fault("bad-shape", f"expected an object with {listing(KEYS)}, found {found}", "", inner)
 
 
 def _faults_of(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[Fault]:
