@@ -27,11 +27,13 @@ def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterat
     """
     for index, guard in enumerate(guards):
         inner = f"[{index}]"
-        wishes = cast("Mapping[str, Json]", guard) if isinstance(guard, Mapping) else {}
+        found = describe(guard)
+        wishes: Mapping[str, Json] = {}
+        if isinstance(guard, Mapping):
+            wishes = cast("Mapping[str, Json]", guard)
         if wishes:
             yield from _faults_of(wishes, inner, answer)
         else:
-            found = describe(cast("object", guard))
             yield Fault("bad-shape", f"expected an object with {listing(KEYS)}, found {found}", "", inner)
 
 
