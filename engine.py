@@ -36,6 +36,7 @@ from .executor import (
     Lock,
     Planned,
     PlanUses,
+    Pruned,
     ReuseMode,
     Run,
     RunDiff,
@@ -776,7 +777,8 @@ class Engine:
         """
         execution = await self._open()
         name = name or ("" if isinstance(data, bytes) else Path(data).name)
-        return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name)
+        now = execution.now()
+        return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name, at=now)
 
     # --- what runs leave for others
 
@@ -800,6 +802,14 @@ class Engine:
         age_s, bytes_max = limits_of(max_age, max_bytes)
         execution = await self._open()
         return await execution.review.shrink_cache(age_s=age_s, bytes_max=bytes_max)
+
+    async def prune_artifacts(self) -> Pruned:
+        """Remove bytes that no run, result for reuse, decision or saved plan refers to; return how many, and how large.
+
+        Others may go on writing meanwhile. Artifacts that were saved in the last 24 hours stay, used or not.
+        """
+        execution = await self._open()
+        return await execution.review.prune_artifacts()
 
     # --- decisions
 
@@ -872,6 +882,7 @@ class Engine:
     verify_sync = _twin(verify)
     cache_stats_sync = _twin(cache_stats)
     shrink_cache_sync = _twin(shrink_cache)
+    prune_artifacts_sync = _twin(prune_artifacts)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)

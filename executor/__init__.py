@@ -18,7 +18,7 @@ from .run_diff import RunDiff, StepDiff
 from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
-from .store import CacheStats, Store
+from .store import CacheStats, Pruned, Store
 from .submission import Planned
 from .verification import ToolVerdict, Verification
 
@@ -40,6 +40,7 @@ __all__ = [
     "Lock",
     "PlanUses",
     "Planned",
+    "Pruned",
     "ReuseMode",
     "Run",
     "RunDiff",

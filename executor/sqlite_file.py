@@ -24,7 +24,7 @@ from .store_fault import told_fault
 
 STORE_FORMAT: Final = 1
 # Tables and indexes that older firmplans neither make nor miss: a store without them gets them.
-ADDED: Final = ("plan_uses", "runs_driven")
+ADDED: Final = ("plan_uses", "runs_driven", "saved_values")
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
