@@ -51,7 +51,7 @@ def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, obje
     async def work() -> int:
         async with open_engine(settings, toolset) as engine:
             saved = await engine.list_plans()
-        planner = Planner(settings.model, base_url=settings.base_url)
+        planner = Planner(settings.model, base_url=settings.base_url, **settings.planner)
         preview = planner.preview(task, toolset, inputs=read_inputs(inputs, None) or None, saved=saved)
         if as_json:
             screen.document(preview.to_dict())
