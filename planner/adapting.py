@@ -16,7 +16,7 @@ from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan, ToolStep
 from ..plans.values import Json, canonical
 from ..tools.answer import Answer
-from ..tools.completion import Answered, Turn
+from ..tools.completion import Answered, Message, Turn
 from ..tools.outage import ModelError
 from .attempt import Attempt
 from .choosing import fault_of, is_plan
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from ..tools.streamed import Listener
 
 NO_FIT = "the model says that it does not fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked about a saved plan."""
+
+    saved: SavedPlan
+    messages: tuple[Message, ...]
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,11 @@ async def adapt(conversation: Conversation, listener: Listener | None) -> Adapte
     The question is one of the conversation's attempts, and ends no planning.
     """
     order = conversation.order
-    saved = near_template(order)
-    if saved is None:
+    question = question_of(order)
+    if question is None:
         return None
-    asked = [name for name in saved.plan.inputs if name not in order.inputs]
-    messages = adapting_messages(order.task, form_of(saved, order))
-    turn = await conversation.ask_aside(messages, _answer(saved.plan, asked), listener)
+    saved = question.saved
+    turn = await conversation.ask_aside(question.messages, question.answer, listener)
     if isinstance(turn, Turn) and is_plan(turn):
         return Adapted(saved, draft=turn)
     filled, fault, declined = _read(turn, saved.plan, order)
@@ -71,6 +79,16 @@ async def adapt(conversation: Conversation, listener: Listener | None) -> Adapte
         attempt = replace(attempt, text=turn.raw, usage=turn.usage)
     conversation.attempts.append(attempt)
     return Adapted(saved, filled, declined=declined)
+
+
+def question_of(order: Order) -> Question | None:
+    """Return what is asked about the nearest saved plan; `None`: none is near."""
+    saved = near_template(order)
+    if saved is None:
+        return None
+    asked = [name for name in saved.plan.inputs if name not in order.inputs]
+    messages = adapting_messages(order.task, form_of(saved, order))
+    return Question(saved, messages, _answer(saved.plan, asked))
 
 
 def form_of(saved: SavedPlan, order: Order) -> str:
