@@ -184,10 +184,7 @@ class _Inference:
             case Index(key=Literal(value=str() as key)) if isinstance(node.base, Name):
                 return self._field(node, key)
             case Index():
-                base, key = self.type(node.base), self.type(node.key)
-                if isinstance(node.key, Name) and node.key.name not in self.scope:
-                    parts.unquoted(self.findings, node, base, node.key)
-                return parts.index(self.findings, node, base, key)
+                return self._index(node)
             case Slice():
                 bounds = [
                     (part, self.type(part)) for part in (node.low, node.high, node.step) if part is not None
@@ -223,6 +220,12 @@ class _Inference:
                 return rule(Applied(self.findings, node, f".{node.name}(..)", arguments))
             case _:
                 assert_never(node)
+
+    def _index(self, node: Index) -> Type:
+        base, key = self.type(node.base), self.type(node.key)
+        if isinstance(node.key, Name) and node.key.name not in self.scope:
+            parts.unquoted(self.findings, node, base, node.key)
+        return parts.index(self.findings, node, base, key)
 
     def _argument(self, node: Node) -> Argument:
         return node, self.type(node)
