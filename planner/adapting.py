@@ -98,7 +98,8 @@ def form_of(saved: SavedPlan, order: Order) -> str:
     marked = [f"{name} [{tool.effect}]" for name in called if (tool := order.tools.find(name)) is not None]
     about = [f"It says of itself: {' '.join(plan.description.split())}"] if plan.description else []
     lines = [_input(name, schema, plan) for name, schema in plan.inputs.items() if name not in order.inputs]
-    return "\n".join([f"{plan.task}", *about, f"It calls: {', '.join(marked) or 'no tool'}", *lines])
+    task = " ".join((plan.task or "").split())
+    return "\n".join([task, *about, f"It calls: {', '.join(marked) or 'no tool'}", *lines])
 
 
 def _input(name: str, schema: Mapping[str, Json], plan: Plan) -> str:
