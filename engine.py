@@ -36,6 +36,7 @@ from .executor import (
     Lock,
     Planned,
     PlanUses,
+    Pruned,
     ReuseMode,
     Run,
     RunDiff,
@@ -43,6 +44,7 @@ from .executor import (
     RunStatus,
     ShadowReport,
     Store,
+    StoreReport,
     SystemClock,
     Verification,
 )
@@ -59,14 +61,18 @@ from .executor.request import (
     artifact_of,
     budget_of,
     bytes_of,
+    concurrency_of,
+    edit_of,
     fitted_inputs,
     judged,
     limits_of,
+    person_of,
     refuse,
     task_of,
     times_of,
     value_for,
 )
+from .executor.store_care import back_up, check_store
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use
 from .plans import CheckReport, Plan, check
@@ -142,8 +148,6 @@ class Engine:
         recover: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        if max_concurrency < 1:
-            raise ConfigError(f"max_concurrency: expected at least 1, found {max_concurrency}")
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
         self.tools = tools if isinstance(tools, Toolset) else Toolset(tools)
@@ -155,10 +159,14 @@ class Engine:
                 'an engine was made in a process that calls tools: put what runs plans under `if __name__ == "__main__":`'
             )
         self._location: StoreLocation = open_location(store)
+        if planner is not None and not hasattr(planner, "plan"):
+            raise ConfigError(f"planner: expected a Planner, found {planner!r}; write Planner(model=..)")
+        if secrets is not None and not hasattr(secrets, "get"):
+            raise ConfigError(f"secrets: expected secrets by name, found {type(secrets).__name__}")
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
-        self._places = max_concurrency
+        self._places = concurrency_of(max_concurrency)
         self._flow: Flow = flow
         self._accepted = AcceptedPlans()
         self._secrets = os.environ if secrets is None else secrets
@@ -776,7 +784,8 @@ class Engine:
         """
         execution = await self._open()
         name = name or ("" if isinstance(data, bytes) else Path(data).name)
-        return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name)
+        now = execution.now()
+        return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name, at=now)
 
     # --- what runs leave for others
 
@@ -801,6 +810,31 @@ class Engine:
         execution = await self._open()
         return await execution.review.shrink_cache(age_s=age_s, bytes_max=bytes_max)
 
+    async def prune_artifacts(self) -> Pruned:
+        """Remove bytes that no run, result for reuse, decision or saved plan refers to; return how many, and how large.
+
+        Others may go on writing meanwhile. Artifacts that were saved in the last 24 hours stay, used or not.
+        """
+        execution = await self._open()
+        return await execution.review.prune_artifacts()
+
+    async def check_store(self) -> StoreReport:
+        """Return what in the store is not as it was written: its file, and every run computed again from its journal.
+
+        Nothing is called or changed. `.ok` is false if something is wrong; `str()` says what.
+        """
+        execution = await self._open()
+        return await check_store(self._location.store, execution.archive)
+
+    async def backup_store(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the store into one new file, as it is at this moment, and return its path; other engines may go on meanwhile.
+
+        Raises:
+            InputRejected: There is a file of that name, or it cannot be written.
+        """
+        await self._open()
+        return await back_up(self._location.store, path)
+
     # --- decisions
 
     async def approve(
@@ -811,12 +845,12 @@ class Engine:
         The live owner, or `resume`, goes on. Raises: RunNotFound, InputRejected.
         """
         execution = await self._open()
-        return await execution.decisions.approve(run_id, step, by=by, edit=edit)
+        return await execution.decisions.approve(run_id, step, by=person_of(by), edit=edit_of(edit))
 
     async def deny(self, run_id: str, step: str, *, by: str, reason: str = "") -> Run:
         """Refuse the call that waits at a step; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
         execution = await self._open()
-        return await execution.decisions.deny(run_id, step, by=by, reason=reason)
+        return await execution.decisions.deny(run_id, step, by=person_of(by), reason=str(reason or ""))
 
     async def resolve(
         self, run_id: str, step: str, *, done: object = UNSET, retry: bool = False, fail: str | None = None
@@ -841,7 +875,7 @@ class Engine:
         return await (
             execution.decisions.resolve_retry(run_id, step)
             if fail is None
-            else execution.decisions.resolve_failed(run_id, step, fail)
+            else execution.decisions.resolve_failed(run_id, step, str(fail))
         )
 
     async def cancel(self, run_id: str) -> Run:
@@ -849,6 +883,7 @@ class Engine:
         execution = await self._open()
         return await execution.decisions.cancel(run_id)
 
+    aclose_sync = close
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
@@ -872,6 +907,9 @@ class Engine:
     verify_sync = _twin(verify)
     cache_stats_sync = _twin(cache_stats)
     shrink_cache_sync = _twin(shrink_cache)
+    check_store_sync = _twin(check_store)
+    backup_store_sync = _twin(backup_store)
+    prune_artifacts_sync = _twin(prune_artifacts)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)

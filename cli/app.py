@@ -24,6 +24,7 @@ from . import (
     plan_commands,
     review_commands,
     run_commands,
+    store_commands,
     trial_commands,
 )
 from .examples import add_examples
@@ -82,6 +83,7 @@ plan_commands.register(app)
 model_commands.register(app)
 cache_commands.register(app)
 host_commands.register(app)
+store_commands.register(app)
 add_examples(app)
 
 

@@ -51,7 +51,7 @@ def cache_gc(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Forget results that are too old, or the oldest where there are too many."""
+    """Remove bytes that nothing refers to; forget results that are too old, or the oldest where there are too many."""
     from .caching import gc_command
 
     return gc_command(max_age, max_size, {"store": store}, as_json=as_json)

@@ -36,15 +36,13 @@ def stats_command(flags: Mapping[str, object], *, as_json: bool) -> int:
 def gc_command(
     max_age: str | None, max_size: str | None, flags: Mapping[str, object], *, as_json: bool
 ) -> int:
-    """Forget what is past a limit. Raises: InputRejected: no limit was given, or one is not one."""
-    if max_age is None and max_size is None:
-        raise InputRejected("expected --max-age AGE or --max-size SIZE; `firmplan cache clear` forgets all")
+    """Forget what is past a limit, and remove bytes that nothing refers to. Raises: InputRejected: a limit is not one."""
     size = None if max_size is None else read_size("--max-size", max_size)
     return _shrink(max_age, size, flags, as_json=as_json)
 
 
 def clear_command(flags: Mapping[str, object], *, as_json: bool) -> int:
-    """Forget everything."""
+    """Forget every result, and remove bytes that nothing refers to."""
     return _shrink(None, 0, flags, as_json=as_json)
 
 
@@ -81,11 +79,15 @@ def _shrink(max_age: str | None, size: int | None, flags: Mapping[str, object], 
     async def work() -> int:
         async with open_engine(settings) as engine:
             gone = await engine.shrink_cache(max_age=max_age, max_bytes=size)
+            pruned = await engine.prune_artifacts()
             stats = await engine.cache_stats()
         if as_json:
-            screen.document({"forgotten": gone, **stats.to_dict()})
+            removed = {"removed": pruned.values, "removed_bytes": pruned.bytes}
+            screen.document({"forgotten": gone, **removed, **stats.to_dict()})
         else:
-            screen.answer(f"{screen.plural(gone, 'result')} forgotten; {stats_text(stats)}")
+            unused = f", {screen.plural(pruned.values, 'unused value')} removed ({size_text(pruned.bytes)})"
+            told = f"{screen.plural(gone, 'result')} forgotten{unused if pruned.values else ''}"
+            screen.answer(f"{told}; {stats_text(stats)}")
         return Exit.OK
 
     return drive(work)

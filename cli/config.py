@@ -33,6 +33,22 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+class PlannerTable(BaseModel):
+    """Settings of the planner; `None` where nothing is said. `choose_over` is `false` where tools are never chosen by a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    adapt: bool | None = None
+    choose_over: Annotated[int, Field(ge=0)] | Literal[False] | None = None
+    max_repairs: Annotated[int, Field(ge=0)] | None = None
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return what is said as arguments of a `Planner`."""
+        said: dict[str, Any] = {name: value for name, value in self if value is not None}
+        return {**said, "choose_over": None} if self.choose_over is False else said
+
+
 class Layer(BaseModel):
     """What one place says: a flag, a variable or a line of the file each; `None` where it says nothing."""
 
@@ -45,6 +61,7 @@ class Layer(BaseModel):
     concurrency: Annotated[int, Field(ge=1)] | None = None
     flow: Flow | None = None
     models: dict[str, Any] | None = None
+    planner: PlannerTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,7 @@ class Settings:
         concurrency: Most calls in flight at once.
         flow: What an unsafe flow of data does.
         models: Further model aliases, from the file.
+        planner: Arguments of the planner, from the file.
         origin: Setting name -> where its value came from, for people.
     """
 
@@ -69,6 +87,7 @@ class Settings:
     concurrency: int
     flow: Flow
     models: Mapping[str, Any]
+    planner: Mapping[str, Any]
     origin: Mapping[str, str]
 
 
@@ -99,6 +118,7 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         concurrency=merged["concurrency"],
         flow=merged["flow"],
         models=merged.get("models", {}),
+        planner=merged["planner"].options() if "planner" in merged else {},
         origin=origin,
     )
 
@@ -150,8 +170,9 @@ def _layer(said: Mapping[str, object], where: str) -> Layer:
 def _fault(fault: Any, where: str) -> str:  # noqa: ANN401  # pydantic's own record of one fault
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        near = get_close_matches(name, Layer.model_fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "known are " + ", ".join(Layer.model_fields)
+        fields = PlannerTable.model_fields if fault["loc"][0] == "planner" else Layer.model_fields
+        near = get_close_matches(str(fault["loc"][-1]), fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "known are " + ", ".join(fields)
         return f"unknown setting '{name}' (in {where}); {hint}"
     expected = fault["msg"].removeprefix("Input should be ").removeprefix("a ").removeprefix("valid ")
     return f"setting '{name}' (in {where}): expected {expected}, found {fault['input']!r}"

@@ -61,7 +61,9 @@ def eval_command(file: Path, request: EvalRequest, flags: Mapping[str, object], 
     tasks = TaskSet.load(file)
     chosen = tasks.only(request.tasks) if request.tasks else tasks
     names: Sequence[str | None] = request.models or (settings.model,)
-    planners = {name or "default": Planner(name, base_url=settings.base_url) for name in names}
+    planners = {
+        name or "default": Planner(name, base_url=settings.base_url, **settings.planner) for name in names
+    }
     _check_model(settings.model if not request.models else request.models[0], settings.base_url)
     models = Models({"default": Model(names[0], settings.base_url)})
     run = _runner(models) if request.run else None

@@ -51,15 +51,19 @@ def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, obje
     async def work() -> int:
         async with open_engine(settings, toolset) as engine:
             saved = await engine.list_plans()
-        planner = Planner(settings.model, base_url=settings.base_url)
+        planner = Planner(settings.model, base_url=settings.base_url, **settings.planner)
         preview = planner.preview(task, toolset, inputs=read_inputs(inputs, None) or None, saved=saved)
         if as_json:
             screen.document(preview.to_dict())
             return Exit.OK
-        if preview.choice is not None:
-            for message in preview.choice.messages:
-                screen.answer(f"--- {message.role}, to choose tools\n{message.content}\n")
-            screen.answer(f"--- schema\n{canonical(preview.choice.schema).decode()}\n")
+        for request, purpose in (
+            (preview.filling, "to fill in a saved plan"),
+            (preview.choice, "to choose tools"),
+        ):
+            for message in () if request is None else request.messages:
+                screen.answer(f"--- {message.role}, {purpose}\n{message.content}\n")
+            if request is not None:
+                screen.answer(f"--- schema\n{canonical(request.schema).decode()}\n")
         for message in preview.messages:
             screen.answer(f"--- {message.role}\n{message.content}\n")
         screen.answer(f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}")
@@ -69,6 +73,8 @@ def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, obje
             screen.note(
                 f"before it about {preview.choice.tokens} tokens to choose tools; shown above are those by words"
             )
+        if preview.filling is not None:
+            screen.note(f"and first about {preview.filling.tokens} tokens to ask whether a saved plan fits")
         if preview.answered_by is not None:
             screen.note(f"nothing would be: the task is answered by {preview.answered_by}")
         return Exit.OK

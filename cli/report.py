@@ -135,10 +135,10 @@ def waiting_leaves(run: Run) -> Iterator[tuple[str, StepView]]:
 
 def _row(path: str, step: StepView) -> tuple[str, ...]:
     took = step.finished - step.started if step.finished is not None and step.started is not None else None
-    if step.error is not None:
-        value = f"{step.error.code}: {step.error.message}"
-    elif step.status == "succeeded":
+    if step.status == "succeeded":
         value = short(step.output)
+    elif step.error is not None:
+        value = f"{step.error.code}: {step.error.message}"
     else:
         value = step.reason or ""
     status = "reused" if step.reused else step.status

@@ -63,7 +63,7 @@ async def open_engine(
     engine = Engine(
         toolset or Toolset(),
         store=settings.store,
-        planner=Planner(settings.model, base_url=settings.base_url),
+        planner=Planner(settings.model, base_url=settings.base_url, **settings.planner),
         models=_models(settings),
         max_concurrency=settings.concurrency,
         flow=settings.flow,

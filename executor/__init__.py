@@ -18,7 +18,8 @@ from .run_diff import RunDiff, StepDiff
 from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
 from .sqlite_store import SqliteStore
 from .states import FINAL, MOVES, RunStatus, State
-from .store import CacheStats, Store
+from .store import CacheStats, Pruned, Store
+from .store_care import Damage, StoreReport
 from .submission import Planned
 from .verification import ToolVerdict, Verification
 
@@ -30,6 +31,7 @@ __all__ = [
     "Bisection",
     "CacheStats",
     "Clock",
+    "Damage",
     "EarlySteps",
     "Event",
     "Execution",
@@ -40,6 +42,7 @@ __all__ = [
     "Lock",
     "PlanUses",
     "Planned",
+    "Pruned",
     "ReuseMode",
     "Run",
     "RunDiff",
@@ -55,6 +58,7 @@ __all__ = [
     "StepDiff",
     "StepView",
     "Store",
+    "StoreReport",
     "SystemClock",
     "ToolVerdict",
     "Verification",

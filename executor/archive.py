@@ -148,14 +148,14 @@ class Archive:
             )
         return data
 
-    async def save_artifact(self, data: bytes, *, media_type: str | None, name: str) -> Artifact:
+    async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
         """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
         try:
             check_artifact(len(data))
         except ToolError as fault:
             raise InputRejected(str(fault)) from None
         artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
-        await self._store.add_value(artifact.digest, data)
+        await self._store.add_value(artifact.digest, data, at)
         return artifact
 
     async def machine(self, row: RunRow) -> Machine:

@@ -182,14 +182,14 @@ def _not_decidable(step: str, machine: Machine, state: State) -> str:
     turn = machine.turns.get(step)
     if turn is not None and turn.reason is Reason.BUDGET:
         return f"step '{step}' waits for a larger budget, not for a person: resume the run with one"
-    found = turn.state.value if turn is not None else "not there, or not started"
+    found = f"is {turn.state.value}" if turn is not None else "is not there, or has not started"
     wanted = "waits for approval" if state is State.WAITING else "is of unknown outcome"
     others = [
         each.path
         for each in machine.turns.values()
         if each.state is state and each.reason is not Reason.BUDGET
     ]
-    return f"step '{step}' is {found}; expected one that {wanted}, and that holds of {listing(others)}"
+    return f"expected a step that {wanted}, found '{step}', which {found}; those that do: {listing(others)}"
 
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:

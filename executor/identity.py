@@ -104,13 +104,30 @@ def _unnamed(tool: Tool, fingerprint: Fingerprint) -> ContentKey | None:
 
 
 def model_key(
-    request_parts: Mapping[str, Json], sample: Sequence[int], temperature: float | None, subject: str = ASK
+    request_parts: Mapping[str, Json],
+    sample: Sequence[int],
+    temperature: float | None,
+    subject: str = ASK,
+    judgement: Fingerprint | None = None,
 ) -> ContentKey:
-    """Return the content key of a prompt: five samples are five answers, unless temperature is 0."""
+    """Return the content key of a prompt: five samples are five answers, unless temperature is 0.
+
+    Args:
+        request_parts: What is asked of whom.
+        sample: Indices of items and iterations.
+        temperature: As it is sent.
+        subject: The tool, or `ask`.
+        judgement: Of a tool: the code that reads the answer.
+    """
+    if judgement is not None and judgement.digest is None:
+        return ContentKey.none("unseen", f"its code cannot be seen in full: {judgement.unseen}")
     parts: dict[str, Json] = {"format": KEY_FORMAT, **request_parts}
     if temperature != 0:
         parts["sample"] = list(sample)
-    return ContentKey(digest(canonical(["model", parts])), subject, parts)
+    if judgement is None or judgement.digest is None:
+        return ContentKey(digest(canonical(["model", parts])), subject, parts)
+    key = digest(canonical(["model", parts, judgement.digest]))
+    return ContentKey(key, subject, parts, code=judgement.digest)
 
 
 def _abridged(value: Json) -> Json:

@@ -60,13 +60,13 @@ class KeyChange:
 def key_changes(
     before: CallRecord, after: CallRecord, codes: Mapping[str, Mapping[str, str]]
 ) -> tuple[KeyChange, ...]:
-    """Return which parts of two calls' keys differ, arguments first; empty: the keys are the same."""
+    """Return which parts of two calls' keys differ, what is asked before who answers; empty: the keys are the same."""
     found: list[KeyChange] = list(_argument_changes(before.parts.get("args"), after.parts.get("args")))
-    if before.code != after.code:
-        found += _code_changes(codes.get(before.code), codes.get(after.code), after.subject)
     for name in dict.fromkeys((*before.parts, *after.parts)):
         if name != "args":
             found += _part_changes(name, before.parts.get(name), after.parts.get(name))
+    if before.code != after.code:
+        found += _code_changes(codes.get(before.code), codes.get(after.code), after.subject)
     return tuple(found)
 
 

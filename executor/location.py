@@ -33,6 +33,10 @@ def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
         ConfigError: It is none of these.
     """
     if not isinstance(where, str | os.PathLike):
+        if not isinstance(getattr(where, "name", None), str):
+            raise ConfigError(
+                f"store: expected a path, sqlite:///path, memory: or a store, found {where!r:.200}"
+            )
         return StoreLocation(where, None if where.name == ":memory:" else where.name)
     text = os.fspath(where)
     if text in (MEMORY, ":memory:"):

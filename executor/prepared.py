@@ -14,7 +14,7 @@ from ..errors import ConfigError, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json, digest
 from ..tools import Context, ModelRequest, Tool, ask_request
-from ..tools.fingerprint import Fingerprint, fingerprint_of
+from ..tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ..tools.masking import masked_text, masked_value
 from .artifacts import CallBlobs
 from .calls import Failed, Lost, Outcome, Returned
@@ -115,9 +115,11 @@ class Preparation:
             args = tool.bind_spelled(command.args.data)
         if tool.request_of is not None:
             request = _request_of(tool, args)
-            # With a secret the messages hold it, and so would the parts of a key.
-            key = _SECRET if command.secrets else self._model_key(command, tool.name, request)
-            return PreparedCall(command, command.args.digest, tool, args, request, key)
+            if command.secrets:  # the messages hold it, and so would the parts of a key
+                return PreparedCall(command, command.args.digest, tool, args, request, _SECRET)
+            judgement, _ = self._named(tool)
+            key = self._model_key(command, tool.name, request, judgement)
+            return PreparedCall(command, command.args.digest, tool, args, request, key, judgement)
         return self._tool_call(command, tool, args)
 
     def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
@@ -142,16 +144,19 @@ class Preparation:
         """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
         found = self._names.get(tool.name)
         if found is None:
-            fingerprint = fingerprint_of(tool)
+            read = fingerprint_of if tool.request_of is None else judgement_of
+            fingerprint = read(tool)
             found = self._names[tool.name] = fingerprint, ToolKeys(tool, fingerprint)
         return found
 
-    def _model_key(self, command: StartCall, subject: str, request: ModelRequest) -> ContentKey:
+    def _model_key(
+        self, command: StartCall, subject: str, request: ModelRequest, judgement: Fingerprint | None = None
+    ) -> ContentKey:
         try:
             parts = self._facilities.models.key_parts(request)
         except ConfigError as fault:  # the call says so, as its failure
             return ContentKey.none("no-model", str(fault))
-        return model_key(parts, command.sample, request.temperature, subject)
+        return model_key(parts, command.sample, request.temperature, subject, judgement)
 
     def without_secrets(self, command: StartCall, text: str) -> str:
         """Return a message for the journal: a secret that the call was given stands in it as its expression."""

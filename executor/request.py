@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
@@ -48,10 +48,13 @@ class Options:
     def __post_init__(self) -> None:
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
-        if self.concurrency_max is not None and self.concurrency_max < 1:
-            raise ConfigError(f"max_concurrency: expected at least 1, found {self.concurrency_max}")
-        if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
-            raise InputRejected(f"run_id: expected 1 to 128 of A-Z a-z 0-9 . _ : -, found {self.run_id!r}")
+        if self.concurrency_max is not None:
+            concurrency_of(self.concurrency_max)
+        is_text = isinstance(cast("object", self.run_id), str)
+        if self.run_id is not None and not (is_text and RUN_ID.fullmatch(self.run_id)):
+            raise InputRejected(
+                f"run_id: expected text of 1 to 128 of A-Z a-z 0-9 . _ : -, found {self.run_id!r:.200}"
+            )
 
     def header(
         self,
@@ -77,6 +80,27 @@ class Options:
             concurrency_max=self.concurrency_max,
             budget=self.budget,
         )
+
+
+def concurrency_of(given: object) -> int:
+    """Return a limit on calls at a time. Raises: ConfigError."""
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r}")
+    return given
+
+
+def person_of(by: object) -> str:
+    """Return who decides. Raises: InputRejected: nobody is named."""
+    if not isinstance(by, str) or not by.strip():
+        raise InputRejected(f"by: expected the name of who decides, found {by!r}")
+    return by
+
+
+def edit_of(edit: object) -> Mapping[str, Json] | None:
+    """Return edited arguments by name. Raises: InputRejected: they are none."""
+    if edit is not None and not isinstance(edit, Mapping):
+        raise InputRejected(f"edit: expected an object of arguments by name, found {edit!r:.200}")
+    return cast("Mapping[str, Json] | None", edit)
 
 
 def task_of(words: str) -> str:
@@ -129,11 +153,16 @@ def judged(report: CheckReport, flow: Flow) -> CheckReport:
 
 def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
     """Return a budget's limits by name. Raises: InputRejected."""
+    if given is not None and not isinstance(cast("object", given), Mapping):
+        raise InputRejected(
+            f"budget: expected amounts by name, such as {{'steps': 100}}, found {given!r:.200}"
+        )
     limits = dict(given or {})
     for name, amount in limits.items():
         if name not in BUDGET_LIMITS:
+            hint = did_you_mean(str(name), BUDGET_LIMITS)
             raise InputRejected(
-                f"budget: {did_you_mean(name, BUDGET_LIMITS, f'expected {listing(BUDGET_LIMITS)}')}, found '{name}'"
+                f"budget: expected any of {listing(BUDGET_LIMITS)}, found {name!r}{f'; {hint}' if hint else ''}"
             )
         if not _is_amount(amount):
             raise InputRejected(f"budget: '{name}': expected a number from 0, found {amount!r}")

@@ -1,13 +1,13 @@
 """Looking back at runs: why a step ran, what differs between two, and what comes out differently when it is called again.
 
 Nothing here moves a run; only `verify` calls tools, and only pure ones. Beside runs it looks after what they left for others: the
-results that may be reused.
+results that may be reused, and bytes that nothing needs any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .archive import Archive
 from .bisect import Bisection, changed_pairs, places_of
@@ -20,13 +20,15 @@ from .run_diff import RunDiff
 from .shadow import shadow
 from .shadow_findings import findings
 from .shadow_report import ShadowReport
-from .store import CacheStats
+from .store import CacheStats, Pruned
 from .verification import Verification
 from .verify import verify
 
 if TYPE_CHECKING:
     from ..tools.models import Spec
     from .header import Header
+
+SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
 
 
 class Review:
@@ -79,3 +81,7 @@ class Review:
         """Forget results past an age, and the oldest past a size; return how many went."""
         before = None if age_s is None else self._facilities.clock.now() - age_s
         return await self._store.shrink_cache(before=before, bytes_max=bytes_max)
+
+    async def prune_artifacts(self) -> Pruned:
+        """Remove bytes that nothing refers to; return how many."""
+        return await self._store.prune_values(saved_before=self._facilities.clock.now() - SAVED_S)

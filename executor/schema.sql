@@ -29,6 +29,8 @@ CREATE TABLE journal (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT, WITHOUT ROWID;
+-- What callers have saved as inputs, and when: nothing may refer to it yet.
+CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE reusable (
     key TEXT PRIMARY KEY,

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,11 +24,10 @@ from .store_fault import told_fault
 
 STORE_FORMAT: Final = 1
 # Tables and indexes that older firmplans neither make nor miss: a store without them gets them.
-ADDED: Final = ("plan_uses", "runs_driven", "unsorted_calls")
+ADDED: Final = ("plan_uses", "runs_driven", "saved_values", "owners", "unsorted_calls")
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
-CACHE_KIB: Final = (
-    32 * 1024
-)  # of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls
+# Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
+CACHE_KIB: Final = 32 * 1024
 VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
 T = TypeVar("T")
@@ -66,6 +65,15 @@ class SqliteFile:
             await self._call(self._db.close)
             self._thread.shutdown()
         self._db = self._thread = None
+
+    async def find_damage(self) -> list[str]:
+        """See `Store.find_damage`."""
+        found = await self._call(lambda: self._sql("PRAGMA integrity_check(20)").fetchall())
+        return [text for (text,) in found if text != "ok"]
+
+    async def copy_to(self, path: Path) -> None:
+        """See `Store.copy_to`; others may write meanwhile."""
+        await self._call(lambda: self._sql("VACUUM INTO ?", (str(path),)))
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
@@ -167,6 +175,16 @@ class SqliteFile:
 
     def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
         return selected(self._open_db(), columns, table, key, wanted)
+
+
+def format_of(path: Path) -> int:
+    """Return the format of a store's file as it is, without bringing it up; 0: it holds nothing yet. Raises: StoreError."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            (found,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as fault:
+        raise told_fault(str(path), fault) from fault
+    return int(found)
 
 
 def selected(

@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import StoreError
 from .sqlite_cache import SqliteCache
+from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
 from .store import EVERYTHING, Batch, RunRow
 
@@ -27,7 +28,7 @@ _ROW_COLUMNS: Final = (
 HEADERS_KEPT: Final = 4
 
 
-class SqliteStore(SqliteCache, SqliteUses):
+class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     """A store in the SQLite file `path`, made if it is not there."""
 
     def __init__(self, path: str | Path) -> None:
@@ -282,12 +283,15 @@ class SqliteStore(SqliteCache, SqliteUses):
             lambda: dict(self._select("digest, data", "stored_values", "digest", digests))
         )
 
-    async def add_value(self, name: str, data: bytes) -> None:
+    async def add_value(self, name: str, data: bytes, at: float) -> None:
         """See `Store.add_value`."""
 
         def work() -> None:
             self._sql("PRAGMA synchronous=FULL")
+            self._sql("BEGIN IMMEDIATE")
             self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name, data))
+            self._sql("INSERT OR REPLACE INTO saved_values VALUES (?,?)", (name, at))
+            self._sql("COMMIT")
 
         await self._call(work)
 

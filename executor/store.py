@@ -157,6 +157,14 @@ class Decision:
     event: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed since nothing referred to it: how many values, of how many bytes in all."""
+
+    values: int
+    bytes: int
+
+
 class Store(Protocol):
     """Where runs live. Methods are coroutines; one store serves one event loop."""
 
@@ -240,8 +248,12 @@ class Store(Protocol):
         """Return values by digest; what is missing is left out."""
         ...
 
-    async def add_value(self, name: str, data: bytes) -> None:
-        """Keep bytes under their digest, durable through power loss; bytes of that digest stay as they are."""
+    async def add_value(self, name: str, data: bytes, at: float) -> None:
+        """Keep bytes that a caller saves under their digest, durable through power loss; `at` says since when."""
+        ...
+
+    async def prune_values(self, *, saved_before: float) -> Pruned:
+        """Remove bytes that nothing refers to: no run, result, decision or plan, nor a caller who saved them since then."""
         ...
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:

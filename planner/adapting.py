@@ -16,7 +16,7 @@ from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan, ToolStep
 from ..plans.values import Json, canonical
 from ..tools.answer import Answer
-from ..tools.completion import Answered, Turn
+from ..tools.completion import Answered, Message, Turn
 from ..tools.outage import ModelError
 from .attempt import Attempt
 from .choosing import fault_of, is_plan
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from ..tools.streamed import Listener
 
 NO_FIT = "the model says that it does not fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked about a saved plan."""
+
+    saved: SavedPlan
+    messages: tuple[Message, ...]
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,11 @@ async def adapt(conversation: Conversation, listener: Listener | None) -> Adapte
     The question is one of the conversation's attempts, and ends no planning.
     """
     order = conversation.order
-    saved = near_template(order)
-    if saved is None:
+    question = question_of(order)
+    if question is None:
         return None
-    asked = [name for name in saved.plan.inputs if name not in order.inputs]
-    messages = adapting_messages(order.task, form_of(saved, order))
-    turn = await conversation.ask_aside(messages, _answer(saved.plan, asked), listener)
+    saved = question.saved
+    turn = await conversation.ask_aside(question.messages, question.answer, listener)
     if isinstance(turn, Turn) and is_plan(turn):
         return Adapted(saved, draft=turn)
     filled, fault, declined = _read(turn, saved.plan, order)
@@ -73,6 +81,16 @@ async def adapt(conversation: Conversation, listener: Listener | None) -> Adapte
     return Adapted(saved, filled, declined=declined)
 
 
+def question_of(order: Order) -> Question | None:
+    """Return what is asked about the nearest saved plan; `None`: none is near."""
+    saved = near_template(order)
+    if saved is None:
+        return None
+    asked = [name for name in saved.plan.inputs if name not in order.inputs]
+    messages = adapting_messages(order.task, form_of(saved, order))
+    return Question(saved, messages, _answer(saved.plan, asked))
+
+
 def form_of(saved: SavedPlan, order: Order) -> str:
     """Return a saved plan as the prompt shows it: its task, what it calls, its inputs."""
     plan = saved.plan
@@ -80,7 +98,8 @@ def form_of(saved: SavedPlan, order: Order) -> str:
     marked = [f"{name} [{tool.effect}]" for name in called if (tool := order.tools.find(name)) is not None]
     about = [f"It says of itself: {' '.join(plan.description.split())}"] if plan.description else []
     lines = [_input(name, schema, plan) for name, schema in plan.inputs.items() if name not in order.inputs]
-    return "\n".join([f"{plan.task}", *about, f"It calls: {', '.join(marked) or 'no tool'}", *lines])
+    task = " ".join((plan.task or "").split())
+    return "\n".join([task, *about, f"It calls: {', '.join(marked) or 'no tool'}", *lines])
 
 
 def _input(name: str, schema: Mapping[str, Json], plan: Plan) -> str:

@@ -39,7 +39,16 @@ REASONS = (
     "budget",
 )
 OWN_CODES = (
-    *("bad-args", "bad-expr", "bad-input", "bad-output", "bad-prompt", "bad-result", "bad-value"),
+    *(
+        "agent-exhausted",
+        "bad-args",
+        "bad-expr",
+        "bad-input",
+        "bad-output",
+        "bad-prompt",
+        "bad-result",
+        "bad-value",
+    ),
     *("cancelled", "connection-error", "impure", "inner-failed", "items-failed", "limit-exceeded"),
     *("model-auth", "model-rejected", "model-unavailable", "model-unknown", "model-unreachable"),
     *("no-artifact", "no-model", "no-secret", "not-a-list", "not-a-bool", "outcome-unknown"),

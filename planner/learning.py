@@ -5,7 +5,7 @@
 
 A text or a number of the plan is lifted where it stands in the task as a word of its own, and only if it then stands
 nowhere else in the plan: a template that still says `Rome` somewhere would lie about Oslo. The learnt plan, run with its
-defaults, is the plan it was learnt from. Pure.
+defaults and what the run was given beside its words, is the plan it was learnt from. Pure.
 """
 
 from __future__ import annotations
@@ -101,15 +101,17 @@ def learn(
 
 
 def _named_inputs(work: _Work, plan: Plan, inputs: Mapping[str, Json]) -> dict[str, str | int | float]:
-    """Return the plan's inputs whose values the task names, the longest first; their defaults become these values."""
+    """Return the plan's inputs whose values the task names, the longest first; their defaults become these values.
+
+    Other values of the run are left out: they are the caller's data, and a template's defaults are shown to planners.
+    """
     declared = cast("_Raw", work.raw.get("inputs") or {})
     found: dict[str, str | int | float] = {}
     for name, schema in plan.inputs.items():
         value = inputs.get(name, schema.get("default"))
-        if name in inputs:
-            declared[name] = {**declared[name], "default": value}
         if _is_liftable(value) and _is_word(work.task, value) and value not in found.values():
             found[name] = value
+            declared[name] = {**declared[name], "default": value}
     return dict(sorted(found.items(), key=lambda entry: (-len(str(entry[1])), entry[0])))
 
 

@@ -186,7 +186,8 @@ class Planner:
             model = None
         else:
             model = f"{endpoint.name} at {endpoint.base_url}"
-        return preview_of(order, None if found is None else found.source, model, self._choose_over)
+        source = None if found is None else found.source
+        return preview_of(order, source, model, adapts=self._adapts, choose_over=self._choose_over)
 
     async def repair_run(  # what `plan` takes, and the run
         self,

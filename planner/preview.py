@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..plans.values import Json, canonical
 from ..tools.completion import Message
+from .adapting import question_of
 from .choice import choose_tools
 from .choosing import candidates, choice_answer, is_choice_due
 from .form import Form, plan_answer
@@ -45,7 +46,8 @@ class Preview:
 
     Attributes:
         answered_by: The source of the saved plan that answers the task, so that nothing would be sent; else `None`.
-        choice: The small request that would choose tools first, where there are many; else `None`.
+        filling: The small request that would come first, where a saved plan is near: whether it fits, and its inputs.
+        choice: The small request that would choose tools, where there are many; else `None`.
         messages: The request's for the plan; where tools are chosen first, with those that words point to in their place.
         schema: The JSON Schema that the draft would be asked for by.
         form: How far the schema spells the tools out: `typed`, `named` or `plain`.
@@ -62,6 +64,7 @@ class Preview:
     examples: tuple[str, ...]
     model: str | None
     choice: SmallRequest | None = None
+    filling: SmallRequest | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -78,6 +81,7 @@ class Preview:
         return {
             "answered_by": self.answered_by,
             "model": self.model,
+            "filling": None if self.filling is None else self.filling.to_dict(),
             "choice": None if self.choice is None else self.choice.to_dict(),
             "messages": _told(self.messages),
             "schema": self.schema,
@@ -88,8 +92,12 @@ class Preview:
         }
 
 
-def preview_of(order: Order, answered_by: str | None, model: str | None, choose_over: int | None) -> Preview:
+def preview_of(
+    order: Order, answered_by: str | None, model: str | None, *, adapts: bool, choose_over: int | None
+) -> Preview:
     """Return what would be sent for an order."""
+    question = question_of(order) if adapts else None
+    filling = None if question is None else SmallRequest(question.messages, question.answer.wire_schema)
     choice = None
     if is_choice_due(order.tools, choose_over):
         listed = candidates(order.task, order.tools)
@@ -106,6 +114,7 @@ def preview_of(order: Order, answered_by: str | None, model: str | None, choose_
         tuple(each.name for each in examples),
         model,
         choice,
+        filling,
     )
 
 

@@ -204,18 +204,18 @@ def _listed_labels(file: Path, given: Json) -> tuple[str, list[Json]]:
 
 def _label(where: str, entry: Json, tasks: Mapping[str, SetTask]) -> Label:
     """Return a label. Raises: ConfigError."""
-    if isinstance(entry, dict):
-        _check_keys(where, entry, _LABEL_KEYS)
-    match entry:
-        case {"id": str(id_), "even": [one, other], **rest}:
-            task, _ = _compared(where, rest, tasks)
+    given = cast("dict[str, Json]", entry if isinstance(entry, dict) else {})
+    _check_keys(where, given, _LABEL_KEYS)
+    about = str(given.get("about", ""))
+    match given:
+        case {"id": str(id_), "even": [one, other]}:
+            task, _ = _compared(where, given, tasks)
             pair = _plan(f"{where}.even[0]", task, one), _plan(f"{where}.even[1]", task, other)
-            return Label(id_, task, *pair, even=True, about=str(rest.get("about", "")))
-        case {"id": str(id_), "worse": worse, **rest}:
-            task, solution = _compared(where, rest, tasks)
-            better = _plan(f"{where}.better", task, rest["better"]) if "better" in rest else solution
+            return Label(id_, task, *pair, even=True, about=about)
+        case {"id": str(id_), "worse": worse}:
+            task, solution = _compared(where, given, tasks)
+            better = _plan(f"{where}.better", task, given["better"]) if "better" in given else solution
             if better is not None:
-                about = str(rest.get("about", ""))
                 return Label(id_, task, better, _plan(f"{where}.worse", task, worse), about=about)
         case _:
             pass

@@ -116,7 +116,7 @@ def _check_args(
     template = step.templates["args"]
     findings, body, at = steps.checking.findings, steps.body, path + template.where
     findings.add_faults(body, at, template.faults)
-    inferred = infer_parts(template.formula.tree, scope, suggestions=findings.suggests)
+    inferred = infer_parts(template.formula.tree, scope, suggestions=findings.suggests, callers=steps.callers)
     if accepted is None:
         findings.add_inferred(body, at, inferred.faults)
         return

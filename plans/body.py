@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .immutable import immutable
 from .paths import path_of
 from .plan import InnerPlan, Plan, PlanStep, Step
+from .problems import Problem
 from .shape import Draft, draft_of
 from .templates import Template, template_of
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SavedPlans: TypeAlias = Mapping[str, Plan] | Callable[[str], Plan | None]
 """Saved plans by name or digest."""
+
+THE_PLAN = "the plan"
+"""What the plan that is checked is called in messages."""
 
 UNKNOWN = -1
 """Stands for the body of a plan that is not there."""
@@ -61,6 +65,7 @@ class Body:
         where: Its path: `$`, or `$.plans.name`.
         unit: Which plan it belongs to: 0 is the one that is checked, others are saved plans.
         shown_at: For a saved plan: the place in the checked plan that leads here.
+        label: What the plan is called where one is told of: its name, or that by which it was saved.
         broken: Positions of steps whose shape is at fault.
         calls: For each `plan` step by position: the body it runs, or `UNKNOWN`.
     """
@@ -69,6 +74,7 @@ class Body:
     unit: int
     name: str | None
     shown_at: str
+    label: str
     inputs: Mapping[str, Mapping[str, Json]]
     types: Mapping[str, Json]
     steps: Sequence[Step]
@@ -89,17 +95,28 @@ class Unit:
 
     plan: Plan
     shown_at: str
+    label: str
     bodies: dict[str | None, int] = field(default_factory=dict["str | None", int])
     """Inner plans by name; the plan itself under `None`."""
 
 
 @dataclass(slots=True)
 class Bodies:
-    """Every body that a plan may run; the first is the plan itself."""
+    """Every body that a plan may run; the first is the plan itself.
+
+    Attributes:
+        missing: The steps that run a plan which is not there.
+        misshapen: Saved plans of a faulty shape, by unit, with the faults.
+        saved: Names of saved plans, as far as they can be listed.
+    """
 
     every: list[Body] = field(default_factory=list[Body])
     units: list[Unit] = field(default_factory=list[Unit])
     missing: list[tuple[Body, int]] = field(default_factory=list[tuple[Body, int]])
+    misshapen: list[tuple[int, tuple[Problem, ...]]] = field(
+        default_factory=list["tuple[int, tuple[Problem, ...]]"]
+    )
+    saved: tuple[str, ...] = ()
 
     @property
     def callees(self) -> list[tuple[int, ...]]:
@@ -109,9 +126,9 @@ class Bodies:
 
 def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
     """Return every body that the plan may run. O(size of all of them)."""
-    found = Bodies()
+    found = Bodies(saved=() if saved is None or callable(saved) else tuple(saved))
     by_digest: dict[str, int] = {}
-    _add_unit(found, plan, "", draft.broken)
+    _add_unit(found, plan, "", THE_PLAN, draft.broken)
     for body in found.every:  # grows while it is walked
         unit = found.units[body.unit]
         for position, step in enumerate(body.steps):
@@ -120,34 +137,39 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
             if step.plan in unit.bodies:
                 body.calls[position] = unit.bodies[step.plan]
                 continue
-            other = find_saved(saved, step.plan)
-            if other is None:
+            kept = _saved_draft(saved, step.plan)
+            other = None if kept is None else kept.plan
+            if kept is None or other is None:
                 body.calls[position] = UNKNOWN
                 found.missing.append((body, position))
                 continue
             if other.digest not in by_digest:
                 shown_at = body.shown_at or f"{body.path(position)}.plan"
-                by_digest[other.digest] = _add_unit(found, other, shown_at, frozenset())
+                number = _add_unit(found, other, shown_at, step.plan, kept.broken)
+                by_digest[other.digest] = number
+                if kept.problems:
+                    found.misshapen.append((number, kept.problems))
             body.calls[position] = found.units[by_digest[other.digest]].bodies[None]
     return found
 
 
-def find_saved(saved: SavedPlans | None, name: str) -> Plan | None:
-    """Return the saved plan of a name or digest, or `None`."""
-    if saved is None:
-        return None
+def _saved_draft(saved: SavedPlans | None, name: str) -> Draft | None:
+    """Return the saved plan of a name or digest as far as its shape is right, or `None`."""
+    given: object = None
     if callable(saved):
-        return saved(name)
-    if name in saved:
-        return draft_of(saved[name]).plan
-    if name.startswith("sha256:"):
-        return next((plan for plan in saved.values() if plan.digest == name), None)
-    return None
+        given = saved(name)
+    elif saved is not None and name in saved:
+        given = saved[name]
+    elif saved is not None and name.startswith("sha256:"):
+        given = next((plan for plan in saved.values() if getattr(plan, "digest", None) == name), None)
+    return None if given is None else draft_of(given)
 
 
-def _add_unit(found: Bodies, plan: Plan, shown_at: str, broken: frozenset[tuple[str | None, int]]) -> int:
+def _add_unit(
+    found: Bodies, plan: Plan, shown_at: str, label: str, broken: frozenset[tuple[str | None, int]]
+) -> int:
     number = len(found.units)
-    unit = Unit(plan, shown_at)
+    unit = Unit(plan, shown_at, label)
     found.units.append(unit)
     bodies: list[tuple[str | None, Plan | InnerPlan]] = [(None, plan), *plan.plans.items()]
     lost_in: dict[str | None, frozenset[int]] = {}
@@ -169,6 +191,7 @@ def _body(given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, br
         unit=number,
         name=name,
         shown_at=unit.shown_at,
+        label=unit.label if name is None else name,
         inputs=given.inputs,
         types=_visible_types(unit, given),
         steps=given.steps,

@@ -10,17 +10,20 @@ Calls of the builder add steps and give references; attributes, indices and oper
 (`reference.py`), wherever they stand: in arguments, inside dicts and lists, in f-strings. Text is what it is in a plan: `${..}` in it
 is an expression (`p.literal` escapes). Nothing is checked while the plan is written; `build` checks all of it at once.
 
-Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
+`PlanBuilder.of(plan)` goes on with a plan that is there. Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError, PlanRejected
 from .derived_ids import derived_id
+from .each import for_every, only_step, wants_index
+from .handles import Handles
+from .known import Known
 from .plan import Plan
 from .python_types import schema_of_annotation
 from .reference import (
@@ -29,19 +32,16 @@ from .reference import (
     Functions,
     Reference,
     expression,
-    expression_of,
     in_plan,
     literal_text,
     operand,
-    step_of,
 )
 from .signature import Signature, Signatures
-from .step_options import After, OnError, RepeatRule, option_keys
+from .step_options import After, Callee, OnError, RepeatRule, by_name, option_keys
 
 if TYPE_CHECKING:
     from .body import SavedPlans
 
-Callee: TypeAlias = "Signature | str"
 _UNSET: Any = object()
 
 
@@ -74,6 +74,38 @@ class PlanBuilder:
         self._output: Any = _UNSET
         self._tools: dict[str, Signature] = {}
 
+    @classmethod
+    def of(cls, plan: Plan, toolset: Sequence[Signature] = ()) -> PlanBuilder:
+        """Open a plan to go on with it: `p.steps.weather` and `p.inputs.city` refer to what it has.
+
+        Args:
+            plan: Stays as it is; a builder that adds nothing builds a plan with its digest.
+            toolset: The tools it calls: for completion, and for `build` without a toolset.
+        """
+        made = cls(plan.task, description=plan.description)
+        raw = cast("dict[str, Any]", deepcopy(plan.to_dict()))
+        made._fill(raw, toolset)
+        for name, inner in raw.get("plans", {}).items():
+            made.inner(name)._fill(inner, toolset)  # noqa: SLF001  # same class
+        return made
+
+    def _fill(self, body: Mapping[str, Any], toolset: Sequence[Signature]) -> None:
+        self._inputs.update(body.get("inputs", {}))
+        self._types.update(body.get("types", {}))
+        self._steps.extend(body["steps"])
+        self._output = body.get("output", _UNSET)
+        self._tools.update({tool.name: tool for tool in toolset})
+
+    @property
+    def steps(self) -> Handles:
+        """References to the steps so far, by id."""
+        return Handles("step", [step["id"] for step in self._steps], self._step)
+
+    @property
+    def inputs(self) -> Handles:
+        """References to the inputs so far, by name."""
+        return Handles("input", self._inputs, self._input)
+
     def input(
         self,
         name: str,
@@ -89,7 +121,7 @@ class PlanBuilder:
         if default is not _UNSET:
             schema["default"] = in_plan(default)
         self._inputs[name] = schema
-        return Reference(f"inputs.{name}")
+        return self._input(name)
 
     def type(self, name: str, type: object) -> dict[str, Any]:  # noqa: A002  # what it is
         """Name a type; what is returned stands for it in `returns=`, in inputs and in other types."""
@@ -131,7 +163,7 @@ class PlanBuilder:
             arguments: Arguments by name.
         """
         name = self._noted(tool)
-        given = {**_named(tool, positional), **(args or {}), **arguments}
+        given = {**by_name(tool, positional), **(args or {}), **arguments}
         options = option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
         return self._add(id, name, {"tool": name, "args": in_plan(given)}, options)
 
@@ -211,10 +243,8 @@ class PlanBuilder:
         )
 
     def inner(self, name: str) -> PlanBuilder:
-        """Begin a plan that only this plan runs: `city = p.inner("city")`, then `p.plan(city, name="Oslo")`."""
-        made = PlanBuilder(name=name)
-        self._inner[name] = made
-        return made
+        """Begin a plan that only this plan runs, or go on with it: `city = p.inner("city")`, then `p.plan(city, name="Oslo")`."""
+        return self._inner.setdefault(name, PlanBuilder(name=name))
 
     def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Reference:  # noqa: A002  # the plan's word
         """Run one step for each item of a list; return the list of results.
@@ -223,21 +253,13 @@ class PlanBuilder:
         returns is computed for each item. A part of the step's value is fine: `p.each(cities, lambda c: p.call(weather, city=c).celsius)`.
         """
         before = len(self._steps)
-        wants_index = getattr(getattr(body, "__code__", None), "co_argcount", 1) == 2
-        made = body(self.item, self.index) if wants_index else body(self.item)
+        made = body(self.item, self.index) if wants_index(body) else body(self.item)
         added = self._steps[before:]
         if not added:
             return self._add(id, "value", {"set": in_plan(made)}, {"for_each": in_plan(items)})
-        if len(added) > 1 or "for_each" in added[0]:
-            raise ConfigError(
-                "expected one step in the body of each(..), and no for_each inside it, "
-                f"found {', '.join(repr(step['id']) for step in added)}: build them with p.inner(name), and run it with p.plan(..)"
-            )
-        step = added[0]
+        step = only_step(added, id)
         step["for_each"] = in_plan(items)
-        if id is not None and step["id"] != id:
-            raise ConfigError(f"expected the id '{id}' on the step itself: p.call(.., id={id!r})")
-        return _for_every(made, step["id"])
+        return for_every(made, step["id"])
 
     def expr(self, text: str) -> Reference:
         """Return an expression as written: `p.expr(f"[x.name for x in {people}]")`."""
@@ -333,9 +355,7 @@ class PlanBuilder:
         kept = {key: raw[key] for key in ("inputs", "types", "steps", "output") if key in raw}
         for each, body in {name: kept, **cast("dict[str, Any]", raw.get("plans", {}))}.items():
             if self._plans.setdefault(each, body) != body:
-                raise ConfigError(
-                    f"two inner plans are called '{each}': build one of them with p.inner(name)"
-                )
+                raise ConfigError(f"two inner plans are called '{each}': build one with p.inner(name)")
         return name
 
     def _add(
@@ -346,12 +366,27 @@ class PlanBuilder:
                 f"expected the step's id as text, found {id_!r}: an argument that is called 'id' is given as args={{'id': ..}}"
             )
         chosen = self._free(derive_from) if id_ is None else id_
-        made = Reference(chosen, step=chosen)
+        step = {"id": chosen, **action}
+        made = Reference(chosen, step=chosen, known=self._known(step | options))
         until = options.get("repeat", {}).get("until")
         if callable(until):
             options["repeat"]["until"] = in_plan(until(made))
-        self._steps.append({"id": chosen, **action, **options})
+        self._steps.append(step | options)
         return made
+
+    def _step(self, id_: str) -> Reference:
+        step = next(step for step in self._steps if step["id"] == id_)
+        return Reference(id_, step=id_, known=self._known(step))
+
+    def _input(self, name: str) -> Reference:
+        return Reference(f"inputs.{name}", known=Known(self._inputs[name], self._types))
+
+    def _known(self, step: Mapping[str, Any]) -> Known | None:
+        """Return what is known of the value of a step."""
+        asked = step.get("ask", step.get("agent", {})).get("returns")
+        tool = self._tools.get(step.get("tool", ""))
+        schema = asked if tool is None else tool.returns
+        return None if schema is None else Known(schema, self._types, is_list="for_each" in step)
 
     def _free(self, wanted: str) -> str:
         taken = {step["id"] for step in self._steps}
@@ -361,39 +396,3 @@ class PlanBuilder:
             number += 1
             free = f"{base}_{number}"
         return free
-
-
-def _named(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
-    """Return positional arguments by the names of the tool's parameters."""
-    if not positional:
-        return {}
-    if isinstance(tool, str):
-        raise ConfigError(
-            f"expected arguments of the tool '{tool}' by name: only a tool itself knows the order of its parameters"
-        )
-    names = list(cast("Mapping[str, object]", tool.parameters.get("properties", {})))
-    if len(positional) > len(names):
-        raise ConfigError(
-            f"expected at most {len(names)} arguments for the tool '{tool.name}', found {len(positional)}"
-        )
-    return dict(zip(names, positional, strict=False))
-
-
-def _for_every(made: object, id_: str) -> Reference:
-    """Return what the body of `each` gave, as the list that its step gives."""
-    whole = Reference(id_, step=id_)
-    if made is None:
-        return whole
-    if not isinstance(made, Reference):
-        raise ConfigError(
-            f"expected the body of each(..) to return its step, or a part of it, found {made!r}"
-        )
-    text = expression_of(made)
-    if text == id_:
-        return whole
-    part = text.removeprefix(id_)
-    if step_of(made) != id_ or re.search(rf"\b(?:one|{re.escape(id_)}|item|index)\b", part):
-        raise ConfigError(
-            f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"
-        )
-    return Reference(f"[one{part} for one in {id_}]")

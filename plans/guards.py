@@ -27,12 +27,14 @@ def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterat
     """
     for index, guard in enumerate(guards):
         inner = f"[{index}]"
-        if isinstance(guard, Mapping) and guard:
-            yield from _faults_of(cast("Mapping[str, Json]", guard), inner, answer)
+        found = describe(guard)
+        wishes: Mapping[str, Json] = {}
+        if isinstance(guard, Mapping):
+            wishes = cast("Mapping[str, Json]", guard)
+        if wishes:
+            yield from _faults_of(wishes, inner, answer)
         else:
-            yield Fault(
-                "bad-shape", f"expected an object with {listing(KEYS)}, found {describe(guard)}", "", inner
-            )
+            yield Fault("bad-shape", f"expected an object with {listing(KEYS)}, found {found}", "", inner)
 
 
 def _faults_of(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[Fault]:

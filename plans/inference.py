@@ -14,7 +14,7 @@ from .actions import made_type, with_previous
 from .checking import Checking
 from .conditions import ANY_LIST, expect
 from .nearest import listing
-from .plan import SetStep, Step
+from .plan import SetStep, Step, ToolStep
 from .remedies import for_null
 from .skips import lost_text, may_skip
 from .templates import Template
@@ -45,7 +45,9 @@ def infer_body(checking: Checking, number: int, order: Sequence[int]) -> None:
     inputs = checking.inputs_of(number).types
     scope: dict[str, Type] = dict.fromkeys(body.position, NEVER)
     scope["inputs"] = ObjectType({name: Property(found, required=True) for name, found in inputs.items()})
-    steps = TypedBody(checking, body, scope, [NEVER] * len(body.steps), [False] * len(body.steps))
+    callers = {step.tool: step.id for step in reversed(body.steps) if isinstance(step, ToolStep)}
+    count = len(body.steps)
+    steps = TypedBody(checking, body, scope, [NEVER] * count, [False] * count, callers)
     for position in order:
         step = body.steps[position]
         if position not in body.broken:

@@ -15,7 +15,12 @@ NAME_SHOWN_MAX = 80
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name closest to `name`, or `None` if none is close. O(min(names, NAMES_MAX))."""
-    close = get_close_matches(name[:64], islice(known, NAMES_MAX), n=1, cutoff=0.6)
+    some = list(islice(known, NAMES_MAX))
+    folded = name.casefold()
+    for one in some:
+        if one.casefold() == folded:
+            return one
+    close = get_close_matches(name[:64], some, n=1, cutoff=0.6)
     return close[0] if close else None
 
 

@@ -15,9 +15,12 @@ import json
 import keyword
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from typing_extensions import override
+
+if TYPE_CHECKING:
+    from .known import Known
 
 MARK = "\u2063"
 """Invisible separator: stands on both sides of a reference in text until the text becomes part of the plan."""
@@ -33,25 +36,34 @@ _NO_VALUE = "'{text}' has no value until the plan runs, so Python cannot {what}"
 class Reference:
     """An expression over values that a run will have; every attribute of it is a field of the value."""
 
-    __slots__ = ("_method", "_step", "_strength", "_text")
+    __slots__ = ("_known", "_method", "_step", "_strength", "_text")
 
     def __init__(
-        self, text: str, strength: int = PRIMARY, step: str | None = None, *, method: bool = False
+        self,
+        text: str,
+        strength: int = PRIMARY,
+        step: str | None = None,
+        *,
+        method: bool = False,
+        known: Known | None = None,
     ) -> None:
         self._text: Final = text
         self._strength: Final = strength
         self._step: Final = step
         self._method: Final = method
+        self._known: Final = known
 
     def __getattr__(self, name: str) -> Reference:
         if name.startswith("_"):
             raise AttributeError(f"a field whose name begins with '_' is written [{name!r}]")
         if keyword.iskeyword(name):
             return self[name]
-        return Reference(f"{self._as(PRIMARY)}.{name}", PRIMARY, self._step, method=True)
+        return Reference(
+            f"{self._as(PRIMARY)}.{name}", PRIMARY, self._step, method=True, known=self._part(name)
+        )
 
     def __getitem__(self, key: object) -> Reference:
-        return Reference(f"{self._as(PRIMARY)}[{_index(key)}]", PRIMARY, self._step)
+        return Reference(f"{self._as(PRIMARY)}[{_index(key)}]", PRIMARY, self._step, known=self._part(key))
 
     def __call__(self, *arguments: object) -> Reference:
         """Call a method of text: `name.upper()`."""
@@ -60,6 +72,13 @@ class Reference:
                 f"'{self._text}' cannot be called: functions are p.fn.len(x), methods of text are x.upper()"
             )
         return Reference(f"{self._text}({_list(arguments)})")
+
+    def _part(self, key: object) -> Known | None:
+        return None if self._known is None else self._known.part(key)
+
+    @override
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(self._known.fields() if self._known is not None else ())]
 
     def _as(self, least: int) -> str:
         return self._text if self._strength >= least else f"({self._text})"

@@ -1,4 +1,4 @@
-"""The keys that every step may have, from what a builder is given to what a plan holds."""
+"""What a builder is given for a step, as a plan holds it: the keys that every step may have, and arguments by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, TypeAlias, cast
 
 from ..errors import ConfigError
 from .reference import Reference, in_plan, step_of
+from .signature import Signature
 
+Callee: TypeAlias = "Signature | str"
 After: TypeAlias = "Reference | str | Iterable[Reference | str]"
 OnError: TypeAlias = "str | Mapping[str, object]"
 RepeatRule: TypeAlias = "Mapping[str, object] | tuple[Callable[[Reference], object] | object, int]"
@@ -60,3 +62,19 @@ def _repeat(rule: RepeatRule | None) -> dict[str, Any] | None:
     is_function = callable(until) and not isinstance(until, Reference)
     rest = cast("dict[str, Any]", in_plan({key: value for key, value in rule.items() if key != "until"}))
     return {"until": until if is_function else in_plan(until), **rest}
+
+
+def by_name(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
+    """Return positional arguments by the names of the tool's parameters."""
+    if not positional:
+        return {}
+    if isinstance(tool, str):
+        raise ConfigError(
+            f"expected arguments of the tool '{tool}' by name: only a tool itself knows the order of its parameters"
+        )
+    names = list(cast("Mapping[str, object]", tool.parameters.get("properties", {})))
+    if len(positional) > len(names):
+        raise ConfigError(
+            f"expected at most {len(names)} arguments for the tool '{tool.name}', found {len(positional)}"
+        )
+    return dict(zip(names, positional, strict=False))

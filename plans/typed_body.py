@@ -25,6 +25,7 @@ class TypedBody:
     Attributes:
         scope: The types of all names of the body; of steps not yet looked at: `NEVER`.
         skips: Which steps may be skipped without a failure.
+        callers: The first step that calls a tool, by the tool's name.
     """
 
     checking: Checking
@@ -32,6 +33,7 @@ class TypedBody:
     scope: dict[str, Type]
     types: list[Type]
     skips: list[bool]
+    callers: Mapping[str, str]
 
 
 def value_type(steps: TypedBody, path: str, template: Template, scope: Mapping[str, Type]) -> Type:
@@ -39,7 +41,9 @@ def value_type(steps: TypedBody, path: str, template: Template, scope: Mapping[s
     findings, body = steps.checking.findings, steps.body
     findings.add_faults(body, path, template.faults)
     formula = template.formula
-    inferred = infer_tree(formula.value, formula.tree, scope, suggestions=findings.suggests)
+    inferred = infer_tree(
+        formula.value, formula.tree, scope, suggestions=findings.suggests, callers=steps.callers
+    )
     findings.add_inferred(body, path, inferred.faults)
     wrong = wrong_places(template, inferred.faults)
     if template.formula.secret is not None and not wrong:

@@ -14,7 +14,11 @@ CIRCLE_SHOWN_MAX = 12
 
 
 def check_wiring(checking: Checking, survey: Survey) -> None:
-    """Note circles, missing plans, and what nests or grows too much. O(size of all bodies)."""
+    """Note circles, plans that are missing or faulty, and what nests or grows too much. O(size of all bodies)."""
+    for unit, faults in checking.bodies.misshapen:
+        body = checking.bodies.every[checking.bodies.units[unit].bodies[None]]
+        for fault in faults:
+            checking.findings.add(body, fault.code, fault.path, fault.message, fault.hint)
     for body, position in checking.bodies.missing:
         _note_missing(checking, body, position)
     for number in survey.circular:
@@ -30,7 +34,8 @@ def _note_missing(checking: Checking, body: Body, position: int) -> None:
     if isinstance(step, PlanStep):
         own = tuple(checking.bodies.units[body.unit].plan.plans)
         message = f"step '{step.id}' runs '{step.plan[:100]}': there is no inner plan ({listing(own)}) and no saved plan of that name"
-        hint = checking.findings.suggestion(step.plan, own, "define it in 'plans', or save it first")
+        known = (*own, *checking.bodies.saved)
+        hint = checking.findings.suggestion(step.plan, known, "define it in 'plans', or save it first")
         checking.findings.add(body, "unknown-plan", f"{body.path(position)}.plan", message, hint)
 
 
@@ -57,7 +62,7 @@ def _note_recursion(checking: Checking) -> None:
     for circle in cycles(bodies.callees):
         body = bodies.every[circle[0]]
         position = next(at for at, called in sorted(body.calls.items()) if called == circle[1])
-        names = [bodies.every[number].name or "the plan" for number in circle]
+        names = [bodies.every[number].label for number in circle]
         message = f"a plan runs itself: {' -> '.join(names)}"
         hint = "a plan cannot call itself; use for_each or repeat"
         checking.findings.add(body, "recursive-plan", f"{body.path(position)}.plan", message, hint)

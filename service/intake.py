@@ -98,7 +98,7 @@ class Intake:
 
     async def active(self) -> dict[str, int]:
         """Return how many runs are in each status that is not an end, counted up to the queue's limit."""
-        statuses = (*UNDER_WAY, "waiting", "indeterminate")
+        statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget")
         pages = [await self.engine.list_runs(status=status, limit=self.limits.queue) for status in statuses]
         return {status: len(page.runs) for status, page in zip(statuses, pages, strict=True)}
 

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"], respon
 PlanBody = Annotated[
     dict[str, Any],
     Body(
-        description='A plan, or `{"plan": a plan}`.',
+        description='A plan, or `{"plan": a plan}`; to be checked also `{"plan": "JSON or YAML"}`.',
         examples=[{"firmplan": 1, "steps": [{"id": "x", "set": 1}]}],
     ),
 ]
@@ -27,7 +27,9 @@ PlanBody = Annotated[
 @router.post("/plans:check", response_model=ReportView, summary="Check a plan against this server's tools")
 async def check_plan(body: PlanBody, hosted: Hosted) -> Response:
     """Answer with the report, also for a plan full of faults: that is what was asked."""
-    report = await hosted.engine.check_plan(_plan_in(body))
+    text = body.get("plan")
+    is_text = isinstance(text, str) and set(body) == {"plan"}
+    report = await hosted.engine.check_plan(cast("str", text) if is_text else _plan_in(body))
     return answer(report.to_dict())
 
 

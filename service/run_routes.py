@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ..executor import Run
-from ..plans import Plan
+from ..plans import Plan, canonical
 from .bodies import ForkBody, ResumeBody, RunBody, StrictRoute, TaskBody
 from .guard import CLIENT
 from .hosting import REFUSALS, Hosted, Hosting, answer
@@ -151,7 +151,9 @@ async def _accept(
     *,
     stream: bool = False,
 ) -> Response:
-    digest = hashlib.sha256(request.url.path.encode() + b"\n" + await request.body()).hexdigest()
+    # Of its meaning: a repeated request may have been written anew, with its keys in another order.
+    body = canonical(await request.json())
+    digest = hashlib.sha256(request.url.path.encode() + b"\n" + body).hexdigest()
     client = cast("str", request.scope.get(CLIENT, ""))
     run = await hosted.intake.accept(
         Submission(what, inputs, budget, f"{client}\n{key}" if key else None, digest, stream)

@@ -36,17 +36,15 @@ async def get_step(run_id: str, path: str, hosted: Hosted) -> Response:
 @router.post("/{path:path}/approve", response_model=RunView, summary="Allow a call that waits")
 async def approve_step(run_id: str, path: str, body: ApproveBody, hosted: Hosted) -> Response:
     """Record the approval, which is for exactly the arguments that were shown; the run goes on."""
-    return await _decided(
-        hosted, run_id, path, hosted.engine.approve(run_id, path, by=body.by, edit=body.edit)
-    )
+    decision = hosted.engine.approve(run_id, path, by=body.by, edit=body.edit)
+    return await _decided(hosted, run_id, path, "waiting", decision)
 
 
 @router.post("/{path:path}/deny", response_model=RunView, summary="Refuse a call that waits")
 async def deny_step(run_id: str, path: str, body: DenyBody, hosted: Hosted) -> Response:
     """Record the denial; what depends on the call is cancelled, and the run goes on."""
-    return await _decided(
-        hosted, run_id, path, hosted.engine.deny(run_id, path, by=body.by, reason=body.reason)
-    )
+    decision = hosted.engine.deny(run_id, path, by=body.by, reason=body.reason)
+    return await _decided(hosted, run_id, path, "waiting", decision)
 
 
 @router.post("/{path:path}/resolve", response_model=RunView, summary="Settle a call of unknown outcome")
@@ -59,14 +57,18 @@ async def resolve_step(run_id: str, path: str, body: ResolveBody, hosted: Hosted
         if body.retry
         else {"fail": body.fail}
     )
-    return await _decided(hosted, run_id, path, hosted.engine.resolve(run_id, path, **verdict))
+    decision = hosted.engine.resolve(run_id, path, **verdict)
+    return await _decided(hosted, run_id, path, "indeterminate", decision)
 
 
-async def _decided(hosted: Hosting, run_id: str, path: str, decision: Awaitable[Run]) -> Response:
-    """Answer with the run after a decision, and let it go on.
+async def _decided(
+    hosted: Hosting, run_id: str, path: str, status: str, decision: Awaitable[Run]
+) -> Response:
+    """Answer with the run after a decision about a step of that status, and let it go on.
 
     Raises:
         Refusal: 404 for a step that the run does not have, 409 where nothing waits for such a decision.
+        InputRejected: Something does, but what was decided does not fit it.
     """
     try:
         run = await decision
@@ -74,6 +76,8 @@ async def _decided(hosted: Hosting, run_id: str, path: str, decision: Awaitable[
         current = await hosted.engine.get(run_id)
         if path not in current.steps:
             raise _unknown_step(current, path) from error
+        if current.steps[path].status == status:
+            raise
         raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
     hosted.intake.go_on(run_id, hosted.engine.resume(run_id))
     return answer(run.to_dict())

@@ -21,12 +21,14 @@ NONCE = "{{nonce}}"
 """Where the page wants the word that lets its own style and script, and no others, take effect."""
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model=HealthView, summary="Is the process alive?")
 async def healthz() -> Response:
     """Answer at all: that is the news."""
     return answer({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model=HealthView, summary="Can it take work?")
 async def readyz(hosted: Hosted) -> Response:
     """Answer 200 while the store can be read and the server is not going down, else 503."""
@@ -39,12 +41,14 @@ async def readyz(hosted: Hosted) -> Response:
     return answer({"status": "ok"})
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", summary="Counters for Prometheus", response_class=Response)
 async def metrics(hosted: Hosted) -> Response:
     """Answer in Prometheus' text format."""
     return Response(hosted.metrics.text(await hosted.intake.active()), media_type=MEDIA_TYPE)
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
 async def page() -> Response:
     """Answer with the web page: one file, which loads nothing from anywhere and talks to this server only."""

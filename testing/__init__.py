@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .assertions import assert_same_run, assert_step
     from .fake_clock import FakeClock
     from .memory_store import MemoryStore
+    from .recorded import RecordedRun, read_recorded
     from .replies import (
         Body,
         Cut,
@@ -35,6 +36,7 @@ _MODULES = {
     "assertions": ("assert_same_run", "assert_step"),
     "fake_clock": ("FakeClock",),
     "memory_store": ("MemoryStore",),
+    "recorded": ("RecordedRun", "read_recorded"),
     "replies": (
         "Body",
         "Cut",
@@ -68,6 +70,7 @@ __all__ = [
     "MemoryStore",
     "Paced",
     "Raw",
+    "RecordedRun",
     "Refusal",
     "ScriptedModel",
     "ScriptedTool",
@@ -77,6 +80,7 @@ __all__ = [
     "Truncated",
     "assert_same_run",
     "assert_step",
+    "read_recorded",
     "run_plan",
 ]
 

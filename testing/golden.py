@@ -9,6 +9,7 @@ A recorded run is a bundle, `NAME.bundle`. A case is `NAME.golden.yaml` (or `.js
     answers:                      # written answers by tool, `ask` for prompts; they go before recorded ones
       weather: [{args: {city: Rome}, returns: {celsius: 21.5}}]
     live: [clock]                 # tools that are called although they are not pure
+    artifacts: [letter.txt]       # files whose bytes inputs and answers name as artifacts
     expect:                       # without it, all that was recorded
       output: It is 21.5 degrees
       steps: {warm: {output: true}}
@@ -40,7 +41,7 @@ from .recorded import REHEARSABLE, RecordedRun, read_recorded
 from .rehearsal import Rehearsal
 
 BUNDLE: Final = ".bundle"
-KEYS: Final = ("plan", "tools", "recording", "inputs", "answers", "live", "expect")
+KEYS: Final = ("plan", "tools", "recording", "inputs", "answers", "live", "artifacts", "expect")
 AGAIN: Final = "record a new run with `firmplan record RUN -o {}`"
 ACCEPT: Final = "accept it with `pytest --firmplan --firmplan-update`"
 
@@ -53,6 +54,7 @@ class Golden:
         path: Its file.
         plan: The plan as it is now.
         tools: Files and modules that declare tools; empty: as configured.
+        artifacts: Bytes that are no part of the recording.
         expect: What is expected; `None`: all that was recorded.
     """
 
@@ -63,6 +65,7 @@ class Golden:
     recorded: RecordedRun | None = None
     answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
     live: tuple[str, ...] = ()
+    artifacts: tuple[bytes, ...] = ()
     expect: Mapping[str, Json] | None = None
 
 
@@ -88,6 +91,7 @@ def read_golden(path: Path) -> Golden:
         recorded,
         said.get("answers", {}),
         tuple(said.get("live", ())),
+        tuple(_bytes_of(path.parent / str(each)) for each in said.get("artifacts", ())),
         (said["expect"] or {}) if "expect" in said else None if recorded is not None else {},
     )
 
@@ -111,7 +115,9 @@ def golden_fault(golden: Golden, tools: Toolset, *, update: bool = False) -> str
         tools: As they are now.
         update: Make what comes out now what is expected, where that is possible; then nothing differs.
     """
-    rehearsal = Rehearsal(golden.plan, golden.inputs, tools, golden.recorded, golden.answers, golden.live)
+    rehearsal = Rehearsal(
+        golden.plan, golden.inputs, tools, golden.recorded, golden.answers, golden.live, golden.artifacts
+    )
     try:
         now = asyncio.run(rehearsal.run())
     except (PlanRejected, InputRejected) as fault:
@@ -218,6 +224,14 @@ def _plan_in(said: Mapping[str, Any]) -> Plan:
         return Plan.model_validate(whole)
     except ValidationError as fault:
         raise PlanRejected(check(whole, ())) from fault
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Return the bytes of a file beside a case. Raises: InputRejected: it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise InputRejected(f"the artifact {path} cannot be read: {fault.strerror or fault}") from fault
 
 
 def _beside(path: Path, tools: str) -> str:

@@ -6,7 +6,7 @@ Reading it replays it: what a `RecordedRun` says has been concluded again from t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Diverged, InputRejected
@@ -31,6 +31,8 @@ from ..executor.restore import build_machine, fold
 from ..executor.run import Run
 from ..executor.sealed import Sealed
 from ..plans import Plan
+from ..plans.values import Json
+from ..tools import Artifact
 
 REHEARSABLE = ("succeeded", "failed", "waiting")
 """Runs that end by themselves; a cancel or a budget comes from outside, and at no step of the plan."""
@@ -45,12 +47,21 @@ class RecordedRun:
         recall: The run with its machine, its journal, and what each leaf was called with.
         ended: Path of a leaf -> what its last call came to.
         decided: Path of a leaf -> what a person decided about its call.
+        blobs: Digest -> the bytes of an artifact among its inputs and values.
     """
 
     path: Path
     recall: Recall
     ended: Mapping[str, Outcome]
     decided: Mapping[str, Approved | Denied]
+    blobs: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+
+    def read_artifact(self, artifact: Artifact | Mapping[str, Json]) -> bytes:
+        """Return the bytes of an artifact, given as the run's values hold it. Raises: InputRejected: the bundle has them not."""
+        name = artifact.digest if isinstance(artifact, Artifact) else artifact.get("digest")
+        if not isinstance(name, str) or name not in self.blobs:
+            raise InputRejected(f"{self.path}: expected an artifact of the recorded run, found {artifact!r}")
+        return self.blobs[name]
 
     @property
     def run(self) -> Run:
@@ -93,7 +104,7 @@ def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:
         raise Diverged(step="", field="digest", expected=bundle.row.digest, found=machine.digest)
     run = snapshot(bundle.row, header, machine)
     recall = Recall(run=run, plan=header.plan, header=header, machine=machine, entries=entries, calls=calls)
-    return RecordedRun(path, recall, _ended(entries), _decided(entries))
+    return RecordedRun(path, recall, _ended(entries), _decided(entries), bundle.blobs)
 
 
 def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:

@@ -25,7 +25,7 @@ from ..executor.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.program import AskModel
 from ..plans.signature import Effect
-from ..plans.values import Json, canonical
+from ..plans.values import Json, canonical, digest
 from ..tools import Tool, Toolset, ask_request
 from ..tools.declaration import Approval
 from ..tools.schemas import SchemaTypes
@@ -51,6 +51,7 @@ class Rehearsal:
         recorded: The run whose answers stand for calls.
         answers: Written answers by tool name; `ask`: for prompts. They go before recorded ones.
         live: Names of tools that are called although they are not `pure`.
+        artifacts: Bytes that inputs and answers may name as artifacts, beside those of the recording.
     """
 
     plan: Plan
@@ -59,6 +60,7 @@ class Rehearsal:
     recorded: RecordedRun | None = None
     answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
     live: Sequence[str] = ()
+    artifacts: Sequence[bytes] = ()
 
     async def run(self, keep: Path | None = None) -> Recall:
         """Return the run that comes of it; `keep`: write it into a bundle there.
@@ -88,6 +90,8 @@ class Rehearsal:
         execution = Execution(facilities, None)
         await execution.open()
         try:
+            for name, data in self._blobs().items():
+                await store.add_value(name, data, 0.0)
             run_id = await self._carried_out(execution, header)
             if keep is not None:
                 await execution.replays.export(run_id, keep)
@@ -115,6 +119,11 @@ class Rehearsal:
                     await execution.decisions.deny(run_id, step, by=by, reason=reason)
             await execution.resume(run_id)
         return run_id
+
+    def _blobs(self) -> Mapping[str, bytes]:
+        """Return the bytes of all artifacts that are known before anything runs, by digest."""
+        recorded = self.recorded.blobs if self.recorded is not None else {}
+        return {**recorded, **{digest(data): data for data in self.artifacts}}
 
     # --- who answers
 

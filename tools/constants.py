@@ -14,9 +14,10 @@ import operator
 import random
 import re
 import typing
-from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import Context, ContextVar
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
@@ -56,6 +57,7 @@ _AS_WRITTEN = (
     type(NotImplemented),
 )
 _GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+_HELD_PLAINLY = (UserDict, UserList, UserString)  # what they hold is an attribute like others
 _LOCKS = frozenset(
     {"lock", "RLock", "Semaphore", "BoundedSemaphore", "Lock", "Condition", "Event", "Barrier"}
 )
@@ -158,7 +160,7 @@ class Spelling:
             return f"typing {value!r}"
         return None
 
-    def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind of object, one line
+    def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one kind of object, one line
         """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
         kind, whole = type(value), cast("Any", value)
         if isinstance(value, functools.partial):
@@ -171,6 +173,10 @@ class Spelling:
             return f"{kind.__name__}({self.text(cast('Any', value).__func__)})"
         if isinstance(value, functools.cached_property):
             return f"cached_property({self.text(cast('Any', value).func)})"
+        if isinstance(value, functools.partialmethod):
+            return f"partialmethod({self.text(whole.func)})[{self._each(whole.args)}]{self._mapping(whole.keywords)}"
+        if isinstance(value, functools.singledispatchmethod):
+            return f"singledispatchmethod({self.text(whole.func)}){self._mapping(whole.dispatcher.registry)}"
         if kind in _GETTERS:
             return f"{kind.__name__}[{self._each(cast('Any', value).__reduce__()[1:])}]"
         if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith(
@@ -178,7 +184,7 @@ class Spelling:
         ):
             return "logger"
         if kind is ContextVar:
-            return f"ContextVar({cast('ContextVar[Any]', value).name})"
+            return f"ContextVar({whole.name}){self._default_of(whole)}"
         if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
             return kind.__name__
         if kind is random.Random:
@@ -190,6 +196,12 @@ class Spelling:
         if isinstance(value, TypeAdapter):
             return f"TypeAdapter({self.text(cast('Any', value)._type)})"  # noqa: SLF001  # no public name for it
         return None
+
+    def _default_of(self, variable: ContextVar[object]) -> str:
+        """Write the default of a context variable; what it is set to is the world's business, as environment variables are."""
+        with suppress(LookupError):
+            return self.text(Context().run(variable.get))
+        return ""
 
     def _instance(self, value: object) -> str:
         """Write an instance of a class by class and state."""
@@ -222,7 +234,7 @@ class Spelling:
                 return f"[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
             if cls in (str, int, float, bytes):
                 return self.text(cast("Callable[[object], object]", cls)(value))
-            if cls.__module__ in ("collections.abc", "contextlib"):
+            if cls.__module__ in ("collections.abc", "contextlib") or cls in _HELD_PLAINLY:
                 continue
             raise Unseen(f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen")
         return ""

@@ -20,7 +20,7 @@ from ..plans.values import Json, canonical, digest
 if TYPE_CHECKING:
     from .tool import Tool
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes in how fingerprints are made, so that old ones never pass for new ones."""
 
 UNSEEN_SHOWN = 3  # sentences of one tool that are told; the first says what to do about all
@@ -60,6 +60,22 @@ def fingerprint_of(tool: Tool) -> Fingerprint:
     parts = {name: parts[name] for name in sorted(parts)}
     unseen = _told(list(found.unseen))
     whole = digest(canonical(["fingerprint", FORMAT, parts]))
+    return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+
+
+def judgement_of(tool: Tool) -> Fingerprint:
+    """Return what decides how the answers to a model tool are judged and read: the code of its output type and of its guards.
+
+    The rest of such a tool is its request, which is named by itself: model, messages, schema.
+    """
+    from .portrait import draw  # noqa: PLC0415  # as above
+
+    returned = {name: each for name, each in _annotations(tool).items() if name == "return"}
+    found = draw(None, returned, tool.influences)
+    parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
+    parts = {name: parts[name] for name in sorted(parts)}
+    unseen = _told(list(found.unseen))
+    whole = digest(canonical(["judgement", FORMAT, parts]))
     return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from ..plans.signature import Effect
 from ..plans.values import Json
+from .callables import plain_function
 from .outside import outside_names
+from .portrait import draw
 from .tool import Tool
 
 if TYPE_CHECKING:
@@ -145,10 +147,15 @@ def _names(tool: Tool) -> Found:
 def _impure(tool: Tool) -> Found:
     if tool.effect is not Effect.PURE:
         return
-    for name in outside_names(tool.source):
+    own = plain_function(tool.source)
+    found = dict.fromkeys(outside_names(own), "")
+    for helper in draw(tool.source, {}).functions:
+        if helper is not own:
+            found = {**dict.fromkeys(outside_names(helper), f" in {helper.__qualname__}"), **found}
+    for name, where in sorted(found.items()):
         yield (
             "impure",
-            f"it is declared pure but uses {name}",
+            f"it is declared pure but uses {name}{where}",
             'declare effect="read", or pass the value in as an argument',
         )
 

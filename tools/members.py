@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property, partialmethod, singledispatchmethod
 from types import FunctionType
-from typing import Any, cast
+from typing import Any
 
 from .origin import is_project_file
 
@@ -20,8 +21,27 @@ def defaults_of(fn: FunctionType) -> dict[str, object]:
 
 def methods_of(cls: type) -> list[FunctionType]:
     """Return the functions that a class defines under its own name, whatever kind of method they are."""
-    found = [each for each in map(_plain, vars(cls).values()) if isinstance(each, FunctionType)]
+    found = [each for value in vars(cls).values() for each in functions_in(value)]
     return [each for each in found if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
+
+
+def functions_in(value: object) -> list[FunctionType]:
+    """Return the functions inside a method of any kind; none if it is no method."""
+    inner: Any = value
+    match value:
+        case FunctionType():
+            return [value]
+        case staticmethod() | classmethod():
+            parts = [inner.__func__]
+        case property():
+            parts = [value.fget, value.fset, value.fdel]
+        case cached_property() | partialmethod():
+            parts = [inner.func]
+        case singledispatchmethod():
+            parts = [inner.func, *inner.dispatcher.registry.values()]
+        case _:
+            parts = []
+    return [each for each in parts if isinstance(each, FunctionType)]
 
 
 def file_of(cls: type, module: Mapping[str, Any]) -> str:
@@ -31,18 +51,7 @@ def file_of(cls: type, module: Mapping[str, Any]) -> str:
     return next((each.__code__.co_filename for each in methods_of(cls) if is_written(each)), "")
 
 
-def _plain(value: object) -> object:
-    """Return the function inside a method of any kind."""
-    match value:
-        case staticmethod() | classmethod():
-            return cast("object", cast("Any", value).__func__)
-        case property():
-            return value.fget
-        case _:
-            return value
-
-
 def is_written(fn: FunctionType) -> bool:
     """Whether a person wrote a function, rather than `namedtuple`, `dataclass` or `Enum`."""
     file = fn.__code__.co_filename
-    return is_project_file(file) and not file.startswith("<string>")
+    return is_project_file(file) and not file.startswith(("<string>", "<attrs generated"))

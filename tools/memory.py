@@ -2,7 +2,7 @@
 
 A memory's present value decides nothing that the author has not answered for by declaring an effect, and would differ after
 every call; so a fingerprint counts how a memory begins, where its module says so, and not what it holds by now. Knows
-syntax and shapes of values; who follows what is `portrait.py`'s question.
+syntax and shapes of values; how a memory begins says `beginnings.py`, who follows what `portrait.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import queue
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FunctionType, MethodType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
-
-from .syntax import NoSource, function_node
 
 _MUTATORS = frozenset(
     [
@@ -68,19 +66,31 @@ class Change:
     Attributes:
         parts: First attributes that are changed, sorted; empty: what the name stands for itself.
         is_stored: Whether something is assigned to it or its parts, beside methods that change it.
-        is_read: Whether the code also reads it, so that a result may follow from it.
+        looked_at: First attributes that the code also reads, `""` for all of it; empty: no result follows from it.
     """
 
     parts: tuple[str, ...]
     is_stored: bool
-    is_read: bool
+    looked_at: frozenset[str] = frozenset()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the code also reads it, so that a result may follow from it."""
+        return bool(self.looked_at)
+
+    def decides_of(self, value: object) -> bool:
+        """Whether a result may follow from the parts that are changed: they are read, or a method is called that may read them."""
+        state = getattr(value, "__dict__", {})
+        return any(each in self.parts or each not in state for each in self.looked_at)
 
 
 def changes_in(nodes: Iterable[ast.AST]) -> Mapping[str, Change]:
     """Return name -> change for everything that code may change, local names included, sorted."""
-    finder = _Finder()
+    finder, read = _Finder(), dict[str, set[str]]()
     for node in nodes:
         finder.visit(node)
+        for name, part in _reads(node):
+            read.setdefault(name, set()).add(part)
     found: dict[str, set[str]] = {name: set() for name in finder.names}
     for name, part in (*finder.stored, *finder.mutated):
         found.setdefault(name, set()).add(part)
@@ -89,7 +99,7 @@ def changes_in(nodes: Iterable[ast.AST]) -> Mapping[str, Change]:
         name: Change(
             () if "" in parts else tuple(sorted(parts)),
             is_stored=name in stored,
-            is_read=finder.loads.get(name, 0) != finder.writes.get(name, 0),
+            looked_at=frozenset(read.get(name, ())),
         )
         for name, parts in sorted(found.items())
     }
@@ -120,21 +130,6 @@ def without(value: object, parts: Iterable[str]) -> object:
     return made
 
 
-def settled(source: object) -> object:
-    """Return a bound method on an object that lacks what the method itself changes of it; anything else as it is."""
-    if not isinstance(source, MethodType) or not isinstance(source.__func__, FunctionType):
-        return source
-    code = source.__func__.__code__
-    try:
-        node = function_node(code, source.__func__.__globals__)
-    except NoSource:
-        return source
-    change = changes_in([node]).get(code.co_varnames[0]) if code.co_argcount else None
-    if change is None or not change.parts:
-        return source
-    return MethodType(source.__func__, without(source.__self__, change.parts))
-
-
 class _Finder(ast.NodeVisitor):
     """One walk over the syntax.
 
@@ -142,29 +137,16 @@ class _Finder(ast.NodeVisitor):
         names: Names that are assigned.
         stored: (name, first attribute or "") of everything that something is assigned to.
         mutated: The same for what a method changes.
-        loads: Name -> how often it is loaded; `writes`: how often of these only to change it.
     """
 
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.stored: set[tuple[str, str]] = set()
         self.mutated: set[tuple[str, str]] = set()
-        self.loads: dict[str, int] = {}
-        self.writes: dict[str, int] = {}
 
     def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self.loads[node.id] = self.loads.get(node.id, 0) + 1
-        else:
+        if not isinstance(node.ctx, ast.Load):
             self.names.add(node.id)
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        match node.value:
-            case ast.Call(func=ast.Attribute(value=inner, attr=attr)) if attr in _MUTATORS:
-                self._write(inner)
-            case _:
-                pass
-        self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         match node:
@@ -174,15 +156,6 @@ class _Finder(ast.NodeVisitor):
                 self._note(first, self.mutated)
             case _:
                 pass
-        self.generic_visit(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        self._assign(node.target)
-        self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        if len(node.targets) == 1:
-            self._assign(node.targets[0])
         self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
@@ -200,13 +173,34 @@ class _Finder(ast.NodeVisitor):
         if (place := _place(node)) is not None:
             places.add(place)
 
-    def _assign(self, target: ast.expr) -> None:
-        if not isinstance(target, ast.Name):  # which is not loaded to be assigned
-            self._write(target)
 
-    def _write(self, node: ast.AST) -> None:
-        if (place := _place(node)) is not None:
-            self.writes[place[0]] = self.writes.get(place[0], 0) + 1
+def _reads(root: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield (name, first attribute or "") of every place that is read, and not only named to change it."""
+    waiting: list[tuple[ast.AST, bool]] = [(root, False)]
+    while waiting:
+        node, is_only_changed = waiting.pop()
+        match node:
+            case ast.Expr(
+                value=ast.Call(func=ast.Attribute(value=inner, attr=attr), args=args, keywords=more)
+            ) if attr in _MUTATORS:
+                waiting += [(inner, True), *((each, False) for each in (*args, *more))]
+                continue
+            case _:
+                pass
+        if (place := _place(node)) is None:
+            waiting += [(each, False) for each in ast.iter_child_nodes(node)]
+            continue
+        if not is_only_changed and isinstance(getattr(node, "ctx", None), ast.Load):
+            yield place
+        waiting += [(each, False) for each in _keys(node)]
+
+
+def _keys(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the subscripts on the way to a place."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Subscript):
+            yield node.slice
+        node = node.value
 
 
 def _place(node: ast.AST) -> tuple[str, str] | None:

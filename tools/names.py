@@ -22,6 +22,7 @@ _HIDDEN = {
     "f_globals": "globals, so what it reads does not stand in its code",
     "f_locals": "the names of its caller, so what it reads does not stand in its code",
 }
+_SCHEMAS = frozenset({"model_json_schema", "json_schema", "models_json_schema", "schema_json", "schema_of"})
 _HIDDEN_CELLS = frozenset({"__class__", "__classdict__", "__conditional_annotations__"})
 _ANNOTATING = frozenset(
     {"__annotate__", "__annotate_func__"}
@@ -63,6 +64,8 @@ class Reading:
         annotated: Names in annotations: types, which may not exist at run time.
         assigned: Names that it assigns outside.
         hidden: What is read in ways that show no name, as the end of a sentence.
+        handed: What is called (its first name, empty if it has none) -> what it is handed by name, as chains of attributes.
+        tells_types: Whether it asks a type for its schema, and so for what is said to people.
     """
 
     names: tuple[str, ...]
@@ -71,6 +74,8 @@ class Reading:
     annotated: tuple[str, ...]
     assigned: tuple[str, ...]
     hidden: tuple[str, ...]
+    handed: Mapping[str, tuple[Path, ...]]
+    tells_types: bool
 
 
 def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorators: bool = False) -> Reading:
@@ -93,6 +98,8 @@ def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorator
         annotated=tuple(sorted(visitor.annotated - names)),
         assigned=tuple(sorted(assigned)),
         hidden=tuple(sorted(visitor.hidden)),
+        handed={name: tuple(sorted(found)) for name, found in sorted(visitor.handed.items())},
+        tells_types=visitor.tells_types,
     )
 
 
@@ -157,6 +164,8 @@ class _Visitor(ast.NodeVisitor):
         self.annotated: set[str] = set()
         self.outer: set[str] = set()
         self.hidden: set[str] = set()
+        self.handed: dict[str, set[Path]] = {}
+        self.tells_types = False
 
     def visit_root(self, node: ast.AST) -> None:
         """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
@@ -195,6 +204,7 @@ class _Visitor(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Name(self, node: ast.Name) -> None:
+        self.tells_types = self.tells_types or node.id in _SCHEMAS
         self._path(node.id, ())
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -204,10 +214,17 @@ class _Visitor(ast.NodeVisitor):
             attributes.append(inner.attr)
             inner = inner.value
         self.hidden |= {_HIDDEN[name] for name in attributes if name in _HIDDEN}
+        self.tells_types = self.tells_types or not _SCHEMAS.isdisjoint(attributes)
         if isinstance(inner, ast.Name):
             self._path(inner.id, tuple(reversed(attributes)))
         else:
             self.visit(inner)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        given = (*node.args, *(each.value for each in node.keywords))
+        if chains := {chain for part in given for chain in _chains(part)}:
+            self.handed.setdefault(_first_name(node.func), set()).update(chains)
+        self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> None:
         for each in node.names:
@@ -246,6 +263,30 @@ class _Visitor(ast.NodeVisitor):
 
     def _path(self, name: str, path: Path) -> None:
         self.paths.setdefault(name, set()).add(path)
+
+
+def _first_name(node: ast.AST) -> str:
+    """Return the name that an expression such as `client.chat(x).create` begins with; empty: it begins with none."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Await):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _chains(node: ast.AST) -> Iterator[Path]:
+    """Yield what an argument names, but for what it hands on in a call of its own."""
+    attributes: list[str] = []
+    inner = node
+    while isinstance(inner, ast.Attribute):
+        attributes.insert(0, inner.attr)
+        inner = inner.value
+    match inner:
+        case ast.Name(id=name):
+            yield (name, *attributes)
+        case ast.Call():
+            pass
+        case _:
+            for child in ast.iter_child_nodes(inner):
+                yield from _chains(child)
 
 
 def _parts(annotation: ast.AST) -> list[ast.AST]:

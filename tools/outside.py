@@ -1,21 +1,23 @@
-"""Find what a function names of the world outside its arguments: clocks, dice, files, networks, processes.
+"""Find what functions name of the world outside their arguments: clocks, dice, files, networks, processes.
 
-A look at the function's own names, for advice; it follows no calls and proves nothing.
+A look at names, for advice; it proves nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import ast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from .callables import plain_function
 from .names import read_names
 from .syntax import NoSource, function_node
 
 _OUTSIDE = frozenset({
-    "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ftplib", "glob", "http", "httpx",
-    "httpx2", "imaplib", "io.open", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
+    "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ctypes", "decimal.getcontext", "ftplib", "glob", "http", "httpx",
+    "httpx2", "imaplib", "importlib.resources", "io.open", "locale", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
     "select", "shutil", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "time", "urllib", "urllib3", "uuid",
 })  # fmt: skip
 _HARMLESS = frozenset({
@@ -25,6 +27,9 @@ _HARMLESS = frozenset({
 _CLOCKS = frozenset(
     {"datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"}
 )
+_OF_FILES = frozenset(
+    {"read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "rglob", "exists", "is_file"}
+)  # of paths: no name tells, but their methods do
 
 
 def outside_names(fn: Callable[..., Any]) -> list[str]:
@@ -35,9 +40,10 @@ def outside_names(fn: Callable[..., Any]) -> list[str]:
     if code is None:
         return []
     try:
-        reading = read_names([function_node(code, scope)], [code])
+        node = function_node(code, scope)
     except NoSource:
         return []
+    reading = read_names([node], [code])
     builtin: Mapping[str, object] = getattr(function, "__builtins__", {})
     known = {**builtin, **scope}
     found = {
@@ -50,7 +56,20 @@ def outside_names(fn: Callable[..., Any]) -> list[str]:
     for each in reading.imports:
         head = each.module if each.part is None else f"{each.module}.{each.part}"
         found |= {".".join((head, *path)) for path in reading.paths.get(each.name, ((),))}
-    return sorted(filter(_is_outside, found))
+    ambient = {f"the context variable '{each.name}'" for each in _variables(reading.names, scope)}
+    return sorted({*filter(_is_outside, found), *ambient, *_file_methods(node)})
+
+
+def _variables(names: Iterable[str], scope: Mapping[str, object]) -> Iterator[ContextVar[object]]:
+    for name in names:
+        if isinstance(value := scope.get(name), ContextVar):
+            yield cast("ContextVar[object]", value)
+
+
+def _file_methods(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and each.attr in _OF_FILES:
+            yield f".{each.attr}"
 
 
 def _qualified(value: object, path: tuple[str, ...]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -25,7 +25,9 @@ from types import (
 from typing import Any, cast
 
 from .constants import Spelling, Unseen
+from .decorators import decorations, wrappings
 from .origin import Origin, distributions_of, is_project_file, origin_of
+from .revealing import reads_docstrings, revealing
 from .tool import Tool
 
 _DESCRIPTORS = (
@@ -35,6 +37,7 @@ _DESCRIPTORS = (
     GetSetDescriptorType,
     MemberDescriptorType,
 )
+_HARMLESS = type(lru_cache(len))  # what it was given changes no result
 _DISPATCH = cast("FunctionType", singledispatch(len)).__code__
 
 
@@ -45,12 +48,14 @@ class ProjectReferences:
         waiting: Functions and classes of the project that were named and are still to be drawn.
         versions: Distribution -> version, of all installed code that was referred to.
         decorated: Ids of functions that a foreign decorator wrapped: its arguments stand in their decorators.
+        shown: Functions whose docstrings an installed decorator may have read.
     """
 
     def __init__(self, versions: dict[str, str]) -> None:
         self.waiting: deque[tuple[FunctionType | type, str]] = deque()
         self.versions = versions
         self.decorated: set[int] = set()
+        self.shown: list[FunctionType] = []
         self._named: dict[int, tuple[object, str]] = {}  # the object is kept, so that its id stays its own
         self._taken: dict[str, int] = {}
 
@@ -64,6 +69,8 @@ class ProjectReferences:
 
     def code(self, value: object) -> str | None:  # noqa: PLR0911  # one kind, one line
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
+        if (why := revealing(value)) is not None:
+            raise Unseen(why)
         match value:
             case ModuleType():
                 return self.module(value.__name__)
@@ -78,7 +85,8 @@ class ProjectReferences:
             case _ if isinstance(value, _DESCRIPTORS):
                 return f"{self._class(value.__objclass__)}.{value.__name__}"
             case Tool():
-                return f"tool of {Spelling(self).text(value.source)}"
+                said = (value.version, value.fingerprint_extra, value.influences)
+                return f"tool of {Spelling(self).text(value.source)} with {Spelling(self).text(said)}"
             case _ if callable(value) and inspect.isfunction(getattr(value, "__wrapped__", None)):
                 return self._wrapper(value)
             case _:
@@ -126,9 +134,21 @@ class ProjectReferences:
         """Return the reference to what a foreign decorator made; its arguments are read from the decorator's text."""
         inner = value.__wrapped__
         self.decorated.add(id(inner))
+        if isinstance(inner, FunctionType) and reads_docstrings(value):
+            self.shown.append(inner)
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         made_by = "" if isinstance(value, FunctionType) else f"{kind} of "
-        return f"{made_by}{Spelling(self).text(inner)}"
+        return f"{made_by}{Spelling(self).text(inner)}{self._given(value)}"
+
+    def _given(self, wrapper: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
+        """Return what a wrapper holds, where no decorator's text says what it was given: `fetch = retry(stop)(fetch)`."""
+        if isinstance(wrapper, _HARMLESS) or wrappings(wrapper) <= decorations(wrapper):
+            return ""
+        if not isinstance(wrapper, FunctionType):
+            raise Unseen(f"a {type(wrapper).__qualname__} around a function, whose state cannot be seen")
+        inner = vars(wrapper)["__wrapped__"]
+        held = {key: value for key, value in captured(wrapper).items() if value is not inner}
+        return f" given {Spelling(self).text(held)}" if held else ""
 
     def _bound(self, method: MethodType) -> str:
         owner = method.__self__

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -19,6 +19,7 @@ from .local_names import FunctionNode, own_names
 from .names import all_codes
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _UNSPOKEN = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset"})
 
 
@@ -35,14 +36,14 @@ class Source:
         classes: Every class, by qualified name.
         functions: Every `def`, by name and first line (its first decorator's, as in compiled code).
         lambdas: Every lambda, by first line.
-        begins: What the module assigns to each of its names, in the order of the file.
+        statements: The module's own statements that define nothing and import nothing, in the order of the file.
     """
 
     codes: Mapping[str, list[CodeType]]
     classes: Mapping[str, list[ast.ClassDef]]
     functions: Mapping[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef]
     lambdas: Mapping[int, list[ast.Lambda]]
-    begins: Mapping[str, list[ast.expr]]
+    statements: Sequence[ast.stmt]
 
 
 _sources: dict[str, tuple[bytes, Source]] = {}
@@ -106,12 +107,26 @@ def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tup
     return list(zip(nodes, codes, strict=True))
 
 
-def beginnings(name: str, filename: str, module: Mapping[str, Any]) -> list[ast.expr]:
-    """Return what a module assigns to one of its names by its own statements; none if that cannot be said."""
+def module_statements(filename: str, module: Mapping[str, Any]) -> Sequence[ast.stmt]:
+    """Return a module's own statements that define nothing and import nothing; none if there is no source."""
     try:
-        return list(_read(filename, module).begins.get(name, []))
+        return _read(filename, module).statements
+    except NoSource:
+        return ()
+
+
+def enclosing_functions(node: ast.AST, filename: str, module: Mapping[str, Any]) -> list[FunctionNode]:
+    """Return the functions in which a function of a file stands, the innermost first; none if there is no source."""
+    try:
+        source = _read(filename, module)
     except NoSource:
         return []
+    found = [
+        each
+        for each in source.functions.values()
+        if each is not node and any(part is node for part in ast.walk(each))
+    ]
+    return sorted(found, key=lambda each: -each.lineno)
 
 
 def spelled(node: ast.AST, fixed: Collection[str] | None = None) -> str:
@@ -243,26 +258,26 @@ def _indexed(tree: ast.Module, code: CodeType) -> Source:
     classes: dict[str, list[ast.ClassDef]] = {}
     for name, found in _classes(tree, ""):
         classes.setdefault(name, []).append(found)
-    begins: dict[str, list[ast.expr]] = {}
-    for name, value in _assigned(tree):
-        begins.setdefault(name, []).append(value)
-    return Source(codes, classes, functions, lambdas, begins)
+    return Source(codes, classes, functions, lambdas, list(_statements(tree)))
 
 
-def _assigned(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Yield (name, value) of every assignment that a module's own statements make, in the order of the file."""
+def _statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Yield the statements below a node; those that hold definitions or imports are looked into."""
     for child in ast.iter_child_nodes(node):
         match child:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.expr():
+            case (
+                ast.FunctionDef()
+                | ast.AsyncFunctionDef()
+                | ast.ClassDef()
+                | ast.Import()
+                | ast.ImportFrom()
+                | ast.expr()
+            ):
                 continue
-            case ast.Assign(targets=targets, value=value):
-                yield from ((each.id, value) for each in targets if isinstance(each, ast.Name))
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                yield name, value
-            case ast.AugAssign(target=ast.Name(id=name), value=value):
-                yield name, value
+            case ast.stmt() if not any(isinstance(part, _DEFINING) for part in ast.walk(child)):
+                yield child
             case _:
-                yield from _assigned(child)
+                yield from _statements(child)
 
 
 def _classes(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.ClassDef]]:

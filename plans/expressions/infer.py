@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import assert_never
 
 from ..types import (
@@ -61,6 +62,8 @@ from .scope import unknown_input, unknown_name
 from .signatures import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
 from .tree import Branch, Leaf, Tree
 
+NOBODY: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
@@ -78,19 +81,30 @@ class Inferred:
 
 
 def infer_tree(
-    value: Json, tree: Tree | None, scope: Mapping[str, Type], *, suggestions: bool = True
+    value: Json,
+    tree: Tree | None,
+    scope: Mapping[str, Type],
+    *,
+    suggestions: bool = True,
+    callers: Mapping[str, str] = NOBODY,
 ) -> Inferred:
-    """Return the types of a template that was read."""
+    """Return the types of a template that was read; `callers`: the step that calls a tool, for who names the tool instead."""
     if tree is None:
         return Inferred(type_of(value), [], {})
-    inferring = _Template(scope, suggestions)
+    inferring = _Template(scope, suggestions, callers)
     found = inferring.tree(tree)
     return Inferred(found, inferring.faults, inferring.leaves)
 
 
-def infer_parts(tree: Tree | None, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
+def infer_parts(
+    tree: Tree | None,
+    scope: Mapping[str, Type],
+    *,
+    suggestions: bool = True,
+    callers: Mapping[str, str] = NOBODY,
+) -> Inferred:
     """Return the types of a template's strings with expressions, and of the whole no more than that it is something."""
-    inferring = _Template(scope, suggestions)
+    inferring = _Template(scope, suggestions, callers)
     if tree is not None:
         inferring.parts(tree)
     return Inferred(UNKNOWN, inferring.faults, inferring.leaves)
@@ -99,9 +113,10 @@ def infer_parts(tree: Tree | None, scope: Mapping[str, Type], *, suggestions: bo
 class _Template:
     """The inference of one template."""
 
-    def __init__(self, scope: Mapping[str, Type], suggestions: bool) -> None:  # noqa: FBT001  # private, one caller
+    def __init__(self, scope: Mapping[str, Type], suggestions: bool, callers: Mapping[str, str]) -> None:  # noqa: FBT001  # private, one caller
         self.scope = scope
         self.suggestions = suggestions
+        self.callers = callers
         self.faults: list[Fault] = []
         self.leaves: dict[str, Type] = {}
 
@@ -140,7 +155,7 @@ class _Template:
         plain = plain_type(expression.reading.folded, self.scope)
         if plain is not None:
             return plain
-        findings = Findings(expression.reading.text, self.suggestions)
+        findings = Findings(expression.reading.text, self.suggestions, self.callers)
         found = _Inference(self.scope, findings).type(expression.reading.folded)
         self.faults += [fault.moved(leaf.inner, expression.start) for fault in findings.faults]
         return found
@@ -169,7 +184,7 @@ class _Inference:
             case Index(key=Literal(value=str() as key)) if isinstance(node.base, Name):
                 return self._field(node, key)
             case Index():
-                return parts.index(self.findings, node, self.type(node.base), self.type(node.key))
+                return self._index(node)
             case Slice():
                 bounds = [
                     (part, self.type(part)) for part in (node.low, node.high, node.step) if part is not None
@@ -206,6 +221,12 @@ class _Inference:
             case _:
                 assert_never(node)
 
+    def _index(self, node: Index) -> Type:
+        base, key = self.type(node.base), self.type(node.key)
+        if isinstance(node.key, Name) and node.key.name not in self.scope:
+            parts.unquoted(self.findings, node, base, node.key)
+        return parts.index(self.findings, node, base, key)
+
     def _argument(self, node: Node) -> Argument:
         return node, self.type(node)
 
@@ -213,7 +234,11 @@ class _Inference:
         found = self.scope.get(node.name)
         if found is None:
             message, hint = unknown_name(
-                node.name, following, self.scope, suggestions=self.findings.suggestions
+                node.name,
+                following,
+                self.scope,
+                suggestions=self.findings.suggestions,
+                caller=self.findings.callers.get(node.name),
             )
             self.findings.add("unknown-ref", node, message, hint)
             return NEVER

@@ -49,7 +49,18 @@ _FOREIGN = {
     "$": ("'$' does not belong inside ${..}", "write names as they are"),
     "\\": ("a backslash outside quotes", "line breaks are spaces here: nothing joins lines"),
     "`": ("'`' does not quote text", 'write: "text"'),
+    **{quote: (f"{quote!r} does not quote text", 'write: "text"') for quote in "‘’“”«»"},  # noqa: RUF001  # what word processors make
+    **{dash: (f"{dash!r} is not an operator here", "write: a - b") for dash in "−–—"},  # noqa: RUF001  # the same
+    **{
+        sign: (f"{sign!r} is not an operator here", f"write: a {ours} b")
+        for sign, ours in {"≤": "<=", "≥": ">=", "≠": "!=", "×": "*", "÷": "/", "∧": "and", "∨": "or"}.items()  # noqa: RUF001  # the same
+    },
 }
+_FOREIGN_PAIRS = {
+    "?.": ("'?.' is not an operator here", "write: first(x.field, otherwise)"),
+    "??": ("'??' is not an operator here", "write: first(a, b)"),
+}
+_PIPED = re.compile(r"\| *[a-z_]+ *(?:\||\}|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +212,11 @@ class _Walk:
                 end=len(self.text),
             )
         char = self.text[self.at]
-        message, hint = _FOREIGN.get(char, (f"{char!r} does not belong into an expression", ""))
+        message, hint = _FOREIGN_PAIRS.get(self.text[self.at : self.at + 2]) or _FOREIGN.get(
+            char, (f"{char!r} does not belong into an expression", "")
+        )
+        if _PIPED.match(self.text, self.at):
+            hint = "there are no filters: call a function, as in len(x), or a method of text, as in x.upper()"
         self._stop(message, hint, end=self.at + 1)
 
     def _stop(self, message: str, hint: str, *, end: int | None = None, code: str = "bad-expr") -> NoReturn:

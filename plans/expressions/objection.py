@@ -32,6 +32,7 @@ _SLIPS: Final = {
     "if": _CONDITION,
     "then": _CONDITION,
     "else": _CONDITION,
+    **{word: f"write: {word.lower()}" for word in ("AND", "OR", "NOT", "IN", "IS", "IF", "ELSE")},
     "for": "write a list: [x.field for x in xs]",
     **dict.fromkeys(("import", "from", "return", "def", "class", "del", "raise", "while", "try", "with"), _STATEMENT),
 }  # fmt: skip

@@ -7,7 +7,7 @@ type `NEVER` (what is already faulty, an item of `[]`) fits everything, and noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -73,12 +73,14 @@ class Findings:
     Attributes:
         text: The expression, for messages.
         suggestions: Whether hints name the nearest known name.
+        callers: The step that calls a tool, by the tool's name.
         faults: In characters of the expression.
         firsts: Arguments of `first(..)` around the part looked at that are not the last: what is missing there is passed over.
     """
 
     text: str
     suggestions: bool
+    callers: Mapping[str, str]
     faults: list[Fault] = field(default_factory=list[Fault])
     firsts: int = 0
 

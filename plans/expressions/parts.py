@@ -68,6 +68,9 @@ def _no_field(findings: Findings, node: Field | Index, base: Type, name: str) ->
     findings.add("unknown-field", node, message, _field_hint(findings, node, base, name, names))
 
 
+_LENGTHS = frozenset({"length", "size", "count", "len"})
+
+
 def _names(base: Type) -> Sequence[str]:
     return [name for member in members(base) if isinstance(member, ObjectType) for name in member.fields]
 
@@ -81,14 +84,20 @@ def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, 
     lists = [member for member in members(base) if isinstance(member, ListType)]
     if lists and any(name in _names(member.item) for member in lists):
         return f"write {source}[0].{name} for the first, [x.{name} for x in {source}] for all"
-    if lists and name in {"length", "size", "count"}:
-        return f"write: len({source})"
     close = nearest(name, names) if findings.suggestions else None
     if close is not None:
         return f"did you mean '{source}.{close}'?"
+    if name in _LENGTHS and (names or lists or any(kind_of(member) == "string" for member in members(base))):
+        return f"write: len({source})"
     if lists:
         return f"a list has positions: {source}[0] is its first item"
     return "" if names else "only objects have fields"
+
+
+def unquoted(findings: Findings, node: Index, base: Type, key: Name) -> None:
+    """Say of a key that is no name what it was meant to be, if it is a field's: `w[celsius]`."""
+    if key.name in _names(base):
+        findings.rehint("unknown-ref", key, f"write: {findings.source(node.base)}.{key.name}")
 
 
 def index(findings: Findings, node: Index, base: Type, key: Type) -> Type:

@@ -31,22 +31,37 @@ _NAMES_LISTED_MAX = 8
 
 
 def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
-    name: str, following: str | None, scope: Mapping[str, Type], *, suggestions: bool
+    name: str,
+    following: str | None,
+    scope: Mapping[str, Type],
+    *,
+    suggestions: bool,
+    caller: str | None = None,
 ) -> tuple[str, str]:
-    """Return message and hint for a name that is not in scope; `following` is the field taken of it."""
+    """Return message and hint for a name that is not in scope.
+
+    Args:
+        name: As it stands in an expression.
+        following: The field that is taken of it.
+        scope: The names that there are.
+        suggestions: Whether the nearest may be looked for.
+        caller: The step that calls the tool of this name.
+    """
     if name in _PLACES:
         return _PLACES[name]
     message = f"'{name}' is neither a step nor a name in scope"
     inputs = scope.get("inputs")
     fields: Collection[str] = inputs.fields if isinstance(inputs, ObjectType) else ()
-    if name in _WORDS:
-        return message, f"write: {_WORDS[name]}"
+    if name.lower() in _WORDS:
+        return message, f"write: {_WORDS[name.lower()]}"
     if name in _STEP_WORDS and following is not None and following in scope:
         return message, f"a step is referred to by its id alone, write: {following}"
     if name in _INPUT_WORDS and following is not None and following in fields:
         return message, f"write: inputs.{following}"
     if name in fields:
         return message, f"it is an input, write: inputs.{name}"
+    if caller is not None:
+        return message, f"it is a tool; refer to the step that calls it, write: {caller}"
     if name in _STEP_WORDS:
         return message, "a step is referred to by its id alone, as in: id.field"
     if not suggestions:

@@ -266,6 +266,16 @@ def _join_method(use: Applied) -> Type:
     return TEXT
 
 
+def _count_method(use: Applied) -> Type:
+    (base, of), (node, _) = use.arguments
+    is_list = any(isinstance(member, ListType) for member in members(of))
+    if is_list and not operand(use.findings, base, of, A_TEXT, use.name):
+        hint = f"write: len([x for x in {use.findings.source(base)} if x == {use.findings.source(node)}])"
+        use.findings.rehint("bad-expr", base, hint)
+        return INTEGER
+    return _method(INTEGER, A_TEXT)(use)
+
+
 METHOD_TYPES: Mapping[str, Rule] = {
     "lower": _method(TEXT),
     "upper": _method(TEXT),
@@ -277,6 +287,6 @@ METHOD_TYPES: Mapping[str, Rule] = {
     "startswith": _method(BOOLEAN, A_TEXT),
     "endswith": _method(BOOLEAN, A_TEXT),
     "join": _join_method,
-    "count": _method(INTEGER, A_TEXT),
+    "count": _count_method,
     "find": _method(INTEGER, A_TEXT),
 }

@@ -220,6 +220,13 @@ class _Reader:
             return Slice(*self._span(tree), base, *parts)
         return Index(*self._span(tree), base, self.read(key, room))
 
+    def set(self, tree: ast.Set, room: int) -> Node:
+        """Refuse a set; braces around all of an expression are a slip of those who know `{{x}}`."""
+        message, hint = REFUSED[ast.Set]
+        if room == EXPRESSION_DEPTH_MAX - 1 and len(tree.elts) == 1:
+            hint = f"one pair of braces is enough: ${{{ast.unparse(tree.elts[0])}}}"
+        self._refuse(tree, message, hint)
+
     def unary(self, tree: ast.UnaryOp, room: int) -> Node:
         operator = _UNARY.get(type(tree.op))
         if operator is None:
@@ -447,6 +454,7 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
     ast.BoolOp: _Reader.logic,
     ast.IfExp: _Reader.condition,
     ast.List: _Reader.list_of,
+    ast.Set: _Reader.set,
     ast.Dict: _Reader.dict_of,
     ast.ListComp: _Reader.list_comprehension,
     ast.DictComp: _Reader.dict_comprehension,

@@ -560,3 +560,19 @@ def test_explain_says_how_a_call_was_resolved(verdict: dict[str, Any], words: st
         told = engine.explain_sync(run.id, "p")
     assert words in str(told)
     assert str(told).endswith(": lost" if "fail" in verdict else " UTC")
+
+
+@pytest.mark.parametrize("by", ["", "  ", None, 5])
+def test_a_decision_names_who_made_it(by: Any):
+    """An approval or a denial without a name is refused, and the call still waits."""
+    bank = Bank()
+    with Engine([bank.pay, echo], store="memory:") as engine:
+        run = engine.run_sync(PAY)
+        with pytest.raises(InputRejected, match="by: expected the name of who decides"):
+            engine.approve_sync(run.id, "p", by=by)
+        with pytest.raises(InputRejected, match="by: expected the name of who decides"):
+            engine.deny_sync(run.id, "p", by=by, reason="no")
+        with pytest.raises(InputRejected, match="edit: expected an object of arguments by name"):
+            engine.approve_sync(run.id, "p", by="me", edit=[1])  # type: ignore[arg-type]
+        assert engine.get_sync(run.id).status == "waiting"
+        assert bank.paid == []

@@ -970,3 +970,53 @@ def test_a_task_that_lacks_an_input_raises():
         engine.save_plan_sync("adder", made)
         with pytest.raises(InputRejected, match="the input 'a' is missing"):
             engine.run_sync("add {a}")
+
+
+WRONG = {
+    "budget that is none": ({"budget": 5}, InputRejected, "amounts by name"),
+    "misspelt budget": (
+        {"budget": {"step": 1}},
+        InputRejected,
+        r"seconds, found 'step'; did you mean 'steps'\?",
+    ),
+    "run_id of another type": ({"run_id": 5}, InputRejected, "run_id: expected text"),
+    "concurrency as text": ({"max_concurrency": "3"}, ConfigError, "an integer of at least 1, found '3'"),
+    "concurrency of none": ({"max_concurrency": 0}, ConfigError, "an integer of at least 1, found 0"),
+    "concurrency as truth": ({"max_concurrency": True}, ConfigError, "an integer of at least 1, found True"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_option_of_a_run_is_told(name: str):
+    """Options of another type are refused as those of another value are: with what was expected and found."""
+    options, error, message = WRONG[name]
+    with Engine([add], store="memory:") as engine:
+        with pytest.raises(error, match=message):
+            engine.run_sync(plan({"id": "a", "set": 1}), **options)
+        assert engine.list_runs_sync().runs == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"store": 5}, "store: expected a path"),
+        (
+            {"planner": "gpt-5-mini"},
+            r"planner: expected a Planner, found 'gpt-5-mini'; write Planner\(model=..\)",
+        ),
+        ({"secrets": 5}, "secrets: expected secrets by name, found int"),
+        ({"max_concurrency": "x"}, "an integer of at least 1, found 'x'"),
+    ],
+)
+def test_a_wrong_setting_of_an_engine_is_told(options: dict[str, Any], message: str):
+    """When the engine is made, not at its first use."""
+    with pytest.raises(ConfigError, match=message):
+        Engine([add], **options)
+
+
+def test_every_public_coroutine_method_has_its_twin():
+    """Contract: every coroutine method has a `_sync` twin."""
+    methods = [name for name in vars(Engine) if not name.startswith("_")]
+    for name in methods:
+        if inspect.iscoroutinefunction(getattr(Engine, name)):
+            assert hasattr(Engine, f"{name}_sync"), name

@@ -148,3 +148,17 @@ def test_a_diff_rounds_for_people_only(firmplan):
     for text, seconds in zip(told.split(" -> "), exact, strict=True):
         assert len(text.lstrip("0.").replace("e-0", "")) <= 4
         assert abs(float(text) - seconds) <= 0.005 * max(seconds, 1)
+
+
+def test_a_step_that_was_resolved_shows_its_value(firmplan, home, plan_file):
+    """Not the doubt that a person has put an end to."""
+    (home / "lossy.py").write_text(
+        "from firmplan import OutcomeUnknown, tool\n\n\n@tool\ndef lose() -> int:\n"
+        '    """Lose the answer."""\n    raise OutcomeUnknown("the line went dead")\n'
+    )
+    path = plan_file(inputs={}, steps=[{"id": "p", "tool": "lose"}], output="${p}", task=None)
+    assert "the line went dead" in firmplan("run", path, "-t", "lossy.py", "--run-id", "r").err
+    firmplan("resolve", "r", "p", "--done", "41")
+    firmplan("resume", "r", "-t", "lossy.py")
+    (row,) = [line for line in firmplan("show", "r").out.splitlines() if line.startswith("p ")]
+    assert row.endswith(" 41")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import tempfile
@@ -13,7 +14,8 @@ import pytest
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.records import chain
-from firmplan.executor.store import EVERYTHING, Batch, Reusable, RunRow
+from firmplan.executor.store import EVERYTHING, Batch, Pruned, Reusable, RunRow
+from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
 
 DEAD = {"is_alive": lambda name: False}
@@ -223,6 +225,42 @@ def test_values_are_kept_by_digest(make_store):
         await store.append(replace(batch_of(row, b"x"), values=values))
         assert await store.find_values([*values, "sha256:none"]) == values
         assert await store.find_values([]) == {}
+
+    with_store(make_store, law)
+
+
+def test_what_nothing_refers_to_is_removed(make_store):
+    """Named in a header, a journal, a large value, a decision, a plan or a result for reuse, it stays, and so does what was saved lately."""
+    named = {
+        name: digest(name.encode())
+        for name in ("header", "line", "large", "inside", "decision", "plan", "result", "late")
+    }
+    orphans = {digest(b"x" * n): b"x" * n for n in (3, 5)}
+
+    async def law(store):
+        values = {name: where.encode() for where, name in named.items()} | orphans
+        values[named["large"]] = b'{"file":{"digest":"%s"}}' % named["inside"].encode()
+        await store.create_run(
+            row_of("h", header={"plan": None, "inputs": {"f": {"digest": named["header"]}}})
+        )
+        row = await claimed(store)
+        lines = (
+            b'{"output":"%s"}' % named["large"].encode(),
+            b'{"output":{"$value":"%s"}}' % named["large"].encode(),
+            b'{"digest":"%s"}' % named["line"].encode(),
+        )
+        await store.append(replace(batch_of(row, *lines), values=values))
+        await store.add_decision("r", b'{"edit":{"digest":"%s"}}' % named["decision"].encode())
+        await store.save_plan("p", json.dumps({"digest": named["plan"]}), "sha256:p", 1.0)
+        await store.add_reusable(
+            [Reusable("k", "r", "s", b'{"digest":"%s"}' % named["result"].encode(), 1.0, {}, {})]
+        )
+        await store.add_value(named["late"], b"late", 100.0)
+        await store.add_value(digest(b"x" * 5), b"x" * 5, 10.0)
+        assert await store.prune_values(saved_before=50.0) == Pruned(2, 8)
+        assert set(await store.find_values(list(values))) == set(named.values())
+        assert await store.prune_values(saved_before=50.0) == Pruned(0, 0)
+        assert await store.prune_values(saved_before=200.0) == Pruned(1, 4)
 
     with_store(make_store, law)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import firmplan
 import pytest
-from firmplan import ConfigError
+from firmplan import ConfigError, Planner
 from firmplan.cli.app import app
 from firmplan.cli.config import CONCURRENCY_DEFAULT, FILE_NAME, STORE_DEFAULT, Layer, read_settings
 from typer.main import get_command
@@ -43,6 +43,8 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
     assert found.store == str(tmp_path / "runs.db")
     assert (found.model, found.base_url) == ("gpt-5-mini", "http://127.0.0.1:8080/v1")
     assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local"})
+    assert found.planner == {"adapt": True, "choose_over": 20, "max_repairs": 3, "timeout": 60}
+    assert Planner(**found.planner)
     env = {"FIRMPLAN_STORE": "env.db", "FIRMPLAN_TOOLS": "a.py, b.py"}
     assert read_settings({}, env, inside).store == "env.db"
     assert read_settings({}, env, inside).tools == ("a.py", "b.py")
@@ -74,6 +76,20 @@ def test_an_unknown_name_is_an_error(tmp_path):
     (tmp_path / FILE_NAME).write_text('stoer = "x.db"\n')
     with pytest.raises(ConfigError, match="did you mean 'store'"):
         read_settings({}, {}, tmp_path)
+    for line, words in (
+        ("adpat = false", "'planner.adpat'.*did you mean 'adapt'"),
+        ("choose_over = -1", "planner.choose_over"),
+        ("timeout = 0", "planner.timeout"),
+    ):
+        (tmp_path / FILE_NAME).write_text(f"[planner]\n{line}\n")
+        with pytest.raises(ConfigError, match=words):
+            read_settings({}, {}, tmp_path)
+
+
+def test_the_planners_table_turns_things_off(tmp_path):
+    """`false` means that no model chooses tools, or fills in saved plans."""
+    (tmp_path / FILE_NAME).write_text("[planner]\nadapt = false\nchoose_over = false\n")
+    assert read_settings({}, {}, tmp_path).planner == {"adapt": False, "choose_over": None}
 
 
 def test_every_variable_that_is_read_is_told():
@@ -81,6 +97,6 @@ def test_every_variable_that_is_read_is_told():
     sources = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "engine.py", *sources])
     # `cli/config.py` makes the names of settings' variables of the settings' names.
-    made = {f"FIRMPLAN_{name.upper()}" for name in Layer.model_fields if name != "models"}
+    made = {f"FIRMPLAN_{name.upper()}" for name in Layer.model_fields if name not in ("models", "planner")}
     read = set(re.findall(r"FIRMPLAN_[A-Z_]*[A-Z]\b", text)) | made
     assert set(re.findall(r"FIRMPLAN_[A-Z_]*[A-Z]\b", PAGE)) == read - INTERNAL

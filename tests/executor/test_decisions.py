@@ -170,14 +170,14 @@ def test_only_what_waits_can_be_decided(step):
                 rig.decisions.approve("r", step, by="a", edit=None),
                 rig.decisions.deny("r", step, by="a", reason=""),
             ):
-                with pytest.raises(InputRejected, match="waits for approval, and that holds of paid"):
+                with pytest.raises(InputRejected, match="a step that waits for approval, found .*; those that do: paid"):
                     await decide
             for decide in (
                 rig.decisions.resolve_done("r", step, 1),
                 rig.decisions.resolve_retry("r", step),
                 rig.decisions.resolve_failed("r", step, ""),
             ):
-                with pytest.raises(InputRejected, match="of unknown outcome, and that holds of none"):
+                with pytest.raises(InputRejected, match="of unknown outcome, found .*; those that do: none"):
                     await decide
             with pytest.raises(RunNotFound):
                 await rig.decisions.approve("other", step, by="a", edit=None)

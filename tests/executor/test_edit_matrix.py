@@ -24,8 +24,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "REUSE.md"
 FILES = {
     "shop_tools.py": '''
 from firmplan import Context, agent, tool
-from shop_models import Item
-from shop_prices import Rounder, parse_price
+from shop_models import Greeting, Item
+from shop_prices import Rounder, charge, parse_price
 
 RATE = 2
 
@@ -43,7 +43,7 @@ add = make_adder(5)
 def price(item: Item, factor: int = 1) -> int:
     """Say what an item costs."""
     total = parse_price(item.label) * factor
-    return Rounder().up(add(total)) * RATE
+    return Rounder().up(add(charge(total))) * RATE
 
 
 @tool(effect="pure")
@@ -67,13 +67,36 @@ def where(ctx: Context) -> str:
 
 
 @agent(temperature=0)
-def greet(name: str) -> str:
+def greet(name: str) -> Greeting:
     """Greet ${name} kindly."""
 ''',
     "shop_prices.py": """
+from dataclasses import dataclass
+from functools import partial, wraps
+
 from shop_text import digits
 
 
+def traced(fn):
+    @wraps(fn)
+    def inner(*args):
+        return fn(*args)
+    return inner
+
+
+@dataclass(frozen=True)
+class Fee:
+    amount: int = 0
+
+
+def plus(fee, times, n):
+    return n + fee.amount * times
+
+
+charge = partial(plus, Fee(), 1)
+
+
+@traced
 def parse_price(label):
     return int(digits(label))
 
@@ -99,12 +122,20 @@ def shout(text):
     return text.upper()
 """,
     "shop_models.py": """
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 
 class Item(BaseModel):
     label: str
     note: str = ""
+
+
+class Greeting(BaseModel):
+    text: str
+
+    @field_validator("text")
+    def tidied(cls, text):
+        return text.strip()
 """,
     "site-packages/shop_ruler/__init__.py": """
 def length(word):
@@ -204,6 +235,23 @@ EDITS = (
     ),
     Edit("a default argument", TOOLS, "factor: int = 1", "factor: int = 4", ("cost", "twice"), ""),
     Edit("a closure value", TOOLS, "make_adder(5)", "make_adder(50)", ("cost", "twice"), "amount changed"),
+    Edit("an argument of a partial", PRICES, "Fee(), 1)", "Fee(9), 1)", ("cost", "twice"), "charge changed"),
+    Edit(
+        "a decorator of a helper",
+        PRICES,
+        "return fn(*args)",
+        "return fn(*args) + 10",
+        ("cost", "twice"),
+        "the function traced.<locals>.inner changed",
+    ),
+    Edit(
+        "the default of a dataclass field",
+        PRICES,
+        "amount: int = 0",
+        "amount: int = 20",
+        ("cost", "twice"),
+        "Fee changed",
+    ),
     Edit("a field of a pydantic model", MODELS, 'note: str = ""', 'note: str = "none"', ("cost",), ""),
     Edit(
         "the version of a dependency",
@@ -232,10 +280,18 @@ EDITS = (
     Edit(
         "an agent's output schema",
         TOOLS,
-        "def greet(name: str) -> str",
+        "def greet(name: str) -> Greeting",
         "def greet(name: str) -> list[str]",
         ("hello",),
         "the output schema changed",
+    ),
+    Edit(
+        "a validator of an agent's output type",
+        MODELS,
+        "text.strip()",
+        "text.strip().upper()",
+        ("hello",),
+        "the class Greeting changed",
     ),
     Edit(
         "an agent's temperature",
@@ -352,7 +408,8 @@ def test_exactly_what_must_runs_again(edit, tmp_path, monkeypatch):
 
 def answer_for(request):
     """Answer each request with what its schema wants."""
-    return ["Hello"] if '"array"' in json.dumps(request) else "Hello"
+    text = json.dumps(request)
+    return ["Hello"] if '"array"' in text else {"text": "Hello"} if "Greet " in text else "Hello"
 
 
 def edited_plan(edit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from firmplan import Context, Engine, OutcomeUnknown, Plan, Planner, ToolError, tool
+from firmplan import Context, Engine, OutcomeUnknown, Plan, Planner, Tool, ToolError, tool
 from firmplan.planner.learning import learn
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Model
@@ -46,10 +46,23 @@ def post(text: str) -> str:
     raise OutcomeUnknown(f"{ORDER} (unknown)")
 
 
-TOOLS = [fetch, search, crash, lie, post]
+OTHERS = [
+    Tool.from_callable(
+        lambda **_: f"{ORDER} (filler)",
+        name=f"note_{number}",
+        parameters={"type": "object", "properties": {}},
+        returns=None,
+        description="Note something.",
+        effect="read",
+    )
+    for number in range(20)
+]
+TOOLS = [fetch, search, crash, lie, post, *OTHERS]
+TASK = "Read the page at example.org and post its title"
 PLAN = {
     "firmplan": 1,
-    "task": "Read the page at example.org and post its title",
+    "task": TASK,
+    "inputs": {"letter": {"type": "string"}},
     "steps": [
         {"id": "page", "tool": "fetch", "args": {"url": "example.org"}},
         {"id": "said", "ask": {"prompt": "Say in other words: ${page}"}},
@@ -58,41 +71,99 @@ PLAN = {
         {"id": "lied", "tool": "lie", "args": {"n": 1}},
         {"id": "bad", "set": "${page[said]}"},
         {"id": "many", "for_each": ["a", "b"], "tool": "search", "args": {"words": "${item}"}},
+        {
+            "id": "agent",
+            "agent": {"goal": "Find out: ${said}", "tools": ["fetch"], "returns": {"type": "string"}},
+        },
         {"id": "posted", "tool": "post", "args": {"text": "${page.title if 'title' in page else said}"}},
+        {"id": "kept", "set": "${inputs.letter}"},
     ],
-    "output": "${[page, said]}",
+    "output": "${[page, said, agent]}",
 }
 PATCH = {"operations": [{"op": "set", "step": "lied", "at": "on_error", "value": "skip"}]}
+SMALL = {
+    "firmplan": 1,
+    "steps": [{"id": "page", "tool": "fetch", "args": {"url": "example.org"}}],
+    "output": "${page}",
+}
 
 
 def words_of(requests):
     return json.dumps(requests, ensure_ascii=False)
 
 
+def asked_for(request):
+    """Return what a planner asked a model for."""
+    return request["tools"][0]["function"]["name"]
+
+
+def planner_model():
+    """Return a model that plans as the story goes: a draft with a fault first; and that has no use for saved plans."""
+    plans = [{**PLAN, "steps": [*PLAN["steps"], {"id": "x", "tool": "nope"}]}]
+
+    def answer(request):
+        match asked_for(request):
+            case "choice":
+                return {"reasoning": "..", "tools": ["fetch", "search", "crash", "lie", "post"]}
+            case "form":
+                return {"reasoning": "It asks for more.", "fits": False, "inputs": {}}
+            case "patch":
+                return PATCH
+            case "changes":
+                return {"changes": [], "remove": ["x"]}
+            case _ if "letter" in request["messages"][1]["content"].partition("# Given inputs")[2]:
+                return plans.pop() if plans else PLAN
+            case _:
+                return SMALL
+
+    return answer
+
+
+def writing_model():
+    """Return a model of steps and agents that says what it was told to, which is what tools said."""
+
+    def answer(request):
+        if "# Calls so far" not in words_of(request):
+            return f"{ORDER} (model)"
+        if "-> " in request["messages"][-1]["content"]:
+            return {"reasoning": ORDER, "answer": f"{ORDER} (agent)"}
+        return {"reasoning": ORDER, "call": {"tool": "fetch", "args": {"url": f"{ORDER} (argument)"}}}
+
+    return answer
+
+
 def test_nothing_that_tools_say_reaches_a_planner(tmp_path):
-    """Planning, repair, planning again beside what ran, learning, and re-planning: no prompt holds a word of it."""
+    """Choosing, planning, repair, re-planning, filling in, learning, examples, streams, beside agents: no prompt has a word of it."""
+    given = {"letter": f"{ORDER} (input)"}
 
     async def main():
-        writer = ScriptedModel(lambda _: f"{ORDER} (model)")
-        drafts = [{**PLAN, "steps": [{"id": "x", "tool": "nope"}]}, PLAN, PLAN, PATCH]
-        async with ScriptedModel(drafts) as planning, writer:
+        async with ScriptedModel(planner_model()) as planning, ScriptedModel(writing_model()) as writer:
             planner = Planner("m", base_url=planning.base_url)
             models = {"default": Model("w", writer.base_url)}
             async with Engine(TOOLS, store=tmp_path / "s.db", planner=planner, models=models) as engine:
-                first = await engine.run("Read the page at example.org and post its title")
+                second = await engine.run(TASK, inputs=given, replan=1)
+                first = await engine.get(second.parent)
                 await engine.save_plan("learned", learn(first.plan, first.inputs).plan)
-                await engine.plan("Read another page, and post a title")
+                await engine.plan("Read the page at heise.de and post its title and its author", inputs=given)
+                await engine.run("Read another page, and post a title", stream=True)
                 mended = await planner.repair_run(first.plan, first.steps, TOOLS)
-            return first, mended, planning.requests, writer.requests
+            return first, second, mended, planning.requests, writer.requests
 
-    first, mended, asked, written = asyncio.run(main())
-    everything = json.dumps(first.to_dict(), ensure_ascii=False, default=str)
-    for kind in ("output", "key", "model", "error", "exception"):
+    first, second, mended, asked, written = asyncio.run(main())
+    everything = json.dumps([first.to_dict(), second.to_dict()], ensure_ascii=False, default=str)
+    for kind in ("output", "key", "model", "error", "exception", "agent", "input"):
         assert f"({kind})" in everything, "the test plants what it says it plants"
-    assert MARK in words_of(written)
+    for kind in ("output", "argument"):
+        assert f"({kind})" in words_of(written)
     assert [step.status for step in first.steps.values()].count("failed") >= 3
     assert mended.plan.steps[4].on_error == "skip"
-    assert len(asked) == 4
+    kinds = [asked_for(request) for request in asked]
+    assert kinds[:4] == ["choice", "plan", "changes", "patch"], kinds
+    assert {"form", "choice", "plan"} <= set(kinds[4:]), kinds
+    assert any("# Plans for other tasks" in words_of(request) for request in asked), (
+        "the learnt plan is an example"
+    )
+    assert any(request.get("stream") for request in asked)
     assert MARK not in words_of(asked)
     assert "mallory" not in words_of(asked)
 

@@ -103,6 +103,25 @@ def test_inputs_that_the_plan_has_become_holes():
     assert learned.inputs == {"where": {"type": "string", "default": "Bonn"}}
 
 
+def test_what_a_run_was_given_beside_its_words_is_left_out():
+    """It is the caller's data, and no default of a template that planners are shown: the plan's own default stays."""
+    plan = plan_of(
+        "Tell the weather in Bonn",
+        [call(city="${inputs.where}"), call("b", city="${inputs.page}"), call("c", city="${inputs.other}")],
+        inputs={
+            "where": {"type": "string"},
+            "page": {"type": "string"},
+            "other": {"type": "string", "default": "Rome"},
+        },
+    )
+    learned = learn(plan, {"where": "Bonn", "page": "what somebody wrote", "other": "this too"}).plan
+    assert learned.inputs == {
+        "where": {"type": "string", "default": "Bonn"},
+        "page": {"type": "string"},
+        "other": {"type": "string", "default": "Rome"},
+    }
+
+
 @pytest.mark.parametrize(
     ("task", "args"),
     [(None, {"city": "Rome"}), ("Rome", {"city": "Rome"}), ("Rome please", {"city": "Rome"})],

@@ -70,6 +70,26 @@ def test_a_choice_of_tools_is_shown_as_it_is_sent():
     assert Planner().preview("x", [weather]).to_dict()["choice"] is None
 
 
+def test_a_saved_plan_that_is_near_is_asked_about_as_it_is_shown():
+    """Word for word; and not where that is turned off."""
+    task = "What is the warmth of the air in Bonn?"
+    saved = [SavedPlan("warmth", Plan.model_validate({**GOOD, "task": "Warmth of the air in {a}"}))]
+
+    async def main():
+        async with ScriptedModel([{"reasoning": "..", "fits": True, "inputs": {"a": "Bonn"}}]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            preview = planner.preview(task, [weather], saved=saved)
+            await planner.plan(task, [weather], saved=saved)
+            return preview, model.requests
+
+    preview, (request,) = asyncio.run(main())
+    assert [message.to_dict() for message in preview.filling.messages] == request["messages"]
+    shown = request["tools"][0]["function"]["parameters"]["properties"]
+    assert shown == preview.filling.schema["properties"]
+    assert preview.to_dict()["filling"]["tokens"] > 400
+    assert Planner(adapt=False).preview(task, [weather], saved=saved).filling is None
+
+
 def test_tokens_are_counted_about_right():
     """Against counts of a common tokeniser, within a fifth."""
     prose = "The quick brown fox jumps over the lazy dog, and then it sleeps for 12 hours. " * 10

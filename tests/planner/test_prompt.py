@@ -6,10 +6,12 @@ import json
 import re
 
 import pytest
-from firmplan import Tool, Toolset, check
+from firmplan import Plan, Tool, Toolset, check
 from firmplan.planner.choice import choose_tools, words_of
-from firmplan.planner.prompt import planning_messages, repair_messages
+from firmplan.planner.incident import Incident, StepState
+from firmplan.planner.prompt import patch_messages, planning_messages, repair_messages
 from firmplan.planner.signatures import shown_schema, signature_line
+from firmplan.plans.patch import Patch, apply_patch
 from firmplan.plans.problems import problem
 
 TEXT = {"type": "string"}
@@ -58,6 +60,27 @@ def test_the_examples_tools_are_listed_as_tools_are():
     """The prompt's list of example tools is what their signatures read like."""
     for tool in EXAMPLE_TOOLS:
         assert signature_line(tool) in system()
+
+
+def test_the_patchs_example_is_told_as_incidents_are():
+    """Tools, plan and states read as they are told of a run; the patch can be applied, and what comes of it passes."""
+    hits = {"type": "array", "items": closed(title=TEXT, url=TEXT)}
+    tools = Toolset([fake("search", ["words"], hits, effect="read"), fake("fetch", ["url"], effect="read")])
+    shown = patch_messages(Incident(Plan.model_validate({"firmplan": 1, "steps": []}), {}), [])[0].content
+    plan_text, answer = re.findall(r"```json\n(.*?)\n```", shown, re.DOTALL)
+    plan = Plan.model_validate(json.loads(plan_text))
+    states = {
+        "hits": StepState("succeeded"),
+        "pages": StepState("failed", "items-failed", parts={"succeeded": 2, "failed": 1}),
+        "gist": StepState("skipped", reason="dependency-failed"),
+    }
+    told = Incident(plan, states, check(plan, tools).types).told()
+    lines = [line for line in told.splitlines() if line.startswith("- ")]
+    assert len(lines) == 3
+    for line in (plan_text, *lines, *map(signature_line, tools)):
+        assert line in shown
+    patch = Patch.of(json.loads(answer)["operations"])
+    assert check(apply_patch(plan, patch), tools).problems == ()
 
 
 def test_nothing_of_a_toolset_is_left_out():

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from firmplan import Plan, Planner, PlanningFailed, check, tool
+from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check, tool
 from firmplan.planner.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
 from misbehaviours import EVERY, GOOD, Misbehaviour, table
@@ -22,16 +22,20 @@ def weather(city: str) -> float:
     return 1.0
 
 
-def planning(case: Misbehaviour, heard=None):
+MANY = [weather, *(tool(weather.fn, effect="read", name=f"other_{number}") for number in range(24))]
+NEAR = SavedPlan("near", Plan.model_validate({**GOOD, "task": "Compare two cities and a third"}))
+
+
+def planning(case: Misbehaviour, heard=None, tools=(weather,), saved=()):
     """Return what came of it, the requests, and the seconds that it took."""
 
     async def main():
-        script = [*case.script, *([GOOD] if case.then_good else ())]
+        script = [*case.script, *([GOOD] * 3 if case.then_good else ())]
         async with ScriptedModel(script) as model:
             planner = Planner("m", base_url=model.base_url, timeout=case.timeout_s, **case.options)
             began = time.monotonic()
             try:
-                outcome = await planner.plan("Compare two cities", [weather], heard=heard)
+                outcome = await planner.plan("Compare two cities", tools, heard=heard, saved=saved)
             except PlanningFailed as failure:
                 outcome = failure
             return outcome, model.requests, time.monotonic() - began
@@ -68,6 +72,21 @@ def test_each_misbehaviour_ends_as_well_when_it_is_listened_to(case):
     assert len(requests) <= REQUESTS_MAX
     assert seconds < 10 * case.timeout_s + OVERHEAD_S
     assert all(check(each, [weather]).ok for each in beginnings)
+    if case.words:
+        assert isinstance(outcome, PlanningFailed), shown
+        assert all(word in str(outcome) for word in case.words), shown
+    else:
+        assert outcome.plan == Plan.model_validate(GOOD), shown
+
+
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
+def test_each_misbehaviour_ends_as_well_where_small_questions_come_first(case):
+    """With a saved plan to fill in, and tools to choose from: the same plan, or the same failure, within the same bounds."""
+    outcome, requests, seconds = planning(case, tools=MANY, saved=[NEAR])
+    assert requests[0]["messages"][0]["content"].startswith("You fill in a form")
+    shown = str(outcome)[:2000] if isinstance(outcome, PlanningFailed) else "a plan"
+    assert len(requests) <= REQUESTS_MAX
+    assert seconds < 10 * case.timeout_s + OVERHEAD_S
     if case.words:
         assert isinstance(outcome, PlanningFailed), shown
         assert all(word in str(outcome) for word in case.words), shown

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from firmplan import Engine, InputRejected, StoreError, ToolError
+from firmplan.executor.sqlite_prune import find_unused, remove_unused
 from firmplan.tools import Artifact, Context, Toolset, tool
 
 CHILD_TOOLS = list(Toolset.load(Path(__file__).parents[1] / "support" / "child_tools.py"))
@@ -166,3 +168,95 @@ def test_megabytes_pass_through_everything(tmp_path):
             return len(await engine.read_artifact(run.output))
 
     assert asyncio.run(main()) == 80 * 1024 * 1024
+
+
+@tool(effect="read", version=1)
+def save_two(text: str, *, ctx: Context) -> Artifact:
+    """Save two, and return the second."""
+    ctx.save(f"draft of {text}".encode())
+    return ctx.save(text.encode())
+
+
+def test_bytes_that_nothing_refers_to_are_removed(tmp_path):
+    """What runs, forks, saved inputs and waiting calls name stays; a run replays and travels as before."""
+    store = tmp_path / "s.db"
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "a", "tool": "save_two", "args": {"text": "letter"}}],
+        "output": "${a}",
+    }
+    with Engine([*TOOLS, save_two], store=store) as engine:
+        run = engine.run_sync(plan)
+        waiting = engine.run_sync(WAITS)
+        saved = engine.save_artifact_sync(b"for later")
+        large = engine.run_sync(
+            {"firmplan": 1, "steps": [{"id": "x", "set": "${'y' * 50000}"}], "output": "${x}"}
+        )
+        before = rows(store)
+        pruned = engine.prune_artifacts_sync()
+        assert (pruned.values, pruned.bytes) == (1, len("draft of letter"))
+        assert set(before.values()) - set(rows(store).values()) == {b"draft of letter"}
+        assert engine.read_artifact_sync(run.output) == b"letter"
+        assert engine.read_artifact_sync(saved) == b"for later"
+        engine.export_sync(run.id, tmp_path / "run.bundle")
+        assert engine.replay_sync(tmp_path / "run.bundle").digest == run.digest
+        assert engine.replay_sync(large.id).digest == large.digest
+        engine.approve_sync(waiting.id, "n", by="me")
+        assert engine.resume_sync(waiting.id).output == 100_005
+
+
+def test_bytes_that_come_into_use_while_others_are_looked_for_stay(tmp_path):
+    """Found unused, then written and named again before they are removed: by a run, and by a caller."""
+    store = tmp_path / "s.db"
+    with Engine([*TOOLS, save_two], store=store) as engine:
+        for text in ("one", "two", "three"):
+            engine.run_sync(
+                {
+                    "firmplan": 1,
+                    "steps": [{"id": "a", "tool": "save_two", "args": {"text": text}}],
+                    "output": "${a}",
+                }
+            )
+        with closing(sqlite3.connect(store, isolation_level=None)) as db:
+            unused = find_unused(db, 0.0)
+            assert len(unused.digests) == 3
+            run = engine.run_sync(
+                {
+                    "firmplan": 1,
+                    "steps": [{"id": "a", "tool": "write_text", "args": {"text": "draft of one"}}],
+                    "output": "${a}",
+                }
+            )
+            saved = engine.save_artifact_sync(b"draft of two")
+            assert remove_unused(db, unused).values == 1
+        assert engine.read_artifact_sync(run.output) == b"draft of one"
+        assert engine.read_artifact_sync(saved) == b"draft of two"
+
+
+def test_removing_beside_engines_that_write_loses_nothing(tmp_path):
+    """While runs make, drop and make again the same few bytes, others remove what is unused, over and over."""
+    store = tmp_path / "s.db"
+
+    async def main():
+        async with Engine([*TOOLS, save_two], store=store) as engine, Engine([], store=store) as other:
+            removed, is_done = 0, False
+
+            async def remove():
+                nonlocal removed
+                while not is_done:
+                    removed += (await other.prune_artifacts()).values
+
+            removing = asyncio.create_task(remove())
+            for n in range(60):
+                name, text = ("write_text", f"draft of {n // 2}") if n % 2 else ("save_two", str(n // 2))
+                step = {"id": "a", "tool": name, "args": {"text": text}}
+                read = {"id": "b", "tool": "read_text", "args": {"file": "${a}"}}
+                plan = {"firmplan": 1, "steps": [step, read]}
+                run = await engine.run({**plan, "output": "${a}"}, reuse="off")
+                assert run.status == "succeeded", run.errors
+                assert await engine.read_artifact(run.output) == text.encode()
+            is_done = True
+            await removing
+            return removed
+
+    assert asyncio.run(main()) > 0

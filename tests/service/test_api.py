@@ -195,3 +195,51 @@ def test_a_faulty_plan_is_refused_with_its_problems(server):
     unfit = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": "one"}})
     assert unfit.status_code == 422
     assert unfit.json()["code"] == "input-rejected"
+
+
+def test_a_decision_that_does_not_fit_is_422(server):
+    """409 says that nothing waits for it; what waits, and is answered with what does not fit, is told so, and goes on waiting."""
+    run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+    server.wait(run, "waiting")
+    at = f"/v1/runs/{run}/steps/mail"
+    unfit = server.post(f"{at}/approve", {"by": "me", "edit": {"to": 5}})
+    assert (unfit.status_code, unfit.json()["code"]) == (422, "input-rejected")
+    assert "expected text, found 5" in unfit.json()["detail"]
+    assert server.post(f"{at}/deny", {"by": "  "}).status_code == 422
+    assert server.post(f"{at}/resolve", {"done": "x"}).status_code == 409
+    assert server.get(f"/v1/runs/{run}").json()["status"] == "waiting"
+
+
+def test_an_idempotency_key_means_the_same_request_however_it_is_written(server):
+    """Order of keys and white space are no other request."""
+    headers = {"Idempotency-Key": "written", "Content-Type": "application/json"}
+    bodies = (
+        json.dumps({"plan": PLAN, "inputs": {"a": 9}}),
+        json.dumps({"inputs": {"a": 9}, "plan": PLAN}, indent=2),
+    )
+    answers = [server.client.post("/v1/runs", content=body, headers=headers) for body in bodies]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+
+
+def test_text_is_checked(server):
+    """A plan's JSON or YAML text may be checked as it stands, so that faults have lines."""
+    text = "firmplan: 1\nsteps:\n  - id: x\n    tool: ad\n"
+    report = server.post("/v1/plans:check", {"plan": text}).json()
+    assert [(each["code"], each["line"]) for each in report["problems"] if each["severity"] == "error"] == [
+        ("unknown-tool", 4)
+    ]
+
+
+def test_metrics_count_every_run_that_has_not_ended(server):
+    """A run that waits for a larger budget is one of them."""
+    run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 4711}, "budget": {"steps": 0}}).json()["id"]
+    server.wait(run, "over_budget")
+    assert 'firmplan_runs_active{status="over_budget"} 1' in server.get("/metrics").text
+
+
+def test_watchers_may_ask_for_the_head_only(server):
+    """What balancers ask: the same status, and no body."""
+    for path in ("/", "/healthz", "/readyz", "/metrics"):
+        answer = server.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path

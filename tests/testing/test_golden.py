@@ -12,7 +12,8 @@ from pathlib import Path
 
 import firmplan
 import pytest
-from firmplan import Engine, ToolError, Toolset, agent, tool
+from firmplan import Artifact, Context, Engine, ToolError, Toolset, agent, tool
+from firmplan.errors import InputRejected
 from firmplan.executor.compare import compare
 from firmplan.plans import Plan
 from firmplan.testing import ScriptedModel, ScriptedTool
@@ -446,6 +447,74 @@ def test_a_changed_prompt_of_an_agent_shows(tmp_path):
     assert "how urgent" in fault
     assert fault_of(tmp_path / "a.bundle", new, update=True) is None
     assert fault_of(tmp_path / "a.bundle", new) is None
+
+
+@tool(effect="read")
+def fetch(name: str, *, ctx: Context) -> Artifact:
+    """Fetch a letter."""
+    return ctx.save(f"dear {name}".encode(), name="letter.txt")
+
+
+@tool(effect="pure")
+def words_of(letter: Artifact, *, ctx: Context) -> list[str]:
+    """Read a letter."""
+    return ctx.open(letter).decode().split()
+
+
+@tool(effect="pure")
+def answer(letter: Artifact, *, ctx: Context) -> Artifact:
+    """Write back."""
+    return ctx.save(b"re: " + ctx.open(letter), name="answer.txt")
+
+
+LETTERS = plan(
+    call("letter", "fetch", args={"name": "${inputs.name}"}),
+    call("words", "words_of", args={"letter": "${letter}"}),
+    call("back", "answer", args={"letter": "${letter}"}),
+    inputs={"name": {"type": "string"}},
+    output="${[words, back]}",
+)
+
+
+def test_the_bytes_of_artifacts_are_recorded(tmp_path):
+    """Tools read in a rehearsal what they read in the run, and a test gets at the bytes; what is written otherwise differs."""
+    path = tmp_path / "letters.bundle"
+    record(path, LETTERS, [fetch, words_of, answer], inputs={"name": "Ann"})
+    assert fault_of(path, fetch, words_of, answer) is None
+    recorded = read_recorded(path)
+    assert recorded.read_artifact(recorded.run.steps["letter"].output) == b"dear Ann"
+    assert recorded.read_artifact(Artifact(**recorded.run.output[1])) == b"re: dear Ann"
+    with pytest.raises(InputRejected, match="expected an artifact of the recorded run"):
+        recorded.read_artifact({"digest": "sha256:" + "0" * 64})
+
+    @tool(effect="pure", name="answer")
+    def curt(letter: Artifact, *, ctx: Context) -> Artifact:
+        """Write back, in short."""
+        return ctx.save(b"ok", name="answer.txt")
+
+    fault = fault_of(path, fetch, words_of, curt)
+    assert fault is not None
+    assert "~ back  output.digest: " in fault
+    assert fault_of(path, fetch, words_of, curt, update=True) is None
+    updated = read_recorded(path)
+    assert updated.read_artifact(updated.run.output[1]) == b"ok"
+    assert fault_of(path, fetch, words_of, curt) is None
+
+
+def test_a_case_names_files_as_artifacts(tmp_path):
+    """Written answers and inputs may be artifacts: their bytes stand in files beside the case."""
+    (tmp_path / "letter.txt").write_bytes(b"dear Bob")
+    artifact = Artifact.of_bytes(b"dear Bob").model_dump()
+    case = {"plan": LETTERS, "inputs": {"name": "Bob"}, "answers": {"fetch": artifact}}
+    expect = {"steps": {"words": {"output": ["dear", "Bob"]}}}
+    path = tmp_path / "letters.golden.json"
+    path.write_text(json.dumps({**case, "artifacts": ["letter.txt"], "expect": expect}))
+    assert fault_of(path, fetch, words_of, answer) is None
+    path.write_text(json.dumps({**case, "expect": expect}))
+    assert "step 'words' failed [no-artifact]" in str(fault_of(path, fetch, words_of, answer))
+    path.write_text(json.dumps({**case, "artifacts": ["nowhere.txt"], "expect": expect}))
+    with pytest.raises(InputRejected, match=r"nowhere\.txt cannot be read"):
+        read_golden(path)
 
 
 def test_a_changed_argument_of_a_write_is_named(tmp_path):

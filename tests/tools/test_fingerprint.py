@@ -283,7 +283,7 @@ CHANGES = {
     "attribute_of_function": (
         "def g(x): return g.table[x]\ng.table = {1: 2}\n@tool\ndef f(x: int) -> int:\n    return g(x)",
         "def g(x): return g.table[x]\ng.table = {1: 3}\n@tool\ndef f(x: int) -> int:\n    return g(x)",
-        "constant table",
+        "attribute table",
     ),
     "property": (
         "class A:\n    @property\n    def n(self): return 1\na = A()\n@tool\ndef f(x: int) -> int:\n    return a.n",

@@ -1,0 +1,119 @@
+"""`store`: a check that finds every changed journal and file, a copy that is a store, and nothing made where nothing was."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from firmplan import Engine, InputRejected
+
+
+@pytest.fixture
+def kept(firmplan):
+    """Three runs in the store `firmplan.db`."""
+    for number in (1, 2, 3):
+        firmplan("run", "plan.json", "-t", "tools.py", "-i", f"a={number}", "--run-id", f"r{number}")
+    return firmplan
+
+
+def change(path, statement, *values):
+    with sqlite3.connect(path) as db:
+        db.execute(statement, values)
+    db.close()
+
+
+def test_a_whole_store_is_told_as_whole(kept):
+    """`store` and `store check` look at every run; nothing is wrong."""
+    answer = kept("store", "check")
+    assert (answer.code, answer.out) == (0, "firmplan.db: 3 runs checked, everything is as it was written\n")
+    assert kept("store", "--json").document == {"store": "firmplan.db", "ok": True, "runs": 3, "damages": []}
+
+
+def test_a_changed_journal_is_found(kept, home):
+    """The run is named, exit code 1; the others are as they were."""
+    with sqlite3.connect(home / "firmplan.db") as db:
+        (lines,) = db.execute("SELECT lines FROM journal WHERE run_id='r2'").fetchone()
+    db.close()
+    assert b"RunStarted" in lines
+    changed = lines.replace(b"RunStarted", b"RunStartet")
+    change(home / "firmplan.db", "UPDATE journal SET lines=? WHERE run_id='r2'", changed)
+    answer = kept("store", "check")
+    assert answer.code == 1
+    assert answer.out.startswith(
+        "firmplan.db: 3 runs checked, 1 damaged\nrun r2: the journal of run r2 does not match"
+    )
+    assert [each["run"] for each in kept("store", "check", "--json").document["damages"]] == ["r2"]
+
+
+def test_a_digest_that_was_changed_is_found(kept, home):
+    """Also where the journal is whole: the run is computed again."""
+    change(home / "firmplan.db", "UPDATE runs SET digest='sha256:0' WHERE id='r3'")
+    answer = kept("store", "check")
+    assert answer.code == 1
+    assert "run r3: replay diverged" in answer.out
+
+
+def test_a_torn_file_is_found(kept, home):
+    """Damage below the tables is told as the file's, without a traceback."""
+    with sqlite3.connect(home / "firmplan.db") as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    path = home / "firmplan.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:12288] + bytes(4096) + data[16384:])
+    answer = kept("store", "check")
+    assert answer.code in (1, 2)
+    assert "damaged" in answer.out or "malformed" in answer.err
+    assert "Traceback" not in answer.err
+    assert "bug in firmplan" not in answer.err
+
+
+def test_a_backup_is_a_store(kept, home):
+    """The copy has every run, replays them and goes on from there; an existing file is left alone."""
+    written = kept("store", "backup", "copy.db", "--json").document
+    assert (written["file"], written["bytes"]) == ("copy.db", (home / "copy.db").stat().st_size)
+    assert kept("store", "check", "--store", "copy.db").code == 0
+    assert kept("replay", "r2", "--store", "copy.db").code == 0
+    again = kept("run", "plan.json", "-t", "tools.py", "-i", "a=1", "--store", "copy.db", "--json").document
+    assert again["steps"]["total"]["reused"]
+    before = (home / "copy.db").read_bytes()
+    refused = kept("store", "backup", "copy.db")
+    assert refused.code == 2
+    assert "found one at copy.db: name another" in refused.err
+    assert (home / "copy.db").read_bytes() == before
+    assert "does not exist: make it" in kept("store", "backup", "no/copy.db").err
+    assert sorted(path.name for path in home.glob("*part*")) == []
+
+
+def test_a_store_is_backed_up_beside_a_running_engine(home):
+    """What was acknowledged before is in the copy, and the engine goes on."""
+    plan = {"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"}
+    with Engine([], store="live.db") as engine:
+        run = engine.run_sync(plan)
+        assert engine.backup_store_sync("copy.db").name == "copy.db"
+        assert engine.run_sync(plan).output == 1
+        assert engine.check_store_sync().runs == 2
+        with Engine([], store="copy.db") as copy:
+            assert copy.replay_sync(run.id).digest == run.digest
+            assert copy.check_store_sync().ok
+            assert copy.check_store_sync().runs == 1
+        with pytest.raises(InputRejected, match="expected a new file"):
+            engine.backup_store_sync("copy.db")
+
+
+def test_upgrade_tells_the_format(kept, home):
+    """A store of this version has nothing to be done; one that is empty gets its format."""
+    assert kept("store", "upgrade").out == "firmplan.db has format 1, the newest: nothing was to do\n"
+    (home / "empty.db").touch()
+    told = kept("store", "upgrade", "--store", "empty.db", "--json").document
+    assert told == {"store": "empty.db", "before": 0, "after": 1}
+
+
+def test_nothing_is_made_where_no_store_is(kept, home):
+    """A misspelt name is a mistake; a store in memory has nothing to look at."""
+    for words in (("check",), ("backup", "copy.db"), ("upgrade",)):
+        answer = kept("store", *words, "--store", "nope.db")
+        assert answer.code == 2
+        assert "there is no store at nope.db" in answer.err
+    assert not (home / "nope.db").exists()
+    assert "in memory" in kept("store", "check", "--store", "memory:").err

@@ -1,0 +1,84 @@
+"""What a class holds that its text does not say, or that may have been changed since: methods, values and classes set from outside.
+
+The text of a class says what its body made. Code can set anything later (`Page.price = price`), a decorator or metaclass can
+add more, and of two definitions in two branches only one ran. Looks at values; follows nothing.
+"""
+
+from __future__ import annotations
+
+import abc
+import dis
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+from types import CodeType, FunctionType
+from typing import Any, cast
+
+from .members import functions_in, is_written
+from .origin import Origin, is_project_file, origin_of
+
+_MACHINERY = frozenset({"_abc_impl", "model_config"})
+
+
+def bound_in(codes: Iterable[CodeType]) -> frozenset[str]:
+    """Return the names that the body of a class binds."""
+    return frozenset(
+        str(each.argval)
+        for code in codes
+        for each in dis.get_instructions(code)
+        if each.opname == "STORE_NAME"
+    )
+
+
+def held_values(cls: type, said: Collection[str]) -> dict[str, object]:
+    """Return what a class holds by name, sorted, but for what its text says in full.
+
+    Args:
+        cls: A class.
+        said: The names that its body binds.
+    """
+    held: dict[str, object] = dict(vars(cls))
+    found = {key: value for key, value in sorted(held.items()) if _counts(cls, key, value, said)}
+    if (registered := _registered(held.get("_abc_impl"), cls)) is not None:
+        found["__registered__"] = registered
+    if issubclass(cls, Enum):
+        members = cast("Mapping[str, Enum]", held["_member_map_"])
+        found |= {f"{name}.value": _state(member) for name, member in members.items()}
+    return found
+
+
+def _counts(cls: type, key: str, value: object, said: Collection[str]) -> bool:
+    """Whether a class's text leaves open what a name of it stands for."""
+    is_special = key.startswith("__") and key.endswith("__")
+    functions = functions_in(value)
+    if functions:
+        is_own = all(each.__code__.co_qualname == f"{cls.__qualname__}.{key}" for each in functions)
+        return not is_own and any(_is_projects(each, is_special=is_special) for each in functions)
+    if is_special or key in _MACHINERY or (issubclass(cls, Enum) and key.startswith("_")):
+        return False
+    if issubclass(cls, Enum) and isinstance(value, cls):
+        return False
+    if isinstance(value, type) or not hasattr(type(value), "__get__"):
+        return True
+    return key not in said and origin_of(type(value).__module__) in (Origin.PROJECT, Origin.INSTALLED)
+
+
+def _is_projects(fn: FunctionType, *, is_special: bool) -> bool:
+    """Whether a person wrote a function, or made it of a text; `dataclass` and its like make special methods only."""
+    if is_special:
+        return is_written(fn)
+    return is_project_file(fn.__code__.co_filename) and origin_of(fn.__module__ or "") is not Origin.STANDARD
+
+
+def _state(member: Enum) -> list[object]:
+    """Return what a member of an enumeration holds beside its name."""
+    more = {key: value for key, value in sorted(vars(member).items()) if not key.startswith("_")}
+    return [member.value, more]
+
+
+def _registered(state: object, cls: object) -> list[type] | None:
+    """Return the classes that were registered with an abstract class, by name; `None`: there are none."""
+    if state is None or not isinstance(cls, abc.ABCMeta):
+        return None
+    weak = cast("Any", abc)._get_dump(cls)[0]  # noqa: SLF001  # nothing public tells
+    found = cast("list[type]", [each for ref in weak if (each := ref()) is not None])
+    return sorted(found, key=lambda each: (each.__module__, each.__qualname__)) or None

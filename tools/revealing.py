@@ -1,0 +1,60 @@
+"""Functions whose results no code decides: they run text, import by name, or look at docstrings, sources and frames.
+
+Whoever calls one of them reads what does not stand in its code, so that a fingerprint cannot see it. They are known by what they are,
+not by what they are called: `e = eval` is `eval`. Beside them, whose docstrings foreign code may read.
+"""
+
+from __future__ import annotations
+
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Final
+
+from .origin import Origin, origin_of
+
+_RUNS_TEXT: Final = "which runs text"
+_BY_NAME: Final = "which imports by name"
+_FRAMES: Final = "which looks at the names of its callers"
+_TEXTS: Final = "which reads docstrings or source"
+_ANYTHING: Final = "which looks at whatever there is"
+
+_REVEALING: Final = {
+    **dict.fromkeys(("builtins.eval", "builtins.exec", "builtins.compile"), _RUNS_TEXT),
+    **dict.fromkeys(("builtins.globals", "builtins.locals"), _FRAMES),
+    **dict.fromkeys(("sys._getframe", "inspect.currentframe", "inspect.stack", "inspect.trace"), _FRAMES),
+    **dict.fromkeys(("builtins.__import__", "pkgutil.resolve_name", "pkgutil.get_data", "pydoc.locate"), _BY_NAME),
+    **dict.fromkeys(("_pickle.loads", "_pickle.load", "_pickle.Unpickler", "marshal.loads"), _BY_NAME),
+    **dict.fromkeys(
+        [f"inspect.{name}" for name in ("getdoc", "getcomments", "getsource", "getsourcelines", "findsource")],
+        _TEXTS,
+    ),
+    **dict.fromkeys(("pydoc.getdoc", "pydoc.render_doc", "linecache.getline", "linecache.getlines"), _TEXTS),
+    **dict.fromkeys(("gc.get_objects", "gc.get_referrers", "gc.get_referents"), _ANYTHING),
+}  # fmt: skip
+_ROOMS: Final = {"importlib": _BY_NAME, "runpy": _BY_NAME, "imp": _BY_NAME}
+HOMES: Final = frozenset({*_ROOMS, *(name.partition(".")[0].lstrip("_") for name in _REVEALING)})
+"""Modules of the standard library that have such functions."""
+
+_BARE: Final = frozenset({*_ROOMS, "builtins"})
+_NO_READERS: Final = frozenset({"pydantic", "pydantic_core", "attr", "attrs", "tenacity"})
+"""Installed code that is known not to look at docstrings, or, as pydantic, only where it is asked for a schema."""
+
+
+def revealing(value: object) -> str | None:
+    """Return what a function reads that stands in no code, as the end of a sentence; `None`: nothing is known against it."""
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__} as a value" if value.__name__ in _BARE else None
+    if not isinstance(value, FunctionType | BuiltinFunctionType | type):
+        return None
+    home = str(getattr(value, "__module__", None) or "")
+    name = f"{home}.{value.__qualname__}"
+    why = _REVEALING.get(name) or _ROOMS.get(home.partition(".")[0])
+    return f"{name}, {why}: what that is does not stand in the code" if why else None
+
+
+def reads_docstrings(value: object) -> bool:
+    """Whether what a call begins with may look at the docstrings of what it is handed: installed code, for all that is known."""
+    if isinstance(value, ModuleType):
+        home = value.__name__
+    else:
+        home = str(getattr(value, "__module__", None) or type(value).__module__)
+    return origin_of(home) is Origin.INSTALLED and home.partition(".")[0] not in _NO_READERS
