@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
@@ -28,7 +28,7 @@ from . import (
     trial_commands,
 )
 from .examples import add_examples
-from .screen import document, stdout_for_the_document
+from .screen import Unwritable, document, stdout_for_the_document
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -118,6 +118,11 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
         return _usage(error, as_json="--json" in words)
     except typer.Abort:
         return 130
+    except Unwritable as fault:
+        if sys.__stderr__ is not None:
+            with suppress(OSError):
+                sys.__stderr__.write(f"error: {fault}\n")
+        return 1
     except FirmplanError as error:
         if "--debug" in words:
             raise
@@ -130,7 +135,9 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
 
 def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's class is private
     """Tell of a misspelt command line. A call without any words gets the help, which is its message."""
-    message = error.format_message()
+    message = error.format_message().replace(
+        "Input should be ", "expected a number "
+    )  # of a range, as typer says it
     if as_json:
         document({"error": {"code": "usage", "message": message}})
         return 2

@@ -12,7 +12,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -164,15 +163,24 @@ def _layer(said: Mapping[str, object], where: str) -> Layer:
     try:
         return Layer.model_validate(dict(said))
     except ValidationError as error:
-        raise ConfigError("; ".join(_fault(fault, where) for fault in error.errors())) from error
+        raise ConfigError("; ".join(_misfits(said, where)) or f"settings in {where}: {error}") from error
 
 
-def _fault(fault: Any, where: str) -> str:  # noqa: ANN401  # pydantic's own record of one fault
-    name = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        fields = PlannerTable.model_fields if fault["loc"][0] == "planner" else Layer.model_fields
-        near = get_close_matches(str(fault["loc"][-1]), fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "known are " + ", ".join(fields)
-        return f"unknown setting '{name}' (in {where}); {hint}"
-    expected = fault["msg"].removeprefix("Input should be ").removeprefix("a ").removeprefix("valid ")
-    return f"setting '{name}' (in {where}): expected {expected}, found {fault['input']!r}"
+def _misfits(said: Mapping[str, object], where: str) -> list[str]:
+    """Return what in a layer does not fit, in the words in which plans and inputs are told."""
+    from ..plans import literal_faults  # noqa: PLC0415  # most settings fit, and commands are to start quickly
+
+    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    if "tools" in given:
+        given["tools"] = _listed(given["tools"])
+    told: list[str] = []
+    for fault in literal_faults(given, Layer.model_json_schema()):
+        table, dot, name = fault.inner.removeprefix(".").rpartition(".")
+        fields = PlannerTable.model_fields if table == "planner" else Layer.model_fields
+        if name.isidentifier() and name not in fields and table in ("", "planner"):
+            hint = fault.hint if fault.hint.startswith("did you") else "known are " + ", ".join(fields)
+            told.append(f"unknown setting '{table}{dot}{name}' (in {where}); {hint}")
+        else:
+            hint = f"; {fault.hint}" if fault.hint else ""
+            told.append(f"setting '{table}{dot}{name}' (in {where}): {fault.message}{hint}")
+    return told

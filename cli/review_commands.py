@@ -57,7 +57,7 @@ def diff(
     """Compare two runs step by step: what differs, why, and where they part first."""
     from .reviewing import diff_command
 
-    return diff_command(a, b, {"store": store}, DiffFormat.JSON if as_json else form, output)
+    return diff_command(a, b, {"store": store}, form, output, as_json=as_json)
 
 
 def verify(

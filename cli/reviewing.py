@@ -12,7 +12,7 @@ from ..executor import RunDiff
 from . import screen
 from .failure import Exit
 from .review_commands import DiffFormat
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
 
 
 def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -32,7 +32,9 @@ def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], 
     return drive(work)
 
 
-def diff_command(a: str, b: str, flags: Mapping[str, object], form: DiffFormat, output: Path | None) -> int:
+def diff_command(
+    a: str, b: str, flags: Mapping[str, object], form: DiffFormat, output: Path | None, *, as_json: bool
+) -> int:
     """Show what differs between two runs, or write it to a file; that they differ is an answer, not a failure."""
     settings = settings_of(flags)
 
@@ -41,9 +43,10 @@ def diff_command(a: str, b: str, flags: Mapping[str, object], form: DiffFormat, 
             found = await engine.diff(a, b)
         if output is not None:
             _write(output, _spelled(found, form) + "\n")
-        elif form is DiffFormat.JSON:
+            screen.note(f"written to {output}")
+        if as_json or (form is DiffFormat.JSON and output is None):
             screen.document(found.to_dict())
-        else:
+        elif output is None:
             screen.answer(_spelled(found, form))
         return Exit.OK
 
@@ -81,6 +84,9 @@ def verify_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -
             screen.document(found.to_dict())
         else:
             screen.answer(str(found))
+        if found.tools and not len(toolset):
+            screen.note(NO_TOOLS)
+            return Exit.WRONG
         return Exit.OK if found.ok else Exit.DIVERGED
 
     return drive(work)

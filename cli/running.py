@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine import Engine
+from ..errors import ConfigError, RunNotFound
 from ..executor import Run
 from ..executor.amounts import counted, steps_in
 from ..executor.replays import bundle_path
@@ -17,7 +18,7 @@ from . import screen
 from .config import Settings
 from .failure import Exit
 from .following import Following
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
 from .target import Task, checked, find_target
 from .tasks import read_task
 from .values import read_budget, read_inputs
@@ -65,7 +66,12 @@ def resume_command(
         with following.kept():
             async with open_engine(settings, toolset) as engine:
                 run = await engine.get(run_id)
-                return await following.follow(engine, run, engine.resume(run_id, budget=raised))
+                try:
+                    return await following.follow(engine, run, engine.resume(run_id, budget=raised))
+                except ConfigError as fault:
+                    if len(toolset):
+                        raise
+                    raise ConfigError(f"{fault.message}; {NO_TOOLS}") from fault
 
     return drive(work)
 
@@ -79,7 +85,7 @@ def replay_command(run_or_bundle: str, flags: Mapping[str, object], *, keep: boo
             replayed = await Engine(Toolset(), store=settings.store).replay(run_or_bundle)
         else:
             async with open_engine(settings) as engine:
-                replayed = await engine.replay(run_or_bundle, keep=keep)
+                replayed = await _replayed(engine, run_or_bundle, keep=keep)
         if as_json:
             screen.document(replayed.to_dict())
         else:
@@ -89,6 +95,15 @@ def replay_command(run_or_bundle: str, flags: Mapping[str, object], *, keep: boo
         return Exit.OK
 
     return drive(work)
+
+
+async def _replayed(engine: Engine, run_or_bundle: str, *, keep: bool) -> Run:
+    try:
+        return await engine.replay(run_or_bundle, keep=keep)
+    except RunNotFound as fault:
+        raise RunNotFound(
+            f"expected a run's id or a bundle's file, found neither under '{run_or_bundle}': {fault.message}"
+        ) from fault
 
 
 def export_command(run_id: str, path: Path, flags: Mapping[str, object], *, as_json: bool) -> int:

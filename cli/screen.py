@@ -19,6 +19,10 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 COLUMN_GAP = "  "
 
 
+class Unwritable(Exception):  # noqa: N818  # says what it is
+    """Standard output or error takes no more: its disk is full."""
+
+
 _kept: list[TextIO] = []  # one for each command inside another that keeps stdout for its document
 
 
@@ -41,7 +45,7 @@ def answer(text: str) -> None:
 def document(value: object) -> None:
     """Print the one JSON document on stdout."""
     out = _kept[-1] if _kept else sys.stdout
-    out.write(json.dumps(value, indent=2, ensure_ascii=not _is_unicode(out), allow_nan=False) + "\n")
+    _put(out, json.dumps(value, indent=2, ensure_ascii=not _is_unicode(out), allow_nan=False) + "\n")
 
 
 def note(text: str) -> None:
@@ -89,8 +93,17 @@ def _write(stream: TextIO, text: str) -> None:
     shown = CONTROLS.sub(_visible, text) if stream.isatty() else text
     if not _is_unicode(stream):
         shown = shown.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
-    stream.write(shown + "\n")
-    stream.flush()
+    _put(stream, shown + "\n")
+
+
+def _put(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:  # who reads has read enough
+        raise
+    except OSError as fault:
+        raise Unwritable(f"the output cannot be written: {fault.strerror or fault}") from fault
 
 
 def _visible(found: re.Match[str]) -> str:

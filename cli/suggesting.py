@@ -25,10 +25,16 @@ def decision_line(word: str, run_id: str, step: str, wants: str, settings: Setti
 
 def flags_of(settings: Settings, names: tuple[str, ...] = LOOKING) -> str:
     """Return the flags among these that were given, each behind a space: what stands in the environment or the file holds by itself."""
-    given = [(name, getattr(settings, name)) for name in names if settings.origin.get(name) == COMMAND_LINE]
-    words = [
-        (f"--{name.replace('_', '-')}", str(value))
-        for name, values in given
-        for value in (values if isinstance(values, tuple) else (values,))
-    ]
-    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in words)
+    values = {
+        "tools": settings.tools,
+        "store": (settings.store,),
+        "model": (settings.model,),
+        "base_url": (settings.base_url,),
+        "concurrency": (settings.concurrency,),
+    }
+    return "".join(
+        f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name in names
+        if settings.origin.get(name) == COMMAND_LINE
+        for value in values[name]
+    )

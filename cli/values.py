@@ -68,7 +68,10 @@ def read_step_values(words: Sequence[str]) -> dict[str, Json]:
 
 
 def _read_amount(name: str, text: str) -> float:
-    amount = read_json(f"--budget {name}", text)
+    try:
+        amount = parse(text)
+    except NotJson:
+        amount = None
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         raise InputRejected(f"--budget {name}: expected a number, found {text!r}")
     return amount
@@ -84,7 +87,7 @@ def read_json(where: str, text: str) -> Json:
         return parse(text)
     except NotJson as error:
         raise InputRejected(
-            f"{where}: expected JSON, found {text!r} ({error}); text needs quotes: {json.dumps(text)}"
+            f"{where}: expected JSON, found {text!r}; text needs quotes: {json.dumps(text, ensure_ascii=False)}"
         ) from error
 
 

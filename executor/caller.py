@@ -65,7 +65,9 @@ class Caller:
         return await reconcile(call.tool, call.write_key, args, threads, timeout_s)
 
     async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        """Return what came of a call, and what it used of a model."""
+        """Return what came of a call, and what it used of a model. Raises: StoreError: the lease has gone, before a write."""
+        if call.is_write and self._facilities.expect_lease is not None:
+            await self._facilities.expect_lease()
         if call.request is not None:
             return await self._ask(call.request, call.tool, call.command.timeout_s)
         tool = call.tool

@@ -87,8 +87,9 @@ class Draws:
 
     def take_over(self, step: str, used: Used) -> None:
         """Put on record what a call drew that was made elsewhere, and that changes nothing."""
-        for drawn in (*used.now, *used.uuids):
-            self._note(step, drawn, is_write=False)
+        drawn: list[float | str] = [*used.now, *used.uuids]
+        for each in drawn:
+            self._note(step, each, is_write=False)
 
     def forget(self, step: str) -> None:
         """Forget a step that has returned."""

@@ -60,6 +60,7 @@ class Execution:
         self._facilities = facilities
         self._store = facilities.store
         self._owner = Owner(store_path)
+        facilities.expect_lease = lambda: self._owner.expect_lease(self._store)
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
@@ -279,9 +280,11 @@ class Execution:
         return inherited_from(await load_entries(self._store, await self.archive.row(row.parent)))
 
     async def _watch_decisions(self) -> None:
-        """Hand over what other processes decided about the runs that this one drives, while it drives any."""
+        """Hand over what other processes decided about the runs that this one drives, while it drives any, and keep its lease."""
         while self._driving:
             await asyncio.sleep(POLL_S)
+            with suppress(StoreError):  # a run that is affected comes to it by itself
+                await self._owner.keep_beating(self._store)
             for run_id, driver in list(self._drivers.items()):
                 with suppress(StoreError):  # the run itself will say so, if it lasts
                     if decisions := await self.archive.decisions(run_id):
@@ -345,7 +348,21 @@ class Execution:
         task = self._driving.get(run_id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
-        await self._start(run_id, RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id))
+        first = RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id)
+        if not await self._start(run_id, first) and run_id not in self._driving:
+            row = await self.archive.row(run_id)
+            if row.owner is not None and self._owner.is_elsewhere(row.owner):
+                self._follow(run_id, self._take_over(run_id))
+
+    async def _take_over(self, run_id: str) -> None:
+        """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
+        self._facilities.log.info("waits for the lease of another machine", run=run_id)
+        row = await self.archive.row(run_id)
+        while row.status in UNDER_WAY and self._owner.is_driven(row):
+            await asyncio.sleep(POLL_S)
+            row = await self.archive.row(run_id)
+        if row.status in UNDER_WAY:
+            await self._start(run_id, RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id))
 
     async def find_abandoned(self) -> list[Run]:
         """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""

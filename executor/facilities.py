@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -55,6 +55,7 @@ class Facilities:
     Attributes:
         places: Calls at a time, over all runs.
         flow: What untrusted data at a write means (`clearance.py`).
+        expect_lease: Raises a `StoreError` where this process may have lost its runs: asked before each write.
         in_flight: Content key -> the result that an identical call is about to give.
     """
 
@@ -67,6 +68,7 @@ class Facilities:
     processes: Processes = field(default_factory=Processes)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     flow: Flow = "enforce"
+    expect_lease: Callable[[], Awaitable[None]] | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])
     tool_places: dict[str, Places] = field(default_factory=dict[str, Places])

@@ -16,6 +16,9 @@ CREATE TABLE runs (
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
 CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 
+-- How often each owner of a run has said that it lives: other machines watch it.
+CREATE TABLE owners (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
 -- Apart from the rows, which every flush changes: a row that held a plan of thousands of steps would be written anew each time.
 CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT, WITHOUT ROWID;
 

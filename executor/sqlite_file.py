@@ -23,8 +23,8 @@ from ..errors import StoreError
 from .store_fault import told_fault
 
 STORE_FORMAT: Final = 1
-# Tables and indexes that older firmplans neither make nor miss: a store without them gets them.
-ADDED: Final = ("plan_uses", "runs_driven", "saved_values", "owners", "unsorted_calls")
+# Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
+ADDED: Final = ("plan_uses", "saved_values", "owners", "unsorted_calls")
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
 CACHE_KIB: Final = 32 * 1024
@@ -117,9 +117,9 @@ class SqliteFile:
     def _add_tables(self, db: sqlite3.Connection) -> None:
         """Make the tables and indexes that were added to the format after stores of it were made."""
         for statement in _schema().split(";"):
-            found = re.search(r"CREATE (?:TABLE|INDEX) (\w+)", statement)
-            if found is not None and found[1] in ADDED:
-                db.execute(statement.replace(f" {found[1]} ", f" IF NOT EXISTS {found[1]} ", 1))
+            found = re.search(r"CREATE (TABLE|INDEX) (\w+)", statement)
+            if found is not None and (found[1] == "INDEX" or found[2] in ADDED):
+                db.execute(statement.replace(found[0], f"CREATE {found[1]} IF NOT EXISTS {found[2]}", 1))
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""

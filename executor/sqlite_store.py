@@ -24,6 +24,7 @@ from .store import EVERYTHING, Batch, RunRow
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
+_ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM owners WHERE name=owner)"
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
@@ -105,7 +106,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         return await self._call(lambda: self._find_run(run_id))
 
     def _find_run(self, run_id: str) -> RunRow | None:
-        statement = f"SELECT {_ROW_COLUMNS}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
+        statement = f"SELECT {_ROW}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
         found = self._sql(statement, (run_id,)).fetchone()
         return _row(found[:-1], _read_header(found[-1])) if found else None
 
@@ -120,25 +121,30 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         if before is not None:
             conditions.append("(created, id) < (?, ?)")
             values.extend(before)
-        statement = f"SELECT {_ROW_COLUMNS} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
+        statement = (
+            f"SELECT {_ROW} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
+        )
         return await self._call(lambda: [_row(found, {}) for found in self._sql(statement, [*values, limit])])
 
     async def list_driven(self) -> Sequence[RunRow]:
         """See `Store.list_driven`."""
-        statement = (
-            f"SELECT {_ROW_COLUMNS} FROM runs WHERE owner IS NOT NULL AND status IN ('queued', 'running')"
-        )
+        statement = f"SELECT {_ROW} FROM runs WHERE owner IS NOT NULL AND status IN ('queued', 'running')"
         return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
 
-    async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+    ) -> RunRow | None:
         """See `Store.claim`."""
 
         def work() -> RunRow | None:
             self._sql("BEGIN IMMEDIATE")
             row = self._find_run(run_id)
-            if row is None or (row.owner is not None and is_alive(row.owner)):
+            if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
                 self._sql("ROLLBACK")
                 return None
+            if row.owner != owner:
+                self._sql("DELETE FROM owners WHERE name=?", (row.owner,))
+            self._sql("INSERT OR IGNORE INTO owners VALUES (?, 0)", (owner,))
             self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
             self._sql("COMMIT")
             return self._find_run(run_id)
@@ -147,9 +153,19 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def release(self, run_id: str, epoch: int) -> None:
         """See `Store.release`."""
-        await self._call(
-            lambda: self._sql("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", (run_id, epoch)) and None
-        )
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            self._sql("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", (run_id, epoch))
+            self._sql("DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)")
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    async def raise_beat(self, owner: str) -> bool:
+        """See `Store.raise_beat`."""
+        statement = "UPDATE owners SET beat=beat+1 WHERE name=?"
+        return await self._call(lambda: self._sql(statement, (owner,)).rowcount == 1)
 
     # --- journal
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from ..plans.values import Json, parse_canonical
@@ -26,6 +27,7 @@ class RunRow:
         epoch: Raised by each owner; an append from an older owner is refused.
         owner: Who drives it, or `None`.
         head: Head of the journal's hash chain; `last_seq` is its length.
+        beat: Its owner's, which rises as long as that lives (`owner.py`).
     """
 
     id: str
@@ -41,6 +43,7 @@ class RunRow:
     owner: str | None = None
     head: bytes = bytes(32)
     last_seq: int = 0
+    beat: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,14 @@ class Store(Protocol):
         """Let go of everything; idempotent."""
         ...
 
+    async def find_damage(self) -> Sequence[str]:
+        """Return what is wrong with the file itself, below runs and journals; empty: nothing."""
+        ...
+
+    async def copy_to(self, path: Path) -> None:
+        """Write all of it, as it is at one moment, into a new file. Raises: StoreError."""
+        ...
+
     async def create_run(self, row: RunRow) -> bool:
         """Add a run, durable through power loss; `False` if one of that id exists."""
         ...
@@ -208,8 +219,17 @@ class Store(Protocol):
         """Return the rows, without headers, of all queued and running runs that have an owner."""
         ...
 
-    async def claim(self, run_id: str, owner: str, *, is_alive: Callable[[str], bool]) -> RunRow | None:
-        """Become the owner if there is none or `is_alive(owner)` is false; the epoch is raised. `None`: it is driven."""
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+    ) -> RunRow | None:
+        """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
+
+        A new owner begins to beat; one that was overtaken has no beat any more.
+        """
+        ...
+
+    async def raise_beat(self, owner: str) -> bool:
+        """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
         ...
 
     async def release(self, run_id: str, epoch: int) -> None:

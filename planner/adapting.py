@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from ..plans.contained import self_contained
 from ..plans.inputs import fit_inputs
-from ..plans.plan import Plan, ToolStep
+from ..plans.plan import Plan
 from ..plans.values import Json, canonical
 from ..tools.answer import Answer
 from ..tools.completion import Answered, Message, Turn
 from ..tools.outage import ModelError
 from .attempt import Attempt
+from .choice import tools_in
 from .choosing import fault_of, is_plan
 from .conversation import Conversation
+from .draft import parsed
 from .given import with_defaults
 from .nearest import near_template
 from .order import Order
@@ -94,7 +96,7 @@ def question_of(order: Order) -> Question | None:
 def form_of(saved: SavedPlan, order: Order) -> str:
     """Return a saved plan as the prompt shows it: its task, what it calls, its inputs."""
     plan = saved.plan
-    called = dict.fromkeys(step.tool for step in plan.steps if isinstance(step, ToolStep))
+    called = sorted(tools_in(plan.to_dict()))
     marked = [f"{name} [{tool.effect}]" for name in called if (tool := order.tools.find(name)) is not None]
     about = [f"It says of itself: {' '.join(plan.description.split())}"] if plan.description else []
     lines = [_input(name, schema, plan) for name, schema in plan.inputs.items() if name not in order.inputs]
@@ -133,14 +135,16 @@ def _read(turn: Turn | ModelError, plan: Plan, order: Order) -> tuple[Plan | Non
     """Return the plan with the values in an answer, else why there is none, and whether that is the model's verdict."""
     if isinstance(turn, ModelError) or not isinstance(turn.outcome, Answered):
         return None, fault_of(turn), False
-    match turn.outcome.value:
-        case {"fits": True, "inputs": dict(values)}:
+    said = turn.outcome.value
+    inputs = parsed(said.get("inputs")) if isinstance(said, dict) else None
+    match said, inputs:
+        case {"fits": True}, dict(values):
             told = {name: value for name, value in values.items() if not _is_left_out(name, value, plan)}
             _, problems = fit_inputs(plan, {**told, **order.inputs})
             filled = with_defaults(plan, {name: told[name] for name in told if name not in order.inputs})
             faults = problems or list(order.check(filled).errors)
             return (None, "; ".join(map(str, faults)), True) if faults else (filled, None, False)
-        case {"fits": False}:
+        case {"fits": False}, _:
             return None, NO_FIT, True
         case _:
             return None, 'expected {"fits": .., "inputs": {..}}', False

@@ -81,7 +81,7 @@ class Apart:
         """Whether no value has both types."""
         if isinstance(left, Never) or isinstance(right, Never):
             return True
-        if room <= 0 or isinstance(left, Unknown) or isinstance(right, Unknown):
+        if room <= 0 or self.pairs <= 0 or isinstance(left, Unknown) or isinstance(right, Unknown):
             return False
         if any(
             isinstance(one, Named) and one.name not in one.book for one in (*_named(left), *_named(right))

@@ -16,6 +16,9 @@ from .kinds import UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Union,
 from .meeting import Member, parts_of
 from .union import members
 
+FIELDS_MAX = 100_000
+"""Fields that alternatives beside one another get; more say nothing that anybody reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -51,7 +54,9 @@ def as_part(of: Type, own: Closedness, whole: Closedness) -> Part | None:
     is_exact = tuple(bare) == every and is_known
     if len(objects) > 1 and not Apart(closed=False).all(objects):
         is_exact = False
-        if whole == "closed":
+        if len(objects) * sum(len(one.fields) for one in objects) > FIELDS_MAX:
+            is_known = False
+        elif whole == "closed":
             bare = [_beside(one, objects) if isinstance(one, ObjectType) else one for one in bare]
     made = alternatives(bare)
     return None if made is None else Part(made, is_exact, is_known)

@@ -34,6 +34,9 @@ Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
 PAIRS_MAX = 2_000
 """Pairs of parts that are compared."""
 
+FIELDS_MAX = 100_000
+"""Fields that are compared: wide alternatives multiply as many ones do."""
+
 DEPTH_MAX = 60
 """Levels that a comparison goes down: types that hold themselves have no end."""
 
@@ -75,6 +78,7 @@ class _Meeting:
     def __init__(self, *, composing: bool) -> None:
         self.composing = composing
         self.pairs = PAIRS_MAX
+        self.fields = FIELDS_MAX
 
     def meet(self, left: Type, right: Type, depth: int) -> Type:
         if left in (UNKNOWN, right):
@@ -106,6 +110,9 @@ class _Meeting:
                 return NEVER
 
     def objects(self, left: ObjectType, right: ObjectType, depth: int) -> Type:
+        self.fields -= len(left.fields) + len(right.fields)
+        if self.fields < 0:
+            raise _Unsaid
         fields: dict[str, Property] = {}
         for name in dict.fromkeys([*left.fields, *right.fields]):
             mine = left.fields.get(name) or Property(self.rest(left), required=False)

@@ -38,6 +38,7 @@ from .types import (
     Unknown,
     type_of,
 )
+from .union import ALTERNATIVES_MAX
 from .values import Json, into
 
 INLINE_SIZE_MAX = 300
@@ -193,7 +194,9 @@ class _Reader:
                 yield self.read(one, _at(place, at), document, room - 1), one
 
     def one_of(self, read: Sequence[Type], schema: Mapping[str, Json], document: str) -> Type | None:
-        """Return the type of values that have one of several types, and no other of them."""
+        """Return the type of values that have one of several types, and no other of them; `None` if no type says it."""
+        if len(read) > ALTERNATIVES_MAX:
+            return None
         apart = Apart(closed=not is_composed(schema))
         made: list[Type | None] = []
         for at, one in enumerate(read):

@@ -7,10 +7,11 @@ import sqlite3
 
 from firmplan.executor import SqliteStore
 from firmplan.executor.sqlite_file import ADDED
+from firmplan.executor.store import RunRow
 
 
 def test_an_older_store_gets_what_was_added(tmp_path):
-    """Its plans are there, and uses of them are counted."""
+    """Its plans are there, and what the new tables are for works."""
     path = tmp_path / "s.db"
 
     async def main():
@@ -21,11 +22,20 @@ def test_an_older_store_gets_what_was_added(tmp_path):
         with sqlite3.connect(path) as db:
             for table in ADDED:
                 db.execute(f"DROP TABLE {table}")
+            db.execute("DROP INDEX runs_driven")
         db.close()
         await store.open()
         await store.note_use("a", "sha256:1", "check", None, 2.0)
         found = await store.count_uses(), await store.list_plans()
+        await store.create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
+        assert (await store.claim("r", "me", is_alive=lambda *_: False)).beat == 0
+        assert await store.raise_beat("me")
+        await store.add_value("sha256:2", b"x", 1.0)
+        assert (await store.prune_values(saved_before=2.0)).values == 1
         await store.close()
+        with sqlite3.connect(path) as db:
+            assert db.execute("SELECT 1 FROM sqlite_master WHERE name='runs_driven'").fetchone()
+        db.close()
         return found
 
     assert asyncio.run(main()) == ([("a", "sha256:1", "check", 1)], [("a", "{}")])

@@ -18,8 +18,8 @@ from firmplan.executor.store import EVERYTHING, Batch, Pruned, Reusable, RunRow
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
 
-DEAD = {"is_alive": lambda name: False}
-ALIVE = {"is_alive": lambda name: True}
+DEAD = {"is_alive": lambda *_: False}
+ALIVE = {"is_alive": lambda *_: True}
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -92,13 +92,34 @@ def test_only_one_owner_at_a_time(make_store):
     with_store(make_store, law)
 
 
+def test_an_owner_beats_until_it_is_overtaken_or_owns_nothing(make_store):
+    """Whoever asks whether it lives is told its beat as it is in that moment."""
+
+    async def law(store):
+        for run_id in ("r", "s"):
+            await claimed(store, run_id)
+        assert await store.raise_beat("me")
+        asked = []
+        assert await store.claim("r", "you", is_alive=lambda *known: not asked.append(known)) is None
+        assert asked == [("me", 1)]
+        assert [row.beat for row in await store.list_driven()] == [1, 1]
+        assert (await store.claim("r", "you", **DEAD)).beat == 0
+        assert not await store.raise_beat("me")
+        assert (await store.find_run("s")).beat is None
+        row = await store.find_run("r")
+        await store.release("r", row.epoch)
+        assert not await store.raise_beat("you")
+
+    with_store(make_store, law)
+
+
 def test_a_claim_whose_question_fails_leaves_the_store_usable(make_store):
     """No transaction stays open behind an exception."""
 
     async def law(store):
         await claimed(store)
 
-        def fails(name):
+        def fails(name, beat):
             raise RuntimeError("who knows")
 
         with pytest.raises(StoreError):

@@ -110,6 +110,8 @@ def test_a_near_plan_is_filled_in():
     assert uses == [Use("warm", template_digest(WARM.plan), "answered")]
     left_out = {**FILLED, "inputs": {"city": "Bonn", "days": None}}
     assert defaults(planning([left_out])[0]) == {"city": "Bonn", "days": 3}
+    as_text = {**FILLED, "inputs": json.dumps(FILLED["inputs"])}
+    assert defaults(planning([as_text])[0]) == {"city": "Bonn", "days": 5}
 
 
 def test_what_does_not_fit_is_planned_anew():
@@ -249,7 +251,9 @@ def test_named_types_are_shown_with_their_fields():
 def test_the_prompt_says_what_the_plan_does():
     """Its task, the effects of what it calls, its inputs with types and defaults; and its examples are answers as asked for."""
     plan = {**WARM.plan.to_dict(), "description": "Looks\nit up."}
-    plan["steps"] = [*plan["steps"], {"id": "s", "tool": "send", "args": {"text": "${w} degrees"}}]
+    inner = {"steps": [{"id": "s", "tool": "send", "args": {"text": "warm"}}]}
+    plan["plans"] = {"tell": inner}
+    plan["steps"] = [*plan["steps"], {"id": "t", "plan": "tell"}]
     _, (request, _), _ = planning([NOT, GOOD], saved=[SavedPlan("warm", Plan.model_validate(plan))])
     form, _, task = request["messages"][1]["content"].partition("\n\n# Task\n\n")
     assert task == TASK
@@ -258,7 +262,7 @@ def test_the_prompt_says_what_the_plan_does():
         "",
         "Tell how warm the weather in {city} is over {days} days",
         "It says of itself: Looks it up.",
-        "It calls: weather [read], send [write]",
+        "It calls: send [write], weather [read]",
         "- city: text (Where)",
         "- days: integer, default 3",
     ]

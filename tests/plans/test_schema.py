@@ -232,6 +232,11 @@ def test_hostile_schemas_do_no_harm() -> None:
             "allOf": [{"anyOf": [unions, {"type": "integer"}]}, {"anyOf": [unions, {"type": "boolean"}]}]
         }
     assert read(unions) == TEXT
+    many = [{"properties": {f"p{n}": {"type": "string"}}, "required": [f"p{n}"]} for n in range(3_000)]
+    assert "conditions" in shown(read({"oneOf": many}))
+    wide = [{"properties": {f"p{n}_{m}": {} for m in range(1_000)}} for n in range(60)]
+    assert read({"properties": {"a": {}}, "anyOf": wide})
+    assert read({"allOf": [{"anyOf": wide[:30]}, {"anyOf": wide[30:]}]})
 
 
 @given(garbage, garbage, garbage)

@@ -12,12 +12,14 @@ import json
 import re
 import shutil
 import sqlite3
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import firmplan
 import golden_runs
 import pytest
 from firmplan import Engine
+from firmplan.executor import events
 from firmplan.executor.events import CAUSES, CONSEQUENCES, REMARKS
 from firmplan.executor.records import FIELDS, JOURNAL_FORMAT
 from firmplan.executor.sqlite_file import STORE_FORMAT
@@ -86,6 +88,7 @@ def test_the_newest_golden_store_has_every_event():
     runs = json.loads((FOLDERS[-1] / "runs.json").read_text(encoding="utf-8"))
     kinds = {json.loads(line)["type"] for run in runs.values() for line in run["journal"]}
     assert kinds == {kind.__name__ for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)}
+    assert kinds == {name for name, each in vars(events).items() if is_dataclass(each)}
 
 
 def test_this_version_writes_what_it_reads(tmp_path):

@@ -103,6 +103,12 @@ def test_recover_takes_over_what_dead_owners_left(tmp_path, tools):
         assert by_process == {str(alive.pid): 2, str(dead.pid): 1, str(os.getpid()): 1}
 
 
+def _is_at_gate(engine, run_id):
+    """Whether the run's first write is behind it, durably."""
+    runs = [run.id for run in engine.list_runs_sync(status="running").runs]
+    return run_id in runs and engine.get_sync(run_id).steps["gate"].status == "running"
+
+
 def test_a_living_engine_takes_over_what_dies_meanwhile(tmp_path, tools):
     """It was open before its neighbour was killed: within seconds it goes on, and only with that run."""
     with (
@@ -111,9 +117,9 @@ def test_a_living_engine_takes_over_what_dies_meanwhile(tmp_path, tools):
         Engine(tools, store=tmp_path / "s.db", recover=True) as engine,
     ):
         wait_for(tmp_path / "waiting")
-        while len(effects(tmp_path)) < 2:
-            time.sleep(0.02)
-        assert engine.list_runs_sync(status="running").runs
+        for run_id in ("alive", "dead"):
+            while not _is_at_gate(engine, run_id):
+                time.sleep(0.02)
         dead.kill()
         dead.wait()
         (tmp_path / "go").touch()
@@ -186,7 +192,7 @@ def test_an_owner_that_lost_its_run_writes_nothing(tmp_path, tools):
         async def overtake():
             store = SqliteStore(tmp_path / "s.db")
             await store.open()
-            row = await store.claim("r", "someone", is_alive=lambda _: False)
+            row = await store.claim("r", "someone", is_alive=lambda *_: False)
             await store.release("r", row.epoch)
             await store.close()
 

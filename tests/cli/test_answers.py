@@ -1,0 +1,103 @@
+"""Where answers go, and that a command which could do nothing does not look as if it had."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def two_runs(firmplan):
+    for name, number in (("a", 1), ("b", 2)):
+        firmplan("run", "plan.json", "-t", "tools.py", "-i", f"a={number}", "--run-id", name)
+    return firmplan
+
+
+def test_a_diff_may_be_written_and_told(two_runs, home):
+    """`-o` writes the form that is asked for and says where; `--json` prints its document as ever."""
+    written = two_runs("diff", "a", "b", "--format", "html", "-o", "d.html")
+    assert (written.code, written.out, written.err) == (0, "", "written to d.html\n")
+    both = two_runs("diff", "a", "b", "--format", "html", "-o", "d.html", "--json")
+    assert both.document["same"] is False
+    assert (home / "d.html").read_text().startswith("<!doctype html>")
+    two_runs("diff", "a", "b", "--format", "json", "-o", "d.json")
+    assert json.loads((home / "d.json").read_text())["a"] == "a"
+
+
+def test_verify_without_tools_is_no_success(two_runs):
+    """Nothing was called again: exit code 2, with what to do."""
+    for words in ((), ("--json",)):
+        answer = two_runs("verify", "a", *words)
+        assert answer.code == 2
+        assert "name them with --tools" in answer.err
+    assert two_runs("verify", "a", "-t", "tools.py").code == 0
+
+
+def test_resume_without_tools_says_what_to_do(firmplan, plan_file):
+    """The tool that is missing, and how tools are named."""
+    path = plan_file(inputs={}, steps=[{"id": "m", "tool": "send", "args": {"to": "me"}}], output=None)
+    firmplan("run", path, "-t", "tools.py", "--run-id", "r")
+    firmplan("approve", "r", "m", "--by", "me")
+    answer = firmplan("resume", "r")
+    assert answer.code == 2
+    assert "uses the tool 'send'" in answer.err
+    assert "name them with --tools" in answer.err
+
+
+def test_a_replay_of_nothing_names_both_that_it_could_be(firmplan):
+    """A run's id or a bundle's file."""
+    answer = firmplan("replay", "nope.bundle")
+    assert answer.code == 2
+    assert "expected a run's id or a bundle's file, found neither under 'nope.bundle'" in answer.err
+
+
+SETTINGS = {
+    'concurrency = "x"': """setting 'concurrency' (in {file}): expected integer, found "x\"""",
+    "concurrency = 0": "setting 'concurrency' (in {file}): expected a number of at least 1, found 0",
+    'stoer = "x"': "unknown setting 'stoer' (in {file}); did you mean 'store'?",
+    "tools = [1]": "setting 'tools[0]' (in {file}): expected text, found 1",
+    'flow = "enforec"': "found \"enforec\"; did you mean 'enforce'?",
+    "[planner]\ntiemout = 3": "unknown setting 'planner.tiemout' (in {file}); did you mean 'timeout'?",
+    "[planner]\ntimeout = -3": "setting 'planner.timeout' (in {file}): expected a number above 0, found -3",
+}
+
+
+@pytest.mark.parametrize("text", SETTINGS)
+def test_a_wrong_setting_is_told_in_our_words(firmplan, home, text):
+    """Expected, found, where; nothing of the words of the library that reads settings."""
+    (home / "firmplan.toml").write_text(text)
+    answer = firmplan("runs")
+    assert answer.code == 2
+    assert SETTINGS[text].format(file=home / "firmplan.toml") in answer.err
+    assert "Input should" not in answer.err
+
+
+def test_values_of_options_are_told_in_our_words(two_runs):
+    """A budget that is no number, JSON that is none, a number out of its range."""
+    budget = two_runs("run", "plan.json", "-t", "tools.py", "-i", "a=1", "--budget", "steps=x")
+    assert "--budget steps: expected a number, found 'x'" in budget.err
+    value = two_runs("fork", "a", "-t", "tools.py", "--set", "total=x")
+    assert "--set total: expected JSON, found 'x'; text needs quotes: \"x\" [" in value.err
+    limit = two_runs("runs", "--limit", "0")
+    assert limit.code == 2
+    assert "expected a number greater than or equal to 1" in limit.err
+
+
+def test_a_full_disk_behind_stdout_is_one_message(two_runs, home):
+    """No traceback: what cannot be written, and exit code 1."""
+    with Path("/dev/full").open("w") as full:
+        for words in (("show", "a"), ("show", "a", "--json")):
+            done = subprocess.run(
+                [sys.executable, "-m", "firmplan", *words],
+                check=False,
+                cwd=home,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert done.returncode == 1
+            assert done.stderr == "error: the output cannot be written: No space left on device\n"

@@ -1,0 +1,206 @@
+"""One store, several machines: a run is taken over only once the lease of a machine that cannot be seen has ended.
+
+Processes with another `FIRMPLAN_HOST` pretend to be on another machine: what they know of each other is in the store alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lease_child
+import pytest
+from firmplan import Engine, StoreError
+from firmplan.executor import SqliteStore, owner
+from firmplan.executor.host import HOST_ENV, is_same_host, this_host
+from firmplan.executor.owner import Owner
+from firmplan.tools import tool
+from rig import Rig, plan_of
+
+CHILD = Path(lease_child.__file__)
+LEASE_S = 3.0
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """The children's tools here, on machine `b`, with short leases."""
+    monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
+    monkeypatch.setenv(HOST_ENV, "b")
+    monkeypatch.setattr(owner, "LEASE_S", LEASE_S)
+    monkeypatch.setattr(owner, "BEAT_S", LEASE_S / 8)
+    monkeypatch.setattr(owner, "MARGIN_S", LEASE_S / 4)
+    return lease_child.TOOLS
+
+
+@pytest.fixture
+def first(tmp_path):
+    """A process of machine `a` in the middle of the run `r`."""
+    process = subprocess.Popen(
+        [sys.executable, CHILD, "run", tmp_path],
+        env={**os.environ, HOST_ENV: "a", "LEASE_S": str(LEASE_S)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "waiting").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def effects(folder):
+    """Return (word, process) of each change of the world."""
+    return [tuple(line.split()) for line in (folder / "effects").read_text().splitlines()]
+
+
+def test_a_living_owner_elsewhere_keeps_its_run(tmp_path, tools, first):
+    """It beats: however long it is watched, nobody else drives its run."""
+    with Engine(tools, store=tmp_path / "s.db", recover=True) as engine:
+        until = time.monotonic() + 2 * LEASE_S
+        while time.monotonic() < until:
+            assert not engine.get_sync("r").abandoned
+            time.sleep(0.05)
+        (tmp_path / "go").touch()
+        assert engine.resume_sync("r").output == "second"
+    assert first.communicate(timeout=30)[0] == "succeeded\n"
+    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(first.pid))]
+
+
+@pytest.mark.parametrize("is_asked", [True, False], ids=["resume", "recover"])
+def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, tools, first, is_asked):
+    """Not at once, since it cannot be seen; but then by whoever asked for it, and by whoever recovers."""
+    first.kill()
+    first.wait()
+    (tmp_path / "go").touch()
+    began = time.monotonic()
+    with Engine(tools, store=tmp_path / "s.db", recover=not is_asked) as engine:
+        if is_asked:
+            assert engine.resume_sync("r").output == "second"
+        while engine.get_sync("r").status != "succeeded":
+            assert time.monotonic() < began + 60
+            time.sleep(0.05)
+        assert time.monotonic() - began >= LEASE_S
+    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
+
+
+def test_an_owner_that_slept_past_its_lease_writes_nothing(tmp_path, tools, first):
+    """Stopped, overtaken by another machine, and woken: it sees how the run ended, and has done nothing more."""
+    first.send_signal(signal.SIGSTOP)
+    (tmp_path / "go").touch()
+    with Engine(tools, store=tmp_path / "s.db") as engine:
+        run = engine.resume_sync("r")
+        assert run.output == "second"
+        first.send_signal(signal.SIGCONT)
+        assert first.communicate(timeout=30)[0] == "succeeded\n"
+        assert engine.get_sync("r").last_event == run.last_event
+    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
+
+
+class Slow(SqliteStore):
+    """A store in which time passes between an intent and the call; meanwhile another machine may take the run."""
+
+    is_taken = False
+    clock_s = 0.0
+
+    async def append(self, batch):
+        await super().append(batch)
+        if batch.opened:
+            self.clock_s += owner.LEASE_S
+            if self.is_taken:
+                assert await self.claim("r", "1-x@c~", is_alive=lambda *_: False)
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_no_write_is_called_past_the_lease(tmp_path, monkeypatch, is_taken):
+    """The intent is durable, and then the process slept: the write is called only if the lease could be renewed."""
+    called = []
+
+    @tool(effect="write")
+    def pay() -> int:
+        """Pay."""
+        called.append(1)
+        return 1
+
+    store = Slow(str(tmp_path / "s.db"))
+    store.is_taken = is_taken
+    monkeypatch.setattr(owner, "elapsed_s", lambda: store.clock_s)
+
+    async def main():
+        async with Rig([pay], store) as rig:
+            await rig.start(plan_of({"id": "p", "tool": "pay"}), "r")
+            if not is_taken:
+                return (await rig.execution.wait("r")).status
+            with pytest.raises(StoreError, match="lost its lease"):
+                await asyncio.wait_for(rig.execution._driving["r"], 30)
+            return "stopped"
+
+    assert (asyncio.run(main()), called) == (("stopped", []) if is_taken else ("succeeded", [1]))
+
+
+def test_no_write_is_called_where_the_lease_cannot_be_renewed(tmp_path, monkeypatch):
+    """The store fails when the lease is due: the write is not called, and goes on once the store is back."""
+    called = []
+
+    @tool(effect="write", idempotent=True)
+    def pay() -> int:
+        """Pay."""
+        called.append(1)
+        return 1
+
+    class Failing(Slow):
+        is_failing = True
+
+        async def raise_beat(self, name):
+            if self.is_failing:
+                raise StoreError("the disk is gone")
+            return await super().raise_beat(name)
+
+    store = Failing(str(tmp_path / "s.db"))
+    monkeypatch.setattr(owner, "elapsed_s", lambda: store.clock_s)
+
+    async def main():
+        async with Rig([pay], store) as rig:
+            await rig.start(plan_of({"id": "p", "tool": "pay"}), "r")
+            with pytest.raises(StoreError, match="the disk is gone"):
+                await rig.execution.wait("r")
+            assert called == []
+            store.is_failing = False
+            assert (await rig.resume("r")).status == "succeeded"
+            assert called == [1]
+
+    asyncio.run(main())
+
+
+def test_a_beat_is_watched_by_this_machines_own_clock(tmp_path, monkeypatch):
+    """It counts how long it was seen standing still from here: never from before the first look."""
+    clock = [100.0]
+    monkeypatch.setattr(owner, "elapsed_s", lambda: clock[0])
+    watcher, far = Owner(str(tmp_path / "s.db")), "7-x@elsewhere~"
+    assert watcher.is_alive(far, 5)
+    clock[0] += owner.LEASE_S
+    assert watcher.is_alive(far, 5)
+    assert watcher.is_alive(far, 6), "it beats"
+    clock[0] += owner.LEASE_S
+    assert watcher.is_alive(far, 6)
+    clock[0] += 0.1
+    assert not watcher.is_alive(far, 6)
+    assert not watcher.is_alive(far, None), "it has no beat: it was overtaken, or owns nothing"
+
+
+def test_containers_and_boots_of_one_machine_are_one(monkeypatch):
+    """A kernel in common, or a name in common, is one machine; a name that is given stands for itself."""
+    assert is_same_host("a~1", "a~2")
+    assert is_same_host("a~1", "b~1")
+    assert not is_same_host("a~1", "b~2")
+    assert not is_same_host("a~", "b~")
+    assert is_same_host(this_host(), this_host())
+    monkeypatch.setenv(HOST_ENV, "web/1")
+    assert this_host() == "web-1~"
