@@ -95,7 +95,8 @@ class Drafting:
 
     def _opening(self) -> tuple[Message, ...]:
         """Return what is said first, whatever was drafted before."""
-        return planning_messages(self.order.task, self.shown, self.order.inputs, self.examples)
+        count = len(self.order.tools)
+        return planning_messages(self.order.task, self.shown, self.order.inputs, self.examples, count)
 
     def _listener(self) -> Ear | None:
         return None if self.heard is None else Ear(self.order, self.heard, self.draft)

@@ -17,6 +17,7 @@ from ..tools.completion import Message, Usage
 from ..tools.models import ModelRequest, Models
 from ..tools.prompts import DATA_NOTE, tagged
 from .measuring import Measured
+from .prompt import text_of
 from .task_set import Label
 
 Verdict: TypeAlias = Literal["first", "second", "even"]
@@ -29,11 +30,6 @@ VERDICT: dict[str, Json] = {
     },
     "required": ["reason", "better"],
 }
-_TASK = (
-    "You compare two plans for one task. The better plan does all that the task asks and nothing else, calls no tool in vain, "
-    "computes what can be computed instead of asking a model, and is no longer than it needs to be. Neither the order in "
-    "which you see them nor the names of their steps count. Give the reason first, then the verdict."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +165,7 @@ async def compare(models: Models, task: str, first: Plan, second: Plan) -> Compa
 
 async def _ask(models: Models, task: str, one: Plan, other: Plan) -> tuple[str, Usage]:
     parts = [tagged("task", task), tagged("plan_a", _told(one)), tagged("plan_b", _told(other))]
-    messages = (Message("system", f"{_TASK}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))
+    messages = (Message("system", f"{text_of('pair')}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))
     reply = await models.ask(ModelRequest("default", messages, VERDICT))
     return str(cast("Mapping[str, Json]", reply.value)["better"]), reply.usage
 

@@ -107,7 +107,7 @@ def preview_of(
     answer, form = plan_answer(shown)
     return Preview(
         answered_by,
-        planning_messages(order.task, shown, order.inputs, examples),
+        planning_messages(order.task, shown, order.inputs, examples, len(order.tools)),
         answer.wire_schema,
         form,
         tuple(tool.name for tool in shown),

@@ -22,8 +22,8 @@ from .signatures import signature_line
 
 Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
-PROMPTS = ("adapt", "choose", "plan", "repair", "mend", "anew", "patch", "repatch")
-"""The texts, by file name."""
+PROMPTS = ("adapt", "choose", "plan", "more", "given", "repair", "mend", "anew", "unread", "patch", "repatch")
+"""The texts of plannings, by file name."""
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
@@ -43,29 +43,38 @@ def planning_messages(
     tools: Sequence[Signature],
     inputs: Mapping[str, Json],
     examples: Sequence[SavedPlan] = (),
+    count: int = 0,
 ) -> tuple[Message, ...]:
-    """Return the messages that ask for a plan; saved plans for like tasks are shown as examples."""
+    """Return the messages that ask for a plan; saved plans for like tasks are shown as examples.
+
+    Args:
+        task: What is wanted.
+        tools: Those that are shown.
+        inputs: Of these, names and types are told.
+        examples: Saved plans.
+        count: How many tools there are; where not all are shown, the model is told how to ask for another.
+    """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in given_schemas(inputs).items())
     asked = [f"# Tools\n\n{_listed(tools)}"]
+    if count > len(tools):
+        asked.append(text_of("more").format(shown=len(tools), count=count))
     if examples:
         asked.append("\n\n".join(["# Plans for other tasks, with these tools", *map(_example, examples)]))
     if given:
-        asked.append(
-            f"# Given inputs\n\nDeclare each of these under `inputs` with this schema, and use it:\n{given}"
-        )
+        asked.append(f"# Given inputs\n\n{text_of('given')}\n{given}")
     asked.append(f"# Task\n\n{task}")
-    return (Message("system", _text("plan")), Message("user", "\n\n".join(asked)))
+    return (Message("system", text_of("plan")), Message("user", "\n\n".join(asked)))
 
 
 def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:
     """Return the messages that ask which tools a task may need."""
     lines = "\n".join(choice_line(tool) for tool in listed)
-    return (Message("system", _text("choose")), Message("user", f"# Tools\n\n{lines}\n\n# Task\n\n{task}"))
+    return (Message("system", text_of("choose")), Message("user", f"# Tools\n\n{lines}\n\n# Task\n\n{task}"))
 
 
 def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
     """Return the messages that ask whether a saved plan fits a task, and for the values that it takes."""
-    return (Message("system", _text("adapt")), Message("user", f"# Form\n\n{form}\n\n# Task\n\n{task}"))
+    return (Message("system", text_of("adapt")), Message("user", f"# Form\n\n{form}\n\n# Task\n\n{task}"))
 
 
 def choice_line(tool: Signature) -> str:
@@ -96,26 +105,23 @@ def repair_messages(
     told = "\n".join(listed)
     named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in told][:NAMED_MAX]
     tools = ["\nTools that these faults name:", *named] if named else []
-    return _again(draft, "\n".join([_text(plea), told, *tools]))
+    return _again(draft, "\n".join([text_of(plea), told, *tools]))
 
 
 def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "plan") -> tuple[Message, ...]:
     """Return the messages that ask again after an answer that was no plan, or no patch, at all."""
-    return _again(
-        draft,
-        f"That is no {wanted}: {fault}\nAnswer with the whole {wanted}, as one JSON object and nothing else.",
-    )
+    return _again(draft, text_of("unread").format(wanted=wanted, fault=fault))
 
 
 def patch_messages(incident: Incident, tools: Sequence[Signature]) -> tuple[Message, ...]:
     """Return the messages that ask for a patch of a plan that went wrong."""
     asked = [f"# Tools\n\n{_listed(tools)}", incident.told()]
-    return (Message("system", _text("patch")), Message("user", "\n\n".join(asked)))
+    return (Message("system", text_of("patch")), Message("user", "\n\n".join(asked)))
 
 
 def prompt_version() -> str:
     """Return the digest of all prompt texts: what was planned with others is not what would be planned now."""
-    return digest("\n".join(_text(name) for name in PROMPTS).encode())
+    return digest("\n".join(text_of(name) for name in PROMPTS).encode())
 
 
 def _listed(tools: Sequence[Signature]) -> str:
@@ -143,9 +149,7 @@ def _again(draft: str, plea: str) -> tuple[Message, ...]:
 
 
 @cache
-def _text(name: str) -> str:
-    return (
-        resources.files(__name__.rpartition(".")[0])
-        .joinpath("prompts", f"{name}.md")
-        .read_text(encoding="utf-8")
-    )
+def text_of(name: str) -> str:
+    """Return the text of a prompt's file."""
+    folder = resources.files(__name__.rpartition(".")[0]).joinpath("prompts")
+    return folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()

@@ -144,6 +144,15 @@ def test_a_draft_that_uses_others_is_shown_more():
     assert not {"find_invoice", "count_vacation"} & set(shown(second))
     assert {"find_invoice", "count_vacation", *CHOICE["tools"]} <= set(shown(third))
     assert 30 <= len(shown(third)) <= 60
+    words = [request["messages"][1]["content"] for request in (second, third)]
+    assert f"These are {len(shown(second))} of 240 tools" in words[0], (
+        "the model is told how to ask for others"
+    )
+    assert f"These are {len(shown(third))} of 240 tools" in words[1]
+    assert (
+        "you will be shown those that are like it"
+        not in planning([GOOD], TOOLS[:20])[1][0]["messages"][1]["content"]
+    )
     same = planning([CHOICE, plan_with("list_vacation", number=7), GOOD])[1]
     assert shown(same[1]) == shown(same[2]), "faults of the tools shown widen nothing"
 

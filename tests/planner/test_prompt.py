@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import firmplan
 import pytest
-from firmplan import Plan, Tool, Toolset, check
+from firmplan import Plan, SavedPlan, Tool, Toolset, check
 from firmplan.planner.choice import choose_tools, words_of
 from firmplan.planner.incident import Incident, StepState
-from firmplan.planner.prompt import patch_messages, planning_messages, repair_messages
+from firmplan.planner.prompt import (
+    PROMPTS,
+    patch_messages,
+    planning_messages,
+    prompt_version,
+    repair_messages,
+    text_of,
+    unread_messages,
+)
 from firmplan.planner.signatures import shown_schema, signature_line
 from firmplan.plans.patch import Patch, apply_patch
 from firmplan.plans.problems import problem
+from firmplan.plans.values import digest
 
 TEXT = {"type": "string"}
 
@@ -168,6 +179,53 @@ def test_repairs_are_bounded():
     assert "$.steps[19]" in plea.content
     assert "$.steps[20]" not in plea.content
     assert "and 30 more" in plea.content
+
+
+def test_every_prompt_is_a_file_and_part_of_the_version():
+    """All that plannings say is in files, and another text is another version; `pair` is what judges are asked."""
+    files = {path.name for path in (Path(firmplan.__file__).parent / "planner" / "prompts").iterdir()}
+    assert files == {f"{name}.md" for name in (*PROMPTS, "pair")}
+    assert prompt_version() == digest("\n".join(text_of(name) for name in PROMPTS).encode())
+
+
+def test_a_prompt_reads_as_it_should():
+    """Tools, that there are more of them, examples, given inputs, the task, in this order; then an answer that was none."""
+    tool = fake("weather", ["city"], description="Tell the weather.", effect="read")
+    plan = {"firmplan": 1, "task": "Tell it", "steps": [{"id": "a", "set": 1}], "output": "${a}"}
+    saved = [SavedPlan("tell", Plan.model_validate(plan))]
+    words = planning_messages("Is it warm?", [tool], {"city": "Rome"}, saved, 24)[1].content
+    assert (
+        words
+        == """# Tools
+
+- weather(city: text) -> text  [read]
+    Tell the weather.
+
+These are 1 of 24 tools, chosen for the task. Where it needs one that is not among them, call it by the name that you would \
+give it: you will be shown those that are like it, and asked again.
+
+# Plans for other tasks, with these tools
+
+Task: Tell it
+
+```json
+{"firmplan":1,"output":"${a}","steps":[{"id":"a","set":1}]}
+```
+
+# Given inputs
+
+Declare each of these under `inputs` with this schema, and use it:
+- "city": {"type":"string"}
+
+# Task
+
+Is it warm?"""
+    )
+    said, again = unread_messages("Hm. {}", "no {JSON}")
+    assert said.content == "Hm. {}"
+    assert again.content == (
+        "That is no plan: no {JSON}\nAnswer with the whole plan, as one JSON object and nothing else."
+    )
 
 
 def test_tools_that_a_fault_names_are_shown_with_it():
