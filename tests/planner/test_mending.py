@@ -10,6 +10,7 @@ import pytest
 from firmplan import Plan, Planner, PlanningFailed, tool
 from firmplan.planner.incident import Incident
 from firmplan.testing import HttpError, Refusal, ScriptedModel, Text
+from tool_catalogue import catalogue
 
 
 @tool(effect="read")
@@ -71,11 +72,11 @@ STEPS = {
 INSTEAD = {"op": "replace", "step": "b", "with": {"id": "b", "tool": "almanac", "args": {"city": "Oslo"}}}
 
 
-def mended(script, *, plan=PLAN, steps=STEPS, **options):
+def mended(script, *, plan=PLAN, steps=STEPS, tools=TOOLS, **options):
     async def main():
         async with ScriptedModel(script) as model:
             try:
-                found = await Planner("m", base_url=model.base_url, **options).repair_run(plan, steps, TOOLS)
+                found = await Planner("m", base_url=model.base_url, **options).repair_run(plan, steps, tools)
             except PlanningFailed as failure:
                 found = failure
             return found, model.requests
@@ -98,6 +99,17 @@ def test_a_patch_mends_what_failed():
     assert "- b: failed (timeout, temporary)" in told
     assert "- q: skipped because of blocked" in told
     assert "its value: number" in told
+
+
+def test_of_many_tools_the_plans_own_are_shown():
+    """Whatever words the task has: what a plan calls is what its patch is about. No choice is made for it."""
+    words = PLAN.task.replace("Oslo", "Oslo and find invoices, customers and orders")
+    plan = PLAN.model_copy(update={"task": words})
+    _, (request,) = mended([{"operations": [INSTEAD]}], plan=plan, tools=[*TOOLS, *catalogue()])
+    told = request["messages"][1]["content"].partition("# Task")[0]
+    for name in ("weather(", "post(", "find_invoice("):
+        assert f"- {name}" in told
+    assert len([line for line in told.splitlines() if line.startswith("- ")]) <= 60
 
 
 def test_a_whole_plan_is_read_as_its_difference():
