@@ -117,7 +117,8 @@ class Intake:
         """Raise where the queue is full. Raises: Refusal (429)."""
         under_way = 0
         for status in UNDER_WAY:
-            under_way += len((await self.engine.list_runs(status=status, limit=self.limits.queue)).runs)
+            page = await self.engine.list_runs(status=status, limit=self.limits.queue)
+            under_way += sum(not run.abandoned for run in page.runs)  # those take nobody's time
         if under_way >= self.limits.queue:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,

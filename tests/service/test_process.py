@@ -90,7 +90,11 @@ def test_a_run_that_nobody_drives_is_told(tmp_path):
         run = first.post("/v1/runs", {"plan": SLOW}).json()["id"]
         assert first.get(f"/v1/runs/{run}").json()["abandoned"] is False
         first.stop(signal.SIGKILL)
-    with Server(tmp_path, "--store", "shared.db", tools=OTHER) as second:
+    with Server(tmp_path, "--store", "shared.db", "--queue", "1", tools=OTHER) as second:
         found = second.get(f"/v1/runs/{run}").json()
         listed = second.get("/v1/runs").json()["runs"]
         assert (found["abandoned"], [each["abandoned"] for each in listed]) == (True, [True])
+        other = {"firmplan": 1, "steps": [{"id": "o", "tool": "other"}], "output": "${o}"}
+        taken = second.post("/v1/runs", {"plan": other})  # it takes no place in the queue
+        assert taken.status_code == 202
+        assert second.wait(taken.json()["id"])["output"] == 1
