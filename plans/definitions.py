@@ -8,7 +8,7 @@ Walks are loops or bounded by `DEPTH_MAX`: schemas come from strangers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import unquote
@@ -24,6 +24,7 @@ KEYS_MAX = 16
 ONE_SCHEMA = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 ONE_SCHEMA_RARE = ("unevaluatedProperties", "unevaluatedItems", "additionalItems")
 MANY_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+SAME_VALUE = ("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "dependentSchemas")
 NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas")
 
 
@@ -102,8 +103,15 @@ def _place(ref: str, document: str) -> Place | None:
     return None
 
 
-def refs_in(schema: Json) -> Iterator[str]:
-    """Yield every reference in a schema, in order; what stands in `enum`, `const`, `default` and the like is data."""
+def refs_in(
+    schema: Json, inside: Callable[[Mapping[str, Json]], Iterator[Json]] | None = None
+) -> Iterator[str]:
+    """Yield every reference in a schema, in order; what stands in `enum`, `const`, `default` and the like is data.
+
+    Args:
+        schema: Any JSON.
+        inside: Where to look; by default in all schemas that stand in a schema.
+    """
     waiting: list[Json] = [schema]
     while waiting:
         one = waiting.pop()
@@ -111,7 +119,17 @@ def refs_in(schema: Json) -> Iterator[str]:
             ref = one.get("$ref")
             if isinstance(ref, str):
                 yield ref
-            waiting.extend(reversed(list(inner_schemas(one))))
+            waiting.extend(reversed(list((inside or inner_schemas)(one))))
+
+
+def same_value_schemas(schema: Mapping[str, Json]) -> Iterator[Json]:
+    """Yield the schemas in a schema that are about the same value, not about a part of it."""
+    for key in SAME_VALUE:
+        value = schema.get(key)
+        if isinstance(value, list):
+            yield from value
+        elif isinstance(value, Mapping):
+            yield from value.values() if key == "dependentSchemas" else [value]
 
 
 def inner_schemas(schema: Mapping[str, Json]) -> Iterator[Json]:
@@ -173,6 +191,27 @@ def order_of(documents: Documents) -> Order:
             open_now.discard(place)
             made.places.append(place)
     return made
+
+
+def endless_places(documents: Documents, order: Order) -> set[Place]:
+    """Return the places whose meaning rests on itself: a walk from them comes around without going into a part of the value."""
+    if not order.loops:
+        return set()
+    rests_on: dict[Place, set[Place]] = {}
+    carries: dict[Place, set[Place]] = {place: set() for place in order.places}
+    for place in order.places:
+        refs = refs_in(documents.at(place), same_value_schemas)
+        found = (documents.place(ref, place.document) for ref in refs)
+        rests_on[place] = {each for each in found if each is not None}
+        for each in rests_on[place]:
+            carries[each].add(place)
+    grounded = [place for place, others in rests_on.items() if not others]
+    for place in grounded:  # grows while it is walked
+        for other in carries[place]:
+            rests_on[other].discard(place)
+            if not rests_on[other]:
+                grounded.append(other)
+    return set(rests_on) - set(grounded)
 
 
 def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from .nearest import did_you_mean
 from .values import Json
 
 KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
@@ -122,6 +123,36 @@ def misshapen(schema: Mapping[str, Json]) -> Iterator[tuple[str, str, str]]:
             expected, holds = rule
             if not holds(value):
                 yield key, expected, _kind_of(value)
+
+
+def found_value(value: Json) -> str:
+    """Return what stands where a schema is wanted, for a message."""
+    match value:
+        case None:
+            return "null"
+        case str():
+            return f"'{value[:40]}'"
+        case list():
+            return "a list"
+        case _:
+            return str(value)[:40]
+
+
+def for_no_schema(value: Json) -> str:
+    """Return the hint for what is no schema: a kind's name alone, as in other languages."""
+    if isinstance(value, str):
+        kind = value if value in KINDS else SLIPS.get(value)
+        return f'write {{"type": "{kind}"}}' if kind else ""
+    return "for any value write {}" if value is None else ""
+
+
+def for_no_kind(wrong: Json) -> str:
+    """Return the hint for what is no kind."""
+    if not isinstance(wrong, str):
+        return ""
+    if wrong in SLIPS:
+        return f"write '{SLIPS[wrong]}'" if SLIPS[wrong] else "leave 'type' out for any value"
+    return did_you_mean(wrong, KINDS)
 
 
 def _kind_of(value: Json) -> str:

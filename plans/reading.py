@@ -18,9 +18,19 @@ from .alternatives import Apart, alternatives, tagged
 from .beyond import WHOLE, condition, together
 from .composing import as_part, composed
 from .composition import closedness, is_composed, is_strict
-from .definitions import DEPTH_MAX, ROOT, Documents, Names, Place, as_mapping, order_of, unescaped_name
+from .definitions import (
+    DEPTH_MAX,
+    ROOT,
+    Documents,
+    Names,
+    Place,
+    as_mapping,
+    endless_places,
+    order_of,
+    unescaped_name,
+)
 from .expressions.faults import Fault
-from .keywords import KINDS, SLIPS, demands, misshapen
+from .keywords import KINDS, demands, for_no_kind, for_no_schema, found_value, misshapen
 from .kinds import Conditions, depth_of, size_of
 from .meeting import meet, parts_of
 from .nearest import did_you_mean, listing
@@ -56,7 +66,7 @@ PARTS_MAX = 200
 SUGGESTIONS_MAX = 20
 """Faults of one schema that get a nearest name: finding one costs time for every name."""
 
-_ENDLESS = "expected a type, found one that refers only to itself"
+_ENDLESS = "expected a type, found one that says of a value only what it says of that same value"
 _NO_TYPES: Mapping[str, Json] = {}
 
 
@@ -82,28 +92,22 @@ class _Reader:
         self.names = Names(documents, self.order)
         self.book: dict[str, Type] = {}
         self.read_places: dict[Place, Type] = {}
-        self.endless: set[str] = set()
+        self.endless = endless_places(documents, self.order)
         self.faults: list[Fault] = []
 
     def read_all(self) -> Type:
         made: Type = UNKNOWN
         for place in self.order.places:
-            made = self.read(
-                self.documents.at(place), "" if place == ROOT else None, place.document, DEPTH_MAX
-            )
+            path = "" if place == ROOT else None
+            if place in self.endless:
+                self.fault("bad-shape", path, _ENDLESS)
+                made = UNKNOWN
+            else:
+                made = self.read(self.documents.at(place), path, place.document, DEPTH_MAX)
             self.read_places[place] = made
             if place in self.order.loops:
-                self.book[self.names.name(place)] = self.unfolded(made, place)
+                self.book[self.names.name(place)] = made
         return made.resolved if isinstance(made, Named) else made
-
-    def unfolded(self, made: Type, place: Place) -> Type:
-        """Return what a name stands for: `UNKNOWN` if that is only itself."""
-        if not isinstance(made, Named):
-            return made
-        if made.name not in self.book:
-            self.endless.add(made.name)
-            self.fault("bad-shape", "" if place == ROOT else None, _ENDLESS)
-        return self.book.get(made.name, UNKNOWN)
 
     def read(self, schema: Json, path: str | None, document: str, room: int) -> Type:
         """Return the type of one schema.
@@ -119,7 +123,10 @@ class _Reader:
         known = as_mapping(schema)
         if known is None:
             self.fault(
-                "bad-shape", path, f"expected a JSON Schema, found {_found(schema)}", _not_a_schema(schema)
+                "bad-shape",
+                path,
+                f"expected a JSON Schema, found {found_value(schema)}",
+                for_no_schema(schema),
             )
             return UNKNOWN
         if room <= 0:
@@ -258,8 +265,8 @@ class _Reader:
             self.fault(
                 "bad-shape",
                 _at(path, "type"),
-                f"expected one of {', '.join(KINDS)}, found {_found(wrong)}",
-                _slip(wrong),
+                f"expected one of {', '.join(KINDS)}, found {found_value(wrong)}",
+                for_no_kind(wrong),
             )
             return None
         return known
@@ -328,8 +335,9 @@ class _Reader:
             self.unknown(ref, path)
             return UNKNOWN
         made = self.read_places.get(place)
-        if isinstance(made, Named) and made.name in self.endless:
+        if place in self.endless:
             self.fault("bad-shape", path, _ENDLESS)
+            return UNKNOWN
         if place not in self.order.loops and made is not None and _is_small(made):
             return made
         name = self.names.name(place)
@@ -370,30 +378,3 @@ def _listed(value: Json) -> Type:
     if isinstance(value, list | dict) and value != []:
         return meet(made, Unknown((condition({"enum": [value]}),))) or UNKNOWN
     return made
-
-
-def _found(value: Json) -> str:
-    match value:
-        case None:
-            return "null"
-        case str():
-            return f"'{value[:40]}'"
-        case list():
-            return "a list"
-        case _:
-            return str(value)[:40]
-
-
-def _not_a_schema(value: Json) -> str:
-    if isinstance(value, str):
-        kind = value if value in KINDS else SLIPS.get(value)
-        return f'write {{"type": "{kind}"}}' if kind else ""
-    return "for any value write {}" if value is None else ""
-
-
-def _slip(wrong: Json) -> str:
-    if not isinstance(wrong, str):
-        return ""
-    if wrong in SLIPS:
-        return f"write '{SLIPS[wrong]}'" if SLIPS[wrong] else "leave 'type' out for any value"
-    return did_you_mean(wrong, KINDS)

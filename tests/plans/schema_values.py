@@ -73,7 +73,7 @@ _simple: st.SearchStrategy[Schema] = (
     | st.builds(lambda values: {"const": values[0]}, _listed)
     | _demands
     | st.builds(lambda *parts: {**parts[0], **parts[1]}, _types, _demands)
-    | st.sampled_from([{"$ref": "#/types/A"}, {"$ref": "#/types/B"}, {"$ref": "#/types/Tree"}])
+    | st.sampled_from(["#/types/A", "#/types/B", "#/types/Tree", "#/$defs/D"]).map(lambda ref: {"$ref": ref})
 )
 
 
@@ -145,7 +145,9 @@ def _wider(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
 
 
 schemas: st.SearchStrategy[Schema] = st.recursive(_simple, _wider, max_leaves=6)
-_nameless = schemas.filter(lambda schema: "#/types/A" not in str(schema) and "#/types/B" not in str(schema))
+_nameless = schemas.filter(
+    lambda schema: not any(ref in str(schema) for ref in ("#/types/A", "#/types/B", "#/$defs"))
+)
 _trees = (
     st.builds(
         lambda fields: {"type": "object", "properties": fields},
@@ -182,4 +184,10 @@ def neighbours(draw: st.DrawFn) -> tuple[Schema, Schema]:
             ]
         )
     )
-    return draw(st.sampled_from([(one, made), (made, one), (other, made), (made, other), (made, made)]))
+    pair = draw(st.sampled_from([(one, made), (made, one), (other, made), (made, other), (made, made)]))
+    return with_definition(draw, pair[0]), with_definition(draw, pair[1])
+
+
+def with_definition(draw: st.DrawFn, schema: Schema) -> Schema:
+    """Draw what a schema defines for itself, if it names it."""
+    return {**schema, "$defs": {"D": draw(_nameless)}} if "#/$defs/D" in str(schema) else schema
