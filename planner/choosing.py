@@ -63,7 +63,7 @@ async def choose(conversation: Conversation, choose_over: int | None, listener: 
         listener: Hears an answer that is a whole plan.
     """
     task, tools = conversation.order.task, conversation.order.tools
-    if not is_choice_due(tools, choose_over):
+    if not (is_choice_due(tools, choose_over) and conversation.is_reachable):
         return Chosen(choose_tools(task, tools))
     ranked = nearest_tools(task, tools)
     by_words = by_name(ranked[:SHOWN_MAX])

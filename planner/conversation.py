@@ -46,6 +46,7 @@ class Conversation:
     Attributes:
         attempts: What was tried so far, saved plans that fit but could not be used included.
         approach: What attempts that bring nothing were made for, `"draft"` or `"patch"`.
+        is_reachable: Whether the model could be asked so far.
     """
 
     order: Order
@@ -54,6 +55,7 @@ class Conversation:
     timeout_s: float
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     approach: str = "draft"
+    is_reachable: bool = True
     allowance: Allowance = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,10 +95,14 @@ class Conversation:
     async def ask_aside(
         self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
     ) -> Turn | ModelError:
-        """Return what the model says to a small question beside the plan; no answer to it ends a planning."""
+        """Return what the model says to a small question beside the plan; no answer to it ends a planning.
+
+        Where the model could not be asked, `is_reachable` is false: other small questions would only use up the allowance.
+        """
         try:
             return await self._send(messages, answer, listener, ONCE)
         except ModelError as fault:
+            self.is_reachable = False
             return fault
 
     async def _send(

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from firmplan import ConfigError, Plan, Planner, PlanningFailed, Tool
+from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, Tool
 from firmplan.planner.choice import choose_tools, tools_in
 from firmplan.planner.choosing import CANDIDATES_CHARACTERS_MAX, CHOOSE_OVER, SURE, candidates
 from firmplan.planner.prompt import choice_line, choosing_messages
@@ -32,10 +32,10 @@ def planning(script, tools=TOOLS, task=TASK, **options):
 
     async def main():
         async with ScriptedModel(script) as model:
-            heard = options.pop("heard", None)
+            heard, saved = options.pop("heard", None), options.pop("saved", ())
             planner = Planner("m", base_url=model.base_url, **{"timeout": 5, **options})
             try:
-                return await planner.plan(task, tools, heard=heard), model.requests
+                return await planner.plan(task, tools, heard=heard, saved=saved), model.requests
             except PlanningFailed as failure:
                 return failure, model.requests
 
@@ -165,6 +165,15 @@ def test_choosing_counts_among_the_requests():
     failure, requests = planning([HttpError(500, "", AT_ONCE)] * 20)
     assert "500" in str(failure)
     assert len(requests) == 1 + 3
+
+
+def test_a_model_that_cannot_be_asked_is_not_asked_twice_beside_the_plan():
+    """Where the question about a saved plan found nobody there, no tools are asked for: the requests are the plan's."""
+    saved = [SavedPlan("near", Plan.model_validate({**GOOD, "task": "Who is off next month?"}))]
+    planned, requests = planning([HttpError(503), GOOD], saved=saved)
+    assert planned.plan == Plan.model_validate(GOOD)
+    assert [attempt.source for attempt in planned.attempts] == ["adapted:near", "model"]
+    assert len(requests) == 2
 
 
 def test_the_prompt_is_small_and_lists_each_tool_on_a_line():

@@ -82,7 +82,7 @@ def test_each_misbehaviour_ends_as_well_when_it_is_listened_to(case):
 @pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
 def test_each_misbehaviour_ends_as_well_where_small_questions_come_first(case):
     """With a saved plan to fill in, and tools to choose from: the same plan, or the same failure, within the same bounds."""
-    outcome, requests, seconds = planning(case, tools=MANY, saved=[NEAR])
+    outcome, requests, seconds = planning(case, lambda _: None, tools=MANY, saved=[NEAR])
     assert requests[0]["messages"][0]["content"].startswith("You fill in a form")
     shown = str(outcome)[:2000] if isinstance(outcome, PlanningFailed) else "a plan"
     assert len(requests) <= REQUESTS_MAX
