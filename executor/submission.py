@@ -21,7 +21,7 @@ from .fork import Holds, fork_of, inherited_from, root_of
 from .header import Header, default_seed
 from .lock import Lock
 from .outcome import walk
-from .restore import load_entries
+from .restore import check_header, load_entries
 from .sealed import Sealed
 from .states import RunStatus
 from .store import RunRow, Store
@@ -121,7 +121,9 @@ class Submissions:
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
         program = compile_plan(header.plan, header.lock, plans=header.plans)
-        inherited = inherited_from(await load_entries(self._store, row))
+        entries = await load_entries(self._store, row)
+        check_header(row, entries)
+        inherited = inherited_from(entries)
         fork = fork_of(
             program,
             parent,
