@@ -26,7 +26,7 @@ from .limits import check_artifact
 from .machine import Machine
 from .plan_uses import UsesKept
 from .records import read_entry
-from .restore import build_machine, fold, load_entries
+from .restore import load_entries, rebuild
 from .run import Run, RunError, run_errors, run_status, run_usage, step_views
 from .states import RunStatus
 from .store import Decision, RunRow, Store
@@ -171,11 +171,7 @@ class Archive:
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
-        header = Header.from_dict(row.header)
-        if header.plan is None:
-            raise InputRejected(f"run {row.id} has no plan: no step of it has started")
-        machine = build_machine(header)
-        fold(machine, await load_entries(self._store, row))
+        _, machine = rebuild(row, await load_entries(self._store, row))
         return machine
 
     async def replayed(self, row: RunRow) -> Run:

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, cast
 
 import orjson
 
-from ..errors import InputRejected
+from ..errors import InputRejected, StoreError
 from ..plans.values import Json, digest
 from .header import Header
 from .records import GENESIS, Entry, chain, read_entry
@@ -56,9 +56,11 @@ class Bundle:
         """What was settled before the first event. Raises: StoreError: it has another format. InputRejected."""
         try:
             return Header.from_dict(self.row.header)
-        except (LookupError, TypeError, ValueError) as fault:
+        except StoreError as fault:
+            if fault.__cause__ is None:
+                raise
             raise InputRejected(
-                f"the bundle of run {self.row.id} has no header of a run: {fault!r}"
+                f"the bundle of run {self.row.id} has no header of a run: {fault.message}"
             ) from fault
 
     @property

@@ -20,7 +20,7 @@ from .sealed import Sealed
 
 @dataclass(slots=True)
 class RunStarted:
-    """The run begins: its header holds plan, inputs, seed and tool signatures."""
+    """The run begins: `header` is the digest of its header, which holds plan, inputs, seed and tool signatures."""
 
     header: str
 

@@ -30,11 +30,11 @@ from .events import (
 )
 from .facilities import Facilities
 from .fork import Inherited, inherited_from
-from .header import Header
+from .header import Header, header_digest
 from .owner import Owner
 from .records import Entry, Event
 from .replays import Replays
-from .restore import build_machine, fold, load_entries, parse_lines
+from .restore import build_machine, check_header, fold, load_entries, parse_lines
 from .review import Review
 from .run import Run, run_status
 from .states import FINAL, RunStatus
@@ -166,7 +166,8 @@ class Execution:
             run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
         )
         early.close()
-        await self._drive(replace(row, header=header.to_dict()), header, [], RunStarted(run_id), early)
+        settled = replace(row, header=header.to_dict())
+        await self._drive(settled, header, [], RunStarted(header_digest(settled.header)), early)
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
@@ -199,6 +200,7 @@ class Execution:
             header = Header.from_dict(row.header)
             self._expect_tools(row.id, header)
             entries = await load_entries(self._store, row)
+            check_header(row, entries)
         except BaseException:
             await self._owner.let_go(self._store, row)
             raise
@@ -348,7 +350,7 @@ class Execution:
         task = self._driving.get(run_id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
-        first = RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id)
+        first = self._first_event(row)
         if not await self._start(run_id, first) and run_id not in self._driving:
             row = await self.archive.row(run_id)
             if row.owner is not None and self._owner.is_elsewhere(row.owner):
@@ -362,7 +364,11 @@ class Execution:
             await asyncio.sleep(POLL_S)
             row = await self.archive.row(run_id)
         if row.status in UNDER_WAY:
-            await self._start(run_id, RunResumed(self._owner.name) if row.last_seq else RunStarted(run_id))
+            await self._start(run_id, self._first_event(row))
+
+    def _first_event(self, row: RunRow) -> RunStarted | RunResumed:
+        """Return what begins the work on a run, or goes on with it."""
+        return RunResumed(self._owner.name) if row.last_seq else RunStarted(header_digest(row.header))
 
     async def find_abandoned(self) -> list[Run]:
         """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+import orjson
+
 from ..errors import StoreError
 from ..plans import Plan
 from ..plans.expressions.syntax import EXPRESSION_VERSION
-from ..plans.values import Json, canonical, digest
+from ..plans.values import Digest, Json, canonical, digest
 from .fork import Fork
 from .lock import Lock
 from .programs import read_plan
@@ -67,7 +69,14 @@ class Header:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
-        """Read it back. Raises: StoreError: it is of a format that this version does not know."""
+        """Read it back. Raises: StoreError: it is of a format that this version does not know, or was changed."""
+        try:
+            return cls._read(data)
+        except (LookupError, TypeError, ValueError, AttributeError) as fault:
+            raise StoreError(f"a run header that says too little or too much: {fault!r}") from fault
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> Header:
         if data.get("format") != HEADER_FORMAT:
             raise StoreError(
                 f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT}"
@@ -90,6 +99,11 @@ class Header:
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
         )
+
+
+def header_digest(header: Mapping[str, Any]) -> Digest:
+    """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
+    return digest(orjson.dumps(header))
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import InputRejected
+from ..errors import EngineBug
 from .archive import snapshot
-from .header import Header
-from .restore import build_machine, fold, load_entries
+from .restore import load_entries, rebuild
 from .sealed import Sealed
 
 if TYPE_CHECKING:
     from ..plans import Plan
+    from .header import Header
     from .machine import Machine
     from .records import Entry
     from .run import Run
@@ -44,10 +44,9 @@ async def recall(store: Store, row: RunRow) -> Recall:
         Diverged: The plan language or the machine concludes something else than what was recorded.
         StoreError: The journal was changed outside firmplan.
     """
-    header = Header.from_dict(row.header)
-    if header.plan is None:
-        raise InputRejected(f"run {row.id} has no plan: no step of it has started")
     entries = await load_entries(store, row)
-    machine, calls = build_machine(header), dict[str, Sealed]()
-    fold(machine, entries, calls)
+    calls: dict[str, Sealed] = {}
+    header, machine = rebuild(row, entries, calls)
+    if header.plan is None:
+        raise EngineBug(f"run {row.id} was rebuilt without a plan")
     return Recall(snapshot(row, header, machine), header.plan, header, machine, entries, calls)

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from ..errors import Diverged, EngineBug, StoreError
+from ..errors import Diverged, EngineBug, InputRejected, PlanError, StoreError
 from ..plans.values import digest
 from .commands import Record
 from .events import (
@@ -25,6 +25,7 @@ from .events import (
     Consequence,
     JournalEvent,
     RunFinished,
+    RunStarted,
     StepCancelled,
     StepFailed,
     StepIndeterminate,
@@ -33,7 +34,7 @@ from .events import (
     is_cause,
 )
 from .fork import Fork
-from .header import Header
+from .header import Header, header_digest
 from .machine import Machine
 from .programs import program_of
 from .records import GENESIS, Entry, chain, read_entry
@@ -59,6 +60,51 @@ async def load_entries(store: Store, row: RunRow) -> list[Entry]:
     """
     lines = await store.read_journal(row.id)
     return await read_entries(store, row, lines)
+
+
+def rebuild(
+    row: RunRow, entries: Sequence[Entry], calls: dict[str, Sealed] | None = None
+) -> tuple[Header, Machine]:
+    """Return a run's header, and its machine where the journal ends.
+
+    Args:
+        row: The run.
+        entries: Its journal.
+        calls: Filled as by `fold`.
+
+    Raises:
+        InputRejected: The run has no plan.
+        Diverged: The plan language or the machine concludes something else than what was recorded.
+        StoreError: The header was changed, also where nothing diverges.
+    """
+    try:
+        header = Header.from_dict(row.header)
+        if header.plan is None:
+            raise InputRejected(f"run {row.id} has no plan: no step of it has started")
+        machine = build_machine(header)
+    except (PlanError, StoreError):
+        check_header(row, entries)
+        raise
+    fold(machine, entries, calls)
+    check_header(row, entries)
+    return header, machine
+
+
+def check_header(row: RunRow, entries: Sequence[Entry]) -> None:
+    """Raise `StoreError` if a run's header is not the one that its first record names; old records name none."""
+    match entries[0].event if entries else None:
+        case RunStarted(header=named) if named.startswith("sha256:") and named != header_digest(row.header):
+            raise StoreError(
+                f"the header of run {row.id} is not the one that it started with: it was changed"
+            )
+        case _:
+            pass
+
+
+async def check_heads(store: Store, row: RunRow) -> None:
+    """Raise `StoreError` if a head that a flush left beside its records is not theirs."""
+    if place := await _place(store, row, (await store.read_journal(row.id))[: row.last_seq]):
+        raise StoreError(f"the chain of run {row.id} was changed{place}")
 
 
 async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:

@@ -15,6 +15,7 @@ from typing import Final, cast
 from ..errors import FirmplanError, InputRejected, StoreError
 from ..plans.values import Json
 from .archive import Archive
+from .restore import check_heads
 from .states import FINAL
 from .store import RunRow, Store
 
@@ -77,7 +78,7 @@ async def check_store(store: Store, archive: Archive) -> StoreReport:
     count = 0
     async for row in _rows(store):
         count += 1
-        if (why := await _damage_of(archive, row.id)) is not None:
+        if (why := await _damage_of(store, archive, row.id)) is not None:
             damages.append(Damage(row.id, why))
     return StoreReport(store.name, count, tuple(damages))
 
@@ -90,12 +91,13 @@ async def _rows(store: Store) -> AsyncIterator[RunRow]:
         before = (rows[-1].created, rows[-1].id)
 
 
-async def _damage_of(archive: Archive, run_id: str) -> str | None:
+async def _damage_of(store: Store, archive: Archive, run_id: str) -> str | None:
     """Return why a run cannot be computed again from its journal; `None`: it can."""
     try:
         row = await archive.row(run_id)
         if row.plan_digest is not None:
             await (archive.replayed(row) if row.status in FINAL else archive.rebuilt(row))
+            await check_heads(store, row)
     except FirmplanError as fault:
         return fault.message
     return None

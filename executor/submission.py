@@ -21,7 +21,7 @@ from .header import Header, default_seed
 from .lock import Lock
 from .outcome import walk
 from .programs import keep_plan, program_of
-from .restore import load_entries
+from .restore import check_header, load_entries
 from .sealed import Sealed
 from .states import RunStatus
 from .store import RunRow, Store
@@ -125,7 +125,9 @@ class Submissions:
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
         program = program_of(header.plan, header.lock, header.plans)
-        inherited = inherited_from(await load_entries(self._store, row))
+        entries = await load_entries(self._store, row)
+        check_header(row, entries)
+        inherited = inherited_from(entries)
         fork = fork_of(
             program,
             parent,
