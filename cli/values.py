@@ -12,10 +12,12 @@ from typing import Any
 
 from ..errors import InputRejected
 from ..plans import Json, NotJson, Plan, literal_faults, parse
+from ..plans.expressions.faults import Fault
 from ..plans.nearest import did_you_mean
+from ..plans.reading import read_schema
+from ..plans.types import Scalar, Type, members
+from ..plans.wording import shown
 
-TEXT_PROBES = ("", "a")
-"""Texts to find out whether a type takes text at all; one of them passes nearly every length and format rule."""
 SHAPE_KEYS = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
 
 
@@ -104,31 +106,34 @@ def _pairs(option: str, words: Sequence[str], form: str = "NAME=VALUE") -> dict[
 
 
 def _read(name: str, text: str, schema: Mapping[str, Any], types: Mapping[str, Any]) -> Json:
+    """Return an input's value: the text itself if that fits its type, else what it is as JSON."""
     if not any(key in schema for key in SHAPE_KEYS):
         return _guess(text)
-    expected = {key: part for key, part in schema.items() if key not in ("default", "description", "title")}
-    takes_text = not literal_faults(text, schema, types) or any(
-        not literal_faults(probe, schema, types) for probe in TEXT_PROBES
-    )
-    if takes_text:
-        value: Json = text
-    else:
-        try:
-            value = parse(text)
-        except NotJson:
-            raise _unfit(name, expected, f"{text!r}, which is not JSON") from None
-    if faults := literal_faults(value, schema, types):
-        fault = faults[0]
-        raise _unfit(
-            name, expected, f"{text!r}: {fault.message}" + (f" (at ${fault.inner})" if fault.inner else "")
-        )
-    return value
+    of_text = literal_faults(text, schema, types)
+    if not of_text:
+        return text
+    wanted = read_schema(schema, types)[0]
+    try:
+        value = parse(text)
+        faults = literal_faults(value, schema, types)
+        if not faults:
+            return value
+    except NotJson as fault:
+        if not _takes_text(wanted):
+            why = "which is not JSON" if "not JSON: " in str(fault) else str(fault).removeprefix("$: ")
+            raise InputRejected(f"--input {name}: expected {shown(wanted)}, found {text!r}, {why}") from fault
+        faults = of_text
+    told = of_text if _takes_text(wanted) else faults
+    raise InputRejected(f"--input {name}: {'; '.join(map(_told, told))}")
 
 
-def _unfit(name: str, expected: Mapping[str, Any], found: str) -> InputRejected:
-    return InputRejected(
-        f"--input {name}: expected {json.dumps(expected, ensure_ascii=False)}, found {found}"
-    )
+def _told(fault: Fault) -> str:
+    where = f" (at ${fault.inner})" if fault.inner else ""
+    return f"{fault.message}{where}{f'; {fault.hint}' if fault.hint else ''}"
+
+
+def _takes_text(wanted: Type) -> bool:
+    return any(isinstance(member, Scalar) and member.kind == "string" for member in members(wanted))
 
 
 def _guess(text: str) -> Json:

@@ -101,3 +101,52 @@ def test_a_full_disk_behind_stdout_is_one_message(two_runs, home):
             )
             assert done.returncode == 1
             assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+# declared type, what is written, and the value or words of the message
+WRITTEN = [
+    ({"type": "integer"}, "4.0", 4),
+    ({"type": ["integer", "null"]}, "null", None),
+    ({"type": ["string", "null"]}, "null", "null"),
+    ({"enum": ["1", 2]}, "2", 2),
+    ({"enum": ["1", 2]}, "1", "1"),
+    ({"$ref": "#/types/T"}, "7", 7),
+    ({"type": "string"}, "a=b", "a=b"),
+    ({}, "abc", "abc"),
+    ({"type": "boolean"}, "yes", "--input v: expected boolean, found 'yes', which is not JSON ["),
+    (
+        {"type": "array", "items": {"type": "string"}},
+        "a,b",
+        "expected list of text, found 'a,b', which is not JSON [",
+    ),
+    ({"type": "integer"}, "9" * 20, "an integer past 64 bits"),
+    (
+        {"type": "string", "minLength": 5},
+        "ab",
+        '--input v: expected text of at least 5 characters, found "ab" [',
+    ),
+    (
+        {"type": "string", "minLength": 5},
+        "42",
+        '--input v: expected text of at least 5 characters, found "42" [',
+    ),
+    ({"enum": ["left", "right"]}, "lft", "found \"lft\"; did you mean 'left'?"),
+    ({"type": "integer", "minimum": 3}, "1", "--input v: expected a number of at least 3, found 1 ["),
+]
+
+
+@pytest.mark.parametrize(("schema", "text", "expected"), WRITTEN)
+def test_an_input_is_read_by_its_type_and_told_by_it(firmplan, plan_file, schema, text, expected):
+    """Text where the type takes it as it is, else JSON; a misfit is told in the words of types, never as a schema."""
+    path = plan_file(
+        types={"T": {"type": "integer"}}, inputs={"v": schema}, steps=[], output="${inputs.v}", task=None
+    )
+    answer = firmplan("run", path, "-i", f"v={text}", "--json")
+    if answer.code == 0:
+        assert answer.document["output"] == expected
+        assert type(answer.document["output"]) is type(expected)
+    else:
+        told = firmplan("run", path, "-i", f"v={text}").err
+        assert answer.code == 2
+        assert expected in told
+        assert "{" not in told
