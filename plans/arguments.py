@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from .assign import assign
+from .beyond import as_schema, is_plain_tuple, of_shape
 from .checking import Accepted
 from .expressions.faults import Fault
 from .findings import is_error
@@ -184,11 +185,24 @@ def _mixed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Ite
     match value, others:
         case dict(), [ObjectType() as one]:
             yield from _object_faults(value, inner, one, parts)
-        case list(), [ListType(item=item)]:
+            yield from _shape_faults(value, inner, one)
+        case list(), [ListType() as one]:
             for index, part in enumerate(value):
-                yield from value_faults(part, f"{inner}[{index}]", item, parts)
+                yield from value_faults(part, f"{inner}[{index}]", one.item, parts)
+            yield from _shape_faults(value, inner, one)
         case _:
             yield from _composed_faults(value, inner, wanted, parts)
+
+
+def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[Fault]:
+    """Yield what is wrong with a list or object as a whole, whatever its computed parts will be: its length, its names."""
+    known = of_shape(wanted.beyond)
+    faults = literal_faults(value, as_schema(known)) if known else []
+    yield from (replace(fault, inner=inner + fault.inner) for fault in faults)
+    if not faults and any(one not in known and not is_plain_tuple(one, wanted) for one in wanted.beyond):
+        found = "a list" if isinstance(value, list) else "an object"
+        message = f"expected {shown(wanted)} with conditions, found {found} that is computed in part: it is checked when the step runs"
+        yield Fault("unchecked-type", message, "", inner)
 
 
 def _object_faults(

@@ -16,13 +16,15 @@ from typing import cast
 
 from .contained import self_contained
 from .keywords import KIND_OF_KEYWORD
-from .kinds import Conditions, ListType, ObjectType, Scalar, Unknown
+from .kinds import UNKNOWN, Conditions, ListType, ObjectType, Scalar, Unknown
 from .ranges import implies
 from .validators import find_validator
 from .values import Json, NotJson, canonical, digest
 
 TEXT_MAX = 2_000
 """Characters of a condition that is kept as it is."""
+
+_OF_SHAPE = ("minItems", "maxItems", "minProperties", "maxProperties", "propertyNames", "dependentRequired")
 
 WHOLE = "allOf"
 """The only key of a whole condition; no other condition has it."""
@@ -76,6 +78,21 @@ def required_by(every: Conditions) -> tuple[list[str], list[str]]:
         else:
             others.append(one)
     return list(names), others
+
+
+def of_shape(every: Conditions) -> Conditions:
+    """Return the conditions that are about how many parts a list or an object has, and about their names."""
+    return tuple([one for one in every if _key_of(one) in _OF_SHAPE and not _is_opaque(one)])
+
+
+def is_plain_tuple(one: str, of: ListType | ObjectType) -> bool:
+    """Whether a condition on a list's places says no more than what all its items are."""
+    known = cast("dict[str, Json]", json.loads(one))
+    heads = known.get("prefixItems")
+    if not isinstance(heads, list) or not isinstance(of, ListType) or of.item == UNKNOWN:
+        return False
+    rest = [known["items"]] if known.get("items", False) is not False else []
+    return all(head == heads[0] for head in (*heads, *rest))
 
 
 def is_whole(one: str) -> bool:

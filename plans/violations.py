@@ -80,6 +80,13 @@ def options_of(error: ValidationError) -> list[Json]:
     return cast("list[Json]", getattr(error.kind, "options", []))
 
 
+def _name_expected(error: ValidationError) -> str:
+    inner = cast("ValidationError", getattr(error.kind, "error", error))
+    tell = TOLD.get(inner.kind.name) if inner is not error else None
+    said = inner.message if tell is None else tell(inner).message
+    return f"a name of a field: {said}"
+
+
 def _limit(words: str) -> Callable[[ValidationError], Fault]:
     """Return what tells of a bound: `words` with the bound for `{}`."""
 
@@ -99,6 +106,13 @@ TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
     "const": not_listed,
     "falseSchema": lambda error: fault_at(
         error, f"expected nothing here, found {found_text(error.instance)}"
+    ),
+    "oneOf": lambda error: fault_at(
+        error, f"expected a value that fits only one of several types, found {found_text(error.instance)}"
+    ),
+    "propertyNames": lambda error: fault_at(error, _name_expected(error)),
+    "unevaluatedItems": lambda error: fault_at(
+        error, f"expected no items that its schema has no place for, found {found_text(error.instance)}"
     ),
     "not": lambda error: fault_at(
         error, f"expected a value that the schema does not rule out, found {found_text(error.instance)}"

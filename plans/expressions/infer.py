@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import assert_never
 
 from ..types import (
@@ -55,14 +54,12 @@ from .nodes import (
     Slice,
     Unary,
 )
-from .operands import A_TEXT, Findings, Row, items_of, joined, listed, operand
+from .operands import A_TEXT, NOBODY, Findings, Row, items_of, joined, listed, operand
 from .pieces import Expression
 from .plain import plain_type
 from .scope import unknown_input, unknown_name
 from .signatures import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
 from .tree import Branch, Leaf, Tree
-
-NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

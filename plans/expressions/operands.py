@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 from ..kinds import depth_of
@@ -17,6 +18,9 @@ from .faults import Fault
 from .nodes import Node
 
 Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
+"""No callers of tools are known."""
 
 ROW_MAX = 16  # items of a list of which each is known by its place
 # Lists and objects inside such an item: a row of rows of rows would double from step to step.
@@ -80,7 +84,7 @@ class Findings:
 
     text: str
     suggestions: bool
-    callers: Mapping[str, str]
+    callers: Mapping[str, str] = field(default_factory=lambda: NOBODY)
     faults: list[Fault] = field(default_factory=list[Fault])
     firsts: int = 0
 

@@ -803,3 +803,31 @@ def test_another_version_is_a_fault_of_shape_that_names_it(tools, version):
 def test_a_list_of_tools_will_do_and_none_too():
     assert check({"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"}, []).problems == ()
     assert check({"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"}).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        pytest.param("pair", ["${inputs.n}", 1], None, id="all-places-alike"),
+        pytest.param("pair", ["${inputs.n}"], "bad-literal", id="too-short-a-list"),
+        pytest.param("row", ["${inputs.n}", "x"], "unchecked-type", id="places-that-differ"),
+        pytest.param("unique", ["${inputs.n}", 1], "unchecked-type", id="by-what-is-computed"),
+        pytest.param("map", {"a": "${inputs.n}"}, "bad-literal", id="too-few-fields"),
+        pytest.param("map", {"a": "${inputs.n}", "b": 1}, "bad-literal", id="a-name-that-does-not-fit"),
+        pytest.param("map", {"a": "${inputs.n}", "ab": 1}, None, id="names-and-number"),
+    ],
+)
+def test_values_that_are_computed_in_part_are_judged_as_a_whole(name, value, code, make_tool):
+    """Length and names are known before a run; what rests on computed parts is checked when the step runs."""
+    number, two = {"type": "number"}, {"minItems": 2, "maxItems": 2}
+    arguments = {
+        "pair": {"type": "array", "prefixItems": [number, number], **two},
+        "row": {"type": "array", "prefixItems": [number, {"type": "string"}], **two},
+        "unique": {"type": "array", "items": number, "uniqueItems": True},
+        "map": {"additionalProperties": number, "type": "object", "minProperties": 2, "propertyNames": {"pattern": "^a"}},
+    }  # fmt: skip
+    steps = [{"id": "a", "tool": "take", "args": {name: value}}]
+    plan = {"firmplan": 1, "inputs": {"n": {"type": "integer"}}, "steps": steps, "output": "${a}"}
+    problems = check(plan, [make_tool("take", optional=arguments)]).problems
+    path = f"$.steps[0].args.{name}"
+    assert [(one.code, one.path) for one in problems] == ([] if code is None else [(code, path)])

@@ -314,6 +314,21 @@ def told(value: object, schema: dict, types: dict | None = None) -> list[tuple[s
         ),
         (1, {"minimum": 3}, [("", "expected a number of at least 3, found 1", "")]),
         ("", {"minLength": 1}, [("", 'expected text of at least 1 character, found ""', "")]),
+        (
+            1,
+            {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+            [("", "expected a value that fits only one of several types, found 1", "")],
+        ),
+        (
+            {"b": 1},
+            {"propertyNames": {"pattern": "^a"}},
+            [("", 'a name of a field: expected text that matches ^a, found "b"', "")],
+        ),
+        (
+            [1],
+            {"unevaluatedItems": False},
+            [("", "expected no items that its schema has no place for, found [1]", "")],
+        ),
         ([1, "b"], {"items": {"type": "string"}}, [("[0]", "expected text, found 1", 'write "1"')]),
         (
             {"any key": 1},
