@@ -297,10 +297,10 @@ class Engine:
         return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
 
     async def plan_uses(self) -> dict[str, PlanUses]:
-        """Return how often each saved plan answered a task, and how often it only seemed to, by name."""
+        """Return how often each saved plan, of store and library, answered a task, and how often it only seemed to, by name."""
         execution = await self._open()
-        digests = {name: template_digest(plan) for name, plan in await execution.archive.list_plans()}
-        return await execution.archive.uses.of(digests)
+        saved = (*self._planner.library, *await self.list_plans())
+        return await execution.archive.uses.of({each.name: template_digest(each.plan) for each in saved})
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""

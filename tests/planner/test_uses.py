@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from firmplan import Engine, Planner, PlanningFailed, ToolError, tool
@@ -112,6 +113,26 @@ def test_a_model_says_no():
             await engine.plan(f"{NEAR} And of Oslo.")
 
     assert uses_after(work, [NOT, GOOD, NOT, *["no"] * 9]) == counts(model=2)
+
+
+def test_plans_of_a_library_are_counted_too(tmp_path):
+    """By the name of their file; where the store has a plan of that name, it is meant."""
+    (tmp_path / "tell.json").write_text(json.dumps(plan_of("Tell of {city}")))
+    (tmp_path / "warm.json").write_text(json.dumps(plan_of("Is {city} warm")))
+
+    async def main():
+        async with Engine([weather], store="memory:", planner=Planner(library=tmp_path)) as engine:
+            await engine.save_plan("warm", WARM)
+            for task in (
+                "Tell of Rome",
+                "Tell of Oslo",
+                "Is Rome warm?",
+                "Tell how warm the weather of Rome is",
+            ):
+                await engine.plan(task)
+            return {name: uses.to_dict() for name, uses in (await engine.plan_uses()).items()}
+
+    assert asyncio.run(main()) == {"tell": counts(hits=2), "warm": counts(hits=1)}
 
 
 def test_a_plan_that_is_saved_anew_starts_anew():
