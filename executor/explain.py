@@ -81,6 +81,10 @@ class _View:
         self._run_id = run_id
         self._header = header
         self._parent = parent
+        is_replay = parent is not None and header.fork is None
+        self._told_by = (
+            parent if parent is not None and is_replay else run_id
+        )  # who made the calls of a kept replay
         self._machine = machine
         self.cells: dict[str, Turn] = {cell.path: cell for cell in walk(machine.root)}
         self._evidence = Evidence({}, {}, {}, {})
@@ -101,33 +105,40 @@ class _View:
         """Look up what is to be known of the calls of some steps."""
         turns = dict.fromkeys(turn.path for cell in cells for turn in turns_of(cell))
         firsts = [self._first[path] for path in turns if path in self._first]
-        self._evidence = await gather(self._store, self._run_id, firsts)
+        self._evidence = await gather(self._store, self._told_by, firsts)
 
     def explain(self, cell: Turn) -> Explanation:
         """Return why a step ran or was reused, of several calls one by one."""
         turns = list(turns_of(cell))
-        fork = self._header.fork
-        if fork is not None and cell.path in fork.overrides:
-            return self._said(
-                cell.path, "given", "given", "has the value that the fork gave it; nothing of it ran"
-            )
-        if len(turns) == 1:
+        overrides = self._header.fork.overrides if self._header.fork is not None else {}
+        if cell.path in overrides:
+            return self._given(cell.path)
+        given = [path for path in overrides if path.startswith(f"{cell.path}[")]
+        if len(turns) == 1 and not given:
             found = self._explain_turn(turns[0])
             return replace(
                 found,
                 step=cell.path,
                 sentence=found.sentence.replace(f"'{turns[0].path}'", f"'{cell.path}'", 1),
             )
-        if not turns:
+        if not turns and not given:
             reason, text = standing(cell, self._machine)
             return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
-        parts = tuple(self._explain_turn(turn) for turn in turns)
+        places = {path: place for place, path in enumerate(self.cells)}
+        found = [self._explain_turn(turn) for turn in turns] + [self._given(path) for path in given]
+        parts = tuple(sorted(found, key=lambda part: places.get(part.step, len(places))))
         return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
+
+    def _given(self, path: str) -> Explanation:
+        return self._said(path, "given", "given", "has the value that the fork gave it; nothing of it ran")
 
     def _explain_turn(self, turn: Turn) -> Explanation:
         found = self._explained.get(turn.path)
         if found is None:
-            found = self._explained[turn.path] = self._with_decisions(self._explain_leaf(turn))
+            found = self._with_decisions(self._explain_leaf(turn))
+            if self._told_by != self._run_id and found.verdict in ("ran", "reused"):
+                found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._told_by}")
+            self._explained[turn.path] = found
         return found
 
     def _with_decisions(self, found: Explanation) -> Explanation:

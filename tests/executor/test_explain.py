@@ -381,6 +381,40 @@ def test_forked_steps_name_their_parent():
     assert "its parent one" in str(d)
 
 
+def test_an_item_that_a_fork_gave_is_one_of_the_parts():
+    """The step is told by its parts also where all but the given one were left."""
+    steps = plan(call("p", "price", args={"city": "${item}"}, for_each="${['x', 'yy']}"), output="${p}")
+
+    async def main():
+        async with Engine([weather()], store="memory:") as engine:
+            await engine.run(steps, run_id="one")
+            fork = await engine.fork("one", set={"p[1]": 7})
+            assert fork.output == [1, 7]
+            return await engine.explain(fork.id, "p")
+
+    found = within(main())
+    assert str(found) == "step 'p' has 2 parts: 1 reused, 1 given"
+    assert [(part.step, part.because) for part in found.parts] == [("p[0]", "parent"), ("p[1]", "given")]
+
+
+def test_a_kept_replay_tells_why_the_steps_of_its_run_ran():
+    """The calls are those of the run that was replayed, and so are the reasons; the sentence says whose they are."""
+
+    async def main():
+        async with Engine([weather()], store="memory:") as engine:
+            first = await engine.run(PRICE, inputs={"city": "Oslo"}, run_id="one")
+            await engine.run(PRICE, inputs={"city": "Rome"}, run_id="two")
+            kept, again = [await engine.replay(run_id, keep=True) for run_id in (first.id, "two")]
+            return [await engine.explain(run.id, "p") for run in (kept, again)]
+
+    one, two = within(main())
+    assert str(one) == (
+        "step 'p' ran because it is the first call of 'price' in this store; this is a replay of run one"
+    )
+    assert [change.text for change in two.changes] == ['args.city was "Oslo", now "Rome"']
+    assert str(two).endswith("(compared with run one); this is a replay of run two")
+
+
 def test_unknown_runs_and_steps_are_refused():
     """With the nearest name."""
 
