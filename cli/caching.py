@@ -10,7 +10,7 @@ from ..errors import InputRejected
 from ..executor import CacheStats
 from . import screen
 from .failure import Exit
-from .session import drive, open_engine, settings_of
+from .session import drive, look, settings_of
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
@@ -22,7 +22,7 @@ def stats_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             stats = await engine.cache_stats()
         if as_json:
             screen.document({**stats.to_dict(), "store": settings.store})
@@ -77,7 +77,7 @@ def _shrink(max_age: str | None, size: int | None, flags: Mapping[str, object], 
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             gone = await engine.shrink_cache(max_age=max_age, max_bytes=size)
             pruned = await engine.prune_artifacts()
             stats = await engine.cache_stats()

@@ -37,6 +37,7 @@ class PlannerTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    small_model: Text | None = None
     adapt: bool | None = None
     choose_over: Annotated[int, Field(ge=0)] | Literal[False] | None = None
     max_repairs: Annotated[int, Field(ge=0)] | None = None

@@ -14,7 +14,7 @@ from ..errors import InputRejected
 from ..executor import Run
 from . import screen
 from .failure import Exit
-from .session import drive, open_engine, settings_of
+from .session import drive, look, settings_of
 from .suggesting import resume_line
 from .values import read_json
 
@@ -77,7 +77,7 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             run = await decision(engine)
         if as_json:
             screen.document(run.to_dict())

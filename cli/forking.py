@@ -9,7 +9,7 @@ from ..engine import Engine
 from ..executor import Run
 from ..plans import Json, Plan
 from .following import Following
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import drive, load_toolset, look, settings_of
 from .target import checked, find_plan
 from .values import read_inputs, read_step_values
 
@@ -35,7 +35,7 @@ def fork_command(request: ForkRequest, flags: Mapping[str, object], *, as_json: 
     async def work() -> int:
         following = Following(settings, as_json=as_json)
         with following.kept():
-            async with open_engine(settings, toolset) as engine:
+            async with look(settings, toolset) as engine:
                 return await following.follow(engine, await _submit(engine, request, values))
 
     return drive(work)

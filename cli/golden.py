@@ -11,7 +11,7 @@ from ..errors import InputRejected
 from ..plans import Plan
 from . import screen
 from .failure import Exit
-from .session import drive, open_engine, settings_of
+from .session import drive, look, settings_of
 
 BUNDLE = ".bundle"
 
@@ -29,7 +29,7 @@ def record_command(
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             await engine.get(run_id)
             output.parent.mkdir(parents=True, exist_ok=True)
             written = await engine.export(run_id, output)

@@ -10,7 +10,7 @@ from ..planner.learning import learn
 from ..plans.values import canonical
 from . import screen
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import drive, load_toolset, look, settings_of
 from .target import expect_plan_file
 
 
@@ -23,7 +23,7 @@ def learn_command(
     toolset = load_toolset(settings)
 
     async def work() -> int:
-        async with open_engine(settings, toolset) as engine:
+        async with look(settings, toolset) as engine:
             run = await engine.get(run_id)
             if run.status != "succeeded" or run.plan is None:
                 raise InputRejected(f"expected a run that succeeded, found run {run_id} {run.status}")

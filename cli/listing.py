@@ -10,7 +10,7 @@ from ..executor import RunSummary
 from ..tools import Tool
 from . import screen
 from .failure import Exit
-from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, is_store_there, load_toolset, look, settings_of
 from .suggesting import flags_of, resume_line
 
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -31,7 +31,7 @@ def runs_command(
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             page = await engine.list_runs(status=status, limit=limit, cursor=cursor)
         if as_json:
             listed = tree_document(page.runs) if tree else [run.to_dict() for run in page.runs]
@@ -44,7 +44,8 @@ def runs_command(
             if page.cursor:
                 screen.note(f"more with --cursor {page.cursor}")
         else:
-            screen.note(f"no runs in {settings.store}")
+            yet = "" if is_store_there(settings) else ": there is no store yet"
+            screen.note(f"no runs in {settings.store}{yet}")
         return Exit.OK
 
     return drive(work)
@@ -83,7 +84,7 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             saved, uses = await engine.list_plans(), await engine.plan_uses()
         rows = [
             (each.name, each.plan.digest, each.plan.task or "", tuple(each.plan.inputs)) for each in saved

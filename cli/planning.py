@@ -13,7 +13,7 @@ from ..tools import Toolset
 from . import screen
 from .config import Settings
 from .failure import Exit
-from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, look, open_engine, settings_of
 from .suggesting import MOVING, flags_of
 from .target import checked, expect_plan_file, find_file, find_plan, nearest_name, report_on
 from .values import read_inputs
@@ -49,7 +49,7 @@ def preview_command(task: str, inputs: tuple[str, ...], flags: Mapping[str, obje
     toolset = load_toolset(settings)
 
     async def work() -> int:
-        async with open_engine(settings, toolset) as engine:
+        async with look(settings, toolset) as engine:
             saved = await engine.list_plans()
         planner = Planner(settings.model, base_url=settings.base_url, **settings.planner)
         preview = planner.preview(task, toolset, inputs=read_inputs(inputs, None) or None, saved=saved)
@@ -88,7 +88,7 @@ def check_command(what: str, flags: Mapping[str, object], *, as_json: bool) -> i
     toolset = load_toolset(settings)
 
     async def work() -> int:
-        async with open_engine(settings, toolset) as engine:
+        async with look(settings, toolset) as engine:
             report = await report_on(engine, await find_plan(engine, what))
         if as_json:
             screen.document(report.to_dict())

@@ -12,7 +12,7 @@ from ..executor import RunDiff
 from . import screen
 from .failure import Exit
 from .review_commands import DiffFormat
-from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, look, settings_of
 
 
 def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -20,7 +20,7 @@ def explain_command(run_id: str, step: str | None, flags: Mapping[str, object], 
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             found = await engine.explain_all(run_id) if step is None else [await engine.explain(run_id, step)]
         if as_json:
             documents = [each.to_dict() for each in found]
@@ -39,7 +39,7 @@ def diff_command(
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             found = await engine.diff(a, b)
         if output is not None:
             _write(output, _spelled(found, form) + "\n")
@@ -78,7 +78,7 @@ def verify_command(run_id: str, flags: Mapping[str, object], *, as_json: bool) -
     toolset = load_toolset(settings)
 
     async def work() -> int:
-        async with open_engine(settings, toolset) as engine:
+        async with look(settings, toolset) as engine:
             found = await engine.verify(run_id)
         if as_json:
             screen.document(found.to_dict())

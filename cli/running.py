@@ -18,7 +18,7 @@ from . import screen
 from .config import Settings
 from .failure import Exit
 from .following import Following
-from .session import NO_TOOLS, drive, load_toolset, open_engine, settings_of
+from .session import NO_TOOLS, drive, load_toolset, look, open_engine, settings_of
 from .target import Task, checked, find_target
 from .tasks import read_task
 from .values import read_budget, read_inputs
@@ -64,7 +64,7 @@ def resume_command(
     async def work() -> int:
         following = Following(settings, as_json=as_json)
         with following.kept():
-            async with open_engine(settings, toolset) as engine:
+            async with look(settings, toolset) as engine:
                 run = await engine.get(run_id)
                 try:
                     return await following.follow(engine, run, engine.resume(run_id, budget=raised))
@@ -84,7 +84,8 @@ def replay_command(run_or_bundle: str, flags: Mapping[str, object], *, keep: boo
         if bundle_path(run_or_bundle) is not None and not keep:
             replayed = await Engine(Toolset(), store=settings.store).replay(run_or_bundle)
         else:
-            async with open_engine(settings) as engine:
+            opened = look if bundle_path(run_or_bundle) is None else open_engine
+            async with opened(settings) as engine:
                 replayed = await _replayed(engine, run_or_bundle, keep=keep)
         if as_json:
             screen.document(replayed.to_dict())
@@ -111,7 +112,7 @@ def export_command(run_id: str, path: Path, flags: Mapping[str, object], *, as_j
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             written = await engine.export(run_id, path)
         if as_json:
             screen.document({"run": run_id, "bundle": str(written), "bytes": written.stat().st_size})

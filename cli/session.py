@@ -11,11 +11,13 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine import Engine
-from ..errors import ConfigError, StoreError
+from ..errors import ConfigError, RunNotFound, StoreError
+from ..executor.location import MEMORY, open_location
 from ..planner import Planner
 from ..tools import Model, Toolset
 from . import screen
@@ -79,6 +81,35 @@ async def open_engine(
         yield engine
     finally:
         await _closed(engine)
+
+
+def is_store_there(settings: Settings) -> bool:
+    """Whether the store's file has been made already. Raises: ConfigError: the setting names no store."""
+    path = open_location(settings.store).path
+    return path is None or Path(path).exists()
+
+
+@asynccontextmanager
+async def look(settings: Settings, toolset: Toolset | None = None) -> AsyncGenerator[Engine]:
+    """Yield an open engine for a command that makes no runs: where there is no store yet, none is made, and nothing is found.
+
+    Raises:
+        RunNotFound: A run was looked for where there is no store.
+        ConfigError: The store cannot be opened.
+    """
+    is_absent = not is_store_there(settings)
+    used = replace(settings, store=MEMORY) if is_absent else settings
+    try:
+        async with open_engine(used, toolset) as engine:
+            yield engine
+    except RunNotFound as fault:
+        if not is_absent:
+            raise
+        what = fault.message.partition(" in the store ")[0]
+        raise RunNotFound(
+            f"{what}; there is no store at {settings.store} yet: name the one that has it with --store, FIRMPLAN_STORE or "
+            "firmplan.toml"
+        ) from fault
 
 
 async def _closed(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from .config import Settings
 from .failure import Exit
 from .plan_commands import Format
 from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import drive, load_toolset, look, settings_of
 from .target import LISTED, find_file, nearest_name
 
 _PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
@@ -36,7 +36,7 @@ def show_command(what: str, form: Format, flags: Mapping[str, object]) -> int:
         if file is not None:
             _show_plan(Plan.load(file.path), form, toolset)
             return Exit.OK
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             found = await _find(engine, what)
         if isinstance(found, Run):
             _show_run(found, form, settings, toolset)
@@ -53,7 +53,7 @@ def show_saved_command(name: str, form: Format, flags: Mapping[str, object]) -> 
     toolset = load_toolset(settings)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             plan, uses = await engine.find_plan(name), (await engine.plan_uses()).get(name)
             saved = [] if plan is not None else [each.name for each in await engine.list_plans()]
         if plan is None:

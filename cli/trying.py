@@ -11,7 +11,7 @@ from ..plans import Plan
 from ..tools import Model
 from . import screen
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import drive, load_toolset, look, settings_of
 
 if TYPE_CHECKING:
     from ..tools.models import Spec
@@ -46,7 +46,7 @@ def bisect_command(
     settings = settings_of(flags)
 
     async def work() -> int:
-        async with open_engine(settings) as engine:
+        async with look(settings) as engine:
             found = await engine.bisect(run_ids, step=step, output=output)
         if as_json:
             screen.document(found.to_dict())
@@ -64,7 +64,7 @@ def shadow_command(trial: Trial, flags: Mapping[str, object], *, as_json: bool) 
     plan = Plan.load(trial.plan) if trial.plan is not None else None
 
     async def work() -> int:
-        async with open_engine(settings, toolset) as engine:
+        async with look(settings, toolset) as engine:
             found = await engine.shadow(trial.run_id, model=trial.spec, plan=plan)
         if as_json:
             screen.document(found.to_dict())

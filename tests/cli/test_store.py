@@ -117,3 +117,22 @@ def test_nothing_is_made_where_no_store_is(kept, home):
         assert "there is no store at nope.db" in answer.err
     assert not (home / "nope.db").exists()
     assert "in memory" in kept("store", "check", "--store", "memory:").err
+
+
+def test_commands_that_look_make_no_store(firmplan, home):
+    """A listing, a check, a look at a run of a misspelt store: nothing is found, and nothing is left behind."""
+    assert "no runs in nope.db: there is no store yet" in firmplan("runs", "--store", "nope.db").err
+    assert firmplan("runs", "--json").document == {"runs": [], "cursor": None}
+    assert firmplan("plans", "--json").document == {"plans": []}
+    assert firmplan("check", "plan.json", "-t", "tools.py").code == 0
+    assert firmplan("show", "plan.json").code == 0
+    assert firmplan("cache", "--json").document["results"] == 0
+    for words in (
+        ("show", "r"), ("replay", "r"), ("explain", "r"), ("diff", "r", "s"), ("verify", "r"), ("bisect", "r", "s"),
+        ("export", "r", "-o", "x.bundle"), ("approve", "r", "s", "--by", "me"), ("cancel", "r"), ("resume", "r"), ("fork", "r"),
+        ("plans", "learn", "r"), ("record", "r", "-o", "x.bundle"),
+    ):  # fmt: skip
+        answer = firmplan(*words)
+        assert answer.code == 2, words
+        assert "there is no store at firmplan.db yet: name the one that has it" in answer.err, words
+    assert sorted(path.name for path in home.iterdir()) == ["plan.json", "tools.py"]
