@@ -59,35 +59,36 @@ class Crew(Generic[C]):
         self._due.append(call)
 
     def hire(self) -> None:
-        """See to it that someone takes the calls that are due: one worker, and one more for each that waits in its call."""
+        """See to it that someone takes the calls that are due: one worker, or one for each that waits in its call."""
         room = self._workers_max - self._busy
-        for _ in range(min(len(self._due), self._busy + 1, room) - self._hired):
+        for _ in range(min(len(self._due), max(self._busy, 1), room) - self._hired):
             self._hired += 1
             self._spawn("", self._work())
 
     async def _work(self) -> None:
+        """Make calls until none is due, or until it is someone else's turn."""
         self._hired -= 1
         due, at_work = self._due, self._at_work
         context, loop = copy_context(), asyncio.get_running_loop()
         worker = cast("asyncio.Task[None]", asyncio.current_task())
         until = loop.time() + TURN_S
-        while due:
-            call = due.popleft()
-            if due:
-                self.hire()
-            if not self._is_wanted(call):
-                continue
-            at_work[call.step] = worker
-            self._busy += 1
-            try:
-                await self._make(call)
-            finally:
-                self._busy -= 1
-                if at_work.get(call.step) is worker:
-                    del at_work[call.step]
-            if copy_context() != context:  # the call left something there that is not for the next one
-                break
-            if loop.time() > until:
-                await asyncio.sleep(0)
-                until = loop.time() + TURN_S
-        self.hire()
+        try:
+            while due:
+                call = due.popleft()
+                if not self._is_wanted(call):
+                    continue
+                at_work[call.step] = worker
+                self._busy += 1
+                if due:
+                    self.hire()
+                try:
+                    await self._make(call)
+                finally:
+                    self._busy -= 1
+                    if at_work.get(call.step) is worker:
+                        del at_work[call.step]
+                # The call may have left something in the context that is not for the next one.
+                if loop.time() > until or copy_context() != context:
+                    break
+        finally:
+            self.hire()

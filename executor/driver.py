@@ -267,7 +267,11 @@ class Driver:
     def _spawn(self, step: str, work: Coroutine[Any, Any, None]) -> None:
         if self._group is None:
             raise EngineBug("a command came while nobody drives the run")
-        task = self._group.create_task(work)
+        try:
+            task = self._group.create_task(work)
+        except RuntimeError:  # a fault ends the group: nothing more begins
+            work.close()
+            return
         if step:
             self._tasks[step] = task
 
