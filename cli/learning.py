@@ -27,7 +27,7 @@ def learn_command(
             run = await engine.get(run_id)
             if run.status != "succeeded" or run.plan is None:
                 raise InputRejected(f"expected a run that succeeded, found run {run_id} {run.status}")
-            learned = learn(run.plan, run.inputs, tools=toolset)
+            learned = learn(run.plan, run.inputs, task=run.task, tools=toolset)
             if name is not None:
                 await engine.save_plan(name, learned.plan)
         if output is not None:

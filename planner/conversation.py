@@ -46,7 +46,8 @@ class Conversation:
     Attributes:
         attempts: What was tried so far, saved plans that fit but could not be used included.
         approach: What attempts that bring nothing were made for, `"draft"` or `"patch"`.
-        is_reachable: Whether the model could be asked so far.
+        small: Who is asked small questions beside the plan; `None`: the same model.
+        is_reachable: Whether that one could be asked so far.
     """
 
     order: Order
@@ -55,6 +56,7 @@ class Conversation:
     timeout_s: float
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     approach: str = "draft"
+    small: Endpoint | None = None
     is_reachable: bool = True
     allowance: Allowance = field(init=False)
 
@@ -100,7 +102,7 @@ class Conversation:
         Where the model could not be asked, `is_reachable` is false: other small questions would only use up the allowance.
         """
         try:
-            return await self._send(messages, answer, listener, ONCE)
+            return await self._send(messages, answer, listener, ONCE, self.small)
         except ModelError as fault:
             self.is_reachable = False
             return fault
@@ -111,8 +113,9 @@ class Conversation:
         answer: Answer,
         listener: Listener | None,
         patience: Patience = PATIENCE,
+        endpoint: Endpoint | None = None,
     ) -> Turn:
-        call = Call(self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
+        call = Call(endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
         return await complete_within(self.allowance, call, self.clients, patience)
 
     def unread(self, turn: Turn, outcome: Unfit | CutShort, approach: str) -> Attempt:

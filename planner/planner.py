@@ -9,8 +9,9 @@ is asked whether the nearest does, and only then for a plan. What is not set com
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..errors import ConfigError
@@ -81,6 +82,8 @@ class Planner:
         max_repairs: How often a draft's faults are sent back.
         library: A folder of saved plans, or a list of files, plans and `SavedPlan`s.
         timeout: Seconds a request; a planning ends after 12 requests or ten times this.
+        small_model: Who is asked small questions beside the plan (which saved plan, which tools): a name at the same endpoint, or
+            a `Model`; by default `FIRMPLAN_SMALL_MODEL`, else the same model.
         adapt: Whether a model is asked to fill the inputs of the nearest saved plan where no pattern answers a task.
         choose_over: Of a toolset of more tools than this, a small prompt chooses first; `None`: the task's words alone do.
 
@@ -98,12 +101,14 @@ class Planner:
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
         timeout: float = 60,
+        small_model: str | Model | None = None,
         adapt: bool = True,
         choose_over: int | None = CHOOSE_OVER,
     ) -> None:
         self._model = Model(model, base_url, api_key, mode)
         self._max_repairs = _count("max_repairs", max_repairs)
         self._timeout_s = _seconds(timeout)
+        self._small = _small(small_model)
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
         self._library = Library(library)
@@ -237,17 +242,25 @@ class Planner:
         except ConfigError as missing:
             nearest = nearest_tasks(order.task, order.saved)
             raise no_model(order.task, missing, nearest, attempts) from missing
-        key = "" if cache is None else planning_key(order, endpoint)
+        small = self._small_of(endpoint)
+        key = "" if cache is None else planning_key(order, endpoint, small)
         if cache is not None and (kept := await cache.find(key)) is not None:
             attempt = _reused(order, kept, len(attempts) + 1)
             attempts.append(attempt)
             if attempt.ok:
                 return Planned(kept, dict(order.inputs), tuple(attempts), Usage(), REUSED)
-        conversation = Conversation(order, endpoint, self._clients, self._timeout_s, attempts)
+        conversation = Conversation(order, endpoint, self._clients, self._timeout_s, attempts, small=small)
         planned = await conversation.within(self._asked(conversation, heard, used))
         if cache is not None:
             await cache.keep(key, planned.plan)
         return planned
+
+    def _small_of(self, endpoint: Endpoint) -> Endpoint:
+        """Return who is asked small questions. Raises: ConfigError: a `Model` leaves open what nobody says."""
+        if isinstance(self._small, Model):
+            return self._small.resolve()
+        name = self._small or os.environ.get("FIRMPLAN_SMALL_MODEL")
+        return replace(endpoint, name=name) if name else endpoint
 
     async def _asked(self, conversation: Conversation, heard: Heard | None, used: Used) -> Planned:
         """Return what a model makes of a task: a saved plan that it filled in, else one that it wrote. Raises: PlanningFailed."""
@@ -305,6 +318,13 @@ def _reused(order: Order, plan: Plan, number: int) -> Attempt:
     report = order.check(plan)
     faults = given_faults(plan, order.inputs, complete=order.complete)
     return Attempt(number, plan.to_json(), plan, (*faults, *report.problems), source=REUSED)
+
+
+def _small(given: object) -> str | Model | None:
+    """Return who is asked small questions. Raises: ConfigError."""
+    if given is None or isinstance(given, Model) or (isinstance(given, str) and given.strip()):
+        return given
+    raise ConfigError(f"small_model: expected a model's name or a Model, found {given!r}")
 
 
 def _count(name: str, given: object) -> int:

@@ -29,12 +29,12 @@ class PlanCache(Protocol):
         ...
 
 
-def planning_key(order: Order, endpoint: Endpoint) -> str:
-    """Return the digest of what decides a planning: task, tools, model, prompts, and names and types of given inputs."""
+def planning_key(order: Order, *endpoints: Endpoint) -> str:
+    """Return the digest of what decides a planning: task, tools, models, prompts, and names and types of given inputs."""
     parts: dict[str, Json] = {
         "task": order.task,
         "tools": [_told(tool) for tool in sorted(order.tools, key=lambda tool: tool.name)],
-        "model": [endpoint.name, endpoint.base_url],
+        "models": [[endpoint.name, endpoint.base_url] for endpoint in endpoints],
         "prompts": prompt_version(),
         "inputs": cast("Json", dict(given_schemas(order.inputs))),
         "complete": order.complete,

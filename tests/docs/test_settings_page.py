@@ -43,7 +43,8 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
     assert found.store == str(tmp_path / "runs.db")
     assert (found.model, found.base_url) == ("gpt-5-mini", "http://127.0.0.1:8080/v1")
     assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local"})
-    assert found.planner == {"adapt": True, "choose_over": 20, "max_repairs": 3, "timeout": 60}
+    told = {"small_model": "gpt-5-nano", "adapt": True, "choose_over": 20, "max_repairs": 3, "timeout": 60}
+    assert found.planner == told
     assert Planner(**found.planner)
     env = {"FIRMPLAN_STORE": "env.db", "FIRMPLAN_TOOLS": "a.py, b.py"}
     assert read_settings({}, env, inside).store == "env.db"

@@ -11,6 +11,7 @@ from firmplan.planner.choice import choose_tools, tools_in
 from firmplan.planner.choosing import CANDIDATES_CHARACTERS_MAX, CHOOSE_OVER, SURE, candidates
 from firmplan.planner.prompt import choice_line, choosing_messages
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
+from firmplan.tools import Model
 from tool_catalogue import OTHER_WORDS, catalogue
 
 AT_ONCE = {"retry-after-ms": "1"}
@@ -174,6 +175,35 @@ def test_a_model_that_cannot_be_asked_is_not_asked_twice_beside_the_plan():
     assert planned.plan == Plan.model_validate(GOOD)
     assert [attempt.source for attempt in planned.attempts] == ["adapted:near", "model"]
     assert len(requests) == 2
+
+
+def test_a_smaller_model_may_be_asked(monkeypatch):
+    """Small questions go to it, by name or by the environment; the plan is the planner's model's."""
+
+    def asked(**options):
+        planned, requests = planning([CHOICE, GOOD], **options)
+        assert planned.plan == Plan.model_validate(GOOD)
+        return [request["model"] for request in requests]
+
+    assert asked() == ["m", "m"]
+    assert asked(small_model="tiny") == ["tiny", "m"]
+    monkeypatch.setenv("FIRMPLAN_SMALL_MODEL", "small")
+    assert asked() == ["small", "m"]
+    assert asked(small_model="tiny") == ["tiny", "m"]
+
+
+def test_a_small_model_may_live_elsewhere():
+    """At an endpoint of its own; one that is not there costs a request, and no plan."""
+
+    async def main(small_url=None):
+        async with ScriptedModel([GOOD]) as model, ScriptedModel([CHOICE]) as other:
+            small = Model("tiny", small_url or other.base_url)
+            planner = Planner("m", base_url=model.base_url, small_model=small)
+            planned = await planner.plan(TASK, TOOLS)
+            return len(planned.attempts), [len(each.requests) for each in (model, other)]
+
+    assert asyncio.run(main()) == (2, [1, 1])
+    assert asyncio.run(main("http://127.0.0.1:9/v1")) == (2, [1, 0])
 
 
 def test_the_prompt_is_small_and_lists_each_tool_on_a_line():

@@ -270,6 +270,8 @@ def test_settings_are_checked_where_they_are_written():
         {"timeout": 0},
         {"timeout": "x"},
         {"mode": "tool"},
+        {"small_model": ""},
+        {"small_model": 3},
     ):
         with pytest.raises(ConfigError, match=next(iter(options))):
             Planner(**options)
