@@ -10,7 +10,7 @@ from itertools import islice
 
 from .choice import scores, words_of
 from .order import Order
-from .pattern import TaskPattern
+from .pattern import TASK_CHARACTERS_MAX, TaskPattern
 from .saved import SavedPlan
 
 EXAMPLES_MAX = 2
@@ -43,7 +43,12 @@ def nearest_plans(order: Order) -> list[SavedPlan]:
 
 
 def near_template(order: Order) -> SavedPlan | None:
-    """Return the saved plan that may be adapted to a task: the nearest, if its own words are for the most part the task's."""
+    """Return the saved plan that may be adapted to a task: the nearest, if its own words are for the most part the task's.
+
+    A task that is too long for a pattern is no form filled in, and has words enough to share some with any.
+    """
+    if len(order.task) > TASK_CHARACTERS_MAX:
+        return None
     wanted = words_of(order.task)
     known = frozenset(wanted)
     worded: list[tuple[SavedPlan, list[str]]] = []

@@ -34,6 +34,9 @@ NAMED_MAX = 10
 CHOICE_CHARACTERS_MAX = 120
 """Of what a tool says of itself, where it is one of many to choose from."""
 
+CHOICE_TASK_CHARACTERS_MAX = 8_000
+"""Of a task, where tools are chosen: what comes after that is seldom what is asked for, and the plan's prompt has all of it."""
+
 DRAFT_CHARACTERS_MAX = 60_000
 """Of a draft that is no JSON: more of it would not help to put it right."""
 
@@ -69,7 +72,9 @@ def planning_messages(
 def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:
     """Return the messages that ask which tools a task may need."""
     lines = "\n".join(choice_line(tool) for tool in listed)
-    return (Message("system", text_of("choose")), Message("user", f"# Tools\n\n{lines}\n\n# Task\n\n{task}"))
+    cut = ".." if len(task) > CHOICE_TASK_CHARACTERS_MAX else ""
+    words = f"# Tools\n\n{lines}\n\n# Task\n\n{task[:CHOICE_TASK_CHARACTERS_MAX]}{cut}"
+    return (Message("system", text_of("choose")), Message("user", words))
 
 
 def adapting_messages(task: str, form: str) -> tuple[Message, ...]:

@@ -204,6 +204,7 @@ def test_only_near_plans_are_asked_about():
         {"saved": [template("warm", WARM.plan.task, "wether")]},
         {"inputs": {"town": "Bonn"}},
         {"adapt": False},
+        {"task": f"{TASK} {'Background. ' * 200}"},
         {"saved": []},
     ):
         draft = GOOD if "inputs" not in options else {**GOOD, "inputs": {"town": TEXT}}

@@ -221,6 +221,14 @@ def test_the_prompt_is_small_and_lists_each_tool_on_a_line():
         assert set(answer["tools"]) <= listed
 
 
+def test_a_long_task_is_cut_for_the_choice_only():
+    """A task may be a document; its beginning says what is asked."""
+    task = f"Who is off next week? {'Background. ' * 5_000}"
+    _, (first, second) = planning([CHOICE, GOOD], task=task)
+    assert 8_000 < len(first["messages"][1]["content"].partition("# Task")[2]) < 8_100
+    assert second["messages"][1]["content"].endswith(task.strip())
+
+
 def test_what_does_not_fit_is_left_out_by_words():
     """A list past its length keeps the tools nearest to the task; a long description is cut to its first sentence."""
     many = [
