@@ -33,6 +33,14 @@ from .screen import Unwritable, document, stdout_for_the_document
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
 
+TYPER_WORDS = (
+    ("Input should be a valid integer, unable to parse string as an integer", "expected an integer"),
+    ("Input should be a valid number, unable to parse string as a number", "expected a number"),
+    ("Input should be ", "expected a number "),
+    ("Value error, ", ""),
+)
+"""What typer says of an option's value, and what is said here; it offers no way to say it otherwise."""
+
 EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay diverged, 4 waiting for a person or budget."
 
 
@@ -135,9 +143,9 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
 
 def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's class is private
     """Tell of a misspelt command line. A call without any words gets the help, which is its message."""
-    message = error.format_message().replace(
-        "Input should be ", "expected a number "
-    )  # of a range, as typer says it
+    message = error.format_message()
+    for theirs, ours in TYPER_WORDS:
+        message = message.replace(theirs, ours)
     if as_json:
         document({"error": {"code": "usage", "message": message}})
         return 2

@@ -53,7 +53,8 @@ def errors_text(run: Run) -> str:
     for error in run.errors:
         where = f"step '{error.step}'" if error.step else "the run"
         happened = "was denied" if error.code == "denied" else f"failed [{error.code}]"
-        lines.append(f"error: {where} {happened}: {error.message}")
+        why = f": {error.message}" if error.message else ""
+        lines.append(f"error: {where} {happened}{why}")
     return "\n".join(lines)
 
 

@@ -31,6 +31,8 @@ SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
 STOPPING_S = 0.5
 """After this long a command that was told to stop says what it still waits for."""
+STRAYS_S = 2.0
+"""How long what is left at the end may tidy up."""
 STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once, and then nobody knows what became of it"
 
 
@@ -124,7 +126,22 @@ async def _closed(engine: Engine) -> None:
 
 def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) -> int:
     """Run a command's coroutine to its exit code; a signal cancels it and, unless `stopped` is given, decides the code."""
-    return asyncio.run(_until_signal(work, stopped))
+    runner = asyncio.Runner()
+    try:
+        return runner.run(_until_signal(work, stopped))
+    finally:
+        if runner.run(_have_all_ended()):
+            runner.close()
+        else:  # closing would wait for them; the process ends all the same
+            runner.get_loop().set_exception_handler(lambda *_: None)
+
+
+async def _have_all_ended() -> bool:
+    """Cancel what is left, and return whether it heeds that: a tool may not."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return not left or not (await asyncio.wait(left, timeout=STRAYS_S))[1]
 
 
 async def _until_signal(work: Callable[[], Awaitable[int]], stopped: Exit | None) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from ..engine import Engine
-from ..errors import InputRejected, PlanRejected
+from ..errors import InputRejected, PlanRejected, RunNotFound
 from ..planner.library import fits
 from ..plans import CheckReport, Plan, read_text
 from ..plans.nearest import nearest
@@ -67,10 +67,22 @@ async def find_target(engine: Engine, what: str) -> Target:
         saved = await engine.list_plans()
         if not fits(what, saved, {}):
             raise InputRejected(
-                f"expected a plan's file, a saved plan's name, or a task in words, found {what!r}, which is none of them; "
-                f"{nearest_name(what, [each.name for each in saved])}"
+                f"expected a plan's file, a saved plan's name, or a task in words, found {what!r}, which is "
+                + (
+                    f"a run: `firmplan resume {what}` goes on with it, `firmplan show {what}` shows it"
+                    if await _is_run(engine, what)
+                    else f"none of them; {nearest_name(what, [each.name for each in saved])}"
+                )
             )
     return Task(what)
+
+
+async def _is_run(engine: Engine, what: str) -> bool:
+    try:
+        await engine.get(what)
+    except RunNotFound:
+        return False
+    return True
 
 
 async def find_plan(engine: Engine, what: str) -> PlanText | SavedName:

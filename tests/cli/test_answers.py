@@ -85,6 +85,9 @@ def test_values_of_options_are_told_in_our_words(two_runs):
     limit = two_runs("runs", "--limit", "0")
     assert limit.code == 2
     assert "expected a number greater than or equal to 1" in limit.err
+    assert "'--limit' / '-n': expected an integer\n" in two_runs("runs", "-n", "x").err
+    assert "'--rate': expected a number\n" in two_runs("serve", "--rate", "x").err
+    assert "'--format' / '-f': 'bogus' is not one of 'text'" in two_runs("show", "a", "-f", "bogus").err
 
 
 def test_a_full_disk_behind_stdout_is_one_message(two_runs, home):
@@ -150,3 +153,20 @@ def test_an_input_is_read_by_its_type_and_told_by_it(firmplan, plan_file, schema
         assert answer.code == 2
         assert expected in told
         assert "{" not in told
+
+
+def test_the_name_of_a_run_is_no_task(two_runs):
+    """Who runs a run is told what there is to do with one."""
+    answer = two_runs("run", "a", "-t", "tools.py")
+    assert answer.code == 2
+    assert "found 'a', which is a run: `firmplan resume a` goes on with it" in answer.err
+
+
+def test_a_denial_without_a_reason_is_told_without_one(firmplan, plan_file):
+    """No colon with nothing behind it."""
+    path = plan_file(
+        inputs={}, steps=[{"id": "m", "tool": "send", "args": {"to": "me"}}], output=None, task=None
+    )
+    firmplan("run", path, "-t", "tools.py", "--run-id", "r")
+    firmplan("deny", "r", "m", "--by", "me")
+    assert firmplan("resume", "r", "-t", "tools.py").err.endswith("error: step 'm' was denied\n")
