@@ -154,7 +154,8 @@ def _ask() -> _Object:
 def _agent(tools: Signatures | None) -> _Object:
     named: _Object = {"type": "string"} if tools is None else {"enum": list(tools.names)}
     amounts: _Object = {
-        name: {"type": "number"} for name in ("steps", "model_calls", "tokens", "usd", "seconds")
+        name: {"type": "number", "minimum": 0}
+        for name in ("steps", "model_calls", "tokens", "usd", "seconds")
     }
     return _object({
         "goal": _said("What to achieve; ${..} puts values into it.", type="string"),

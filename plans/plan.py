@@ -47,6 +47,7 @@ Value: TypeAlias = Any
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
 _Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
+_Amount: TypeAlias = Annotated[int | float, Field(ge=0)]
 _TEXT: Schema = {"type": "string"}
 
 
@@ -87,7 +88,7 @@ class Agent(_Frozen):
     tools: _Names = ()
     returns: Schema = _TEXT
     max_steps: int = Field(default=10, ge=1)
-    budget: dict[_Budgeted, int | float] = Field(default_factory=dict[_Budgeted, int | float])
+    budget: dict[_Budgeted, _Amount] = Field(default_factory=dict[_Budgeted, _Amount])
 
 
 class StepKeys(_Frozen):

@@ -265,7 +265,9 @@ def _problem(raw: dict[str, Any], parts: tuple[Part, ...], kind: str, context: d
         wanted = _EXPECTED_AT.get(str(last), "a value")
         hint = 'write "firmplan": 1' if last == "firmplan" else f"add {key(str(last))[1:]}"
         return problem("bad-shape", path, f"'{last}' is missing: expected {wanted} at {path}", hint)
-    wanted = _EXPECTED_AT.get(str(last)) or _EXPECTED.get(kind) or context.get("expected") or "another value"
+    is_amount = "budget" in parts[-2:-1] and kind != "literal_error"  # of the keys' names pydantic says it
+    at_key = "a number of at least 0" if is_amount else _EXPECTED_AT.get(str(last))
+    wanted = at_key or _EXPECTED.get(kind) or context.get("expected") or "another value"
     return problem("bad-shape", path, f"expected {wanted} at {path}, found {describe(_at(raw, parts))}")
 
 

@@ -831,3 +831,23 @@ def test_values_that_are_computed_in_part_are_judged_as_a_whole(name, value, cod
     problems = check(plan, [make_tool("take", optional=arguments)]).problems
     path = f"$.steps[0].args.{name}"
     assert [(one.code, one.path) for one in problems] == ([] if code is None else [(code, path)])
+
+
+@pytest.mark.parametrize(
+    ("budget", "path", "wanted"),
+    [
+        ({"usd": -1}, ".usd", "a number of at least 0"),
+        ({"steps": -0.5}, ".steps", "a number of at least 0"),
+        ({"tokens": "many"}, ".tokens", "a number of at least 0"),
+        ({"seconds": True}, ".seconds", "a number of at least 0"),
+        ({"dollars": 1}, ".dollars", "'steps', 'model_calls', 'tokens', 'usd' or 'seconds'"),
+    ],
+)
+def test_budgets_of_agents_are_amounts(budget, path, wanted):
+    """A budget says how much of what, and nothing is less than none."""
+    agent = {"goal": "Go", "budget": budget}
+    report = check({"firmplan": 1, "steps": [{"id": "a", "agent": agent}], "output": "${a}"}, [])
+    told = [(problem.code, problem.path, problem.message) for problem in report.errors]
+    at = f"$.steps[0].agent.budget{path}"
+    assert [(code, where) for code, where, _ in told] == [("bad-shape", at)]
+    assert told[0][2].startswith(f"expected {wanted} at {at}, found")
