@@ -44,11 +44,16 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }
     for status, words in (
         (401, "No key, or a wrong one"),
+        (403, "A page of another site may not change anything"),
         (404, "No such thing"),
         (409, "Not in this state, or already taken"),
         (413, "The body is too large"),
+        (415, "The body is said to be no JSON"),
+        (421, "The request is for another host"),
         (422, "The request, or the plan in it, has faults"),
         (429, "Too many requests, or too many runs; see Retry-After"),
+        (502, "A model or a tool failed while it was asked"),
+        (503, "The store cannot be read or written"),
     )
 }
 """The refusals that every route may answer with, for the schema."""

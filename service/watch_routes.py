@@ -29,7 +29,9 @@ async def healthz() -> Response:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", response_model=HealthView, summary="Can it take work?")
+@router.get(
+    "/readyz", response_model=HealthView, responses={503: {"model": HealthView}}, summary="Can it take work?"
+)
 async def readyz(hosted: Hosted) -> Response:
     """Answer 200 while the store can be read and the server is not going down, else 503."""
     try:
