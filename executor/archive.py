@@ -33,7 +33,9 @@ from .store import Decision, RunRow, Store
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
-PLANNED: Final = "~"  # begins the names of plans that are kept for the planner, not saved by a person
+PLANNED: Final = (
+    "~"  # begins the names of plans that nobody sees: kept for the planner, or by their digest only
+)
 LIMIT_MAX: Final = 1000  # runs in one page
 UNDER_WAY: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # they go on by themselves, if driven
 
@@ -213,11 +215,15 @@ class Archive:
         return RunPage(tuple(page), more)
 
     async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
-        """Save a plan under a name. Raises: InputRejected: the name is not one."""
+        """Save a plan under a name; an earlier one of it stays, by its digest. Raises: InputRejected: the name is not one."""
         if not PLAN_NAME.fullmatch(name):
             raise InputRejected(
                 f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {name!r}"
             )
+        earlier = await self._store.find_plan(name)
+        if earlier is not None and (old := _plan_of(earlier)).digest != plan.digest:
+            # Plans may name it by its digest, which means that plan for ever.
+            await self._store.save_plan(f"{PLANNED}{old.digest}", earlier, old.digest, at)
         await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at)
         return plan
 

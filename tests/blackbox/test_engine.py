@@ -1020,3 +1020,17 @@ def test_every_public_coroutine_method_has_its_twin():
     for name in methods:
         if inspect.iscoroutinefunction(getattr(Engine, name)):
             assert hasattr(Engine, f"{name}_sync"), name
+
+
+def test_a_plan_that_was_saved_anew_stays_by_its_digest(tmp_path: Path):
+    """A digest means one plan for ever: a name may move on, and plans that run it by digest still run that one."""
+    first, second = (plan({"id": "a", "set": number}, output="${a}") for number in (1, 2))
+    with Engine([], store=tmp_path / "s.db") as engine:
+        digest = engine.save_plan_sync("mine", first).plan.digest
+        by_digest = plan({"id": "o", "plan": digest}, output="${o}")
+        assert engine.run_sync(by_digest).output == 1
+        engine.save_plan_sync("mine", second)
+        engine.save_plan_sync("mine", second)
+        assert engine.run_sync(plan({"id": "o", "plan": "mine"}, output="${o}")).output == 2
+        assert engine.run_sync(by_digest).output == 1
+        assert [saved.name for saved in engine.list_plans_sync()] == ["mine"]
