@@ -12,6 +12,7 @@ from firmplan.planner.choosing import CANDIDATES_CHARACTERS_MAX, CHOOSE_OVER, SU
 from firmplan.planner.prompt import choice_line, choosing_messages
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Model
+from firmplan.tools.recorder import recording
 from tool_catalogue import OTHER_WORDS, catalogue
 
 AT_ONCE = {"retry-after-ms": "1"}
@@ -204,6 +205,19 @@ def test_a_small_model_may_live_elsewhere():
 
     assert asyncio.run(main()) == (2, [1, 1])
     assert asyncio.run(main("http://127.0.0.1:9/v1")) == (2, [1, 0])
+
+
+def test_small_questions_are_recorded_and_replayed(tmp_path):
+    """Like every exchange with a model: the same planning comes of the recording, each question finding its own answer."""
+    saved = [SavedPlan("near", Plan.model_validate({**GOOD, "task": "Who is off next month?"}))]
+    declined = {"reasoning": "It is about a week.", "fits": False, "inputs": {}}
+    path = tmp_path / "calls.jsonl"
+    with recording(path):
+        live, asked = planning([declined, CHOICE, GOOD], saved=saved)
+    again, replayed = planning(path, saved=saved)
+    assert len(path.read_text().splitlines()) == 1 + 3
+    assert [attempt.source for attempt in live.attempts] == ["adapted:near", "choice", "model"]
+    assert (again.plan, again.usage, replayed) == (live.plan, live.usage, asked)
 
 
 def test_the_prompt_is_small_and_lists_each_tool_on_a_line():
