@@ -12,10 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
+from typing import Final, TypeAlias, TypeGuard
 
 from ..plans.values import Json
 from .sealed import Sealed
+
+WITHDRAWN: Final = "withdrawn"  # the code of a call that was noted and not made: it did nothing
+RESOLVED_FAILED: Final = (
+    "resolved-failed"  # the code of a call of which a person has said that it did nothing
+)
 
 
 @dataclass(slots=True)

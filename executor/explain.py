@@ -29,7 +29,7 @@ from .records import Entry
 from .restore import load_entries
 from .run import turns_of
 from .skip_reasons import standing
-from .states import TERMINAL
+from .states import TERMINAL, Reason
 from .store import Store
 
 CHANGES_TOLD: Final = 3  # differing parts that the sentence names; `changes` has all
@@ -165,6 +165,9 @@ class _View:
         if (failed := self._failed.get(turn.path)) is not None:
             return self._said(turn.path, "ended", failed.code, f"failed without a call: {failed.message}")
         reason, text = standing(turn, self._machine)
+        fork = self._header.fork
+        if reason == Reason.APPROVAL and fork is not None and turn.path in fork.unknown:
+            text += ": a run that this one comes of has called it, and nobody knows what became of that"
         return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
 
     def _explain_reuse(self, event: CallReused) -> Explanation:

@@ -3,7 +3,8 @@
 The *cone* of a fork is every step of the root plan that may come out differently: steps that were asked for, overridden or changed,
 those that refer to a changed input, and whatever depends on one of them, by reference, by `after`, or by a resource that a
 step in the cone writes. Outside it nothing is called, whatever `reuse_for` says and however the tools have changed; inside it
-the usual reuse holds, and a write waits for a person unless the fork allows writes.
+the usual reuse holds, and a write waits for a person unless the fork allows writes. So does, wherever it lies, a write that the
+parent has called and of which nobody knows what became: its idempotency key was the parent's, and this run has another.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from ..plans.graph import cone
 from ..plans.nearest import did_you_mean, listing
 from ..plans.program import CallTool, Program, RunPlan, StepCode
 from ..plans.values import Json
-from .events import CallFailed, CallReused, CallStarted, CallSucceeded, ResolvedDone
+from .events import (
+    RESOLVED_FAILED,
+    WITHDRAWN,
+    CallFailed,
+    CallReused,
+    CallStarted,
+    CallSucceeded,
+    ResolvedDone,
+    ResolvedFailed,
+)
 from .ledger import WORLD
 from .records import Entry
 from .sealed import Sealed
@@ -41,23 +51,26 @@ def root_of(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """How a run came of its parent; part of its header.
+    """How a run came of its parent; part of its header. `Fork()` is that of a run which came of none.
 
     Attributes:
         cone: Ids of the affected steps of the root plan, in the plan's order.
         items: Of steps in the cone of which only some items are affected: the paths of these items.
+        unknown: Paths of the writes that the parent has called, and of which nobody knows what became.
         overrides: Path of a step or item -> the value that stands in its place.
-        holds: Which writes in the cone wait for a person: `all`, those that the parent has `made` already, or `none`.
+        holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
+            already, or `none`.
         at: The step that was asked to run again: an earlier result does not stand for its calls.
         settled: Path of each call that the parent has made -> digest of its arguments: no person is asked for it again.
     """
 
     cone: tuple[str, ...] = ()
     overrides: Mapping[str, Sealed] = field(default_factory=dict[str, Sealed])
-    holds: Holds = "all"
+    holds: Holds = "none"
     at: str = ""
     settled: Mapping[str, str] = field(default_factory=dict[str, str])
     items: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def is_affected(self, path: str) -> bool:
         """Whether the path lies in the cone."""
@@ -72,10 +85,21 @@ class Fork:
         return bool(self.at) and _is_within(path, self.at)
 
     def is_held(self, path: str) -> bool:
-        """Whether a write at this path waits for a person."""
-        if self.holds == "none" or not self.is_affected(path):
-            return False
-        return self.holds == "all" or path in self.settled
+        """Whether a write at this path waits for a person.
+
+        One that the parent may have made does so unless it is affected and writes are allowed; where they are not, so does one that the
+        parent never came to.
+        """
+        is_affected = self.is_affected(path)
+        if path in self.unknown:
+            return self.holds != "none" or not is_affected
+        match self.holds:
+            case "all":
+                return is_affected or path not in self.settled
+            case "made":
+                return is_affected and path in self.settled
+            case "none":
+                return False
 
     def is_settled(self, path: str, args: str) -> bool:
         """Whether the parent has made exactly this call, and nothing that decides it has changed."""
@@ -90,6 +114,7 @@ class Fork:
             "at": self.at,
             "settled": dict(self.settled),
             "items": list(self.items),
+            "unknown": list(self.unknown),
         }
 
     @classmethod
@@ -99,7 +124,8 @@ class Fork:
             return None
         overrides = {path: Sealed.of(value) for path, value in data["overrides"].items()}
         items = tuple(data["items"])
-        return cls(tuple(data["cone"]), overrides, data["holds"], data["at"], data["settled"], items)
+        unknown = tuple(data.get("unknown", ()))
+        return cls(tuple(data["cone"]), overrides, data["holds"], data["at"], data["settled"], items, unknown)
 
 
 def _is_within(path: str, whole: str) -> bool:
@@ -126,15 +152,41 @@ def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
                 found.pop(step, None)
             case CallReused(step=step, args=digest) as reused:
                 found[step] = Inherited(digest, reused)
-            case CallFailed(step=step) if step not in args:
-                pass  # it failed before it was called: so it does again
+            case CallFailed(step=step, code=code) if step not in args or code == WITHDRAWN:
+                pass  # it failed before it was called: so it does again, or runs as if nobody had stopped it
             case CallSucceeded(step=step) | CallFailed(step=step) as outcome:
                 found[step] = Inherited(args[step], outcome)
             case ResolvedDone(step=step, output=output):
                 found[step] = Inherited(args[step], CallSucceeded(step, output))
+            case ResolvedFailed(step=step, why=why):
+                found[step] = Inherited(args[step], CallFailed(step, RESOLVED_FAILED, why))
             case _:
                 pass
     return found
+
+
+def unknown_in(entries: Sequence[Entry], before: Fork | None) -> tuple[str, ...]:
+    """Return the paths of the writes that a run leaves open, sorted: begun, and no more is known.
+
+    Args:
+        entries: Its journal.
+        before: Its own fork: what its parent left open, it may have left as it was.
+    """
+    found = set(before.unknown) if before is not None else set[str]()
+    for entry in entries:
+        match entry.event:
+            case CallStarted(step=step, intent=intent) if intent is not None:
+                found.add(step)
+            case (
+                CallSucceeded(step=step)
+                | CallFailed(step=step)
+                | ResolvedDone(step=step)
+                | ResolvedFailed(step=step)
+            ):
+                found.discard(step)
+            case _:
+                pass
+    return tuple(sorted(found))
 
 
 def fork_of(  # noqa: PLR0913  # what a fork is made of
@@ -146,6 +198,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     overrides: Mapping[str, Sealed],
     holds: Holds,
     settled: Mapping[str, str],
+    unknown: tuple[str, ...] = (),
     also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
@@ -158,6 +211,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         overrides: See `Fork`.
         holds: See `Fork`.
         settled: See `Fork`.
+        unknown: See `Fork`.
         also: Ids of further steps that are affected.
 
     Raises:
@@ -175,7 +229,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
     cone = cone_of(program, [*starts, *roots])
     kept = tuple(path for path in items if root_of(path) not in whole)
-    return Fork(cone, given, holds, at or "", settled, kept)
+    return Fork(cone, given, holds, at or "", settled, kept, unknown)
 
 
 def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:

@@ -69,6 +69,8 @@ from .commands import (
     StopCall,
 )
 from .events import (
+    RESOLVED_FAILED,
+    WITHDRAWN,
     ApprovalAsked,
     ApprovalRuled,
     Approved,
@@ -110,7 +112,6 @@ DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at che
 
 
 _BEGINNINGS: Final = (RunStarted, RunResumed)
-WITHDRAWN: Final = "withdrawn"  # the code of a call that was noted and not made
 WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
 
 
@@ -265,7 +266,7 @@ class Machine:
                 self._start_call(turn)
             case ResolvedFailed(why=why):
                 turn.verdict = Verdict("resolved as failed", reason=why)
-                self._turn_failed(turn, Failure("resolved-failed", why))
+                self._turn_failed(turn, Failure(RESOLVED_FAILED, why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 

@@ -16,7 +16,7 @@ from ..plans.nearest import did_you_mean
 from ..plans.values import Json, canonical
 from .archive import Archive
 from .facilities import Clock
-from .fork import Holds, fork_of, inherited_from, root_of
+from .fork import Holds, fork_of, inherited_from, root_of, unknown_in
 from .header import Header, default_seed
 from .lock import Lock
 from .outcome import walk
@@ -137,6 +137,7 @@ class Submissions:
             holds=holds,
             also=also,
             settled={path: known.args for path, known in inherited.items()},
+            unknown=unknown_in(entries, parent.fork),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)

@@ -14,6 +14,7 @@ from ..executor.archive import snapshot
 from ..executor.bundle import Bundle, read_bundle
 from ..executor.calls import Failed, Lost, Outcome, Returned
 from ..executor.events import (
+    RESOLVED_FAILED,
     Approved,
     CallFailed,
     CallLost,
@@ -123,7 +124,7 @@ def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
             case CallFailed(step=step, code=code, message=message, temporary=temporary):
                 found[step] = Failed(code, message, temporary, retryable=temporary)
             case ResolvedFailed(step=step, why=why):
-                found[step] = Failed("resolved-failed", why, temporary=False, retryable=False)
+                found[step] = Failed(RESOLVED_FAILED, why, temporary=False, retryable=False)
             case CallLost(step=step, why=why):
                 found[step] = Lost(why)
             case _:

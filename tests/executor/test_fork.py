@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from firmplan import Engine, InputRejected, PlanRejected, RunNotFound, ToolError, tool
+from firmplan import Engine, InputRejected, OutcomeUnknown, PlanRejected, RunNotFound, ToolError, tool
 from firmplan.testing import MemoryStore, ScriptedTool
 from public import call, plan, statuses, within
 
@@ -322,6 +324,137 @@ def shop_typed(work, options):
             await work(engine, shop, run)
 
     within(main())
+
+
+class Till:
+    """A write that leaves open what became of it as long as it is broken, a tool that asks, and one that changes nothing."""
+
+    def __init__(self, **options):
+        self.paid, self.is_broken = [], True
+
+        @tool(effect="write", resource="till", version=1, **options)
+        def pay(x: int) -> int:
+            """Pay."""
+            self.paid.append(x)
+            if self.is_broken:
+                raise OutcomeUnknown("cut off")
+            return x
+
+        @tool(effect="write", resource="desk", approval="always", version=1)
+        def ask(x: int) -> int:
+            """Ask."""
+            self.paid.append(-x)
+            return x
+
+        @tool(effect="read", resource="none", version=1)
+        def look(x: int) -> int:
+            """Look."""
+            return x
+
+        self.tools = [pay, ask, look]
+
+
+PAID = plan(
+    call("p", "pay", args={"x": 5}), call("q", "look", args={"x": "${p}"}), call("z", "look", args={"x": 1})
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"idempotent": True}], ids=["plain", "idempotent"])
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({}, {}),
+        ({"at": "z"}, {"at": "z"}),
+        ({"allow_writes": True}, {}),
+        ({}, {"allow_writes": True}),
+        ({"at": "z", "allow_writes": True}, {"at": "q", "allow_writes": True}),
+    ],
+)
+def test_a_write_of_unknown_outcome_is_not_repeated(options, changes, again):
+    """What the parent may have paid, no fork pays again unasked, nor does a fork of the fork; a person may say that it is to be done."""
+    till = Till(**options)
+
+    async def main():
+        async with Engine(till.tools, store="memory:") as engine:
+            assert (await engine.run(PAID, run_id="one")).status == "indeterminate"
+            before, till.is_broken = len(till.paid), False
+            fork = await engine.fork("one", **changes)
+            forth = await engine.fork(fork.id, **again)
+            assert len(till.paid) == before
+            assert [statuses(run)["p"] for run in (fork, forth)] == ["waiting", "waiting"]
+            told = str(await engine.explain(fork.id, "p"))
+            await engine.approve(fork.id, "p", by="ann")
+            done = await engine.resume(fork.id)
+            after = await engine.fork(done.id, at="z", allow_writes=True)
+            assert (len(till.paid), done.status, after.status) == (before + 1, "succeeded", "succeeded")
+            return told
+
+    assert within(main()) == (
+        "step 'p' waits for a person to approve its call: a run that this one comes of has called it, and nobody knows what became of that"
+    )
+
+
+def test_a_write_in_flight_is_not_repeated():
+    """A fork of a run that goes on leaves its unfinished writes alone."""
+    began, gate, paid = asyncio.Event(), asyncio.Event(), []
+
+    @tool(effect="write", resource="till", version=1)
+    async def pay(x: int) -> int:
+        """Pay, in a while."""
+        paid.append(x)
+        began.set()
+        await gate.wait()
+        return x
+
+    async def main():
+        async with Engine([pay, *Till().tools[2:]], store="memory:") as engine:
+            await engine.submit(PAID, run_id="one")
+            await began.wait()
+            fork = await engine.fork("one", at="z", allow_writes=True)
+            gate.set()
+            return statuses(fork)["p"], (await engine.wait("one")).status
+
+    assert within(main()) == ("waiting", "succeeded")
+    assert paid == [5]
+
+
+def test_a_write_that_a_person_called_failed_stays_so():
+    """The parent's answer stands outside the cone, whoever gave it."""
+    till = Till()
+
+    async def main():
+        async with Engine(till.tools, store="memory:") as engine:
+            await engine.run(PAID, run_id="one")
+            await engine.resolve("one", "p", fail="looked: it did nothing")
+            before = await engine.resume("one")
+            fork = await engine.fork("one", at="z", allow_writes=True)
+            return statuses(before), statuses(fork), fork.errors
+
+    before, after, errors = within(main())
+    assert before == after == {"p": "failed", "q": "skipped", "z": "succeeded"}
+    assert [(error.step, error.code) for error in errors] == [("p", "resolved-failed")]
+    assert till.paid == [5]
+
+
+def test_a_write_that_the_parent_never_came_to_waits():
+    """A run was cancelled before a write: its fork makes that write for the first time, so a person is asked, unless writes are allowed."""
+    till = Till()
+    till.is_broken = False
+    steps = plan(call("a", "ask", args={"x": 1}), call("p", "pay", args={"x": 5}, after=["a"]))
+
+    async def main():
+        async with Engine(till.tools, store="memory:") as engine:
+            await engine.run(steps, run_id="one")
+            await engine.cancel("one")
+            found = []
+            for allow in (False, True):
+                fork = await engine.fork("one", allow_writes=allow)
+                await engine.approve(fork.id, "a", by="ann")
+                found.append(statuses(await engine.resume(fork.id)))
+            return found
+
+    assert within(main()) == [{"a": "succeeded", "p": "waiting"}, {"a": "succeeded", "p": "succeeded"}]
+    assert till.paid == [-1, -1, 5]
 
 
 def test_unknown_runs_are_refused():
