@@ -11,13 +11,14 @@ import inspect
 import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from ..errors import EngineBug, OutcomeUnknown, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Json
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
+from ..tools.logbook import open_log
 from .limits import is_small_enough, too_large
 from .sealed import Sealed
 from .threads import Threads, leave_if_forked
@@ -48,6 +49,8 @@ class Lost:
 
 
 Outcome: TypeAlias = Returned | Failed | Lost
+
+HEED_S: Final = 1.0  # how long an asynchronous tool that was cancelled may tidy up
 
 
 async def call_tool(
@@ -81,9 +84,24 @@ async def call_tool(
         return _outcome_of(tool, error, timeout_s if is_ours else None)
 
 
+async def _left_behind(tool: Tool, args: bytes, context: Context | None) -> object:
+    """Return what an asynchronous tool returns; one that does not heed the cancel of its timeout is left behind, as a thread is."""
+    work = asyncio.ensure_future(cast("Awaitable[object]", tool.invoke(args, context)))
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised below, or of no use
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.cancel()
+        await asyncio.wait([work], timeout=HEED_S)
+        if not work.done():
+            log = context.log if context is not None else open_log()
+            log.warning("a call goes on that nobody waits for: it did not heed its cancel", tool=tool.name)
+        raise
+
+
 async def _result_of(tool: Tool, args: bytes, context: Context | None, threads: Threads) -> Outcome:
     if tool.is_async:
-        return _taken(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+        return _taken(tool, await _left_behind(tool, args, context))
 
     def here() -> Outcome:
         return _taken(tool, tool.invoke(args, context))

@@ -21,7 +21,7 @@ from .archive import UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .decisions import Decisions
 from .draws import recalled
-from .driver import PARK_GRACE_S, Driver
+from .driver import Driver
 from .early import EarlySteps
 from .events import (
     Cause,
@@ -45,6 +45,7 @@ from .takeover import Takeover
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+CUT_OFF_S: Final = 3.0  # how long calls that were cut off may tidy up
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
 
 
@@ -94,11 +95,12 @@ class Execution:
                 task.cancel()
         await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
         if driven:
-            await asyncio.wait(driven, timeout=PARK_GRACE_S)
+            await asyncio.wait(driven, timeout=CUT_OFF_S)
         left = [*self._driving.values(), *([self._watcher] if self._watcher is not None else [])]
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:  # a tool may not heed it: its run stays where its journal ends
+            await asyncio.wait(left, timeout=CUT_OFF_S)
         self._facilities.threads.close()
         await self._facilities.processes.close()
         await self._store.close()

@@ -51,11 +51,13 @@ class SqlitePrune(SqliteFile):
         """See `Store.prune_values`. A store in a file is read through a connection of its own: commits go on meanwhile."""
         if self.name == ":memory:":
             return await self._call(lambda: _prune(self._open_db(), saved_before))
-        return await asyncio.to_thread(self._prune_apart, saved_before)
+        # By the name that SQLite found it by when it was opened: a tool may have changed the working directory since.
+        path = await self._call(lambda: str(self._sql("PRAGMA database_list").fetchone()[2]))
+        return await asyncio.to_thread(self._prune_apart, path, saved_before)
 
-    def _prune_apart(self, saved_before: float) -> Pruned:
+    def _prune_apart(self, path: str, saved_before: float) -> Pruned:
         try:
-            with closing(sqlite3.connect(self.name, isolation_level=None)) as db:
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
                 db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
                 return _prune(db, saved_before)
         except sqlite3.Error as fault:

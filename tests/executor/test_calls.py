@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -188,6 +189,35 @@ def test_a_write_that_takes_too_long_is_of_unknown_outcome():
     made = scripted(FOREVER, effect="write", retries=5, timeout=0.02)
     run = one_run(calling(), made)
     assert (run.status, run.steps["s"].attempts) == ("indeterminate", 1)
+
+
+@pytest.mark.parametrize("effect", ["read", "write"])
+def test_an_asynchronous_tool_that_heeds_no_cancel_is_left_behind(effect, capsys):
+    """Past its timeout the step ends as for any other tool; what it does later is nobody's business, and the log says so."""
+    go_on = asyncio.Event()
+
+    @tool(effect=effect, timeout=0.05, name="t")
+    async def stubborn() -> int:
+        """Swallow every cancel."""
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        raise RuntimeError("too late")
+
+    async def main():
+        async with Rig([stubborn]) as rig:
+            run = await rig.run(calling(), "r")
+            before = await rig.event_types("r")
+            go_on.set()
+            await asyncio.sleep(0.05)
+            assert await rig.event_types("r") == before
+            return run
+
+    run = asyncio.run(main())
+    assert statuses(run) == {"s": "failed" if effect == "read" else "indeterminate"}
+    said = capsys.readouterr().err
+    assert "a call goes on that nobody waits for" in said
+    assert "too late" not in said
 
 
 def test_the_late_result_of_an_abandoned_thread_is_dropped():

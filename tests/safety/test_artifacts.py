@@ -205,6 +205,17 @@ def test_bytes_that_nothing_refers_to_are_removed(tmp_path):
         assert engine.resume_sync(waiting.id).output == 100_005
 
 
+def test_a_changed_folder_does_not_mislead_the_removal(tmp_path, monkeypatch):
+    """A store by a relative name is the file that was opened, wherever a tool has gone since."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with Engine([save_two], store="s.db") as engine:
+        engine.run_sync({"firmplan": 1, "steps": [{"id": "a", "tool": "save_two", "args": {"text": "x"}}]})
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert engine.prune_artifacts_sync().values == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_bytes_that_come_into_use_while_others_are_looked_for_stay(tmp_path):
     """Found unused, then written and named again before they are removed: by a run, and by a caller."""
     store = tmp_path / "s.db"

@@ -15,6 +15,7 @@ from firmplan import Engine, Toolset
 from served import Server
 
 TOOLS = '''
+import asyncio
 import time
 from pathlib import Path
 from firmplan import tool
@@ -34,6 +35,17 @@ def put(seconds: float) -> int:
     time.sleep(seconds)
     with Path("effects").open("a") as file:
         file.write("put\\n")
+    return 1
+
+@tool(effect="read", resource="clock", version=1)
+async def stubborn() -> int:
+    """Take for ever, and heed no cancel."""
+    Path("begun").write_text("x")
+    while not Path("go").exists():
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            pass
     return 1
 
 @tool(effect="read", resource="clock", isolation="inline", version=1)
@@ -162,3 +174,11 @@ def test_a_server_stops_at_once_at_the_second_signal(tmp_path):
         time.sleep(0.5)
         assert server.process.poll() is None
         assert server.stop(signal.SIGTERM) in (143, -15)
+
+
+def test_a_tool_that_heeds_no_cancel_keeps_no_process_alive(tmp_path, monkeypatch):
+    """An asynchronous tool swallows its cancel: the command ends all the same, and its run goes on elsewhere."""
+    with running(tmp_path, plan("stubborn")) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert resumed(tmp_path, monkeypatch).output == 2
