@@ -6,8 +6,8 @@
 | named | an enum of names | any |
 | plain | any text | any |
 
-The first that is not too large is shown. What a model is shown binds nobody here: every object is read, a plan in the
-format as it is among them, and the check says what is wrong with it. Conditions that servers with grammars do not take
+The first that is not too large is shown, with the keys that the prompt speaks of: each costs its tokens once a tool. What a model is
+shown binds nobody here: every object is read, a plan in the format as it is among them, and the check says what is wrong with it. Conditions that servers with grammars do not take
 (patterns, formats) are left out of what is shown.
 """
 
@@ -22,7 +22,7 @@ from ..plans.signature import Signature
 from ..plans.values import Json, canonical
 from ..tools.answer import Answer
 
-FORM_BYTES_MAX = 20_000
+FORM_BYTES_MAX = 16_000
 """Of a schema, as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
 
 Form: TypeAlias = Literal["typed", "named", "plain"]
@@ -49,8 +49,6 @@ _COMMON: _Object = {
         "properties": {"until": _TEXT, "max": {"type": "integer"}},
         "required": ["until", "max"],
     },
-    "retries": {"type": "integer"},
-    "timeout": {"type": "number"},
 }
 _REASONING: Json = {
     "type": "string",
