@@ -15,10 +15,12 @@ WIDTH = 110
 _NUMBER_1_2 = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z"
 )
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
+"""What PyYAML leaves as it is in quotes that keep no escapes, and reads back as a line break, or not at all."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every value out (no aliases), and puts text that either version takes for a number in quotes."""
+    """Writes every value out (no aliases), and puts text that either version reads as something else in quotes."""
 
     @override
     def ignore_aliases(self, data: object) -> bool:
@@ -28,6 +30,14 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # PyYAML's stubs leave it out
     "tag:yaml.org,2002:float", _NUMBER_1_2, list("-+0123456789.")
 )
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def dump_yaml(value: Json) -> str:

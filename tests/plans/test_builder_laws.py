@@ -10,6 +10,7 @@ from firmplan import Plan, PlanBuilder, check, tool
 from firmplan.plans.load import to_yaml
 from firmplan.plans.source import parse_source
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from typed_plans import TYPED_TOOLS, typed_plans
 
@@ -85,6 +86,31 @@ def test_an_opened_plan_goes_on(raw: dict[str, Any]) -> None:
     assert more.diff(plan).to_patch() is not None
     assert plan == Plan.model_validate(raw)
     assert more.apply(more.diff(plan).to_patch()).digest == plan.digest
+
+
+SPELLINGS = [
+    "yes", "no", "null", "~", "1", "1.0", "1e3", "0x1", "0o7", "1_000", "1:30", "+1", ".5", "5.",
+    ".inf", ".nan", "true", "True", "ON", "<<", "=", "-", "?", ":", "---", "...", "|", ">", "%", "@",
+    "`", "!", "&", "*", "{", "[", "#", "'", '"', "", " x", "x ", "\n", "a\nb\n\n", "a: b", "# c",
+    "- a", "2020-01-01", "\t", "\x85", "\u2028", "\ufeff", "\x00", "\r\n",
+]  # fmt: skip
+_texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(SPELLINGS)
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | _texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(SETTINGS, max_examples=300)
+@given(_values, _texts)
+def test_values_come_through_every_form(value: Any, text: str) -> None:
+    """Whatever text looks like, YAML, JSON and the builder give it back, and numbers keep their kind."""
+    step = {"id": "a", "set": value, "why": text}
+    plan = Plan.model_validate({"firmplan": 1, "task": text, "steps": [step], "output": "${a}"})
+    for form in (to_yaml(plan), plan.to_json()):
+        again = Plan.model_validate(parse_source(form).value)
+        assert repr(PlanBuilder.of(again).to_dict()) == repr(plan.to_dict())
 
 
 def test_inner_plans_are_gone_on_with() -> None:
