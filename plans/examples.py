@@ -9,7 +9,7 @@ from .arguments import Computed, value_faults
 from .expressions.faults import Fault
 from .shape import describe
 from .types import Type
-from .values import Json, into
+from .values import Json, NotJson, into, parse
 
 ASKED: Final = ("input", "in", "prompt", "question", "args")
 ANSWERED: Final = ("output", "out", "answer", "result")
@@ -43,4 +43,17 @@ def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Itera
             message = f'expected {{"input": .., "output": ..}}, found {describe(example)}'
             yield Fault("bad-shape", message, "", inner)
         else:
-            yield from value_faults(found[1], inner + found[2], answer, parts)
+            yield from _answer_faults(found[1], inner + found[2], answer, parts)
+
+
+def _answer_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+    """Yield what is wrong with an example's answer; one that is written as the model would write it, as JSON in text, is read."""
+    faults = list(value_faults(value, inner, wanted, parts))
+    if faults and isinstance(value, str) and inner not in parts.types:
+        try:
+            said = parse(value)
+        except NotJson:
+            pass
+        else:
+            faults = list(value_faults(said, inner, wanted, Computed({}, frozenset())))
+    yield from faults

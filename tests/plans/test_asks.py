@@ -73,6 +73,7 @@ def test_guards_that_are_guards_pass():
         [{"input": "a", "output": {"title": "t", "tags": ["x"]}}],
         [{"in": "a", "out": {"title": "${str(s)}", "tags": []}}],
         [["a", {"title": "t", "tags": ["${str(s)}"]}]],
+        [{"input": "a", "output": '{"title": "t", "tags": []}'}],
         ['${{"input": "a", "output": 7}}'],
         '${[{"input": "a"}]}',
         [],
@@ -91,6 +92,7 @@ def test_examples_that_are_examples_pass(examples):
         ({"input": "a", "ouput": "b"}, "bad-shape", ".examples[0]", "found an object"),
         (["a"], "bad-shape", ".examples[0]", "found a list"),
         ({"input": "a", "output": "b"}, "bad-literal", ".examples[0].output", "expected"),
+        (["a", '{"title": 3, "tags": []}'], "bad-literal", ".examples[0][1].title", "3"),
         (["a", {"title": 3, "tags": []}], "bad-literal", ".examples[0][1].title", "3"),
         (
             {"input": "a", "output": {"title": "${s}", "tags": []}},
