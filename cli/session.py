@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound, StoreError
@@ -133,7 +133,11 @@ def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) ->
         if runner.run(_have_all_ended()):
             runner.close()
         else:  # closing would wait for them; the process ends all the same
-            runner.get_loop().set_exception_handler(lambda *_: None)
+            runner.get_loop().set_exception_handler(_say_nothing)
+
+
+def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
+    """Leave untold what becomes of tasks that did not heed their cancel."""
 
 
 async def _have_all_ended() -> bool:
