@@ -7,10 +7,11 @@ instead of obeyed. This module decides nothing about content.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -28,13 +29,36 @@ _kept: list[TextIO] = []  # one for each command inside another that keeps stdou
 
 @contextmanager
 def stdout_for_the_document() -> Generator[None]:
-    """Keep stdout for the one document: what tools print meanwhile goes to stderr."""
-    _kept.append(_kept[-1] if _kept else sys.stdout)
+    """Keep stdout for the one document: what tools print meanwhile goes to stderr, and so does what programs that they start print."""
+    with _descriptor_kept(_kept[-1] if _kept else sys.stdout) as out:
+        _kept.append(out)
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        finally:
+            _kept.pop()
+
+
+@contextmanager
+def _descriptor_kept(out: TextIO) -> Generator[TextIO]:
+    """Yield a stream of its own to the process's stdout, whose number stands for stderr meanwhile; other streams as they are."""
+    kept: int | None = None
+    with suppress(OSError, ValueError, AttributeError):  # it is closed, or no file
+        if out is sys.__stdout__ and out.fileno() == 1:
+            out.flush()
+            kept = os.dup(1)
+            os.dup2(2, 1)
+    if kept is None:
+        yield out
+        return
+    stream = os.fdopen(kept, "w", encoding=out.encoding, errors=out.errors, closefd=False)
     try:
-        with redirect_stdout(sys.stderr):
-            yield
+        yield stream
     finally:
-        _kept.pop()
+        with suppress(OSError):  # whoever wrote to it was told
+            stream.close()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def answer(text: str) -> None:

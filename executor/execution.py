@@ -45,7 +45,7 @@ from .takeover import Takeover
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-CUT_OFF_S: Final = 3.0  # how long calls that were cut off may tidy up
+CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
 POLL_S: Final = 0.2  # how often a run that another process drives is looked at
 
 
