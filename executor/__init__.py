@@ -11,8 +11,9 @@ from .header import Header, default_seed
 from .key_changes import KeyChange
 from .lock import Lock
 from .plan_uses import PlanUses
+from .policy import REUSE_MODES, ReuseMode
 from .records import Event
-from .reuse import REUSE_MODES, ReuseMode
+from .review import Review
 from .run import Run, RunError, StepView
 from .run_diff import RunDiff, StepDiff
 from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
@@ -44,6 +45,7 @@ __all__ = [
     "Planned",
     "Pruned",
     "ReuseMode",
+    "Review",
     "Run",
     "RunDiff",
     "RunError",

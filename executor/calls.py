@@ -19,7 +19,7 @@ from ..plans.values import Json
 from ..tools import Context, Tool
 from ..tools.failures import is_interruption
 from ..tools.logbook import open_log
-from .limits import is_small_enough, too_large
+from .limits import has_room, is_small_enough, run_too_large, too_large
 from .sealed import Sealed
 from .threads import Threads, leave_if_forked
 
@@ -188,6 +188,14 @@ def _refused(tool: Tool, fault: ToolError) -> Failed:
     """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
     may_repeat = tool.effect is not Effect.WRITE and tool.is_worth_retrying(fault)
     return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=may_repeat)
+
+
+def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
+    """Return an outcome, or its refusal: a run whose results have `size` bytes has no room for such a result."""
+    if not isinstance(outcome, Returned) or has_room(size, len(outcome.output.data)):
+        return outcome
+    fault = run_too_large(size, len(outcome.output.data))
+    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=False)
 
 
 def after_effect(tool: Tool | None, message: str) -> str:

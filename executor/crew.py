@@ -92,3 +92,10 @@ class Crew(Generic[C]):
                     break
         finally:
             self.hire()
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
+    first = group.exceptions[0]
+    is_group = isinstance(first, BaseExceptionGroup)
+    return first_of(cast("BaseExceptionGroup[BaseException]", first)) if is_group else first

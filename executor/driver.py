@@ -14,16 +14,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ..errors import EngineBug, ToolError
-from ..plans.signature import Effect
 from ..tools import Used
 from .caller import Caller, Usage
-from .calls import Failed, Lost, Outcome, Returned, after_effect
+from .calls import Failed, Lost, Outcome, Returned, fitting
 from .clearance import Clearance
 from .commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
-from .crew import Crew
+from .crew import Crew, first_of
 from .draws import Draws
 from .early import EarlyCall, EarlySteps
 from .events import (
@@ -31,27 +30,23 @@ from .events import (
     BudgetReached,
     CallFailed,
     CallLost,
-    CallStarted,
     CallSucceeded,
     Cause,
-    ResolvedDone,
-    ResolvedFailed,
     RetryDue,
 )
 from .facilities import Facilities
 from .fork import Inherited
 from .header import Header
 from .journal import Journal
-from .limits import has_room, run_too_large
 from .machine import Machine
 from .prepared import Preparation, PreparedCall, StartCall
 from .progress import Progress
+from .recorder import Recorder
 from .results import Results, reused
 from .run import run_status
 from .sealed import Sealed
 from .states import RunStatus
 from .store import Decision, Reusable, RunRow
-from .telling import Telling
 
 WORKERS_MIN: Final = (
     1_000  # calls of one run that may wait for a place of their tool, before others wait behind them
@@ -59,7 +54,6 @@ WORKERS_MIN: Final = (
 PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
 
 _NO_EPOCHS: Final[Mapping[str, int]] = {}
-OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
 
 
 @dataclass(slots=True)
@@ -91,19 +85,15 @@ class Driver:
     _results: Results = field(init=False)
     _caller: Caller = field(init=False)
     _clearance: Clearance = field(init=False)
-    _telling: Telling = field(init=False)
+    _recorder: Recorder = field(init=False)
     _ready: list[StartCall] = field(init=False, default_factory=list["StartCall"])
     _crew: Crew[PreparedCall] = field(init=False)
-    _written: dict[str, str] = field(init=False, default_factory=dict[str, str])
     _is_parking: bool = field(init=False, default=False)
     _taken: set[int] = field(init=False, default_factory=set[int])
 
     def __post_init__(self) -> None:
-        self._telling = Telling(self.row.id)
-        self._written = {
-            name: tool.resource for name, tool in self.header.lock.items() if tool.effect is Effect.WRITE
-        }
         self.journal = Journal(self.facilities.store, self.row, self._standing)
+        self._recorder = Recorder(self.machine, self.journal, self.row.id, self.header.lock)
         workers_max = max(WORKERS_MIN, 2 * self.facilities.places.count)
         self._crew = Crew(self._make, self._is_wanted, self._spawn, self._tasks, workers_max)
         self._preparation = Preparation(self.facilities, self.row.id)
@@ -206,43 +196,16 @@ class Driver:
 
     async def _take_in(self, event: Cause, decision: int | None = None) -> None:
         """Machine, journal, commands: the whole of it."""
-        follow_up = self._note(event, self.facilities.clock.now(), decision)
+        follow_up = self._recorder.note(event, self.facilities.clock.now(), decision)
         if follow_up:
             await self._go_on(event, follow_up)
 
     async def _go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
         """Carry out what follows from an event."""
-        if self.journal.is_behind or (self._written and self._written_by(event) is not None):
-            await self.journal.flush()  # what follows from a write's outcome waits for it
+        if self._recorder.must_be_durable(event):
+            await self.journal.flush()
         if not self._is_parking:
             self._carry_out(follow_up)
-
-    def _note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
-        """Hand an event to the machine and write it down, with what the machine concludes; return what is to be done now."""
-        commands = self.machine.handle(event, at)
-        opens, closes = None, False
-        if self._written and (resource := self._written_by(event)) is not None:
-            opens = resource if isinstance(event, CallStarted) else None
-            closes = isinstance(event, OUTCOMES)
-        self.journal.add(event, at, opens=opens, closes=closes, decision=decision)
-        if self._telling.is_told:
-            self._telling.tell(event)
-        if not commands:
-            return commands
-        follow_up: list[Command] = []
-        for command in commands:
-            if isinstance(command, Record):
-                self.journal.add(command.event, at)
-                self._telling.tell(command.event)
-            else:
-                follow_up.append(command)
-        return follow_up
-
-    def _written_by(self, event: Cause) -> str | None:
-        """Return the resource that the step of an event writes, as the run knows its tool; `None`: it writes none."""
-        step = getattr(event, "step", None)
-        name = self.machine.tool_of(step) if step is not None else None
-        return self._written.get(name) if name is not None else None
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         calls: list[StartCall] = []
@@ -364,7 +327,7 @@ class Driver:
         is_write, now = call.is_write, self.facilities.clock.now
         known = await self._caller.reconcile(call) if is_write else None
         if known is not None and self.machine.is_callable(call.step):
-            self._note(call.start(at := now()), at)
+            self._recorder.note(call.start(at := now()), at)
             return await self._conclude(call, known, None)
         epochs: Mapping[str, int] | None = _NO_EPOCHS
         if early is not None:
@@ -377,7 +340,7 @@ class Driver:
         if (limit := self.machine.find_short(call.step, at)) is not None:
             await self._take_in(BudgetReached(call.step, limit))
             return None
-        self._note(call.start(at), at)
+        self._recorder.note(call.start(at), at)
         if is_write:
             self._writing.add(call.step)
             await self.journal.flush()
@@ -404,7 +367,7 @@ class Driver:
     ) -> Reusable | None:
         if not self.machine.is_running(call.step):  # it was stopped, and returned all the same
             return None
-        match self._preparation.told(call, self._fitting(call, outcome)):
+        match self._preparation.told(call, fitting(outcome, call.tool, self.machine.size)):
             case Returned(output):
                 return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):
@@ -425,23 +388,9 @@ class Driver:
         if blobs:
             self.journal.keep(blobs)
         event = CallSucceeded(call.step, output, call.used, usage)
-        follow_up = self._note(event, at)
+        follow_up = self._recorder.note(event, at)
         if follow_up:
             await self._go_on(event, follow_up)
         if blobs:  # an identical call of another run may wait for this one, and read them
             await self.journal.flush()
         return made
-
-    def _fitting(self, call: PreparedCall, outcome: Outcome) -> Outcome:
-        """Return the outcome, or its refusal: the run has no room for such a result."""
-        if not isinstance(outcome, Returned) or has_room(self.machine.size, len(outcome.output.data)):
-            return outcome
-        fault = run_too_large(self.machine.size, len(outcome.output.data))
-        return Failed(fault.code, after_effect(call.tool, str(fault)), temporary=False, retryable=False)
-
-
-def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
-    first = group.exceptions[0]
-    is_group = isinstance(first, BaseExceptionGroup)
-    return first_of(cast("BaseExceptionGroup[BaseException]", first)) if is_group else first

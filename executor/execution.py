@@ -35,7 +35,6 @@ from .owner import Owner
 from .records import Entry, Event
 from .replays import Replays
 from .restore import build_machine, check_header, fold, load_entries, parse_lines
-from .review import Review
 from .run import Run, run_status
 from .states import FINAL, RunStatus
 from .store import Decision, RunRow
@@ -58,7 +57,7 @@ class Execution:
     """
 
     def __init__(self, facilities: Facilities, store_path: str | None) -> None:
-        self._facilities = facilities
+        self.facilities = facilities
         self._store = facilities.store
         self._owner = Owner(store_path)
         facilities.expect_lease = lambda: self._owner.expect_lease(self._store)
@@ -71,7 +70,6 @@ class Execution:
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
-        self.review = Review(facilities, self.archive)
         self._takeover = Takeover(
             self._store, self.archive, self._is_driven, self._expect_tools, lambda: facilities.log
         )
@@ -88,7 +86,7 @@ class Execution:
         if self._recovering is not None:
             self._recovering.cancel()
             await asyncio.wait([self._recovering])
-        self._facilities.threads.is_closing = True
+        self.facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
         for task in self._driving.values():
             if task not in driven:  # it plans
@@ -101,22 +99,22 @@ class Execution:
             task.cancel()
         if left:  # a tool may not heed it: its run stays where its journal ends
             await asyncio.wait(left, timeout=CUT_OFF_S)
-        self._facilities.threads.close()
-        await self._facilities.processes.close()
+        self.facilities.threads.close()
+        await self.facilities.processes.close()
         await self._store.close()
         self._owner.release()
 
     @property
     def log(self) -> FilteringBoundLogger:
         """The log of this execution."""
-        return self._facilities.log
+        return self.facilities.log
 
     def _is_driven(self, row: RunRow) -> bool:
         return row.id in self._driving or self._owner.is_driven(row)
 
     def now(self) -> float:
         """Unix seconds, by the clock of this execution."""
-        return self._facilities.clock.now()
+        return self.facilities.clock.now()
 
     # --- start
 
@@ -136,7 +134,7 @@ class Execution:
         row = await self._owner.claim(self._store, run_id)
         if row is None:
             return
-        early = EarlySteps(self._facilities, run_id, Header.from_dict(row.header))
+        early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
         try:
             await self._plan_with(early, row, plan)
         finally:
@@ -147,7 +145,7 @@ class Execution:
     ) -> None:
         run_id = row.id
         header = Header.from_dict(row.header)
-        now = self._facilities.clock.now
+        now = self.facilities.clock.now
         try:
             planned = await plan(early)
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
@@ -187,7 +185,7 @@ class Execution:
         stands_in_run = isinstance(fault, PlanError | InputRejected | ConfigError)  # of planning
         if fault is not None and not stands_in_run:
             self._faults[run_id] = fault
-            self._facilities.log.error(
+            self.facilities.log.error(
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
             )
         if self._driving.get(run_id) is task:
@@ -212,11 +210,11 @@ class Execution:
 
     def _expect_tools(self, run_id: str, header: Header) -> None:
         """Raise where a tool of the run is missing here. Raises: ConfigError."""
-        missing = [name for name in header.lock.names if self._facilities.tools.find(name) is None]
+        missing = [name for name in header.lock.names if self.facilities.tools.find(name) is None]
         if missing:
             raise ConfigError(
                 f"run {run_id} uses the tool '{missing[0]}', which this engine has not; "
-                f"it has {listing(self._facilities.tools.names)}"
+                f"it has {listing(self.facilities.tools.names)}"
             )
 
     async def _drive(
@@ -258,7 +256,7 @@ class Execution:
         if machine.status is not None:
             return False
         inherited = await self._inherited(row, header)
-        driver = Driver(self._facilities, row, machine, header, inherited, early, recalled(entries))
+        driver = Driver(self.facilities, row, machine, header, inherited, early, recalled(entries))
         self._drivers[row.id] = driver
         cause: Cause | None = first
         try:
@@ -281,7 +279,8 @@ class Execution:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
         if header.fork is None or row.parent is None:
             return {}
-        return inherited_from(await load_entries(self._store, await self.archive.row(row.parent)))
+        entries = await load_entries(self._store, await self.archive.row(row.parent))
+        return inherited_from(entry.event for entry in entries)
 
     async def _watch_decisions(self) -> None:
         """Hand over what other processes decided about the runs that this one drives, while it drives any, and keep its lease."""
@@ -360,7 +359,7 @@ class Execution:
 
     async def _take_over(self, run_id: str) -> None:
         """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
-        self._facilities.log.info("waits for the lease of another machine", run=run_id)
+        self.facilities.log.info("waits for the lease of another machine", run=run_id)
         row = await self.archive.row(run_id)
         while row.status in UNDER_WAY and self._owner.is_driven(row):
             await asyncio.sleep(POLL_S)

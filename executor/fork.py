@@ -28,11 +28,11 @@ from .events import (
     CallReused,
     CallStarted,
     CallSucceeded,
+    JournalEvent,
     ResolvedDone,
     ResolvedFailed,
 )
 from .ledger import WORLD
-from .records import Entry
 from .sealed import Sealed
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ class Inherited:
     outcome: CallSucceeded | CallReused | CallFailed
 
 
-def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
+def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     args: dict[str, str] = {}
     found: dict[str, Inherited] = {}
-    for entry in entries:
-        match entry.event:
+    for event in events:
+        match event:
             case CallStarted(step=step, args=digest):
                 args[step] = digest
                 found.pop(step, None)
@@ -165,16 +165,16 @@ def inherited_from(entries: Sequence[Entry]) -> dict[str, Inherited]:
     return found
 
 
-def unknown_in(entries: Sequence[Entry], before: Fork | None) -> tuple[str, ...]:
+def unknown_in(events: Iterable[JournalEvent], before: Fork | None) -> tuple[str, ...]:
     """Return the paths of the writes that a run leaves open, sorted: begun, and no more is known.
 
     Args:
-        entries: Its journal.
+        events: Its journal.
         before: Its own fork: what its parent left open, it may have left as it was.
     """
     found = set(before.unknown) if before is not None else set[str]()
-    for entry in entries:
-        match entry.event:
+    for event in events:
+        match event:
             case CallStarted(step=step, intent=intent) if intent is not None:
                 found.add(step)
             case (

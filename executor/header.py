@@ -18,8 +18,8 @@ from ..plans.expressions.syntax import EXPRESSION_VERSION
 from ..plans.values import Digest, Json, canonical, digest
 from .fork import Fork
 from .lock import Lock
+from .policy import ReuseMode
 from .programs import read_plan
-from .reuse import ReuseMode
 
 HEADER_FORMAT: Final = 1
 

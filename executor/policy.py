@@ -1,4 +1,4 @@
-"""How calls of one tool are treated: effect, retries, approval. Values, frozen with the run.
+"""How calls are treated: effect, retries and approval of one tool, and how far earlier results stand in one run. Values, frozen with the run.
 
 A run keeps the policies that it started with (its lock), so that a resume or a replay decides as the first process did.
 """
@@ -12,6 +12,8 @@ from typing import Final, Literal, TypeAlias
 from ..plans.signature import Effect
 
 ApprovalKind: TypeAlias = Literal["never", "always", "untrusted", "rule"]
+ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]
+REUSE_MODES: Final = ("auto", "off", "refresh", "only")
 
 RETRY_FIRST_S: Final = 0.2  # the first pause: long enough for a dropped connection, short for a person
 RETRY_MAX_S: Final = 60.0

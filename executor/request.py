@@ -28,7 +28,7 @@ from .budget import LIMITS as BUDGET_LIMITS
 from .clearance import UNSAFE_FLOW, Flow
 from .header import Header, default_seed
 from .lock import Lock
-from .reuse import REUSE_MODES, ReuseMode
+from .policy import REUSE_MODES, ReuseMode
 from .sealed import Sealed
 
 REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan

@@ -19,8 +19,9 @@ from .facilities import Facilities
 from .fork import Inherited
 from .harvest import FAILED, Harvest
 from .header import Header
+from .policy import ReuseMode
 from .prepared import PreparedCall, StartCall
-from .reuse import ReuseMode, Stale, epochs_at_start, find_results
+from .reuse import Stale, epochs_at_start, find_results
 from .sealed import Sealed
 from .shared import Shared
 from .store import Reusable, RunRow

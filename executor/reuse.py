@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from ..plans.signature import Effect
 from ..plans.values import Json
@@ -19,9 +19,6 @@ from .facilities import Facilities
 from .identity import ContentKey
 from .ledger import WORLD
 from .store import EVERYTHING, Reusable
-
-ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]
-REUSE_MODES: Final = ("auto", "off", "refresh", "only")
 
 
 class Candidate(Protocol):

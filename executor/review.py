@@ -26,6 +26,7 @@ from .verify import verify
 
 if TYPE_CHECKING:
     from ..tools.models import Spec
+    from .execution import Execution
     from .header import Header
 
 SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
@@ -43,6 +44,11 @@ class Review:
         self._facilities = facilities
         self._store = facilities.store
         self._archive = archive
+
+    @classmethod
+    def of(cls, execution: Execution) -> Review:
+        """Return what looks back at the runs of an execution."""
+        return cls(execution.facilities, execution.archive)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step of a run ran or was reused. Raises: RunNotFound, InputRejected."""

@@ -133,7 +133,7 @@ class ShadowWalk:
 
     def __post_init__(self) -> None:
         self.machine = build_machine(replace(self.header, budget={}))
-        self.known = inherited_from(self.recalled.entries)
+        self.known = inherited_from(entry.event for entry in self.recalled.entries)
         run_id, seed = self.recalled.run.id, self.header.seed
         self.preparation = Preparation(self.facilities, run_id)
         self.caller = Caller(self.facilities, run_id, seed)

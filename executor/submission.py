@@ -127,7 +127,8 @@ class Submissions:
         program = program_of(header.plan, header.lock, header.plans)
         entries = await load_entries(self._store, row)
         check_header(row, entries)
-        inherited = inherited_from(entries)
+        events = [entry.event for entry in entries]
+        inherited = inherited_from(events)
         fork = fork_of(
             program,
             parent,
@@ -137,7 +138,7 @@ class Submissions:
             holds=holds,
             also=also,
             settled={path: known.args for path, known in inherited.items()},
-            unknown=unknown_in(entries, parent.fork),
+            unknown=unknown_in(events, parent.fork),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)

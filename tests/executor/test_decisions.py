@@ -170,7 +170,9 @@ def test_only_what_waits_can_be_decided(step):
                 rig.decisions.approve("r", step, by="a", edit=None),
                 rig.decisions.deny("r", step, by="a", reason=""),
             ):
-                with pytest.raises(InputRejected, match="a step that waits for approval, found .*; those that do: paid"):
+                with pytest.raises(
+                    InputRejected, match="a step that waits for approval, found .*; those that do: paid"
+                ):
                     await decide
             for decide in (
                 rig.decisions.resolve_done("r", step, 1),
