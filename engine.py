@@ -38,6 +38,7 @@ from .executor import (
     PlanUses,
     Pruned,
     ReuseMode,
+    Review,
     Run,
     RunDiff,
     RunPage,
@@ -581,7 +582,7 @@ class Engine:
             InputRejected: It has no such step.
         """
         execution = await self._open()
-        return await execution.review.explain(run_id, step)
+        return await Review.of(execution).explain(run_id, step)
 
     async def explain_all(self, run_id: str) -> list[Explanation]:
         """Return as `explain` does for every step, in the order of `run.steps`; all are looked up together.
@@ -591,7 +592,7 @@ class Engine:
             InputRejected: It was never planned.
         """
         execution = await self._open()
-        return await execution.review.explain_all(run_id)
+        return await Review.of(execution).explain_all(run_id)
 
     async def verify(self, run_id: str) -> Verification:
         """Call a run's pure steps again, in fresh processes with other hash seeds and in another order, and compare the results.
@@ -604,7 +605,7 @@ class Engine:
             InputRejected: It was never planned.
         """
         execution = await self._open()
-        return await execution.review.verify(run_id)
+        return await Review.of(execution).verify(run_id)
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs, by step path, and why; false if nothing does.
@@ -614,7 +615,7 @@ class Engine:
             InputRejected: One of them was never planned.
         """
         execution = await self._open()
-        return await execution.review.diff(a, b)
+        return await Review.of(execution).diff(a, b)
 
     async def bisect(self, run_ids: Sequence[str], *, step: str | None = None, output: str = "") -> Bisection:
         """Return where an output changed in a line of runs: between which two, and at which step first; false if it did not.
@@ -629,7 +630,7 @@ class Engine:
             InputRejected: There are too few runs, one was never planned, or none has the step.
         """
         execution = await self._open()
-        return await execution.review.bisect(run_ids, step=step, output=output)
+        return await Review.of(execution).bisect(run_ids, step=step, output=output)
 
     async def shadow(
         self, run_id: str, *, model: Spec | None = None, plan: PlanLike | None = None
@@ -659,7 +660,7 @@ class Engine:
             lock = Lock.of((accepted, *saved.values()), self.tools)
             options = Options(None, None, None, "off", {})
             header = options.header(accepted, fitted_inputs(accepted, kept), saved, lock, task=run.task)
-        return await execution.review.shadow(run_id, model, header)
+        return await Review.of(execution).shadow(run_id, model, header)
 
     async def fork(  # the contract's options
         self,
@@ -792,7 +793,7 @@ class Engine:
     async def cache_stats(self) -> CacheStats:
         """Return how many results may be reused, and how large they are."""
         execution = await self._open()
-        return await execution.review.cache_stats()
+        return await Review.of(execution).cache_stats()
 
     async def shrink_cache(self, *, max_age: str | float | None = None, max_bytes: int | None = None) -> int:
         """Forget results that are older than `max_age`, and the oldest past `max_bytes` in all; return how many went.
@@ -808,7 +809,7 @@ class Engine:
         """
         age_s, bytes_max = limits_of(max_age, max_bytes)
         execution = await self._open()
-        return await execution.review.shrink_cache(age_s=age_s, bytes_max=bytes_max)
+        return await Review.of(execution).shrink_cache(age_s=age_s, bytes_max=bytes_max)
 
     async def prune_artifacts(self) -> Pruned:
         """Remove bytes that no run, result for reuse, decision or saved plan refers to; return how many, and how large.
@@ -816,7 +817,7 @@ class Engine:
         Others may go on writing meanwhile. Artifacts that were saved in the last 24 hours stay, used or not.
         """
         execution = await self._open()
-        return await execution.review.prune_artifacts()
+        return await Review.of(execution).prune_artifacts()
 
     async def check_store(self) -> StoreReport:
         """Return what in the store is not as it was written: its file, and every run computed again from its journal.
