@@ -50,7 +50,6 @@ from .executor import (
     Verification,
 )
 from .executor.accepted import AcceptedPlans
-from .executor.background import Background, call, iterate
 from .executor.clearance import FLOWS, Flow
 from .executor.fork import Holds, root_of
 from .executor.frames import WORKER_ENV, address_of
@@ -81,6 +80,7 @@ from .plans.inputs import fit_inputs
 from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
+from .tools.background import Background, call, iterate
 
 if TYPE_CHECKING:
     from .tools.models import Spec

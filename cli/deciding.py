@@ -12,6 +12,7 @@ from typing import Any
 from ..engine import Engine
 from ..errors import InputRejected
 from ..executor import Run
+from ..executor.archive import UNDER_WAY
 from . import screen
 from .failure import Exit
 from .session import drive, look, settings_of
@@ -86,10 +87,11 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
             screen.answer(f"nothing to cancel: run {run.id} has {run.status}")
         elif run.status in ("succeeded", "failed", "cancelled"):
             screen.answer(f"{word}; run {run.id} is {run.status}")
+        elif run.status in UNDER_WAY and not run.abandoned:
+            screen.answer(f"{word}; the process that drives run {run.id} takes it from there")
         else:
-            screen.answer(
-                f"{word}; unless a process drives run {run.id}, go on with\n  {resume_line(run.id, settings)}"
-            )
+            line = resume_line(run.id, settings)
+            screen.answer(f"{word}; unless a server has run {run.id}, go on with\n  {line}")
         return Exit.OK
 
     return drive(work)

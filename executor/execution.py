@@ -209,13 +209,20 @@ class Execution:
         return True
 
     def _expect_tools(self, run_id: str, header: Header) -> None:
-        """Raise where a tool of the run is missing here. Raises: ConfigError."""
-        missing = [name for name in header.lock.names if self.facilities.tools.find(name) is None]
+        """Raise where a tool of the run is missing here, or is none that the run may go on with. Raises: ConfigError."""
+        tools = self.facilities.tools
+        missing = [name for name in header.lock.names if tools.find(name) is None]
         if missing:
             raise ConfigError(
-                f"run {run_id} uses the tool '{missing[0]}', which this engine has not; "
-                f"it has {listing(self.facilities.tools.names)}"
+                f"run {run_id} uses the tool '{missing[0]}', which this engine has not; it has {listing(tools.names)}"
             )
+        for name in header.lock.names:
+            locked = header.lock.find(name)
+            if locked is not None and (broken := locked.find_broken_promise(tools.get(name))) is not None:
+                raise ConfigError(
+                    f"run {run_id} cannot go on here: when it was submitted the tool '{name}' {broken}; declare it as it "
+                    "was, or fork the run"
+                )
 
     async def _drive(
         self,

@@ -110,7 +110,8 @@ class _View:
     def explain(self, cell: Turn) -> Explanation:
         """Return why a step ran or was reused, of several calls one by one."""
         turns = list(turns_of(cell))
-        overrides = self._header.fork.overrides if self._header.fork is not None else {}
+        fork = self._header.fork
+        overrides = list(fork.overrides) if fork is not None else []
         if cell.path in overrides:
             return self._given(cell.path)
         given = [path for path in overrides if path.startswith(f"{cell.path}[")]
@@ -125,8 +126,8 @@ class _View:
             reason, text = standing(cell, self._machine)
             return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
         places = {path: place for place, path in enumerate(self.cells)}
-        found = [self._explain_turn(turn) for turn in turns] + [self._given(path) for path in given]
-        parts = tuple(sorted(found, key=lambda part: places.get(part.step, len(places))))
+        told = [*map(self._explain_turn, turns), *map(self._given, given)]
+        parts = tuple(sorted(told, key=lambda part: places.get(part.step, len(places))))
         return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
 
     def _given(self, path: str) -> Explanation:

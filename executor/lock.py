@@ -72,6 +72,16 @@ class ToolLock:
         data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
+    def find_broken_promise(self, tool: Tool) -> str | None:
+        """Return what a run relies on and the tool does not keep any more, as words: then its calls may not go on."""
+        if tool.effect != self.effect:
+            return f"had the effect '{self.effect}', and has '{tool.effect}' now"
+        if self.idempotent and not tool.idempotent:
+            return "was idempotent, and is not any more"
+        if self.can_reconcile and not tool.can_reconcile:
+            return "had a reconcile, and has none any more"
+        return None
+
     @property
     def policy(self) -> CallPolicy:
         """What the machine needs to know."""

@@ -652,7 +652,7 @@ class Machine:
         self._start_call(turn)
 
     def _turn_succeeded(self, turn: Turn, output: Sealed) -> None:
-        turn.call, turn.finished = None, self._now
+        turn.call, turn.failure, turn.finished = None, None, self._now
         self.size += len(output.data)
         item, code = turn.item, turn.item.node.code
         if turn is not item:

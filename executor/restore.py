@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from ..errors import Diverged, EngineBug, InputRejected, PlanError, StoreError
+from ..errors import Diverged, EngineBug, InputRejected, StoreError
 from ..plans.values import digest
 from .commands import Record
 from .events import (
@@ -78,16 +78,23 @@ def rebuild(
         StoreError: The header was changed, also where nothing diverges.
     """
     try:
-        header = Header.from_dict(row.header)
-        if header.plan is None:
-            raise InputRejected(f"run {row.id} has no plan: no step of it has started")
+        header = _planned(row)
         machine = build_machine(header)
-    except (PlanError, StoreError):
+        fold(machine, entries, calls)
+    except Diverged:
+        raise
+    except Exception:  # a header that was changed may be no plan, lock or input at all
         check_header(row, entries)
         raise
-    fold(machine, entries, calls)
     check_header(row, entries)
     return header, machine
+
+
+def _planned(row: RunRow) -> Header:
+    header = Header.from_dict(row.header)
+    if header.plan is None:
+        raise InputRejected(f"run {row.id} has no plan: no step of it has started")
+    return header
 
 
 def check_header(row: RunRow, entries: Sequence[Entry]) -> None:

@@ -100,6 +100,12 @@ def is_whole(one: str) -> bool:
     return _key_of(one) == WHOLE
 
 
+def repeated_by(one: str) -> dict[str, Json] | None:
+    """Return the schema that a whole condition repeats; `None` if it is another condition, or known by its digest only."""
+    known = cast("dict[str, list[dict[str, Json]]]", json.loads(one))
+    return known[WHOLE][0] if WHOLE in known else None
+
+
 def as_schema(every: Conditions) -> dict[str, Json]:
     """Return conditions as one JSON Schema; what is known by its digest only becomes a comment."""
     made: dict[str, Json] = {}

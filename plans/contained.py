@@ -85,7 +85,7 @@ class _Carrying:
         for key, value in given.items():
             if key not in _DROPPED:
                 self.keyword(made, key, value, document, _mode_of(key, mode, inner), room - 1)
-        if "additionalItems" in given and "prefixItems" in made:
+        if "additionalItems" in given and _is_old_tuple(given):
             made.setdefault("items", self.carried(given["additionalItems"], document, "closed", room - 1))
         if mode != "verbatim":
             _say_more(made, given)
@@ -139,6 +139,11 @@ class _Carrying:
             made.setdefault("additionalProperties", False)
         elif composed and closedness(cast("Json", given), document, self.documents) == "closed":
             made["unevaluatedProperties"] = False
+
+
+def _is_old_tuple(given: Mapping[str, Json]) -> bool:
+    """Whether a schema says what stands in a list's places as drafts before 2020-12 did."""
+    return isinstance(given.get("items"), list) and "prefixItems" not in given
 
 
 def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:

@@ -287,8 +287,8 @@ class _Reader:
         heads = schema.get(key)
         rest = schema.get("items", True)
         if isinstance(heads, list):
-            if isinstance(rest, list) or "items" not in schema:
-                rest = schema.get("additionalItems", True)
+            if isinstance(rest, list):  # how drafts before 2020-12 spell tuples
+                rest = schema.get("additionalItems", True) if key == "items" else True
             most = schema.get("maxItems")
             if isinstance(most, int) and most <= len(heads):
                 rest = False  # a tuple: there is nothing after its heads

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from .beyond import as_schema
+from .beyond import as_schema, repeated_by
 from .kinds import UNKNOWN, ListType, Named, Never, ObjectType, Scalar, Type, Union, Unknown
-from .values import Json
+from .values import Json, canonical
 
 
 def schema_of(of: Type) -> dict[str, Json]:
@@ -55,6 +55,10 @@ class _Writing:
                 return {"$ref": f"#/$defs/{_escaped(self.name(of))}"}
 
     def object(self, of: ObjectType) -> dict[str, Json]:
+        """Return the schema of an object: that which it was read from, where only that says all of it."""
+        said = [one for one in map(repeated_by, of.beyond) if one is not None]
+        if said:
+            return said[0]
         made: dict[str, Json] = {"type": "object"}
         if of.fields:
             made["properties"] = {name: self.schema(known.type) for name, known in of.fields.items()}
@@ -70,7 +74,8 @@ class _Writing:
         plain = [member for member in of.members if isinstance(member, Scalar) and member.only is None]
         if len(plain) == len(of.members) and all(member.exact for member in plain):
             return {"type": [member.kind for member in plain]}
-        return {"anyOf": [self.schema(member) for member in of.members]}
+        every = {canonical(made): made for made in map(self.schema, of.members)}
+        return {"anyOf": list(every.values())} if len(every) > 1 else next(iter(every.values()))
 
     def name(self, named: Named) -> str:
         if named not in self.names:

@@ -50,8 +50,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        watching = asyncio.create_task(hosting.intake.watch(), name="firmplan decisions beside the server")
         yield
         hosting.closing.set()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await hosting.intake.close()
 
     app = FastAPI(

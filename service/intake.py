@@ -11,13 +11,13 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from ..engine import Engine
-from ..errors import InputRejected, RunNotFound
+from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run
 from ..executor.archive import UNDER_WAY
 from ..tools.logbook import open_log
@@ -27,6 +27,10 @@ from .problems import Refusal
 
 KEYS_MAX = 10_000
 """Idempotency keys whose body is remembered in this process."""
+OWN_MAX = 10_000
+"""Runs that a server goes on with by itself; of more, those that were not touched for longest are left to `resume`."""
+LOOK_S = 1.0
+"""How often it looks for decisions that were made beside it."""
 RETRY_AFTER_S = 5
 """What a full queue tells a client to wait."""
 
@@ -60,6 +64,9 @@ class Intake:
     _bodies: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
     _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    _own: OrderedDict[str, None] = field(
+        default_factory=OrderedDict[str, None]
+    )  # runs that came through here
 
     async def accept(self, submission: Submission) -> Run:
         """Return the run, durable in the store: a new one, or the one that came with the same key before.
@@ -86,9 +93,35 @@ class Intake:
 
     def go_on(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         """Carry out work on a run after the answer; what goes wrong is in the run, or else in the log."""
+        self.adopt(run_id)
         task = asyncio.create_task(self._watched(run_id, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def adopt(self, run_id: str) -> None:
+        """Go on with a run by itself from now on, whoever decides about it: `watch`."""
+        self._own[run_id] = None
+        self._own.move_to_end(run_id)
+        if len(self._own) > OWN_MAX:
+            self._own.popitem(last=False)
+
+    async def watch(self) -> None:
+        """Go on, for as long as this is awaited, with runs of this server that others have decided about beside it."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with suppress(StoreError):  # whoever uses it next is told
+                for status in UNDER_WAY:
+                    page = await self.engine.list_runs(status=status, limit=self.limits.queue)
+                    for run in page.runs:
+                        if run.abandoned and run.id in self._own:
+                            self.go_on(run.id, self._resumed(run.id))
+
+    async def _resumed(self, run_id: str) -> None:
+        try:
+            await self.engine.resume(run_id)
+        except FirmplanError:
+            self._own.pop(run_id, None)  # it will not do better a second later
+            raise
 
     async def close(self) -> None:
         """Stop what still goes on; the runs stay resumable."""
@@ -110,6 +143,7 @@ class Intake:
             budget=submission.budget,
             stream=submission.stream,
         )
+        self.adopt(run.id)
         self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
         return run
 

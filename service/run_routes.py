@@ -132,6 +132,7 @@ async def fork_run(run_id: str, hosted: Hosted, body: ForkBody | None = None) ->
         plan=given.plan,
         allow_writes=given.allow_writes,
     )
+    hosted.intake.adopt(fork.id)
     return answer(fork.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{fork.id}"})
 
 

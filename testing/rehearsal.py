@@ -122,8 +122,8 @@ class Rehearsal:
 
     def _blobs(self) -> Mapping[str, bytes]:
         """Return the bytes of all artifacts that are known before anything runs, by digest."""
-        recorded = self.recorded.blobs if self.recorded is not None else {}
-        return {**recorded, **{digest(data): data for data in self.artifacts}}
+        given: dict[str, bytes] = {digest(data): data for data in self.artifacts}
+        return {**self.recorded.blobs, **given} if self.recorded is not None else given
 
     # --- who answers
 

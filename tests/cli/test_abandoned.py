@@ -94,3 +94,13 @@ def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(firmplan, stalled):
     assert said.endswith(told)
     assert "thread" not in said
     assert firmplan("show", "stuck", "--json").document["abandoned"] is True
+
+
+def test_a_decision_says_who_goes_on(firmplan, plan_file, stalled):
+    """The process that drives the run, where one does; else the command to type."""
+    told = firmplan("cancel", "stuck")
+    assert told.out == "cancelled; the process that drives run stuck takes it from there\n"
+    path = plan_file(inputs={}, steps=[{"id": "mail", "tool": "send", "args": {"to": "me"}}], output=None)
+    firmplan("run", path, "-t", "tools.py", "--run-id", "r")
+    told = firmplan("approve", "r", "mail", "--by", "me")
+    assert told.out == "approved; unless a server has run r, go on with\n  firmplan resume r\n"

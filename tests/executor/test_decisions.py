@@ -119,6 +119,25 @@ def test_an_edit_that_does_not_fit_is_rejected():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("decide", ["done", "retry"])
+def test_a_step_whose_outcome_was_found_out_has_no_error(decide):
+    """Once it has succeeded nothing is wrong with it: the uncertainty stands in the journal, not in its view."""
+    sending = ScriptedTool("send", [OutcomeUnknown("?"), "sent"], effect="write")
+
+    async def main():
+        async with Rig([sending]) as rig:
+            run = await rig.run(CALLS_ONCE, "r")
+            assert run.steps["w"].error.code == "outcome-unknown"
+            if decide == "done":
+                await rig.decisions.resolve_done("r", "w", "sent")
+            else:
+                await rig.decisions.resolve_retry("r", "w")
+            run = await rig.resume("r")
+            assert (run.status, run.output, run.steps["w"].error) == ("succeeded", "sent", None)
+
+    asyncio.run(main())
+
+
 def test_a_denial_cancels_the_dependent_cone():
     """References are cancelled, `after` is blocked, and what is independent stays."""
     paying = pay()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from firmplan.errors import EngineBug, StoreError
+from firmplan.errors import ConfigError, EngineBug, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.testing import Held, MemoryStore, ScriptedTool
 from rig import Rig, plan_of, statuses
@@ -157,5 +157,34 @@ def test_an_event_loop_that_ends_in_mid_run_leaves_a_run_that_goes_on(tmp_path):
     async def main():
         async with Rig([made], store) as rig:
             assert (await rig.resume("r")).output == [1, 2]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"effect": "read"}, {"effect": "write"}, "had the effect 'read', and has 'write' now"),
+        ({"effect": "write"}, {"effect": "pure"}, "had the effect 'write', and has 'pure' now"),
+        ({"effect": "write", "idempotent": True}, {"effect": "write"}, "was idempotent"),
+        ({"effect": "write", "reconcile": lambda key, args: None}, {"effect": "write"}, "had a reconcile"),
+    ],
+)
+def test_a_tool_that_keeps_its_promises_no_more_stops_the_run(tmp_path, before, after, told):
+    """What decides whether a call may be repeated has changed since the run was submitted: nothing is called, and why is told."""
+    plan = plan_of({"id": "ready", "tool": "ready"}, {"id": "t", "tool": "t", "after": ["ready"]})
+    ready = ScriptedTool("ready", effect="pure", approval="always")
+    later = ScriptedTool("t", **after)
+
+    async def main():
+        async with Rig([ready, ScriptedTool("t", **before)], str(tmp_path / "s.db")) as rig:
+            assert (await rig.run(plan, "r")).status == "waiting"
+            await rig.decisions.approve("r", "ready", by="ann", edit=None)
+        async with Rig([ready, later], str(tmp_path / "s.db")) as rig:
+            with pytest.raises(ConfigError, match=told):
+                await rig.resume("r")
+            assert later.calls == []
+        async with Rig([ready, ScriptedTool("t", **before)], str(tmp_path / "s.db")) as rig:
+            assert (await rig.resume("r")).status == "succeeded"
 
     asyncio.run(main())

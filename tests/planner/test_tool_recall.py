@@ -7,12 +7,16 @@ tenth tool. So what is measured is what the two stages let through, and not how 
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
+import firmplan
 from firmplan import Planner
 from firmplan.planner.choice import SHOWN_MAX, choose_tools
 from firmplan.testing import ScriptedModel
 from tool_catalogue import OTHER_WORDS, TASKS, catalogue
 
+PAGE = (Path(firmplan.__file__).parent / "docs" / "PLANNER.md").read_text(encoding="utf-8")
 TOOLS = catalogue()
 FORGETS = 10
 NO_TOOLS = {"firmplan": 1, "steps": [{"id": "x", "set": 1}], "output": "${x}"}
@@ -72,9 +76,17 @@ def test_the_needed_tools_are_shown():
     assert recall(by_words(OTHER_WORDS), OTHER_WORDS) < 0.3, "else the page's number is another"
 
 
-def test_a_choice_shows_them_where_words_do_not_help():
-    """With a choice that forgets a tenth: nine tenths and more of both, and fewer tools in the prompt."""
-    for tasks in (TASKS, OTHER_WORDS):
-        shown = by_choice(tasks)
-        assert recall(shown, tasks) >= 0.89
-        assert sum(map(len, shown.values())) / len(tasks) <= 8
+def test_the_page_tells_what_is_measured():
+    """Share of needed tools, and tools shown on average: by words, and with a choice that forgets a tenth."""
+    rows = [
+        line for line in PAGE.splitlines() if re.search(r"\| \d+ %, \d+ tools \| \d+ %, \d+ tools \|", line)
+    ]
+    assert len(rows) == 2
+    for row, tasks in zip(rows, (TASKS, OTHER_WORDS), strict=True):
+        told = [tuple(map(int, each)) for each in re.findall(r"(\d+) %, (\d+) tools", row)]
+        measured = [
+            (round(100 * recall(shown, tasks)), round(sum(map(len, shown.values())) / len(tasks)))
+            for shown in (by_words(tasks), by_choice(tasks))
+        ]
+        assert told == measured
+        assert measured[1][0] >= 89, "what is not forgotten is shown"

@@ -9,11 +9,11 @@ from firmplan.plans.assign import assign
 from firmplan.plans.literal import literal_faults
 from firmplan.plans.paths import parts_of
 from firmplan.plans.schema import read_schema, self_contained
-from firmplan.plans.types import NULL, ListType, ObjectType, Property, Scalar, Type, type_of, union
+from firmplan.plans.types import NULL, ListType, ObjectType, Property, Scalar, Type, schema_of, type_of, union
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from .schema_values import VALUES, named, neighbours, schemas
+from .schema_values import VALUES, named, neighbours, schemas, with_definition
 
 
 def accepted(schema: Any, types: dict[str, Any]) -> list[Any]:
@@ -77,3 +77,21 @@ def test_literals_are_judged_by_the_whole_schema(schema: Any, types: dict[str, A
         place = value
         for part in parts_of(fault.inner):
             place = place[part]
+
+
+@given(schemas, named, st.data())
+@settings(max_examples=200)
+def test_a_schema_stays_itself_in_every_form(schema: Any, types: dict[str, Any], data: Any) -> None:
+    """Standing alone, taken along again and written as its type it accepts what it did; read again it has the same type."""
+    schema = with_definition(data.draw, schema)
+    assume(isinstance(schema, dict))
+    of, faults = read_schema(schema, types)
+    assume(not faults)
+    alone = self_contained(schema, types)
+    known = accepted(schema, types)
+    assert accepted(alone, {}) == known
+    written = jsonschema_rs.Draft202012Validator(self_contained(schema_of(of))).is_valid
+    assert [value for value in known if not written(value)] == []
+    again, more = read_schema(alone)
+    assert more == []
+    assert "type-mismatch" not in [fault.code for fault in (*assign(of, again), *assign(again, of))]

@@ -7,7 +7,7 @@ import json
 import sqlite3
 
 import pytest
-from firmplan import Engine, Model
+from firmplan import Engine, Model, StoreError
 from firmplan.executor import Header
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Models, Toolset, tool
@@ -194,16 +194,21 @@ def test_a_fork_and_an_edited_store_do_not_get_past(tmp_path):
             await rig.execution.wait(forked)
             await rig.decisions.approve(forked, "ready", by="ann", edit=None)
             refused(await rig.resume(forked), "mail", "page -> mail.body")
+            await rig.submit(safe, "not begun")
         with sqlite3.connect(place) as store:
-            (data,) = store.execute("SELECT header FROM headers WHERE run_id = 'r'").fetchone()
-            edited = json.loads(data) | {"plan": unsafe.to_dict()}
-            for locked in edited["lock"]:
-                locked.update(trust="trusted", allow_untrusted=["body"])
-            store.execute("UPDATE headers SET header = ? WHERE run_id = 'r'", (json.dumps(edited).encode(),))
+            for run_id, data in store.execute("SELECT run_id, header FROM headers").fetchall():
+                edited = json.loads(data) | {"plan": unsafe.to_dict()}
+                for locked in edited["lock"]:
+                    locked.update(trust="trusted", allow_untrusted=["body"])
+                change = (json.dumps(edited).encode(), run_id)
+                store.execute("UPDATE headers SET header = ? WHERE run_id = ?", change)
         store.close()
         async with Rig(tools, place) as rig:
-            await rig.decisions.approve("r", "ready", by="ann", edit=None)
-            refused(await rig.resume("r"), "mail", "page -> mail.body")
+            with pytest.raises(StoreError, match="header of run r is not the one"):
+                await rig.resume("r")
+            assert (await rig.resume("not begun")).status == "waiting"
+            await rig.decisions.approve("not begun", "ready", by="ann", edit=None)
+            refused(await rig.resume("not begun"), "mail", "page -> mail.body")
 
     asyncio.run(main())
     assert outbox.sent == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
-from served import PLAN, Server
+from served import MAIL, PLAN, Server
 
 SLOW = {
     "firmplan": 1,
@@ -98,3 +100,13 @@ def test_a_run_that_nobody_drives_is_told(tmp_path):
         taken = second.post("/v1/runs", {"plan": other})  # it takes no place in the queue
         assert taken.status_code == 202
         assert second.wait(taken.json()["id"])["output"] == 1
+
+
+def test_a_decision_beside_the_server_lets_its_run_go_on(tmp_path):
+    """`firmplan approve` on the same store: the server that has the run goes on with it, and nobody has to resume."""
+    with Server(tmp_path) as server:
+        run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+        server.wait(run, "waiting")
+        words = [sys.executable, "-m", "firmplan", "approve", run, "mail", "--by", "me"]
+        subprocess.run(words, check=True, cwd=tmp_path, capture_output=True)
+        assert server.wait(run)["output"] == "sent to me"
