@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..engine import Engine
+from ..errors import FirmplanError
 from ..executor import Event, Run
 from ..plans.nearest import listing
 from . import screen
 from .config import Settings
 from .failure import Exit
 from .progress import Progress
-from .report import advice, errors_text, exit_of, summary
+from .report import advice, errors_text, exit_of, leaves_in, summary
 from .suggesting import resume_line
 
 
@@ -51,6 +52,10 @@ class Following:
         try:
             run = await moving
             await watching
+        except asyncio.CancelledError:
+            with suppress(FirmplanError):
+                self._under_way = tuple(leaves_in(await engine.get(run.id), "running"))
+            raise
         finally:
             for task in (moving, watching):
                 task.cancel()
@@ -94,4 +99,3 @@ class Following:
         with Progress(is_quiet=self._as_json) as progress:
             async for event in events:
                 progress.show(event)
-                self._under_way = progress.under_way

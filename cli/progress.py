@@ -58,11 +58,6 @@ class Progress:
         if self._status is not None:
             self._status.update(self._under_way())
 
-    @property
-    def under_way(self) -> tuple[str, ...]:
-        """The steps that are in a call now."""
-        return tuple(map(one_line, self._started))
-
     def _print(self, line: str) -> None:
         if self._status is None:
             note(line)
@@ -109,7 +104,7 @@ class Progress:
         return seconds(event.at - begun) if begun is not None else ""
 
     def _under_way(self) -> str:
-        return listing(self.under_way, UNDER_WAY_MAX) if self._started else "working"
+        return listing(map(one_line, self._started), UNDER_WAY_MAX) if self._started else "working"
 
 
 OK, BAD, OUT, WAIT, AGAIN = "done", "FAILED", "skip", "WAIT", "again"

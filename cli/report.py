@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -83,6 +84,8 @@ def _decided(decision: Mapping[str, Any]) -> str:
     return words + (f", called with {short(decision['args'], ARGS_WIDTH)}" if "args" in decision else "")
 
 
+PART = re.compile(r"[\[#/]")
+"""What stands between a step's path and its part's."""
 ARGS_WIDTH = 1000
 """Characters of a call's arguments that are shown to whoever decides; `firmplan show RUN --json` has all."""
 
@@ -128,10 +131,15 @@ def advice(run: Run, settings: Settings) -> str:
 
 def waiting_leaves(run: Run) -> Iterator[tuple[str, StepView]]:
     """Yield the leaves that a person has to decide: a parent only waits because one of them does."""
-    waiting = {path: step for path, step in run.steps.items() if step.status in ("waiting", "indeterminate")}
-    for path, step in waiting.items():
-        if not any(other.startswith((f"{path}[", f"{path}#", f"{path}/")) for other in waiting):
-            yield path, step
+    for path in leaves_in(run, "waiting", "indeterminate"):
+        yield path, run.steps[path]
+
+
+def leaves_in(run: Run, *statuses: str) -> Iterator[str]:
+    """Yield the paths of the leaves that have one of these statuses; a parent has it because one of its parts does."""
+    found = [path for path, step in run.steps.items() if step.status in statuses]
+    parents = {path[: mark.start()] for path in found for mark in PART.finditer(path)}
+    yield from (path for path in found if path not in parents)
 
 
 def _row(path: str, step: StepView) -> tuple[str, ...]:
