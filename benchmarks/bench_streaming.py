@@ -33,6 +33,10 @@ SECONDS = {"search": 0.8, "fetch": 1.2, "extract": 1.5, "lookup": 0.3, "query": 
 """What a call takes: a search, a page, a prompt, an internal service, a warehouse, a mail."""
 
 
+OWN: list[tuple[float, float]] = []
+"""Of each run that started early, seconds (of this machine) until the model was asked, and from the last word or result to the end."""
+
+
 @dataclass
 class Clock:
     """When things happened in one run.
@@ -41,23 +45,34 @@ class Clock:
         share: Of the plan that has been written.
         first_s: When the first step started.
         first_share: How much of the plan had been written by then.
+        asked_s: When the model was asked.
+        last_s: When the last word was written, or the last call returned.
     """
 
     begun: float = field(default_factory=time.perf_counter)
     share: float = 0.0
     first_s: float | None = None
     first_share: float = 1.0
+    asked_s: float | None = None
+    last_s: float = 0.0
+
+    def now(self):
+        """Return the time since the run began."""
+        return time.perf_counter() - self.begun
 
     async def pace(self, share):
         """Write one chunk."""
+        self.asked_s = self.now() if self.asked_s is None else self.asked_s
         self.share = share
         await asyncio.sleep(TOKENS_A_CHUNK / TOKENS_PER_S / SPEED)
+        self.last_s = self.now()
 
     async def call(self, name):
         """Take the time of a call."""
         if self.first_s is None:
-            self.first_s, self.first_share = time.perf_counter() - self.begun, self.share
+            self.first_s, self.first_share = self.now(), self.share
         await asyncio.sleep(SECONDS[name] / SPEED)
+        self.last_s = self.now()
 
 
 def main() -> int:
@@ -97,6 +112,10 @@ async def measured():
         f"the mix: {then_total:.2f} s then, {early_total:.2f} s early: {times:.2f} times shorter "
         f"(bound {bound:.2f}, limit {LIMIT})"
     )
+    asked, ended = (statistics.median(each[at] for each in OWN) * 1000 for at in (0, 1))
+    print(
+        f"firmplan's own time, early: {asked:.0f} ms until the model is asked, {ended:.0f} ms from the last result to the end"
+    )
     return 1 if times < LIMIT or is_late else 0
 
 
@@ -127,6 +146,7 @@ async def several(plan, *, stream):
     """Return medians: makespan, digest, time to the first step, share of the plan by then."""
     taken = [await once(plan, stream=stream) for _ in range(ROUNDS)]
     makespan, first, share = (statistics.median(each[at] for each in taken) for at in (0, 2, 3))
+    OWN.extend(each[4] for each in taken if stream)
     return makespan, taken[0][1], first, share
 
 
@@ -138,9 +158,10 @@ async def once(plan, *, stream):
         async with Engine(tools_of(clock), store="memory:", planner=planner) as engine:
             clock.begun = time.perf_counter()
             run = await engine.run("Do what the plan does", stream=stream)
-            makespan = time.perf_counter() - clock.begun
+            makespan = clock.now()
             run.raise_for_status()
-            return makespan * SPEED, run.digest, clock.first_s * SPEED, clock.first_share
+            own = clock.asked_s, makespan - clock.last_s
+            return makespan * SPEED, run.digest, clock.first_s * SPEED, clock.first_share, own
 
 
 def tools_of(clock):

@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..tools import Context, Tool, Used
 from .artifacts import CallBlobs
 from .calls import Failed, Lost, Outcome, Returned
+from .progress import NOTE_MAX
 from .sealed import Sealed
 
 WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine in one would start children of its own
@@ -116,6 +117,11 @@ def write_call(
 def write_drawn(drawn: float | str) -> list[bytes]:
     """Return the frame that says what a call has drawn of time and chance."""
     return write_frame({"kind": "drawn", "drawn": drawn})
+
+
+def write_progress(fraction: float, note: str) -> list[bytes]:
+    """Return the frame that says how far a call is."""
+    return write_frame({"kind": "progress", "fraction": fraction, "note": note[:NOTE_MAX]})
 
 
 def drawn_in(said: Mapping[str, Any]) -> float | str:

@@ -82,10 +82,13 @@ class Processes:
         try:
             async with asyncio.timeout(timeout_s):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
-                while said["kind"] == "drawn":
-                    if on_drawn is not None:
-                        await on_drawn(drawn_in(said))
-                    await child.write(write_frame(NOTED))
+                while said["kind"] in ("drawn", "progress"):
+                    if said["kind"] == "progress":
+                        context.progress(said["fraction"], str(said["note"]))
+                    else:
+                        if on_drawn is not None:
+                            await on_drawn(drawn_in(said))
+                        await child.write(write_frame(NOTED))
                     said, parts = await child.read()
             outcome = read_outcome(said, parts, context, blobs)
         except TimeoutError:

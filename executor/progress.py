@@ -27,12 +27,13 @@ class Progress:
         self._journal = journal
         self._now = now
         self._is_running = is_running
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[float, float]] = {}  # when, and how far it was then
 
     def note(self, step: str, fraction: float, words: str) -> None:
-        """Write down how far a call has come, unless it said so just before; its end is always written down."""
+        """Write down how far a call has come, unless it said so just before; its end is written down once in any case."""
         at = self._now()
-        is_due = at - self._told.get(step, -EVERY_S) >= EVERY_S or fraction >= 1.0
+        before, done = self._told.get(step, (-EVERY_S, 0.0))
+        is_due = at - before >= EVERY_S or done < 1.0 <= fraction
         if is_due and self._is_running(step):
-            self._told[step] = at
+            self._told[step] = at, fraction
             self._journal.add(CallProgressed(step, fraction, words[:NOTE_MAX]), at)

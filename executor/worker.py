@@ -9,15 +9,17 @@ also in mid-call: a thread watches for the end of the pipe.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import resource
 import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
 
@@ -26,7 +28,8 @@ from ..tools import Context, Tool, Used
 from ..tools.loading import load_tools
 from .artifacts import CallBlobs
 from .calls import Failed, Outcome, call_tool
-from .frames import READY, read_frame, write_drawn, write_frame, write_outcome
+from .frames import READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
+from .progress import EVERY_S
 from .threads import Threads, Worker
 
 MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
@@ -97,23 +100,23 @@ class Child:
     threads: Threads
     folder: str
     environ: Mapping[str, str]
-    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
         """Make a call, and say what came of it."""
         args, *known = parts
-        blobs, used = CallBlobs(dict(zip(call["known"], known, strict=True))), Used()
+        blobs, used, line = CallBlobs(dict(zip(call["known"], known, strict=True))), Used(), Line(self)
         try:
             self._put_back(call["path"])
             tool = _tool(call["source"], call["name"])
-            context = self._context(call, tool, blobs)
+            context = self._context(call, tool, blobs, line)
             used = context.used
             _limit_cpu()
-            self._say(write_frame(READY))
+            self.say(write_frame(READY))
             outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
         except ConfigError as fault:
             outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
-        self._say(write_outcome(outcome, used, blobs))
+        line.close()
+        self.say(write_outcome(outcome, used, blobs))
 
     def _put_back(self, path: Sequence[str]) -> None:
         sys.path += [entry for entry in path if entry not in sys.path]
@@ -123,7 +126,7 @@ class Child:
             os.environ.clear()
             os.environ.update(self.environ)
 
-    def _context(self, call: Mapping[str, Any], tool: Tool, blobs: CallBlobs) -> Context:
+    def _context(self, call: Mapping[str, Any], tool: Tool, blobs: CallBlobs, line: Line) -> Context:
         facts = dict(call["context"])
         recorded = Used(**facts.pop("recorded"))
         secrets = os.environ if call["secrets"] is None else call["secrets"]
@@ -131,24 +134,50 @@ class Child:
         return Context(
             **facts,
             recorded=recorded,
-            on_drawn=self._record,
+            on_drawn=line.record,
+            on_progress=line.tell,
             effect=effect,
             env=os.environ,
             secrets=secrets,
             blobs=blobs,
         )
 
-    def _record(self, drawn: float | str) -> None:
-        """Hand over what a call draws, and wait until it is on record: nobody else reads the pipe during a call."""
-        with self.turn:
-            self._say(write_drawn(drawn))
-            if read_frame(self.calls) is None:
-                _end()
-
-    def _say(self, frame: Sequence[bytes]) -> None:
+    def say(self, frame: Sequence[bytes]) -> None:
+        """Write a frame to the engine."""
         for piece in frame:
             self.answers.write(piece)
         self.answers.flush()
+
+
+class Line:
+    """What one call says while it runs; of threads that it leaves behind nothing is heard once it has ended."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._turn = threading.Lock()
+        self._is_open = True
+        self._told, self._done = -math.inf, 0.0
+
+    def record(self, drawn: float | str) -> None:
+        """Hand over what the call draws, and wait until it is on record: nobody else reads the pipe during a call."""
+        with self._turn:
+            if self._is_open:
+                self._child.say(write_drawn(drawn))
+                if read_frame(self._child.calls) is None:
+                    _end()
+
+    def tell(self, fraction: float, note: str) -> None:
+        """Say how far the call is, unless it said so just before."""
+        with self._turn:
+            is_due = self._done < 1.0 <= fraction or time.monotonic() - self._told >= EVERY_S
+            if self._is_open and is_due:
+                self._told, self._done = time.monotonic(), fraction
+                self._child.say(write_progress(fraction, note))
+
+    def close(self) -> None:
+        """Say nothing more."""
+        with self._turn:
+            self._is_open = False
 
 
 @cache

@@ -401,3 +401,39 @@ def test_many_calls_at_a_time():
             assert 1 <= len(engine.facilities.processes.pids) <= 8
 
     asyncio.run(main())
+
+
+def test_progress_and_times_are_told_from_a_process():
+    """As from a thread: seldom enough, the end for certain, and each time on record."""
+
+    async def main():
+        async with rig() as running:
+            run = await running.run(
+                plan_of({"id": "a", "tool": "tell_progress", "args": {"steps": 300}}, output="${a}"), "r"
+            )
+            assert run.output == 300
+            events = [event async for event in running.execution.events("r")]
+            told = [event.data for event in events if event.type == "CallProgressed"]
+            assert told[0] == {"fraction": 0.0, "note": "at 0"}
+            assert told[-1] == {"fraction": 1.0, "note": "done"}
+            assert len(told) < 100
+            assert len([event for event in events if event.type == "TimeTold"]) == 300
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_a_call_left_does_not_disturb_the_next():
+    """It goes on asking and telling: nothing of it is heard after its call, and the same child answers the next ones."""
+    steps = [
+        {"id": f"s{n}", "tool": "sum_slowly", "args": {"xs": [n, 2]}, "after": ["left"]} for n in range(5)
+    ]
+
+    async def main():
+        async with rig() as running:
+            run = await running.run(plan_of({"id": "left", "tool": "leave_a_thread"}, *steps), "r")
+            assert run.status == "succeeded", run.errors
+            events = [(event.type, event.step) async for event in running.execution.events("r")]
+            ended = events.index(("CallSucceeded", "left"))
+            assert not [each for each in events[ended:] if each[1] == "left"][1:]
+
+    asyncio.run(main())

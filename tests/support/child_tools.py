@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -189,3 +190,27 @@ def shout(key: str, *, ctx: Context) -> str:
     if len(key) > 1000:
         raise ValueError(key)
     return f"{key} {ctx.secret('TOKEN')}"
+
+
+@tool(effect="read", isolation="process", version=1)
+def tell_progress(steps: int, *, ctx: Context) -> int:
+    """Say how far it is, more often than anyone reads, and draw a time in between."""
+    for step in range(steps):
+        ctx.progress(step / steps, f"at {step}")
+        ctx.now()
+    ctx.progress(1, "done")
+    return steps
+
+
+@tool(effect="read", isolation="process", version=1)
+def leave_a_thread(*, ctx: Context) -> int:
+    """Leave a thread behind that goes on asking for the time and saying how far it is."""
+
+    def go_on() -> None:
+        while True:
+            ctx.now()
+            ctx.uuid()
+            ctx.progress(1, "still there")
+
+    threading.Thread(target=go_on, daemon=True).start()
+    return 1
