@@ -188,6 +188,14 @@ def test_every_prompt_is_a_file_and_part_of_the_version():
     assert prompt_version() == digest("\n".join(text_of(name) for name in PROMPTS).encode())
 
 
+def test_requests_are_told_apart_by_their_beginnings():
+    """As the page says, for scripts of answers."""
+    page = (Path(firmplan.__file__).parent / "docs" / "PLANNER.md").read_text(encoding="utf-8")
+    begins = re.findall(r"`(You [^`]+|A plan ran)`", page.partition("## Testing")[2])
+    texts = [text_of(name) for name in ("adapt", "choose", "plan", "patch")]
+    assert [text.startswith(begin) for text, begin in zip(texts, begins, strict=True)] == [True] * 4
+
+
 def test_a_prompt_reads_as_it_should():
     """Tools, that there are more of them, examples, given inputs, the task, in this order; then an answer that was none."""
     tool = fake("weather", ["city"], description="Tell the weather.", effect="read")
