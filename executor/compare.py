@@ -161,7 +161,12 @@ class _Reasons:
             return "it depends on an input that differs"
         if args:
             return f"it was called with something else: args.{args[0]}"
-        return self._why_same_call(path)
+        return "a fork gave it its value" if self._is_given(path) else self._why_same_call(path)
+
+    def _is_given(self, path: str) -> bool:
+        """Whether one of the runs is a fork that was given this step's value."""
+        forks = [recall.header.fork for recall in (self._a, self._b)]
+        return any(fork is not None and path in fork.overrides for fork in forks)
 
     def _why_alone(self, path: str, change: StepChange, root: str) -> str:
         if self._changes.get(root) in ("only_a", "only_b") or root == path:

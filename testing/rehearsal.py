@@ -8,7 +8,7 @@ recording, step by step, and kept as the new one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,7 @@ from ..executor.calls import Outcome
 from ..executor.events import Approved, Denied
 from ..executor.execution import Execution
 from ..executor.facilities import Facilities
+from ..executor.fork import Fork, root_of
 from ..executor.header import Header, default_seed
 from ..executor.lock import Lock, ToolLock, tool_names
 from ..executor.places import Places
@@ -77,7 +78,7 @@ class Rehearsal:
         inputs = fitted_inputs(self.plan, self.inputs)
         seed = self.recorded.header.seed if self.recorded is not None else default_seed(self.plan, inputs)
         lock = Lock([self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))])
-        header = Header(self.plan, inputs, seed, lock, saved, self.plan.task, reuse="off")
+        header = Header(self.plan, inputs, seed, lock, saved, self.plan.task, reuse="off", fork=self._fork())
         store = MemoryStore()
         facilities = Facilities(
             tools,
@@ -119,6 +120,15 @@ class Rehearsal:
                     await execution.decisions.deny(run_id, step, by=by, reason=reason)
             await execution.resume(run_id)
         return run_id
+
+    def _fork(self) -> Fork | None:
+        """Return how the recorded run came of its parent: values that it was given are given again, and writes that waited wait."""
+        fork = self.recorded.header.fork if self.recorded is not None else None
+        if fork is None:
+            return None
+        known = {step.id for step in self.plan.steps}
+        given = {path: value for path, value in fork.overrides.items() if root_of(path) in known}
+        return replace(fork, overrides=given, at="")
 
     def _blobs(self) -> Mapping[str, bytes]:
         """Return the bytes of all artifacts that are known before anything runs, by digest."""

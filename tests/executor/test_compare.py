@@ -230,6 +230,20 @@ def test_a_run_never_differs_from_its_replay():
     law()
 
 
+def test_a_value_that_a_fork_gave_is_the_reason():
+    """Nothing was called there in one of the runs, which says little; that the value was given says all."""
+
+    async def main():
+        async with Engine([weather(Rome=20)], store="memory:") as engine:
+            await engine.run(FORECAST, inputs={"a": "Oslo"}, run_id="one")
+            fork = await engine.fork("one", set={"oslo": {"city": "Oslo", "celsius": 30}})
+            return await engine.diff("one", fork.id)
+
+    found = within(main())
+    assert (found.first.step, found.first.why) == ("oslo", "a fork gave it its value")
+    assert found.output[0].after == "Oslo"
+
+
 def test_unknown_runs_are_refused():
     """A run that is not there has no diff."""
 

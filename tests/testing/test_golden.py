@@ -517,6 +517,31 @@ def test_a_case_names_files_as_artifacts(tmp_path):
         read_golden(path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"set": {"n": 9}}, {"at": "n"}, {"set": {"each[1]": 50}}, {"set": {"n": 9}, "allow_writes": False}],
+)
+def test_a_fork_is_rehearsed_with_what_it_was_given(tmp_path, changes):
+    """A value that the fork was given is given again, writes that waited for a person wait; no parent is needed."""
+    double = ScriptedTool("double", lambda n: n * 2, effect="pure", returns={"type": "integer"})
+    put = ScriptedTool("put", lambda n: n, effect="write", returns={"type": "integer"})
+    what = plan(
+        call("n", "double", args={"n": 2}),
+        call("each", "double", args={"n": "${item + n}"}, for_each="${[1, 2]}"),
+        call("m", "put", args={"n": "${n}"}),
+        output="${[n, each]}",
+    )
+    path = tmp_path / "fork.bundle"
+    with Engine([double, put], store="memory:") as engine:
+        engine.run_sync(what, run_id="one")
+        fork = engine.fork_sync("one", **{"allow_writes": True, **changes})
+        engine.export_sync(fork.id, path)
+    assert fork.status == ("succeeded" if changes.get("allow_writes", True) else "waiting")
+    calls = len(put.calls)
+    assert fault_of(path, double, put) is None
+    assert len(put.calls) == calls
+
+
 def test_a_changed_argument_of_a_write_is_named(tmp_path):
     """What would be sent otherwise is told by argument, with both values; nothing is sent."""
     path = tmp_path / "w.bundle"
