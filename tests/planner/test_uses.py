@@ -66,7 +66,7 @@ def test_an_answer_is_a_hit():
     async def work(engine):
         await engine.plan("Tell how warm the weather of Rome is")
         assert (await engine.run("Tell how warm the weather of Oslo is")).status == "succeeded"
-        assert (await engine.run(NEAR)).status == "succeeded"
+        assert (await engine.run(NEAR, stream=True)).status == "succeeded"
 
     assert uses_after(work, [FILLED]) == counts(hits=3)
     assert uses_after(lambda engine: asyncio.sleep(0)) == counts()
