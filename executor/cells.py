@@ -261,6 +261,19 @@ def add_turn(item: Item) -> Turn:
     return turn
 
 
+def sample_of(turn: Turn) -> tuple[int, ...]:
+    """Return which one of several equal questions a leaf asks: item index and iteration, of the items around a sub-plan too."""
+    found, around = (turn.item.index or 0, turn.iteration), turn.item.node.frame.owner
+    while around is not None:
+        found, around = (around.item.index or 0, around.iteration, *found), around.item.node.frame.owner
+    while len(found) > 2 and found[:2] == (
+        0,
+        0,
+    ):  # a sub-plan that is no item asks what a plan by itself asks
+        found = found[2:]
+    return found
+
+
 def is_bad(cell: Node | Item | Turn, soft: frozenset[Reason]) -> bool:
     """Whether it ended in a way that blocks later effects: failed, refused, stopped, or skipped because of such."""
     match cell.state:

@@ -58,6 +58,7 @@ from .cells import (
     add_turn,
     is_asked,
     is_bad,
+    sample_of,
 )
 from .commands import (
     Command,
@@ -772,7 +773,7 @@ class Machine:
         """Return the call that a turn is ready for."""
         code = turn.item.node.code
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
-        sample = (turn.item.index or 0, turn.iteration)
+        sample = sample_of(turn)
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
                 reconcile = policy.can_reconcile and turn.lost > 0

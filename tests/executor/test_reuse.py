@@ -431,6 +431,25 @@ def test_items_of_a_sampled_model_call_are_different_answers():
     assert two.steps["s"].reused
 
 
+def test_items_around_a_sub_plan_are_samples_too():
+    """An inner step asks for each item of its sub-plan, and each iteration; a plain sub-plan asks what the plan by itself asks."""
+    made = ScriptedTool("t", [10, 11, 12, 13, 14], effect="model")
+    inner = {"steps": [{"id": "asked", "tool": "t", "args": {"x": 1}}], "output": "${asked}"}
+    plan = plan_of(
+        {"id": "alone", "tool": "t", "args": {"x": 1}},
+        {"id": "plain", "plan": "inner", "after": ["alone"]},
+        {"id": "many", "plan": "inner", "for_each": "${[1, 2, 3]}", "after": ["plain"]},
+        {"id": "till", "plan": "inner", "repeat": {"until": "${till >= 14}", "max": 3}, "after": ["many"]},
+        output="${[alone, plain, many, till]}",
+        plans={"inner": inner},
+    )
+    one, two = runs(([made], plan, {}), ([made], plan, {}))
+    alone, plain, many, till = one.output
+    assert (alone, plain, sorted(many), till) == (10, 10, [10, 11, 12], 14)
+    assert two.output == one.output
+    assert len(made.calls) == 5
+
+
 def test_early_cutoff_keeps_dependants_reusable():
     """Keys are made from values: a step that ran again with an unchanged value changes nothing downstream."""
     parity, after = Counted(lambda x: x % 2, name="parity"), Counted(name="after")
