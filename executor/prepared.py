@@ -176,7 +176,8 @@ class Preparation:
                 masked = masked_value(output.data, secrets)
                 return outcome if masked is output.data else Returned(Sealed(masked))
             case Failed():
-                return replace(outcome, message=masked_text(outcome.message, secrets))
+                code, message = masked_text(outcome.code, secrets), masked_text(outcome.message, secrets)
+                return replace(outcome, code=code, message=message)
             case Lost(why):
                 return Lost(masked_text(why, secrets))
 

@@ -36,7 +36,7 @@ def say_it(key: str, *, ctx: Context) -> dict[str, str | list[str]]:
     except ValueError:
         ctx.log.exception("failed with %s", ctx.secret("TOKEN"))
     if ctx.attempt == 1:
-        raise ToolError(f"again: {key}", code="busy", temporary=True)
+        raise ToolError(f"again: {key}", code=f"busy with {key}", temporary=True)
     return {"key": f"<{key}>", "list": [ctx.secret("TOKEN")], f"a {ctx.secret('TOKEN')}": "x"}
 
 
@@ -54,6 +54,23 @@ def wait_with_it(key: str) -> int:
     return len(key)
 
 
+@tool(effect="write", version=1, resource="shelf")
+def misfit_it(key: str) -> int:
+    """Return what does not fit."""
+    return key
+
+
+def asked_about_it(key: str, args: dict[str, str]) -> str:
+    """Fail to find out, and say everything."""
+    raise ValueError(f"asked about {key} with {args}")
+
+
+@tool(effect="write", version=1, resource="drawer", reconcile=asked_about_it)
+def lose_it_too(key: str) -> str:
+    """Leave open what happened, so that it is asked about."""
+    raise ConnectionError(f"cut while sending {key}")
+
+
 PLAN = {
     "firmplan": 1,
     "steps": [
@@ -61,6 +78,8 @@ PLAN = {
         {"id": "b", "tool": "say_it", "args": {"key": '${secret("KEY")}'}},
         {"id": "c", "tool": "lose_it", "args": {"key": '${secret("KEY")}'}},
         {"id": "d", "tool": "wait_with_it", "args": {"key": '${secret("KEY")}'}},
+        {"id": "g", "tool": "misfit_it", "args": {"key": '${secret("KEY")}'}},
+        {"id": "h", "tool": "lose_it_too", "args": {"key": '${secret("KEY")}'}},
         {"id": "e", "tool": "whisper"},
         {"id": "f", "tool": "shout", "args": {"key": '${secret("KEY")}'}},
     ],
@@ -79,7 +98,7 @@ def forms(secret):
 def test_no_byte_written_holds_a_secret(tmp_path, monkeypatch, capfd):
     """Store, write-ahead log, journal, events, run, errors, log, decisions, bundle, key parts: all of them, raw."""
     monkeypatch.setenv("FIRMPLAN_LOG", "json debug")
-    tools = [raise_it, say_it, lose_it, wait_with_it, *CHILD_TOOLS]
+    tools = [raise_it, say_it, lose_it, wait_with_it, misfit_it, lose_it_too, *CHILD_TOOLS]
     shown = []
 
     async def main():
@@ -94,7 +113,9 @@ def test_no_byte_written_holds_a_secret(tmp_path, monkeypatch, capfd):
                 "list": ['${secret("TOKEN")}'],
                 'a ${secret("TOKEN")}': "x",
             }
+            assert run.steps["h"].status == "indeterminate"
             await engine.resolve(run.id, "c", fail="looked")
+            await engine.resolve(run.id, "h", fail="looked")
             await engine.approve(run.id, "d", by="me")
             run = await engine.resume(run.id)
             assert run.steps["d"].output == len(SECRET)
