@@ -134,12 +134,19 @@ def fault_of(turn: Turn | ModelError) -> str | None:
 
 def _read(turn: Turn | ModelError, listed: Sequence[Tool], number: int) -> tuple[list[str], Attempt]:
     """Return the names in an answer, of those that were listed, and the attempt that it is."""
-    known = {tool.name for tool in listed}
-    names = [name for name in _names(turn) if name in known]
+    alike = {tool.name.casefold(): tool.name for tool in listed}
+    known = {**alike, **{tool.name: tool.name for tool in listed}}
+    found = [known.get(each) or alike.get(_plain(each)) for each in _names(turn)]
+    names = [name for name in found if name is not None]
     error = None if names else fault_of(turn) or NOTHING
     if isinstance(turn, ModelError):
         return [], Attempt(number, error=error, source=SOURCE, approach="choose")
     return names, Attempt(number, turn.raw, usage=turn.usage, error=error, source=SOURCE, approach="choose")
+
+
+def _plain(name: str) -> str:
+    """Return a name without what models put around it: quotes, arguments, what the tool does, capitals."""
+    return name.partition("(")[0].partition(":")[0].strip(" `'\"").casefold()
 
 
 def _names(turn: Turn | ModelError) -> list[str]:

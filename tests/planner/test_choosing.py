@@ -115,8 +115,14 @@ def test_no_answer_is_no_end(answer, why):
 
 
 def test_names_that_are_not_listed_are_passed_over():
-    """Of an answer with some known names these count; a list in a string of JSON is read."""
-    for tools in (["nobody", "list_vacation"], '["list_vacation"]'):
+    """Of an answer with some known names these count; a list in a string of JSON is read, and so is what is put around a name."""
+    for tools in (
+        ["nobody", "list_vacation"],
+        '["list_vacation"]',
+        ["`list_vacation`"],
+        ["list_vacation(page)"],
+        ["List_Vacation: List vacation days of staff."],
+    ):
         _, (_, second) = planning([{"tools": tools}, GOOD])
         assert "list_vacation" in shown(second)
         assert len(shown(second)) <= 1 + SURE
