@@ -121,7 +121,8 @@ def _check_args(
         findings.add_inferred(body, at, inferred.faults)
         return
     parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
-    misfits = list(argument_faults(step.args, accepted, parts, template.secrets))
+    args = template.formula.literal(cast("Json", step.args))
+    misfits = list(argument_faults(cast("dict[str, Json]", args), accepted, parts, template.secrets))
     findings.add_inferred(body, at, without_doubts(inferred.faults, misfits))
     findings.add_faults(body, at, without_doubts(misfits, inferred.faults))
 
@@ -148,5 +149,5 @@ def _expect_examples(
         return
     inferred = infer_parts(template.formula.tree, scope, suggestions=False)
     parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
-    faults = example_faults(cast("list[Json]", template.value), answer, parts)
+    faults = example_faults(cast("list[Json]", template.formula.literal(template.value)), answer, parts)
     steps.checking.findings.add_faults(steps.body, at, faults)

@@ -105,7 +105,7 @@ _DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
 def argument_faults(
     args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
 ) -> Iterator[Fault]:
-    """Yield what is wrong with arguments, with paths such as `.city`.
+    """Yield what is wrong with arguments, with paths such as `.city`; of all together only if nothing is wrong with one.
 
     Args:
         args: As the plan has them.
@@ -113,6 +113,27 @@ def argument_faults(
         parts: What is computed in them.
         secrets: Arguments that are secrets, and so are text.
     """
+    is_wrong = False
+    for fault in _each_argument(args, accepted, parts, secrets):
+        is_wrong = is_wrong or is_error(fault)
+        yield fault
+    if accepted.whole is not None and not is_wrong and not secrets:
+        wanted, schema = accepted.whole
+        for fault in _whole_faults(dict(args), wanted, schema, parts):
+            yield replace(fault, message=f"the arguments of {accepted.owner}: {fault.message}")
+
+
+def _whole_faults(args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed) -> Iterable[Fault]:
+    if not parts.types:
+        return literal_faults(with_integers(args, schema, {}), schema)
+    if isinstance(wanted, ObjectType):
+        return _shape_faults(args, "", wanted)
+    return [fault for fault in _composed_faults(args, "", wanted, parts) if is_error(fault)]
+
+
+def _each_argument(
+    args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
+) -> Iterator[Fault]:
     for name, value in args.items():
         inner = key(name)
         wanted = accepted.types.get(name, accepted.extra)

@@ -33,6 +33,7 @@ class Accepted:
         definitions: The types that the schemas name.
         required: Arguments that must be given, in order.
         extra: Type of arguments beyond those; `None`: there are none.
+        whole: The type of all arguments together, where that of each does not say all, with its schema.
     """
 
     owner: str
@@ -41,6 +42,7 @@ class Accepted:
     definitions: Mapping[str, Json]
     required: tuple[str, ...]
     extra: Type | None
+    whole: tuple[Type, Mapping[str, Json]] | None = None
 
 
 @dataclass(slots=True)
@@ -138,7 +140,13 @@ def _accepted_by(tool: Signature) -> Accepted:
         required = parameters.get("required")
         names = tuple(str(name) for name in required) if isinstance(required, list) else ()
         return Accepted(
-            f"the tool '{tool.name}'", dict.fromkeys(properties, UNKNOWN), schemas, {}, names, UNKNOWN
+            owner=f"the tool '{tool.name}'",
+            types=dict.fromkeys(properties, UNKNOWN),
+            schemas=schemas,
+            definitions={},
+            required=names,
+            extra=UNKNOWN,
+            whole=(wanted, parameters),
         )
     return Accepted(
         owner=f"the tool '{tool.name}'",
@@ -147,4 +155,5 @@ def _accepted_by(tool: Signature) -> Accepted:
         definitions={},
         required=tuple(name for name, known in wanted.fields.items() if known.required),
         extra=UNKNOWN if is_open else wanted.extra,
+        whole=None if wanted.exact else (wanted, parameters),
     )

@@ -35,8 +35,8 @@ class Part:
     is_known: bool = True
 
 
-def as_part(of: Type, own: Closedness, whole: Closedness) -> Part | None:
-    """Return a type as that of a part; `None` if no type says it.
+def as_part(of: Type, own: Closedness, whole: Closedness) -> Part:
+    """Return a type as that of a part.
 
     Args:
         of: What the part's schema reads as, alone.
@@ -45,7 +45,7 @@ def as_part(of: Type, own: Closedness, whole: Closedness) -> Part | None:
     """
     every = parts_of(of)
     if every is None:
-        return None
+        return _NOTHING
     bare = [_without_whole(one) for one in every]
     objects = [one for one in bare if isinstance(one, ObjectType)]
     is_known = own != "closed" or not any(
@@ -59,7 +59,11 @@ def as_part(of: Type, own: Closedness, whole: Closedness) -> Part | None:
         elif whole == "closed":
             bare = [_beside(one, objects) if isinstance(one, ObjectType) else one for one in bare]
     made = alternatives(bare)
-    return None if made is None else Part(made, is_exact, is_known)
+    return _NOTHING if made is None else Part(made, is_exact, is_known)
+
+
+_NOTHING = Part(UNKNOWN, is_exact=False, is_known=False)
+"""Stands for a part of which no type says anything."""
 
 
 def _without_whole(of: Member) -> Member:

@@ -21,7 +21,7 @@ from .expressions.functions import text_of
 from .expressions.nodes import Call, Literal, Name
 from .expressions.pieces import Expression, pieces_of, suspicious, whole_pieces
 from .expressions.references import together
-from .expressions.tree import Branch, Leaf, Tree
+from .expressions.tree import Branch, Leaf, Tree, unescaped
 from .paths import key
 from .values import DEPTH_MAX, Json, canonical
 
@@ -72,6 +72,7 @@ class Formula:
         names: Every name used: step ids, and `inputs`, `item`, `index`, `prev`.
         inputs: Inputs used by name; empty if `inputs` is used as a whole.
         constant: Whether it refers to nothing.
+        has_escapes: Whether a string without expressions has an escape.
         secret: The name of the secret that is the whole value.
     """
 
@@ -80,6 +81,7 @@ class Formula:
         "_run",
         "_splices",
         "constant",
+        "has_escapes",
         "inputs",
         "leaves",
         "lenient",
@@ -90,8 +92,16 @@ class Formula:
         "value",
     )
 
-    def __init__(self, value: Json, tree: Tree | None = None, leaves: tuple[Leaf, ...] = ()) -> None:
+    def __init__(
+        self,
+        value: Json,
+        tree: Tree | None = None,
+        leaves: tuple[Leaf, ...] = (),
+        *,
+        has_escapes: bool = False,
+    ) -> None:
         self.value = value
+        self.has_escapes = has_escapes
         self.tree = tree
         self.leaves = leaves
         self._canonical: tuple[Json] | None = None
@@ -122,6 +132,10 @@ class Formula:
 
     def __reduce__(self) -> tuple[Callable[[Json], Formula], tuple[Json]]:
         return _formula_of, (self.value,)  # what was compiled stays here
+
+    def literal(self, value: Json) -> Json:
+        """Return a value that was read with what is written in it as it will be: `$${` in text without expressions is `${`."""
+        return unescaped(value, self.tree) if self.has_escapes else value
 
     @property
     def canonical(self) -> Json:
@@ -195,7 +209,8 @@ def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
     if type(value) is str and _is_plain(value):
         return Formula(value), []
     reader = _Reader()
-    formula = Formula(value, reader.tree(value, DEPTH_MAX), tuple(reader.leaves))
+    tree = reader.tree(value, DEPTH_MAX)
+    formula = Formula(value, tree, tuple(reader.leaves), has_escapes=reader.has_escapes)
     return formula, reader.faults if formula.secret is None else []
 
 
@@ -226,6 +241,7 @@ class _Reader:
     def __init__(self) -> None:
         self.leaves: list[Leaf] = []
         self.faults: list[Fault] = []
+        self.has_escapes = False
         self._path: list[str | int] = []
         self._length = 0  # of its keys
 
@@ -284,6 +300,8 @@ class _Reader:
         leaf = Leaf(inner, pieces)
         if any(isinstance(piece, Expression) for piece in pieces):
             self.leaves.append(leaf)
+        else:
+            self.has_escapes = True
         return leaf
 
     def _inner(self, name: str | int | None = None) -> str:

@@ -138,48 +138,43 @@ class _Reader:
         made = self.whole(known, path, document, room)
         if any(key in known for key in DEPENDENT):
             made = self.conditional(made, known, document)
-        if made is not None and known.get("nullable") is True:
-            made = alternatives([made, NULL])
-        return Unknown((self.repeated(known, document),)) if made is None else made
+        if known.get("nullable") is True:
+            made = alternatives([made, NULL]) or Unknown((self.repeated(known, document),))
+        return made
 
-    def whole(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
-        """Return the type that all parts of a schema say together; `None` if no type does."""
+    def whole(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
+        """Return the type that all parts of a schema say together."""
         own = self.own(schema, path, document, room)
         parts = list(self.parts(schema, path, document, room))
         if is_composed(schema):
             return self.composition(own, parts, schema, document)
+        made = own
         for part, _ in parts:
-            own = None if own is None or part is None else meet(own, part)
-        return own
+            made = meet(made, part) or self.conditional(made, schema, document)
+        return made
 
     def composition(
-        self,
-        own: Type | None,
-        parts: Iterable[tuple[Type | None, Json]],
-        schema: Mapping[str, Json],
-        document: str,
-    ) -> Type | None:
+        self, own: Type, parts: Iterable[tuple[Type, Json]], schema: Mapping[str, Json], document: str
+    ) -> Type:
         """Return the type of a schema whose parts know the fields of one another."""
         how = closedness(cast("Json", schema), document, self.documents)
         is_exact = is_known = True
-        made: Type | None = UNKNOWN
+        made: Type = UNKNOWN
         for one, said in ((own, None), *parts):
-            part = None if one is None else as_part(one, closedness(said, document, self.documents), how)
-            if made is None or part is None:
-                return None
-            is_exact, is_known = is_exact and part.is_exact, is_known and part.is_known
-            made = meet(made, part.type, composing=True)
-        if made is not None:
-            made = composed(made, how if is_known else "open")
-            objects = any(isinstance(one, ObjectType) for one in parts_of(made or UNKNOWN) or ())
-            is_exact = is_exact and not (
-                objects and is_strict(cast("Json", schema), document, self.documents)
-            )
+            part = as_part(one, closedness(said, document, self.documents), how)
+            met = meet(made, part.type, composing=True)
+            is_exact = is_exact and part.is_exact and met is not None
+            is_known = is_known and part.is_known and met is not None
+            made = made if met is None else met
+        whole = composed(made, how if is_known else "open")
+        is_exact, made = is_exact and whole is not None, made if whole is None else whole
+        if any(isinstance(one, ObjectType) for one in parts_of(made) or ()):
+            is_exact = is_exact and not is_strict(cast("Json", schema), document, self.documents)
         return made if is_exact and is_known else self.conditional(made, schema, document)
 
     def parts(
         self, schema: Mapping[str, Json], path: str | None, document: str, room: int
-    ) -> Iterable[tuple[Type | None, Json]]:
+    ) -> Iterable[tuple[Type, Json]]:
         """Yield the types that a schema is composed of besides its own, and the schemas that say them."""
         ref = schema.get("$ref")
         if isinstance(ref, str):
@@ -189,8 +184,9 @@ class _Reader:
             if isinstance(branches, list) and branches:
                 place = _at(path, key)
                 read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
-                made = alternatives(read) if key == "anyOf" else self.one_of(read, schema, document)
-                yield made, {key: branches}
+                said: dict[str, Json] = {key: branches}
+                made = alternatives(read) if key == "anyOf" else self.one_of(read, schema, said, document)
+                yield Unknown((self.repeated(said, document),)) if made is None else made, said
         every = schema.get("allOf")
         if isinstance(every, list):
             place = _at(path, "allOf")
@@ -200,23 +196,32 @@ class _Reader:
             for at, one in enumerate(every[:PARTS_MAX]):
                 yield self.read(one, _at(place, at), document, room - 1), one
 
-    def one_of(self, read: Sequence[Type], schema: Mapping[str, Json], document: str) -> Type | None:
-        """Return the type of values that have one of several types, and no other of them; `None` if no type says it."""
+    def one_of(
+        self, read: Sequence[Type], schema: Mapping[str, Json], said: Mapping[str, Json], document: str
+    ) -> Type | None:
+        """Return the type of values that have one of several types, and no other of them; `None` if no type says it.
+
+        Args:
+            read: The types.
+            schema: The schema that they are alternatives in.
+            said: What of it says so.
+            document: Where it stands.
+        """
         if len(read) > ALTERNATIVES_MAX:
             return None
         apart = Apart(closed=not is_composed(schema))
-        made: list[Type | None] = []
+        made: list[Type] = []
         for at, one in enumerate(read):
             if apart.from_others(at, one, read):
                 made.append(one)
             else:
-                made += [*tagged(at, read, apart), self.conditional(one, schema, document)]
-        said = [one for one in made if one is not None]
-        return alternatives(said) if len(said) == len(made) else None
+                made += [*tagged(at, read, apart), self.conditional(one, said, document)]
+        return alternatives(made)
 
-    def conditional(self, of: Type | None, schema: Mapping[str, Json], document: str) -> Type | None:
-        """Return the type of values that meet a schema, of those that have a type; `None` if no type says it."""
-        return None if of is None else meet(of, Unknown((self.repeated(schema, document),)))
+    def conditional(self, of: Type, schema: Mapping[str, Json], document: str) -> Type:
+        """Return the type of values that meet a schema, of those that have a type."""
+        condition = Unknown((self.repeated(schema, document),))
+        return meet(of, condition) or condition
 
     def repeated(self, schema: Mapping[str, Json], document: str) -> str:
         """Return the condition that repeats a schema."""
@@ -233,14 +238,12 @@ class _Reader:
             made.append(self.repeated(schema, document))
         return together(made)
 
-    def own(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
+    def own(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
         """Return the type that a schema's `type`, `enum` and `const` say, with the keywords that go with them."""
         kinds = self.kinds(schema, path)
         made: Type | None
         if kinds is not None:
-            read = [self.kind(kind, schema, path, document, room) for kind in kinds]
-            said = [one for one in read if one is not None]
-            made = alternatives(said) if len(said) == len(read) else None
+            made = alternatives([self.kind(kind, schema, path, document, room) for kind in kinds])
         elif schema.get("not") in ({}, True):
             return NEVER
         else:
@@ -250,7 +253,7 @@ class _Reader:
             if isinstance(listed, list):
                 only = alternatives(map(_listed, listed))
                 made = None if made is None or only is None else meet(made, only)
-        return made
+        return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def kinds(self, schema: Mapping[str, Json], path: str | None) -> list[str] | None:
         """Return the kinds that a schema admits; `None`: it does not say."""
@@ -271,16 +274,15 @@ class _Reader:
             return None
         return known
 
-    def kind(
-        self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int
-    ) -> Type | None:
-        """Return the type of values of one kind; `None` if no type says it."""
+    def kind(self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
+        """Return the type of values of one kind."""
         beyond = self.conditions(schema, kind, document)
         if kind == "array":
             return ListType(self.item(schema, path, document, room), beyond)
         if kind == "object":
             return self.object(schema, path, document, room, beyond)
-        return meet(Scalar(cast("Kind", kind)), Unknown(beyond))
+        made = meet(Scalar(cast("Kind", kind)), Unknown(beyond))
+        return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
         key = "prefixItems" if isinstance(schema.get("prefixItems"), list) else "items"

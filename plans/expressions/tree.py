@@ -52,3 +52,18 @@ class Branch:
 
 
 Tree: TypeAlias = Leaf | Branch
+
+
+def unescaped(value: Json, tree: Tree | None) -> Json:
+    """Return a template's value with the escapes undone in its strings without expressions; the others stay as they are."""
+    match tree:
+        case Leaf(pieces=(str() as text,)):
+            return text
+        case Branch(parts=parts):
+            if isinstance(value, list):
+                return [unescaped(part, parts.get(at)) for at, part in enumerate(value)]
+            if isinstance(value, dict):
+                return {name: unescaped(part, parts.get(name)) for name, part in value.items()}
+            return value
+        case _:
+            return value

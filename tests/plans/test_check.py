@@ -851,3 +851,66 @@ def test_budgets_of_agents_are_amounts(budget, path, wanted):
     at = f"$.steps[0].agent.budget{path}"
     assert [(code, where) for code, where, _ in told] == [("bad-shape", at)]
     assert told[0][2].startswith(f"expected {wanted} at {at}, found")
+
+
+def test_literals_are_judged_as_the_values_that_they_will_be(problems, make_tool):
+    """Where `$${` stands for `${`, that is what the schema sees, deep inside and beside expressions too."""
+    choice, short = {"enum": ["${x}", "y"]}, {"type": "string", "maxLength": 4}
+    tool = make_tool("take", optional={"c": choice, "s": short, "l": {"type": "array", "items": choice}})
+
+    def found(**args):
+        steps = [{"id": "n", "set": "y"}, {"id": "a", "tool": "take", "args": args}]
+        return problems({"steps": steps, "output": "${[a, n]}"}, [tool])
+
+    assert found(c="$${x}", s="$${a}", l=["$${x}"]) == []
+    assert found(c="$${x}", l=["$${x}", "${n}"]) == []
+    assert found(c="$${y}") == [("bad-literal", "$.steps[1].args.c")]
+    assert found(s="$${ab}", l=["${n}", "$${y}"]) == [
+        ("bad-literal", "$.steps[1].args.l[1]"),
+        ("bad-literal", "$.steps[1].args.s"),
+    ]
+
+
+SHAPES = {
+    "either": {"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+    "both": {"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "dependentRequired": {"a": ["b"]}},
+    "shape": {"oneOf": [
+        {"properties": {"k": {"const": "c"}, "a": {"type": "integer"}}, "required": ["k", "a"]},
+        {"properties": {"k": {"const": "s"}, "b": {"type": "string"}}, "required": ["k", "b"]},
+    ]},
+    "if": {"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "if": {"required": ["a"]}, "then": {"required": ["b"]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "args", "found"),
+    [
+        ("either", {}, ("bad-literal", "")),
+        ("either", {"a": 1}, None),
+        ("either", {"a": "${inputs.n}"}, ("unchecked-type", "")),
+        ("either", {"a": "x"}, ("bad-literal", ".a")),
+        ("either", {"a": 1, "z": 2}, ("unknown-arg", ".z")),
+        ("both", {"a": 1}, ("bad-literal", "")),
+        ("both", {"a": "${inputs.n}"}, ("bad-literal", "")),
+        ("both", {"a": "${inputs.n}", "b": "x"}, None),
+        ("shape", {"k": "c", "a": 1}, None),
+        ("shape", {"k": "z", "a": 1}, ("bad-literal", ".k")),
+        ("shape", {"k": "c", "b": "x"}, ("bad-literal", "")),
+        ("shape", {"k": "c", "a": "${inputs.n}"}, None),
+        ("shape", {"k": "s", "b": "${inputs.n}"}, ("type-mismatch", "")),
+        ("if", {"a": 1}, ("bad-literal", "")),
+        ("if", {"b": "x"}, None),
+    ],
+)
+def test_arguments_are_judged_together(shape, args, found):
+    """What a tool's schema demands of its arguments as a whole is checked once each of them is right."""
+    parameters = {"type": "object", **SHAPES[shape]}
+    tool = Tool.from_callable(
+        lambda **_: 1, name="take", parameters=parameters, returns={"type": "integer"}, version=1
+    )
+    steps = [{"id": "a", "tool": "take", "args": args}]
+    report = check(
+        {"firmplan": 1, "inputs": {"n": {"type": "integer"}}, "steps": steps, "output": "${a}"}, [tool]
+    )
+    told = [(problem.code, problem.path) for problem in report.problems if problem.code != "unused-input"]
+    assert told == ([] if found is None else [(found[0], f"$.steps[0].args{found[1]}")])
