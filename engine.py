@@ -81,8 +81,10 @@ from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
+from .tools.mcp_tools import hold_servers, release_servers
 
 if TYPE_CHECKING:
+    from .tools.mcp_session import Server
     from .tools.models import Spec
 
 P = ParamSpec("P")
@@ -177,6 +179,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
+        self._servers: tuple[Server, ...] = ()
         self._is_closed = False
 
     # --- life
@@ -206,6 +209,7 @@ class Engine:
         if execution is not None:
             await execution.close()
             await self._planner.aclose()
+            await release_servers(self._servers)
 
     def close(self) -> None:
         """Close an engine that was used through its `_sync` methods; idempotent."""
@@ -237,6 +241,7 @@ class Engine:
                 execution = Execution(facilities, self._location.path)
                 await execution.open()
                 self._execution, self._loop = execution, loop
+                self._servers = hold_servers(self.tools)
                 if self._recovers:
                     for run in await execution.find_abandoned():
                         await self._go_on(execution, run)

@@ -23,16 +23,23 @@ from .tool import Tool
 
 
 def load_tools(source: str | PathLike[str]) -> list[Tool]:
-    """Return the tools that a file or a module holds as global names, in the order of definition.
+    """Return the tools that a file or a module holds as global names, alone or in toolsets, in the order of definition.
 
     Raises:
         ConfigError: It is missing, fails when imported, or holds no tool.
     """
     name = fspath(source)
     module = _load_file(Path(name)) if _is_file(source) else _load_module(name)
-    values = list(vars(module).values())
-    # Asked of the type: proxies answer `isinstance` for what they stand for, or raise when nothing is there yet.
-    found = list(dict.fromkeys(value for value in values if issubclass(type(value), Tool)))
+    from .toolset import Toolset  # noqa: PLC0415  # which loads by this module
+
+    found: list[Tool] = []
+    for value in list(vars(module).values()):
+        # Asked of the type: proxies answer `isinstance` for what they stand for, or raise when nothing is there yet.
+        if issubclass(type(value), Toolset):
+            found += value
+        elif issubclass(type(value), Tool):
+            found.append(value)
+    found = list(dict.fromkeys(found))
     found = [tool for tool in found if not tool.needs_instance]
     if not found:
         raise ConfigError(

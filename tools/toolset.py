@@ -6,15 +6,20 @@ immutable: `a + b` is a new one. Loading tools from files and modules is `loadin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+from typing_extensions import Unpack
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 from .loading import home_of, load_tools
 from .tool import Tool
+
+if TYPE_CHECKING:
+    from .mcp_tools import McpSettings
 
 
 class Toolset:
@@ -60,6 +65,26 @@ class Toolset:
         for each in {home_of(each): each for each in sources}.values():
             found += [tool for tool in load_tools(each) if tool not in found]
         return cls(found)
+
+    @classmethod
+    def from_mcp(
+        cls, server: str | Sequence[str | PathLike[str]], **settings: Unpack[McpSettings]
+    ) -> Toolset:
+        """Return the tools of an MCP server, untrusted until said otherwise; waits until it has listed them.
+
+        Args:
+            server: A command (`"python server.py"`, or its words), or an `http(s)://` address. A command is started when it
+                is first needed, shared by all runs of this process, and stopped when the last engine that has it closes.
+            settings: `only`, `prefix`, `overrides`, `env`, `cwd`, `headers`, `connect_timeout`, and the keywords of `@tool`
+                for all of the tools (docs/MCP.md).
+
+        Raises:
+            ConfigError: The extra `mcp` is not installed, the server cannot be reached, what it lists cannot be used, or
+                a setting is wrong.
+        """
+        from .mcp_tools import import_tools  # noqa: PLC0415  # most programs have no such server
+
+        return cls(import_tools(server, settings))
 
     def find(self, name: str) -> Tool | None:
         """Return the tool of that name, or `None`."""
