@@ -40,6 +40,7 @@ from .states import FINAL, RunStatus
 from .store import Decision, RunRow
 from .submission import Planned, Submissions
 from .takeover import Takeover
+from .vanished import CallVanished, expect_outcomes
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -183,7 +184,7 @@ class Execution:
     def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
         fault = None if task.cancelled() else task.exception()
         stands_in_run = isinstance(fault, PlanError | InputRejected | ConfigError)  # of planning
-        if fault is not None and not stands_in_run:
+        if fault is not None and (not stands_in_run or isinstance(fault, CallVanished)):
             self._faults[run_id] = fault
             self.facilities.log.error(
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
@@ -275,6 +276,7 @@ class Execution:
                     return False
                 if run_status(machine) in FINAL:
                     break
+                expect_outcomes(machine)
                 cause, decisions = None, await self.archive.decisions(row.id)
             await self.archive.remember(row.id, machine)
         finally:

@@ -314,3 +314,33 @@ def test_a_tool_that_ignores_its_cancel_does_not_disturb_the_run():
             assert (run.status, statuses(run)["bad"]) == ("cancelled", "cancelled:cancelled")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("effect", ["read", "write"])
+def test_a_tool_that_cancels_the_task_of_its_call_is_told(effect):
+    """No outcome is left of the call: whoever waits hears of it, and of what to do; with a timeout the step itself says so."""
+
+    def made(**options):
+        @tool(effect=effect, name="bad", **options)
+        async def cancelling() -> int:
+            """Cancel whatever runs this."""
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(10)
+            return 1
+
+        return cancelling
+
+    async def main():
+        async with Rig([made(), good]) as rig:
+            await rig.start(PLAN, "r")
+            with pytest.raises(ConfigError, match="step 'bad' left no outcome: its tool 'bad' has cancelled"):
+                await rig.execution.wait("r")
+        async with Rig([made(timeout=5), good]) as rig:
+            run = await rig.run(PLAN, "r")
+            assert run.steps["bad"].status == ("failed" if effect == "read" else "indeterminate")
+            assert "cancelled itself" in run.steps["bad"].error.message
+            assert statuses(run)["other"] == "succeeded"
+
+    asyncio.run(main())
