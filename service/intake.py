@@ -18,7 +18,7 @@ from typing import Any
 
 from ..engine import Engine
 from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
-from ..executor import Run
+from ..executor import Run, RunSummary
 from ..executor.archive import UNDER_WAY
 from ..tools.logbook import open_log
 from .guard import Limits
@@ -29,6 +29,8 @@ KEYS_MAX = 10_000
 """Idempotency keys whose body is remembered in this process."""
 OWN_MAX = 10_000
 """Runs that a server goes on with by itself; of more, those that were not touched for longest are left to `resume`."""
+PAGE = 500
+"""Runs that are listed at once."""
 LOOK_S = 1.0
 """How often it looks for decisions that were made beside it."""
 RETRY_AFTER_S = 5
@@ -111,8 +113,7 @@ class Intake:
             await asyncio.sleep(LOOK_S)
             with suppress(StoreError):  # whoever uses it next is told
                 for status in UNDER_WAY:
-                    page = await self.engine.list_runs(status=status, limit=self.limits.queue)
-                    for run in page.runs:
+                    for run in await self._runs_in(status):
                         if run.abandoned and run.id in self._own:
                             self.go_on(run.id, self._resumed(run.id))
 
@@ -132,8 +133,18 @@ class Intake:
     async def active(self) -> dict[str, int]:
         """Return how many runs are in each status that is not an end, counted up to the queue's limit."""
         statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget")
-        pages = [await self.engine.list_runs(status=status, limit=self.limits.queue) for status in statuses]
-        return {status: len(page.runs) for status, page in zip(statuses, pages, strict=True)}
+        return {status: len(await self._runs_in(status)) for status in statuses}
+
+    async def _runs_in(self, status: str) -> list[RunSummary]:
+        """Return the runs of a status, up to the queue's limit."""
+        found: list[RunSummary] = []
+        cursor: str | None = None
+        while (room := self.limits.queue - len(found)) > 0:
+            page = await self.engine.list_runs(status=status, limit=min(room, PAGE), cursor=cursor)
+            found += page.runs
+            if (cursor := page.cursor) is None:
+                break
+        return found
 
     async def _submit(self, submission: Submission, run_id: str | None) -> Run:
         run = await self.engine.submit(
@@ -151,8 +162,8 @@ class Intake:
         """Raise where the queue is full. Raises: Refusal (429)."""
         under_way = 0
         for status in UNDER_WAY:
-            page = await self.engine.list_runs(status=status, limit=self.limits.queue)
-            under_way += sum(not run.abandoned for run in page.runs)  # those take nobody's time
+            # Abandoned ones take nobody's time.
+            under_way += sum(not run.abandoned for run in await self._runs_in(status))
         if under_way >= self.limits.queue:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,

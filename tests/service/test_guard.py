@@ -113,3 +113,16 @@ def test_other_sites_change_nothing():
             assert (rebound.status_code, rebound.json()["code"]) == (421, "wrong-host")
 
     asyncio.run(main())
+
+
+def test_a_queue_may_be_longer_than_a_page_of_runs():
+    """Runs are counted page by page, however many the server takes."""
+    waiting = {"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"}
+
+    async def main():
+        async with served(limits=Limits(queue=100_000)) as client:
+            for _ in range(3):
+                assert (await client.post("/v1/runs", json={"plan": waiting})).status_code == 202
+            assert "firmplan_runs_active" in (await client.get("/metrics")).text
+
+    asyncio.run(main())
