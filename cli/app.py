@@ -20,6 +20,7 @@ from ..errors import FirmplanError
 from . import (
     cache_commands,
     host_commands,
+    mcp_commands,
     model_commands,
     plan_commands,
     review_commands,
@@ -91,6 +92,7 @@ plan_commands.register(app)
 model_commands.register(app)
 cache_commands.register(app)
 host_commands.register(app)
+mcp_commands.register(app)
 store_commands.register(app)
 add_examples(app)
 

@@ -30,6 +30,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "eval": "tasks.yaml --model gpt-5-mini --samples 5",
     "runs": "--status failed --limit 5",
     "serve": "--tools tools.py --port 8000",
+    "mcp": "--tools tools.py --store runs.db",
     "demo": "--folder licences",
     "doctor": "--tools tools.py",
     "plans": "",

@@ -1,0 +1,82 @@
+"""What `firmplan mcp` answers with: one JSON document each, for a program, and a few words, for a model."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..executor import Run
+from ..plans.values import Json
+from .config import Settings
+from .report import STATUS_EXIT, advice, errors_text, summary, waiting_leaves
+
+Document = dict[str, Any]
+
+RUN_SCHEMA: Final[Document] = {
+    "type": "object",
+    "properties": {
+        "run_id": {"type": "string"},
+        "status": {
+            "enum": [*STATUS_EXIT],
+            "description": "running and queued: ask wait_run. waiting, indeterminate, over_budget: a person decides.",
+        },
+        "output": {"description": "The plan's output; null unless succeeded."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "step": {"type": "string"},
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "temporary": {"type": "boolean"},
+                },
+                "required": ["step", "code", "message"],
+            },
+        },
+        "waits": {
+            "type": "array",
+            "description": "Calls that a person has to decide about. No tool here decides.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "step": {"type": "string"},
+                    "reason": {"type": ["string", "null"]},
+                    "args": {"description": "What it would be called with."},
+                },
+                "required": ["step", "reason", "args"],
+            },
+        },
+        "advice": {"type": "string", "description": "For a person: the commands that let the run go on."},
+        "digest": {"type": "string"},
+        "usage": {"type": "object"},
+    },
+    "required": ["run_id", "status", "output", "errors", "waits"],
+}
+"""JSON Schema of `run_document`."""
+
+
+def run_document(run: Run, settings: Settings) -> Document:
+    """Return where a run stands: what came of it, or what it waits for."""
+    waits: list[Json] = [
+        {"step": path, "reason": step.reason, "args": step.args} for path, step in waiting_leaves(run)
+    ]
+    made: Document = {
+        "run_id": run.id,
+        "status": run.status,
+        "output": run.output,
+        "errors": [error.to_dict() for error in run.errors],
+        "waits": waits,
+        "digest": run.digest,
+        "usage": dict(run.usage),
+    }
+    return made | ({"advice": advice(run, settings)} if waits or run.status == "over_budget" else {})
+
+
+def run_text(run: Run, settings: Settings) -> str:
+    """Return the same in words, without the output, which the document has."""
+    parts = [summary(run), errors_text(run)]
+    if run.status in ("queued", "running"):
+        parts.append(f"It goes on; ask wait_run for {run.id}.")
+    elif run.status not in ("succeeded", "failed", "cancelled"):
+        parts += ["A person has to decide; tell them:", advice(run, settings)]
+    return "\n".join(part for part in parts if part)

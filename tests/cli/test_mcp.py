@@ -1,0 +1,294 @@
+"""`firmplan mcp`: a real process, asked by the official client over its stdin and stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from firmplan import Engine, Plan
+from firmplan.cli.mcp_plans import input_schema, plan_tools
+from firmplan.planner import SavedPlan
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+
+MAIL = {
+    "firmplan": 1,
+    "task": "Send {to} a mail",
+    "inputs": {"to": {"type": "string"}},
+    "steps": [{"id": "mail", "tool": "send", "args": {"to": "${inputs.to}"}}],
+    "output": "${mail}",
+}
+NOISE = """
+import subprocess, sys, time
+print("a banner of a careless module")
+
+from firmplan import tool
+
+@tool(effect="pure")
+def loud(n: int) -> int:
+    \"\"\"Print, and have a child print.\"\"\"
+    print("not the protocol")
+    subprocess.run([sys.executable, "-c", "print('nor this')"], check=True)
+    return n
+
+@tool(effect="read", resource="clock")
+def nap(seconds: float) -> float:
+    \"\"\"Sleep.\"\"\"
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+@pytest.fixture
+def shop(home, firmplan):
+    """A folder with tools, noisy ones too, and two saved plans."""
+    (home / "noise.py").write_text(NOISE)
+    mail = home / "mail.json"
+    mail.write_text(json.dumps(MAIL))
+    assert firmplan("plans", "save", "adding", "plan.json", "--tools", "tools.py").code == 0
+    assert firmplan("plans", "save", "mail.it", mail, "--tools", "tools.py").code == 0
+    return home
+
+
+def served(shop, *words):
+    return StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "firmplan", "mcp", "--tools", "tools.py", "--tools", "noise.py", *words],
+        cwd=shop,
+    )
+
+
+def ask(shop, *calls, words=()):
+    """Return the answers to calls that are made one after the other, in one session."""
+
+    async def work():
+        async with Client(served(shop, *words)) as client:
+            found = []
+            for name, arguments in calls:
+                given = arguments(found) if callable(arguments) else arguments
+                found.append(await client.call_tool(name, given))
+            return found
+
+    return asyncio.run(work())
+
+
+def document(answer):
+    return answer.structured_content
+
+
+def test_tools_are_firmplans_own_and_the_saved_plans(shop):
+    """Each plan takes its inputs, with their types; only what may change the world is not read-only."""
+
+    async def work():
+        async with Client(served(shop)) as client:
+            return client.server_info, client.instructions, (await client.list_tools()).tools
+
+    server, instructions, tools = asyncio.run(work())
+    by_name = {tool.name: tool for tool in tools}
+    assert (server.name, "check_plan" in instructions) == ("firmplan", True)
+    assert {"run_plan", "run_task", "check_plan", "get_run", "explain", "list_plans"} < set(by_name)
+    adding = by_name["plan_adding"]
+    assert adding.input_schema == {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer", "default": 2}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    assert adding.description.startswith("Add {a} and {b}")
+    assert "plan_mail_it" in by_name
+    changing = {
+        name for name, tool in by_name.items() if not (tool.annotations and tool.annotations.read_only_hint)
+    }
+    assert changing == {"run_plan", "run_task", "resume_run", "plan_adding", "plan_mail_it"}
+
+
+def test_plans_are_run_and_looked_at(shop):
+    """By their own tool, by name, or as they are; the run can be asked for, and explained."""
+    given = {
+        "firmplan": 1,
+        "steps": [{"id": "n", "tool": "loud", "args": {"n": 5}}],
+        "output": "${n}",
+    }
+    saved, named, own, got, why, runs, plans, tools = ask(
+        shop,
+        ("plan_adding", {"a": 40}),
+        ("run_plan", {"name": "adding", "inputs": {"a": 1}, "run_id": "mine"}),
+        ("run_plan", {"plan": given, "budget": {"steps": 3}}),
+        ("get_run", {"run_id": "mine"}),
+        ("explain", {"run_id": "mine", "step": "total"}),
+        ("list_runs", {"status": "succeeded", "limit": 2}),
+        ("list_plans", {}),
+        ("list_tools", {}),
+    )
+    assert (document(saved)["status"], document(saved)["output"], saved.is_error) == ("succeeded", 42, False)
+    assert (document(named)["run_id"], document(named)["output"]) == ("mine", 3)
+    assert document(own)["output"] == 5
+    assert document(got)["steps"]["total"]["status"] == "succeeded"
+    assert document(why)["steps"][0]["verdict"] == "ran"
+    assert [len(document(runs)["runs"]), bool(document(runs)["cursor"])] == [2, True]
+    assert [each["name"] for each in document(plans)["plans"]] == ["adding", "mail.it"]
+    assert "add" in [each["name"] for each in document(tools)["tools"]]
+
+
+def test_faults_are_told_all_at_once(shop):
+    """A checked plan's in a report; a plan that cannot run, an input that does not fit and an unknown name as errors."""
+    broken = {"firmplan": 1, "steps": [{"id": "x", "tool": "ad", "args": {}}], "output": "${y}"}
+    checked, run, inputs, both, unknown, misspelt, nobody = ask(
+        shop,
+        ("check_plan", {"plan": broken}),
+        ("run_plan", {"plan": broken}),
+        ("plan_adding", {"a": "forty"}),
+        ("run_plan", {}),
+        ("run_plan", {"name": "addding"}),
+        ("get_run", {"run": "mine"}),
+        ("plan_nothing", {}),
+    )
+    assert {each["code"] for each in document(checked)["problems"]} >= {"unknown-tool", "unknown-ref"}
+    assert (checked.is_error, document(checked)["ok"]) == (False, False)
+    assert (run.is_error, document(run)["error"]["code"]) == (True, "plan-rejected")
+    assert (inputs.is_error, document(inputs)["error"]["code"]) == (True, "input-rejected")
+    assert "exactly one of plan and name" in document(both)["error"]["message"]
+    assert "did you mean 'adding'" in document(unknown)["error"]["message"]
+    assert document(misspelt)["error"]["code"] == "input-rejected"
+    assert "there is no tool 'plan_nothing'" in document(nobody)["error"]["message"]
+
+
+def test_a_write_that_waits_is_told_and_not_granted(shop):
+    """The client learns what a person has to decide and how; after that it goes on. No tool decides."""
+    (waiting,) = ask(shop, ("plan_mail_it", {"to": "ann"}))
+    told = document(waiting)
+    assert (told["status"], told["output"], waiting.is_error) == ("waiting", None, False)
+    assert told["waits"] == [{"step": "mail", "reason": "approval", "args": {"to": "ann"}}]
+    assert f"firmplan approve {told['run_id']} mail" in told["advice"]
+
+    async def approve():
+        async with Engine([], store=shop / "firmplan.db") as engine:
+            await engine.approve(told["run_id"], "mail", by="ann")
+
+    asyncio.run(approve())
+    (done,) = ask(shop, ("resume_run", {"run_id": told["run_id"]}))
+    assert (document(done)["status"], document(done)["output"]) == ("succeeded", "sent to ann")
+
+
+def test_a_long_run_is_waited_for_again(shop):
+    """A call returns when the client has waited long enough; the run goes on."""
+    plan = {"firmplan": 1, "steps": [{"id": "n", "tool": "nap", "args": {"seconds": 0.7}}], "output": "${n}"}
+    first, *others = ask(
+        shop,
+        ("run_plan", {"plan": plan}),
+        *[("wait_run", lambda found: {"run_id": document(found[0])["run_id"]})] * 12,
+        words=("--wait", "0.2"),
+    )
+    assert document(first)["status"] in ("queued", "running")
+    assert document(others[-1])["output"] == 0.7
+
+
+def test_a_task_is_answered_by_a_saved_plan(shop):
+    """No model is configured here, and none is needed."""
+    done, planned, failed = ask(
+        shop,
+        ("run_task", {"task": "Add 3 and 4"}),
+        ("make_plan", {"task": "Add 3 and 4"}),
+        ("run_task", {"task": "Write an opera"}),
+    )
+    assert document(done)["output"] == 7
+    assert document(planned)["plan"]["steps"][0]["tool"] == "add"
+    assert (failed.is_error, document(failed)["status"]) == (True, "failed")
+
+
+def test_only_the_protocol_is_on_stdout_and_eof_ends_it(shop):
+    """Line by line, whatever modules, tools and their children print; then the process ends by itself."""
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        },
+    }
+    plan = {"firmplan": 1, "steps": [{"id": "n", "tool": "loud", "args": {"n": 5}}], "output": "${n}"}
+    call = {
+        "jsonrpc": "2.0",
+        "id": 2,
+        "method": "tools/call",
+        "params": {"name": "run_plan", "arguments": {"plan": plan}},
+    }
+    with process(shop) as server:
+        server.stdin.write(json.dumps(hello).encode() + b"\n")
+        server.stdin.write(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
+        server.stdin.write(json.dumps(call).encode() + b"\n")
+        server.stdin.flush()
+        lines = [json.loads(server.stdout.readline()) for _ in range(2)]
+        rest, told = server.communicate(timeout=60)
+    assert {line["id"] for line in lines} == {1, 2}
+    assert lines[1]["result"]["structuredContent"]["output"] == 5
+    assert (rest, server.returncode) == (b"", 0)
+    for printed in (b"a banner of a careless module", b"not the protocol", b"nor this"):
+        assert printed in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(shop, number):
+    """Though a thread still reads stdin."""
+    with process(shop) as server:
+        server.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        server.stdin.flush()
+        server.stdout.readline()  # it serves
+        server.send_signal(number)
+        assert server.wait(timeout=60) == 0
+
+
+def test_settings_that_are_wrong_end_it(shop):
+    """With the message on stderr, and nothing on stdout."""
+    with process(shop, "--tools", "missing.py") as server:
+        out, told = server.communicate(timeout=60)
+    assert (out, server.returncode) == (b"", 2)
+    assert b"missing.py: expected a Python file with tools" in told
+
+
+def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mcp.server.stdio", None)
+    answer = firmplan("mcp")
+    assert (answer.code, answer.out) == (2, "")
+    assert "pip install 'firmplan[mcp]'" in answer.err
+
+
+def test_references_lead_into_the_schema_and_names_are_everybodys():
+    """Types of the plan become definitions; two names that come to the same leave one tool."""
+    plan = Plan.model_validate(
+        {
+            "firmplan": 1,
+            "types": {"Note": {"type": "object", "properties": {"of": {"$ref": "#/types/Note"}}}},
+            "inputs": {"note": {"$ref": "#/types/Note"}},
+            "steps": [{"id": "a", "set": 1}],
+        }
+    )
+    assert input_schema(plan) == {
+        "type": "object",
+        "properties": {"note": {"$ref": "#/$defs/Note"}},
+        "required": ["note"],
+        "additionalProperties": False,
+        "$defs": {"Note": {"type": "object", "properties": {"of": {"$ref": "#/$defs/Note"}}}},
+    }
+    saved = [SavedPlan(name, plan) for name in ("b", "a.b", "a_b", "x" * 100)]
+    assert list(plan_tools(saved)) == ["plan_a_b", "plan_b", ("plan_" + "x" * 100)[:64]]
+    assert plan_tools(saved)["plan_a_b"].name == "a.b"
+
+
+def process(shop, *words):
+    words = words or ("--tools", "tools.py", "--tools", "noise.py")
+    return subprocess.Popen(
+        [sys.executable, "-m", "firmplan", "mcp", *words],
+        cwd=shop,
+        env={name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
