@@ -40,7 +40,7 @@ PROMISED = {
     *("resume", "export", "cache stats", "cache gc", "cache clear", "tools list", "tools lint", "eval"),
     *("serve", "demo", "doctor", "store check", "store backup", "store upgrade"),
 }
-WITHOUT_JSON = {"serve", "demo", "traffic"}
+WITHOUT_JSON = {"serve", "mcp", "demo", "traffic"}
 WITHOUT_STORE = {"demo", "traffic", "eval", "tools", "tools list", "tools lint"}
 
 
