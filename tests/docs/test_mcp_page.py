@@ -1,0 +1,60 @@
+"""The page on MCP: its program is run against its server, its tables are held against the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import firmplan
+from firmplan.cli.mcp_commands import WAIT_S
+from firmplan.cli.mcp_plans import PLANS_MAX
+from firmplan.cli.mcp_requests import REQUESTS
+from firmplan.tools import mcp_listing, mcp_target, mcp_tools
+from firmplan.tools.declaration import ToolSettings
+
+PAGE = (Path(firmplan.__file__).parent / "docs" / "MCP.md").read_text(encoding="utf-8")
+
+
+def table(head):
+    """Return the names in backquotes in the first cells of a table's rows."""
+    rows = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def test_the_program_prints_what_the_page_says(tmp_path):
+    """Server and program as they stand, in one folder."""
+    server, program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (printed,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "station.py").write_text(server)
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "program.py"], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout, done.returncode) == (printed, 0), done.stderr
+
+
+def test_every_keyword_is_told():
+    own = set(mcp_tools.McpSettings.__annotations__) - set(ToolSettings.__annotations__)
+    assert set(table("keyword")) == own
+
+
+def test_every_tool_that_is_served_is_told():
+    assert set(table("tool")) == {"plan_NAME", *REQUESTS}
+
+
+def test_bounds_are_as_told():
+    """In the words of the page."""
+    for told in (
+        f"At most {mcp_listing.TOOLS_MAX:,} tools on {mcp_listing.PAGES_MAX} pages",
+        f"{mcp_listing.SCHEMA_BYTES_MAX // 1024} KiB a schema",
+        f"{mcp_target.MESSAGE_BYTES_MAX // 1024**2} MiB an answer over HTTP",
+        f"at most {mcp_listing.DESCRIPTION_CHARACTERS_MAX:,} characters",
+        f"The first {PLANS_MAX} by name",
+        f"A call waits {WAIT_S:g} seconds at most",
+        f'`"{mcp_tools.CONNECT_TIMEOUT}"`',
+    ):
+        assert told in PAGE, told
+    assert mcp_tools.TIMEOUT == "5m"
+    assert "five minutes a call" in PAGE
