@@ -51,13 +51,12 @@ def description(saved: SavedPlan) -> str:
 def _moved(schema: Json) -> Json:
     """Return a schema whose references lead into the schema that it is put into."""
     match schema:
-        case {"$ref": str(ref), **rest} if ref.startswith("#/types/"):
-            return {
-                "$ref": f"#/$defs/{ref.removeprefix('#/types/')}",
-                **{key: _moved(part) for key, part in rest.items()},
-            }
         case dict():
-            return {key: _moved(part) for key, part in schema.items()}
+            made = {key: _moved(part) for key, part in schema.items()}
+            ref = made.get("$ref")
+            if isinstance(ref, str) and ref.startswith("#/types/"):
+                made["$ref"] = f"#/$defs/{ref.removeprefix('#/types/')}"
+            return made
         case list():
             return [_moved(part) for part in schema]
         case _:
