@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..engine import Engine
 from ..errors import ConfigError
+from ..executor.archive import UNDER_WAY
 from . import screen
 from .config import read_keys
 from .failure import Exit
@@ -52,9 +55,27 @@ def serve_command(request: ServeRequest, flags: Mapping[str, object]) -> int:
 
     async def work() -> int:
         async with open_engine(settings, toolset, recover=True) as engine:
-            await serve(
-                engine, host=request.host, port=request.port, api_keys=keys, limits=limits, on_bound=announce
-            )
+            try:
+                await serve(
+                    engine,
+                    host=request.host,
+                    port=request.port,
+                    api_keys=keys,
+                    limits=limits,
+                    on_bound=announce,
+                )
+                await asyncio.sleep(0)  # the signal that ended it reaches this command only now
+            except asyncio.CancelledError:
+                await _tell_parked(engine)
+                raise
         return Exit.OK
 
     return drive(work, stopped=Exit.OK)
+
+
+async def _tell_parked(engine: Engine) -> None:
+    """Say that runs under way are kept, if there are any."""
+    parked = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
+    if parked:
+        count = screen.plural(len(parked), "run")
+        screen.note(f"stopped; {count} under way kept: the next server goes on there, or `firmplan resume`")

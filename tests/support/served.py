@@ -89,6 +89,8 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(END_S)
+        if not self.process.stderr.closed:
+            self.said += self.process.stderr.readlines()
         self.process.stderr.close()
         return code
 
