@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias, cast
@@ -39,7 +40,11 @@ class Command:
     cwd: str | None = None
 
     def __str__(self) -> str:
-        return f"'{shlex.join(self.words[:2])}{' ..' if len(self.words) > 2 else ''}'"
+        # Options may hold secrets; the program, and what it is to run, do not.
+        shown = [
+            word for word in self.words[:2] if word == self.words[0] or not (word[0] == "-" or "=" in word)
+        ]
+        return f"'{shlex.join(shown)}{' ..' if len(self.words) > len(shown) else ''}'"
 
     @property
     def decides(self) -> Json:
@@ -154,9 +159,18 @@ def _stderr() -> Generator[TextIO]:
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Bound an answer that comes in one piece; events of a stream are bounded one by one by its reader."""
+    """Bound an answer that comes in one piece; events of a stream are bounded one by one by its reader.
+
+    Raises:
+        ConfigError: The server wants to know who asks.
+    """
     import httpx2  # noqa: PLC0415  # as above
 
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise ConfigError(
+            f"{Address(str(response.request.url))}: the server does not let us in ({response.status_code}); hand over what it "
+            'asks for, such as headers={"Authorization": "Bearer .."}'
+        )
     if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
         return
     if response.headers.get("content-encoding", "identity").lower() != "identity":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from firmplan import ConfigError, Engine, Toolset, check, tool
 from firmplan.plans.signature import Effect
+from firmplan.tools import lint
 
 SERVER = Path(__file__).parents[1] / "support" / "mcp_server.py"
 PATIENCE_S = 20.0
@@ -233,6 +234,23 @@ def test_a_server_that_says_nothing_is_given_up():
     """After `connect_timeout`, and its process is stopped."""
     with pytest.raises(ConfigError, match=r"cannot be reached: nothing within 0\.5 s"):
         Toolset.from_mcp([sys.executable, "-c", "input(); input()"], connect_timeout=0.5)
+
+
+def test_no_option_of_a_command_is_told():
+    """It may hold a secret."""
+    with pytest.raises(ConfigError, match="cannot be reached") as raised:
+        Toolset.from_mcp("no-such-program --token=secret --key secret")
+    assert "'no-such-program ..'" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_tool_may_be_called_by_hand_and_looked_over(tools):
+    """Outside of any run; lint says what a plan's author may want to declare."""
+    assert asyncio.run(tools.get("weather")(city="Oslo")) == {"celsius": 4.0}
+    assert {remark.code for remark in lint([tools.get("weather"), tools.get("pay")])} >= {
+        "no-reuse",
+        "undeclared-effect",
+    }
 
 
 def test_one_session_for_all_runs_and_none_after_the_last_engine(tmp_path):

@@ -6,8 +6,11 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from firmplan import ConfigError, Engine, Toolset
@@ -117,6 +120,30 @@ def test_nobody_at_the_address():
     assert "word" not in str(raised.value)
     assert "secret" not in str(raised.value)
     assert f"http://127.0.0.1:{port}/mcp" in str(raised.value)
+
+
+def test_a_server_that_wants_to_know_who_asks():
+    """Which headers to give is told; with them the server is asked as any other."""
+
+    class Closed(BaseHTTPRequestHandler):
+        seen: ClassVar[list[str | None]] = []
+
+        def do_POST(self):
+            self.seen.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/mcp"
+        with pytest.raises(ConfigError, match=r"does not let us in \(401\).*headers="):
+            Toolset.from_mcp(url, headers={"Authorization": "Bearer of a secret"})
+        server.shutdown()
+    assert set(Closed.seen) == {"Bearer of a secret"}
 
 
 def test_a_command_has_no_headers_and_an_address_no_environment():
