@@ -32,9 +32,9 @@ _Dumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # Py
 )
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _text(_dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = '"' if _BREAKS.search(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)
