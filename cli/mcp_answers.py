@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import base64
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from ..executor import Run
 from ..plans.values import Json
 from .config import Settings
 from .report import STATUS_EXIT, advice, errors_text, summary, waiting_leaves
 
+if TYPE_CHECKING:
+    from mcp.types import ContentBlock
+
 Document = dict[str, Any]
+ARTIFACT_BYTES_MAX: Final = 8 * 1024 * 1024  # of an answer: a third more as base64, in one line
 
 RUN_SCHEMA: Final[Document] = {
     "type": "object",
@@ -80,3 +86,28 @@ def run_text(run: Run, settings: Settings) -> str:
     elif run.status not in ("succeeded", "failed", "cancelled"):
         parts += ["A person has to decide; tell them:", advice(run, settings)]
     return "\n".join(part for part in parts if part)
+
+
+def content_of(data: bytes, artifact: Mapping[str, Any]) -> ContentBlock:
+    """Return bytes as what they are: a picture, a text, or a file of any kind."""
+    from mcp.types import (  # noqa: PLC0415  # an extra
+        BlobResourceContents,
+        EmbeddedResource,
+        ImageContent,
+        TextResourceContents,
+    )
+
+    media_type, uri = str(artifact.get("media_type", "")), f"firmplan:{artifact['digest']}"
+    coded = base64.b64encode(data).decode()
+    if media_type.startswith("image/"):
+        return ImageContent(type="image", data=coded, mime_type=media_type)
+    try:
+        text = data.decode() if media_type.startswith("text/") or media_type.endswith("json") else None
+    except UnicodeDecodeError:
+        text = None
+    held: TextResourceContents | BlobResourceContents = (
+        BlobResourceContents(uri=uri, blob=coded, mime_type=media_type)
+        if text is None
+        else TextResourceContents(uri=uri, text=text, mime_type=media_type)
+    )
+    return EmbeddedResource(type="resource", resource=held)

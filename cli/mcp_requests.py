@@ -117,6 +117,14 @@ class Explain(Request):
     ] = None
 
 
+class ReadArtifact(Request):
+    """Return the bytes of an artifact that stands in a run's output or in a step's: a picture, a text, or base64."""
+
+    artifact: Annotated[
+        dict[str, Any], Field(description="The artifact as it stands there: digest, size and so on.")
+    ]
+
+
 REQUESTS: Final[Mapping[str, type[Request]]] = {
     "run_plan": RunPlan,
     "run_task": RunTask,
@@ -129,6 +137,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "wait_run": WaitRun,
     "resume_run": ResumeRun,
     "explain": Explain,
+    "read_artifact": ReadArtifact,
 }
 """Tool name -> its arguments."""
 

@@ -26,13 +26,19 @@ from . import mcp_requests as asked
 from . import screen
 from .config import Settings
 from .failure import Exit, exit_code, failure_document, failure_text
-from .mcp_answers import RUN_SCHEMA, Document, run_document, run_text
+from .mcp_answers import ARTIFACT_BYTES_MAX, RUN_SCHEMA, Document, content_of, run_document, run_text
 from .mcp_plans import description, input_schema, plan_tools
 from .session import drive, load_toolset, open_engine, settings_of
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
-    from mcp.types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+    from mcp.types import (
+        CallToolRequestParams,
+        CallToolResult,
+        ContentBlock,
+        ListToolsResult,
+        PaginatedRequestParams,
+    )
 
 INSTRUCTIONS = (
     "firmplan runs agents by deterministic plans. To do something: call a saved plan (tools named plan_..), or list_tools, "
@@ -95,6 +101,7 @@ class _Answer:
     document: Document
     text: str
     is_error: bool = False
+    part: ContentBlock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +154,12 @@ class _Desk:
             said = f"{type(error).__name__}: {error} (this is a bug in firmplan; please report it)"
             answer = _Answer({"error": {"code": "engine-bug", "message": said}}, said, is_error=True)
         whole = json.dumps(answer.document, ensure_ascii=False)
-        content = [TextContent(type="text", text=f"{answer.text}\n\n{whole}" if answer.text else whole)]
-        return CallToolResult(
-            content=[*content], structured_content=answer.document, is_error=answer.is_error
-        )
+        content: list[ContentBlock] = [
+            TextContent(type="text", text=f"{answer.text}\n\n{whole}" if answer.text else whole)
+        ]
+        if answer.part is not None:
+            content.append(answer.part)
+        return CallToolResult(content=content, structured_content=answer.document, is_error=answer.is_error)
 
     async def _answer(self, name: str, arguments: Document) -> _Answer:
         if name in asked.REQUESTS:
@@ -161,7 +170,7 @@ class _Desk:
             raise InputRejected(f"there is no tool '{name}'" + (f"; {hint}" if hint else ""))
         return await self._waited(await self.engine.submit(plans[name].plan, inputs=arguments))
 
-    async def _of(self, request: asked.Request) -> _Answer:  # noqa: C901, PLR0911  # one answer for each request: a table
+    async def _of(self, request: asked.Request) -> _Answer:  # noqa: C901, PLR0911, PLR0912  # one answer for each request: a table
         engine = self.engine
         match request:
             case asked.RunPlan():
@@ -194,6 +203,8 @@ class _Desk:
                 return await self._resumed(request)
             case asked.Explain():
                 return await self._explained(request)
+            case asked.ReadArtifact():
+                return await self._read(request)
             case _:
                 raise InputRejected(f"there is no answer to {type(request).__name__}")
 
@@ -235,6 +246,15 @@ class _Desk:
             {"run": request.run_id, "steps": [each.to_dict() for each in found]},
             "\n".join(str(each) for each in found),
         )
+
+    async def _read(self, request: asked.ReadArtifact) -> _Answer:
+        data = await self.engine.read_artifact(request.artifact)
+        if len(data) > ARTIFACT_BYTES_MAX:
+            raise InputRejected(
+                f"the artifact has {len(data)} bytes; expected at most {ARTIFACT_BYTES_MAX} for an answer: let a step of a plan "
+                "work on it"
+            )
+        return _Answer(request.artifact, "", part=content_of(data, request.artifact))
 
 
 _RUNS = asked.CHANGING | {"wait_run"}

@@ -21,6 +21,7 @@ HEAVY = (
     "structlog",
     "rich",
     "typer",
+    "mcp",
 )
 
 

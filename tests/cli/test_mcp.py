@@ -13,7 +13,7 @@ import pytest
 from firmplan import Engine, Plan
 from firmplan.cli.mcp_plans import input_schema, plan_tools
 from firmplan.planner import SavedPlan
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
 
 MAIL = {
@@ -175,6 +175,30 @@ def test_a_write_that_waits_is_told_and_not_granted(shop):
     assert (document(done)["status"], document(done)["output"]) == ("succeeded", "sent to ann")
 
 
+def test_artifacts_are_read(shop):
+    """Texts as text, pictures as pictures, anything else as base64; what is not in the store is told."""
+
+    async def save():
+        async with Engine([], store=shop / "firmplan.db") as engine:
+            saved = [
+                await engine.save_artifact(b"a,b", media_type="text/csv"),
+                await engine.save_artifact(b"PNG", media_type="image/png"),
+                await engine.save_artifact(b"\xff", media_type="text/plain"),
+                await engine.save_artifact(b"x" * (9 * 1024 * 1024)),
+            ]
+            return [each.model_dump(mode="json") for each in saved]
+
+    artifacts = [*asyncio.run(save()), {"digest": "sha256:" + "0" * 64, "size": 1}]
+    text, picture, other, large, missing = ask(
+        shop, *[("read_artifact", {"artifact": each}) for each in artifacts]
+    )
+    assert text.content[1].resource.text == "a,b"
+    assert (picture.content[1].mime_type, picture.content[1].data) == ("image/png", "UE5H")
+    assert other.content[1].resource.blob == "/w=="
+    assert "expected at most 8388608" in document(large)["error"]["message"]
+    assert document(missing)["error"]["code"] == "input-rejected"
+
+
 def test_a_long_run_is_waited_for_again(shop):
     """A call returns when the client has waited long enough; the run goes on."""
     plan = {"firmplan": 1, "steps": [{"id": "n", "tool": "nap", "args": {"seconds": 0.7}}], "output": "${n}"}
@@ -186,6 +210,33 @@ def test_a_long_run_is_waited_for_again(shop):
     )
     assert document(first)["status"] in ("queued", "running")
     assert document(others[-1])["output"] == 0.7
+
+
+def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
+    """The one goes on, and can be asked for; what was under way when the server stopped goes on in another."""
+    plan = {
+        "firmplan": 1,
+        "inputs": {"seconds": {"type": "number"}},
+        "steps": [
+            {"id": "n", "tool": "nap", "args": {"seconds": "${inputs.seconds}"}},
+            {"id": "m", "tool": "nap", "after": ["n"], "args": {"seconds": "${inputs.seconds}"}},
+        ],
+        "output": "${m}",
+    }
+
+    async def give_up():
+        given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "first"}
+        async with Client(served(shop)) as client:
+            with pytest.raises(MCPError):
+                await client.call_tool("run_plan", given, read_timeout_seconds=0.2)
+            return await client.call_tool("wait_run", {"run_id": "first"})
+
+    assert document(asyncio.run(give_up()))["output"] == 0.5
+    given = {"plan": plan, "inputs": {"seconds": 1.5}, "run_id": "second"}
+    (left,) = ask(shop, ("run_plan", given), words=("--wait", "0.1"))
+    assert document(left)["status"] in ("queued", "running")
+    (done,) = ask(shop, ("resume_run", {"run_id": "second"}))
+    assert document(done)["output"] == 1.5
 
 
 def test_a_task_is_answered_by_a_saved_plan(shop):
