@@ -21,7 +21,7 @@ from .expressions.functions import text_of
 from .expressions.nodes import Call, Literal, Name
 from .expressions.pieces import Expression, pieces_of, suspicious, whole_pieces
 from .expressions.references import together
-from .expressions.tree import Branch, Leaf, Tree, unescaped
+from .expressions.tree import Branch, Leaf, Tree, spelled_tree, unescaped
 from .paths import key
 from .values import DEPTH_MAX, Json, canonical
 
@@ -141,7 +141,7 @@ class Formula:
     def canonical(self) -> Json:
         """The value with its expressions in canonical spelling."""
         if self._canonical is None:
-            self._canonical = (self.value if self.tree is None else _spelled(self.tree),)
+            self._canonical = (self.value if self.tree is None else spelled_tree(self.tree),)
         return self._canonical[0]
 
     def evaluate(self, scope: Scope) -> Json:
@@ -319,17 +319,6 @@ def _secret(leaf: Leaf) -> str | None:
             return name
         case _:
             return None
-
-
-def _spelled(tree: Tree) -> Json:
-    if isinstance(tree, Leaf):
-        return "".join(
-            [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
-        )
-    made: list[Json] | dict[str, Json] = tree.value.copy()
-    for name, part in tree.parts.items():
-        made[name] = _spelled(part)  # type: ignore[index]  # keys are the container's own
-    return made
 
 
 def _compiled(tree: Tree) -> Run:

@@ -67,3 +67,15 @@ def unescaped(value: Json, tree: Tree | None) -> Json:
             return value
         case _:
             return value
+
+
+def spelled_tree(tree: Tree) -> Json:
+    """Return a template's value with its expressions in canonical spelling."""
+    if isinstance(tree, Leaf):
+        return "".join(
+            [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
+        )
+    made: list[Json] | dict[str, Json] = tree.value.copy()
+    for name, part in tree.parts.items():
+        made[name] = spelled_tree(part)  # type: ignore[index]  # keys are the container's own
+    return made
