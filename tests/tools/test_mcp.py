@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -338,8 +339,6 @@ def test_a_module_of_tools_may_hold_a_server(tmp_path):
 
 def test_importing_firmplan_loads_no_mcp():
     """Nor does making an engine."""
-    import subprocess
-
     code = "import sys, firmplan\nfirmplan.Engine([])\nprint([m for m in sys.modules if m.split('.')[0] in ('mcp', 'mcp_types')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -350,3 +349,18 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("firmplan.tools.mcp_tools.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'firmplan\[mcp\]'"):
         Toolset.from_mcp("server")
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"], ids=["ended", "killed"])
+def test_no_server_outlives_the_process(tmp_path, end):
+    """Neither one that ends in order, without any engine, nor one that is killed outright."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\nfrom firmplan import Toolset\n"
+        f"tools = Toolset.from_mcp([sys.executable, {str(SERVER)!r}, {str(tmp_path)!r}])\n"
+        f"assert tools.names\n{end}\n"
+    )
+    subprocess.run([sys.executable, program], check=not end)
+    if not end:
+        assert (tmp_path / "ended").exists()
+    asyncio.run(until((tmp_path / "ended").exists))
