@@ -40,7 +40,7 @@ from .states import FINAL, RunStatus
 from .store import Decision, RunRow
 from .submission import Planned, Submissions
 from .takeover import Takeover
-from .vanished import CallVanished, expect_outcomes
+from .vanished import expect_outcomes
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -65,6 +65,7 @@ class Execution:
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
+        self._unplanned: set[str] = set()  # runs whose plan is being made here
         self._watcher: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
         self.archive = Archive(self._store, self._drivers, self._is_driven)
@@ -147,6 +148,7 @@ class Execution:
         run_id = row.id
         header = Header.from_dict(row.header)
         now = self.facilities.clock.now
+        self._unplanned.add(run_id)
         try:
             planned = await plan(early)
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
@@ -166,6 +168,7 @@ class Execution:
         await self._store.set_header(
             run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
         )
+        self._unplanned.discard(run_id)
         early.close()
         settled = replace(row, header=header.to_dict())
         await self._drive(settled, header, [], RunStarted(header_digest(settled.header)), early)
@@ -183,8 +186,10 @@ class Execution:
 
     def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
         fault = None if task.cancelled() else task.exception()
-        stands_in_run = isinstance(fault, PlanError | InputRejected | ConfigError)  # of planning
-        if fault is not None and (not stands_in_run or isinstance(fault, CallVanished)):
+        is_planning = run_id in self._unplanned
+        self._unplanned.discard(run_id)
+        stands_in_run = is_planning and isinstance(fault, PlanError | InputRejected | ConfigError)
+        if fault is not None and not stands_in_run:
             self._faults[run_id] = fault
             self.facilities.log.error(
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")

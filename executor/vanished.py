@@ -10,16 +10,12 @@ from ..errors import ConfigError
 from .machine import Machine
 
 
-class CallVanished(ConfigError):  # noqa: N818  # what happened
-    """A call left no outcome; its run stays where it is, as after a crash in mid-call."""
-
-
 def expect_outcomes(machine: Machine) -> None:
-    """Raise where a call has vanished from a run that is not being driven any more. Raises: CallVanished."""
+    """Raise where a call has vanished from a run that is not being driven any more. Raises: ConfigError."""
     if machine.status is not None or machine.is_stuck():
         return
     step = next((step for step in machine.turns if machine.is_running(step)), "")
-    raise CallVanished(
+    raise ConfigError(
         f"the call of step '{step}' left no outcome: its tool '{machine.tool_of(step)}' has cancelled the task that called "
         "it; let it cancel tasks of its own only, or give it a timeout, which gives its calls a task of their own"
     )
