@@ -14,6 +14,8 @@ from .session import NO_TOOLS, drive, is_store_there, load_toolset, look, settin
 from .suggesting import flags_of, resume_line
 
 TIME = "%Y-%m-%d %H:%M:%S"
+TASK_SHOWN = 100
+"""Characters of a task in a table: it tells runs apart, and `show` has all of it."""
 DIGEST_SHOWN = 19
 """Characters of a digest in a table: `sha256:` and twelve digits tell plans apart for people."""
 
@@ -135,7 +137,9 @@ def tools_command(flags: Mapping[str, object], *, as_json: bool) -> int:
 def _run_row(run: RunSummary) -> tuple[str, ...]:
     created = datetime.fromtimestamp(run.created, UTC).strftime(TIME)
     status = f"{run.status} (abandoned)" if run.abandoned else run.status
-    return run.id, status, created, run.task or (run.plan_digest or "")[:DIGEST_SHOWN]
+    task = screen.one_line(run.task or "")
+    task = task if len(task) <= TASK_SHOWN else f"{task[: TASK_SHOWN - 2]}.."
+    return run.id, status, created, task or (run.plan_digest or "")[:DIGEST_SHOWN]
 
 
 def _tree_row(line: tuple[int, RunSummary]) -> tuple[str, ...]:

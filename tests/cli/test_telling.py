@@ -162,3 +162,14 @@ def test_a_step_that_was_resolved_shows_its_value(firmplan, home, plan_file):
     firmplan("resume", "r", "-t", "lossy.py")
     (row,) = [line for line in firmplan("show", "r").out.splitlines() if line.startswith("p ")]
     assert row.endswith(" 41")
+
+
+def test_a_long_task_is_cut_in_a_list_only(firmplan, plan_file):
+    """A line of `runs` stays one that can be read; `show` and JSON have all."""
+    words = "word " * 100
+    firmplan("run", plan_file(task=words, inputs={}, steps=[], output=1), "--run-id", "r")
+    row = firmplan("runs").out.splitlines()[1]
+    assert row.endswith("word wor..")
+    assert len(row) < 150
+    assert firmplan("runs", "--json").document["runs"][0]["task"] == words
+    assert f"task: {words}" in firmplan("show", "r").out
