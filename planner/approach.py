@@ -32,7 +32,7 @@ class Course:
     """What has been tried: the approach that is due, and the last faults.
 
     Attributes:
-        stage: How often a fault has come back: 0 mends steps where that can be done, 1 asks anew, 2 more simply.
+        stage: How often a fault has come back: 0 mends steps where that can be done, 1 asks anew, 2 more simply, 3 gives up.
         faults: What stopped the last draft, each by its code and words.
     """
 
@@ -42,7 +42,12 @@ class Course:
     def after(self, faults: Iterable[tuple[str, str]]) -> Course:
         """Return the course after a draft with these faults."""
         found = frozenset(faults)
-        return Course(min(2, self.stage + bool(found & self.faults)), found)
+        return Course(min(3, self.stage + bool(found & self.faults)), found)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a fault came back in answer to the last approach, too."""
+        return self.stage > 2
 
     def approach(self, draft: Json, faults: Sequence[Problem]) -> Approach:
         """Return how to ask for a draft's faults to be put right."""

@@ -91,6 +91,8 @@ class Drafting:
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
             ask = self._next(ask, attempt)
+            if self.course.is_spent:
+                break
         raise no_good_draft(self.order.task, self.conversation.attempts)
 
     def _opening(self) -> tuple[Message, ...]:

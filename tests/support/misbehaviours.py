@@ -271,8 +271,17 @@ WRONG_PLANS = (
     ends(
         "the same fault, with fifty repairs allowed",
         step(tool="wether", args={}),
+        4,
+        "4 drafts",
+        "unknown-tool",
+        options={"max_repairs": 50},
+    ),
+    Misbehaviour(
+        "another fault each time, with fifty repairs allowed",
+        [step(tool=f"wether{number}", args={}) for number in range(20)],
         12,
-        "asked as often as is allowed",
+        ("asked as often as is allowed",),
+        then_good=False,
         options={"max_repairs": 50},
     ),
 )
@@ -306,8 +315,16 @@ TRANSPORT = (
     Misbehaviour("503 once", [HttpError(503, "", AT_ONCE)], 2),
     ends("500, for ever", HttpError(500, "", AT_ONCE), 3, "500", "try again later"),
     Misbehaviour(
-        "500 and drafts with faults by turns",
-        [HttpError(500, "", AT_ONCE), HttpError(500, "", AT_ONCE), step(tool="wether")] * 9,
+        "500 and drafts with other faults by turns",
+        [
+            reply
+            for number in range(9)
+            for reply in (
+                HttpError(500, "", AT_ONCE),
+                HttpError(500, "", AT_ONCE),
+                step(tool=f"wether{number}"),
+            )
+        ],
         12,
         ("asked as often as is allowed",),
         then_good=False,
