@@ -41,7 +41,7 @@ class Toolset:
             if earlier is not tool:
                 raise ConfigError(
                     f"two tools are called '{tool.name}': {_home(earlier)} and {_home(tool)}; "
-                    'give one of them another name with @tool(name="..")'
+                    f"give one of them another name with {_way_to_name(earlier, tool)}"
                 )
         self._tools = {name: found[name] for name in sorted(found)}
         self.names: tuple[str, ...] = tuple(self._tools)
@@ -147,6 +147,14 @@ def _each(tools: object) -> Iterator[Tool]:
             )
         _ = tool.types  # an annotation that cannot be resolved is said here, not in a run
         yield tool
+
+
+def _way_to_name(*tools: Tool) -> str:
+    """Return how one of these tools is given a name."""
+    from .mcp_tools import RemoteTool  # noqa: PLC0415  # only for a message
+
+    is_remote = any(isinstance(tool.fn, RemoteTool) for tool in tools)
+    return 'from_mcp(.., prefix="..")' if is_remote else '@tool(name="..")'
 
 
 def _home(tool: Tool) -> str:

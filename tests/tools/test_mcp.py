@@ -327,6 +327,14 @@ def test_a_tool_that_changed_while_its_server_was_away_is_not_called(tmp_path):
         assert engine.run_sync(step("say", {"text": "hello"})).output == "hello"
 
 
+def test_tools_of_two_servers_that_clash(folder, tools):
+    """The message says how to name them apart; a prefix does."""
+    with pytest.raises(ConfigError, match=r"two tools are called 'say'.*with from_mcp\(\.\., prefix="):
+        _ = tools + Toolset.from_mcp(command(folder), only=["say"])
+    both = tools + Toolset.from_mcp(command(folder), only=["say"], prefix="other.")
+    assert {"say", "other.say"} <= set(both.names)
+
+
 def test_a_module_of_tools_may_hold_a_server(tmp_path):
     """`--tools tools.py` finds the tools of toolsets too."""
     source = tmp_path / "tools.py"
