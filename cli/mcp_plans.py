@@ -15,6 +15,8 @@ from ..plans import Json, Plan
 
 PREFIX: Final = "plan_"
 NAME_MAX: Final = 64  # what the strictest clients take
+VALUES: Final = frozenset({"const", "enum", "default", "examples"})  # what stands there is data
+NAMED: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 PLANS_MAX: Final = 100  # more tools than that help no model to choose
 
 
@@ -52,7 +54,7 @@ def _moved(schema: Json) -> Json:
     """Return a schema whose references lead into the schema that it is put into."""
     match schema:
         case dict():
-            made = {key: _moved(part) for key, part in schema.items()}
+            made = {key: _part(key, part) for key, part in schema.items()}
             ref = made.get("$ref")
             if isinstance(ref, str) and ref.startswith("#/types/"):
                 made["$ref"] = f"#/$defs/{ref.removeprefix('#/types/')}"
@@ -61,3 +63,11 @@ def _moved(schema: Json) -> Json:
             return [_moved(part) for part in schema]
         case _:
             return schema
+
+
+def _part(key: str, part: Json) -> Json:
+    if key in VALUES:
+        return part
+    if key in NAMED and isinstance(part, dict):
+        return {name: _moved(each) for name, each in part.items()}
+    return _moved(part)

@@ -312,18 +312,19 @@ def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
 
 
 def test_references_lead_into_the_schema_and_names_are_everybodys():
-    """Types of the plan become definitions; two names that come to the same leave one tool."""
+    """Types of the plan become definitions, data stays; two names that come to the same leave one tool."""
+    data = {"$ref": "#/types/Note"}
     plan = Plan.model_validate(
         {
             "firmplan": 1,
             "types": {"Note": {"type": "object", "properties": {"of": {"$ref": "#/types/Note"}}}},
-            "inputs": {"note": {"$ref": "#/types/Note"}},
+            "inputs": {"note": {"$ref": "#/types/Note"}, "map": {"type": "object", "default": dict(data)}},
             "steps": [{"id": "a", "set": 1}],
         }
     )
     assert input_schema(plan) == {
         "type": "object",
-        "properties": {"note": {"$ref": "#/$defs/Note"}},
+        "properties": {"note": {"$ref": "#/$defs/Note"}, "map": {"type": "object", "default": data}},
         "required": ["note"],
         "additionalProperties": False,
         "$defs": {"Note": {"type": "object", "properties": {"of": {"$ref": "#/$defs/Note"}}}},
