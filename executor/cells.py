@@ -263,9 +263,11 @@ def add_turn(item: Item) -> Turn:
 
 def sample_of(turn: Turn) -> tuple[int, ...]:
     """Return which one of several equal questions a leaf asks: item index and iteration, of the items around a sub-plan too."""
-    found, around = (turn.item.index or 0, turn.iteration), turn.item.node.frame.owner
+    found: tuple[int, ...] = (turn.item.index or 0, turn.iteration)
+    around = turn.item.node.frame.owner
     while around is not None:
-        found, around = (around.item.index or 0, around.iteration, *found), around.item.node.frame.owner
+        found = (around.item.index or 0, around.iteration, *found)
+        around = around.item.node.frame.owner
     while len(found) > 2 and found[:2] == (
         0,
         0,

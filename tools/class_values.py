@@ -10,12 +10,25 @@ import abc
 import dis
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
-from types import CodeType, FunctionType
-from typing import Any, cast
+from types import (
+    CodeType,
+    DynamicClassAttribute,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+)
+from typing import Any, NamedTuple, cast
 
 from .members import functions_in, is_written
 from .origin import Origin, is_project_file, origin_of
 
+
+class _Pair(NamedTuple):
+    first: int
+
+
+_MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, type(vars(_Pair)["first"]))
+"""What machinery of the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
 _MACHINERY = frozenset({"_abc_impl", "model_config"})
 
 
@@ -59,7 +72,7 @@ def _counts(cls: type, key: str, value: object, said: Collection[str]) -> bool:
         return False
     if isinstance(value, type) or not hasattr(type(value), "__get__"):
         return True
-    return key not in said and origin_of(type(value).__module__) in (Origin.PROJECT, Origin.INSTALLED)
+    return key not in said and not isinstance(value, _MADE)
 
 
 def _is_projects(fn: FunctionType, *, is_special: bool) -> bool:

@@ -40,7 +40,7 @@ def functions_in(value: object) -> list[FunctionType]:
         case singledispatchmethod():
             parts = [inner.func, *inner.dispatcher.registry.values()]
         case _:
-            parts = []
+            parts = [getattr(value, "__dict__", {}).get("__wrapped__")]  # `lru_cache`, and wrappers like it
     return [each for each in parts if isinstance(each, FunctionType)]
 
 

@@ -17,7 +17,7 @@ from .syntax import NoSource, function_node
 
 _OUTSIDE = frozenset({
     "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ctypes", "decimal.getcontext", "ftplib", "glob", "http", "httpx",
-    "httpx2", "imaplib", "importlib.resources", "io.open", "locale", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
+    "httpx2", "imaplib", "importlib.metadata", "importlib.resources", "io.open", "locale", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
     "select", "shutil", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "time", "urllib", "urllib3", "uuid",
 })  # fmt: skip
 _HARMLESS = frozenset({

@@ -28,13 +28,16 @@ _REVEALING: Final = {
         _TEXTS,
     ),
     **dict.fromkeys(("pydoc.getdoc", "pydoc.render_doc", "linecache.getline", "linecache.getlines"), _TEXTS),
+    **dict.fromkeys(("importlib.metadata.entry_points", "importlib.metadata.EntryPoint"), _BY_NAME),
     **dict.fromkeys(("gc.get_objects", "gc.get_referrers", "gc.get_referents"), _ANYTHING),
 }  # fmt: skip
-_ROOMS: Final = {"importlib": _BY_NAME, "runpy": _BY_NAME, "imp": _BY_NAME}
-HOMES: Final = frozenset({*_ROOMS, *(name.partition(".")[0].lstrip("_") for name in _REVEALING)})
+_IMPORTERS: Final = frozenset(
+    {"importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.util", "runpy", "imp"}
+)  # whatever they have imports by name
+HOMES: Final = frozenset({*_IMPORTERS, *(name.partition(".")[0].lstrip("_") for name in _REVEALING)})
 """Modules of the standard library that have such functions."""
 
-_BARE: Final = frozenset({*_ROOMS, "builtins"})
+_BARE: Final = frozenset({"builtins", "importlib", "runpy", "imp"})
 _NO_READERS: Final = frozenset({"pydantic", "pydantic_core", "attr", "attrs", "tenacity"})
 """Installed code that is known not to look at docstrings, or, as pydantic, only where it is asked for a schema."""
 
@@ -47,7 +50,7 @@ def revealing(value: object) -> str | None:
         return None
     home = str(getattr(value, "__module__", None) or "")
     name = f"{home}.{value.__qualname__}"
-    why = _REVEALING.get(name) or _ROOMS.get(home.partition(".")[0])
+    why = _REVEALING.get(name) or (_BY_NAME if home in _IMPORTERS else None)
     return f"{name}, {why}: what that is does not stand in the code" if why else None
 
 

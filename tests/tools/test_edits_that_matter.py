@@ -64,6 +64,8 @@ SEEN = {
     "method_set_outside": ("class A: pass\ndef go(self): return 1\nA.go = go", "return 1", "return 2", "A().go()"),
     "method_set_in_a_loop": ("class A: pass\nfor n in ['go']: setattr(A, n, lambda s, v=1: v)", "v=1", "v=2", "A().go()"),
     "special_method_set_outside": ("class A: pass\ndef c(self): return 1\nA.__call__ = c", "return 1", "return 2", "A()()"),
+    "cached_method_set_outside": ("from functools import cache\nclass A: pass\nA.go = cache(lambda self: 1)", ": 1", ": 2", "A().go()"),
+    "bound_method_set_outside": ("import types\nclass A: pass\nclass B:\n    def go(self): return 1\nA.go = B().go", "return 1", "return 2", "A.go()"),
     "property_set_outside": ("class A: pass\nA.n = property(lambda self: 1)", ": 1", ": 2", "A().n"),
     "descriptor_in_the_body": (f"{DESCRIPTOR}class A:\n    n = D(1)", "D(1)", "D(2)", "A().n"),
     "descriptor_set_outside": (f"{DESCRIPTOR}class A: pass\nA.n = D(1)", "D(1)", "D(2)", "A().n"),
@@ -162,6 +164,19 @@ def test_values_of_other_modules_count(load, way):
     assert outcome(before) != outcome(after)
 
 
+def test_a_model_of_another_module_is_handed_over_by_its_path(load):
+    """`client.ask(form=forms.M)` hands over the class, and with it the docstring."""
+    helpers = (
+        "import other\nclass Client:\n    def ask(self, form): return getattr(form, '__' + 'doc__')\n"
+        "def h(x):\n    client = Client()\n    return client.ask(form=other.M)"
+    )
+    beside = "from pydantic import BaseModel\nclass M(BaseModel):\n    '{}'\n    n: int\n"
+    before, after = (load(tool_of(helpers, "h(x)"), beside.format(word)) for word in ("one", "two"))
+    assert before.fingerprint != after.fingerprint
+    assert None not in (before.fingerprint, after.fingerprint)
+    assert outcome(before) != outcome(after)
+
+
 TOLD = {
     "alias_of_eval": ("e = eval\nR = 1", "R = 1", "R = 2", "e('R')"),
     "eval_of_a_module": ("import builtins\nR = 1", "R = 1", "R = 2", "builtins.eval('R')"),
@@ -250,6 +265,47 @@ def test_what_decides_nothing_changes_nothing(load, way):
     before, after = load(tool_of(helpers, expression)), load(tool_of(helpers.replace(old, new), expression))
     assert helpers.replace(old, new) != helpers
     assert before.fingerprint == after.fingerprint is not None
+
+
+COMMON = {
+    "named_tuple": ("from typing import NamedTuple\nclass N(NamedTuple):\n    a: int = 1\n    def go(self): return self.a", "N().go()"),
+    "protocol": (
+        ("from typing import Protocol, runtime_checkable\n@runtime_checkable\nclass P(Protocol):\n    def go(self): ...\n"
+        "class Q:\n    def go(self): return 1"), "isinstance(Q(), P)",
+    ),
+    "flags": ("from enum import Flag, auto\nclass F(Flag):\n    A = auto()\n    B = auto()", "(F.A | F.B).value"),
+    "frozen_slots": ("from dataclasses import dataclass\n@dataclass(frozen=True, slots=True)\nclass D:\n    n: int = 1\nd = D()", "d.n"),
+    "model_with_all": (
+        ("from pydantic import BaseModel, ConfigDict, PrivateAttr, computed_field, field_validator\nclass M(BaseModel):\n"
+        "    model_config = ConfigDict(frozen=True)\n    n: int = 1\n    _p: int = PrivateAttr(default=3)\n    @field_validator('n')\n"
+        "    @classmethod\n    def v(cls, x): return x\n    @computed_field\n    @property\n    def c(self) -> int: return 1"), "M().model_dump()",
+    ),
+    "generic_model": (
+        ("from typing import Generic, TypeVar\nfrom pydantic import BaseModel\nT = TypeVar('T')\n"
+        "class P(BaseModel, Generic[T]):\n    n: T"), "P[int](n=1).n",
+    ),
+    "kinds_of_methods": (
+        ("from functools import cached_property, lru_cache, total_ordering\n@total_ordering\nclass A:\n    def __lt__(s, o): return True\n"
+        "    def __eq__(s, o): return False\n    @cached_property\n    def n(s): return 1\n    @lru_cache\n    def m(s): return 1\n"
+        "    @staticmethod\n    def st(): return 1\n    @classmethod\n    def cl(c): return 1"), "A().n + A.st() + A.cl()",
+    ),
+    "metaclass": ("class M(type):\n    def __new__(m, n, b, d): return super().__new__(m, n, b, d)\nclass A(metaclass=M):\n    n = 1", "A.n"),
+    "several_decorators": ("from functools import lru_cache\nfrom tenacity import retry\n@lru_cache\n@retry\ndef h(x): return 1", "h(x)"),
+    "validated_call": ("from pydantic import validate_call\n@validate_call\ndef h(x: int): return 1", "h(x)"),
+    "tool_that_is_a_method": ("class S:\n    @tool(effect='pure')\n    def price(self, x: int) -> int: return x\ns = S()", "s.price(x)"),
+    "decorator_that_is_a_class": ("class D:\n    def __init__(s, fn): s.fn = fn\n    def __call__(s, *a): return s.fn(*a)\n@D\ndef h(x): return 1", "h(x)"),
+    "user_dict": ("from collections import UserDict\nclass U(UserDict):\n    def __missing__(s, k): return 1\nu = U()", "u['a']"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", COMMON)
+def test_common_code_is_seen(load, way):
+    """Failing closed is no excuse: what people write every day has a fingerprint, the same one each time it is loaded."""
+    helpers, expression = COMMON[way]
+    before, after = load(tool_of(helpers, expression)), load(tool_of(f"{helpers}  # edited", expression))
+    assert before.unseen is None
+    assert before.fingerprint == after.fingerprint
+    assert outcome(before) == outcome(after)
 
 
 KEPT = {
