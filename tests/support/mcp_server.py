@@ -36,6 +36,7 @@ TOOLS = [
     tool("pid", annotations=READ),
     tool("say", WORD, description="Say it.", annotations=READ),
     tool("parts", annotations=READ),
+    tool("work", annotations=READ),
     tool("nothing", annotations=READ),
     tool("structured", annotations=READ),
     tool("ask", annotations=READ),
@@ -79,6 +80,9 @@ async def call(ctx, params):  # noqa: C901, PLR0911, PLR0912  # one answer for e
             return said(args.get("text", ""))
         case "parts":
             return parts()
+        case "work":
+            await ctx.session.report_progress(1, 4, "a\nquarter")
+            return said("worked")
         case "nothing":
             return t.CallToolResult(content=[])
         case "structured":

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from firmplan import ConfigError, Engine, Toolset, check, tool
+from firmplan import ConfigError, Context, Engine, Toolset, check, tool
 from firmplan.plans.signature import Effect
 from firmplan.tools import lint
 
@@ -252,6 +252,35 @@ def test_a_tool_may_be_called_by_hand_and_looked_over(tools):
         "no-reuse",
         "undeclared-effect",
     }
+
+
+def test_progress_is_passed_on(tools):
+    """How far the server says it is, as the call's own progress."""
+    told = []
+    context = Context(on_progress=lambda fraction, note: told.append((fraction, note)))
+    assert asyncio.run(tools.get("work")(firmplan_context=context)) == "worked"
+    asyncio.run(until(lambda: told))
+    assert told == [(0.25, "a quarter")]
+
+
+def test_an_idempotent_write_is_made_again_when_its_server_died(tmp_path):
+    """Nobody is asked, since it carries its key."""
+    tools = Toolset.from_mcp(command(tmp_path), overrides={"die": {"idempotent": True}})
+    with Engine(tools=tools, store="memory:") as engine:
+        done = engine.run_sync(step("die"))
+    assert (done.status, done.output, done.steps["a"].attempts) == ("succeeded", "alive", 2)
+
+
+def test_a_result_is_reused_while_the_server_is_the_same(tmp_path):
+    """Only where `reuse_for` says so, and not of another version of the server."""
+
+    def ask(**env):
+        overrides = {"say": {"reuse_for": "1h", "resource": "words"}}
+        found = Toolset.from_mcp(command(tmp_path), only=["say"], overrides=overrides, env=env)
+        with Engine(tools=found, store=tmp_path / "runs.db") as engine:
+            return engine.run_sync(step("say", {"text": "x"})).steps["a"].reused
+
+    assert [ask(), ask(), ask(SERVER_VERSION="1.3")] == [False, True, False]
 
 
 def test_one_session_for_all_runs_and_none_after_the_last_engine(tmp_path):
