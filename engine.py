@@ -21,7 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-from .errors import ConfigError, InputRejected, PlanError, PlanningFailed, PlanRejected
+from .errors import (
+    ConfigError,
+    FirmplanError,
+    InputRejected,
+    PlanError,
+    PlanningFailed,
+    PlanRejected,
+)
 from .executor import (
     FINAL,
     Bisection,
@@ -67,7 +74,6 @@ from .executor.request import (
     judged,
     limits_of,
     person_of,
-    refuse,
     task_of,
     times_of,
     value_for,
@@ -180,6 +186,7 @@ class Engine:
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._servers: tuple[Server, ...] = ()
+        self._mending: dict[str, asyncio.Task[str]] = {}  # of runs that were submitted with `replan`
         self._is_closed = False
 
     # --- life
@@ -206,6 +213,10 @@ class Engine:
         """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
         self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
+        mending, self._mending = self._mending, {}
+        for task in mending.values():
+            task.cancel()
+        await asyncio.gather(*mending.values(), return_exceptions=True)
         if execution is not None:
             await execution.close()
             await self._planner.aclose()
@@ -449,13 +460,26 @@ class Engine:
     ) -> Run:
         """Make a run durable, start it, and return it at once; a task that cannot be planned becomes a failed run.
 
-        Arguments and errors are those of `run`.
+        Arguments and errors are those of `run`. With `replan`, `wait` returns what became of the last patched plan, as long as this
+        engine is open.
         """
-        refuse(replan=replan)
         execution = await self._open()
-        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
+        options, times = Options(run_id, seed, max_concurrency, reuse, budget_of(budget)), times_of(replan)
         run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options, stream=stream)
+        if times and run_id not in self._mending:
+            name, work = f"firmplan mend {run_id}", self._mend(execution, run_id, times)
+            self._mending[run_id] = asyncio.get_running_loop().create_task(work, name=name)
         return await execution.archive.get(run_id)
+
+    async def _mend(self, execution: Execution, run_id: str, times: int) -> str:
+        """See a submitted run to its end; return the id of the run that its last plan became."""
+        try:
+            return (await self._mended(execution, await execution.wait(run_id), times)).id
+        except (
+            FirmplanError
+        ) as fault:  # whoever waits is handed the run that failed, or the fault of the store
+            execution.log.warning("not mended", run=run_id, why=str(fault))
+            return run_id
 
     async def _start(
         self,
@@ -498,6 +522,9 @@ class Engine:
             RunNotFound: There is no such run.
         """
         execution = await self._open()
+        if (mending := self._mending.get(run_id)) is not None:
+            await asyncio.wait([mending])
+            run_id = run_id if mending.cancelled() else mending.result()
         return await execution.wait(run_id)
 
     async def get(self, run_id: str) -> Run:

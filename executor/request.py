@@ -212,10 +212,3 @@ def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float
         return None if max_age is None else parse_duration(max_age), max_bytes
     except ValueError as fault:
         raise InputRejected(f"max_age: {fault}") from fault
-
-
-def refuse(**options: object) -> None:
-    """Refuse options of the contract that this version does not carry out, rather than pass over them."""
-    for name, value in options.items():
-        if value:
-            raise ConfigError(f"{name}: this version of firmplan does not carry it out yet; leave it out")

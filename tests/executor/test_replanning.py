@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from firmplan import Engine, Planner, tool
-from firmplan.testing import ScriptedModel
+from firmplan.testing import ScriptedModel, Slow
 
 made: list[str] = []
 
@@ -92,3 +93,38 @@ def test_a_planner_without_a_patch_leaves_the_failed_run():
     done, _, runs, requests = run([nonsense] * 12, replan=1)
     assert (done.status, len(runs)) == ("failed", 1)
     assert 0 < len(requests) <= 12
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "output"), [([PATCH], "succeeded", "costs 9"), ([], "failed", None)]
+)
+def test_a_submitted_run_is_patched_as_well(script, status, output):
+    """It is returned at once, and waited for until its last plan has ended; every one who waits gets that."""
+
+    async def drive():
+        async with ScriptedModel(script) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([price, send], store="memory:", planner=planner) as engine:
+                given = await engine.submit(PLAN, run_id="r", replan=1 if script else 0)
+                ends = await asyncio.gather(engine.wait("r"), engine.wait("r"))
+                assert {end.id for end in ends} == {ends[0].id}
+                return given, ends[0], await engine.get("r")
+
+    given, end, first = asyncio.run(drive())
+    assert (given.id, first.status) == ("r", "failed")
+    assert (end.status, end.output, end.parent) == (status, output, "r" if script else None)
+
+
+def test_closing_the_engine_ends_a_planning_that_nobody_waits_for():
+    """Nothing goes on behind the program's back."""
+
+    async def drive():
+        async with ScriptedModel([Slow(PATCH, 60)]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([price, send], store="memory:", planner=planner) as engine:  # noqa: ASYNC110  # a list, which tells nobody
+                await engine.submit(PLAN, run_id="r", replan=1)
+                while not model.requests:
+                    await asyncio.sleep(0.01)
+            assert [task for task in asyncio.all_tasks() if task.get_name().startswith("firmplan mend")] == []
+
+    asyncio.run(drive())
