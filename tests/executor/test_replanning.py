@@ -121,9 +121,9 @@ def test_closing_the_engine_ends_a_planning_that_nobody_waits_for():
     async def drive():
         async with ScriptedModel([Slow(PATCH, 60)]) as model:
             planner = Planner("m", base_url=model.base_url)
-            async with Engine([price, send], store="memory:", planner=planner) as engine:  # noqa: ASYNC110  # a list, which tells nobody
+            async with Engine([price, send], store="memory:", planner=planner) as engine:
                 await engine.submit(PLAN, run_id="r", replan=1)
-                while not model.requests:
+                while not model.requests:  # noqa: ASYNC110  # a list, which tells nobody
                     await asyncio.sleep(0.01)
             assert [task for task in asyncio.all_tasks() if task.get_name().startswith("firmplan mend")] == []
 
