@@ -27,7 +27,8 @@ class _Pair(NamedTuple):
     first: int
 
 
-_MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, type(vars(_Pair)["first"]))
+_FIELD = cast("type[object]", type(vars(_Pair)["first"]))
+_MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, _FIELD)
 """What machinery of the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
 _MACHINERY = frozenset({"_abc_impl", "model_config"})
 
