@@ -12,13 +12,12 @@ asked for: a plan has many templates, and a check evaluates none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
-from .expressions.evaluate import compile_node
+from .evaluable import Run, Scope, Splice, compiled, spliced
 from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
-from .expressions.frame import CHARACTERS_MAX, Frame, checked
-from .expressions.functions import text_of
-from .expressions.nodes import Call, Literal, Name
+from .expressions.frame import checked
+from .expressions.nodes import Call, Literal
 from .expressions.pieces import Expression, pieces_of, suspicious, whole_pieces
 from .expressions.references import together
 from .expressions.tree import Branch, Leaf, Tree, spelled_tree, unescaped
@@ -47,10 +46,6 @@ PATH_LENGTH_MAX = 4_000
 
 SPLICED_BYTES_MAX = 64 * 1024
 """Of a value that is put together from spelled parts; a larger one is evaluated, and held against the limits."""
-
-Scope: TypeAlias = Mapping[str, "Json | Skipped"]
-Run: TypeAlias = "Callable[[Scope], Json]"
-Splice: TypeAlias = "bytes | str | Run"  # as it is; the whole value of a name; what is computed
 
 
 class Spelled(Protocol):
@@ -159,7 +154,7 @@ class Formula:
                 min(name for name, value in zip(self.strict, gone, strict=True) if value is SKIPPED)
             )
         if self._run is None:
-            self._run = _compiled(self.tree)
+            self._run = compiled(self.tree)
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
 
@@ -178,7 +173,7 @@ class Formula:
         if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
             return canonical(self.evaluate(scope))  # which says what was skipped
         if self._splices is None:
-            self._splices = _spliced(self.value, self.tree)
+            self._splices = spliced(self.value, self.tree)
         parts: list[bytes] = []
         for splice in self._splices:
             if isinstance(splice, bytes):
@@ -319,74 +314,3 @@ def _secret(leaf: Leaf) -> str | None:
             return name
         case _:
             return None
-
-
-def _compiled(tree: Tree) -> Run:
-    if isinstance(tree, Branch):
-        return _branch(tree.value, [(key, _compiled(part)) for key, part in tree.parts.items()])
-    if tree.whole is not None:
-        return compile_node(tree.whole.reading.folded)
-    return _text(
-        [piece if isinstance(piece, str) else compile_node(piece.reading.folded) for piece in tree.pieces]
-    )
-
-
-def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Run]]) -> Run:
-    def run(scope: Scope) -> Json:
-        made: list[Json] | dict[str, Json] = value.copy()
-        for name, part in parts:
-            made[name] = part(scope)  # type: ignore[index]  # keys are the container's own
-        return made
-
-    return run
-
-
-def _text(pieces: list[str | Run]) -> Run:
-    def run(scope: Scope) -> Json:
-        frame, length = Frame(scope, 0), 0
-        made: list[str] = []
-        for piece in pieces:
-            made.append(piece if isinstance(piece, str) else text_of(frame, piece(scope)))
-            length += len(made[-1])
-            if length > CHARACTERS_MAX:
-                frame.pay_text(length)  # says what is too long
-        return "".join(made)
-
-    return run
-
-
-def _spliced(value: Json, tree: Tree | None) -> list[Splice]:
-    """Return the parts that a template's canonical spelling is put together from, as few as possible."""
-    made: list[Splice] = []
-    _splice(value, tree, made)
-    return made
-
-
-def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
-    if tree is None:
-        _add_text(made, canonical(value))
-    elif isinstance(tree, Leaf):
-        node = None if tree.whole is None else tree.whole.reading.folded
-        made.append(node.name if isinstance(node, Name) else _compiled(tree))
-    elif isinstance(tree.value, dict):
-        before = b"{"
-        for name in sorted(tree.value):
-            _add_text(made, before + canonical(name) + b":")
-            _splice(tree.value[name], tree.parts.get(name), made)
-            before = b","
-        _add_text(made, b"}")
-    else:
-        before = b"["
-        for place, part in enumerate(tree.value):
-            _add_text(made, before)
-            _splice(part, tree.parts.get(place), made)
-            before = b","
-        _add_text(made, b"]")
-
-
-def _add_text(made: list[Splice], text: bytes) -> None:
-    last = made[-1] if made else None
-    if isinstance(last, bytes):
-        made[-1] = last + text
-    else:
-        made.append(text)
