@@ -56,14 +56,13 @@ from .executor import (
     SystemClock,
     Verification,
 )
-from .executor.accepted import AcceptedPlans
-from .executor.clearance import FLOWS, Flow
+from .executor.calls.clearance import FLOWS, Flow
+from .executor.calls.frames import WORKER_ENV, address_of
+from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
-from .executor.frames import WORKER_ENV, address_of
-from .executor.location import StoreLocation, open_location
-from .executor.places import Places
-from .executor.replays import bundle_path, load_bundle, replayed
-from .executor.request import (
+from .executor.runs.accepted import AcceptedPlans
+from .executor.runs.replays import bundle_path, load_bundle, replayed
+from .executor.runs.request import (
     Options,
     artifact_of,
     budget_of,
@@ -78,7 +77,8 @@ from .executor.request import (
     times_of,
     value_for,
 )
-from .executor.store_care import back_up, check_store
+from .executor.runs.store_care import back_up, check_store
+from .executor.stores.location import StoreLocation, open_location
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use
 from .plans import CheckReport, Plan, check

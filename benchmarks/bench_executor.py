@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmplan.executor import Execution, Facilities, Header, Lock, SqliteStore, default_seed
-from firmplan.executor.places import Places
+from firmplan.executor.calls.places import Places
 from firmplan.plans import Plan
 from firmplan.tools import Models, Toolset, tool
 

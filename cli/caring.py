@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputRejected
-from ..executor.location import open_location
-from ..executor.sqlite_file import STORE_FORMAT, format_of
+from ..executor.stores.location import open_location
+from ..executor.stores.sqlite_file import STORE_FORMAT, format_of
 from . import screen
 from .config import Settings
 from .failure import Exit

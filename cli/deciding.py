@@ -12,7 +12,7 @@ from typing import Any
 from ..engine import Engine
 from ..errors import InputRejected
 from ..executor import Run
-from ..executor.archive import UNDER_WAY
+from ..executor.runs.archive import UNDER_WAY
 from . import screen
 from .failure import Exit
 from .session import drive, look, settings_of

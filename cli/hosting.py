@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..engine import Engine
 from ..errors import ConfigError
-from ..executor.archive import UNDER_WAY
+from ..executor.runs.archive import UNDER_WAY
 from . import screen
 from .config import read_keys
 from .failure import Exit

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputRejected
 from ..executor import Run, StepView
-from ..executor.amounts import counted, steps_in
+from ..executor.review.amounts import counted, steps_in
 from .config import Settings
 from .failure import Exit
 from .screen import one_line, seconds, short, table

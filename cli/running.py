@@ -10,8 +10,8 @@ from pathlib import Path
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound
 from ..executor import Run
-from ..executor.amounts import counted, steps_in
-from ..executor.replays import bundle_path
+from ..executor.review.amounts import counted, steps_in
+from ..executor.runs.replays import bundle_path
 from ..plans import Plan
 from ..tools import Toolset
 from . import screen

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound, StoreError
-from ..executor.location import MEMORY, open_location
+from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
 from ..tools import Model, Toolset
 from . import screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine import Engine
-from ..executor.request import fitted_inputs
+from ..executor.runs.request import fitted_inputs
 from ..planner.given import is_missing
 from ..planner.library import fits
 from ..plans import Json, Plan

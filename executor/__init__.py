@@ -1,28 +1,28 @@
 """How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
 
-from .archive import RunPage, RunSummary
-from .bisect import Bisection
 from .budget import LIMITS as BUDGET_LIMITS
-from .early import EarlySteps
-from .execution import Execution
-from .explanation import Explanation
-from .facilities import Clock, Facilities, SystemClock
-from .header import Header, default_seed
-from .key_changes import KeyChange
-from .lock import Lock
-from .plan_uses import PlanUses
+from .calls.early import EarlySteps
+from .calls.facilities import Clock, Facilities, SystemClock
+from .journal.header import Header, default_seed
+from .journal.lock import Lock
+from .journal.records import Event
 from .policy import REUSE_MODES, ReuseMode
-from .records import Event
-from .review import Review
-from .run import Run, RunError, StepView
-from .run_diff import RunDiff, StepDiff
-from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
-from .sqlite_store import SqliteStore
+from .review.bisect import Bisection
+from .review.explanation import Explanation
+from .review.key_changes import KeyChange
+from .review.review import Review
+from .review.run_diff import RunDiff, StepDiff
+from .review.shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
+from .review.verification import ToolVerdict, Verification
+from .runs.archive import RunPage, RunSummary
+from .runs.execution import Execution
+from .runs.run import Run, RunError, StepView
+from .runs.store_care import Damage, StoreReport
+from .runs.submission import Planned
 from .states import FINAL, MOVES, RunStatus, State
-from .store import CacheStats, Pruned, Store
-from .store_care import Damage, StoreReport
-from .submission import Planned
-from .verification import ToolVerdict, Verification
+from .stores.plan_uses import PlanUses
+from .stores.sqlite_store import SqliteStore
+from .stores.store import CacheStats, Pruned, Store
 
 __all__ = [
     "BUDGET_LIMITS",

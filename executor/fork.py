@@ -36,7 +36,7 @@ from .ledger import WORLD
 from .sealed import Sealed
 
 if TYPE_CHECKING:
-    from .header import Header
+    from .journal.header import Header
 
 Holds: TypeAlias = Literal["all", "made", "none"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")

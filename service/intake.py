@@ -19,7 +19,7 @@ from typing import Any
 from ..engine import Engine
 from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run, RunSummary
-from ..executor.archive import UNDER_WAY
+from ..executor.runs.archive import UNDER_WAY
 from ..tools.logbook import open_log
 from .guard import Limits
 from .metrics import Metrics

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from ..executor import Run, RunDiff, StepDiff, StepView
-from ..executor.compare import compare
 from ..executor.fork import root_of
+from ..executor.review.compare import compare
 from ..plans import Plan
 from ..plans.diff import diff_plans
 from ..plans.differences import differences

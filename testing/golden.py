@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from ..errors import Diverged, InputRejected, PlanRejected
-from ..executor.compare import compare
-from ..executor.recall import Recall
+from ..executor.review.compare import compare
+from ..executor.review.recall import Recall
 from ..plans import Plan, check
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json

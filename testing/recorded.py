@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Diverged, InputRejected
-from ..executor.archive import snapshot
-from ..executor.bundle import Bundle, read_bundle
-from ..executor.calls import Failed, Lost, Outcome, Returned
+from ..executor.calls.calls import Failed, Lost, Outcome, Returned
 from ..executor.events import (
     RESOLVED_FAILED,
     Approved,
@@ -25,11 +23,13 @@ from ..executor.events import (
     ResolvedDone,
     ResolvedFailed,
 )
-from ..executor.header import Header
-from ..executor.recall import Recall
-from ..executor.records import Entry
-from ..executor.restore import build_machine, fold
-from ..executor.run import Run
+from ..executor.journal.bundle import Bundle, read_bundle
+from ..executor.journal.header import Header
+from ..executor.journal.records import Entry
+from ..executor.journal.restore import build_machine, fold
+from ..executor.review.recall import Recall
+from ..executor.runs.archive import snapshot
+from ..executor.runs.run import Run
 from ..executor.sealed import Sealed
 from ..plans import Plan
 from ..plans.values import Json

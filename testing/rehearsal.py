@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, PlanRejected, ToolError
-from ..executor.calls import Outcome
+from ..executor.calls.calls import Outcome
+from ..executor.calls.facilities import Facilities
+from ..executor.calls.places import Places
 from ..executor.events import Approved, Denied
-from ..executor.execution import Execution
-from ..executor.facilities import Facilities
 from ..executor.fork import Fork, root_of
-from ..executor.header import Header, default_seed
-from ..executor.lock import Lock, ToolLock, tool_names
-from ..executor.places import Places
-from ..executor.recall import Recall, recall
-from ..executor.request import fitted_inputs
+from ..executor.journal.header import Header, default_seed
+from ..executor.journal.lock import Lock, ToolLock, tool_names
+from ..executor.review.recall import Recall, recall
+from ..executor.runs.execution import Execution
+from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.program import AskModel
 from ..plans.signature import Effect

@@ -6,8 +6,8 @@ import asyncio
 import sqlite3
 
 from firmplan.executor import SqliteStore
-from firmplan.executor.sqlite_file import ADDED
-from firmplan.executor.store import RunRow
+from firmplan.executor.stores.sqlite_file import ADDED
+from firmplan.executor.stores.store import RunRow
 
 
 def test_an_older_store_gets_what_was_added(tmp_path):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
-from firmplan.executor.records import chain
-from firmplan.executor.store import EVERYTHING, Batch, Pruned, Reusable, RunRow
+from firmplan.executor.journal.records import chain
+from firmplan.executor.stores.store import EVERYTHING, Batch, Pruned, Reusable, RunRow
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
 

@@ -17,7 +17,9 @@ from firmplan.tools.context import DRAWN_MAX
 from rig import Rig, plan_of
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["firmplan.executor.driver", "firmplan.executor.execution", "jsonschema_rs"])
+PROCESSES.set_forkserver_preload(
+    ["firmplan.executor.runs.driver", "firmplan.executor.runs.execution", "jsonschema_rs"]
+)
 
 
 @pytest.fixture

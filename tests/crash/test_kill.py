@@ -14,7 +14,9 @@ from firmplan import Engine
 from rig import Rig, statuses
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["firmplan.executor.driver", "firmplan.executor.execution", "jsonschema_rs"])
+PROCESSES.set_forkserver_preload(
+    ["firmplan.executor.runs.driver", "firmplan.executor.runs.execution", "jsonschema_rs"]
+)
 TICKS_MAX = 60  # more than a run has: the last ones do not kill
 
 

@@ -10,14 +10,20 @@ from random import Random
 
 import pytest
 from crash_child import LONG_PLAN, World, models_at, run_child, tools_of
-from firmplan.executor.records import chain
+from firmplan.executor.journal.records import chain
 from firmplan.testing import ScriptedModel
 from rig import Rig
 from seeds import seeds
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["firmplan.executor.driver", "firmplan.executor.execution", "jsonschema_rs", "openai", "crash_child"]
+    [
+        "firmplan.executor.runs.driver",
+        "firmplan.executor.runs.execution",
+        "jsonschema_rs",
+        "openai",
+        "crash_child",
+    ]
 )
 TICKS_MAX = 320  # more than the run has: the last ones do not kill, and neither does the first
 TIMES = 500

@@ -11,7 +11,7 @@ import pytest
 from firmplan import Engine, InputRejected, RunNotFound, tool
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
-from firmplan.executor.bundle import read_bundle, write_bundle
+from firmplan.executor.journal.bundle import read_bundle, write_bundle
 from firmplan.testing import ScriptedTool
 from public import call, plan, within
 
@@ -234,7 +234,7 @@ def test_what_is_no_bundle_is_refused_in_a_sentence(tmp_path):
 
 def test_a_bundle_of_a_newer_format_says_so(tmp_path):
     """Checksums right, format unknown: the message is to upgrade, not that it was damaged."""
-    from firmplan.executor import bundle
+    from firmplan.executor.journal import bundle
 
     data = bundle._line("bundle", b'{"firmplan_bundle":2}')
     with pytest.raises(InputRejected, match="a bundle of format 2; this firmplan reads 1: upgrade firmplan"):

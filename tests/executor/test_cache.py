@@ -117,7 +117,7 @@ class Gated(MemoryStore):
 
 def test_results_that_come_while_others_are_stored_are_kept_too(monkeypatch):
     """A run that ends while its first results are on their way to the store still leaves the later ones there."""
-    monkeypatch.setattr("firmplan.executor.results.STORE_EVERY_S", 0)
+    monkeypatch.setattr("firmplan.executor.calls.results.STORE_EVERY_S", 0)
     store = Gated()
 
     async def late(n: int) -> int:

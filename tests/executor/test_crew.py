@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from firmplan import tool
-from firmplan.executor.crew import Crew
+from firmplan.executor.calls.crew import Crew
 from rig import Rig, plan_of
 
 LEFT: ContextVar[str] = ContextVar("left", default="nothing")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import Lock
-from firmplan.executor.accepted import AcceptedPlans
-from firmplan.executor.programs import program_of, read_plan
-from firmplan.executor.recent import ENTRY_STEPS, Recent
+from firmplan.executor.journal.programs import program_of, read_plan
+from firmplan.executor.journal.recent import ENTRY_STEPS, Recent
+from firmplan.executor.runs.accepted import AcceptedPlans
 from firmplan.testing import MemoryStore
 from hypothesis import given
 from hypothesis import strategies as st

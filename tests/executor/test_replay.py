@@ -11,7 +11,7 @@ import orjson
 import pytest
 from firmplan.errors import Diverged, InputRejected, RunNotFound, StoreError
 from firmplan.executor import SqliteStore
-from firmplan.executor.records import chain
+from firmplan.executor.journal.records import chain
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of, statuses
 

@@ -25,10 +25,10 @@ from firmplan.executor.events import (
     RunResumed,
     RunStarted,
 )
+from firmplan.executor.journal.records import Entry, read_entry, write_entry
+from firmplan.executor.journal.restore import build_machine, fold
 from firmplan.executor.outcome import walk
-from firmplan.executor.records import Entry, read_entry, write_entry
-from firmplan.executor.restore import build_machine, fold
-from firmplan.executor.run import run_errors, run_status, run_usage, step_views
+from firmplan.executor.runs.run import run_errors, run_status, run_usage, step_views
 from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import TERMINAL, State
 from firmplan.plans import Plan

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 from firmplan import Engine, FirmplanError, InputRejected
 from firmplan.errors import StoreError
-from firmplan.executor.bundle import read_bundle
-from firmplan.executor.restore import read_entries
+from firmplan.executor.journal.bundle import read_bundle
+from firmplan.executor.journal.restore import read_entries
 from firmplan.testing import MemoryStore
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -17,8 +17,9 @@ from random import Random
 import pytest
 from crash_child import PLAN, World, tools_of
 from firmplan import ConfigError, Engine, StoreError
-from firmplan.executor import SqliteStore, sqlite_file
-from firmplan.executor.restore import load_entries
+from firmplan.executor import SqliteStore
+from firmplan.executor.journal.restore import load_entries
+from firmplan.executor.stores import sqlite_file
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
 

@@ -21,8 +21,8 @@ import pytest
 from firmplan import Engine
 from firmplan.executor import events
 from firmplan.executor.events import CAUSES, CONSEQUENCES, REMARKS
-from firmplan.executor.records import FIELDS, JOURNAL_FORMAT
-from firmplan.executor.sqlite_file import STORE_FORMAT
+from firmplan.executor.journal.records import FIELDS, JOURNAL_FORMAT
+from firmplan.executor.stores.sqlite_file import STORE_FORMAT
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "journals"
 FOLDERS = sorted(path for path in VECTORS.iterdir() if path.is_dir())

@@ -16,9 +16,10 @@ from pathlib import Path
 import lease_child
 import pytest
 from firmplan import Engine, StoreError
-from firmplan.executor import SqliteStore, owner
-from firmplan.executor.host import HOST_ENV, is_same_host, this_host
-from firmplan.executor.owner import Owner
+from firmplan.executor import SqliteStore
+from firmplan.executor.runs import owner
+from firmplan.executor.runs.host import HOST_ENV, is_same_host, this_host
+from firmplan.executor.runs.owner import Owner
 from firmplan.tools import tool
 from rig import Rig, plan_of
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import lease_child
 import pytest
 from firmplan import Engine
-from firmplan.executor import SqliteStore, takeover
-from firmplan.executor.owner import Owner
+from firmplan.executor import SqliteStore
+from firmplan.executor.runs import takeover
+from firmplan.executor.runs.owner import Owner
 from rig import Rig, plan_of
 
 CHILD = Path(lease_child.__file__)

@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from firmplan.executor import SqliteStore, journal, limits
+from firmplan.executor import SqliteStore, limits
+from firmplan.executor.journal import journal
 from firmplan.tools import Artifact, Context, Tool, Toolset, tool
 from rig import Rig, one_run, plan_of
 

@@ -13,10 +13,10 @@ from random import Random
 
 import pytest
 from firmplan import Engine, ToolError
-from firmplan.executor.archive import RECENT_MAX
-from firmplan.executor.driver import Driver
-from firmplan.executor.journal import Journal
+from firmplan.executor.journal.journal import Journal
 from firmplan.executor.machine import Machine
+from firmplan.executor.runs.archive import RECENT_MAX
+from firmplan.executor.runs.driver import Driver
 from firmplan.tools import Context, tool
 
 RUNS, STEPS = 80, 15

@@ -19,7 +19,7 @@ from firmplan.executor.events import (
     RunResumed,
     RunStarted,
 )
-from firmplan.executor.restore import build_machine
+from firmplan.executor.journal.restore import build_machine
 from firmplan.executor.sealed import Sealed
 from firmplan.plans import Plan
 from firmplan.tools import Toolset

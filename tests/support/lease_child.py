@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from firmplan import Engine, tool
-from firmplan.executor import owner
+from firmplan.executor.runs import owner
 
 FOLDER = Path(sys.argv[2] if len(sys.argv) > 2 else ".")
 

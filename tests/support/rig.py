@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from firmplan.executor import Execution, Facilities, Header, Lock, Run, SqliteStore, default_seed
-from firmplan.executor.places import Places
+from firmplan.executor.calls.places import Places
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs
 from firmplan.tools import Models, Tool, Toolset

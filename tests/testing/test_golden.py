@@ -14,7 +14,7 @@ import firmplan
 import pytest
 from firmplan import Artifact, Context, Engine, ToolError, Toolset, agent, tool
 from firmplan.errors import InputRejected
-from firmplan.executor.compare import compare
+from firmplan.executor.review.compare import compare
 from firmplan.plans import Plan
 from firmplan.testing import ScriptedModel, ScriptedTool
 from firmplan.testing.assertions import is_same

@@ -1,0 +1,177 @@
+"""Making the calls of one run: tools on the loop, in threads or in child processes, models over the wire.
+
+A call is handed its context, with what an earlier attempt has recorded of time and chance, and the bytes of the artifacts
+that its arguments name. What came of it is an `Outcome`; what follows from it is the machine's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias, cast
+
+from ...errors import EngineBug, ToolError
+from ...plans.values import Json
+from ...tools import Context, ModelRequest, Tool
+from ...tools.completion import Usage as ModelUsage
+from ...tools.outage import ModelError
+from ..commands import StartToolCall
+from ..journal.journal import Journal
+from ..sealed import Sealed
+from .artifacts import CallBlobs, digests_in
+from .calls import Failed, Outcome, Returned, call_tool, reconcile
+from .draws import Draws
+from .facilities import Facilities
+from .prepared import PreparedCall
+
+Usage: TypeAlias = Mapping[str, Json]
+
+
+class Caller:
+    """Makes the calls of one run, each when it is told to.
+
+    Args:
+        facilities: What runs share.
+        run_id: The run.
+        seed: The run's.
+        journal: Where the run is recorded; `None`: nowhere.
+        on_progress: Told how far a call has come: step, fraction, note.
+        draws: What calls are told of time and chance, where that is recorded.
+    """
+
+    def __init__(
+        self,
+        facilities: Facilities,
+        run_id: str,
+        seed: str,
+        journal: Journal | None = None,
+        on_progress: Callable[[str, float, str], None] | None = None,
+        draws: Draws | None = None,
+    ) -> None:
+        self._facilities = facilities
+        self._journal = journal
+        self._run_id = run_id
+        self._seed = seed
+        self._on_progress = on_progress
+        self._draws = draws
+
+    async def reconcile(self, call: PreparedCall) -> Outcome | None:
+        """Return what became of a write of unknown outcome; `None`: it did not take place, or there is nothing to ask."""
+        if call.tool is None or not getattr(call.command, "reconcile", False):
+            return None
+        args = cast("dict[str, Json]", Sealed(call.args).value)
+        threads, timeout_s = self._facilities.threads, call.command.timeout_s
+        return await reconcile(call.tool, call.write_key, args, threads, timeout_s)
+
+    async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        """Return what came of a call, and what it used of a model. Raises: StoreError: the lease has gone, before a write."""
+        if call.is_write and self._facilities.expect_lease is not None:
+            await self._facilities.expect_lease()
+        if call.request is not None:
+            return await self._ask(call.request, call.tool, call.command.timeout_s)
+        tool = call.tool
+        if tool is None:
+            raise EngineBug(f"step '{call.step}' has neither tool nor request")
+        if tool.is_async and not tool.wants_context:  # it takes nothing of us
+            timeout_s = call.command.timeout_s
+            return await call_tool(tool, call.args, None, self._facilities.threads, timeout_s), None
+        return await self._call(call, tool), None
+
+    def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
+        """Return what came of a call that was made elsewhere; later attempts are told what it was told."""
+        if call.context is not None and self._draws is not None:
+            self._draws.take_over(call.step, call.context.used)
+        return ended
+
+    def forget(self, call: PreparedCall) -> None:
+        """Forget what its attempts have drawn: it has returned."""
+        if self._draws is not None:
+            self._draws.forget(call.step)
+
+    async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
+        blobs = call.blobs = CallBlobs(await self._artifacts(call.args))
+        context = call.context = self._context(call, tool, blobs)
+        secrets, timeout_s = self._facilities.secrets, call.command.timeout_s
+        if tool.isolation != "process":
+            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s)
+        return await self._facilities.processes.call(
+            tool,
+            call.args,
+            context,
+            blobs,
+            secrets=secrets,
+            timeout_s=timeout_s,
+            on_drawn=lambda drawn: self._drawn(call, drawn),
+        )
+
+    async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
+        if self._draws is not None:
+            await self._draws.record(call.step, drawn, is_write=call.is_write)
+
+    async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
+        """Return the bytes of the artifacts in a call's arguments."""
+        wanted = digests_in(args)
+        if not wanted:
+            return {}
+        if self._journal is not None:
+            await self._journal.flush()  # a step of this run may just have made them
+        return await self._facilities.store.find_values(wanted)
+
+    def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:
+        draws = self._draws if tool.wants_context else None
+        return Context(
+            run_id=self._run_id,
+            step=call.step,
+            attempt=call.command.attempt,
+            idempotency_key=call.write_key,
+            seed=self._seed,
+            effect=tool.effect,
+            clock=self._facilities.clock.now,
+            env=self._facilities.environ,
+            secrets=self._facilities.secrets,
+            recorded=draws.of(call.step) if draws is not None else None,
+            on_drawn=draws.recorder(call.step, is_write=call.is_write) if draws is not None else None,
+            blobs=blobs,
+            on_progress=self._progress_of(call.step),
+            given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
+        )
+
+    def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
+        """Return what a call tells its progress to, on whatever thread it runs."""
+        tell = self._on_progress
+        if tell is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return lambda fraction, note: _soon(loop, tell, step, fraction, note)
+
+    async def _ask(
+        self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
+    ) -> tuple[Outcome, Usage | None]:
+        try:
+            reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
+            output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
+        except ToolError as fault:
+            spent = fault.usage if isinstance(fault, ModelError) else None
+            failed = Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary)
+            return failed, None if spent is None else _told(spent)
+        return Returned(output), {**_told(reply.usage), "model": reply.model}
+
+
+def _told(usage: ModelUsage) -> dict[str, Json]:
+    return {
+        "calls": usage.requests,
+        "tokens": usage.prompt_tokens + usage.completion_tokens,
+        "usd": usage.usd,
+    }
+
+
+def _soon(
+    loop: asyncio.AbstractEventLoop,
+    tell: Callable[[str, float, str], None],
+    step: str,
+    fraction: float,
+    note: str,
+) -> None:
+    with suppress(RuntimeError):  # the loop has ended: nobody looks
+        loop.call_soon_threadsafe(tell, step, fraction, note)

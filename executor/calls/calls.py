@@ -1,0 +1,229 @@
+"""Carrying out one call, and saying what came of it.
+
+Three ends, as the contract has them: it returned; it failed and did nothing; or its outcome is unknown. The last is only ever
+said of a `write`: for other effects a timeout or a lost connection is a failure like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast
+
+from ...errors import EngineBug, OutcomeUnknown, ToolError
+from ...plans.signature import Effect
+from ...plans.values import Json
+from ...tools import Context, Tool
+from ...tools.failures import is_interruption
+from ...tools.logbook import open_log
+from ..limits import has_room, is_small_enough, run_too_large, too_large
+from ..sealed import Sealed
+from .threads import Threads, leave_if_forked
+
+
+@dataclass(slots=True)
+class Returned:
+    """The call returned a value that fits its type. Nobody changes it."""
+
+    output: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call failed and did nothing."""
+
+    code: str
+    message: str
+    temporary: bool
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The call may or may not have taken effect."""
+
+    why: str
+
+
+Outcome: TypeAlias = Returned | Failed | Lost
+
+HEED_S: Final = 1.0  # how long an asynchronous tool that was cancelled may tidy up
+
+
+async def call_tool(
+    tool: Tool, args: bytes, context: Context | None, threads: Threads, timeout_s: float | None
+) -> Outcome:
+    """Call the tool, wherever it is declared to run, and return what came of it.
+
+    Args:
+        tool: What is called.
+        args: Bound.
+        context: What it is handed; `None` only for an asynchronous tool that asks for none.
+        threads: Where it runs if it is to run in one.
+        timeout_s: `None`: it may take as long as it likes.
+    """
+    process = os.getpid()
+    limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
+    try:
+        try:
+            if limit is None and tool.is_async:
+                return _taken(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
+            if limit is None:
+                return await _result_of(tool, args, context, threads)
+            async with limit:
+                return await _result_of(tool, args, context, threads)
+        finally:
+            leave_if_forked(process)
+    except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
+        is_ours = limit is not None and limit.expired()
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
+        return _outcome_of(tool, error, timeout_s if is_ours else None)
+
+
+async def _left_behind(tool: Tool, args: bytes, context: Context | None) -> object:
+    """Return what an asynchronous tool returns; one that does not heed the cancel of its timeout is left behind, as a thread is."""
+    work = asyncio.ensure_future(cast("Awaitable[object]", tool.invoke(args, context)))
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised below, or of no use
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.cancel()
+        await asyncio.wait([work], timeout=HEED_S)
+        if not work.done():
+            log = context.log if context is not None else open_log()
+            log.warning("a call goes on that nobody waits for: it did not heed its cancel", tool=tool.name)
+        raise
+
+
+async def _result_of(tool: Tool, args: bytes, context: Context | None, threads: Threads) -> Outcome:
+    if tool.is_async:
+        return _taken(tool, await _left_behind(tool, args, context))
+
+    def here() -> Outcome:
+        return _taken(tool, tool.invoke(args, context))
+
+    if tool.isolation == "inline":
+        return here()
+    try:  # a large result is sealed there too: other runs go on
+        return cast("Outcome", await threads.call(here))
+    except asyncio.CancelledError:
+        if is_cancelled() and context is not None and not threads.is_closing:
+            told = {"tool": tool.name, "all": threads.abandoned}
+            context.log.warning("a thread goes on that nobody waits for", **told)
+        raise
+
+
+async def reconcile(
+    tool: Tool, key: str, args: dict[str, Json], threads: Threads, timeout_s: float | None
+) -> Outcome | None:
+    """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again."""
+    ask = tool.reconcile
+    if ask is None:
+        raise EngineBug(f"tool '{tool.name}' has no reconcile")
+
+    async def work() -> object:
+        answer = await threads.call(lambda: ask(key, args))
+        return await cast("Awaitable[object]", answer) if inspect.isawaitable(answer) else answer
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            answer = await work()
+    except BaseException as error:  # whatever it is, the outcome stays unknown
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
+        return Lost(f"reconcile failed: {_describe(error)}")
+    if answer is None:
+        return None
+    taken = _taken(tool, answer)
+    return (
+        taken if isinstance(taken, Returned) else Lost(f"what reconcile returned is refused: {taken.message}")
+    )
+
+
+def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
+    tool: Tool, error: BaseException, timeout_s: float | None
+) -> Outcome:
+    """Return what an error means: a table. `timeout_s` is the limit that the call passed, or `None`."""
+    match error:
+        case asyncio.CancelledError():
+            message = "CancelledError: the tool cancelled itself"
+            if tool.effect is Effect.WRITE:
+                return Lost(message)
+            return Failed("cancelled", message, temporary=False, retryable=tool.is_worth_retrying(error))
+        case TimeoutError() if timeout_s is not None:
+            return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
+        case TimeoutError():
+            return _interrupted(tool, error, "timeout", _describe(error))
+        case OutcomeUnknown():
+            return _interrupted(tool, error, error.code, str(error))
+        case ToolError():
+            return Failed(error.code, str(error), error.temporary, tool.is_worth_retrying(error))
+        case _ if _was_interrupted(error):
+            return _interrupted(tool, error, "connection-error", _describe(error))
+        case _:
+            return Failed(
+                "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
+            )
+
+
+def _taken(tool: Tool, result: object) -> Returned | Failed:
+    """Return what a tool returned, in canonical form, or why it is refused: unfit for its type, no JSON, or too large."""
+    try:
+        data = tool.seal(result)
+    except ToolError as fault:
+        return _refused(tool, fault)
+    except Exception as error:  # noqa: BLE001  # a result may do anything when it is looked at
+        what = f"tool '{tool.name}': its result cannot be read: {_describe(error)}"
+        return _refused(tool, ToolError(what, code="bad-result"))
+    if not is_small_enough(len(data)):
+        return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
+    return Returned(Sealed(data))
+
+
+def _refused(tool: Tool, fault: ToolError) -> Failed:
+    """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
+    may_repeat = tool.effect is not Effect.WRITE and tool.is_worth_retrying(fault)
+    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=may_repeat)
+
+
+def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
+    """Return an outcome, or its refusal: a run whose results have `size` bytes has no room for such a result."""
+    if not isinstance(outcome, Returned) or has_room(size, len(outcome.output.data)):
+        return outcome
+    fault = run_too_large(size, len(outcome.output.data))
+    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=False)
+
+
+def after_effect(tool: Tool | None, message: str) -> str:
+    """Return the message of a call that returned and failed all the same: of a write, that it took effect."""
+    is_write = tool is not None and tool.effect is Effect.WRITE
+    return f"the call took effect, but what it returned is refused: {message}" if is_write else message
+
+
+def is_cancelled() -> bool:
+    """Whether someone asked for the end of this task: else a `CancelledError` is the tool's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether a timeout or a broken connection is the error, or among those that a task group bundles."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(_was_interrupted(part) for part in group.exceptions)
+    return is_interruption(error) or isinstance(error, OutcomeUnknown)
+
+
+def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
+    if tool.effect is Effect.WRITE:
+        return Lost(message)
+    return Failed(code, message, temporary=True, retryable=tool.is_worth_retrying(error))
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,104 @@
+"""What a run's calls leave for later ones: results that may stand for a call, and what each call was made from.
+
+Both go into the store now and then and once the run rests: not on the run's path, where random keys would cost most. A result
+that depends on more than its key says is not kept, and the record of the call says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, cast
+
+from ..stores.store import CallRecord, Reusable
+from .reuse import Candidate
+
+if TYPE_CHECKING:
+    from ...plans.values import Json
+    from ...tools import Used
+    from ...tools.fingerprint import Fingerprint
+    from ..sealed import Sealed
+    from ..stores.store import Store
+
+FAILED: Final = "it failed"
+WRITE_OPEN: Final = "a write on its resource was in flight"
+_NO_ENV: Final[Mapping[str, Json]] = {}
+OFF: Final = "the run was started with reuse='off'"
+
+
+class Harvest:
+    """The results of one run on their way to the store."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._results: list[Reusable] = []
+        self._calls: list[CallRecord] = []
+        self._codes: dict[str, Mapping[str, str]] = {}
+
+    def add(  # noqa: PLR0913  # one keyword for each thing that decides whether a result is kept
+        self,
+        candidate: Candidate,
+        output: Sealed,
+        *,
+        started: float,
+        at: float,
+        epochs: Mapping[str, int] | None,
+        used: Used | None,
+        fingerprint: Fingerprint | None,
+        is_kept: bool,
+    ) -> Reusable | None:
+        """Remember a result and what it was made from; return the entry if the result may stand for later calls.
+
+        Args:
+            candidate: The call.
+            output: What it returned.
+            started: Unix seconds.
+            at: Unix seconds: its age is counted from here.
+            epochs: Of a read: the write counts that it started with; `None`: a write was open.
+            used: What the call took from its context.
+            fingerprint: Of its tool.
+            is_kept: Whether this run keeps results at all.
+        """
+        if not is_kept:
+            lost = OFF
+        elif epochs is None:
+            lost = WRITE_OPEN
+        else:
+            lost = "" if used is None else _taken(used)
+        self.note(candidate, started, fingerprint, lost)
+        key = candidate.key.key
+        if lost or not key or epochs is None:
+            return None
+        env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
+        made = Reusable(key, self._run_id, candidate.step, output.data, at, epochs, env)
+        self._results.append(made)
+        return made
+
+    def note(self, candidate: Candidate, started: float, fingerprint: Fingerprint | None, lost: str) -> None:
+        """Remember what a call was made from; a call without a key is explained by that alone."""
+        key = candidate.key
+        if not key.key:
+            return
+        self._calls.append(
+            CallRecord(
+                self._run_id, candidate.step, key.subject, started, key.key, key.kept_parts(), key.code, lost
+            )
+        )
+        if key.code and key.code not in self._codes and fingerprint is not None:
+            self._codes[key.code] = fingerprint.parts
+
+    async def store(self, store: Store) -> None:
+        """Put all of it into the store. Raises: StoreError."""
+        results, self._results = self._results, []
+        calls, self._calls = self._calls, []
+        if results:
+            await store.add_reusable(results)
+        if calls:
+            await store.add_calls(calls, self._codes)
+
+
+def _taken(used: Used) -> str:
+    """Return what a call took from its context that its key does not name, as a sentence's end."""
+    taken = (("the clock", used.now), ("random numbers", used.random), ("a new id", used.uuids))
+    names = [name for name, was_taken in taken if was_taken]
+    names += [f"the secret '{name}'" for name in used.secrets]
+    return f"its result depends on {' and '.join(names)}" if names else ""

@@ -1,0 +1,220 @@
+"""Calls before they are made: arguments bound, secrets put in, each named by what decides its result.
+
+The tool is called with what is bound here; journal, keys and messages know a secret by its name alone. Whether an earlier
+result stands for a call is `results.py`, how it is made `caller.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from ...errors import ConfigError, ToolError
+from ...plans.signature import Effect
+from ...plans.values import Digest, Json, digest
+from ...tools import Context, ModelRequest, Tool, ask_request
+from ...tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
+from ...tools.masking import masked_text, masked_value
+from ..commands import StartModelCall, StartToolCall
+from ..events import CallStarted
+from ..sealed import Sealed
+from .artifacts import CallBlobs
+from .calls import Failed, Lost, Outcome, Returned
+from .facilities import Facilities
+from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
+
+if TYPE_CHECKING:
+    from ...tools.guard import Guard
+
+StartCall: TypeAlias = StartToolCall | StartModelCall
+
+_SECRET: Final = ContentKey.none("secret", "it was given a secret")
+
+
+@dataclass(slots=True)
+class PreparedCall:
+    """A call that is about to be made: bound, named, and with what it needs on the way.
+
+    Attributes:
+        args_digest: Of the arguments as the journal knows them.
+        args: Bound, canonical; empty for a prompt.
+        request: Of a model call.
+        fingerprint: Of the tool, where the key names it.
+        write_key: What a write hands to the world; empty for other effects.
+        why: Why no earlier result stands for it.
+        started: Unix seconds.
+        ended: Unix seconds, where it had ended before the run came to it; else 0.
+        step: Path of the leaf.
+        is_write: Whether the call may change the world.
+        is_kept_read: Whether it looks at the world, and its result may stand for later calls.
+    """
+
+    command: StartCall
+    args_digest: Digest
+    tool: Tool | None
+    args: bytes
+    request: ModelRequest | None
+    key: ContentKey
+    fingerprint: Fingerprint | None = None
+    write_key: str = ""
+    context: Context | None = None
+    why: Mapping[str, Json] | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    blobs: CallBlobs | None = None
+    step: str = field(init=False)
+    is_write: bool = field(init=False)
+    is_kept_read: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.step = self.command.step
+        effect = self.tool.effect if self.tool is not None else None
+        self.is_write = effect is Effect.WRITE
+        self.is_kept_read = effect is Effect.READ and self.key.key != ""
+
+    @property
+    def used(self) -> dict[str, Json] | None:
+        """What it took from its context, for the journal; `None`: nothing."""
+        if self.context is None:
+            return None
+        used = self.context.used
+        if not (used.varies or used.env or used.secrets):
+            return None
+        return {name: value for name, value in asdict(used).items() if value}
+
+    def start(self, at: float) -> CallStarted:
+        """Note when the call starts, in Unix seconds; return the event that says so, of a write with its intent."""
+        self.started = at
+        command = self.command
+        intent = command.args if isinstance(command, StartToolCall) and self.is_write else None
+        key = self.write_key or self.key.key
+        why = self.why if command.attempt == 1 else None
+        return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
+
+
+class Preparation:
+    """Prepares the calls of one run."""
+
+    def __init__(self, facilities: Facilities, run_id: str) -> None:
+        self._facilities = facilities
+        self._run_id = run_id
+        self._names: dict[str, tuple[Fingerprint, ToolKeys]] = {}
+
+    def prepare(self, command: StartCall) -> PreparedCall:
+        """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
+        if isinstance(command, StartModelCall):
+            request = _request(command)
+            key = self._model_key(command, ASK, request)
+            return PreparedCall(command, command.request.digest, None, b"", request, key)
+        tool = self._facilities.tools.get(command.tool)
+        if command.secrets:
+            secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
+            args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
+        else:
+            args = tool.bind_spelled(command.args.data)
+        if tool.request_of is not None:
+            request = _request_of(tool, args)
+            if command.secrets:  # the messages hold it, and so would the parts of a key
+                return PreparedCall(command, command.args.digest, tool, args, request, _SECRET)
+            judgement, _ = self._named(tool)
+            key = self._model_key(command, tool.name, request, judgement)
+            return PreparedCall(command, command.args.digest, tool, args, request, key, judgement)
+        return self._tool_call(command, tool, args)
+
+    def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
+        fingerprint, key = None, _SECRET
+        if not command.secrets:
+            fingerprint, keys = self._named(tool)
+            is_as_given = args == command.args.data  # nothing was filled in or converted, as for most calls
+            args_digest = command.args.digest if is_as_given else digest(args)
+            key = keys.of(args, args_digest, command.sample)
+        call = PreparedCall(command, command.args.digest, tool, args, None, key, fingerprint)
+        if call.is_write:
+            call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)
+        return call
+
+    def _secret(self, command: StartToolCall, name: str) -> str:
+        found = self._facilities.secrets.get(name)
+        if found is None:
+            raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
+        return found
+
+    def _named(self, tool: Tool) -> tuple[Fingerprint, ToolKeys]:
+        """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
+        found = self._names.get(tool.name)
+        if found is None:
+            read = fingerprint_of if tool.request_of is None else judgement_of
+            fingerprint = read(tool)
+            found = self._names[tool.name] = fingerprint, ToolKeys(tool, fingerprint)
+        return found
+
+    def _model_key(
+        self, command: StartCall, subject: str, request: ModelRequest, judgement: Fingerprint | None = None
+    ) -> ContentKey:
+        try:
+            parts = self._facilities.models.key_parts(request)
+        except ConfigError as fault:  # the call says so, as its failure
+            return ContentKey.none("no-model", str(fault))
+        return model_key(parts, command.sample, request.temperature, subject, judgement)
+
+    def without_secrets(self, command: StartCall, text: str) -> str:
+        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
+        return masked_text(text, self._secrets_of(command, ()))
+
+    def told(self, call: PreparedCall, outcome: Outcome) -> Outcome:
+        """Return an outcome for the journal, without the secrets that the call was given or has asked for."""
+        if call.context is None and not getattr(call.command, "secrets", None):
+            return outcome
+        secrets = self._secrets_of(
+            call.command, call.context.used.secrets if call.context is not None else ()
+        )
+        if not secrets:
+            return outcome
+        match outcome:
+            case Returned(output):
+                masked = masked_value(output.data, secrets)
+                return outcome if masked is output.data else Returned(Sealed(masked))
+            case Failed():
+                code, message = masked_text(outcome.code, secrets), masked_text(outcome.message, secrets)
+                return replace(outcome, code=code, message=message)
+            case Lost(why):
+                return Lost(masked_text(why, secrets))
+
+    def _secrets_of(self, command: StartCall, asked: Sequence[str]) -> dict[str, str]:
+        given = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        if not given and not asked:
+            return {}
+        found = {name: self._facilities.secrets.get(name) for name in sorted({*given, *asked})}
+        return {name: secret for name, secret in found.items() if secret}
+
+
+def _request_of(tool: Tool, args: bytes) -> ModelRequest:
+    """Return the request of an `@agent` tool that is given these arguments. Raises: ToolError: none can be made."""
+    try:
+        return cast("ModelRequest", cast("Any", tool.request_of)(Sealed(args).value))
+    except ToolError:
+        raise
+    except Exception as fault:
+        raise ToolError(
+            f"tool '{tool.name}': no prompt can be made of its arguments: {fault!r}", code="bad-prompt"
+        ) from fault
+
+
+def _request(command: StartModelCall) -> ModelRequest:
+    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
+    rendered = cast("dict[str, Any]", command.request.value)
+    try:
+        request = ask_request(
+            rendered["prompt"],
+            system=rendered.get("system"),
+            examples=rendered.get("examples") or (),
+            returns=command.returns,
+            model=command.model,
+            temperature=command.temperature,
+            max_tokens=command.max_tokens,
+            guard=cast("tuple[Guard, ...]", command.guard),
+        )
+    except ConfigError as fault:
+        raise ToolError(str(fault), code="bad-prompt") from fault
+    return replace(request, step=command.step)

@@ -1,0 +1,253 @@
+"""Child processes for tools with `isolation="process"`: kept for the next call, and killed when a call overruns.
+
+A child that dies in mid-call is the call's failure, and for a write an unknown outcome; never ours. Until a child has said that it
+is ready nothing was called: what goes wrong before is a failure also for a write, and its time does not count. Each child leads
+a process group, so that what a tool started ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+
+from ...plans.signature import Effect
+from ...tools import Context, Tool
+from .artifacts import CallBlobs
+from .calls import Failed, Lost, Outcome
+from .frames import (
+    HEAD_BYTES_MAX,
+    NOTED,
+    WORKER_ENV,
+    address_of,
+    drawn_in,
+    read_outcome,
+    write_call,
+    write_frame,
+)
+
+CALLS_MAX: Final = 1000  # calls of one child; then a new one takes its place, and what tools leaked is gone
+IDLE_MAX: Final = 8  # children kept without work: each holds some 40 MiB
+ANSWER_BYTES_MAX: Final = 1 << 30  # value and artifacts of one call; the child's own limits are below it
+START_S: Final = 60.0  # for Python to start and the tool's module to be imported, on a busy machine
+LOOK_S: Final = 0.2  # how often a silent child is looked at: one that died may have left its pipe to a fork
+END_S: Final = 5.0  # for a killed process to be gone
+
+
+class Processes:
+    """A pool without an upper limit of its own: the engine's limits on calls bound it.
+
+    Args:
+        extra: Environment of the children beside this process's own.
+    """
+
+    def __init__(self, extra: Mapping[str, str] | None = None) -> None:
+        self._extra = extra or {}
+        self._idle: list[_Child] = []
+        self._all: set[_Child] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """The children that live, sorted."""
+        return sorted(child.pid for child in self._all)
+
+    async def call(  # all that a call is made of
+        self,
+        tool: Tool,
+        args: bytes,
+        context: Context,
+        blobs: CallBlobs,
+        *,
+        secrets: Mapping[str, str],
+        timeout_s: float | None,
+        on_drawn: Callable[[float | str], Awaitable[None]] | None = None,
+    ) -> Outcome:
+        """Call the tool in a child, and return what came of it. A cancel kills the child.
+
+        What it draws of time and chance is handed to `on_drawn`, and told to the tool after that.
+        """
+        own = None if secrets is os.environ else secrets
+        frame = write_call(address_of(tool), args, context, blobs.known, own)
+        try:
+            child, first = await self._asked(frame)
+        except (_ChildDied, TimeoutError) as fault:
+            message = f"no process for the call: {_words(fault)}"
+            return Failed("process-died", message, temporary=False, retryable=False)
+        try:
+            async with asyncio.timeout(timeout_s):
+                said, parts = first if first[0]["kind"] != "ready" else await child.read()
+                while said["kind"] in ("drawn", "progress"):
+                    if said["kind"] == "progress":
+                        context.progress(said["fraction"], str(said["note"]))
+                    else:
+                        if on_drawn is not None:
+                            await on_drawn(drawn_in(said))
+                        await child.write(write_frame(NOTED))
+                    said, parts = await child.read()
+            outcome = read_outcome(said, parts, context, blobs)
+        except TimeoutError:
+            await self._end(child)
+            return _interrupted(tool, "timeout", f"no result within {timeout_s:g} s; the process was killed")
+        except (_ChildDied, ValueError, KeyError) as fault:
+            await self._end(child)
+            return _interrupted(tool, "process-died", f"the process of the call died: {_words(fault)}")
+        except BaseException:
+            await self._end(child)
+            raise
+        await self._put_back(child)
+        return outcome
+
+    async def _asked(self, frame: Sequence[bytes]) -> tuple[_Child, tuple[dict[str, Any], list[bytes]]]:
+        """Return a child that was asked for a call, and its first answer: a kept one that has died is passed over.
+
+        Raises:
+            _ChildDied: A new one died before it called the tool.
+            TimeoutError: A new one took too long.
+        """
+        while True:
+            is_kept = bool(self._idle)
+            child = self._idle.pop() if is_kept else await self._new_child()
+            if child.environ != dict(os.environ):  # it would answer with what was set when it began
+                await self._end(child)
+                continue
+            try:
+                async with asyncio.timeout(START_S):
+                    await child.write(frame)
+                    return child, await child.read()
+            except (_ChildDied, TimeoutError):
+                await self._end(child)
+                if not is_kept:
+                    raise
+            except BaseException:
+                await self._end(child)
+                raise
+
+    async def _new_child(self) -> _Child:
+        child = await _Child.start(self._extra)
+        self._all.add(child)
+        return child
+
+    async def _put_back(self, child: _Child) -> None:
+        child.calls += 1
+        if child.calls < CALLS_MAX and len(self._idle) < IDLE_MAX:
+            self._idle.append(child)
+        else:
+            await self._end(child)
+
+    async def _end(self, child: _Child) -> None:
+        child.kill()
+        self._all.discard(child)
+        await asyncio.shield(child.wait())
+
+    async def close(self) -> None:
+        """End all children; those that are in a call first make that call fail."""
+        self._idle.clear()
+        for child in list(self._all):
+            await self._end(child)
+
+
+class _ChildDied(Exception):  # noqa: N818  # what happened
+    """There is no answer, and there will be none."""
+
+
+class _Child:
+    """One child process, as the engine sees it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, environ: Mapping[str, str]) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.environ = environ
+        self.calls = 0
+
+    @classmethod
+    async def start(cls, extra: Mapping[str, str]) -> _Child:
+        """Start a child. Raises: _ChildDied: the system gives none."""
+        environ = dict(os.environ)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "firmplan.executor.calls.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**environ, **extra, WORKER_ENV: "1"},
+                limit=HEAD_BYTES_MAX,
+                process_group=0,
+            )
+        except OSError as fault:
+            raise _ChildDied(f"{sys.executable} cannot be started: {fault}") from fault
+        return cls(process, environ)
+
+    async def write(self, frame: Sequence[bytes]) -> None:
+        """Ask for a call. Raises: _ChildDied."""
+        assert self._process.stdin is not None
+        try:
+            for piece in frame:
+                self._process.stdin.write(piece)
+            await self._process.stdin.drain()
+        except ConnectionError as fault:
+            raise _ChildDied(await self._ending()) from fault
+
+    async def read(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Return the next frame. Raises: _ChildDied, ValueError."""
+        reading = asyncio.ensure_future(self._read())
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=LOOK_S)
+                if self._process.returncode is not None and not reading.done():
+                    self.kill()  # what it left behind keeps the pipe open
+                    await asyncio.wait([reading], timeout=LOOK_S)
+                    break
+            if not reading.done():
+                raise _ChildDied(await self._ending())
+            return reading.result()
+        except (asyncio.IncompleteReadError, ConnectionError) as fault:
+            raise _ChildDied(await self._ending()) from fault
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self) -> tuple[dict[str, Any], list[bytes]]:
+        source = self._process.stdout
+        assert source is not None
+        head = orjson.loads(await source.readuntil(b"\n"))
+        if (size := sum(head["parts"])) > ANSWER_BYTES_MAX:
+            raise _ChildDied(f"an answer of {size} bytes; the limit is {ANSWER_BYTES_MAX}")
+        return head, [await source.readexactly(size) for size in head["parts"]]
+
+    def kill(self) -> None:
+        """Kill the child, and whatever its tools started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Wait until a killed child is gone."""
+        with suppress(TimeoutError):  # a fork in a session of its own may hold the pipes
+            async with asyncio.timeout(END_S):
+                await self._process.wait()
+
+    async def _ending(self) -> str:
+        self.kill()
+        await self.wait()
+        code = self._process.returncode
+        if code is None or code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        return f"signal {name}{': it used more CPU time than FIRMPLAN_PROCESS_CPU_S' * (name == 'SIGXCPU')}"
+
+
+def _words(fault: BaseException) -> str:
+    return str(fault) or f"no answer within {START_S:g} s"
+
+
+def _interrupted(tool: Tool, code: str, message: str) -> Outcome:
+    if tool.effect is Effect.WRITE:
+        return Lost(message)
+    retryable = code == "timeout" and tool.is_worth_retrying(TimeoutError(message))
+    return Failed(code, message, temporary=code == "timeout", retryable=retryable)

@@ -1,0 +1,204 @@
+"""The child process that calls tools with `isolation="process"`: one call at a time, asked for and answered on pipes.
+
+Started as `python -m firmplan.executor.calls.worker`. Tools run on its main thread (async ones on the thread that answers), with an empty
+stdin, and with stdout going to stderr: the pipes are out of their reach. Each call begins in the folder and with the environment
+that the child was started with, whatever the one before changed. The process and whatever it started end with the engine,
+also in mid-call: a thread watches for the end of the pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, BinaryIO, Final
+
+from ...errors import ConfigError
+from ...tools import Context, Tool, Used
+from ...tools.loading import load_tools
+from .artifacts import CallBlobs
+from .calls import Failed, Outcome, call_tool
+from .frames import READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
+from .progress import EVERY_S
+from .threads import Threads, Worker
+
+MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
+# Most CPU time of one call, all its threads together; without it no limit.
+CPU_ENV: Final = "FIRMPLAN_PROCESS_CPU_S"
+
+
+def main() -> None:
+    """Answer calls until the engine has gone."""
+    calls, answers = _take_pipes()
+    if megabytes := os.environ.get(MEMORY_ENV):
+        most = int(megabytes) * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    hand = Worker()
+    child = Child(calls, answers, Threads([hand]), os.getcwd(), dict(os.environ))  # noqa: PTH109  # a plain text
+    for work in (lambda: _end_with(calls), lambda: _answer_all(child, calls)):
+        threading.Thread(target=work, daemon=True).start()
+    hand.work()
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Move the pipes away from where tools read and print."""
+    calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return calls, answers
+
+
+def _end_with(calls: BinaryIO) -> None:
+    """End this process group once nobody can ask for calls any more."""
+    watch = select.poll()
+    watch.register(calls.fileno(), 0)  # only of the end, not of calls
+    while not watch.poll():
+        pass
+    _end()
+
+
+def _end() -> None:
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def _answer_all(child: Child, calls: BinaryIO) -> None:
+    try:
+        while (frame := read_frame(calls)) is not None:
+            child.answer(*frame)
+    finally:
+        _end()
+
+
+@dataclass(frozen=True)
+class Child:
+    """What one child process calls tools with.
+
+    Attributes:
+        calls: Where calls come from.
+        answers: Where answers go.
+        threads: The main thread, as the only one.
+        folder: Where every call begins.
+        environ: What every call begins with.
+    """
+
+    calls: BinaryIO
+    answers: BinaryIO
+    threads: Threads
+    folder: str
+    environ: Mapping[str, str]
+
+    def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
+        """Make a call, and say what came of it."""
+        args, *known = parts
+        blobs, used, line = CallBlobs(dict(zip(call["known"], known, strict=True))), Used(), Line(self)
+        try:
+            self._put_back(call["path"])
+            tool = _tool(call["source"], call["name"])
+            context = self._context(call, tool, blobs, line)
+            used = context.used
+            _limit_cpu()
+            self.say(write_frame(READY))
+            outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
+        except ConfigError as fault:
+            outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
+        line.close()
+        self.say(write_outcome(outcome, used, blobs))
+
+    def _put_back(self, path: Sequence[str]) -> None:
+        sys.path += [entry for entry in path if entry not in sys.path]
+        with suppress(OSError):  # it was removed; the tool will say so if it minds
+            os.chdir(self.folder)
+        if os.environ != self.environ:
+            os.environ.clear()
+            os.environ.update(self.environ)
+
+    def _context(self, call: Mapping[str, Any], tool: Tool, blobs: CallBlobs, line: Line) -> Context:
+        facts = dict(call["context"])
+        recorded = Used(**facts.pop("recorded"))
+        secrets = os.environ if call["secrets"] is None else call["secrets"]
+        effect = tool.effect
+        return Context(
+            **facts,
+            recorded=recorded,
+            on_drawn=line.record,
+            on_progress=line.tell,
+            effect=effect,
+            env=os.environ,
+            secrets=secrets,
+            blobs=blobs,
+        )
+
+    def say(self, frame: Sequence[bytes]) -> None:
+        """Write a frame to the engine."""
+        for piece in frame:
+            self.answers.write(piece)
+        self.answers.flush()
+
+
+class Line:
+    """What one call says while it runs; of threads that it leaves behind nothing is heard once it has ended."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._turn = threading.Lock()
+        self._is_open = True
+        self._told, self._done = -math.inf, 0.0
+
+    def record(self, drawn: float | str) -> None:
+        """Hand over what the call draws, and wait until it is on record: nobody else reads the pipe during a call."""
+        with self._turn:
+            if self._is_open:
+                self._child.say(write_drawn(drawn))
+                if read_frame(self._child.calls) is None:
+                    _end()
+
+    def tell(self, fraction: float, note: str) -> None:
+        """Say how far the call is, unless it said so just before."""
+        with self._turn:
+            is_due = self._done < 1.0 <= fraction or time.monotonic() - self._told >= EVERY_S
+            if self._is_open and is_due:
+                self._told, self._done = time.monotonic(), fraction
+                self._child.say(write_progress(fraction, note))
+
+    def close(self) -> None:
+        """Say nothing more."""
+        with self._turn:
+            self._is_open = False
+
+
+@cache
+def _tool(source: str, name: str) -> Tool:
+    found = next((tool for tool in load_tools(source) if tool.name == name), None)
+    if found is None:
+        raise ConfigError(f"{source} has no tool '{name}' any more")
+    return replace(found, isolation="thread")
+
+
+def _limit_cpu() -> None:
+    """Have the system end this process if the call computes longer than the setting allows."""
+    if not (setting := os.environ.get(CPU_ENV)):
+        return
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    most = int(spent.ru_utime + spent.ru_stime + float(setting)) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    )
+
+
+if __name__ == "__main__":
+    main()

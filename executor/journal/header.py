@@ -1,0 +1,111 @@
+"""The header of a run: everything that is settled before its first event, and never changes.
+
+With the header and the journal a run can be built again anywhere, without the tools: the plan, the saved plans that
+it uses, its inputs, its seed, and the lock of its tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import orjson
+
+from ...errors import StoreError
+from ...plans import Plan
+from ...plans.expressions.syntax import EXPRESSION_VERSION
+from ...plans.values import Digest, Json, canonical, digest
+from ..fork import Fork
+from ..policy import ReuseMode
+from .lock import Lock
+from .programs import read_plan
+
+HEADER_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """See the module.
+
+    Attributes:
+        plan: `None` while a task has not been planned.
+        plans: Saved plans that the plan uses, by the name or digest that it uses.
+        planning: What the planner did: attempts and usage, as JSON.
+        concurrency_max: Calls at a time in this run; `None`: the engine's limit.
+        budget: What the run may use, as it was submitted (`budget.py`).
+        fork: How it came of its parent, if it did.
+    """
+
+    plan: Plan | None
+    inputs: Mapping[str, Json]
+    seed: str
+    lock: Lock
+    plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
+    task: str | None = None
+    planning: Json = None
+    reuse: ReuseMode = "auto"
+    concurrency_max: int | None = None
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
+    fork: Fork | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "format": HEADER_FORMAT,
+            "expressions": EXPRESSION_VERSION,
+            "plan": self.plan.to_dict() if self.plan else None,
+            "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
+            "inputs": dict(self.inputs),
+            "seed": self.seed,
+            "lock": self.lock.to_list(),
+            "task": self.task,
+            "planning": self.planning,
+            "reuse": self.reuse,
+            "concurrency_max": self.concurrency_max,
+            "budget": dict(self.budget),
+            "fork": self.fork.to_dict() if self.fork else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Header:
+        """Read it back. Raises: StoreError: it is of a format that this version does not know, or was changed."""
+        try:
+            return cls._read(data)
+        except (LookupError, TypeError, ValueError, AttributeError) as fault:
+            raise StoreError(f"a run header that says too little or too much: {fault!r}") from fault
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> Header:
+        if data.get("format") != HEADER_FORMAT:
+            raise StoreError(
+                f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT}"
+            )
+        if (language := data.get("expressions", 1)) > EXPRESSION_VERSION:
+            raise StoreError(
+                f"a run whose expressions are of version {language}; this firmplan evaluates up to "
+                f"{EXPRESSION_VERSION}: upgrade firmplan"
+            )
+        return cls(
+            plan=read_plan(data["plan"]) if data["plan"] is not None else None,
+            plans={name: read_plan(plan) for name, plan in data["plans"].items()},
+            inputs=data["inputs"],
+            seed=data["seed"],
+            lock=Lock.from_list(data["lock"]),
+            task=data["task"],
+            planning=data["planning"],
+            reuse=data["reuse"],
+            concurrency_max=data["concurrency_max"],
+            budget=data["budget"],
+            fork=Fork.from_dict(data["fork"]),
+        )
+
+
+def header_digest(header: Mapping[str, Any]) -> Digest:
+    """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
+    return digest(orjson.dumps(header))
+
+
+def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
+    """Return the seed of a run that was given none: the same for the same plan and inputs."""
+    return digest(canonical(["seed", plan.digest, cast("Json", dict(inputs))]))[7:39]

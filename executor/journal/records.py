@@ -1,0 +1,128 @@
+"""Journal records: events as chained lines of JSON.
+
+A record is one line, `{"n", "at", "type", .. fields}`; a value that an event carries stands in it as it is, or, past
+`INLINE_BYTES_MAX`, as `{"$value": digest}` with the bytes in the store's values. Every line enters the hash chain:
+`head(n) = sha256(head(n-1) + line(n))`, so a changed, lost or swapped line is found at its place.
+`docs/JOURNAL_FORMAT.md` is the specification.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, cast
+
+import orjson
+
+from ...errors import StoreError
+from ...plans.values import Json
+from ..events import CAUSES, CONSEQUENCES, REMARKS, JournalEvent
+from ..sealed import Sealed
+
+JOURNAL_FORMAT: Final = 1
+INLINE_BYTES_MAX: Final = 16 * 1024  # larger values are stored once by digest, beside the journal
+GENESIS: Final = bytes(32)
+
+_KINDS: Final[dict[str, type[JournalEvent]]] = {
+    kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
+}
+FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
+
+
+@dataclass(slots=True)
+class Entry:
+    """One event in its place: `seq` counts from 1 in each run, `at` is in Unix seconds. Nobody changes it."""
+
+    seq: int
+    at: float
+    event: JournalEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A journal entry for people and programs, without the engine's types."""
+
+    seq: int
+    type: str
+    step: str
+    at: float
+    data: Mapping[str, Json]
+
+    @classmethod
+    def of(cls, entry: Entry) -> Event:
+        """Make it from an entry; sealed values stand as JSON."""
+        event = entry.event
+        data: dict[str, Json] = {}
+        for name in FIELDS[type(event)]:
+            value = getattr(event, name)
+            if name != "step" and value is not None:
+                data[name] = value.value if isinstance(value, Sealed) else value
+        return cls(entry.seq, type(event).__name__, getattr(event, "step", ""), entry.at, data)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {"seq": self.seq, "type": self.type, "step": self.step, "at": self.at, "data": dict(self.data)}
+
+
+def write_entry(
+    entry: Entry, *, inline_bytes_max: int | None = INLINE_BYTES_MAX
+) -> tuple[bytes, Sequence[Sealed]]:
+    """Return the entry's line, and the values that are too large to stand in it (`None`: none is)."""
+    return write_line(entry.seq, entry.at, entry.event, inline_bytes_max)
+
+
+def write_line(
+    seq: int, at: float, event: JournalEvent, inline_bytes_max: int | None = INLINE_BYTES_MAX
+) -> tuple[bytes, Sequence[Sealed]]:
+    """Return the line of an event in its place, as `write_entry` does."""
+    kind = type(event)
+    record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
+    large: Sequence[Sealed] = ()
+    for name in FIELDS[kind]:
+        value = getattr(event, name)
+        if value is None:
+            continue
+        if type(value) is not Sealed:
+            record[name] = value
+        elif inline_bytes_max is None or len(value.data) <= inline_bytes_max:
+            record[name] = {"$json": orjson.Fragment(value.data)}
+        else:
+            large = (*large, value)
+            record[name] = {"$value": value.digest}
+    return orjson.dumps(record), large
+
+
+def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
+    """Return the entry that a line holds.
+
+    Raises:
+        StoreError: The line is not a record of this format.
+    """
+    try:
+        record: dict[str, Any] = orjson.loads(line)
+        kind = _KINDS[record.pop("type")]
+        seq, at = record.pop("n"), record.pop("at")
+        for name, value in record.items():
+            if type(value) is dict:
+                record[name] = _read_field(cast("dict[str, Json]", value), find_value)
+        return Entry(seq, at, kind(**record))
+    except (ValueError, KeyError, TypeError) as fault:
+        raise StoreError(
+            f"not a journal record of format {JOURNAL_FORMAT}: {fault!r} in {line[:80]!r}"
+        ) from None
+
+
+def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> Json | Sealed:
+    if "$json" in value:
+        return Sealed.of(value["$json"])
+    if "$value" in value:
+        return Sealed.checked(find_value(cast("str", value["$value"])))
+    return value
+
+
+def chain(head: bytes, lines: Sequence[bytes]) -> bytes:
+    """Return the chain's head after these lines."""
+    for line in lines:
+        head = hashlib.sha256(head + line).digest()
+    return head

@@ -1,0 +1,265 @@
+"""Building a run's machine again from header and journal; the same fold recovers, replays and shows runs.
+
+Every cause in the journal is handed to a new machine, and every consequence that the machine draws is compared with the
+recorded one, as are the arguments of every call. Equal: the machine stands where the first one stood. Different: `Diverged`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+import orjson
+
+from ...errors import Diverged, EngineBug, InputRejected, StoreError
+from ...plans.values import digest
+from ..commands import Record
+from ..events import (
+    REMARKS,
+    ApprovalAsked,
+    CallReused,
+    CallStarted,
+    Consequence,
+    JournalEvent,
+    RunFinished,
+    RunStarted,
+    StepCancelled,
+    StepFailed,
+    StepIndeterminate,
+    StepSkipped,
+    StepSucceeded,
+    is_cause,
+)
+from ..fork import Fork
+from ..machine import Machine
+from ..sealed import Sealed
+from ..stores.store import RunRow, Store
+from .header import Header, header_digest
+from .programs import program_of
+from .records import GENESIS, Entry, chain, read_entry
+
+_STATUS_OF: Final[Mapping[type, str]] = {
+    StepSucceeded: "succeeded",
+    StepFailed: "failed",
+    StepSkipped: "skipped",
+    StepCancelled: "cancelled",
+    StepIndeterminate: "indeterminate",
+    ApprovalAsked: "waiting",
+}
+_VALUE_REFERENCE = re.compile(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
+
+
+async def load_entries(store: Store, row: RunRow) -> list[Entry]:
+    """Return a run's journal, its hash chain checked.
+
+    Raises:
+        StoreError: A record was changed, lost or swapped.
+    """
+    lines = await store.read_journal(row.id)
+    return await read_entries(store, row, lines)
+
+
+def rebuild(
+    row: RunRow, entries: Sequence[Entry], calls: dict[str, Sealed] | None = None
+) -> tuple[Header, Machine]:
+    """Return a run's header, and its machine where the journal ends.
+
+    Args:
+        row: The run.
+        entries: Its journal.
+        calls: Filled as by `fold`.
+
+    Raises:
+        InputRejected: The run has no plan.
+        Diverged: The plan language or the machine concludes something else than what was recorded.
+        StoreError: The header was changed, also where nothing diverges.
+    """
+    try:
+        header = _planned(row)
+        machine = build_machine(header)
+        fold(machine, entries, calls)
+    except Diverged:
+        raise
+    except Exception:  # a header that was changed may be no plan, lock or input at all
+        check_header(row, entries)
+        raise
+    check_header(row, entries)
+    return header, machine
+
+
+def _planned(row: RunRow) -> Header:
+    header = Header.from_dict(row.header)
+    if header.plan is None:
+        raise InputRejected(f"run {row.id} has no plan: no step of it has started")
+    return header
+
+
+def check_header(row: RunRow, entries: Sequence[Entry]) -> None:
+    """Raise `StoreError` if a run's header is not the one that its first record names; old records name none."""
+    match entries[0].event if entries else None:
+        case RunStarted(header=named) if named.startswith("sha256:") and named != header_digest(row.header):
+            raise StoreError(
+                f"the header of run {row.id} is not the one that it started with: it was changed"
+            )
+        case _:
+            pass
+
+
+async def check_heads(store: Store, row: RunRow) -> None:
+    """Raise `StoreError` if a head that a flush left beside its records is not theirs."""
+    if place := await _place(store, row, (await store.read_journal(row.id))[: row.last_seq]):
+        raise StoreError(f"the chain of run {row.id} was changed{place}")
+
+
+async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:
+    """Return the entries of all lines of a journal. Raises: StoreError."""
+    if len(lines) < row.last_seq or chain(GENESIS, lines[: row.last_seq]) != row.head:
+        raise StoreError(
+            f"the journal of run {row.id} does not match its hash chain{await _place(store, row, lines)}: "
+            "it was changed outside firmplan"
+        )
+    entries = await parse_lines(store, lines)
+    for place, entry in enumerate(entries, 1):
+        if entry.seq != place:
+            raise StoreError(f"record {place} of the journal of run {row.id} is numbered {entry.seq}")
+    return entries
+
+
+async def _place(store: Store, row: RunRow, lines: Sequence[bytes]) -> str:
+    """Return where a journal stops matching the heads that its flushes left, as words."""
+    heads = await store.read_heads(row.id)
+    head = GENESIS
+    for (first, recorded), (following, _) in pairwise([*heads, (row.last_seq + 1, b"")]):
+        part = lines[first - 1 : following - 1]
+        head = chain(head, part)
+        if head != recorded or len(part) != following - first:
+            last = following - 1
+            return f" at record {first}" if last == first else f" between records {first} and {last}"
+    return ""
+
+
+async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
+    """Return the entries of some lines, with large values fetched from the store."""
+    listed = list(lines)
+    wanted = value_names(listed)
+    values: Mapping[str, bytes] = await store.find_values(wanted) if wanted else {}
+
+    def find_value(name: str) -> bytes:
+        if name not in values:
+            raise StoreError(f"the value {name} is missing from the store")
+        if digest(values[name]) != name:
+            raise StoreError(f"the value {name} was changed in the store: its bytes have another digest")
+        return values[name]
+
+    return [read_entry(line, find_value) for line in listed]
+
+
+def value_names(lines: Iterable[bytes]) -> list[str]:
+    """Return the digests of the stored values that some lines refer to, sorted."""
+    return sorted({found.decode() for line in lines for found in _VALUE_REFERENCE.findall(line)})
+
+
+def build_machine(header: Header) -> Machine:
+    """Return the machine of a run before its first event.
+
+    Raises:
+        PlanRejected: The plan does not pass the check of this version.
+    """
+    if header.plan is None:
+        raise EngineBug("a run without a plan has no machine")
+    program = program_of(header.plan, header.lock, header.plans)
+    return Machine(
+        program,
+        header.inputs,
+        header.lock.policies,
+        seed=header.seed,
+        budget=header.budget,
+        fork=header.fork or Fork(),
+    )
+
+
+def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | None = None) -> None:
+    """Bring a new machine to where the journal ends.
+
+    Args:
+        machine: Before its first event.
+        entries: The journal.
+        calls: Filled with what each leaf was called with, by path; of several attempts the last counts.
+
+    Raises:
+        Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
+    """
+    drawn: deque[Consequence] = deque()
+    machine.is_recounting = True
+    for entry in entries:
+        event = entry.event
+        if is_cause(event):
+            if drawn:
+                _expect_none(drawn)
+            if isinstance(event, CallStarted | CallReused):
+                call = _compared_args(machine, event)
+                if calls is not None:
+                    calls[event.step] = call
+            try:
+                commands = machine.handle(event, entry.at)
+            except EngineBug as bug:
+                step = getattr(event, "step", "")
+                raise Diverged(
+                    step=step, field="status", expected=type(event).__name__, found=str(bug)
+                ) from bug
+            for command in commands:
+                if isinstance(command, Record):
+                    drawn.append(command.event)
+        elif not isinstance(event, REMARKS):
+            _compare(event, drawn.popleft() if drawn else None)
+    _expect_none(drawn)
+    machine.is_recounting = False
+
+
+def _compared_args(machine: Machine, event: CallStarted | CallReused) -> Sealed:
+    """Return what the leaf is called with. Raises: Diverged: it is not what was recorded."""
+    turn = machine.turns.get(event.step)
+    call = turn.call if turn is not None else None
+    if call is None or call.digest != event.args:
+        raise Diverged(
+            step=event.step,
+            field="args",
+            expected=event.args,
+            found=call.digest if call is not None else None,
+        )
+    return call
+
+
+def _expect_none(drawn: Sequence[Consequence]) -> None:
+    if drawn:
+        step = getattr(drawn[0], "step", "")
+        raise Diverged(step=step, field="status", expected=None, found=_show(drawn[0]))
+
+
+def _compare(recorded: JournalEvent, drawn: Consequence | None) -> None:
+    if recorded == drawn:
+        return
+    step = getattr(recorded, "step", "")
+    if isinstance(recorded, RunFinished) and isinstance(drawn, RunFinished):
+        field = "status" if recorded.status != drawn.status else "digest"
+        raise Diverged(step="", field=field, expected=getattr(recorded, field), found=getattr(drawn, field))
+    if (
+        isinstance(recorded, StepSucceeded)
+        and isinstance(drawn, StepSucceeded)
+        and recorded.step == drawn.step
+    ):
+        raise Diverged(step=step, field="output", expected=recorded.output, found=drawn.output)
+    raise Diverged(step=step, field="status", expected=_show(recorded), found=_show(drawn))
+
+
+def _show(event: JournalEvent | None) -> str:
+    if event is None:
+        return "nothing"
+    status = _STATUS_OF.get(type(event))
+    reason = getattr(event, "reason", "") or getattr(event, "code", "")
+    return (
+        f"{status} ({reason})" if status and reason else status or orjson.dumps(type(event).__name__).decode()
+    )

@@ -1,0 +1,193 @@
+"""Finding where an output changed, in a line of runs: between which two, at which step first, and why.
+
+Every run is looked at, not only half of them: they are recorded, so looking costs little, and an output that changed and changed
+back is found too. Pure, but for what it is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, cast
+
+from ...errors import InputRejected
+from ...plans.differences import shown
+from ...plans.nearest import did_you_mean, listing
+from ...plans.paths import parts_of, path_of
+from ...plans.values import Json, canonical
+
+if TYPE_CHECKING:
+    from ..runs.run import Run
+    from .run_diff import RunDiff
+
+RUNS_MIN: Final = 2
+ABSENT: Final = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was looked at, in one run.
+
+    Attributes:
+        status: Of the step, or of the run; `absent`: the run has no such step.
+        value: `None` where there is none.
+        is_there: Whether the place is there at all.
+        is_changed: Whether it differs from the run before.
+    """
+
+    run: str
+    status: str
+    value: Json
+    is_there: bool
+    is_changed: bool = False
+
+    def is_like(self, other: Seen) -> bool:
+        """Whether the same was seen."""
+        return (self.status, self.is_there) == (other.status, other.is_there) and canonical(
+            self.value
+        ) == canonical(other.value)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "run": self.run,
+            "status": self.status,
+            "value": self.value,
+            "there": self.is_there,
+            "changed": self.is_changed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bisection:
+    """Where an output changed; false if it did not.
+
+    Attributes:
+        place: What was looked at: `output`, `step 'wear'`, with the path in its value.
+        seen: In each run, in the order given.
+        changes: For each change, what differs between the run before it and the run with it.
+    """
+
+    place: str
+    seen: tuple[Seen, ...]
+    changes: tuple[RunDiff, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        count = len(self.seen)
+        if not self.changes:
+            yield f"{self.place} is the same in all {count} runs: {_told(self.seen[0])}"
+            return
+        times = "once" if len(self.changes) == 1 else f"{len(self.changes)} times"
+        yield f"{self.place} changed {times} in {count} runs"
+        for at, each in enumerate(self.seen):
+            mark = ">" if each.is_changed else " "
+            yield f"{mark} {each.run}  {_told(each) if at == 0 or each.is_changed else '='}"
+        for change in self.changes:
+            yield f"between {change.a} and {change.b}:"
+            yield from (f"  {line}" for line in _reasons(change))
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "place": self.place,
+            "changed": bool(self),
+            "runs": [cast("Json", each.to_dict()) for each in self.seen],
+            "changes": [_change_of(change) for change in self.changes],
+        }
+
+
+def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, tuple[Seen, ...]]:
+    """Return the place that is looked at, and what each run has there.
+
+    Args:
+        runs: In the order in which they are compared.
+        step: Path of a step; `None`: the run's own output.
+        output: Place in its value, such as `items[0].price`; empty: the whole.
+
+    Raises:
+        InputRejected: There are fewer than two runs, no run has the step, or the place does not read as one.
+    """
+    if len(runs) < RUNS_MIN:
+        raise InputRejected(f"bisect: expected at least {RUNS_MIN} runs, found {len(runs)}")
+    parts = _parts(output)
+    if step is not None and not any(step in run.steps for run in runs):
+        known = list(dict.fromkeys(path for run in runs for path in run.steps))
+        raise InputRejected(
+            f"no run has a step '{step}': {did_you_mean(step, known, f'they have {listing(known)}')}"
+        )
+    found: list[Seen] = []
+    for run in runs:
+        seen = _seen(run, step, parts)
+        is_changed = bool(found) and not seen.is_like(found[-1])
+        found.append(Seen(seen.run, seen.status, seen.value, seen.is_there, is_changed))
+    head = "output" if step is None else f"step '{step}'"
+    place = f"{head} at {path_of(parts, '').removeprefix('.')}" if parts else head
+    return place, tuple(found)
+
+
+def changed_pairs(seen: Sequence[Seen]) -> list[tuple[str, str]]:
+    """Return the ids of each two runs between which it changed."""
+    return [(before.run, after.run) for before, after in pairwise(seen) if after.is_changed]
+
+
+def _parts(output: str) -> tuple[str | int, ...]:
+    whole = output if not output or output.startswith(("[", ".")) else f".{output}"
+    parts = parts_of(whole)
+    if path_of(parts, "") != whole:
+        raise InputRejected(f"--output: expected a place such as items[0].price, found '{output}'")
+    return parts
+
+
+def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Seen:
+    value: Json = run.output
+    status = run.status
+    if step is not None:
+        view = run.steps.get(step)
+        if view is None:
+            return Seen(run.id, ABSENT, None, is_there=False)
+        value, status = view.output, view.status
+    for part in parts:
+        match value:
+            case dict() if isinstance(part, str) and part in value:
+                value = value[part]
+            case list() if isinstance(part, int) and part < len(value):
+                value = value[part]
+            case _:
+                return Seen(run.id, status, None, is_there=False)
+    return Seen(run.id, status, value, is_there=True)
+
+
+def _told(seen: Seen) -> str:
+    if seen.status not in ("succeeded", ABSENT):
+        return seen.status
+    return shown(seen.value) if seen.is_there else ABSENT
+
+
+def _reasons(change: RunDiff) -> Iterator[str]:
+    """Yield why two runs differ: what was different to begin with, and the first step that came out otherwise."""
+    if change.plan:
+        yield from (str(each) for each in change.plan.changes)
+    yield from (f"inputs.{each}" for each in change.inputs)
+    if change.first is not None:
+        yield f"first divergence: step '{change.first.step}': {change.first.why}"
+        yield str(change.first)
+    elif not change.plan:
+        yield "no step differs: the run itself came out differently"
+
+
+def _change_of(change: RunDiff) -> Json:
+    first = change.first
+    return {
+        "before": change.a,
+        "after": change.b,
+        "first": cast("Json", first.to_dict()) if first is not None else None,
+        "plan": [cast("Json", each.to_dict()) for each in change.plan.changes],
+        "inputs": [cast("Json", each.to_dict()) for each in change.inputs],
+    }

@@ -1,0 +1,217 @@
+"""Comparing two runs, step by step, and saying why a step came out differently.
+
+Steps are aligned by path. The reason is looked for in the order in which one would: the step's own lines in the plan, what it was
+called with and the step or input that this came from, the tool's code, and then only the world, the model or chance. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from ...plans.diff import diff_plans
+from ...plans.differences import Difference, differences
+from ...plans.program import CallTool, StepCode
+from ...plans.signature import Effect
+from ..cells import Node, Turn
+from ..fork import changed_steps, root_of, steps_of_inputs
+from ..outcome import walk
+from ..runs.run import Run, StepView, turns_of
+from .recall import Recall
+from .run_diff import RunDiff, StepChange, StepDiff
+
+_PARTS = ("[", "#", "/")
+
+T = TypeVar("T")
+
+
+def compare(a: Recall, b: Recall) -> RunDiff:
+    """Return what differs between two runs. O(size of both)."""
+    pairs = [(path, a.run.steps.get(path), b.run.steps.get(path)) for path in _aligned(a.run, b.run)]
+    changes: dict[str, StepChange] = {path: _change(old, new) for path, old, new in pairs}
+    reasons = _Reasons(a, b, changes)
+    spent = _tokens(a), _tokens(b)
+    steps = tuple(_step_diff(path, old, new, changes[path], reasons, spent) for path, old, new in pairs)
+    return RunDiff(
+        a.run.id,
+        b.run.id,
+        (a.run.status, b.run.status),
+        steps,
+        diff_plans(a.plan, b.plan),
+        differences(dict(a.run.inputs), dict(b.run.inputs)),
+        differences(a.run.output, b.run.output),
+        _first(steps),
+        (a.run.usage, b.run.usage),
+    )
+
+
+def _aligned(a: Run, b: Run) -> Iterator[str]:
+    """Yield the paths of both, in the order of `b`, those that only `a` has where `a` has them."""
+    rest = iter([*a.steps, None])
+    for path in b.steps:
+        if path in a.steps:
+            while (old := next(rest, None)) is not None and old != path:
+                if old not in b.steps:
+                    yield old
+        yield path
+    yield from (old for old in rest if old is not None and old not in b.steps)
+
+
+def _change(old: StepView | None, new: StepView | None) -> StepChange:
+    if old is None:
+        return "only_b"
+    if new is None:
+        return "only_a"
+    is_same = (old.status, old.output_digest) == (new.status, new.output_digest)
+    return "same" if is_same else "changed"
+
+
+def _tokens(recalled: Recall) -> Mapping[str, int]:
+    """Return how many tokens each step, item and iteration of a run used; what used none is left out."""
+    used = {cell.path: sum(map(_used, turns_of(cell))) for cell in walk(recalled.machine.root)}
+    return {path: count for path, count in used.items() if count}
+
+
+def _used(turn: Turn) -> int:
+    found = turn.usage.get("tokens") if turn.usage is not None else None
+    return found if isinstance(found, int) else 0
+
+
+def _step_diff(  # a row of the comparison, from all that it is made of
+    path: str,
+    old: StepView | None,
+    new: StepView | None,
+    change: StepChange,
+    reasons: _Reasons,
+    tokens: tuple[Mapping[str, int], Mapping[str, int]],
+) -> StepDiff:
+    args = reasons.args(path)
+    both = change == "changed" and old is not None and new is not None
+    return StepDiff(
+        path,
+        change,
+        _both(old, new, lambda step: step.status),
+        reasons.why(path, args) if change != "same" else "",
+        differences(old.output, new.output) if both and old is not None and new is not None else (),
+        args,
+        _both(old, new, lambda step: step.reused),
+        _both(old, new, lambda step: step.cost),
+        _both(old, new, _seconds),
+        (
+            tokens[0].get(path, 0) if old is not None else None,
+            tokens[1].get(path, 0) if new is not None else None,
+        ),
+    )
+
+
+def _both(
+    old: StepView | None, new: StepView | None, part: Callable[[StepView], T]
+) -> tuple[T | None, T | None]:
+    return part(old) if old is not None else None, part(new) if new is not None else None
+
+
+def _seconds(step: StepView) -> float | None:
+    if step.started is None or step.finished is None:
+        return None
+    return round(step.finished - step.started, 6)
+
+
+def _first(steps: Sequence[StepDiff]) -> StepDiff | None:
+    """Return the first step that differs, and of a step of parts its first part that does."""
+    changed = [step for step in steps if step.change != "same"]
+    first = next(iter(changed), None)
+    while first is not None:
+        inside = tuple(first.step + mark for mark in _PARTS)
+        part = next((step for step in changed if step.step.startswith(inside)), None)
+        if part is None:
+            return first
+        first = part
+    return None
+
+
+class _Reasons:
+    """Why steps of two runs differ."""
+
+    def __init__(self, a: Recall, b: Recall, changes: Mapping[str, StepChange]) -> None:
+        self._a, self._b = a, b
+        self._changes = changes
+        self._nodes: dict[str, Node] = {
+            cell.path: cell for cell in walk(b.machine.root) if isinstance(cell, Node)
+        }
+        self._edited = set(changed_steps(a.header, b.header))
+        self._by_input = set(steps_of_inputs(b.machine.root.program, a.header.inputs, b.header.inputs))
+
+    def args(self, path: str) -> tuple[Difference, ...]:
+        """Return where the arguments of a leaf differ."""
+        old, new = self._a.calls.get(path), self._b.calls.get(path)
+        if old is None or new is None or old == new:
+            return ()
+        return differences(old.value, new.value)
+
+    def why(self, path: str, args: Sequence[Difference]) -> str:
+        """Return why a step differs, as a sentence."""
+        change, root = self._changes[path], root_of(path)
+        if change in ("only_a", "only_b"):
+            return self._why_alone(path, change, root)
+        if root in self._edited:
+            return "the plan says otherwise here"
+        if (upstream := self._upstream(path)) is not None:
+            return f"it depends on '{upstream}', which differs"
+        if root in self._by_input:
+            return "it depends on an input that differs"
+        if args:
+            return f"it was called with something else: args.{args[0]}"
+        return "a fork gave it its value" if self._is_given(path) else self._why_same_call(path)
+
+    def _is_given(self, path: str) -> bool:
+        """Whether one of the runs is a fork that was given this step's value."""
+        forks = [recall.header.fork for recall in (self._a, self._b)]
+        return any(fork is not None and path in fork.overrides for fork in forks)
+
+    def _why_alone(self, path: str, change: StepChange, root: str) -> str:
+        if self._changes.get(root) in ("only_a", "only_b") or root == path:
+            return "the other plan has no such step"
+        run = self._a.run.id if change == "only_a" else self._b.run.id
+        return f"only run {run} came to this part of '{root}'"
+
+    def _upstream(self, path: str) -> str | None:
+        """Return the first step that a step refers to or comes after, and that differs."""
+        node = self._node(path)
+        if node is None:
+            return None
+        code: StepCode = node.code
+        needs = [node.frame.nodes[at].path for at in (*code.needs_when, *code.needs, *code.after)]
+        return next((need for need in needs if self._changes.get(need, "same") != "same"), None)
+
+    def _node(self, path: str) -> Node | None:
+        while path not in self._nodes:
+            cut = max(path.rfind(mark) for mark in _PARTS)
+            if cut < 0:
+                return None
+            path = path[:cut]
+        return self._nodes[path]
+
+    def _why_same_call(self, path: str) -> str:
+        """Return why a call with the same arguments came out differently."""
+        node = self._node(path)
+        action = node.code.action if node is not None else None
+        if not isinstance(action, CallTool):
+            is_prompt = path in self._b.calls
+            return (
+                "the model answered otherwise to the same prompt" if is_prompt else "one of its parts differs"
+            )
+        old, new = self._a.header.lock.find(action.tool), self._b.header.lock.find(action.tool)
+        if path not in self._a.calls or path not in self._b.calls:
+            is_part = path in self._nodes and any(
+                each.startswith(path) and each != path for each in self._changes
+            )
+            return "one of its parts differs" if is_part else "only one of the runs called it"
+        if old is not None and new is not None and old.fingerprint != new.fingerprint:
+            return f"the tool '{action.tool}' was changed between the runs"
+        match new.effect if new is not None else None:
+            case Effect.PURE:
+                return f"the same call of '{action.tool}' came out differently: `firmplan verify` tells whether it is deterministic"
+            case Effect.MODEL:
+                return "the model answered otherwise to the same prompt"
+            case _:
+                return f"the same call of '{action.tool}' found the world changed"

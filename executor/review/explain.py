@@ -1,0 +1,264 @@
+"""Why a step ran, was reused, or did neither: in one sentence, and as JSON.
+
+A call that was made says itself, in its first record, where the reason is not its key (a write is never reused, the result had
+expired, the run was told to call everything). Otherwise its key was new, and the reason is what differs from the nearest
+earlier call: the one with the fewest differing parts, of the same step path where there is a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from ...errors import InputRejected
+from ...plans.nearest import did_you_mean, listing
+from ...plans.program import SetValue
+from ...plans.values import Json
+from ..cells import Turn
+from ..events import CallFailed, CallReused, CallStarted
+from ..journal.decided import decided_in
+from ..journal.header import Header
+from ..journal.records import Entry
+from ..journal.restore import load_entries
+from ..machine import Machine
+from ..outcome import walk
+from ..runs.archive import Archive
+from ..runs.run import turns_of
+from ..states import TERMINAL, Reason
+from ..stores.store import Store
+from .evidence import Evidence, gather
+from .explanation import Explanation, Verdict
+from .key_changes import KeyChange
+from .skip_reasons import standing
+
+CHANGES_TOLD: Final = 3  # differing parts that the sentence names; `changes` has all
+
+
+async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Explanation:
+    """Return why a step of a run ran or was reused.
+
+    Raises:
+        RunNotFound: There is no such run.
+        InputRejected: It has no plan, or no such step.
+    """
+    view = await _look(store, archive, run_id)
+    if step not in view.cells:
+        known = list(view.cells)
+        hint = did_you_mean(step, known, f"it has {listing(known)}")
+        raise InputRejected(f"run {run_id} has no step '{step}': {hint}")
+    await view.gather([view.cells[step]])
+    return view.explain(view.cells[step])
+
+
+async def explain_all(store: Store, archive: Archive, run_id: str) -> list[Explanation]:
+    """Return why each step of a run ran or was reused, in the order of `run.steps`. O(size of the run). Raises: as `explain`."""
+    view = await _look(store, archive, run_id)
+    await view.gather(list(view.cells.values()))
+    return [view.explain(cell) for cell in view.cells.values()]
+
+
+async def _look(store: Store, archive: Archive, run_id: str) -> _View:
+    row = await archive.row(run_id)
+    machine = await archive.machine(row)
+    header = Header.from_dict(row.header)
+    return _View(store, run_id, header, row.parent, machine, await load_entries(store, row))
+
+
+class _View:
+    """One run, as it is explained."""
+
+    def __init__(  # all that an explanation draws from
+        self,
+        store: Store,
+        run_id: str,
+        header: Header,
+        parent: str | None,
+        machine: Machine,
+        entries: Sequence[Entry],
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._header = header
+        self._parent = parent
+        is_replay = parent is not None and header.fork is None
+        self._told_by = (
+            parent if parent is not None and is_replay else run_id
+        )  # who made the calls of a kept replay
+        self._machine = machine
+        self.cells: dict[str, Turn] = {cell.path: cell for cell in walk(machine.root)}
+        self._evidence = Evidence({}, {}, {}, {})
+        self._explained: dict[str, Explanation] = {}
+        self._first: dict[str, Entry] = {}
+        self._failed: dict[str, CallFailed] = {}
+        self._decided = decided_in(entries)
+        for entry in entries:
+            match entry.event:
+                case CallStarted(step=step) | CallReused(step=step):
+                    self._first.setdefault(step, entry)
+                case CallFailed(step=step) as failed:
+                    self._failed[step] = failed
+                case _:
+                    pass
+
+    async def gather(self, cells: Sequence[Turn]) -> None:
+        """Look up what is to be known of the calls of some steps."""
+        turns = dict.fromkeys(turn.path for cell in cells for turn in turns_of(cell))
+        firsts = [self._first[path] for path in turns if path in self._first]
+        self._evidence = await gather(self._store, self._told_by, firsts)
+
+    def explain(self, cell: Turn) -> Explanation:
+        """Return why a step ran or was reused, of several calls one by one."""
+        turns = list(turns_of(cell))
+        fork = self._header.fork
+        overrides = list(fork.overrides) if fork is not None else []
+        if cell.path in overrides:
+            return self._given(cell.path)
+        given = [path for path in overrides if path.startswith(f"{cell.path}[")]
+        if len(turns) == 1 and not given:
+            found = self._explain_turn(turns[0])
+            return replace(
+                found,
+                step=cell.path,
+                sentence=found.sentence.replace(f"'{turns[0].path}'", f"'{cell.path}'", 1),
+            )
+        if not turns and not given:
+            reason, text = standing(cell, self._machine)
+            return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
+        places = {path: place for place, path in enumerate(self.cells)}
+        told = [*map(self._explain_turn, turns), *map(self._given, given)]
+        parts = tuple(sorted(told, key=lambda part: places.get(part.step, len(places))))
+        return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
+
+    def _given(self, path: str) -> Explanation:
+        return self._said(path, "given", "given", "has the value that the fork gave it; nothing of it ran")
+
+    def _explain_turn(self, turn: Turn) -> Explanation:
+        found = self._explained.get(turn.path)
+        if found is None:
+            found = self._with_decisions(self._explain_leaf(turn))
+            if self._told_by != self._run_id and found.verdict in ("ran", "reused"):
+                found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._told_by}")
+            self._explained[turn.path] = found
+        return found
+
+    def _with_decisions(self, found: Explanation) -> Explanation:
+        """Add what people decided about a call, and when."""
+        decisions = self._decided.get(found.step, ())
+        if not decisions:
+            return found
+        told = ", ".join(map(str, decisions))
+        return replace(found, sentence=f"{found.sentence}; its call was {told}", decisions=decisions)
+
+    def _explain_leaf(self, turn: Turn) -> Explanation:
+        entry = self._first.get(turn.path)
+        if entry is not None and isinstance(entry.event, CallStarted):
+            return self._explain_call(entry.event)
+        if entry is not None and isinstance(entry.event, CallReused):
+            return self._explain_reuse(entry.event)
+        if isinstance(turn.item.node.code.action, SetValue) and turn.output is not None:
+            return self._said(
+                turn.path,
+                "computed",
+                "set",
+                "was computed: a `set` step calls nothing, so it is never reused",
+            )
+        if (failed := self._failed.get(turn.path)) is not None:
+            return self._said(turn.path, "ended", failed.code, f"failed without a call: {failed.message}")
+        reason, text = standing(turn, self._machine)
+        fork = self._header.fork
+        if reason == Reason.APPROVAL and fork is not None and turn.path in fork.unknown:
+            text += ": a run that this one comes of has called it, and nobody knows what became of that"
+        return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
+
+    def _explain_reuse(self, event: CallReused) -> Explanation:
+        if not event.key:
+            text = f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
+            said = self._said(event.step, "reused", "parent", text)
+            return replace(said, source=(event.source, event.step))
+        made = self._evidence.results.get(event.key)
+        step = made.step if made is not None and made.run_id == event.source else event.step
+        where = self._where(event.source, step, event.step)
+        text = f"was reused from {where}: arguments, code and all else that decides the result are the same"
+        return replace(self._said(event.step, "reused", "same", text), source=(event.source, step))
+
+    def _where(self, run_id: str, step: str, own: str) -> str:
+        """Return an earlier call in words; its step is named where it is not the same."""
+        if run_id == self._run_id:
+            return f"step '{step}' of this run"
+        return f"run {run_id}" if step == own else f"step '{step}' of run {run_id}"
+
+    def _explain_call(self, event: CallStarted) -> Explanation:
+        if event.why is not None:
+            because, text, source = _told(event.why)
+            return replace(self._said(event.step, "ran", because, f"ran because {text}"), source=source)
+        own = self._evidence.own.get(event.step)
+        if own is None:
+            text = "ran because no earlier result stood for it; what the call was made from is not recorded"
+            return self._said(event.step, "ran", "first", text)
+        nearest = self._evidence.nearest(event.step, self._parent)
+        if nearest is None:
+            what = "prompt" if not own.code and own.subject == "ask" else f"call of '{own.subject}'"
+            return self._said(event.step, "ran", "first", f"ran because it is the first {what} in this store")
+        earlier, changes = nearest
+        source = (earlier.run_id, earlier.step)
+        where = self._where(earlier.run_id, earlier.step, own.step)
+        if not changes:
+            lost = earlier.lost or "its result is not in the cache any more"
+            text = f"ran because the same call in {where} left no result to reuse: {lost}"
+            return replace(self._said(event.step, "ran", "not-kept", text), source=source)
+        text = f"ran because {_listed(changes)} (compared with {where})"
+        return replace(self._said(event.step, "ran", "changed", text), changes=changes, source=source)
+
+    def _said(self, step: str, verdict: Verdict, because: str, text: str) -> Explanation:
+        return Explanation(self._run_id, step, verdict, because, f"step '{step}' {text}")
+
+
+def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
+    """Return a recorded reason as a word, as the end of a sentence, and the earlier result that it speaks of."""
+    given = cast("Mapping[str, Any]", why)
+    source = (str(given["run"]), str(given["step"])) if "run" in given else None
+    because = str(given["because"])
+    match because:
+        case "expired" if given["limit_s"] is None:
+            text = f"its result in run {given['run']} is not reused: the tool has no reuse_for any more"
+        case "expired":
+            text = f"its result in run {given['run']} was {given['age_s']:g} s old, and reuse_for is {given['limit_s']:g} s"
+        case "written":
+            text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
+        case "env":
+            text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
+        case "off":
+            text = "the run was started with reuse='off', which calls every step"
+        case "refresh":
+            text = "the run was started with reuse='refresh', which calls every step and keeps the results"
+        case "afresh":
+            text = "the fork asked for it to run again"
+        case _:
+            text = str(given.get("detail", because))
+    return because, text, source
+
+
+def _listed(changes: Sequence[KeyChange]) -> str:
+    texts = [each.text for each in changes[:CHANGES_TOLD]]
+    more = len(changes) - len(texts)
+    return ", and ".join(texts) + (f", and {more} more" if more > 0 else "")
+
+
+def _summed(parts: Sequence[Explanation]) -> str:
+    """Return how many parts ran, and why the first of them did."""
+    words = {
+        "ran": "ran",
+        "reused": "reused",
+        "computed": "computed",
+        "given": "given",
+        "ended": "not called",
+        "waits": "not called yet",
+    }
+    counts: dict[str, int] = {}
+    for part in parts:
+        word = words.get(part.verdict, part.verdict)
+        counts[word] = counts.get(word, 0) + 1
+    told = ", ".join(f"{count} {word}" for word, count in counts.items())
+    ran = next((part for part in parts if part.verdict == "ran"), None)
+    return f"has {len(parts)} parts: {told}" + (f"; {ran.sentence}" if ran is not None else "")

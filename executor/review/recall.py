@@ -1,0 +1,52 @@
+"""One run with all that was called in it, as its journal says: what comparing and verifying start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...errors import EngineBug
+from ..journal.restore import load_entries, rebuild
+from ..runs.archive import snapshot
+from ..sealed import Sealed
+
+if TYPE_CHECKING:
+    from ...plans import Plan
+    from ..journal.header import Header
+    from ..journal.records import Entry
+    from ..machine import Machine
+    from ..runs.run import Run
+    from ..stores.store import RunRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A run, remembered.
+
+    Attributes:
+        calls: Path of each leaf that was called or reused -> its arguments, or the rendered prompt; secrets by name.
+    """
+
+    run: Run
+    plan: Plan
+    header: Header
+    machine: Machine
+    entries: Sequence[Entry]
+    calls: Mapping[str, Sealed]
+
+
+async def recall(store: Store, row: RunRow) -> Recall:
+    """Return a run as its journal says, every conclusion drawn and compared again.
+
+    Raises:
+        InputRejected: It has no plan.
+        Diverged: The plan language or the machine concludes something else than what was recorded.
+        StoreError: The journal was changed outside firmplan.
+    """
+    entries = await load_entries(store, row)
+    calls: dict[str, Sealed] = {}
+    header, machine = rebuild(row, entries, calls)
+    if header.plan is None:
+        raise EngineBug(f"run {row.id} was rebuilt without a plan")
+    return Recall(snapshot(row, header, machine), header.plan, header, machine, entries, calls)

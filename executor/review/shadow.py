@@ -1,0 +1,335 @@
+"""Shadow runs: what a run would have been with another model, or another plan, without touching the world.
+
+The run's machine is walked once more. Every model step is asked again, on its recorded input; where earlier answers change that
+input, a second time, with the new one. `pure` tools are called where their arguments or their code are new. Reads and writes are
+never called: the recording answers for equal calls, and what would be called otherwise is told, with the arguments; what
+waits for it is unknown. Nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ...errors import InputRejected, ToolError
+from ...plans.program import AskModel, CallTool
+from ...plans.signature import Effect
+from ...plans.values import Json
+from ...tools import Models
+from ...tools.models import DEFAULT, Model, Spec
+from ..calls.caller import Caller
+from ..calls.calls import Failed, Outcome, Returned
+from ..calls.prepared import Preparation
+from ..cells import Turn
+from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall
+from ..events import (
+    ApprovalAsked,
+    ApprovalRuled,
+    Approved,
+    CallFailed,
+    CallReused,
+    CallStarted,
+    CallSucceeded,
+    Cause,
+    Denied,
+    RetryDue,
+    RunStarted,
+)
+from ..fork import Inherited, inherited_from
+from ..journal.header import Header
+from ..journal.restore import build_machine
+from ..machine import Machine
+from ..sealed import Sealed
+
+if TYPE_CHECKING:
+    from ..calls.facilities import Facilities
+    from .recall import Recall
+
+ALIAS: Final = "firmplan-shadow"  # what the new model is called while it is asked
+ASKS_PERSON: Final = "a person would be asked first"
+
+StartCall: TypeAlias = StartToolCall | StartModelCall
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said, once."""
+
+    outcome: Outcome
+    usage: Mapping[str, Json]
+
+    @property
+    def output(self) -> Sealed | None:
+        """The answer, if there is one."""
+        return self.outcome.output if isinstance(self.outcome, Returned) else None
+
+
+def shadow_models(models: Models, model: Spec) -> Models:
+    """Return the models with the new one among them: an alias, else a name at the usual endpoint. Raises: ConfigError."""
+    aliases = models.aliases
+    new: Spec = model
+    if isinstance(model, str):
+        usual = aliases.get(DEFAULT, (Model(),))[0]
+        new = aliases.get(model, (replace(usual, name=model),))
+    made = Models({**aliases, ALIAS: new}, prices=models.own_prices)
+    made.resolve(ALIAS)
+    return made
+
+
+async def shadow(
+    facilities: Facilities, recalled: Recall, header: Header | None, model: Spec | None
+) -> ShadowWalk:
+    """Return the run as it would have been; what is otherwise in it says `shadow_findings.py`.
+
+    Args:
+        facilities: Tools and models.
+        recalled: The run.
+        header: With another plan; `None`: the run's own.
+        model: Whom to ask; `None`: each step's own model.
+
+    Raises:
+        InputRejected: The run asked no model, and the plan asks none.
+        ConfigError: There is no such model.
+    """
+    if model is not None:
+        facilities = replace(facilities, models=shadow_models(facilities.models, model))
+    walker = ShadowWalk(facilities, recalled, header or recalled.header, is_other_model=model is not None)
+    if header is None and not model_turns(recalled):
+        raise InputRejected(f"run {recalled.run.id} asked no model: there is nothing to shadow")
+    await walker.go()
+    if header is None:
+        await walker.ask_the_rest()
+    return walker
+
+
+@dataclass(slots=True)
+class ShadowWalk:
+    """One walk through the machine.
+
+    Attributes:
+        direct: Path of a model step -> what was said to the recorded input.
+        flowing: The same for the input as it would be, where that is another.
+        calls: Path -> what the leaf is called with now.
+        withheld: Path -> why the call was not made.
+    """
+
+    facilities: Facilities
+    recalled: Recall
+    header: Header
+    is_other_model: bool
+    direct: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    flowing: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    calls: dict[str, Sealed] = field(default_factory=dict[str, Sealed])
+    withheld: dict[str, str] = field(default_factory=dict[str, str])
+
+    machine: Machine = field(init=False)
+    known: Mapping[str, Inherited] = field(init=False)
+    preparation: Preparation = field(init=False)
+    caller: Caller = field(init=False)
+    decided: Mapping[str, Approved | Denied] = field(init=False)
+    ruled: Mapping[str, ApprovalRuled] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.machine = build_machine(replace(self.header, budget={}))
+        self.known = inherited_from(entry.event for entry in self.recalled.entries)
+        run_id, seed = self.recalled.run.id, self.header.seed
+        self.preparation = Preparation(self.facilities, run_id)
+        self.caller = Caller(self.facilities, run_id, seed)
+        events = [entry.event for entry in self.recalled.entries]
+        self.decided = {event.step: event for event in events if isinstance(event, Approved | Denied)}
+        self.ruled = {event.step: event for event in events if isinstance(event, ApprovalRuled)}
+
+    async def go(self) -> None:
+        """Walk until nothing goes on."""
+        batch = self._take(RunStarted(self.recalled.run.id))
+        while batch:
+            found = await asyncio.gather(*(self._carried_out(command) for command in batch))
+            batch = [more for events in found for event in events for more in self._take(event)]
+
+    def _take(self, event: Cause) -> list[Command]:
+        if not isinstance(event, RunStarted) and not self._is_wanted(event):
+            return []
+        return self.machine.handle(event)
+
+    def _is_wanted(self, event: Cause) -> bool:
+        """Whether the machine still waits for it: a failure elsewhere may have come between."""
+        step = getattr(event, "step", "")
+        return (
+            self.machine.is_callable(step)
+            or self.machine.is_running(step)
+            or self.machine.is_pausing(step)
+            or self.machine.accepts(event)
+        )
+
+    async def _carried_out(self, command: Command) -> Sequence[Cause]:
+        match command:
+            case StartModelCall():
+                return await self._asked(command, command.request)
+            case StartToolCall():
+                return await self._called(command)
+            case RuleApproval(step=step, args=args):
+                return self._ruled_again(step, args)
+            case Record(event=ApprovalAsked(step=step, args=args)):
+                return self._decided_again(step, args)
+            case Pause(step=step):
+                return [RetryDue(step)]
+            case _:
+                return []
+
+    # --- calls
+
+    async def _called(self, command: StartToolCall) -> Sequence[Cause]:
+        self.calls[command.step] = command.args
+        lock = self.header.lock.find(command.tool)
+        effect = lock.effect if lock is not None else Effect.WRITE
+        if effect is Effect.MODEL:
+            return await self._asked(command, command.args)
+        recorded = self._recorded(command.step, command.args)
+        tool = self.facilities.tools.find(command.tool)
+        is_same_code = tool is None or lock is None or tool.fingerprint == self._old_fingerprint(command.tool)
+        if recorded is not None and (effect is not Effect.PURE or is_same_code):
+            return recorded
+        if effect is not Effect.PURE or tool is None:
+            why = f"a {effect.value}, so it was not called"
+            self.withheld[command.step] = why if effect is not Effect.PURE else self._missing(command.tool)
+            return []
+        return self._events(command, command.args, (await self._made(command)).outcome)
+
+    def _recorded(self, step: str, args: Sealed) -> Sequence[Cause] | None:
+        """Return what the recording answers for a call; `None`: it was not made so."""
+        known = self.known.get(step)
+        if known is None or known.args != args.digest:
+            return None
+        match known.outcome:
+            case CallFailed() as failed:
+                return [CallStarted(step, 1, args.digest, ""), replace(failed, retryable=False)]
+            case outcome:
+                return [CallReused(step, args.digest, outcome.output, "", self.recalled.run.id)]
+
+    def _old_fingerprint(self, tool: str) -> str | None:
+        lock = self.recalled.header.lock.find(tool)
+        return lock.fingerprint if lock is not None else None
+
+    def _missing(self, tool: str) -> str:
+        return f"the tool '{tool}' is not loaded"
+
+    async def _made(self, command: StartCall) -> Answer:
+        """Make a call of a model or of a pure tool."""
+        try:
+            call = self.preparation.prepare(command)
+        except ToolError as fault:
+            return Answer(Failed(fault.code, str(fault), fault.temporary, retryable=False), {})
+        if call.request is not None and self.is_other_model:
+            call.request = replace(call.request, alias=ALIAS)
+        async with self.facilities.place_for(self.recalled.run.id, call.tool):
+            outcome, usage = await self.caller.make(call)
+        return Answer(outcome, usage or {})
+
+    def _events(self, command: StartCall, args: Sealed, outcome: Outcome) -> Sequence[Cause]:
+        start = CallStarted(command.step, command.attempt, args.digest, "")
+        match outcome:
+            case Returned(output):
+                return [start, CallSucceeded(command.step, output)]
+            case Failed(code, message, temporary):
+                return [start, CallFailed(command.step, code, message, temporary)]
+            case lost:
+                return [start, CallFailed(command.step, "lost", lost.why)]
+
+    # --- models
+
+    async def _asked(self, command: StartCall, asked: Sealed) -> Sequence[Cause]:
+        """Ask the model what the recording asked it; and what it would be asked now, if that is another thing."""
+        step = command.step
+        self.calls[step] = asked
+        if isinstance(command, StartToolCall) and self.facilities.tools.find(command.tool) is None:
+            self.withheld[step] = self._missing(command.tool)
+            return []
+        old = self.recalled.calls.get(step)
+        if old is None or old.digest == asked.digest or self.header is not self.recalled.header:
+            answer = self.direct[step] = await self._made(command)
+        else:
+            before = _with_input(command, old)
+            self.direct[step], answer = await asyncio.gather(self._made(before), self._made(command))
+            self.flowing[step] = answer
+        return self._events(command, asked, answer.outcome)
+
+    async def ask_the_rest(self) -> None:
+        """Ask also at the model steps that the walk did not come to: their recorded input is known."""
+        wanted = [
+            command
+            for turn in model_turns(self.recalled)
+            if turn.path not in self.direct and (command := self._command(turn)) is not None
+        ]
+        answers = await asyncio.gather(*(self._made(command) for command in wanted))
+        self.direct.update({command.step: made for command, made in zip(wanted, answers, strict=True)})
+
+    def _command(self, turn: Turn) -> StartCall | None:
+        """Return the call of a model step, as it was made; `None`: its tool is not loaded."""
+        asked = self.recalled.calls[turn.path]
+        match turn.item.node.code.action:
+            case AskModel() as ask:
+                return StartModelCall(
+                    turn.path,
+                    asked,
+                    ask.returns,
+                    ask.model,
+                    ask.temperature,
+                    ask.max_tokens,
+                    ask.guard,
+                    attempt=1,
+                    sample=(),
+                    timeout_s=turn.item.node.code.timeout_s,
+                )
+            case CallTool(tool=tool, secrets=secrets) if self.facilities.tools.find(tool) is not None:
+                return StartToolCall(turn.path, tool, asked, secrets, 1, (), None, reconcile=False)
+            case _:
+                return None
+
+    # --- people
+
+    def _ruled_again(self, step: str, args: Sealed) -> Sequence[Cause]:
+        self.calls[step] = args
+        ruled, known = self.ruled.get(step), self.recalled.calls.get(step)
+        if ruled is not None and (known is None or known.digest == args.digest):
+            return [ruled]
+        self.withheld[step] = "the tool's own rule would decide whether a person is asked"
+        return []
+
+    def _decided_again(self, step: str, args: Sealed) -> Sequence[Cause]:
+        self.calls[step] = args
+        decided = self.decided.get(step)
+        if isinstance(decided, Approved) and decided.args == args.digest:
+            return [decided]
+        if isinstance(decided, Denied):
+            return [decided]
+        if self.recalled.run.steps.get(step) is None or self.recalled.run.steps[step].status != "waiting":
+            self.withheld[step] = ASKS_PERSON
+        return []
+
+
+def model_turns(recalled: Recall) -> list[Turn]:
+    """Return the leaves of a run that asked a model, in plan order."""
+    found = [turn for turn in recalled.machine.turns.values() if turn.path in recalled.calls]
+    return sorted((turn for turn in found if _asks(turn, recalled.header)), key=lambda turn: turn.order)
+
+
+def _asks(turn: Turn, header: Header) -> bool:
+    match turn.item.node.code.action:
+        case AskModel():
+            return True
+        case CallTool(tool=tool):
+            lock = header.lock.find(tool)
+            return lock is not None and lock.effect is Effect.MODEL
+        case _:
+            return False
+
+
+def _with_input(command: StartCall, asked: Sealed) -> StartCall:
+    """Return the same call with the recorded input."""
+    return (
+        replace(command, request=asked)
+        if isinstance(command, StartModelCall)
+        else replace(command, args=asked)
+    )

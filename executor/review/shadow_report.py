@@ -1,0 +1,194 @@
+"""`ShadowReport`: what another model, or another plan, would have changed in a run; for people as text, for programs as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, cast
+
+from ...plans.differences import Difference
+from ...plans.values import Json
+
+PLACES_SHOWN: Final = 3  # differing places that the text shows; the report has all
+
+AnswerKind: TypeAlias = Literal["same", "changed", "failed", "new"]
+EffectKind: TypeAlias = Literal["changed", "would-call", "would-ask", "unknown", "gone"]
+
+_MARKS: Final[Mapping[str, str]] = {
+    "same": " ",
+    "changed": "~",
+    "failed": "!",
+    "new": "+",
+    "would-call": "?",
+    "would-ask": "?",
+    "unknown": ".",
+    "gone": "-",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowAnswer:
+    """What the new model said at one model step.
+
+    Attributes:
+        kind: `same` as recorded, `changed`, `failed`: it gave no valid answer; `new`: nothing was recorded there.
+        output: Where its answer to the recorded input differs from the recorded one.
+        value: The answer.
+        error: Code and message, where there is no answer.
+        input: Where its input would differ, since earlier answers do: then it was asked a second time, with that.
+    """
+
+    step: str
+    kind: AnswerKind
+    output: tuple[Difference, ...] = ()
+    value: Json = None
+    error: str = ""
+    input: tuple[Difference, ...] = ()
+
+    def __str__(self) -> str:
+        told = self.error or _places("output", self.output)
+        changed = f"  (its input would be another: {_places('', self.input)})" if self.input else ""
+        return f"{_MARKS[self.kind]} {self.step}  {told}".rstrip() + changed
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "step": self.step,
+            "kind": self.kind,
+            "output": [cast("Json", each.to_dict()) for each in self.output],
+            "value": self.value,
+            "error": self.error,
+            "input": [cast("Json", each.to_dict()) for each in self.input],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowEffect:
+    """What would be otherwise at a step that is no model's.
+
+    Attributes:
+        kind: `changed`: it comes out otherwise; `would-call`: a tool that is not pure would be called otherwise than it was, and was
+            not called; `would-ask`: the same, and a person would be asked first; `unknown`: it waits for one of these;
+            `gone`: it would not come to this step.
+        places: Where output or arguments differ.
+        detail: More in words: a status, why nothing is known.
+    """
+
+    step: str
+    kind: EffectKind
+    places: tuple[Difference, ...] = ()
+    detail: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "would-call" | "would-ask":
+                told = f"would be called otherwise: {_places('', self.places) or 'for the first time'}"
+            case "unknown":
+                told = "unknown"
+            case "gone":
+                told = "would not be reached"
+            case "changed":
+                told = _places("output", self.places)
+        detail = f"  [{self.detail}]" if self.detail else ""
+        return f"{_MARKS[self.kind]} {self.step}  {told}".rstrip() + detail
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "step": self.step,
+            "kind": self.kind,
+            "places": [cast("Json", each.to_dict()) for each in self.places],
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowReport:
+    """What would be otherwise; false if nothing would.
+
+    Attributes:
+        model: The new model; empty: each step's own.
+        answers: Of every model step, in plan order.
+        effects: What would be otherwise elsewhere, in plan order.
+        same: Steps that are no model's and come out the same.
+        status: Of the run as recorded, and as it would be (`unknown`: it waits for calls that were not made).
+        output: Where the run's output would differ; empty where it would not or is not known.
+        usage: `calls tokens usd` of the recorded model calls, and of the new ones.
+    """
+
+    run_id: str
+    model: str
+    answers: tuple[ShadowAnswer, ...]
+    effects: tuple[ShadowEffect, ...]
+    same: int
+    status: tuple[str, str]
+    output: tuple[Difference, ...]
+    usage: tuple[Mapping[str, float], Mapping[str, float]] = field(repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.effects or self.output or self.status[0] != self.status[1])
+
+    @property
+    def changed(self) -> tuple[ShadowAnswer, ...]:
+        """The model steps that were answered otherwise, or not at all."""
+        return tuple(each for each in self.answers if each.kind != "same")
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        by = f" with model '{self.model}'" if self.model else ""
+        count, otherwise = len(self.answers), len(self.changed)
+        yield f"run {self.run_id}{by}: {count} model {_steps(count)} asked again, {otherwise} answered otherwise"
+        yield from (str(each) for each in self.answers if each.kind != "same" or each.input)
+        if not self.effects:
+            yield f"downstream nothing would change: {self.same} other {_steps(self.same)} come out the same"
+        else:
+            yield f"downstream {len(self.effects)} {_steps(len(self.effects))} would be otherwise, {self.same} the same"
+            yield from (str(each) for each in self.effects)
+        if self.status[0] != self.status[1]:
+            yield f"status: {self.status[0]} -> {self.status[1]}"
+        if self.output:
+            yield _places("the run's output", self.output)
+        yield "; ".join(self._used())
+
+    def _used(self) -> Iterator[str]:
+        for name in ("calls", "tokens", "usd"):
+            old, new = (usage.get(name, 0) for usage in self.usage)
+            yield (
+                f"model {name} {old:.6g} -> {new:.6g}"
+                if name == "calls"
+                else f"{name} {old:.6g} -> {new:.6g}"
+            )
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "run": self.run_id,
+            "model": self.model,
+            "changed": bool(self),
+            "answers": [cast("Json", each.to_dict()) for each in self.answers],
+            "effects": [cast("Json", each.to_dict()) for each in self.effects],
+            "same": self.same,
+            "status": list(self.status),
+            "output": [cast("Json", each.to_dict()) for each in self.output],
+            "usage": [dict(usage) for usage in self.usage],
+        }
+
+
+def _steps(count: int) -> str:
+    return "step" if count == 1 else "steps"
+
+
+def _places(where: str, places: Sequence[Difference]) -> str:
+    told = [_at(where, each) for each in places[:PLACES_SHOWN]]
+    if (more := len(places) - PLACES_SHOWN) > 0:
+        told.append(f"and {more} more places")
+    return "; ".join(told)
+
+
+def _at(where: str, each: Difference) -> str:
+    dot = "" if not where or not each.path or each.path.startswith("[") else "."
+    text = str(each).removeprefix(f"{each.path}: ") if each.path else str(each)
+    place = f"{where}{dot}{each.path}"
+    return f"{place}: {text}" if place else text

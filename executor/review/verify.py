@@ -1,0 +1,197 @@
+"""Calling the pure steps of a run again, to find tools that are not deterministic.
+
+They are called in fresh processes, each with another hash seed (what depends on the order of a set comes out differently) and
+in another order (what depends on earlier calls does). A tool that no other process can find, since it was made inside a function, is
+called in this one, and the verdict says so. Nothing is stored; writes, reads and models are left alone, whatever the run did.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from ...errors import ConfigError, ToolError
+from ...plans.differences import differences
+from ...plans.program import CallTool
+from ...plans.signature import Effect
+from ...plans.values import Json
+from ...tools import Context, Tool
+from ..calls.artifacts import CallBlobs, digests_in
+from ..calls.calls import Failed, Lost, Outcome, Returned, call_tool
+from ..calls.facilities import Facilities
+from ..calls.frames import address_of
+from ..calls.processes import Processes
+from ..events import CallSucceeded
+from ..sealed import Sealed
+from .recall import Recall
+from .verification import ToolVerdict, Verification
+
+# Processes: in the first the order is turned round; each halves the chance that a small set hides.
+PASSES: Final = 2
+TIMEOUT_S: Final = 60.0  # of one call, unless its tool has a limit of its own
+SEED_ENV: Final = "PYTHONHASHSEED"
+_NO_CALL: Final = ("process-died", "config-error")  # failures that say nothing of the tool
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """One call of a pure tool, as the run made it."""
+
+    step: str
+    args: Sealed
+    output: Sealed
+    env: Mapping[str, Json]
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One tool and its calls; `found` is the first verdict in plan order that is not a good one."""
+
+    tool: Tool
+    calls: Sequence[_Made]
+    is_here: bool
+    found: ToolVerdict | None = None
+
+
+async def verify(facilities: Facilities, recalled: Recall) -> Verification:
+    """Return which pure tools of a run give the same results again."""
+    benches: list[_Bench] = []
+    verdicts: dict[str, ToolVerdict] = {}
+    for name, calls in _pure_calls(recalled).items():
+        tool = facilities.tools.find(name)
+        if tool is None:
+            verdicts[name] = ToolVerdict(name, "unchecked", 0, detail="this engine has no such tool")
+        elif (refusal := _refusal(tool, recalled)) is not None:
+            verdicts[name] = refusal
+        else:
+            benches.append(_Bench(tool, calls, is_here=not _is_found_elsewhere(tool)))
+    for number in range(PASSES):
+        await _call_again(facilities, recalled, benches, number)
+    verdicts |= {bench.tool.name: _verdict(bench) for bench in benches}
+    return Verification(recalled.run.id, tuple(verdicts[name] for name in sorted(verdicts)))
+
+
+def _pure_calls(recalled: Recall) -> dict[str, list[_Made]]:
+    """Return tool -> the calls of it that returned, equal ones once, in plan order."""
+    used = {
+        entry.event.step: entry.event.used or {}
+        for entry in recalled.entries
+        if isinstance(entry.event, CallSucceeded)
+    }
+    found: dict[str, list[_Made]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for turn in sorted(recalled.machine.turns.values(), key=lambda turn: turn.order):
+        action, args = turn.item.node.code.action, recalled.calls.get(turn.path)
+        if not isinstance(action, CallTool) or args is None or turn.output is None or action.secrets:
+            continue
+        lock = recalled.header.lock.find(action.tool)
+        key = (action.tool, args.digest, turn.output.digest)
+        if lock is None or lock.effect is not Effect.PURE or key in seen:
+            continue
+        seen.add(key)
+        env = used.get(turn.path, {}).get("env", {})
+        found.setdefault(action.tool, []).append(
+            _Made(turn.path, args, turn.output, env if isinstance(env, dict) else {})
+        )
+    return found
+
+
+def _refusal(tool: Tool, recalled: Recall) -> ToolVerdict | None:
+    """Return the verdict on a tool that is not called again; `None`: it is."""
+    lock = recalled.header.lock.find(tool.name)
+    if tool.effect is not Effect.PURE:
+        return ToolVerdict(tool.name, "unchecked", 0, detail=f"it is declared {tool.effect.value} now")
+    if lock is not None and lock.fingerprint != tool.fingerprint:
+        return ToolVerdict(tool.name, "changed", 0, detail="its results now say nothing of the code then")
+    return None
+
+
+def _is_found_elsewhere(tool: Tool) -> bool:
+    with suppress(ConfigError):
+        address_of(tool)
+        return True
+    return False
+
+
+async def _call_again(
+    facilities: Facilities, recalled: Recall, benches: Sequence[_Bench], number: int
+) -> None:
+    """Call everything once more, in a process and an order of this pass."""
+    place = {path: turn.order for path, turn in recalled.machine.turns.items()}
+    pairs = [(bench, made) for bench in benches for made in bench.calls]
+    pairs.sort(key=lambda pair: place[pair[1].step], reverse=number % 2 == 0)
+    processes = Processes({SEED_ENV: _seed(recalled.run.id, number)})
+    try:
+        for bench, made in pairs:
+            outcome = await _outcome(facilities, processes, recalled, bench, made)
+            verdict = _compared(bench.tool.name, made, outcome)
+            earlier = bench.found.step if bench.found is not None else None
+            if verdict is not None and (earlier is None or place[made.step] < place[earlier]):
+                bench.found = verdict
+    finally:
+        await processes.close()
+
+
+def _seed(run_id: str, number: int) -> str:
+    """Return a hash seed that this process does not have."""
+    seed = int.from_bytes(sha256(f"{run_id}\n{number}".encode()).digest()[:4]) or 1
+    return str(seed - 1 if str(seed) == os.environ.get(SEED_ENV) else seed)
+
+
+async def _outcome(
+    facilities: Facilities, processes: Processes, recalled: Recall, bench: _Bench, made: _Made
+) -> Outcome:
+    tool = bench.tool
+    try:
+        args = tool.bind(made.args.value if isinstance(made.args.value, dict) else {})
+    except ToolError as fault:
+        return Failed(fault.code, str(fault), fault.temporary, retryable=False)
+    known = await facilities.store.find_values(digests_in(args))
+    blobs = CallBlobs(known)
+    context = Context(
+        run_id=recalled.run.id,
+        step=made.step,
+        seed=recalled.header.seed,
+        effect=tool.effect,
+        clock=facilities.clock.now,
+        env=facilities.environ,
+        secrets=facilities.secrets,
+        blobs=blobs,
+    )
+    timeout_s = tool.timeout_s if tool.timeout_s is not None else TIMEOUT_S
+    if bench.is_here:
+        return await call_tool(tool, args, context, facilities.threads, timeout_s)
+    return await processes.call(tool, args, context, blobs, secrets=facilities.secrets, timeout_s=timeout_s)
+
+
+def _compared(tool: str, made: _Made, outcome: Outcome) -> ToolVerdict | None:
+    """Return the verdict that a result calls for; `None`: it is the recorded one."""
+    match outcome:
+        case Returned(output) if output == made.output:
+            return None
+        case Returned(output):
+            places = differences(made.output.value, output.value)
+            return ToolVerdict(tool, "differs", 0, made.step, places)
+        case Failed(code, message) if code in _NO_CALL:
+            return ToolVerdict(tool, "unchecked", 0, made.step, detail=message)
+        case Failed(_, message) | Lost(message):
+            return ToolVerdict(tool, "differs", 0, made.step, detail=f"it failed: {message}")
+
+
+def _verdict(bench: _Bench) -> ToolVerdict:
+    name, found = bench.tool.name, bench.found
+    here = "in this process, since another one cannot find it" if bench.is_here else ""
+    if found is None:
+        return ToolVerdict(name, "deterministic", len(bench.calls), detail=here)
+    detail = "; ".join(filter(None, (found.detail, here, _changed_env(bench.calls))))
+    return replace(found, calls=len(bench.calls) if found.finding == "differs" else 0, detail=detail)
+
+
+def _changed_env(calls: Sequence[_Made]) -> str:
+    """Return which environment variables are not what the run read: another result may be right."""
+    differing = {name for made in calls for name, value in made.env.items() if os.environ.get(name) != value}
+    return f"the environment is not what it was: {', '.join(sorted(differing))}" if differing else ""

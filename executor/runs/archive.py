@@ -1,0 +1,295 @@
+"""Looking at runs: one, a page of them, or one again from its journal; and the saved plans. Nothing here moves a run.
+
+A run that this process drives is shown as its machine stands, any other as its journal says.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, cast
+
+import orjson
+
+from ...errors import Diverged, InputRejected, RunNotFound, StoreError, ToolError
+from ...plans import Plan
+from ...plans.values import Json, digest
+from ...tools import Artifact
+from ..events import Cause
+from ..journal.header import Header
+from ..journal.records import read_entry
+from ..journal.restore import load_entries, rebuild
+from ..limits import check_artifact
+from ..machine import Machine
+from ..states import RunStatus
+from ..stores.plan_uses import UsesKept
+from ..stores.store import Decision, RunRow, Store
+from .collector import old_objects_aside
+from .driver import Driver
+from .run import Run, RunError, run_errors, run_status, run_usage, step_views
+
+PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
+PLANNED: Final = (
+    "~"  # begins the names of plans that nobody sees: kept for the planner, or by their digest only
+)
+LIMIT_MAX: Final = 1000  # runs in one page
+UNDER_WAY: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # they go on by themselves, if driven
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A line in a list of runs. Times are Unix seconds; `abandoned` as in `Run`."""
+
+    id: str
+    status: str
+    task: str | None
+    plan_digest: str | None
+    parent: str | None
+    created: float
+    updated: float
+    digest: str
+    abandoned: bool = False
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs, newest first; `cursor` asks for the next page, `None`: there is none."""
+
+    runs: tuple[RunSummary, ...]
+    cursor: str | None
+
+
+class PlannedPlans:
+    """Plans that models wrote, by the key of their planning: a task that was planned before is not planned again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def find(self, key: str, /) -> Plan | None:
+        """Return the plan that was kept under a key, if there is one."""
+        text = await self._store.find_plan(f"{PLANNED}{key}")
+        return None if text is None else _plan_of(text)
+
+    async def keep(self, key: str, plan: Plan, /) -> None:
+        """Keep a plan under a key; an older one of that key goes."""
+        await self._store.save_plan(f"{PLANNED}{key}", plan.to_json(indent=None), plan.digest, time.time())
+
+
+class Archive:
+    """The runs and saved plans of one store.
+
+    Args:
+        store: Where they are.
+        drivers: The runs that this process drives, by id.
+        is_driven: Whether a living process drives, or plans, a run.
+    """
+
+    def __init__(
+        self, store: Store, drivers: Mapping[str, Driver], is_driven: Callable[[RunRow], bool]
+    ) -> None:
+        self._store = store
+        self._drivers = drivers
+        self._is_driven = is_driven
+        self.planned = PlannedPlans(store)
+        self.uses = UsesKept(store)
+        self._recent: OrderedDict[str, Run] = OrderedDict()
+
+    async def row(self, run_id: str) -> RunRow:
+        """Return a run's row. Raises: RunNotFound."""
+        row = await self._store.find_run(run_id)
+        if row is None:
+            raise RunNotFound(
+                f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
+            )
+        return row
+
+    async def get(self, run_id: str) -> Run:
+        """Return the run as it stands. Raises: RunNotFound."""
+        row = await self.row(run_id)
+        if (recent := self._recent.get(run_id)) is not None and recent.last_event == row.last_seq:
+            run = recent
+        else:
+            header = Header.from_dict(row.header)
+            run = (
+                _unplanned(row, header)
+                if header.plan is None
+                else snapshot(row, header, await self.machine(row))
+            )
+        return replace(run, abandoned=True) if self._is_abandoned(run.status, row) else run
+
+    def _is_abandoned(self, status: str, row: RunRow) -> bool:
+        return status in UNDER_WAY and not self._is_driven(row)
+
+    async def remember(self, run_id: str, machine: Machine) -> None:
+        """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
+        row = await self.row(run_id)
+        self._recent[run_id] = snapshot(row, Header.from_dict(row.header), machine)
+        self._recent.move_to_end(run_id)
+        while len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
+
+    async def read_artifact(self, artifact: Artifact) -> bytes:
+        """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
+        data = (await self._store.find_values([artifact.digest])).get(artifact.digest)
+        if data is None:
+            raise InputRejected(
+                f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
+                "step that makes it again, or keep them with save_artifact"
+            )
+        if digest(data) != artifact.digest:
+            raise StoreError(
+                f"the bytes of artifact {artifact.digest} were changed in the store {self._store.name}"
+            )
+        return data
+
+    async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
+        """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
+        try:
+            check_artifact(len(data))
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
+        await self._store.add_value(artifact.digest, data, at)
+        return artifact
+
+    async def machine(self, row: RunRow) -> Machine:
+        """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""
+        driver = self._drivers.get(row.id)
+        return driver.machine if driver is not None else await self.rebuilt(row)
+
+    async def rebuilt(self, row: RunRow) -> Machine:
+        """Return the machine of a run, built again from its journal.
+
+        Raises:
+            InputRejected: The run has no plan.
+            Diverged: The plan language or the machine concludes something else than what was recorded.
+            StoreError: The journal was changed outside firmplan.
+        """
+        _, machine = rebuild(row, await load_entries(self._store, row))
+        return machine
+
+    async def replayed(self, row: RunRow) -> Run:
+        """Return a run as its journal replays, digests compared. Raises: as `rebuilt`."""
+        with old_objects_aside():
+            machine = await self.rebuilt(row)
+            if row.digest != machine.digest:
+                raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
+            return snapshot(row, Header.from_dict(row.header), machine)
+
+    async def decisions(self, run_id: str) -> list[Decision]:
+        """Return what people decided about a run and its journal does not hold yet, oldest first."""
+        found = await self._store.list_decisions(run_id)
+        return [Decision(number, cast("Cause", read_entry(line, _no_value).event)) for number, line in found]
+
+    async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
+        """Return a page of runs, newest first. Raises: InputRejected: a bad limit, status or cursor."""
+        if not 1 <= limit <= LIMIT_MAX:
+            raise InputRejected(f"limit: expected 1 to {LIMIT_MAX}, found {limit}")
+        if status is not None and status not in {known.value for known in RunStatus}:
+            known = ", ".join(known.value for known in RunStatus)
+            raise InputRejected(f"status: expected one of {known}, found '{status}'")
+        rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
+        page = [
+            RunSummary(
+                row.id,
+                row.status,
+                row.task,
+                row.plan_digest,
+                row.parent,
+                row.created,
+                row.updated,
+                row.digest,
+                self._is_abandoned(row.status, row),
+            )
+            for row in rows[:limit]
+        ]
+        more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
+        return RunPage(tuple(page), more)
+
+    async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
+        """Save a plan under a name; an earlier one of it stays, by its digest. Raises: InputRejected: the name is not one."""
+        if not PLAN_NAME.fullmatch(name):
+            raise InputRejected(
+                f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {name!r}"
+            )
+        earlier = await self._store.find_plan(name)
+        if earlier is not None and (old := _plan_of(earlier)).digest != plan.digest:
+            # Plans may name it by its digest, which means that plan for ever.
+            await self._store.save_plan(f"{PLANNED}{old.digest}", earlier, old.digest, at)
+        await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at)
+        return plan
+
+    async def list_plans(self) -> list[tuple[str, Plan]]:
+        """Return the saved plans, by name."""
+        saved = await self._store.list_plans()
+        return [(name, _plan_of(text)) for name, text in saved if not name.startswith(PLANNED)]
+
+    async def find_plan(self, name_or_digest: str) -> Plan | None:
+        """Return a saved plan, or `None`."""
+        text = await self._store.find_plan(name_or_digest)
+        return None if text is None else _plan_of(text)
+
+
+def _no_value(digest: str) -> bytes:
+    raise InputRejected(f"a decision may not refer to a stored value ({digest})")
+
+
+def _plan_of(text: str) -> Plan:
+    return Plan.model_validate(orjson.loads(text))
+
+
+def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
+    """Return a run as its machine stands."""
+    return Run(
+        id=row.id,
+        status=run_status(machine).value,
+        output=machine.output.value if machine.output is not None else None,
+        errors=run_errors(machine),
+        digest=machine.digest,
+        plan=header.plan,
+        inputs=header.inputs,
+        steps=step_views(machine),
+        usage=run_usage(machine),
+        parent=row.parent,
+        task=row.task,
+        created=row.created,
+        updated=row.updated,
+        last_event=row.last_seq,
+    )
+
+
+def _unplanned(row: RunRow, header: Header) -> Run:
+    errors: tuple[RunError, ...] = ()
+    match header.planning:
+        case {"failed": {"code": str(code), "message": str(message)}}:
+            errors = (RunError("", code, message),)
+        case _:
+            pass
+    return Run(
+        id=row.id,
+        status=row.status,
+        errors=errors,
+        inputs=header.inputs,
+        parent=row.parent,
+        task=row.task,
+        created=row.created,
+        updated=row.updated,
+    )
+
+
+def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    created, separator, run_id = cursor.partition("~")
+    try:
+        return float(created), run_id if separator else ""
+    except ValueError:
+        raise InputRejected(f"cursor: expected one that an earlier page gave, found '{cursor}'") from None

@@ -1,0 +1,397 @@
+"""The room's door: runs, from submission to result, in one store.
+
+The life of a run is here: planned, driven, waited for, resumed. Making runs is `submission.py`, looking at them `archive.py`,
+deciding about them `decisions.py`; how a run moves is `machine.py`, how it is carried out `driver.py`, how it is read back `restore.py`.
+
+Rules it keeps: a run is driven by one owner, who claimed it in the store; whoever decides leaves the decision in the
+store and tells the owner; a snapshot of a run that this process does not drive is made from its journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ...errors import ConfigError, InputRejected, PlanError, StoreError
+from ...plans.nearest import listing
+from ..calls.draws import recalled
+from ..calls.early import EarlySteps
+from ..calls.facilities import Facilities
+from ..events import (
+    Cause,
+    RunResumed,
+    RunStarted,
+)
+from ..fork import Inherited, inherited_from
+from ..journal.header import Header, header_digest
+from ..journal.records import Entry, Event
+from ..journal.restore import build_machine, check_header, fold, load_entries, parse_lines
+from ..states import FINAL, RunStatus
+from ..stores.store import Decision, RunRow
+from .archive import UNDER_WAY, Archive
+from .collector import old_objects_aside
+from .decisions import Decisions
+from .driver import Driver
+from .owner import Owner
+from .replays import Replays
+from .run import Run, run_status
+from .submission import Planned, Submissions
+from .takeover import Takeover
+from .vanished import expect_outcomes
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
+POLL_S: Final = 0.2  # how often a run that another process drives is looked at
+
+
+class Execution:
+    """Runs of one store, as this process sees and drives them.
+
+    Args:
+        facilities: What runs share.
+        store_path: Where the owner's file goes; `None`: the store is in memory.
+    """
+
+    def __init__(self, facilities: Facilities, store_path: str | None) -> None:
+        self.facilities = facilities
+        self._store = facilities.store
+        self._owner = Owner(store_path)
+        facilities.expect_lease = lambda: self._owner.expect_lease(self._store)
+        self._drivers: dict[str, Driver] = {}
+        self._driving: dict[str, asyncio.Task[None]] = {}
+        self._faults: dict[str, BaseException] = {}
+        self._unplanned: set[str] = set()  # runs whose plan is being made here
+        self._watcher: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
+        self.archive = Archive(self._store, self._drivers, self._is_driven)
+        self.submissions = Submissions(self._store, self.archive, facilities.clock)
+        self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
+        self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
+        self._takeover = Takeover(
+            self._store, self.archive, self._is_driven, self._expect_tools, lambda: facilities.log
+        )
+
+    # --- life
+
+    async def open(self) -> None:
+        """Open the store and become an owner. Raises: StoreError."""
+        await self._store.open()
+        self._owner.acquire()
+
+    async def close(self) -> None:
+        """Park the runs under way, and let go; they go on with `resume`."""
+        if self._recovering is not None:
+            self._recovering.cancel()
+            await asyncio.wait([self._recovering])
+        self.facilities.threads.is_closing = True
+        driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
+        for task in self._driving.values():
+            if task not in driven:  # it plans
+                task.cancel()
+        await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
+        if driven:
+            await asyncio.wait(driven, timeout=CUT_OFF_S)
+        left = [*self._driving.values(), *([self._watcher] if self._watcher is not None else [])]
+        for task in left:
+            task.cancel()
+        if left:  # a tool may not heed it: its run stays where its journal ends
+            await asyncio.wait(left, timeout=CUT_OFF_S)
+        self.facilities.threads.close()
+        await self.facilities.processes.close()
+        await self._store.close()
+        self._owner.release()
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """The log of this execution."""
+        return self.facilities.log
+
+    def _is_driven(self, row: RunRow) -> bool:
+        return row.id in self._driving or self._owner.is_driven(row)
+
+    def now(self) -> float:
+        """Unix seconds, by the clock of this execution."""
+        return self.facilities.clock.now()
+
+    # --- start
+
+    def start_planning(
+        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]
+    ) -> asyncio.Task[None]:
+        """Plan a submitted task in the background, then drive it; return that work.
+
+        A failure of planning is recorded as the run's failure, and is the fault of the returned task.
+        """
+        under_way = self._driving.get(run_id)
+        return (
+            under_way if under_way is not None else self._follow(run_id, self._plan_and_drive(run_id, plan))
+        )
+
+    async def _plan_and_drive(self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]) -> None:
+        row = await self._owner.claim(self._store, run_id)
+        if row is None:
+            return
+        early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
+        try:
+            await self._plan_with(early, row, plan)
+        finally:
+            await early.drop()
+
+    async def _plan_with(
+        self, early: EarlySteps, row: RunRow, plan: Callable[[EarlySteps], Awaitable[Planned]]
+    ) -> None:
+        run_id = row.id
+        header = Header.from_dict(row.header)
+        now = self.facilities.clock.now
+        self._unplanned.add(run_id)
+        try:
+            planned = await plan(early)
+        except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
+            failed = replace(
+                header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
+            )
+            await self._store.set_header(
+                run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now()
+            )
+            await self._owner.let_go(self._store, row)
+            raise
+        except asyncio.CancelledError:
+            await self._owner.let_go(self._store, row)
+            raise
+        header = planned.complete(header)
+        digest = planned.plan.digest
+        await self._store.set_header(
+            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
+        )
+        self._unplanned.discard(run_id)
+        early.close()
+        settled = replace(row, header=header.to_dict())
+        await self._drive(settled, header, [], RunStarted(header_digest(settled.header)), early)
+
+    def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
+        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
+        self._driving[run_id] = task
+        task.add_done_callback(lambda done: self._note_fault(run_id, done))
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.get_running_loop().create_task(
+                self._watch_decisions(), name="firmplan decisions"
+            )
+        return task
+
+    def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
+        fault = None if task.cancelled() else task.exception()
+        is_planning = run_id in self._unplanned
+        self._unplanned.discard(run_id)
+        stands_in_run = is_planning and isinstance(fault, PlanError | InputRejected | ConfigError)
+        if fault is not None and not stands_in_run:
+            self._faults[run_id] = fault
+            self.facilities.log.error(
+                "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
+            )
+        if self._driving.get(run_id) is task:
+            del self._driving[run_id]
+
+    async def _start(self, run_id: str, first: Cause) -> bool:
+        """Claim a run and drive it in the background; `False`: another owner has it."""
+        row = await self._owner.claim(self._store, run_id)
+        if row is None:
+            return False
+        try:
+            header = Header.from_dict(row.header)
+            self._expect_tools(row.id, header)
+            entries = await load_entries(self._store, row)
+            check_header(row, entries)
+        except BaseException:
+            await self._owner.let_go(self._store, row)
+            raise
+        self._faults.pop(run_id, None)
+        self._follow(run_id, self._drive(row, header, entries, first))
+        return True
+
+    def _expect_tools(self, run_id: str, header: Header) -> None:
+        """Raise where a tool of the run is missing here, or is none that the run may go on with. Raises: ConfigError."""
+        tools = self.facilities.tools
+        missing = [name for name in header.lock.names if tools.find(name) is None]
+        if missing:
+            raise ConfigError(
+                f"run {run_id} uses the tool '{missing[0]}', which this engine has not; it has {listing(tools.names)}"
+            )
+        for name in header.lock.names:
+            locked = header.lock.find(name)
+            if locked is not None and (broken := locked.find_broken_promise(tools.get(name))) is not None:
+                raise ConfigError(
+                    f"run {run_id} cannot go on here: when it was submitted the tool '{name}' {broken}; declare it as it "
+                    "was, or fork the run"
+                )
+
+    async def _drive(
+        self,
+        row: RunRow,
+        header: Header,
+        entries: Sequence[Entry],
+        first: Cause,
+        early: EarlySteps | None = None,
+    ) -> None:
+        """Drive a claimed run until it has ended or waits, then let go of it.
+
+        Whoever decides leaves the decision in the store first and then looks for an owner; the owner lets go first and
+        then looks for decisions: so one of them sees the other.
+        """
+        claimed: RunRow | None = row
+        while claimed is not None:
+            try:
+                entries = entries if claimed is row else await load_entries(self._store, claimed)
+                goes_on = await self._drive_once(claimed, header, entries, first, early)
+            finally:
+                with suppress(StoreError):  # what happened stands in the journal; the owner tries again
+                    await self._owner.let_go(self._store, claimed)
+            if not goes_on or not await self.archive.decisions(row.id):
+                return
+            claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
+
+    async def _drive_once(
+        self,
+        row: RunRow,
+        header: Header,
+        entries: Sequence[Entry],
+        first: Cause,
+        early: EarlySteps | None,
+    ) -> bool:
+        """Drive a run as its owner; return whether a decision could move it on."""
+        machine = build_machine(header)
+        fold(machine, entries)
+        if machine.status is not None:
+            return False
+        inherited = await self._inherited(row, header)
+        driver = Driver(self.facilities, row, machine, header, inherited, early, recalled(entries))
+        self._drivers[row.id] = driver
+        cause: Cause | None = first
+        try:
+            decisions: Sequence[Decision] = await self.archive.decisions(row.id)
+            while cause is not None or decisions:
+                with old_objects_aside():
+                    await driver.drive(cause, decisions)
+                if driver.is_parking:
+                    return False
+                if run_status(machine) in FINAL:
+                    break
+                expect_outcomes(machine)
+                cause, decisions = None, await self.archive.decisions(row.id)
+            await self.archive.remember(row.id, machine)
+        finally:
+            driver.journal.close()
+            del self._drivers[row.id]
+        return run_status(machine) not in FINAL
+
+    async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
+        """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
+        if header.fork is None or row.parent is None:
+            return {}
+        entries = await load_entries(self._store, await self.archive.row(row.parent))
+        return inherited_from(entry.event for entry in entries)
+
+    async def _watch_decisions(self) -> None:
+        """Hand over what other processes decided about the runs that this one drives, while it drives any, and keep its lease."""
+        while self._driving:
+            await asyncio.sleep(POLL_S)
+            with suppress(StoreError):  # a run that is affected comes to it by itself
+                await self._owner.keep_beating(self._store)
+            for run_id, driver in list(self._drivers.items()):
+                with suppress(StoreError):  # the run itself will say so, if it lasts
+                    if decisions := await self.archive.decisions(run_id):
+                        await driver.take_decisions(decisions)
+
+    # --- wait
+
+    async def wait(self, run_id: str) -> Run:
+        """Return the run once it has ended or nothing goes on without a person.
+
+        Raises:
+            RunNotFound: There is no such run.
+            StoreError: Its journal cannot be written any more.
+        """
+        await self.archive.row(run_id)
+        while True:
+            task = self._driving.get(run_id)
+            if task is not None:
+                await asyncio.wait([task])
+                continue
+            row = await self.archive.row(run_id)
+            is_driven = self._owner.is_driven(row)
+            fault = self._faults.get(run_id)  # kept until the run goes on: all who wait must hear of it
+            if fault is not None and row.status not in FINAL and not is_driven:
+                raise fault
+            if row.status not in UNDER_WAY or not is_driven:
+                return await self.archive.get(run_id)
+            await asyncio.sleep(POLL_S)
+
+    async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the run's events past `after` as they become durable, until nothing more comes by itself."""
+        await self.archive.row(run_id)
+        while True:
+            driver = self._drivers.get(run_id)
+            task = self._driving.get(run_id)
+            for entry in await parse_lines(self._store, await self._store.read_journal(run_id, after)):
+                yield Event.of(entry)
+                after = entry.seq
+            if driver is not None and self._drivers.get(run_id) is driver:
+                await driver.journal.wait_past(after)
+                continue
+            row = await self.archive.row(run_id)
+            if row.last_seq > after or self._drivers.get(run_id) is not None:
+                continue
+            if task is not None and not task.done():
+                await asyncio.wait([task], timeout=POLL_S)
+                continue
+            if not self._owner.is_driven(row):
+                return
+            await asyncio.sleep(POLL_S)
+
+    # --- go on
+
+    async def resume(self, run_id: str) -> None:
+        """Go on with a run that nobody drives. A run that has ended, or is driven, is left as it is.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        row = await self.archive.row(run_id)
+        task = self._driving.get(run_id)
+        if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
+            return
+        first = self._first_event(row)
+        if not await self._start(run_id, first) and run_id not in self._driving:
+            row = await self.archive.row(run_id)
+            if row.owner is not None and self._owner.is_elsewhere(row.owner):
+                self._follow(run_id, self._take_over(run_id))
+
+    async def _take_over(self, run_id: str) -> None:
+        """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
+        self.facilities.log.info("waits for the lease of another machine", run=run_id)
+        row = await self.archive.row(run_id)
+        while row.status in UNDER_WAY and self._owner.is_driven(row):
+            await asyncio.sleep(POLL_S)
+            row = await self.archive.row(run_id)
+        if row.status in UNDER_WAY:
+            await self._start(run_id, self._first_event(row))
+
+    def _first_event(self, row: RunRow) -> RunStarted | RunResumed:
+        """Return what begins the work on a run, or goes on with it."""
+        return RunResumed(self._owner.name) if row.last_seq else RunStarted(header_digest(row.header))
+
+    async def find_abandoned(self) -> list[Run]:
+        """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""
+        return await self._takeover.find()
+
+    def recover(self, go_on: Callable[[Run], Awaitable[object]]) -> None:
+        """Go on with every run whose owner dies from now on, for as long as this execution is open."""
+        if self._recovering is None:
+            self._recovering = asyncio.get_running_loop().create_task(
+                self._takeover.watch(go_on), name="firmplan takeover"
+            )

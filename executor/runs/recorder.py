@@ -1,0 +1,74 @@
+"""Taking an event in: the machine hears of it and the journal keeps it, in one piece, so that the journal's order is the machine's.
+
+It does not carry anything out: what is to be done now is returned to the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from ...plans.signature import Effect
+from ..calls.telling import Telling
+from ..commands import Command, Record
+from ..events import CallFailed, CallStarted, CallSucceeded, Cause, ResolvedDone, ResolvedFailed
+
+if TYPE_CHECKING:
+    from ..journal.journal import Journal
+    from ..journal.lock import Lock
+    from ..machine import Machine
+
+OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
+
+
+class Recorder:
+    """The record of one run that is being driven.
+
+    Args:
+        machine: The run's.
+        journal: The run's.
+        run_id: The run.
+        lock: The tools as the run knows them.
+    """
+
+    def __init__(self, machine: Machine, journal: Journal, run_id: str, lock: Lock) -> None:
+        self._machine = machine
+        self._journal = journal
+        self._telling = Telling(run_id)
+        self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
+
+    def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
+        """Take an event in, with what the machine concludes from it; return what is to be done now.
+
+        Raises:
+            EngineBug: The event is not possible in the state that its step is in.
+            StoreError: The journal cannot be written any more.
+        """
+        commands = self._machine.handle(event, at)
+        opens, closes = None, False
+        if self._resources and (resource := self._written_by(event)) is not None:
+            opens = resource if isinstance(event, CallStarted) else None
+            closes = isinstance(event, OUTCOMES)
+        self._journal.add(event, at, opens=opens, closes=closes, decision=decision)
+        if self._telling.is_told:
+            self._telling.tell(event)
+        if not commands:
+            return commands
+        follow_up: list[Command] = []
+        for command in commands:
+            if isinstance(command, Record):
+                self._journal.add(command.event, at)
+                self._telling.tell(command.event)
+            else:
+                follow_up.append(command)
+        return follow_up
+
+    def must_be_durable(self, event: Cause) -> bool:
+        """Whether what follows from an event waits until it is durable: that of a write, or where too much is not."""
+        return self._journal.is_behind or bool(self._resources and self._written_by(event) is not None)
+
+    def _written_by(self, event: Cause) -> str | None:
+        """Return the resource that the step of an event writes, as the run knows its tool; `None`: it writes none."""
+        step = getattr(event, "step", None)
+        name = self._machine.tool_of(step) if step is not None else None
+        return self._resources.get(name) if name is not None else None

@@ -1,0 +1,194 @@
+"""Replays: runs once more from what was recorded, out of the store or out of a bundle; nothing is called.
+
+Strict: every consequence, the arguments of every call and the digest are computed again and compared. A replay out of a
+bundle needs neither the tools nor a store. Bundles are written and read here; their format is `bundle.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ...errors import Diverged, EngineBug, InputRejected
+from ...plans.values import canonical
+from ..calls.artifacts import digests_in
+from ..journal.bundle import Bundle, read_bundle, write_bundle
+from ..journal.records import GENESIS
+from ..journal.restore import build_machine, fold, value_names
+from ..stores.store import Batch, RunRow, Store
+from .archive import snapshot
+
+if TYPE_CHECKING:
+    from ..calls.facilities import Clock
+    from .archive import Archive
+    from .owner import Owner
+    from .run import Run
+
+BUNDLE_BYTES_MAX: Final = 4 * 1024**3  # a bundle is read whole: beyond this it would not fit in memory
+
+
+class Replays:
+    """Replays and bundles of one store's runs.
+
+    Args:
+        store: Where the runs are.
+        archive: Looks runs up.
+        owner: Claims a replay that is kept.
+        clock: When it was kept.
+    """
+
+    def __init__(self, store: Store, archive: Archive, owner: Owner, clock: Clock) -> None:
+        self._store = store
+        self._archive = archive
+        self._owner = owner
+        self._clock = clock
+
+    async def replay(self, run_id: str, *, keep: bool) -> Run:
+        """Return what the journal of a run says happened, every conclusion drawn and compared again.
+
+        Args:
+            run_id: The run.
+            keep: Whether to keep the replay as a run of its own, with the replayed one as its parent.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned.
+            Diverged: The plan language or the machine concludes something else than what was recorded.
+            StoreError: The journal was changed outside firmplan.
+        """
+        row = await self._archive.row(run_id)
+        run = await self._archive.replayed(row)
+        if not keep:
+            return run
+        return await self._keep(row, await self._store.read_journal(row.id), {})
+
+    async def replay_bundle(self, path: Path, *, keep: bool) -> Run:
+        """Return what a bundle says happened, as `replay` does. Raises: InputRejected, Diverged, StoreError."""
+        bundle = await load_bundle(path)
+        run = replayed(bundle)
+        return await self._keep(bundle.row, bundle.lines, {**bundle.values, **bundle.blobs}) if keep else run
+
+    async def export(self, run_id: str, where: str | os.PathLike[str]) -> Path:
+        """Write a run into a bundle, replacing a file of that name whole, and return its path.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned, or the file cannot be written.
+            StoreError: The journal was changed outside firmplan.
+        """
+        path = _path_of(where)
+        row = await self._archive.row(run_id)
+        await self._archive.rebuilt(row)  # what does not replay here would replay nowhere
+        lines = (await self._store.read_journal(run_id))[: row.last_seq]
+        values = await self._store.find_values(value_names(lines))
+        blobs = await self._artifacts(row, lines, values)
+        decisions = [line for _, line in await self._store.list_decisions(run_id)]
+        data = write_bundle(Bundle(row, lines, values, blobs, decisions))
+        await asyncio.to_thread(_write_whole, path, data)
+        return path
+
+    async def _artifacts(
+        self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]
+    ) -> Mapping[str, bytes]:
+        """Return the bytes of the artifacts among a run's inputs and values, as far as the store has them."""
+        inputs = canonical(row.header["inputs"])
+        wanted = {name for data in (inputs, *lines, *values.values()) for name in digests_in(data)}
+        return await self._store.find_values(sorted(wanted - set(values)))
+
+    async def _keep(self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]) -> Run:
+        """Keep a replay as a run whose parent is the replayed one."""
+        now = self._clock.now()
+        name = f"run_{secrets.token_hex(8)}"
+        copy = replace(
+            row, id=name, parent=row.id, created=now, updated=now, digest="", epoch=0, owner=None, last_seq=0
+        )
+        await self._store.create_run(replace(copy, head=GENESIS))
+        claimed = await self._owner.claim(self._store, name)
+        if claimed is None:
+            raise EngineBug(f"the new run {name} has an owner already")
+        batch = Batch(
+            run_id=name,
+            epoch=claimed.epoch,
+            first_seq=1,
+            lines=lines,
+            head=row.head,
+            values=values,
+            status=row.status,
+            digest=row.digest,
+            updated=row.updated,
+        )
+        await self._store.append(batch)
+        await self._owner.let_go(self._store, claimed)
+        return await self._archive.get(name)
+
+
+def bundle_path(name: str | os.PathLike[str]) -> Path | None:
+    """Return the path of the bundle that a name means; `None`: there is no such file, so it names a run.
+
+    Raises:
+        InputRejected: There is no such file, and no run can have that name.
+    """
+    path = _path_of(name)
+    try:
+        if path.is_file():
+            return path
+    except OSError:  # a name can be longer than a file's may be
+        return None
+    if not isinstance(name, str) or path.parent != Path():
+        raise InputRejected(f"there is no bundle {path}; `firmplan export RUN -o {path}` makes one")
+    return None
+
+
+async def load_bundle(path: Path) -> Bundle:
+    """Return the run that a file holds. Raises: InputRejected: it cannot be read, or is no whole bundle."""
+    return read_bundle(await asyncio.to_thread(_read_whole, path), str(path))
+
+
+def replayed(bundle: Bundle) -> Run:
+    """Return what a bundle says happened, every conclusion drawn and compared again.
+
+    Raises:
+        InputRejected: The run was never planned.
+        Diverged: The plan language or the machine concludes something else than what was recorded.
+        StoreError: Its records are of another format.
+    """
+    header = bundle.header
+    if header.plan is None:
+        raise InputRejected(f"run {bundle.row.id} has no plan: no step of it has started")
+    machine = build_machine(header)
+    fold(machine, bundle.entries)
+    if bundle.row.digest != machine.digest:
+        raise Diverged(step="", field="digest", expected=bundle.row.digest, found=machine.digest)
+    return snapshot(bundle.row, header, machine)
+
+
+def _path_of(name: str | os.PathLike[str]) -> Path:
+    return Path(name).expanduser()
+
+
+def _read_whole(path: Path) -> bytes:
+    try:
+        if (size := path.stat().st_size) > BUNDLE_BYTES_MAX:
+            raise InputRejected(f"{path}: a bundle of {size} bytes; the limit is {BUNDLE_BYTES_MAX}")
+        return path.read_bytes()
+    except OSError as fault:
+        raise InputRejected(f"the bundle {path} cannot be read: {fault.strerror or fault}") from fault
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write beside the file and put it in its place, so that nobody ever sees half a bundle."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as fault:
+        beside.unlink(missing_ok=True)
+        raise InputRejected(f"the bundle {path} cannot be written: {fault.strerror or fault}") from fault

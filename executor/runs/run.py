@@ -1,0 +1,382 @@
+"""`Run`: a snapshot of a run, for people and programs.
+
+Made from the machine's cells (`snapshot`), never kept up to date: ask the engine for a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ...errors import RunFailed
+from ...plans.values import Json
+from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked
+from ..held import held_back
+from ..outcome import walk
+from ..states import TERMINAL, RunStatus, State
+
+if TYPE_CHECKING:
+    from ...plans import Plan
+    from ..machine import Machine
+
+# The worst state of a part is the state of the whole, as long as the whole has not ended.
+WENT_WRONG = (State.FAILED, State.CANCELLED)
+WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """One failure: `step` is the path of the leaf, empty for the run as a whole."""
+
+    step: str
+    code: str
+    message: str
+    temporary: bool = False
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {"step": self.step, "code": self.code, "message": self.message, "temporary": self.temporary}
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step, item or iteration as a person sees it.
+
+    Attributes:
+        status: `pending running waiting indeterminate succeeded failed skipped cancelled`.
+        output: The value; `None` unless succeeded.
+        attempts: Calls started.
+        reused: An earlier result stood for the call (for a step of parts: for all of them).
+        cost: US dollars spent on model calls, as far as prices are known.
+        started: Unix seconds, or `None`.
+        finished: Unix seconds, or `None`.
+        reason: Why it was skipped or cancelled, or what it waits for.
+        args: What it would be called with, while a person has to decide about the call; secrets by name.
+        decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
+    """
+
+    status: str
+    output: Json = None
+    attempts: int = 0
+    reused: bool = False
+    cost: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    error: RunError | None = None
+    reason: str | None = None
+    output_digest: str | None = None
+    args: Json = None
+    decision: Json = None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "status": self.status,
+            "output": self.output,
+            "attempts": self.attempts,
+            "reused": self.reused,
+            "cost": self.cost,
+            "started": self.started,
+            "finished": self.finished,
+            "error": self.error.to_dict() if self.error else None,
+            "reason": self.reason,
+            "output_digest": self.output_digest,
+            "args": self.args,
+            "decision": self.decision,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it stood when it was asked for.
+
+    Attributes:
+        status: `queued running waiting indeterminate succeeded failed cancelled over_budget`.
+        output: The plan's output; `None` unless succeeded.
+        errors: Failures in plan order; those that `on_error` handled are not among them.
+        digest: Over plan, inputs, statuses and outputs; final once succeeded or failed.
+        plan: `None` while a task has not been planned.
+        steps: Path -> view, in plan order, each step followed by its leaves.
+        usage: `calls reused model_calls tokens usd seconds`.
+        parent: The run that this one replays or forks.
+        task: The words it came from, if any.
+        created: Unix seconds.
+        updated: Unix seconds.
+        last_event: Number of its newest durable event: `events(id, after=last_event)` goes on from this snapshot.
+        abandoned: It is queued or running, but no process drives it any more: `resume` goes on with it.
+    """
+
+    id: str
+    status: str
+    output: Json = None
+    errors: tuple[RunError, ...] = ()
+    digest: str = ""
+    plan: Plan | None = None
+    inputs: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    steps: Mapping[str, StepView] = field(default_factory=dict[str, StepView])
+    usage: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    parent: str | None = None
+    task: str | None = None
+    created: float | None = None
+    updated: float | None = None
+    last_event: int = 0
+    abandoned: bool = False
+
+    def raise_for_status(self) -> Run:
+        """Return the run if it succeeded.
+
+        Raises:
+            RunFailed: It did not; the message names the first error, or what it waits for.
+        """
+        if self.status == RunStatus.SUCCEEDED:
+            return self
+        raise RunFailed(f"run {self.id} is {self.status}{self._why()}", self)
+
+    def _why(self) -> str:
+        if self.errors:
+            first = self.errors[0]
+            return f": step '{first.step}': {first.message}" if first.step else f": {first.message}"
+        waiting = [(path, step) for path, step in self.steps.items() if step.args is not None]
+        if waiting:
+            path, step = waiting[0]
+            return f": step '{path}' waits for {step.reason or 'a person to say what became of it'}"
+        return ": it waits for a larger budget" if self.status == RunStatus.OVER_BUDGET else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole as JSON."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "output": self.output,
+            "errors": [error.to_dict() for error in self.errors],
+            "digest": self.digest,
+            "plan": self.plan.to_dict() if self.plan else None,
+            "plan_digest": self.plan.digest if self.plan else None,
+            "inputs": dict(self.inputs),
+            "steps": {path: step.to_dict() for path, step in self.steps.items()},
+            "usage": dict(self.usage),
+            "parent": self.parent,
+            "task": self.task,
+            "created": self.created,
+            "updated": self.updated,
+            "last_event": self.last_event,
+            "abandoned": self.abandoned,
+        }
+
+
+def run_status(machine: Machine) -> RunStatus:
+    """Return where the run stands."""
+    if machine.status is not None:
+        return machine.status
+    if not machine.is_started:
+        return RunStatus.QUEUED
+    if not machine.is_stuck():
+        return RunStatus.RUNNING
+    turns = machine.turns.values()
+    if any(turn.state is State.INDETERMINATE for turn in turns):
+        return RunStatus.INDETERMINATE
+    return RunStatus.WAITING if any(is_asked(turn) for turn in turns) else RunStatus.OVER_BUDGET
+
+
+class StepViews(Mapping[str, StepView]):
+    """The steps of a run that has ended, made when someone first looks: most people want only the output."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine: Machine | None = machine
+        self._views: dict[str, StepView] = {}
+
+    def _made(self) -> dict[str, StepView]:
+        machine = self._machine
+        if machine is not None:
+            self._views = _views_of(machine)
+            self._machine = None
+        return self._views
+
+    def __getitem__(self, path: str) -> StepView:
+        return self._made()[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    def __repr__(self) -> str:
+        return repr(self._made())
+
+    def __reduce__(self) -> tuple[type[dict[str, StepView]], tuple[dict[str, StepView]]]:
+        return dict, (self._made(),)
+
+
+def step_views(machine: Machine) -> Mapping[str, StepView]:
+    """Return the view of every cell, in plan order."""
+    return StepViews(machine) if machine.status is not None else _views_of(machine)
+
+
+def _views_of(machine: Machine) -> dict[str, StepView]:
+    views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
+    if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
+        for path, reason in held_back(machine.root).items():
+            views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
+    return views
+
+
+def run_errors(machine: Machine) -> tuple[RunError, ...]:
+    """Return the failures that nothing handled, in plan order, each at its leaf."""
+    found = list(_errors(machine.root))
+    if machine.failure is not None:
+        found.append(RunError("", machine.failure.code, machine.failure.message, machine.failure.temporary))
+    return tuple(found)
+
+
+def run_usage(machine: Machine) -> dict[str, Json]:
+    """Return what the run has used so far."""
+    turns = [turn for turn in machine.turns.values() if turn.attempts or turn.reused]
+    spent = [turn.usage for turn in turns if turn.usage is not None]
+    return {
+        "steps": sum(1 for turn in turns if turn.attempts),
+        "calls": sum(turn.attempts for turn in turns),
+        "reused": sum(turn.reused for turn in turns),
+        "model_calls": sum(_number(usage, "calls") for usage in spent),
+        "tokens": sum(_number(usage, "tokens") for usage in spent),
+        "usd": float(sum(_number(usage, "usd") for usage in spent)),
+        "seconds": machine.purse.spent["seconds"],
+    }
+
+
+def _number(usage: Mapping[str, Json], name: str) -> int | float:
+    value = usage.get(name)
+    return value if isinstance(value, int | float) else 0
+
+
+def _errors(frame: Frame) -> Iterator[RunError]:
+    for node in frame.nodes:
+        if node.state not in WENT_WRONG:
+            continue
+        inner = [error for item in node.items if item.state in WENT_WRONG for error in _item_errors(item)]
+        yield from inner
+        if not inner and node.failure is not None:
+            yield _error(node)
+
+
+def _item_errors(item: Item) -> Iterator[RunError]:
+    last = item.turns[-1] if item.turns else None
+    if last is not None and last.frames and last.failure in (None, INNER_FAILED):
+        yield from _errors(last.frames[-1])
+    elif last is not None and last.failure is not None:
+        yield _error(last)
+    elif item.failure is not None:
+        yield _error(item)
+
+
+def _error(cell: Turn) -> RunError:
+    failure = cell.failure
+    if failure is None:
+        return RunError(cell.path, "failed", "a part of it failed")
+    return RunError(cell.path, failure.code, failure.message, failure.temporary)
+
+
+def _view(cell: Turn) -> StepView:
+    if cell.state is State.SUCCEEDED and (only := _only_turn(cell)) is not None:
+        return _view_of_success(cell, only)
+    turns = list(turns_of(cell))
+    ends = [turn.finished for turn in turns if turn.finished is not None]
+    starts = [turn.started for turn in turns if turn.started is not None]
+    is_over = cell.state in TERMINAL
+    failure = _own_failure(cell, turns)
+    return StepView(
+        status=_status(cell, turns),
+        output=cell.output.value if cell.output else None,
+        attempts=sum(turn.attempts for turn in turns),
+        reused=bool(turns) and all(turn.reused for turn in turns),
+        cost=float(sum(_number(turn.usage, "usd") for turn in turns if turn.usage is not None)),
+        started=min(starts, default=None),
+        finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
+        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        reason=_reason(cell, turns),
+        output_digest=cell.output.digest if cell.output else None,
+        args=_undecided_args(cell, turns),
+        decision=_decision(cell, turns),
+    )
+
+
+def _view_of_success(cell: Turn, turn: Turn) -> StepView:
+    """Return the view of a cell that has succeeded by one call or value, as most have."""
+    output, failure = cell.output, cell.failure or (turn.failure if turn.path == cell.path else None)
+    return StepView(
+        status=State.SUCCEEDED.value,
+        output=output.value if output is not None else None,
+        attempts=turn.attempts,
+        reused=turn.reused,
+        cost=float(_number(turn.usage, "usd")) if turn.usage is not None else 0.0,
+        started=turn.started,
+        finished=turn.finished if turn.finished is not None else getattr(cell, "finished", None),
+        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        reason=cell.reason.value if cell.reason is not None else None,
+        output_digest=output.digest if output is not None else None,
+        decision=turn.verdict.to_dict() if turn.verdict is not None and turn.path == cell.path else None,
+    )
+
+
+def _only_turn(cell: Turn) -> Turn | None:
+    """Return the one call or value that a cell consists of; `None`: it consists of several, or of inner steps."""
+    if isinstance(cell, Node):
+        if len(cell.items) != 1:
+            return None
+        cell = cell.items[0]
+    if isinstance(cell, Item):
+        if len(cell.turns) != 1:
+            return None
+        cell = cell.turns[0]
+    return cell if cell.is_leaf else None
+
+
+def turns_of(cell: Turn) -> Iterator[Turn]:
+    """The calls and values that a cell consists of."""
+    items: Sequence[Turn] = cell.items if isinstance(cell, Node) else (cell,)
+    for item in items:
+        for turn in item.turns if isinstance(item, Item) else (item,):
+            if turn.is_leaf:
+                yield turn
+            for frame in turn.frames:
+                for node in frame.nodes:
+                    yield from turns_of(node)
+
+
+def _status(cell: Turn, turns: list[Turn]) -> str:
+    if cell.state in TERMINAL:
+        return cell.state.value
+    states = {turn.state for turn in turns}
+    worst = next((state for state in WORST if state in states), cell.state)
+    is_under_way = len(turns) > 1 or any(state in TERMINAL for state in states)
+    if worst in (State.READY, State.PENDING):
+        return State.RUNNING.value if is_under_way else State.PENDING.value
+    return worst.value
+
+
+def _decision(cell: Turn, turns: list[Turn]) -> Json:
+    """Return what a person decided about the one call of a leaf."""
+    if len(turns) != 1 or turns[0].path != cell.path or turns[0].verdict is None:
+        return None
+    return turns[0].verdict.to_dict()
+
+
+def _undecided_args(cell: Turn, turns: list[Turn]) -> Json:
+    """Return the arguments of a call that a person has to decide about."""
+    if len(turns) != 1 or turns[0].path != cell.path or turns[0].call is None:
+        return None
+    return turns[0].call.value if is_asked(turns[0]) or turns[0].state is State.INDETERMINATE else None
+
+
+def _own_failure(cell: Turn, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
+    if cell.failure is not None:
+        return cell.failure
+    return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None
+
+
+def _reason(cell: Turn, turns: list[Turn]) -> str | None:
+    if cell.reason is not None:
+        return cell.reason.value
+    waiting = [turn.reason for turn in turns if turn.state is State.WAITING and turn.reason is not None]
+    return waiting[0].value if waiting else None

@@ -1,0 +1,217 @@
+"""One SQLite file (WAL), used through one connection by one thread of its own, so that no commit blocks the event loop.
+
+Short look-ups that a run waits for go another way: a second connection, that only reads, is asked on the event loop itself. In a
+write-ahead log a reader waits for nobody and sees all that was committed; a trip to a thread and back costs more than the answer.
+
+Whatever SQLite says ends as a `StoreError`, with what was begun rolled back. What the tables mean is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from ...errors import StoreError
+from .store_fault import told_fault
+
+STORE_FORMAT: Final = 1
+# Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
+ADDED: Final = ("plan_uses", "saved_values", "owners", "unsorted_calls")
+BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
+# Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
+CACHE_KIB: Final = 32 * 1024
+VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
+
+T = TypeVar("T")
+
+
+class SqliteFile:
+    """The SQLite file `path`, made if it is not there."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = str(path)
+        self._thread: ThreadPoolExecutor | None = None
+        self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None  # none in memory: there is nothing to share
+
+    # --- life
+
+    async def open(self) -> None:
+        """Open the file and bring its format up. Raises: StoreError."""
+        if self._db is not None:
+            return
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="firmplan-store")
+        try:
+            self._db = await self._call(self._connect)
+        except StoreError:
+            self._thread.shutdown()
+            self._thread = None
+            raise
+
+    async def close(self) -> None:
+        """Close the file; idempotent."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._db is not None and self._thread is not None:
+            await self._call(self._db.close)
+            self._thread.shutdown()
+        self._db = self._thread = None
+
+    async def find_damage(self) -> list[str]:
+        """See `Store.find_damage`."""
+        found = await self._call(lambda: self._sql("PRAGMA integrity_check(20)").fetchall())
+        return [text for (text,) in found if text != "ok"]
+
+    async def copy_to(self, path: Path) -> None:
+        """See `Store.copy_to`; others may write meanwhile."""
+        await self._call(lambda: self._sql("VACUUM INTO ?", (str(path),)))
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            self._migrate(db)
+            _use_wal(db)
+            db.execute("PRAGMA synchronous=NORMAL")
+            if self.name != ":memory:":
+                self._reader = self._connect_reader()
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        reader = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
+        reader.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        reader.execute("PRAGMA busy_timeout=0")  # the event loop waits for nobody
+        reader.execute("PRAGMA query_only=1")
+        return reader
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if found > STORE_FORMAT:
+            raise StoreError(
+                f"the store {self.name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
+            )
+        if found == 0:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
+            for statement in _schema().split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={STORE_FORMAT}")
+        self._add_tables(db)
+        self._expect_tables(db)
+        db.execute("COMMIT")
+
+    def _add_tables(self, db: sqlite3.Connection) -> None:
+        """Make the tables and indexes that were added to the format after stores of it were made."""
+        for statement in _schema().split(";"):
+            found = re.search(r"CREATE (TABLE|INDEX) (\w+)", statement)
+            if found is not None and (found[1] == "INDEX" or found[2] in ADDED):
+                db.execute(statement.replace(found[0], f"CREATE {found[1]} IF NOT EXISTS {found[2]}", 1))
+
+    def _expect_tables(self, db: sqlite3.Connection) -> None:
+        """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
+        there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        wanted = re.findall(r"CREATE TABLE (\w+)", _schema())
+        if missing := [name for name in wanted if name not in there]:
+            raise StoreError(
+                f"the store {self.name} has no table '{missing[0]}': it was made by a firmplan between releases; "
+                "move it away, and name a new one"
+            )
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        """Do the work on the store's thread; sqlite's errors become StoreErrors."""
+        if self._thread is None:
+            raise StoreError(f"the store {self.name} is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    def _call_here(self, work: Callable[[], T]) -> T:
+        """Do the work on the store's thread, after what was asked before, while whoever asks waits."""
+        if self._thread is None:
+            raise StoreError(f"the store {self.name} is closed")
+        return self._thread.submit(self._guarded, work).result()
+
+    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read a few rows by their keys, here and now if that is possible, else on the store's thread."""
+        if self._reader is not None:
+            with suppress(sqlite3.Error):  # busy, or broken: the thread waits, or says what is wrong
+                return work(self._reader)
+        return await self._call(lambda: work(self._open_db()))
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except StoreError:
+            self._roll_back()
+            raise
+        except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
+            self._roll_back()
+            raise told_fault(self.name, fault) from fault
+
+    def _roll_back(self) -> None:
+        if self._db is not None and self._db.in_transaction:
+            with suppress(sqlite3.Error):  # a disk that fails has told already
+                self._db.rollback()
+
+    def _open_db(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreError(f"the store {self.name} is closed")
+        return self._db
+
+    def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self._open_db().execute(statement, values)
+
+    def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
+        return selected(self._open_db(), columns, table, key, wanted)
+
+
+def format_of(path: Path) -> int:
+    """Return the format of a store's file as it is, without bringing it up; 0: it holds nothing yet. Raises: StoreError."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            (found,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as fault:
+        raise told_fault(str(path), fault) from fault
+    return int(found)
+
+
+def selected(
+    db: sqlite3.Connection, columns: str, table: str, key: str, wanted: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Return the rows whose `key` is among `wanted`, a bounded number a statement."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(wanted), VARIABLES_MAX):
+        part = wanted[start : start + VARIABLES_MAX]
+        marks = ",".join("?" * len(part))
+        rows += db.execute(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", part).fetchall()
+    return rows
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. SQLite waits for every lock but this one: others may be opening the same new file."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _schema() -> str:
+    return (files(__package__ or "") / "schema.sql").read_text()

@@ -1,0 +1,364 @@
+"""The store in one SQLite file (WAL), the default; in memory it is the store of tests.
+
+Rules it keeps: appends of all runs are committed in groups with one group in flight: what arrives meanwhile forms the next. A
+group that holds a write's intent or outcome is committed with `synchronous=FULL` (it survives a power loss), others with
+NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, what is kept of calls `sqlite_cache.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import orjson
+
+from ...errors import StoreError
+from .sqlite_cache import SqliteCache
+from .sqlite_prune import SqlitePrune
+from .sqlite_uses import SqliteUses
+from .store import EVERYTHING, Batch, RunRow
+
+_ROW_COLUMNS: Final = (
+    "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
+)
+_ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM owners WHERE name=owner)"
+# The headers that were last read: a run is looked up several times while it is driven.
+HEADERS_KEPT: Final = 4
+
+
+class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
+    """A store in the SQLite file `path`, made if it is not there."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._pending: list[tuple[Batch, asyncio.Future[None]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Flush what is pending, and close."""
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher])
+        await super().close()
+
+    # --- runs
+
+    async def create_run(self, row: RunRow) -> bool:
+        """See `Store.create_run`."""
+
+        def work() -> bool:
+            self._sql("PRAGMA synchronous=FULL")
+            self._sql("BEGIN IMMEDIATE")
+            cursor = self._sql(
+                f"INSERT OR IGNORE INTO runs ({_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (
+                    row.id,
+                    row.status,
+                    row.task,
+                    row.plan_digest,
+                    row.parent,
+                    row.created,
+                    row.updated,
+                    row.digest,
+                    row.epoch,
+                    row.owner,
+                    row.head,
+                    row.last_seq,
+                ),
+            )
+            is_new = cursor.rowcount == 1
+            if is_new:
+                self._sql("INSERT INTO headers VALUES (?,?)", (row.id, orjson.dumps(row.header)))
+            self._sql("COMMIT")
+            return is_new
+
+        return await self._call(work)
+
+    async def set_header(
+        self,
+        run_id: str,
+        header: Mapping[str, Any],
+        plan_digest: str | None,
+        epoch: int,
+        status: str,
+        at: float,
+    ) -> None:
+        """See `Store.set_header`."""
+
+        def work() -> None:
+            self._sql("PRAGMA synchronous=FULL")
+            self._sql("BEGIN IMMEDIATE")
+            cursor = self._sql(
+                "UPDATE runs SET plan_digest=?, status=?, updated=? WHERE id=? AND epoch=?",
+                (plan_digest, status, at, run_id, epoch),
+            )
+            if cursor.rowcount != 1:
+                raise _fenced(run_id)
+            self._sql("UPDATE headers SET header=? WHERE run_id=?", (orjson.dumps(header), run_id))
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """See `Store.find_run`."""
+        return await self._call(lambda: self._find_run(run_id))
+
+    def _find_run(self, run_id: str) -> RunRow | None:
+        statement = f"SELECT {_ROW}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
+        found = self._sql(statement, (run_id,)).fetchone()
+        return _row(found[:-1], _read_header(found[-1])) if found else None
+
+    async def list_runs(
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+    ) -> Sequence[RunRow]:
+        """See `Store.list_runs`."""
+        conditions, values = ["1"], list[object]()
+        if status is not None:
+            conditions.append("status=?")
+            values.append(status)
+        if before is not None:
+            conditions.append("(created, id) < (?, ?)")
+            values.extend(before)
+        statement = (
+            f"SELECT {_ROW} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
+        )
+        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement, [*values, limit])])
+
+    async def list_driven(self) -> Sequence[RunRow]:
+        """See `Store.list_driven`."""
+        statement = f"SELECT {_ROW} FROM runs WHERE owner IS NOT NULL AND status IN ('queued', 'running')"
+        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
+
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+    ) -> RunRow | None:
+        """See `Store.claim`."""
+
+        def work() -> RunRow | None:
+            self._sql("BEGIN IMMEDIATE")
+            row = self._find_run(run_id)
+            if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
+                self._sql("ROLLBACK")
+                return None
+            if row.owner != owner:
+                self._sql("DELETE FROM owners WHERE name=?", (row.owner,))
+            self._sql("INSERT OR IGNORE INTO owners VALUES (?, 0)", (owner,))
+            self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
+            self._sql("COMMIT")
+            return self._find_run(run_id)
+
+        return await self._call(work)
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """See `Store.release`."""
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            self._sql("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", (run_id, epoch))
+            self._sql("DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)")
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    async def raise_beat(self, owner: str) -> bool:
+        """See `Store.raise_beat`."""
+        statement = "UPDATE owners SET beat=beat+1 WHERE name=?"
+        return await self._call(lambda: self._sql(statement, (owner,)).rowcount == 1)
+
+    # --- journal
+
+    async def append(self, batch: Batch) -> None:
+        """See `Store.append`. Batches that arrive while a group is being committed form the next group."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((batch, done))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        await done
+
+    def append_here(self, batch: Batch) -> None:
+        """See `Store.append_here`. The store's thread takes its work in order: what is being committed comes first."""
+        group, self._pending = self._pending, []
+        batches = [*(waiting for waiting, _ in group), batch]
+        faults: Sequence[StoreError | None]
+        try:
+            faults = self._call_here(lambda: self._commit(batches))
+        except StoreError as fault:
+            faults = [fault] * len(batches)
+        _settle(group, faults[:-1])
+        if (own := faults[-1]) is not None:
+            raise own
+
+    async def _flush(self) -> None:
+        while self._pending:
+            group, self._pending = self._pending, []
+            _settle(group, await self._faults_of(group))
+
+    async def _faults_of(
+        self, group: Sequence[tuple[Batch, asyncio.Future[None]]]
+    ) -> Sequence[StoreError | None]:
+        """Commit a group; return what was wrong with each batch."""
+        try:
+            return await self._call(lambda: self._commit([batch for batch, _ in group]))
+        except StoreError as fault:
+            return [fault] * len(group)
+
+    def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
+        is_synced = any(batch.is_synced for batch in batches)
+        self._sql(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+        self._sql("BEGIN IMMEDIATE")
+        faults = [self._append(batch) for batch in batches]
+        self._sql("COMMIT")
+        return faults
+
+    def _append(self, batch: Batch) -> StoreError | None:
+        changed = self._sql(
+            "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?",
+            (
+                batch.status,
+                batch.digest,
+                batch.updated,
+                batch.head,
+                batch.first_seq - 1 + len(batch.lines),
+                batch.run_id,
+                batch.epoch,
+                batch.first_seq - 1,
+            ),
+        )
+        if changed.rowcount != 1:
+            return _fenced(batch.run_id)
+        self._sql(
+            "INSERT INTO journal VALUES (?,?,?,?)",
+            (batch.run_id, batch.first_seq, b"\n".join(batch.lines), batch.head),
+        )
+        for digest, data in batch.values.items():
+            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (digest, data))
+        for step, resource in batch.opened.items():
+            self._sql("INSERT OR REPLACE INTO open_writes VALUES (?,?,?)", (batch.run_id, step, resource))
+            self._raise_epoch(resource)
+        for step in batch.closed:
+            statement = "DELETE FROM open_writes WHERE run_id=? AND step=? RETURNING resource"
+            for (resource,) in self._sql(statement, (batch.run_id, step)).fetchall():
+                self._raise_epoch(resource)
+        for number in batch.decided:
+            self._sql("DELETE FROM decisions WHERE number=?", (number,))
+        return None
+
+    def _raise_epoch(self, resource: str) -> None:
+        for name in (resource, EVERYTHING):
+            self._sql(
+                "INSERT INTO resources VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET epoch=epoch+1", (name,)
+            )
+
+    async def add_decision(self, run_id: str, decision: bytes) -> None:
+        """See `Store.add_decision`."""
+
+        def work() -> None:
+            self._sql("PRAGMA synchronous=FULL")
+            self._sql("INSERT INTO decisions (run_id, record) VALUES (?,?)", (run_id, decision))
+
+        await self._call(work)
+
+    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """See `Store.list_decisions`."""
+        statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
+        return await self._call(lambda: self._sql(statement, (run_id,)).fetchall())
+
+    async def drop_decisions(self, numbers: Sequence[int]) -> None:
+        """See `Store.drop_decisions`."""
+        marks = ",".join("?" * len(numbers))
+        await self._call(
+            lambda: self._sql(f"DELETE FROM decisions WHERE number IN ({marks})", list(numbers)) and None
+        )
+
+    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
+        """See `Store.read_journal`."""
+
+        def work() -> list[bytes]:
+            lines: list[bytes] = []
+            statement = (
+                "SELECT first_seq, lines FROM journal WHERE run_id=?1 AND first_seq>=coalesce("
+                "(SELECT max(first_seq) FROM journal WHERE run_id=?1 AND first_seq<=?2), 0) ORDER BY first_seq"
+            )
+            for first_seq, joined in self._sql(statement, (run_id, after + 1)):
+                found = joined.split(b"\n")
+                lines += found[max(0, after + 1 - first_seq) :]
+            return lines
+
+        return await self._call(work)
+
+    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """See `Store.read_heads`."""
+        statement = "SELECT first_seq, head FROM journal WHERE run_id=? ORDER BY first_seq"
+        return await self._call(lambda: self._sql(statement, (run_id,)).fetchall())
+
+    async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """See `Store.find_values`."""
+        return await self._call(
+            lambda: dict(self._select("digest, data", "stored_values", "digest", digests))
+        )
+
+    async def add_value(self, name: str, data: bytes, at: float) -> None:
+        """See `Store.add_value`."""
+
+        def work() -> None:
+            self._sql("PRAGMA synchronous=FULL")
+            self._sql("BEGIN IMMEDIATE")
+            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name, data))
+            self._sql("INSERT OR REPLACE INTO saved_values VALUES (?,?)", (name, at))
+            self._sql("COMMIT")
+
+        await self._call(work)
+
+    # --- plans
+
+    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
+        """See `Store.save_plan`."""
+        await self._call(
+            lambda: (
+                self._sql("INSERT OR REPLACE INTO plans VALUES (?,?,?,?)", (name, plan, digest, at)) and None
+            )
+        )
+
+    async def list_plans(self) -> Sequence[tuple[str, str]]:
+        """See `Store.list_plans`."""
+        return await self._call(lambda: self._sql("SELECT name, plan FROM plans ORDER BY name").fetchall())
+
+    async def find_plan(self, name_or_digest: str) -> str | None:
+        """See `Store.find_plan`."""
+
+        def work() -> str | None:
+            statement = (
+                "SELECT plan FROM plans WHERE name=?1 OR digest=?1 ORDER BY name=?1 DESC, name LIMIT 1"
+            )
+            found = self._sql(statement, (name_or_digest,)).fetchone()
+            return found[0] if found else None
+
+        return await self._call(work)
+
+
+def _settle(group: Sequence[tuple[Batch, asyncio.Future[None]]], faults: Sequence[StoreError | None]) -> None:
+    """Tell whoever waits for the batches of a group what came of them."""
+    for (_, done), fault in zip(group, faults, strict=True):
+        if done.cancelled():
+            continue
+        if fault is None:
+            done.set_result(None)
+        else:
+            done.set_exception(fault)
+
+
+def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
+    values: list[Any] = [*found[:8], header, *found[8:]]
+    return RunRow(*values)
+
+
+@lru_cache(HEADERS_KEPT)
+def _read_header(text: bytes) -> Mapping[str, Any]:
+    """Return a header, which nobody changes."""
+    return cast("Mapping[str, Any]", orjson.loads(text))
+
+
+def _fenced(run_id: str) -> StoreError:
+    return StoreError(f"run {run_id} has another owner now: this process may not write to it any more")

@@ -1,0 +1,339 @@
+"""What the executor needs of a store, as a protocol; `MemoryStore` and `SqliteStore` keep it.
+
+A store keeps runs (a row, a header, a journal), values by digest, the reuse index, the order of writes on resources, and saved
+plans. It knows no machine: records are lines to it. Every method raises `StoreError` where the medium fails, and what was
+acknowledged before stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+from ...plans.values import Json, parse_canonical
+from ..events import Cause
+
+EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run's row: what lists show.
+
+    Attributes:
+        header: What never changes: plan, inputs, seed, lock (`header.py`); while a task is unplanned, without plan.
+        epoch: Raised by each owner; an append from an older owner is refused.
+        owner: Who drives it, or `None`.
+        head: Head of the journal's hash chain; `last_seq` is its length.
+        beat: Its owner's, which rises as long as that lives (`owner.py`).
+    """
+
+    id: str
+    status: str
+    task: str | None
+    plan_digest: str | None
+    parent: str | None
+    created: float
+    updated: float
+    digest: str
+    header: Mapping[str, Any]
+    epoch: int = 0
+    owner: str | None = None
+    head: bytes = bytes(32)
+    last_seq: int = 0
+    beat: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one flush of a journal makes durable, all or nothing.
+
+    Attributes:
+        lines: Records from `first_seq` on.
+        values: Digest -> bytes that the lines refer to.
+        opened: Writes that are about to start: step -> resource.
+        closed: Writes whose outcome is known now.
+        decided: Numbers of the decisions that the lines hold now.
+        is_synced: Must survive a power loss, not only a killed process.
+    """
+
+    run_id: str
+    epoch: int
+    first_seq: int
+    lines: Sequence[bytes]
+    head: bytes
+    values: Mapping[str, bytes]
+    status: str
+    digest: str
+    updated: float
+    opened: Mapping[str, str] = field(default_factory=dict[str, str])
+    closed: Sequence[str] = ()
+    decided: Sequence[int] = ()
+    is_synced: bool = False
+
+
+@dataclass(slots=True)
+class Reusable:
+    """A result that may stand for a later call with the same key. Nobody changes it.
+
+    Attributes:
+        key: The content key.
+        created: Unix seconds.
+        epochs: For reads: resource -> epoch at the call's start; valid while unchanged.
+    """
+
+    key: str
+    run_id: str
+    step: str
+    output: bytes
+    created: float
+    epochs: Mapping[str, int] = field(default_factory=dict[str, int])
+    env: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """What a call was made from: `explain` says by it which part of a later call differs. Nobody changes it.
+
+    Attributes:
+        subject: The tool, or `ask`.
+        started: Unix seconds.
+        key: The content key.
+        kept: What the key was made from, but for the code, as JSON.
+        code: Digest of the tool's fingerprint, which names its parts in the store; empty for a prompt.
+        lost: Why the result was not kept for later calls; empty: it was.
+    """
+
+    run_id: str
+    step: str
+    subject: str
+    started: float
+    key: str
+    kept: bytes
+    code: str = ""
+    lost: str = ""
+
+    @property
+    def parts(self) -> Mapping[str, Json]:
+        """What the key was made from: arguments, or messages, model and parameters."""
+        return cast("Mapping[str, Json]", parse_canonical(self.kept))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """How large the reuse index is.
+
+    Attributes:
+        results: Results that may stand for later calls.
+        bytes: Their size, keys included.
+        calls: Calls of which it is known what they were made from.
+        oldest: Unix seconds; `None`: there is none.
+        newest: Unix seconds; `None`: there is none.
+    """
+
+    results: int
+    bytes: int
+    calls: int
+    oldest: float | None
+    newest: float | None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """How often each resource was written, and which have a write open (in flight, or of unknown outcome)."""
+
+    count: Mapping[str, int]
+    open: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided, numbered by the store in the order of arrival."""
+
+    number: int
+    event: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed since nothing referred to it: how many values, of how many bytes in all."""
+
+    values: int
+    bytes: int
+
+
+class Store(Protocol):
+    """Where runs live. Methods are coroutines; one store serves one event loop."""
+
+    name: str
+
+    async def open(self) -> None:
+        """Get ready. Raises: StoreError: it cannot be opened or has another format."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; idempotent."""
+        ...
+
+    async def find_damage(self) -> Sequence[str]:
+        """Return what is wrong with the file itself, below runs and journals; empty: nothing."""
+        ...
+
+    async def copy_to(self, path: Path) -> None:
+        """Write all of it, as it is at one moment, into a new file. Raises: StoreError."""
+        ...
+
+    async def create_run(self, row: RunRow) -> bool:
+        """Add a run, durable through power loss; `False` if one of that id exists."""
+        ...
+
+    async def set_header(
+        self,
+        run_id: str,
+        header: Mapping[str, Any],
+        plan_digest: str | None,
+        epoch: int,
+        status: str,
+        at: float,
+    ) -> None:
+        """Give a task its plan, or the failure of its planning, before its first record; durable through power loss."""
+        ...
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """Return a run's row, or `None`."""
+        ...
+
+    async def list_runs(
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+    ) -> Sequence[RunRow]:
+        """Return rows without headers, newest first, older than `before` (created, id)."""
+        ...
+
+    async def list_driven(self) -> Sequence[RunRow]:
+        """Return the rows, without headers, of all queued and running runs that have an owner."""
+        ...
+
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+    ) -> RunRow | None:
+        """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
+
+        A new owner begins to beat; one that was overtaken has no beat any more.
+        """
+        ...
+
+    async def raise_beat(self, owner: str) -> bool:
+        """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
+        ...
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """Give up ownership, if it is still held."""
+        ...
+
+    async def append(self, batch: Batch) -> None:
+        """Append to a journal, atomically. Raises: StoreError: also where the epoch is no longer the owner's."""
+        ...
+
+    def append_here(self, batch: Batch) -> None:
+        """As `append`, done when it returns, after all that was appended before: the event loop waits for it."""
+        ...
+
+    async def add_decision(self, run_id: str, decision: bytes) -> None:
+        """Leave a person's decision for whoever drives the run; durable through power loss."""
+        ...
+
+    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """Return the decisions that no journal holds yet, as (number, record), oldest first."""
+        ...
+
+    async def drop_decisions(self, numbers: Sequence[int]) -> None:
+        """Forget decisions that came too late."""
+        ...
+
+    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
+        """Return the lines past `after`, in order."""
+        ...
+
+    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """Return for each flush of a journal the number of its first record, and the head of the hash chain after it."""
+        ...
+
+    async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """Return values by digest; what is missing is left out."""
+        ...
+
+    async def add_value(self, name: str, data: bytes, at: float) -> None:
+        """Keep bytes that a caller saves under their digest, durable through power loss; `at` says since when."""
+        ...
+
+    async def prune_values(self, *, saved_before: float) -> Pruned:
+        """Remove bytes that nothing refers to: no run, result, decision or plan, nor a caller who saved them since then."""
+        ...
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """Return the newest entry of each key that has one."""
+        ...
+
+    async def add_reusable(self, entries: Sequence[Reusable]) -> None:
+        """Add results to the index; an entry of the same key is replaced."""
+        ...
+
+    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember what calls were made from; `codes` are the parts of the fingerprints that they name."""
+        ...
+
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """Return what calls of a run were made from, by step; what is not known is left out."""
+        ...
+
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """Return for each step path the calls of a subject that started by its time, newest first.
+
+        Those of the same path come before others, so many of either at most. Others are looked for among the newest calls: as
+        many as steps are asked about, and `limit` more.
+        """
+        ...
+
+    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the parts of fingerprints by digest; what is missing is left out."""
+        ...
+
+    async def cache_stats(self) -> CacheStats:
+        """Return how large the reuse index is."""
+        ...
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """Forget the results made before then, and the oldest until the rest is no larger; return how many went."""
+        ...
+
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """Return how these resources stand; `EVERYTHING` counts the writes on all of them."""
+        ...
+
+    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
+        """Save a plan under a name, replacing one of that name."""
+        ...
+
+    async def list_plans(self) -> Sequence[tuple[str, str]]:
+        """Return (name, plan as JSON) of all saved plans, by name."""
+        ...
+
+    async def find_plan(self, name_or_digest: str) -> str | None:
+        """Return a saved plan as JSON, or `None`."""
+        ...
+
+    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
+        """Note that a saved plan was thought to answer a task, and what became of it (`plan_uses.py`)."""
+        ...
+
+    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
+        """Return name, digest, outcome and number of all uses; one whose run failed or was cancelled has the outcome `run`."""
+        ...
