@@ -27,7 +27,7 @@ from ..errors import ConfigError
 from ..plans.paths import path_of
 from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
-from .exact import Fits, exactly
+from .exact import Fits, exactly, scalar
 from .faults import argument_faults, pydantic_faults, shown
 from .integral import with_ordered_sets
 from .schemas import Checker, bad_args, bad_result
@@ -62,6 +62,7 @@ class PythonTypes:
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
         self._exact = _exact_arguments(annotations.parameters)
+        self._kinds = _kinds_of(annotations.parameters) if self._exact is not None else None
         self._exact_result = exactly(annotations.returns)
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
@@ -115,6 +116,8 @@ class PythonTypes:
 
     def _are_exact(self, args: Mapping[str, Json]) -> bool:
         """Whether these are all arguments, each exactly of its type."""
+        if self._kinds is not None:  # most tools: one comparison for all arguments
+            return {name: type(value) for name, value in args.items()} == self._kinds
         exact = self._exact
         if exact is None or len(args) != len(exact):
             return False
@@ -200,6 +203,12 @@ def _exact_arguments(parameters: tuple[Parameter, ...]) -> list[tuple[str, Fits]
             return None
         made.append((each.name, fits))
     return made
+
+
+def _kinds_of(parameters: tuple[Parameter, ...]) -> dict[str, type] | None:
+    """Return the class of each argument; `None`: of some it does not say all."""
+    kinds = {each.name: scalar(each.annotation) for each in parameters}
+    return {name: kind for name, kind in kinds.items() if kind is not None} if all(kinds.values()) else None
 
 
 def _has_default(parameter: Parameter) -> bool:

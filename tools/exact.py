@@ -36,6 +36,11 @@ def exactly(annotation: Any) -> Fits | None:  # noqa: ANN401  # any annotation
     return None
 
 
+def scalar(annotation: Any) -> type | None:  # noqa: ANN401  # any annotation
+    """Return the class that a value of a type has to be of, and nothing more; `None`: there is more to it."""
+    return next((kind for kind in _SCALARS if annotation is kind), None)
+
+
 def _scalar(kind: type) -> Fits:
     return lambda value: type(value) is kind
 

@@ -79,7 +79,7 @@ class Crew(Generic[C]):
                     continue
                 at_work[call.step] = worker
                 self._busy += 1
-                if due:
+                if due and self._hired < self._busy:
                     self.hire()
                 try:
                     await self._make(call)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import orjson
@@ -28,6 +29,8 @@ _KINDS: Final[dict[str, type[JournalEvent]]] = {
     kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
 }
 FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
+# All fields of an event in one call. The first name stands there twice, so that it is a tuple also where there is but one field.
+_VALUES: Final = {kind: attrgetter(*names, names[0]) for kind, names in FIELDS.items()}
 
 
 @dataclass(slots=True)
@@ -79,8 +82,7 @@ def write_line(
     kind = type(event)
     record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
     large: Sequence[Sealed] = ()
-    for name in FIELDS[kind]:
-        value = getattr(event, name)
+    for name, value in zip(FIELDS[kind], _VALUES[kind](event), strict=False):
         if value is None:
             continue
         if type(value) is not Sealed:
