@@ -6,6 +6,7 @@ it uses, its inputs, its seed, and the lock of its tools.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -70,10 +71,15 @@ class Header:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
         """Read it back. Raises: StoreError: it is of a format that this version does not know, or was changed."""
+        for known, header in tuple(_READ):
+            if known is data:
+                return header
         try:
-            return cls._read(data)
+            header = cls._read(data)
         except (LookupError, TypeError, ValueError, AttributeError) as fault:
             raise StoreError(f"a run header that says too little or too much: {fault!r}") from fault
+        _READ.append((data, header))
+        return header
 
     @classmethod
     def _read(cls, data: Mapping[str, Any]) -> Header:
@@ -99,6 +105,11 @@ class Header:
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
         )
+
+
+# The headers that were last read, each with what it was read from, which nobody changes: a run is looked up several times while it
+# is driven, and its plan may be large.
+_READ: Final[deque[tuple[Mapping[str, Any], Header]]] = deque(maxlen=4)
 
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
