@@ -167,7 +167,9 @@ def test_a_draft_that_uses_others_is_shown_more():
 
 def test_choosing_counts_among_the_requests():
     """Twelve requests end a planning, the choice among them; a broken endpoint is asked for a choice only once."""
-    failure, requests = planning([CHOICE, *[plan_with("nope")] * 20], max_repairs=50)
+    failure, requests = planning(
+        [CHOICE, *(plan_with(f"nope{number}") for number in range(20))], max_repairs=50
+    )
     assert isinstance(failure, PlanningFailed)
     assert len(requests) == 12
     failure, requests = planning([HttpError(500, "", AT_ONCE)] * 20)

@@ -126,12 +126,24 @@ def test_endless_bad_drafts_end():
 
 def test_no_planning_sends_more_requests_than_its_bound():
     """However many repairs are allowed, twelve requests end it, retries of the transport included."""
-    failure, requests = plan([BAD] * 20, max_repairs=50)
+    bad = [
+        {**BAD, "steps": [{"id": "wa", "tool": f"wether{number}", "args": {"city": "Rome"}}]}
+        for number in range(20)
+    ]  # another fault each time
+    failure, requests = plan(bad, max_repairs=50)
     assert len(requests) == REQUESTS_MAX
     assert len(failure.attempts) == REQUESTS_MAX + 1
     assert "asked as often as is allowed" in str(failure)
-    replies = [HttpError(500, "", AT_ONCE), HttpError(500, "", AT_ONCE), BAD] * 9
+    refused = HttpError(500, "", AT_ONCE)
+    replies = [reply for each in bad[:9] for reply in (refused, refused, each)]
     assert len(plan(replies, max_repairs=50)[1]) == REQUESTS_MAX
+
+
+def test_a_fault_that_comes_back_after_the_simplest_question_ends_a_planning():
+    """Whatever repairs are left: draft, repair, the whole plan anew, the simplest schema; then no more is spent."""
+    failure, requests = plan([BAD] * 20, max_repairs=50)
+    assert [attempt.approach for attempt in failure.attempts] == ["draft", "whole", "whole", "simple"]
+    assert len(requests) == 4
 
 
 def test_answers_that_are_no_plan_are_asked_for_again():
