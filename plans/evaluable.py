@@ -67,7 +67,8 @@ def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
     if tree is None:
         _add_text(made, canonical(value))
     elif isinstance(tree, Leaf):
-        node = None if tree.whole is None else tree.whole.reading.folded
+        whole = tree.whole
+        node = None if whole is None else whole.reading.folded
         made.append(node.name if isinstance(node, Name) else compiled(tree))
     elif isinstance(tree.value, dict):
         before = b"{"

@@ -175,17 +175,17 @@ class Formula:
         if self._splices is None:
             self._splices = spliced(self.value, self.tree)
         parts: list[bytes] = []
-        for splice in self._splices:
-            if isinstance(splice, bytes):
-                parts.append(splice)
-            elif not isinstance(splice, str):
-                parts.append(canonical(checked(splice(scope))))
-            elif splice in spelled:
-                parts.append(spelled[splice].data)
-            elif splice in scope:
-                parts.append(canonical(scope[splice]))
-            else:
-                return canonical(self.evaluate(scope))  # which says what is missing
+        try:
+            for splice in self._splices:
+                if isinstance(splice, bytes):
+                    parts.append(splice)
+                elif isinstance(splice, str):
+                    known = spelled.get(splice)
+                    parts.append(canonical(scope[splice]) if known is None else known.data)
+                else:
+                    parts.append(canonical(checked(splice(scope))))
+        except (EvalFault, RefersToSkipped, KeyError):
+            return canonical(self.evaluate(scope))  # which comes to the fault that stands first in the plan
         made = b"".join(parts)
         if len(made) > SPLICED_BYTES_MAX or made.count(b"[") + made.count(b"{") > DEPTH_MAX:
             return canonical(self.evaluate(scope))  # which counts exactly
