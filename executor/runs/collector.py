@@ -2,7 +2,7 @@
 
 A plan of thousands of steps is a hundred thousand objects that live for long and hold no garbage, but each full collection looks at
 all of them: half of what a step of a large run cost. So what is alive when a run begins to move is put aside (`gc.freeze`) until no
-run moves any more. What comes up meanwhile is collected, though less often; of what was put aside, only cycles that become garbage wait.
+run moves any more. What comes up meanwhile is collected as always; of what was put aside, only cycles that become garbage wait.
 A process that has put objects aside itself, as servers do before they fork, is left alone.
 """
 
@@ -12,11 +12,6 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Final
-
-NEW_OBJECTS: Final = (
-    100_000  # what comes up between two collections, in place of 700: a run's objects outlive most of them
-)
 
 
 class _Aside:
@@ -26,25 +21,19 @@ class _Aside:
         self._lock = Lock()
         self._moving = 0
         self._is_ours = False
-        self._often = gc.get_threshold()
 
     def begin(self) -> None:
         with self._lock:
             self._moving += 1
             if self._moving == 1 and gc.get_freeze_count() == 0:
                 gc.freeze()
-                self._often = gc.get_threshold()
-                if 0 < self._often[0] < NEW_OBJECTS:
-                    gc.set_threshold(NEW_OBJECTS, *self._often[1:])
                 self._is_ours = True
 
     def end(self) -> None:
         with self._lock:
             self._moving -= 1
             if self._moving == 0 and self._is_ours:
-                gc.freeze()
                 gc.unfreeze()
-                gc.set_threshold(*self._often)
                 self._is_ours = False
 
 
