@@ -11,6 +11,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 
+class Aside:
+    """Whether objects were put aside (`gc.freeze`) by us: Python itself counts them one by one to say so."""
+
+    is_on = False
+
+
 @contextmanager
 def collector_paused() -> Generator[None]:
     """Pause the collector, which whoever paused it first wakes again: so nesting, and other threads, do no harm.
@@ -24,7 +30,7 @@ def collector_paused() -> Generator[None]:
     finally:
         if was_on:
             # Where somebody keeps objects frozen, they are not ours to thaw.
-            if gc.get_freeze_count() == 0:
+            if not Aside.is_on and gc.get_freeze_count() == 0:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

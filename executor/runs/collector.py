@@ -13,6 +13,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
 
+from ...plans.collecting import Aside
+
 
 class _Aside:
     """How many runs move, over all event loops of the process; whether it was we who put objects aside."""
@@ -27,14 +29,14 @@ class _Aside:
             self._moving += 1
             if self._moving == 1 and gc.get_freeze_count() == 0:
                 gc.freeze()
-                self._is_ours = True
+                self._is_ours = Aside.is_on = True
 
     def end(self) -> None:
         with self._lock:
             self._moving -= 1
             if self._moving == 0 and self._is_ours:
                 gc.unfreeze()
-                self._is_ours = False
+                self._is_ours = Aside.is_on = False
 
 
 _ASIDE = _Aside()
