@@ -158,16 +158,28 @@ class Node(Item):
     items: Sequence[Item] = ()
     open_items: int = 0
 
-    def __init__(self, path: StepPath, frame: Frame, code: StepCode) -> None:
-        waits, position = frame.program.waits, code.position
+    def __init__(
+        self,
+        path: StepPath,
+        frame: Frame,
+        code: StepCode,
+        policy: CallPolicy,
+        pending: int,
+        pending_when: int,
+    ) -> None:
         self.path = path
         self.item = self
         self.node = self
         self.frame = frame
         self.code = code
-        self.policy = frame.policies[position]
-        self.pending = waits.pending[position]
-        self.pending_when = waits.pending_when[position]
+        self.policy = policy
+        self.pending = pending
+        self.pending_when = pending_when
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one cell: it has no items, iterations or inner steps of their own."""
+        return self.code.for_each is None and self.code.repeat is None and not self.frames
 
 
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
@@ -218,7 +230,13 @@ class Frame:
         self.scope = Values({"inputs": dict(inputs)})
         self.open_nodes = len(program.steps)
         self.is_well = True
-        self.nodes = [Node(StepPath(prefix + code.id), self, code) for code in program.steps]
+        waits = program.waits
+        self.nodes = [
+            Node(StepPath(prefix + code.id), self, code, policy, pending, pending_when)
+            for code, policy, pending, pending_when in zip(
+                program.steps, policies, waits.pending, waits.pending_when, strict=True
+            )
+        ]
 
 
 def add_item(node: Node, index: int, value: Json) -> Item:

@@ -19,6 +19,8 @@ def walk(frame: Frame) -> Iterator[Turn]:
     """Yield each step of a frame, in plan order, followed by its items, iterations and inner steps."""
     for node in frame.nodes:
         yield node
+        if node.is_plain:
+            continue
         for item in node.items:
             if item is not node:
                 yield item

@@ -7,7 +7,7 @@ result stands for a call is `results.py`, how it is made `caller.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, ToolError
@@ -112,13 +112,22 @@ class PreparedCall:
         return CallMade(self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A tool, what decides what it does, and how its calls are named."""
+
+    tool: Tool
+    fingerprint: Fingerprint
+    keys: ToolKeys
+
+
 class Preparation:
     """Prepares the calls of one run."""
 
     def __init__(self, facilities: Facilities, run_id: str) -> None:
         self._facilities = facilities
         self._run_id = run_id
-        self._names: dict[str, tuple[Fingerprint, ToolKeys]] = {}
+        self._tools: dict[str, _Known] = {}
 
     def prepare(self, command: StartCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
@@ -126,49 +135,48 @@ class Preparation:
             request = _request(command)
             key = self._model_key(command, ASK, request)
             return PreparedCall(command, command.request.digest, None, b"", request, key)
-        tool = self._facilities.tools.get(command.tool)
+        known = self._tools.get(command.tool) or self._look_up(command.tool)
         if command.secrets:
-            secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
-            args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
-        else:
-            args = tool.bind_spelled(command.args.data)
-        if tool.request_of is not None:
-            request = _request_of(tool, args)
-            if command.secrets:  # the messages hold it, and so would the parts of a key
-                return PreparedCall(command, command.args.digest, tool, args, request, _SECRET)
-            judgement, _ = self._named(tool)
-            key = self._model_key(command, tool.name, request, judgement)
-            call = PreparedCall(command, command.args.digest, tool, args, request, key)
-            call.fingerprint = judgement
-            return call
-        return self._tool_call(command, tool, args)
+            return self._with_secrets(command, known.tool)
+        given = command.args
+        args = known.tool.bind_spelled(given.data)
+        if known.tool.request_of is not None:
+            return self._agent_call(command, known, args)
+        args_digest = given.digest if args == given.data else digest(args)  # most are as they were given
+        key = known.keys.of(args, args_digest, command.sample)
+        return self._noted(PreparedCall(command, given.digest, known.tool, args, None, key), known)
 
-    def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
-        fingerprint, key = None, _SECRET
-        if not command.secrets:
-            fingerprint, keys = self._named(tool)
-            is_as_given = args == command.args.data  # nothing was filled in or converted, as for most calls
-            args_digest = command.args.digest if is_as_given else digest(args)
-            key = keys.of(args, args_digest, command.sample)
-        call = PreparedCall(command, command.args.digest, tool, args, None, key)
-        call.fingerprint = fingerprint
+    def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
+        """Prepare a call that is given secrets: they are bound, and what they are in is never reused."""
+        secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
+        args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
+        request = _request_of(tool, args) if tool.request_of is not None else None
+        return self._noted(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
+
+    def _agent_call(self, command: StartToolCall, known: _Known, args: bytes) -> PreparedCall:
+        request = _request_of(known.tool, args)
+        key = self._model_key(command, known.tool.name, request, known.fingerprint)
+        return self._noted(PreparedCall(command, command.args.digest, known.tool, args, request, key), known)
+
+    def _noted(self, call: PreparedCall, known: _Known | None) -> PreparedCall:
+        """Return a call with what else its tool adds to it."""
+        if known is not None:
+            call.fingerprint = known.fingerprint
         if call.is_write:
             call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)
         return call
+
+    def _look_up(self, name: str) -> _Known:
+        """Return a tool as this run found it: constants that it reads may have changed since the last run."""
+        tool = self._facilities.tools.get(name)
+        fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
+        found = self._tools[name] = _Known(tool, fingerprint, ToolKeys(tool, fingerprint))
+        return found
 
     def _secret(self, command: StartToolCall, name: str) -> str:
         found = self._facilities.secrets.get(name)
         if found is None:
             raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
-        return found
-
-    def _named(self, tool: Tool) -> tuple[Fingerprint, ToolKeys]:
-        """Return a tool's fingerprint as this run found it: constants that it reads may have changed since the last run."""
-        found = self._names.get(tool.name)
-        if found is None:
-            read = fingerprint_of if tool.request_of is None else judgement_of
-            fingerprint = read(tool)
-            found = self._names[tool.name] = fingerprint, ToolKeys(tool, fingerprint)
         return found
 
     def _model_key(

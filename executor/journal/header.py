@@ -112,9 +112,17 @@ class Header:
 _READ: Final[deque[tuple[Mapping[str, Any], Header]]] = deque(maxlen=4)
 
 
+_NAMED: Final[deque[tuple[Mapping[str, Any], Digest]]] = deque(maxlen=4)
+
+
 def header_digest(header: Mapping[str, Any]) -> Digest:
     """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
-    return digest(orjson.dumps(header))
+    for known, found in tuple(_NAMED):
+        if known is header:
+            return found
+    made = digest(orjson.dumps(header))
+    _NAMED.append((header, made))
+    return made
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:

@@ -24,7 +24,7 @@ from ..journal.records import read_entry
 from ..journal.restore import load_entries, rebuild
 from ..limits import check_artifact
 from ..machine import Machine
-from ..states import RunStatus
+from ..states import FINAL, RunStatus
 from ..stores.plan_uses import UsesKept
 from ..stores.store import Decision, RunRow, Store
 from .collector import old_objects_aside
@@ -114,6 +114,11 @@ class Archive:
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
         return await self.shown(await self.row(run_id))
+
+    def find_ended(self, run_id: str) -> Run | None:
+        """Return a run that has ended here not long ago: nothing about it changes any more."""
+        run = self._recent.get(run_id)
+        return run if run is not None and run.status in FINAL else None
 
     async def shown(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""

@@ -321,6 +321,8 @@ class Execution:
             if task is not None:
                 await asyncio.wait([task])
                 continue
+            if (ended := self.archive.find_ended(run_id)) is not None:
+                return ended
             row = await self.archive.row(run_id)
             is_driven = self._owner.is_driven(row)
             fault = self._faults.get(run_id)  # kept until the run goes on: all who wait must hear of it

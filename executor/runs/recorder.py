@@ -45,11 +45,11 @@ class Recorder:
             StoreError: The journal cannot be written any more.
         """
         commands = self._machine.handle(event, at)
-        opens, closes = None, False
         if self._resources and (resource := self._written_by(event)) is not None:
             opens = resource if isinstance(event, CallStarted) else None
-            closes = isinstance(event, OUTCOMES)
-        self._journal.add(event, at, opens=opens, closes=closes, decision=decision)
+            self._journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
+        else:
+            self._journal.add(event, at, decision=decision)
         if self._telling.is_told:
             self._telling.tell(event)
         if not commands:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from ...errors import StoreError
 from .store_fault import told_fault
@@ -41,6 +41,7 @@ class SqliteFile:
         self._thread: ThreadPoolExecutor | None = None
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # none in memory: there is nothing to share
+        self._synchronous = ""
 
     # --- life
 
@@ -83,6 +84,7 @@ class SqliteFile:
             self._migrate(db)
             _use_wal(db)
             db.execute("PRAGMA synchronous=NORMAL")
+            self._synchronous = "NORMAL"
             if self.name != ":memory:":
                 self._reader = self._connect_reader()
         except BaseException:
@@ -172,6 +174,12 @@ class SqliteFile:
 
     def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._open_db().execute(statement, values)
+
+    def _sync(self, how: Literal["NORMAL", "FULL"]) -> None:
+        """Have the next commit survive a killed process, or a power loss too."""
+        if self._synchronous != how:
+            self._sql(f"PRAGMA synchronous={how}")
+            self._synchronous = how
 
     def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
         return selected(self._open_db(), columns, table, key, wanted)

@@ -48,7 +48,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.create_run`."""
 
         def work() -> bool:
-            self._sql("PRAGMA synchronous=FULL")
+            self._sync("FULL")
             self._sql("BEGIN IMMEDIATE")
             cursor = self._sql(
                 f"INSERT OR IGNORE INTO runs ({_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -87,7 +87,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.set_header`."""
 
         def work() -> None:
-            self._sql("PRAGMA synchronous=FULL")
+            self._sync("FULL")
             self._sql("BEGIN IMMEDIATE")
             cursor = self._sql(
                 "UPDATE runs SET plan_digest=?, status=?, updated=? WHERE id=? AND epoch=?",
@@ -179,7 +179,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
         is_synced = any(batch.is_synced for batch in batches)
-        self._sql(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+        self._sync("FULL" if is_synced else "NORMAL")
         self._sql("BEGIN IMMEDIATE")
         faults = [self._append(batch) for batch in batches]
         self._sql("COMMIT")
@@ -228,7 +228,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.add_decision`."""
 
         def work() -> None:
-            self._sql("PRAGMA synchronous=FULL")
+            self._sync("FULL")
             self._sql("INSERT INTO decisions (run_id, record) VALUES (?,?)", (run_id, decision))
 
         await self._call(work)
@@ -276,7 +276,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.add_value`."""
 
         def work() -> None:
-            self._sql("PRAGMA synchronous=FULL")
+            self._sync("FULL")
             self._sql("BEGIN IMMEDIATE")
             self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name, data))
             self._sql("INSERT OR REPLACE INTO saved_values VALUES (?,?)", (name, at))
