@@ -1,0 +1,119 @@
+"""The tables of a store in PostgreSQL: made, counted by their format, checked for rot.
+
+They are made in the first schema of the session's search path that there is; where the path names none that is there, its first is
+made. Their names begin with `firmplan_`, so that a database may hold other things as well.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from ...errors import StoreError
+from .postgres_link import Connection, durably, rows
+
+STORE_FORMAT: Final = 1
+SERVER_MIN: Final = 130000  # as the server counts: 13.0
+_MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
+_DAMAGES_MAX: Final = 20
+_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest LIMIT %s"
+_CHECKSUMS: Final = (
+    "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
+)
+
+
+def bring_up(db: Connection, name: str) -> None:
+    """Make the tables where there are none. Raises: StoreError: the store is of another format, or cannot be made."""
+    _expect_server(db, name)
+    if find_format(db) is None:
+        _make(db, name)
+    found = find_format(db)
+    if found is None or found > STORE_FORMAT:
+        raise StoreError(
+            f"the store {name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
+        )
+    _expect_tables(db, name)
+
+
+def find_format(db: Connection) -> int | None:
+    """Return the format of the store in a database; `None`: there is no store in it."""
+    if rows(db, "SELECT to_regclass('firmplan_store')") == [(None,)]:
+        return None
+    found = rows(db, "SELECT format FROM firmplan_store")
+    return int(found[0][0]) if found else None
+
+
+def find_rot(db: Connection) -> list[str]:
+    """Return what is wrong below runs and journals: pages that the server could not read, values that are not what they were."""
+    failures = sum(int(count) for (count,) in rows(db, _CHECKSUMS))
+    told = [f"the server has read {failures} pages with a wrong checksum"] if failures else []
+    rotten = rows(db, _ROTTEN, (_DAMAGES_MAX,))
+    return [*told, *(f"the value {digest} is not as it was written" for (digest,) in rotten)]
+
+
+def _expect_server(db: Connection, name: str) -> None:
+    version = db.info.server_version
+    if version < SERVER_MIN:
+        raise StoreError(
+            f"the store {name} is on PostgreSQL {version // 10000}; expected at least {SERVER_MIN // 10000}: upgrade the server"
+        )
+    ((encoding,),) = rows(db, "SELECT current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise StoreError(
+            f"the store {name}: the database keeps texts as {encoding}; expected UTF8: make one that does "
+            "(createdb --encoding UTF8 --template template0), or name another"
+        )
+
+
+def _make(db: Connection, name: str) -> None:
+    schema = "?"
+    try:
+        with durably(db):
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
+            if find_format(db) is not None:  # another process was first
+                return
+            schema = _schema(db)
+            db.execute(_statements().encode())
+            db.execute("INSERT INTO firmplan_store VALUES (%s)", (STORE_FORMAT,))
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as fault:
+        user = db.info.user
+        raise StoreError(
+            f"the store {name}: the user {user} may not make its tables in the schema {schema}: let the user do so "
+            f'(GRANT CREATE ON SCHEMA {schema} TO "{user}"), or name a schema of its own: '
+            "?options=-csearch_path%3DSCHEMA at the end of the URL"
+        ) from fault
+
+
+def _schema(db: Connection) -> str:
+    """Return the schema in which tables are made; it is made itself where the search path names none that is there."""
+    ((there, path, user),) = rows(db, "SELECT current_schema(), current_setting('search_path'), current_user")
+    if there is not None:
+        return str(there)
+    first = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^\s,]+))', path)
+    wanted = "public" if first is None else (first[1] or first[2] or "public").replace('""', '"')
+    wanted = str(user) if wanted == "$user" else wanted
+    with db.transaction():  # its failure leaves the outer one as it was
+        db.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(wanted)))
+    return wanted
+
+
+def _expect_tables(db: Connection, name: str) -> None:
+    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
+    missing = rows(
+        db,
+        "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n",
+        (wanted,),
+    )
+    if missing:
+        raise StoreError(
+            f"the store {name} has no table '{missing[0][0]}': something removed it, or the search path finds only a part of "
+            "the tables; restore it from a backup, or name another schema"
+        )
+
+
+def _statements() -> str:
+    return (files(__package__ or "") / "postgres.sql").read_text()
