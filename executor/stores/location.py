@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ConfigError
-from .sqlite_file import format_of
+from .sqlite_file import STORE_FORMAT, format_of
 from .sqlite_store import SqliteStore
 from .store import Store
 from .url import is_postgres, shown
 
 MEMORY: Final = "memory:"
+POSTGRES_FORMAT: Final = 1
 _SQLITE: Final = "sqlite:///"
 _KINDS: Final = "a path, sqlite:///path, postgresql://user@host/database or memory:"
 
@@ -32,6 +33,17 @@ class StoreLocation:
     path: str | None
     is_shared: bool = False
 
+    @property
+    def format_newest(self) -> int:
+        """The format that this version makes, and brings older ones to."""
+        return POSTGRES_FORMAT if self.is_shared else STORE_FORMAT
+
+    async def is_there(self) -> bool:
+        """Whether there is a store already, which is looked at without making one. Raises: StoreError: it cannot be looked at."""
+        if self.is_shared:
+            return await self.find_format() is not None
+        return self.path is None or _exists(self.path)
+
     async def find_format(self) -> int | None:
         """Return the format of what is there, without making or changing anything; `None`: there is no store yet.
 
@@ -40,7 +52,7 @@ class StoreLocation:
         """
         if self.is_shared:
             return await _postgres_format(self.store)
-        return _file_format(self.path)
+        return format_of(Path(self.path)) if self.path is not None and _exists(self.path) else None
 
 
 def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
@@ -75,8 +87,8 @@ def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
     return StoreLocation(SqliteStore(path), path)
 
 
-def _file_format(path: str | None) -> int | None:
-    return format_of(Path(path)) if path is not None and Path(path).exists() else None
+def _exists(path: str) -> bool:
+    return Path(path).exists()
 
 
 def _postgres_store(url: str) -> Store:

@@ -14,9 +14,9 @@ import psycopg
 from psycopg import sql
 
 from ...errors import StoreError
+from .location import POSTGRES_FORMAT
 from .postgres_link import Connection, durably, rows
 
-STORE_FORMAT: Final = 1
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 _DAMAGES_MAX: Final = 20
@@ -32,9 +32,9 @@ def bring_up(db: Connection, name: str) -> None:
     if find_format(db) is None:
         _make(db, name)
     found = find_format(db)
-    if found is None or found > STORE_FORMAT:
+    if found is None or found > POSTGRES_FORMAT:
         raise StoreError(
-            f"the store {name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
+            f"the store {name} has format {found}; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan"
         )
     _expect_tables(db, name)
 
@@ -78,7 +78,7 @@ def _make(db: Connection, name: str) -> None:
                 return
             schema = _schema(db)
             db.execute(_statements().encode())
-            db.execute("INSERT INTO firmplan_store VALUES (%s)", (STORE_FORMAT,))
+            db.execute("INSERT INTO firmplan_store VALUES (%s)", (POSTGRES_FORMAT,))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as fault:
         user = db.info.user
         raise StoreError(
