@@ -51,6 +51,13 @@ _KEEP: Final = """
     SELECT v.digest, v.data FROM mine, unnest(%(digests)b::text[], %(values)b::bytea[]) AS v(digest, data) ORDER BY v.digest
     ON CONFLICT DO NOTHING
 """
+# In the order of names, before the appends of a group, which come in another one: two processes would wait for each other in a ring.
+_LOCK: Final = """
+    SELECT 1 FROM firmplan_resources WHERE name = ANY(%(opened)s::text[]) OR name IN (
+        SELECT w.resource FROM firmplan_open_writes w JOIN unnest(%(runs)s::text[], %(closed)s::text[]) AS c(run_id, step)
+        ON w.run_id=c.run_id AND w.step=c.step
+    ) ORDER BY name FOR UPDATE
+"""
 KEPT_BYTES_MAX: Final = 16 * 1024 * 1024  # values of one statement, which the server holds in memory twice
 
 
@@ -80,6 +87,17 @@ def append(db: Connection, batch: Batch) -> Cursor:
         "decided": list(batch.decided),
     }
     return db.execute(_WRITING, given, prepare=True)
+
+
+def lock_resources(db: Connection, batches: Sequence[Batch]) -> None:
+    """Lock the resources whose epochs several batches raise, inside a transaction."""
+    closed = [(batch.run_id, step) for batch in batches for step in batch.closed]
+    given = {
+        "opened": sorted({resource for batch in batches for resource in batch.opened.values()}),
+        "runs": [run_id for run_id, _ in closed],
+        "closed": [step for _, step in closed],
+    }
+    db.execute(_LOCK, given)
 
 
 def refusal(db: Connection, run_id: str, epoch: int, first_seq: int | None = None) -> StoreError:

@@ -21,7 +21,7 @@ import orjson
 
 from ...errors import StoreError
 from .grouped import GroupedAppends
-from .postgres_append import append, refusal
+from .postgres_append import append, lock_resources, refusal
 from .postgres_cache import PostgresCache
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
@@ -207,6 +207,8 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
             db.execute("BEGIN")
             if any(batch.is_synced for batch in batches):
                 db.execute(DURABLE)
+            if len(writing := [batch for batch in batches if batch.opened or batch.closed]) > 1:
+                lock_resources(db, writing)
             applied = [append(db, batch) for batch in batches]
             db.execute("COMMIT")
         return [

@@ -70,35 +70,41 @@ def _expect_server(db: Connection, name: str) -> None:
 
 
 def _make(db: Connection, name: str) -> None:
-    schema = "?"
+    # A lock of the session, not of the transaction: what another process made meanwhile is seen by a transaction that begins later.
+    db.execute("SELECT pg_advisory_lock(%s)", (_MAKING,))
+    try:
+        if find_format(db) is None:
+            _make_tables(db, name)
+    finally:
+        db.execute("SELECT pg_advisory_unlock(%s)", (_MAKING,))
+
+
+def _make_tables(db: Connection, name: str) -> None:
+    schema, is_there = _schema(db)
+    quoted = sql.Identifier(schema)
     try:
         with durably(db):
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
-            if find_format(db) is not None:  # another process was first
-                return
-            schema = _schema(db)
+            if not is_there:
+                db.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(quoted))
             db.execute(_statements().encode())
             db.execute("INSERT INTO firmplan_store VALUES (%s)", (POSTGRES_FORMAT,))
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as fault:
-        user = db.info.user
+    except psycopg.errors.InsufficientPrivilege as fault:
+        user = sql.Identifier(db.info.user).as_string(db)
+        cure = f"GRANT CREATE ON SCHEMA {quoted.as_string(db)}" if is_there else "GRANT CREATE ON DATABASE .."
         raise StoreError(
-            f"the store {name}: the user {user} may not make its tables in the schema {schema}: let the user do so "
-            f'(GRANT CREATE ON SCHEMA {schema} TO "{user}"), or name a schema of its own: '
-            "?options=-csearch_path%3DSCHEMA at the end of the URL"
+            f"the store {name}: the user {db.info.user} may not make its tables in the schema {schema}: let the user do so "
+            f"({cure} TO {user}), or name a schema of its own: ?options=-csearch_path%3DSCHEMA at the end of the URL"
         ) from fault
 
 
-def _schema(db: Connection) -> str:
-    """Return the schema in which tables are made; it is made itself where the search path names none that is there."""
+def _schema(db: Connection) -> tuple[str, bool]:
+    """Return the schema in which tables are made, and whether it is there: the first of the search path is made where none is."""
     ((there, path, user),) = rows(db, "SELECT current_schema(), current_setting('search_path'), current_user")
     if there is not None:
-        return str(there)
+        return str(there), True
     first = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^\s,]+))', path)
     wanted = "public" if first is None else (first[1] or first[2] or "public").replace('""', '"')
-    wanted = str(user) if wanted == "$user" else wanted
-    with db.transaction():  # its failure leaves the outer one as it was
-        db.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(wanted)))
-    return wanted
+    return str(user) if wanted == "$user" else wanted, False
 
 
 def _expect_tables(db: Connection, name: str) -> None:
