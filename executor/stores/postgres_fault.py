@@ -36,7 +36,7 @@ _CONNECTING: Final = (
     ("does not exist", "make it (createdb, createuser), or name another in the URL"),
     ("too many", "let the server take more connections (max_connections); each engine has two"),
     ("starting up", "wait until it is up"),
-    ("resolve host name", "the host's name is not known: look for a slip in the URL"),
+    ("resolve host", "the host's name is not known: look for a slip in the URL"),
     ("translate host name", "the host's name is not known: look for a slip in the URL"),
     ("refused", "is the server running there, and does it listen on that address and port?"),
     ("timeout", "nothing answers there: look at the host's name, and at firewalls on the way"),

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ...errors import ConfigError, StoreError
+from ...errors import StoreError
 from .postgres_fault import told_connecting, told_fault
-from .url import PostgresUrl
+from .url import PostgresUrl, misread
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -145,10 +145,7 @@ def connect(url: PostgresUrl) -> Connection:
     try:
         given = conninfo_to_dict(url.text)
     except psycopg.ProgrammingError:  # its words may hold parts of the password
-        raise ConfigError(
-            f"store: expected postgresql://user:password@host:port/database, found '{url.name}', which is no such URL; "
-            "in a name or a password, other characters than letters and digits are spelled %XX, '@' as %40"
-        ) from None
+        raise misread(url.text) from None
     try:
         settings = make_conninfo("", **{**DEFAULTS, **given, "client_encoding": "UTF8"})
         db: Connection = psycopg.connect(settings, autocommit=True)

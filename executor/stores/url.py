@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
 
+from ...errors import ConfigError
+
 SCHEMES: Final = ("postgresql://", "postgres://")
 _USERINFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://[^:@/?#]*):.*@", re.IGNORECASE | re.DOTALL)
 _SECRETS: Final = re.compile(r"(?<=[?&])((?:ssl)?password|passfile|sslkey|oauth_client_secret)=[^&]*")
 _PASSWORD: Final = re.compile(r"[?&](?:ssl)?password=([^&]*)")
+# What PostgreSQL's library would read otherwise than it was meant, it might tell in a message: user, password, hosts, database, options.
+_WELL_FORMED: Final = re.compile(
+    r"[a-z]+://([^:@/?#\s]*(:[^@/?#\s]*)?@)?[^@/?#\s]*(/[^@/?#]*)?([?][^#]*)?", re.IGNORECASE
+)
 HIDDEN: Final = "***"
 
 
@@ -38,7 +44,9 @@ class PostgresUrl:
 
     @classmethod
     def of(cls, text: str) -> PostgresUrl:
-        """Make it of what somebody wrote."""
+        """Make it of what somebody wrote. Raises: ConfigError: it is no URL of a database."""
+        if not _WELL_FORMED.fullmatch(text):
+            raise misread(text)
         return cls(text, shown(text))
 
     def without_secrets(self, message: str) -> str:
@@ -51,6 +59,14 @@ class PostgresUrl:
                 if spelled:
                     message = re.sub(rf"(?<!\w){re.escape(spelled)}(?!\w)", HIDDEN, message)
         return message
+
+
+def misread(text: str) -> ConfigError:
+    """Return the error for what is no URL of a database."""
+    return ConfigError(
+        f"store: expected postgresql://user:password@host:port/database, found '{shown(text)}', which is no such URL; in a name "
+        "or a password, characters other than letters and digits are spelled %XX, '@' as %40 and '/' as %2F"
+    )
 
 
 def is_postgres(text: str) -> bool:
