@@ -9,7 +9,6 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -111,22 +110,6 @@ class Cluster:
         if (self._data / "postmaster.pid").exists():
             self.stop("immediate")
         shutil.rmtree(self._folder)
-
-    def pause(self) -> None:
-        """Let the server's processes stand still (SIGSTOP)."""
-        self._signal(signal.SIGSTOP)
-
-    def wake(self) -> None:
-        """Let them go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
-        listed = subprocess.run(
-            ["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True, check=True
-        )
-        for each in (pid, *map(int, listed.stdout.split())):
-            os.kill(each, number)
 
     # --- use
 
