@@ -173,17 +173,12 @@ def durably(db: Connection) -> Generator[None]:
 
 
 def _is_lost(db: Connection) -> bool:
-    """Whether a connection that nobody uses right now is gone: the server said so, or the socket has ended."""
+    """Whether a connection that nobody uses right now is gone, or about to: a server says nothing else to who has asked nothing."""
     if db.closed:
         return True
     poll = select.poll()
     poll.register(db.fileno(), select.POLLIN)
-    try:
-        while poll.poll(0):
-            db.pgconn.consume_input()
-    except psycopg.OperationalError:
-        return True
-    return db.closed
+    return bool(poll.poll(0))
 
 
 def _nothing(_db: Connection) -> None:
