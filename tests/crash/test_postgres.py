@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import threading
 from collections import Counter
 
 import pytest
@@ -90,12 +91,14 @@ class Crashing(World):
     def __init__(self, path, cluster, crash_at):
         super().__init__(path)
         self.cluster, self.crash_at = cluster, crash_at
+        self.is_back = threading.Event()
 
     def tick(self):
         self.ticks += 1
         if self.ticks == self.crash_at:
             self.cluster.stop("immediate")
             self.cluster.start()
+            self.is_back.set()
 
 
 @pytest.mark.sweep
@@ -111,6 +114,8 @@ def test_a_server_that_crashes_at_any_tick_loses_nothing_durable(
             try:
                 await rig.run(PLAN, "run", inputs={"n": 1})
             except StoreError:
+                await asyncio.to_thread(world.is_back.wait)
+                await asyncio.gather(*rig.execution._driving.values(), return_exceptions=True)
                 await assert_held(rig.store, acknowledged(world, synced=True))
             run = await finish(rig, world, "run")
             await assert_held(rig.store, acknowledged(world, synced=True))
