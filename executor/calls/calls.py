@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
@@ -21,7 +20,7 @@ from ...tools.failures import is_interruption
 from ...tools.logbook import open_log
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from ..sealed import Sealed
-from .threads import Threads, leave_if_forked
+from .threads import Forks, Threads, leave_if_forked
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ async def call_tool(
         threads: Where it runs if it is to run in one.
         timeout_s: `None`: it may take as long as it likes.
     """
-    process = os.getpid()
+    forks = Forks.count
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
@@ -76,7 +75,7 @@ async def call_tool(
             async with limit:
                 return await _result_of(tool, args, context, threads)
         finally:
-            leave_if_forked(process)
+            leave_if_forked(forks)
     except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
         is_ours = limit is not None and limit.expired()
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
