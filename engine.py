@@ -256,8 +256,8 @@ class Engine:
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
                     for run in await execution.find_abandoned():
-                        await self._go_on(execution, run)
-                    execution.recover(lambda run: self._go_on(execution, run))
+                        await self._go_on(execution, run.id)
+                    execution.recover(lambda run: self._go_on(execution, run.id))
         return self._execution
 
     def _expect_not_closed(self) -> None:
@@ -495,25 +495,25 @@ class Engine:
         if isinstance(what, str):
             header = options.header(None, inputs, {}, Lock(()), task=task_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
-            run = await execution.archive.get(run_id)
-            return run_id, await self._go_on(execution, run, stream=stream)
+            return run_id, await self._go_on(execution, run_id, stream=stream)
         plan, saved = await self._accept(what)
         lock = Lock.of((plan, *saved.values()), self.tools)
         header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
-        await self._go_on(execution, await execution.archive.get(run_id))
+        await self._go_on(execution, run_id)
         return run_id, None
 
     async def _go_on(
-        self, execution: Execution, run: Run, *, stream: bool = False
+        self, execution: Execution, run_id: str, *, stream: bool = False
     ) -> asyncio.Task[None] | None:
         """Drive a run that nobody drives; return the planning of one that has no plan yet."""
-        if run.plan is None and run.task is not None and run.status not in FINAL:
-            task, inputs = run.task, run.inputs
+        row = await execution.archive.row(run_id)
+        if row.plan_digest is None and row.task is not None and row.status not in FINAL:
+            task, inputs = row.task, Header.from_dict(row.header).inputs
             return execution.start_planning(
-                run.id, lambda early: self._make_plan(run.id, task, inputs, early if stream else None)
+                run_id, lambda early: self._make_plan(run_id, task, inputs, early if stream else None)
             )
-        await execution.resume(run.id)
+        await execution.go_on(row)
         return None
 
     async def wait(self, run_id: str) -> Run:
@@ -564,7 +564,7 @@ class Engine:
         execution = await self._open()
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
-        await self._go_on(execution, await execution.archive.get(run_id))
+        await self._go_on(execution, run_id)
         return await execution.wait(run_id)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:

@@ -6,7 +6,6 @@ it uses, its inputs, its seed, and the lock of its tools.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -21,6 +20,7 @@ from ..fork import Fork
 from ..policy import ReuseMode
 from .lock import Lock
 from .programs import read_plan
+from .recent import Lately
 
 HEADER_FORMAT: Final = 1
 
@@ -51,11 +51,11 @@ class Header:
     fork: Fork | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return it as JSON; the plan in it is shared, and never to be changed."""
         return {
             "format": HEADER_FORMAT,
             "expressions": EXPRESSION_VERSION,
-            "plan": self.plan.to_dict() if self.plan else None,
+            "plan": _WRITTEN.get(self.plan, Plan.to_dict) if self.plan else None,
             "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
             "inputs": dict(self.inputs),
             "seed": self.seed,
@@ -71,15 +71,10 @@ class Header:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
         """Read it back. Raises: StoreError: it is of a format that this version does not know, or was changed."""
-        for known, header in tuple(_READ):
-            if known is data:
-                return header
         try:
-            header = cls._read(data)
+            return _READ.get(data, cls._read)
         except (LookupError, TypeError, ValueError, AttributeError) as fault:
             raise StoreError(f"a run header that says too little or too much: {fault!r}") from fault
-        _READ.append((data, header))
-        return header
 
     @classmethod
     def _read(cls, data: Mapping[str, Any]) -> Header:
@@ -107,22 +102,16 @@ class Header:
         )
 
 
-# The headers that were last read, each with what it was read from, which nobody changes: a run is looked up several times while it
-# is driven, and its plan may be large.
-_READ: Final[deque[tuple[Mapping[str, Any], Header]]] = deque(maxlen=4)
-
-
-_NAMED: Final[deque[tuple[Mapping[str, Any], Digest]]] = deque(maxlen=4)
+# A run is looked up several times while it is driven, and its plan may be large: what was lately read, named or written stays known.
+_LATELY: Final = 4
+_READ: Final = Lately[Mapping[str, Any], Header](_LATELY)
+_NAMED: Final = Lately[Mapping[str, Any], Digest](_LATELY)
+_WRITTEN: Final = Lately[Plan, Mapping[str, Any]](_LATELY)
 
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
     """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
-    for known, found in tuple(_NAMED):
-        if known is header:
-            return found
-    made = digest(orjson.dumps(header))
-    _NAMED.append((header, made))
-    return made
+    return _NAMED.get(header, lambda given: digest(orjson.dumps(given)))
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:

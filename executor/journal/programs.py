@@ -13,12 +13,13 @@ import orjson
 
 from ...plans import Plan
 from ...plans.compile import compile_plan
-from .recent import Recent
+from .recent import Lately, Recent
 
 if TYPE_CHECKING:
     from ...plans.program import Program
     from .lock import Lock
 
+_NAMES: Lately[object, bytes] = Lately(8)
 _PLANS: Recent[bytes, Plan] = Recent()
 _PROGRAMS: Recent[tuple[bytes, ...], Program] = Recent()
 
@@ -47,7 +48,7 @@ def program_of(plan: Plan, lock: Lock, plans: Mapping[str, Plan]) -> Program:
 
 def _name(data: object) -> bytes:
     """Return what names stored JSON; what was stored holds no NaN, which orjson would write as null."""
-    return sha256(orjson.dumps(data)).digest()
+    return _NAMES.get(data, lambda given: sha256(orjson.dumps(given)).digest())
 
 
 def _steps(plan: Plan) -> int:

@@ -363,15 +363,18 @@ class Execution:
         Raises:
             RunNotFound: There is no such run.
         """
-        row = await self.archive.row(run_id)
-        task = self._driving.get(run_id)
+        await self.go_on(await self.archive.row(run_id))
+
+    async def go_on(self, row: RunRow) -> None:
+        """As `resume`, with a run's row that was just read."""
+        task = self._driving.get(row.id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
         first = self._first_event(row)
-        if not await self._start(run_id, first) and run_id not in self._driving:
-            row = await self.archive.row(run_id)
+        if not await self._start(row.id, first) and row.id not in self._driving:
+            row = await self.archive.row(row.id)
             if row.owner is not None and self._owner.is_elsewhere(row.owner):
-                self._follow(run_id, self._take_over(run_id))
+                self._follow(row.id, self._take_over(row.id))
 
     async def _take_over(self, run_id: str) -> None:
         """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""

@@ -7,6 +7,7 @@ NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, wha
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -105,12 +106,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
-        return await self._call(lambda: self._find_run(run_id))
-
-    def _find_run(self, run_id: str) -> RunRow | None:
-        statement = f"SELECT {_ROW}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
-        found = self._sql(statement, (run_id,)).fetchone()
-        return _row(found[:-1], _read_header(found[-1])) if found else None
+        return await self._look(lambda db: _find_run(db, run_id))
 
     async def list_runs(
         self, *, status: str | None, limit: int, before: tuple[float, str] | None
@@ -140,7 +136,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         def work() -> RunRow | None:
             self._sql("BEGIN IMMEDIATE")
-            row = self._find_run(run_id)
+            row = _find_run(self._open_db(), run_id)
             if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
                 self._sql("ROLLBACK")
                 return None
@@ -312,6 +308,12 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             return found[0] if found else None
 
         return await self._call(work)
+
+
+def _find_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
+    statement = f"SELECT {_ROW}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
+    found = db.execute(statement, (run_id,)).fetchone()
+    return _row(found[:-1], _read_header(found[-1])) if found else None
 
 
 def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
