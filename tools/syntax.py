@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,17 +72,27 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
 
 
 def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
-    """Return the innermost lambda that begins at the code's line and holds all its instructions."""
+    """Return the innermost lambda that begins at the code's line and holds all its instructions.
+
+    Python 3.12 tells no place of one that gives a constant: it has to be the only such one of its line.
+    """
     places = [
         (line, column)
         for line, _, column, _ in code.co_positions()
         if line is not None and column is not None and (line, column) != (code.co_firstlineno, 0)
     ]
+    begun = source.lambdas.get(code.co_firstlineno, [])
+    if not places:
+        found = [
+            node for node in begun if not any(isinstance(part, ast.Name) for part in ast.walk(node.body))
+        ]
+        if len(found) != 1:
+            raise NoSource("has no source")
+        return found[0]
     found = [
         node
-        for node in source.lambdas.get(code.co_firstlineno, [])
-        if places
-        and all(
+        for node in begun
+        if all(
             (node.lineno, node.col_offset) <= place <= (node.end_lineno or 0, node.end_col_offset or 0)
             for place in places
         )
@@ -201,9 +212,11 @@ def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def _joined(parts: list[ast.expr]) -> list[ast.expr]:
-    """Return the parts of an f-string with neighbouring texts put together, as Python 3.12 parses them."""
+    """Return the parts of an f-string with neighbouring texts put together and no empty ones: Python's versions differ in that."""
     made: list[ast.expr] = []
     for part in parts:
+        if isinstance(part, ast.Constant) and part.value == "":
+            continue
         last = made[-1] if made else None
         if (
             isinstance(part, ast.Constant)
@@ -224,8 +237,9 @@ def _read(filename: str, module: Mapping[str, Any]) -> Source:
     known = _sources.get(filename)
     if known is None or known[0] != text:
         try:
-            tree = ast.parse(text, filename)
-            known = (text, _indexed(tree, compile(tree, filename, "exec", dont_inherit=True)))
+            with warnings.catch_warnings(action="ignore"):  # the import has given them already
+                tree = ast.parse(text, filename)
+                known = (text, _indexed(tree, compile(tree, filename, "exec", dont_inherit=True)))
         except (SyntaxError, ValueError) as fault:
             raise NoSource("has another source now than when it was imported") from fault
         _sources[filename] = known
