@@ -7,7 +7,6 @@ NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, wha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final, cast
 import orjson
 
 from ...errors import StoreError
+from .grouped import GroupedAppends
 from .sqlite_cache import SqliteCache
 from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
@@ -34,13 +34,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self._pending: list[tuple[Batch, asyncio.Future[None]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._appends = GroupedAppends(self._commit, self._call, self._call_here)
 
     async def close(self) -> None:
         """Flush what is pending, and close."""
-        if self._flusher is not None:
-            await asyncio.wait([self._flusher])
+        await self._appends.wait()
         await super().close()
 
     # --- runs
@@ -171,38 +169,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def append(self, batch: Batch) -> None:
         """See `Store.append`. Batches that arrive while a group is being committed form the next group."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((batch, done))
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
-        await done
+        await self._appends.append(batch)
 
     def append_here(self, batch: Batch) -> None:
-        """See `Store.append_here`. The store's thread takes its work in order: what is being committed comes first."""
-        group, self._pending = self._pending, []
-        batches = [*(waiting for waiting, _ in group), batch]
-        faults: Sequence[StoreError | None]
-        try:
-            faults = self._call_here(lambda: self._commit(batches))
-        except StoreError as fault:
-            faults = [fault] * len(batches)
-        _settle(group, faults[:-1])
-        if (own := faults[-1]) is not None:
-            raise own
-
-    async def _flush(self) -> None:
-        while self._pending:
-            group, self._pending = self._pending, []
-            _settle(group, await self._faults_of(group))
-
-    async def _faults_of(
-        self, group: Sequence[tuple[Batch, asyncio.Future[None]]]
-    ) -> Sequence[StoreError | None]:
-        """Commit a group; return what was wrong with each batch."""
-        try:
-            return await self._call(lambda: self._commit([batch for batch, _ in group]))
-        except StoreError as fault:
-            return [fault] * len(group)
+        """See `Store.append_here`."""
+        self._appends.append_here(batch)
 
     def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
         is_synced = any(batch.is_synced for batch in batches)
@@ -336,17 +307,6 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             return found[0] if found else None
 
         return await self._call(work)
-
-
-def _settle(group: Sequence[tuple[Batch, asyncio.Future[None]]], faults: Sequence[StoreError | None]) -> None:
-    """Tell whoever waits for the batches of a group what came of them."""
-    for (_, done), fault in zip(group, faults, strict=True):
-        if done.cancelled():
-            continue
-        if fault is None:
-            done.set_result(None)
-        else:
-            done.set_exception(fault)
 
 
 def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
