@@ -6,7 +6,8 @@ event is handled and written down in one piece, without an await between, so the
 Rules it keeps: a write is called only once its intent is durable, with all that its arguments came from (the journal is
 durable as a prefix); what follows from a write's outcome starts only once the outcome is durable; nothing starts that
 the machine does not want any more. What it does not know: how a plan runs (`machine.py`), what a call is made of
-(`prepared.py`), what stands for it (`results.py`), how it is made (`caller.py`).
+(`prepared.py`), what stands for it (`results.py`), how it is made (`caller.py`). The loop is one module, since whoever carries
+out a command has to see all that is under way.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ...tools import Used
 from ..calls.caller import Caller, Usage
 from ..calls.calls import Failed, Lost, Outcome, Returned, fitting
 from ..calls.clearance import Clearance
+from ..calls.coroutines import STOPPED
 from ..calls.crew import Crew, first_of
 from ..calls.draws import Draws
 from ..calls.early import EarlyCall, EarlySteps
@@ -35,6 +37,7 @@ from ..events import (
     CallFailed,
     CallLost,
     CallSucceeded,
+    CancelAsked,
     Cause,
     RetryDue,
 )
@@ -51,7 +54,7 @@ from .run import run_status
 WORKERS_MIN: Final = (
     1_000  # calls of one run that may wait for a place of their tool, before others wait behind them
 )
-PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
+PARK_GRACE_S: Final = 30.0  # how long a stopping process, and a cancelled run, waits for its writes in flight
 
 _NO_EPOCHS: Final[Mapping[str, int]] = {}
 
@@ -80,7 +83,7 @@ class Driver:
     journal: Journal = field(init=False)
     _group: asyncio.TaskGroup | None = field(init=False, default=None)
     _tasks: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict[str, "asyncio.Task[None]"])
-    _writing: set[str] = field(init=False, default_factory=set[str])
+    _writing: dict[str, float | None] = field(init=False, default_factory=dict[str, "float | None"])
     _preparation: Preparation = field(init=False)
     _results: Results = field(init=False)
     _caller: Caller = field(init=False)
@@ -170,6 +173,8 @@ class Driver:
             self._taken.add(decision.number)
             if self.machine.accepts(decision.event):
                 await self._take_in(decision.event, decision.number)
+                if isinstance(decision.event, CancelAsked) and self._writing:
+                    self._spawn("", self._give_up_writes())
             else:
                 stale.append(decision.number)
         if stale:
@@ -186,11 +191,11 @@ class Driver:
         writing = [task for step, task in self._tasks.items() if step in self._writing]
         for step, task in self._tasks.items():
             if step not in self._writing:
-                task.cancel()
+                task.cancel(STOPPED)
         if writing:
             await asyncio.wait(writing, timeout=PARK_GRACE_S)
         for task in self._tasks.values():
-            task.cancel()
+            task.cancel(STOPPED)
 
     # --- the loop
 
@@ -219,7 +224,7 @@ class Driver:
                     self._spawn(command.step, self._rule(command))
                 case StopCall(step):
                     if step in self._tasks:
-                        self._tasks[step].cancel()
+                        self._tasks[step].cancel(STOPPED)
                 case Record():
                     raise EngineBug("records are written before commands are carried out")
         if calls:
@@ -256,6 +261,17 @@ class Driver:
         if self.machine.is_callable(command.step):
             await self._take_in(ApprovalRuled(command.step, needed))
         self._forget(command.step)
+
+    async def _give_up_writes(self) -> None:
+        """Wait a while for the writes in flight of a cancelled run that no timeout ends; what became of the others nobody knows."""
+        endless = {step: self._tasks[step] for step, limit_s in self._writing.items() if limit_s is None}
+        if endless:
+            await asyncio.wait(endless.values(), timeout=PARK_GRACE_S)
+        for step, task in endless.items():
+            if step in self._writing and self.machine.is_running(step):
+                why = f"the run was cancelled, and the call had not ended {PARK_GRACE_S:g} s later"
+                await self._take_in(CallLost(step, why))
+                task.cancel(STOPPED)
 
     # --- calls
 
@@ -342,10 +358,10 @@ class Driver:
             return None
         self._recorder.note(call.start(at), at)
         if is_write:
-            self._writing.add(call.step)
+            self._writing[call.step] = call.command.timeout_s
             await self.journal.flush()
             if self.machine.is_cancelled:  # meanwhile, and nothing has happened yet
-                self._writing.discard(call.step)
+                del self._writing[call.step]
                 await self._take_in(self.machine.withdrawn(call.step))
                 return None
         try:
@@ -355,7 +371,7 @@ class Driver:
                 outcome, usage = self._caller.adopt(call, early.hand_over(call))
         finally:
             if is_write:
-                self._writing.discard(call.step)
+                del self._writing[call.step]
         return await self._conclude(call, outcome, epochs, usage)
 
     async def _conclude(
