@@ -31,13 +31,14 @@ def bisected(runs, **options):
     async def main():
         store = MemoryStore()
         await store.open()
-        ids = [
-            (await Engine([adding(more)], store=store).run(SUM, inputs={"n": n}, run_id=f"r{at}")).id
-            for at, (n, more) in enumerate(runs)
-        ]
-        found = await Engine([], store=store).bisect(ids, **options)
-        await store.close()
-        return found
+        try:
+            ids = [
+                (await Engine([adding(more)], store=store).run(SUM, inputs={"n": n}, run_id=f"r{at}")).id
+                for at, (n, more) in enumerate(runs)
+            ]
+            return await Engine([], store=store).bisect(ids, **options)
+        finally:
+            await store.close()
 
     return within(main())
 

@@ -159,6 +159,7 @@ def test_an_event_loop_that_ends_in_mid_run_leaves_a_run_that_goes_on(tmp_path):
             assert (await rig.resume("r")).output == [1, 2]
 
     asyncio.run(main())
+    asyncio.run(rig.store.close())  # as the end of the program would
 
 
 @pytest.mark.parametrize(
