@@ -8,6 +8,7 @@ says what runs; that is noticed by compiling it again and comparing code.
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -74,32 +75,34 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
 def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
     """Return the innermost lambda that begins at the code's line and holds all its instructions.
 
-    Python 3.12 tells no place of one that gives a constant: it has to be the only such one of its line.
+    Python 3.12 tells no place of one that gives a constant, and does not need it: those that do the same are as good.
     """
     places = [
         (line, column)
         for line, _, column, _ in code.co_positions()
         if line is not None and column is not None and (line, column) != (code.co_firstlineno, 0)
     ]
-    begun = source.lambdas.get(code.co_firstlineno, [])
-    if not places:
-        found = [
-            node for node in begun if not any(isinstance(part, ast.Name) for part in ast.walk(node.body))
-        ]
-        if len(found) != 1:
-            raise NoSource("has no source")
-        return found[0]
     found = [
         node
-        for node in begun
+        for node in source.lambdas.get(code.co_firstlineno, [])
         if all(
             (node.lineno, node.col_offset) <= place <= (node.end_lineno or 0, node.end_col_offset or 0)
             for place in places
         )
+        and (places or _is_constant(node, code))
     ]
     if not found:
         raise NoSource("has no source")
     return max(found, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _is_constant(node: ast.Lambda, code: CodeType) -> bool:
+    """Whether a lambda that gives a constant does what `code` does."""
+    outer = compile(ast.Expression(node), "<lambda>", "eval", dont_inherit=True)
+    alone = [each for each in outer.co_consts if isinstance(each, CodeType)][-1]
+    arguments = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    one, other = (each.replace(co_flags=each.co_flags & arguments) for each in (alone, code))
+    return _meaning(one) == _meaning(other)
 
 
 def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tuple[ast.ClassDef, CodeType]]:
