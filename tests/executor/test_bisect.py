@@ -111,8 +111,8 @@ def test_what_cannot_be_looked_at_is_refused(runs, options, message):
 
 def test_an_unknown_run_is_said():
     """A run that is not there is named."""
-    with pytest.raises(RunNotFound, match="nowhere"):
-        within(Engine([], store="memory:").bisect(["nowhere", "nowhere"]))
+    with Engine([], store="memory:") as engine, pytest.raises(RunNotFound, match="nowhere"):
+        engine.bisect_sync(["nowhere", "nowhere"])
 
 
 @settings(max_examples=25, deadline=None)
