@@ -60,7 +60,7 @@ async def see_apart(made: object, on_end: Callable[[], None] | None = None) -> o
     except asyncio.CancelledError:
         if work.cancel(STOPPED):
             await asyncio.wait([work])
-        if type(made) is CoroutineType and getcoroutinestate(made) == CORO_CREATED:
+        if type(made) is CoroutineType and getcoroutinestate(cast("_Work", made)) == CORO_CREATED:
             made.close()  # it was never begun, and Python would warn of that
         raise
 

@@ -12,13 +12,8 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Final
 
-from ...plans.collecting import Aside
-
-PYTHONS_OWN_MAX: Final = (
-    1_000  # objects that Python 3.12 puts aside when it starts, with room; a program has many more
-)
+from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 
 
 class _Aside:
