@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from ..plans.nearest import listing
 from .screen import note, one_line, seconds
@@ -67,12 +67,15 @@ class Progress:
         mark, _, rest = line.partition(" ")
         self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
 
-    def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911  # one line for each kind of event: a table
+    def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one line for each kind of event: a table
         step, data = one_line(event.step), event.data
         match event.type:
             case "CallStarted":
                 self._started.setdefault(event.step, event.at)
                 return None
+            case "CallMade":
+                self._told.add(event.step)
+                return f"{OK} {step}  {seconds(event.at - cast('float', data['started']))}"
             case "CallSucceeded":
                 self._told.add(event.step)
                 return f"{OK} {step}  {self._took(event)}"

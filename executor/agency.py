@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from ..plans.formula import parse_formula
-from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCode
+from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
 from .budget import amount_of
-from .cells import Failure, Frame, Item, Layout, Node, Turn
+from .cells import Failure, Frame, Item, Node, Turn, policies_of
 from .policy import CallPolicy
 from .sealed import Sealed
 from .states import State
@@ -129,8 +129,8 @@ class Agency:
 
 def frame_of(code: StepCode, turn: Turn, policies: Mapping[str, CallPolicy]) -> Frame:
     """Return a frame below a turn that runs this one step."""
-    program = Program(turn.item.node.frame.program.plan, (code,), (0,), None, {})
-    return Frame(program, Layout(program, policies), {}, prefix=f"{turn.path}/", owner=turn)
+    program = Program(turn.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
+    return Frame(program, policies_of(program, policies), {}, prefix=f"{turn.path}/", owner=turn)
 
 
 def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula; what stands in it is data, never a template

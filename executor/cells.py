@@ -159,64 +159,42 @@ class Node(Item):
     open_items: int = 0
 
     def __init__(self, path: StepPath, frame: Frame, code: StepCode) -> None:
-        layout, position = frame.layout, code.position
+        waits, position = frame.program.waits, code.position
         self.path = path
         self.item = self
         self.node = self
         self.frame = frame
         self.code = code
-        self.policy = layout.policies[position]
-        self.pending = layout.pending[position]
-        self.pending_when = layout.pending_when[position]
+        self.policy = frame.policies[position]
+        self.pending = waits.pending[position]
+        self.pending_when = waits.pending_when[position]
 
 
-class Layout:
-    """Who waits for whom in one program; shared by all frames that run it.
-
-    Attributes:
-        policies: How the calls of each step are treated; `MODEL_POLICY` where it calls no tool.
-        first: Positions of the steps to look at when a frame opens: nothing is waited for, or not by their `when`.
-    """
-
-    __slots__ = ("dependents", "first", "pending", "pending_when", "policies")
-
-    def __init__(self, program: Program, policies: Mapping[str, CallPolicy]) -> None:
-        self.policies = [_policy_of(step, policies) for step in program.steps]
-        self.dependents: list[list[tuple[int, bool]]] = [[] for _ in program.steps]
-        self.first: list[int] = []
-        self.pending: list[int] = []
-        self.pending_when: list[int] = []
-        for step in program.steps:
-            switches = frozenset(step.needs_when)
-            inputs = sorted({*step.needs, *step.needs_when, *step.after})
-            for position in inputs:
-                self.dependents[position].append((step.position, position in switches))
-            if not inputs or (step.when is not None and not switches):
-                self.first.append(step.position)
-            self.pending.append(len(inputs))
-            self.pending_when.append(len(switches))
-
-
-def _policy_of(step: StepCode, policies: Mapping[str, CallPolicy]) -> CallPolicy:
-    return policies[step.action.tool] if isinstance(step.action, CallTool) else MODEL_POLICY
+def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
+    """Return how the calls of each step are treated; `MODEL_POLICY` where it calls no tool."""
+    return [
+        policies[step.action.tool] if isinstance(step.action, CallTool) else MODEL_POLICY
+        for step in program.steps
+    ]
 
 
 class Frame:
     """One running instance of a plan.
 
     Attributes:
+        policies: How the calls of each step are treated.
         scope: What its formulas see.
         is_well: Whether every step that has ended so far has succeeded.
     """
 
     __slots__ = (
         "is_well",
-        "layout",
         "ledger",
         "nodes",
         "open_nodes",
         "order",
         "owner",
+        "policies",
         "prefix",
         "program",
         "scope",
@@ -225,14 +203,14 @@ class Frame:
     def __init__(
         self,
         program: Program,
-        layout: Layout,
+        policies: Sequence[CallPolicy],
         inputs: Mapping[str, Json],
         *,
         prefix: str = "",
         owner: Turn | None = None,
     ) -> None:
         self.program = program
-        self.layout = layout
+        self.policies = policies
         self.prefix = prefix
         self.owner = owner
         self.order: Order = owner.order if owner else ()

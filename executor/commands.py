@@ -29,7 +29,7 @@ class StartToolCall:
         step: Path of the leaf.
         args: Resolved arguments, as they go into the journal: secrets stand as their expressions.
         secrets: Argument name -> secret name.
-        sample: Item indices and iterations, which belong to the key of a sampled model call.
+        sample: Of a model call, item indices and iterations, which belong to its key if it is sampled; else empty.
         timeout_s: The step's own limit, else the tool's.
         reconcile: An unknown outcome went before, or a person asked for the call: ask the tool first whether it took place.
     """

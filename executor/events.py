@@ -3,7 +3,8 @@
 Three kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
 handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
 asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
-something to compare with. A **remark** moves nothing: it is for people, or for a call that is made again. Times are Unix seconds and stand beside the event, never in it: they decide nothing.
+something to compare with. A **remark** moves nothing: it is for people, or for a call that is made again. Times are Unix seconds and stand beside
+the event (a `CallMade` has two, so the earlier one stands in it): they decide nothing.
 
 Nobody changes an event. The classes are not frozen all the same: that makes each three times as dear, and a run makes thousands.
 """
@@ -66,6 +67,24 @@ class CallSucceeded:
     output: Sealed
     used: Mapping[str, Json] | None = None
     usage: Mapping[str, Json] | None = None
+
+
+@dataclass(slots=True)
+class CallMade:
+    """A call that is no write returned without ever having waited: its start and its success in one.
+
+    Attributes:
+        started: When it began; the event itself stands at its end.
+        why: As in `CallStarted`.
+    """
+
+    step: str
+    attempt: int
+    args: str
+    output: Sealed
+    started: float
+    key: str = ""
+    why: Mapping[str, Json] | None = None
 
 
 @dataclass(slots=True)
@@ -277,6 +296,7 @@ Cause: TypeAlias = (
     | RunResumed
     | CallStarted
     | CallSucceeded
+    | CallMade
     | CallReused
     | CallFailed
     | CallLost
@@ -309,6 +329,7 @@ CAUSES: tuple[type[Cause], ...] = (
     RunResumed,
     CallStarted,
     CallSucceeded,
+    CallMade,
     CallReused,
     CallFailed,
     CallLost,

@@ -25,6 +25,7 @@ from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
     CallFailed,
+    CallMade,
     CallReused,
     CallStarted,
     CallSucceeded,
@@ -150,6 +151,9 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
             case CallStarted(step=step, args=digest):
                 args[step] = digest
                 found.pop(step, None)
+            case CallMade(step=step, args=digest, output=output):
+                args[step] = digest
+                found[step] = Inherited(digest, CallSucceeded(step, output))
             case CallReused(step=step, args=digest) as reused:
                 found[step] = Inherited(digest, reused)
             case CallFailed(step=step, code=code) if step not in args or code == WITHDRAWN:

@@ -19,7 +19,7 @@ It is longer than other modules since it is one table of moves: divided, each ha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, assert_never
 
@@ -49,7 +49,6 @@ from .cells import (
     Failure,
     Frame,
     Item,
-    Layout,
     Node,
     Order,
     Turn,
@@ -58,6 +57,7 @@ from .cells import (
     add_turn,
     is_asked,
     is_bad,
+    policies_of,
     sample_of,
 )
 from .commands import (
@@ -79,6 +79,7 @@ from .events import (
     BudgetReached,
     CallFailed,
     CallLost,
+    CallMade,
     CallReused,
     CallStarted,
     CallSucceeded,
@@ -113,7 +114,17 @@ DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at che
 
 
 _BEGINNINGS: Final = (RunStarted, RunResumed)
+_CALLS: Final = (CallTool, AskModel)  # actions whose end the event of their call says
 WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
+
+
+class Turns(dict[str, Turn]):
+    """The turns that have started, by path."""
+
+    __slots__ = ()
+
+    def __missing__(self, step: str) -> Turn:
+        raise EngineBug(f"an event names step '{step}', which has not started")
 
 
 class Machine:
@@ -140,8 +151,8 @@ class Machine:
         self._policies = policies
         self._seed = seed
         self._inputs = inputs
-        self._layouts: dict[int, Layout] = {}
-        self.turns: dict[str, Turn] = {}
+        self._policies_of: dict[int, Sequence[CallPolicy]] = {}
+        self.turns = Turns()
         self.root = self._new_frame(program, inputs)
         self.is_started = False
         self.is_recounting = False
@@ -157,7 +168,7 @@ class Machine:
         self._live = 0  # calls ready, running or pausing
         self._agenda: deque[Item | Frame] = deque()
         self._records: list[Command] = []
-        self._calls: list[tuple[Order, Command]] = []
+        self._calls: list[tuple[Turn, Command]] = []
 
     # --- the door
 
@@ -171,14 +182,18 @@ class Machine:
             self.purse.spent["seconds"] += at - self._now
         self._now = at
         match event:
+            case CallMade():
+                self._call_made(self.turns[event.step], event)
             case CallStarted():
-                self._call_started(self._turn(event.step), event.attempt)
+                self._call_started(self.turns[event.step], event.attempt, at)
             case CallSucceeded():
-                self._call_succeeded(self._turn(event.step), event)
+                self._call_returned(self.turns[event.step], event.output, event.usage)
+            case CallReused():
+                self._call_reused(self.turns[event.step], event)
             case RunStarted() | RunResumed() | BudgetRaised() | CancelAsked():
                 self._handle_run(event)
             case _:
-                self._handle_turn(self._turn(event.step), event)
+                self._handle_turn(self.turns[event.step], event)
         if self._agenda:
             self._work_off()
         records, calls = self._records, self._calls
@@ -202,18 +217,32 @@ class Machine:
             case CancelAsked(by):
                 self._cancel(by)
 
-    def _call_started(self, turn: Turn, attempt: int) -> None:
+    def _call_made(self, turn: Turn, event: CallMade) -> None:
+        if turn.call is None or turn.state is not State.READY:
+            raise EngineBug(
+                f"a call of '{turn.path}' was made that was not asked for: the step is {turn.state}"
+            )
+        self._reserve(turn)
+        turn.attempts, turn.started = event.attempt, event.started
+        self._turn_succeeded(turn, event.output)
+
+    def _call_started(self, turn: Turn, attempt: int, at: float) -> None:
         self._reserve(turn)
         self._move(turn, State.RUNNING)
         turn.attempts = attempt
         if turn.started is None:
-            turn.started = self._now
+            turn.started = at
 
-    def _call_succeeded(self, turn: Turn, event: CallSucceeded) -> None:
+    def _call_returned(self, turn: Turn, output: Sealed, usage: Mapping[str, Json] | None) -> None:
         self._expect_running(turn)
-        self.purse.settle(turn.path, event.usage)
-        if event.usage is not None:
-            turn.usage = added(turn.usage, event.usage)
+        self.purse.settle(turn.path, usage)
+        if usage is not None:
+            turn.usage = added(turn.usage, usage)
+        self._turn_succeeded(turn, output)
+
+    def _call_reused(self, turn: Turn, event: CallReused) -> None:
+        turn.reused = True
+        turn.started = self._now
         self._turn_succeeded(turn, event.output)
 
     def _expect_running(self, turn: Turn) -> None:
@@ -223,10 +252,6 @@ class Machine:
     def _handle_turn(self, turn: Turn, event: Cause) -> None:
         """Take in what else became of a call."""
         match event:
-            case CallReused(output=output):
-                turn.reused = True
-                turn.started = self._now
-                self._turn_succeeded(turn, output)
             case CallFailed():
                 self._call_failed(turn, event)
             case CallLost(why=why):
@@ -293,7 +318,7 @@ class Machine:
         if not self.purse.limits:
             return None
         seconds = self.purse.spent["seconds"] + max(0.0, at - self._now)
-        return self.purse.find_short(self._needs(self._turn(step)), seconds)
+        return self.purse.find_short(self._needs(self.turns[step]), seconds)
 
     def _reserve(self, turn: Turn) -> None:
         """Set aside what a call needs."""
@@ -329,7 +354,7 @@ class Machine:
 
         It did nothing, but an earlier attempt whose outcome is unknown may have.
         """
-        if self._turn(step).lost:
+        if self.turns[step].lost:
             return CallLost(
                 step, "an earlier attempt may have taken effect, and the run was cancelled before another"
             )
@@ -363,11 +388,11 @@ class Machine:
     # --- frames and nodes
 
     def _new_frame(self, program: Program, inputs: Mapping[str, Json], owner: Turn | None = None) -> Frame:
-        layout = self._layouts.get(id(program))
-        if layout is None:
-            layout = self._layouts[id(program)] = Layout(program, self._policies)
+        treated = self._policies_of.get(id(program))
+        if treated is None:
+            treated = self._policies_of[id(program)] = policies_of(program, self._policies)
         prefix = f"{owner.path}/" if owner else ""
-        return Frame(program, layout, inputs, prefix=prefix, owner=owner)
+        return Frame(program, treated, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
         overrides = self._fork.overrides
@@ -376,7 +401,7 @@ class Machine:
                 node for node in frame.nodes if not node.pending_when or node.path in overrides
             )
         else:
-            self._agenda.extend([frame.nodes[position] for position in frame.layout.first])
+            self._agenda.extend([frame.nodes[position] for position in frame.program.waits.first])
         if not frame.nodes:
             self._agenda.append(frame)
 
@@ -404,9 +429,10 @@ class Machine:
 
     def _is_admitted(self, node: Node) -> bool:  # noqa: PLR0911  # one way out for each thing it waits for
         """Whether a pending step begins now; if it ends without beginning, that is done here."""
-        if not node.is_switched:
+        code = node.code
+        if code.when is not None and not node.is_switched:
             node.is_switched = True
-            if node.code.when is not None and not self._is_switched_on(node, node.code.when):
+            if not self._is_switched_on(node, code.when):
                 return False
         if node.pending:
             return False
@@ -414,12 +440,12 @@ class Machine:
         if verdict is not None:
             self._end_node(node, *verdict)
             return False
-        if not node.code.touches:
+        if not code.touches:
             return True
         ledger = node.frame.ledger
-        if not ledger.admit(node.code):
+        if not ledger.admit(code):
             return False
-        if ledger.is_blocked(node.code):
+        if ledger.is_blocked(code):
             self._end_node(node, State.SKIPPED, Reason.BLOCKED)
             return False
         return True
@@ -451,11 +477,11 @@ class Machine:
 
     def _begin(self, node: Node) -> None:
         """Make the node's items and start them: all at once, or the first where order matters."""
-        self._move(node, State.RUNNING)
         if node.code.for_each is None:
             node.items, node.open_items, node.is_due = (node,), 1, True
             self._agenda.append(node)
             return
+        self._move(node, State.RUNNING)
         try:
             items = self._expand(node, node.code.for_each)
         except RefersToSkipped:
@@ -542,7 +568,7 @@ class Machine:
                 self._end_item(item, State.SUCCEEDED, output=value)
                 return
         turn = add_turn(item)
-        if item.state is State.PENDING:
+        if turn is not item and item.state is State.PENDING:
             self._move(item, State.RUNNING)
         self.turns[turn.path] = turn
         try:
@@ -659,7 +685,7 @@ class Machine:
         if turn is not item:
             self._move(turn, State.SUCCEEDED)
             turn.output = output
-        if not isinstance(code.action, CallTool | AskModel):
+        if not isinstance(code.action, _CALLS):
             self._record(StepSucceeded(turn.path, output.digest))
         repeat = code.repeat
         if repeat is None:
@@ -767,16 +793,16 @@ class Machine:
         ):
             self._rule(turn, policy, code.action.tool, call)
         elif not self.is_recounting:
-            self._calls.append((turn.order, self._call_of(turn, policy, call)))
+            self._calls.append((turn, self._call_of(turn, policy, call)))
 
     def _call_of(self, turn: Turn, policy: CallPolicy, call: Sealed) -> Command:
         """Return the call that a turn is ready for."""
         code = turn.item.node.code
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
-        sample = sample_of(turn)
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
                 reconcile = policy.can_reconcile and turn.lost > 0
+                sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
                     turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile
                 )
@@ -790,7 +816,7 @@ class Machine:
                     ask.max_tokens,
                     ask.guard,
                     turn.attempts + 1,
-                    sample,
+                    sample_of(turn),
                     timeout_s,
                 )
             case _:
@@ -817,7 +843,7 @@ class Machine:
             turn.is_ruled = True
             self._ask_approval(turn)
         elif policy.approval == "rule":
-            self._calls.append((turn.order, RuleApproval(turn.path, tool, call)))
+            self._calls.append((turn, RuleApproval(turn.path, tool, call)))
         else:
             turn.is_ruled = True
             self._start_call(turn)
@@ -847,7 +873,7 @@ class Machine:
             self._move(turn, State.READY)
         turn.pause_s = retry_pause_s(turn.attempts, seed=self._seed, step=turn.path)
         self._record(RetryScheduled(turn.path, turn.attempts + 1, turn.pause_s))
-        self._calls.append((turn.order, Pause(turn.path, turn.pause_s)))
+        self._calls.append((turn, Pause(turn.path, turn.pause_s)))
 
     def _call_lost(self, turn: Turn, why: str) -> None:
         """A write may or may not have happened: call again only where that is known to be safe."""
@@ -876,7 +902,7 @@ class Machine:
                 self._move(turn, State.READY)
                 self._start_call(turn)
             elif turn.state is State.READY and turn.pause_s is not None:
-                self._calls.append((turn.order, Pause(turn.path, turn.pause_s)))
+                self._calls.append((turn, Pause(turn.path, turn.pause_s)))
             elif turn.state is State.READY:
                 self._start_call(turn)
 
@@ -888,7 +914,7 @@ class Machine:
             if is_writing or turn.state is State.INDETERMINATE:
                 continue
             if turn.state is State.RUNNING or turn.pause_s is not None:
-                self._calls.append((turn.order, StopCall(turn.path)))
+                self._calls.append((turn, StopCall(turn.path)))
             if turn.lost:
                 self._lose(turn, "the run was cancelled before it was known what became of an earlier call")
             else:
@@ -905,12 +931,6 @@ class Machine:
     def _frames(self) -> Iterator[Frame]:
         yield self.root
         yield from [frame for turn in self.turns.values() for frame in turn.frames]
-
-    def _turn(self, step: str) -> Turn:
-        turn = self.turns.get(step)
-        if turn is None:
-            raise EngineBug(f"an event names step '{step}', which has not started")
-        return turn
 
     # --- ends
 
@@ -951,13 +971,19 @@ class Machine:
         frame, code = node.frame, node.code
         if state is not State.SUCCEEDED:
             frame.is_well = False
-        self._record_node_end(node)
+        if (
+            state is not State.SUCCEEDED
+            or code.for_each is not None
+            or code.repeat is not None
+            or node.is_replaced
+        ):
+            self._record_end(node)  # else the event of its only call or value says it already
         if output is not None:
             frame.scope.sealed[code.id] = output
         else:
             frame.scope[code.id] = SKIPPED
         nodes = frame.nodes
-        for position, is_switch in frame.layout.dependents[code.position]:
+        for position, is_switch in frame.program.waits.dependents[code.position]:
             waiting = nodes[position]
             waiting.pending -= 1
             if is_switch:
@@ -970,13 +996,6 @@ class Machine:
         frame.open_nodes -= 1
         if frame.open_nodes == 0:
             self._agenda.append(frame)
-
-    def _record_node_end(self, node: Node) -> None:
-        """Record the end of a step, unless the event of its only call or value says it already."""
-        code = node.code
-        is_said = node.state is State.SUCCEEDED and code.for_each is None and code.repeat is None
-        if not is_said or node.is_replaced:
-            self._record_end(node)
 
     def _record_end(self, cell: Item) -> None:
         match cell.state:
@@ -1002,5 +1021,5 @@ class Machine:
         cell.state = state
 
 
-def _order(call: tuple[Order, Command]) -> Order:
-    return call[0]
+def _order(call: tuple[Turn, Command]) -> Order:
+    return call[0].order

@@ -34,6 +34,7 @@ from .program import (
     SetValue,
     Skip,
     StepCode,
+    Waits,
 )
 from .program import Fallback as FallbackCode
 from .schema import self_contained
@@ -164,12 +165,14 @@ def _mask(survey: Survey, number: int, position: int, untrusted: int) -> int:
 def _program(compiling: _Compiling, number: int, untrusted: int) -> Program:
     body = compiling.survey.bodies.every[number]
     output = body.output
+    steps = tuple(_step(compiling, number, position, untrusted) for position in range(len(body.steps)))
     return Program(
         plan=_plan_of(compiling.survey.bodies, body),
-        steps=tuple(_step(compiling, number, position, untrusted) for position in range(len(body.steps))),
+        steps=steps,
         order=tuple(compiling.survey.steps[number]),
         output=None if output.value is None else output.formula,
         defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
+        waits=Waits.of(steps),
     )
 
 
@@ -237,9 +240,9 @@ def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -
     texts = step.templates
     match step:
         case ToolStep():
-            return CallTool(step.tool, texts["args"].formula, texts["args"].secrets)
+            return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
         case SetStep():
-            return SetValue(texts["set"].formula)
+            return SetValue(texts["set"].formula.ready())
         case AskStep():
             return _ask(step, body.types)
         case PlanStep():

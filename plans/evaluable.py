@@ -5,8 +5,9 @@ Both are made when first asked for: a plan has many templates, and a check evalu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, TypeAlias, cast
 
 from .expressions.evaluate import compile_node
 from .expressions.faults import Skipped
@@ -54,6 +55,22 @@ def _text(pieces: list[str | Run]) -> Run:
         return "".join(made)
 
     return run
+
+
+class Form(NamedTuple):
+    """A template that only passes on whole values: its canonical spelling, with `%b` for each, and their names in order."""
+
+    text: bytes
+    names: tuple[str, ...]
+
+
+def form_of(splices: Sequence[Splice], names: AbstractSet[str]) -> Form | None:
+    """Return the form of a template that nothing but the whole values of these names goes into; `None`: it has none."""
+    whole = [part for part in splices if not isinstance(part, bytes)]
+    if not all(isinstance(part, str) and part in names for part in whole):
+        return None
+    text = [part.replace(b"%", b"%%") if isinstance(part, bytes) else b"%b" for part in splices]
+    return Form(b"".join(text), tuple(cast("list[str]", whole)))
 
 
 def spliced(value: Json, tree: Tree | None) -> list[Splice]:

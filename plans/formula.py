@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from .evaluable import Run, Scope, Splice, compiled, spliced
+from .evaluable import Form, Run, Scope, Splice, compiled, form_of, spliced
 from .expressions.faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
 from .expressions.frame import checked
 from .expressions.nodes import Call, Literal
@@ -73,6 +73,7 @@ class Formula:
 
     __slots__ = (
         "_canonical",
+        "_form",
         "_run",
         "_splices",
         "constant",
@@ -102,6 +103,7 @@ class Formula:
         self._canonical: tuple[Json] | None = None
         self._run: Run | None = None
         self._splices: Sequence[Splice] | None = None
+        self._form: Form | None = None
         self.strict = self.lenient = self.names = self.inputs = _NO_NAMES
         if leaves:
             self._refer()
@@ -158,6 +160,17 @@ class Formula:
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
 
+    def ready(self) -> Formula:
+        """Return the template, made ready to be spelled: a run then begins with that behind it."""
+        self._spliced()
+        return self
+
+    def _spliced(self) -> Sequence[Splice]:
+        if self._splices is None:
+            self._splices = spliced(self.value, self.tree)
+            self._form = form_of(self._splices, self.strict)
+        return self._splices
+
     def spell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes:
         """Return the canonical bytes of the template's value; the whole values of steps are put in as they are spelled.
 
@@ -170,13 +183,18 @@ class Formula:
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
+        if self._form is not None:
+            try:
+                made = self._form.text % tuple([spelled[name].data for name in self._form.names])
+            except KeyError:
+                pass  # one is skipped, or has not been spelled
+            else:
+                return made if _is_surely_small(made) else canonical(self.evaluate(scope))
         if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
             return canonical(self.evaluate(scope))  # which says what was skipped
-        if self._splices is None:
-            self._splices = spliced(self.value, self.tree)
         parts: list[bytes] = []
         try:
-            for splice in self._splices:
+            for splice in self._spliced():
                 if isinstance(splice, bytes):
                     parts.append(splice)
                 elif isinstance(splice, str):
@@ -187,12 +205,17 @@ class Formula:
         except (EvalFault, RefersToSkipped, KeyError):
             return canonical(self.evaluate(scope))  # which comes to the fault that stands first in the plan
         made = b"".join(parts)
-        if len(made) > SPLICED_BYTES_MAX or made.count(b"[") + made.count(b"{") > DEPTH_MAX:
-            return canonical(self.evaluate(scope))  # which counts exactly
-        return made
+        return made if _is_surely_small(made) else canonical(self.evaluate(scope))
 
 
 _NO_NAMES: frozenset[str] = frozenset()
+
+
+def _is_surely_small(spelled: bytes) -> bool:
+    """Whether a value is neither too large nor too deep; where that is not sure, evaluating it counts exactly."""
+    if len(spelled) <= DEPTH_MAX:
+        return True
+    return len(spelled) <= SPLICED_BYTES_MAX and spelled.count(b"[") + spelled.count(b"{") <= DEPTH_MAX
 
 
 def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:

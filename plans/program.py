@@ -10,7 +10,7 @@ edges through skipped steps would not be, and linear in the size of the plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -153,6 +153,42 @@ class StepCode:
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """Who waits for whom in one program, by position.
+
+    Attributes:
+        dependents: For each step: those that wait for it, and whether it is their `when` that does.
+        pending: For each step: how many it waits for.
+        pending_when: The part of them that its `when` refers to.
+        first: The steps to look at when a run begins: nothing is waited for, or not by their `when`.
+    """
+
+    dependents: tuple[tuple[tuple[int, bool], ...], ...]
+    pending: tuple[int, ...]
+    pending_when: tuple[int, ...]
+    first: tuple[int, ...]
+
+    @classmethod
+    def of(cls, steps: Sequence[StepCode]) -> Waits:
+        """Return who waits for whom. O(steps and references)."""
+        dependents: list[list[tuple[int, bool]]] = [[] for _ in steps]
+        inputs = [sorted({*step.needs, *step.needs_when, *step.after}) for step in steps]
+        for step, awaited in zip(steps, inputs, strict=True):
+            for position in awaited:
+                dependents[position].append((step.position, position in step.needs_when))
+        return cls(
+            dependents=tuple(map(tuple, dependents)),
+            pending=tuple(map(len, inputs)),
+            pending_when=tuple(len(set(step.needs_when)) for step in steps),
+            first=tuple(
+                step.position
+                for step, awaited in zip(steps, inputs, strict=True)
+                if not awaited or (step.when is not None and not step.needs_when)
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A plan ready to run.
 
@@ -162,6 +198,7 @@ class Program:
         order: Positions in program order: the list, each step preceded by its not yet listed dependencies.
         output: The plan's output; `None` gives null.
         defaults: Input name -> default, for inputs that have one.
+        waits: Who waits for whom.
     """
 
     plan: Plan
@@ -169,3 +206,4 @@ class Program:
     order: tuple[int, ...]
     output: Formula | None
     defaults: Mapping[str, Json]
+    waits: Waits

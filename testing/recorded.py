@@ -16,6 +16,7 @@ from ..executor.events import (
     Approved,
     CallFailed,
     CallLost,
+    CallMade,
     CallReused,
     CallStarted,
     CallSucceeded,
@@ -118,6 +119,7 @@ def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
             case (
                 CallReused(step=step, output=output)
                 | CallSucceeded(step=step, output=output)
+                | CallMade(step=step, output=output)
                 | ResolvedDone(step=step, output=output)
             ):
                 found[step] = Returned(output)

@@ -87,6 +87,8 @@ class PythonTypes:
 
     def bind_spelled(self, args: bytes) -> bytes:  # noqa: D102  # as `Types` says
         given = cast("dict[str, Json]", parse_canonical(args))
+        if {name: type(value) for name, value in given.items()} == self._kinds:  # as for most tools
+            return args
         return args if self._are_exact(given) else self.bind(given)
 
     def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102  # as `Types` says

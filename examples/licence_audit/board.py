@@ -60,9 +60,11 @@ class Board:
             case "CallStarted":
                 line.started = event.at if line.started is None else line.started
                 self._status.update(f"{name} {line.calls or ''}")
-            case "CallSucceeded" | "CallReused":
+            case "CallSucceeded" | "CallMade" | "CallReused":
                 line.calls += 1
                 line.reused += event.type == "CallReused"
+                if line.started is None and isinstance(started := event.data.get("started"), float):
+                    line.started = started
                 if is_whole:
                     self._print("✓", "green", name, self._told(line, event.at))
             case "StepSucceeded" if is_whole:

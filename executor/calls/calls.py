@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -21,7 +20,7 @@ from ...tools.logbook import open_log
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from ..sealed import Sealed
 from .coroutines import see_apart, see_through
-from .threads import Threads, leave_if_forked
+from .threads import Forks, Threads, leave_if_forked
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ async def call_tool(
         threads: Where it runs if it is to run in one.
         timeout_s: `None`: it may take as long as it likes.
     """
-    process = os.getpid()
+    forks = Forks.count
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
@@ -72,7 +71,7 @@ async def call_tool(
             async with limit:
                 return await _result_of(tool, args, context, threads, is_limited=True)
         finally:
-            leave_if_forked(process)
+            leave_if_forked(forks)
     except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
         is_ours = limit is not None and limit.expired()
         if isinstance(error, asyncio.CancelledError) and is_cancelled():

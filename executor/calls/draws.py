@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ...tools import Used
-from ..events import CallReused, CallSucceeded, IdMade, ResolvedDone, TimeTold
+from ..events import CallMade, CallReused, CallSucceeded, IdMade, ResolvedDone, TimeTold
 from ..journal.records import Entry
 
 if TYPE_CHECKING:
@@ -26,7 +26,12 @@ def recalled(entries: Iterable[Entry]) -> dict[str, Used]:
         match entry.event:
             case TimeTold(step=step, seconds=drawn) | IdMade(step=step, id=drawn):
                 _add(found.setdefault(step, Used()), drawn)
-            case CallSucceeded(step=step) | CallReused(step=step) | ResolvedDone(step=step):
+            case (
+                CallSucceeded(step=step)
+                | CallMade(step=step)
+                | CallReused(step=step)
+                | ResolvedDone(step=step)
+            ):
                 found.pop(step, None)
             case _:
                 pass

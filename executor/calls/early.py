@@ -31,6 +31,7 @@ from ..machine import Machine
 from ..sealed import Sealed
 from ..stores.store import Reusable
 from .artifacts import digests_in
+from .at_once import noticed
 from .caller import Caller, Usage
 from .calls import Outcome, Returned
 from .facilities import Facilities
@@ -64,7 +65,12 @@ class EarlyCall:
     output: Sealed | None = None
     started: float = 0.0
     ended: float = 0.0
+    has_waited: bool = False
     following: asyncio.Task[None] | None = None
+
+    def note_wait(self) -> None:
+        """Note that the call waits for something."""
+        self.has_waited = True
 
     def tasks(self) -> list[asyncio.Task[None] | Work]:
         """Return what is under way for it."""
@@ -244,7 +250,7 @@ class EarlySteps:
     async def _make(self, early: EarlyCall, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         async with self._facilities.place_for(self._run_id, call.tool, self.places):
             early.started = self._facilities.clock.now()
-            made = await self._caller.make(call)
+            made = await noticed(self._caller.make(call), early.note_wait)
             early.ended = self._facilities.clock.now()
             return made
 

@@ -90,10 +90,8 @@ class Harvest:
         """Put all of it into the store. Raises: StoreError."""
         results, self._results = self._results, []
         calls, self._calls = self._calls, []
-        if results:
-            await store.add_reusable(results)
-        if calls:
-            await store.add_calls(calls, self._codes)
+        if results or calls:
+            await store.add_results(results, calls, self._codes)
 
 
 def _taken(used: Used) -> str:

@@ -22,6 +22,8 @@ ASK: Final = "ask"  # the subject of prompts that are no tool's
 PARTS_BYTES_MAX: Final = 4096
 TEXT_KEPT_MAX: Final = 256  # characters of a text in large arguments that are kept
 
+_NO_PARTS: Final[Mapping[str, Json]] = {}
+
 NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model"]
 
 
@@ -87,8 +89,11 @@ class ToolKeys:
         """Return the key of a call with bound arguments."""
         if self._none is not None:
             return self._none
-        parts: dict[str, Json] = {"sample": list(sample)} if self._is_sampled else {}
-        named = b'%b,"%b",%b]' % (self._stem, args_digest.encode(), canonical(parts.get("sample")))
+        if not self._is_sampled:
+            named = b'%b,"%b",null]' % (self._stem, args_digest.encode())
+            return ContentKey(digest(named), self._subject, _NO_PARTS, args, self._code)
+        parts: dict[str, Json] = {"sample": list(sample)}
+        named = b'%b,"%b",%b]' % (self._stem, args_digest.encode(), canonical(parts["sample"]))
         return ContentKey(digest(named), self._subject, parts, args, self._code)
 
 

@@ -7,7 +7,7 @@ result stands for a call is `results.py`, how it is made `caller.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, ToolError
@@ -17,7 +17,7 @@ from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.masking import masked_text, masked_value
 from ..commands import StartModelCall, StartToolCall
-from ..events import CallStarted
+from ..events import CallMade, CallStarted
 from ..sealed import Sealed
 from .artifacts import CallBlobs
 from .calls import Failed, Lost, Outcome, Returned
@@ -32,9 +32,10 @@ StartCall: TypeAlias = StartToolCall | StartModelCall
 _SECRET: Final = ContentKey.none("secret", "it was given a secret")
 
 
-@dataclass(slots=True)
 class PreparedCall:
     """A call that is about to be made: bound, named, and with what it needs on the way.
+
+    What most calls never have stays with the class, as a default, which makes them cheap to build.
 
     Attributes:
         args_digest: Of the arguments as the journal knows them.
@@ -43,6 +44,7 @@ class PreparedCall:
         fingerprint: Of the tool, where the key names it.
         write_key: What a write hands to the world; empty for other effects.
         why: Why no earlier result stands for it.
+        is_begun: Whether its start is on record.
         started: Unix seconds.
         ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
@@ -50,28 +52,39 @@ class PreparedCall:
         is_kept_read: Whether it looks at the world, and its result may stand for later calls.
     """
 
-    command: StartCall
-    args_digest: Digest
-    tool: Tool | None
-    args: bytes
-    request: ModelRequest | None
-    key: ContentKey
     fingerprint: Fingerprint | None = None
     write_key: str = ""
     context: Context | None = None
     why: Mapping[str, Json] | None = None
+    is_begun: bool = False
     started: float = 0.0
     ended: float = 0.0
     blobs: CallBlobs | None = None
-    step: str = field(init=False)
-    is_write: bool = field(init=False)
-    is_kept_read: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.step = self.command.step
-        effect = self.tool.effect if self.tool is not None else None
+    def __init__(  # what a call is
+        self,
+        command: StartCall,
+        args_digest: Digest,
+        tool: Tool | None,
+        args: bytes,
+        request: ModelRequest | None,
+        key: ContentKey,
+    ) -> None:
+        self.command = command
+        self.args_digest = args_digest
+        self.tool = tool
+        self.args = args
+        self.request = request
+        self.key = key
+        self.step = command.step
+        effect = tool.effect if tool is not None else None
         self.is_write = effect is Effect.WRITE
-        self.is_kept_read = effect is Effect.READ and self.key.key != ""
+        self.is_kept_read = effect is Effect.READ and key.key != ""
+
+    @property
+    def has_more_to_record(self) -> bool:
+        """Whether more than its result may go on record: what it draws or tells while it runs, what a model used."""
+        return self.request is not None or (self.tool is not None and self.tool.wants_context)
 
     @property
     def used(self) -> dict[str, Json] | None:
@@ -83,14 +96,20 @@ class PreparedCall:
             return None
         return {name: value for name, value in asdict(used).items() if value}
 
-    def start(self, at: float) -> CallStarted:
-        """Note when the call starts, in Unix seconds; return the event that says so, of a write with its intent."""
-        self.started = at
+    def start(self) -> CallStarted:
+        """Note that its start is on record; return the event that says so, of a write with its intent."""
+        self.is_begun = True
         command = self.command
         intent = command.args if isinstance(command, StartToolCall) and self.is_write else None
         key = self.write_key or self.key.key
         why = self.why if command.attempt == 1 else None
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
+
+    def made(self, output: Sealed) -> CallMade:
+        """Return the event that the call, which is no write and whose start is not on record, has returned."""
+        command = self.command
+        why = self.why if command.attempt == 1 else None
+        return CallMade(self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why)
 
 
 class Preparation:
@@ -119,7 +138,9 @@ class Preparation:
                 return PreparedCall(command, command.args.digest, tool, args, request, _SECRET)
             judgement, _ = self._named(tool)
             key = self._model_key(command, tool.name, request, judgement)
-            return PreparedCall(command, command.args.digest, tool, args, request, key, judgement)
+            call = PreparedCall(command, command.args.digest, tool, args, request, key)
+            call.fingerprint = judgement
+            return call
         return self._tool_call(command, tool, args)
 
     def _tool_call(self, command: StartToolCall, tool: Tool, args: bytes) -> PreparedCall:
@@ -129,7 +150,8 @@ class Preparation:
             is_as_given = args == command.args.data  # nothing was filled in or converted, as for most calls
             args_digest = command.args.digest if is_as_given else digest(args)
             key = keys.of(args, args_digest, command.sample)
-        call = PreparedCall(command, command.args.digest, tool, args, None, key, fingerprint)
+        call = PreparedCall(command, command.args.digest, tool, args, None, key)
+        call.fingerprint = fingerprint
         if call.is_write:
             call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)
         return call

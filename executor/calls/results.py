@@ -49,12 +49,15 @@ class Results:
         self._harvest = Harvest(row.id)
         self._fresh: dict[str, Reusable] = {}
 
+    @property
+    def has_parent(self) -> bool:
+        """Whether a parent may answer for calls."""
+        return bool(self._inherited)
+
     def _mode(self, call: PreparedCall) -> ReuseMode:
         """Return how far earlier results may stand for a call."""
-        fork = self._header.fork
-        if fork is None:
-            return self._header.reuse
-        return "refresh" if fork.is_afresh(call.step) else self._header.reuse
+        header = self._header
+        return "refresh" if header.fork is not None and header.fork.is_afresh(call.step) else header.reuse
 
     # --- in place of a call
 
@@ -72,6 +75,8 @@ class Results:
 
     async def of_earlier(self, calls: Sequence[PreparedCall]) -> Mapping[str, Reusable | Stale]:
         """Return step -> the earlier result of the same key, or why it is of no use; steps without one are left out."""
+        if self._header.fork is None and self._header.reuse in ("off", "refresh"):
+            return {}
         named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
         return await find_results(self._facilities, named) if named else {}
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Tool
 from ..ledger import WORLD
@@ -30,6 +29,8 @@ class Candidate(Protocol):
     def key(self) -> ContentKey: ...  # noqa: D102
     @property
     def tool(self) -> Tool | None: ...  # noqa: D102
+    @property
+    def is_kept_read(self) -> bool: ...  # noqa: D102  # whether it looks at the world, and has a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +44,18 @@ async def find_results(
     facilities: Facilities, candidates: Sequence[Candidate]
 ) -> Mapping[str, Reusable | Stale]:
     """Return step -> the earlier result of the same key, or why it is of no use now; steps without one are left out."""
-    entries = await facilities.store.find_reusable(sorted({c.key.key for c in candidates}))
+    entries = await facilities.store.find_reusable(sorted({candidate.key.key for candidate in candidates}))
     found = [
-        (candidate, entries[candidate.key.key]) for candidate in candidates if candidate.key.key in entries
+        (candidate, entry)
+        for candidate in candidates
+        if (entry := entries.get(candidate.key.key)) is not None
     ]
     resources = sorted({name for _, entry in found for name in entry.epochs})
     epochs: Mapping[str, int] = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
     results: dict[str, Reusable | Stale] = {}
     for candidate, entry in found:
-        why = _fault(candidate, entry, epochs, now)
+        why = _fault(candidate.tool, entry, epochs, now) if candidate.is_kept_read else None
         if why is None and entry.env:
             why = _changed_env(entry, facilities.environ)
         if why is not None:
@@ -64,11 +67,10 @@ async def find_results(
 
 
 def _fault(
-    candidate: Candidate, entry: Reusable, epochs: Mapping[str, int], now: float
+    tool: Tool | None, entry: Reusable, epochs: Mapping[str, int], now: float
 ) -> dict[str, Json] | None:
     """Return why the result of a read is too old; `None`: it is not."""
-    tool = candidate.tool
-    if tool is None or tool.effect is not Effect.READ:
+    if tool is None:
         return None
     limit_s = tool.reuse_for_s if tool.reuse_for_s is not None else -math.inf
     if not now - entry.created <= limit_s:

@@ -79,21 +79,35 @@ class Worker:
         """Do one job after the other, until there is `None`."""
         while (job := self.jobs.get()) is not None:
             work, context, loop, done = job
-            process = os.getpid()
+            forks = Forks.count
             try:
                 result: Any = context.run(work)
             except BaseException as error:  # noqa: BLE001  # a tool may raise SystemExit; it is the call's failure
-                leave_if_forked(process)
+                leave_if_forked(forks)
                 _deliver(loop, done, None, error)
             else:
-                leave_if_forked(process)
+                leave_if_forked(forks)
                 _deliver(loop, done, result, None)
             del job, work, context, done
 
 
-def leave_if_forked(process: int) -> None:
-    """End here if this is not that process, but a fork of it that a tool forgot: only the first one goes on."""
-    if os.getpid() != process:
+class Forks:
+    """How many forks lie between this process and the one that loaded the module: cheaper to look at than a process id."""
+
+    count = 0
+
+    @classmethod
+    def note(cls) -> None:
+        """Note that this process is a fork of the one before."""
+        cls.count += 1
+
+
+os.register_at_fork(after_in_child=Forks.note)
+
+
+def leave_if_forked(forks: int) -> None:
+    """End here if this is not the process that had counted so many, but a fork that a tool forgot: only the first one goes on."""
+    if Forks.count != forks:
         os._exit(0)
 
 

@@ -62,6 +62,11 @@ class Journal:
         return self._last - self.durable > BEHIND_MAX
 
     @property
+    def updated(self) -> float:
+        """When the newest entry was made, in Unix seconds."""
+        return self._updated
+
+    @property
     def last(self) -> int:
         """Number of the newest entry, durable or not."""
         return self._last

@@ -9,7 +9,7 @@ A record is one line, `{"n", "at", "type", .. fields}`; a value that an event ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Final, cast
@@ -18,7 +18,15 @@ import orjson
 
 from ...errors import StoreError
 from ...plans.values import Json
-from ..events import CAUSES, CONSEQUENCES, REMARKS, JournalEvent
+from ..events import (
+    CAUSES,
+    CONSEQUENCES,
+    REMARKS,
+    CallMade,
+    CallStarted,
+    CallSucceeded,
+    JournalEvent,
+)
 from ..sealed import Sealed
 
 JOURNAL_FORMAT: Final = 1
@@ -85,14 +93,18 @@ def write_line(
     for name, value in zip(FIELDS[kind], _VALUES[kind](event), strict=False):
         if value is None:
             continue
-        if type(value) is not Sealed:
-            record[name] = value
-        elif inline_bytes_max is None or len(value.data) <= inline_bytes_max:
-            record[name] = {"$json": orjson.Fragment(value.data)}
-        else:
+        record[name] = value
+        if type(value) is Sealed and inline_bytes_max is not None and len(value.data) > inline_bytes_max:
             large = (*large, value)
             record[name] = {"$value": value.digest}
-    return orjson.dumps(record), large
+    return orjson.dumps(record, _inline), large
+
+
+def _inline(value: object) -> orjson.Fragment:
+    """Return how a sealed value stands in a line."""
+    if isinstance(value, Sealed):
+        return orjson.Fragment(b'{"$json":%b}' % value.data)
+    raise TypeError(f"{type(value).__name__} does not go into a journal")
 
 
 def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
@@ -121,6 +133,17 @@ def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> J
     if "$value" in value:
         return Sealed.checked(find_value(cast("str", value["$value"])))
     return value
+
+
+def told_apart(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries in order, a call that was made in one piece as its start and its success: for whoever looks for either."""
+    for entry in entries:
+        match entry.event:
+            case CallMade(step, attempt, args, output, started, key, why):
+                yield Entry(entry.seq, started, CallStarted(step, attempt, args, key, None, why))
+                yield Entry(entry.seq, entry.at, CallSucceeded(step, output))
+            case _:
+                yield entry
 
 
 def chain(head: bytes, lines: Sequence[bytes]) -> bytes:

@@ -20,6 +20,7 @@ from ..commands import Record
 from ..events import (
     REMARKS,
     ApprovalAsked,
+    CallMade,
     CallReused,
     CallStarted,
     Consequence,
@@ -49,6 +50,7 @@ _STATUS_OF: Final[Mapping[type, str]] = {
     StepIndeterminate: "indeterminate",
     ApprovalAsked: "waiting",
 }
+_CALLED: Final = (CallMade, CallStarted, CallReused)
 _VALUE_REFERENCE = re.compile(rb'\{"\$value":"(sha256:[0-9a-f]{64})"\}')
 
 
@@ -58,6 +60,8 @@ async def load_entries(store: Store, row: RunRow) -> list[Entry]:
     Raises:
         StoreError: A record was changed, lost or swapped.
     """
+    if not row.last_seq:  # it has just been submitted
+        return []
     lines = await store.read_journal(row.id)
     return await read_entries(store, row, lines)
 
@@ -159,7 +163,7 @@ async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
 
 def value_names(lines: Iterable[bytes]) -> list[str]:
     """Return the digests of the stored values that some lines refer to, sorted."""
-    return sorted({found.decode() for line in lines for found in _VALUE_REFERENCE.findall(line)})
+    return sorted({found.decode() for found in _VALUE_REFERENCE.findall(b"\n".join(lines))})
 
 
 def build_machine(header: Header) -> Machine:
@@ -199,7 +203,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
         if is_cause(event):
             if drawn:
                 _expect_none(drawn)
-            if isinstance(event, CallStarted | CallReused):
+            if isinstance(event, _CALLED):
                 call = _compared_args(machine, event)
                 if calls is not None:
                     calls[event.step] = call
@@ -219,7 +223,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
     machine.is_recounting = False
 
 
-def _compared_args(machine: Machine, event: CallStarted | CallReused) -> Sealed:
+def _compared_args(machine: Machine, event: CallMade | CallStarted | CallReused) -> Sealed:
     """Return what the leaf is called with. Raises: Diverged: it is not what was recorded."""
     turn = machine.turns.get(event.step)
     call = turn.call if turn is not None else None

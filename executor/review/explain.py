@@ -19,7 +19,7 @@ from ..cells import Turn
 from ..events import CallFailed, CallReused, CallStarted
 from ..journal.decided import decided_in
 from ..journal.header import Header
-from ..journal.records import Entry
+from ..journal.records import Entry, told_apart
 from ..journal.restore import load_entries
 from ..machine import Machine
 from ..outcome import walk
@@ -92,7 +92,7 @@ class _View:
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
         self._decided = decided_in(entries)
-        for entry in entries:
+        for entry in told_apart(entries):
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):
                     self._first.setdefault(step, entry)

@@ -113,8 +113,11 @@ class Archive:
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
-        row = await self.row(run_id)
-        if (recent := self._recent.get(run_id)) is not None and recent.last_event == row.last_seq:
+        return await self.shown(await self.row(run_id))
+
+    async def shown(self, row: RunRow) -> Run:
+        """Return the run of a row that was just read, as it stands."""
+        if (recent := self._recent.get(row.id)) is not None and recent.last_event == row.last_seq:
             run = recent
         else:
             header = Header.from_dict(row.header)
@@ -128,11 +131,11 @@ class Archive:
     def _is_abandoned(self, status: str, row: RunRow) -> bool:
         return status in UNDER_WAY and not self._is_driven(row)
 
-    async def remember(self, run_id: str, machine: Machine) -> None:
+    def remember(self, driver: Driver) -> None:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
-        row = await self.row(run_id)
-        self._recent[run_id] = snapshot(row, Header.from_dict(row.header), machine)
-        self._recent.move_to_end(run_id)
+        row = replace(driver.row, updated=driver.journal.updated, last_seq=driver.journal.last)
+        self._recent[row.id] = snapshot(row, driver.header, driver.machine)
+        self._recent.move_to_end(row.id)
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)
 

@@ -283,7 +283,7 @@ class Execution:
                     break
                 expect_outcomes(machine)
                 cause, decisions = None, await self.archive.decisions(row.id)
-            await self.archive.remember(row.id, machine)
+            self.archive.remember(driver)
         finally:
             driver.journal.close()
             del self._drivers[row.id]
@@ -316,7 +316,6 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
-        await self.archive.row(run_id)
         while True:
             task = self._driving.get(run_id)
             if task is not None:
@@ -328,7 +327,7 @@ class Execution:
             if fault is not None and row.status not in FINAL and not is_driven:
                 raise fault
             if row.status not in UNDER_WAY or not is_driven:
-                return await self.archive.get(run_id)
+                return await self.archive.shown(row)
             await asyncio.sleep(POLL_S)
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:

@@ -63,9 +63,11 @@ class Recorder:
                 follow_up.append(command)
         return follow_up
 
-    def must_be_durable(self, event: Cause) -> bool:
+    def must_be_durable(self, event: Cause | None) -> bool:
         """Whether what follows from an event waits until it is durable: that of a write, or where too much is not."""
-        return self._journal.is_behind or bool(self._resources and self._written_by(event) is not None)
+        if self._journal.is_behind:
+            return True
+        return event is not None and bool(self._resources) and self._written_by(event) is not None
 
     def _written_by(self, event: Cause) -> str | None:
         """Return the resource that the step of an event writes, as the run knows its tool; `None`: it writes none."""

@@ -44,8 +44,13 @@ class SqliteCache(SqliteFile):
 
         return await self._look(work)
 
-    async def add_reusable(self, entries: Sequence[Reusable]) -> None:
-        """See `Store.add_reusable`."""
+    async def add_results(
+        self,
+        results: Sequence[Reusable],
+        calls: Sequence[CallRecord] = (),
+        codes: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """See `Store.add_results`. Calls are sorted when someone asks: few are ever asked about."""
         rows = [
             (
                 entry.key,
@@ -56,21 +61,9 @@ class SqliteCache(SqliteFile):
                 _dumped(entry.epochs),
                 _dumped(entry.env),
             )
-            for entry in entries
+            for entry in results
         ]
-
-        def work() -> None:
-            self._sql("BEGIN IMMEDIATE")
-            self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
-            self._sql("COMMIT")
-
-        await self._call(work)
-
-    # --- calls
-
-    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
-        """See `Store.add_calls`. They are sorted when someone asks: few calls are ever asked about."""
-        rows = [
+        made_from = [
             (
                 call.run_id,
                 call.step,
@@ -86,12 +79,16 @@ class SqliteCache(SqliteFile):
 
         def work() -> None:
             self._sql("BEGIN IMMEDIATE")
-            for digest, parts in codes.items():
+            self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
+            for digest, parts in (codes or _NOTHING).items():
                 self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
-            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(rows),))
+            if made_from:
+                self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
             self._sql("COMMIT")
 
         await self._call(work)
+
+    # --- calls
 
     def _sort_calls(self) -> None:
         """Bring what runs have left into the order in which it is asked for."""

@@ -8,6 +8,7 @@ NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
@@ -144,8 +145,9 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
                 self._sql("DELETE FROM owners WHERE name=?", (row.owner,))
             self._sql("INSERT OR IGNORE INTO owners VALUES (?, 0)", (owner,))
             self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
+            (beat,) = self._sql("SELECT beat FROM owners WHERE name=?", (owner,)).fetchone()
             self._sql("COMMIT")
-            return self._find_run(run_id)
+            return replace(row, owner=owner, epoch=row.epoch + 1, beat=beat)
 
         return await self._call(work)
 
@@ -234,7 +236,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
-        return await self._call(lambda: self._sql(statement, (run_id,)).fetchall())
+        return await self._look(lambda db: db.execute(statement, (run_id,)).fetchall())
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""

@@ -280,12 +280,19 @@ class Store(Protocol):
         """Return the newest entry of each key that has one."""
         ...
 
-    async def add_reusable(self, entries: Sequence[Reusable]) -> None:
-        """Add results to the index; an entry of the same key is replaced."""
-        ...
+    async def add_results(
+        self,
+        results: Sequence[Reusable],
+        calls: Sequence[CallRecord] = (),
+        codes: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Add results to the index, and remember what calls were made from, all or nothing.
 
-    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
-        """Remember what calls were made from; `codes` are the parts of the fingerprints that they name."""
+        Args:
+            results: An entry of the same key is replaced.
+            calls: What they were made from.
+            codes: The parts of the fingerprints that the calls name.
+        """
         ...
 
     async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:

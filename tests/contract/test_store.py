@@ -273,7 +273,7 @@ def test_what_nothing_refers_to_is_removed(make_store):
         await store.append(replace(batch_of(row, *lines), values=values))
         await store.add_decision("r", b'{"edit":{"digest":"%s"}}' % named["decision"].encode())
         await store.save_plan("p", json.dumps({"digest": named["plan"]}), "sha256:p", 1.0)
-        await store.add_reusable(
+        await store.add_results(
             [Reusable("k", "r", "s", b'{"digest":"%s"}' % named["result"].encode(), 1.0, {}, {})]
         )
         await store.add_value(named["late"], b"late", 100.0)
@@ -343,8 +343,8 @@ def test_the_newest_result_of_a_key_is_found(make_store):
 
     async def law(store):
         entry = Reusable("k", "r", "s", b"1", created=5.0, epochs={"box": 3}, env={"HOME": None})
-        await store.add_reusable([entry, replace(entry, key="l")])
-        await store.add_reusable([replace(entry, output=b"2", created=6.0)])
+        await store.add_results([entry, replace(entry, key="l")])
+        await store.add_results([replace(entry, output=b"2", created=6.0)])
         assert await store.find_reusable(["k", "l", "m"]) == {
             "k": replace(entry, output=b"2", created=6.0),
             "l": replace(entry, key="l"),

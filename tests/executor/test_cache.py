@@ -108,11 +108,11 @@ class Gated(MemoryStore):
         super().__init__()
         self.entered, self.gate = asyncio.Event(), asyncio.Event()
 
-    async def add_reusable(self, entries):
+    async def add_results(self, *given):
         """Wait at the gate, the first time."""
         self.entered.set()
         await self.gate.wait()
-        await super().add_reusable(entries)
+        await super().add_results(*given)
 
 
 def test_results_that_come_while_others_are_stored_are_kept_too(monkeypatch):

@@ -49,6 +49,7 @@ PLAIN: dict[str, Any] = {
             "args": {"x": "${first(prev, a)}"},
         },
         {"id": "sub", "plan": "inner", "args": {"x": "${a}"}},
+        {"id": "half", "tool": "halve", "args": {"x": "${a}"}},
         {"id": "seen", "tool": "look"},
         {"id": "unsteady", "tool": "flaky"},
         {"id": "bad", "tool": "fail", "on_error": {"value": 0}},
@@ -134,6 +135,11 @@ def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after th
         calls.append("double")
         return 2 * x
 
+    @tool(effect="pure", version=1)
+    async def halve(x: int) -> int:
+        """Halve, without waiting for anything."""
+        return x // 2
+
     @tool(effect="read", resource="clock", version=1)
     def look(*, ctx: Context) -> str:
         """Look at time, chance and environment, and say how far it is."""
@@ -188,7 +194,7 @@ def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after th
         return ctx.attempt
 
     lost = [losing("lose", "a"), losing("lose_b", "b"), losing("lose_c", "c")]
-    return [double, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, *lost]
+    return [double, halve, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, *lost]
 
 
 async def make(store: Path) -> None:
