@@ -26,7 +26,7 @@ from ..calls.calls import Failed, Lost, Outcome, Returned, call_tool
 from ..calls.facilities import Facilities
 from ..calls.frames import address_of
 from ..calls.processes import Processes
-from ..events import CallReused, CallSucceeded
+from ..events import CallMade, CallReused, CallSucceeded
 from ..sealed import Sealed
 from .recall import Recall
 from .verification import ToolVerdict, Verification
@@ -92,7 +92,7 @@ def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_Made]], dict[str, str
     ends = {
         entry.event.step: entry.event
         for entry in recalled.entries
-        if isinstance(entry.event, CallSucceeded | CallReused)
+        if isinstance(entry.event, CallSucceeded | CallMade | CallReused)
     }
     found: dict[str, list[_Made]] = {}
     left: dict[str, str] = {}

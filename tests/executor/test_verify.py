@@ -64,6 +64,12 @@ def test_the_order_of_a_set_is_found_with_its_path():
     assert "'steady': 1 call again, the same results" in str(found)
 
 
+def test_calls_that_never_waited_are_made_again():
+    """A run records them as one event."""
+    steps = plan(call("w", "at_once", args={"words": WORDS}), output="${w}")
+    assert verified([fickle_tools.at_once], steps).differing == ("at_once",)
+
+
 def test_the_path_inside_an_output_is_named():
     """What differs is told by its path in the value."""
     found = verified([fickle_tools.by_process], plan(call("p", "by_process", args={"n": 1}), output="${p}"))

@@ -98,3 +98,9 @@ def keyed(key: str) -> int:
 def refusing(n: int) -> int:
     """Fail."""
     raise ValueError("never")
+
+
+@tool(effect="pure", version="1")
+async def at_once(words: list[str]) -> list[str]:
+    """Return each word once, in the order of a set, without ever waiting."""
+    return list(set(words))
