@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 ALIAS: Final = "firmplan-shadow"  # what the new model is called while it is asked
 ASKS_PERSON: Final = "a person would be asked first"
+OUTAGES: Final = frozenset(
+    {"model-unreachable", "model-unavailable", "model-auth", "model-unknown", "rate-limited", "timeout"}
+)
+"""Failures that say nothing of a model: it was never heard."""
 
 StartCall: TypeAlias = StartToolCall | StartModelCall
 
@@ -267,7 +271,14 @@ class ShadowWalk:
             before = _with_input(command, old)
             self.direct[step], answer = await asyncio.gather(self._made(before), self._made(command))
             self.flowing[step] = answer
-        return self._events(command, asked, answer.outcome)
+        return [] if self.is_unheard(step, answer) else self._events(command, asked, answer.outcome)
+
+    def is_unheard(self, step: str, answer: Answer) -> bool:
+        """Whether the model could not be asked, unlike in the recording: then what would follow is not known."""
+        if not isinstance(answer.outcome, Failed) or answer.outcome.code not in OUTAGES:
+            return False
+        known = self.recalled.run.steps.get(step)
+        return known is None or known.error is None or known.error.code != answer.outcome.code
 
     async def ask_the_rest(self) -> None:
         """Ask also at the model steps that the walk did not come to: their recorded input is known."""

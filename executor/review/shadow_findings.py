@@ -56,7 +56,8 @@ def _answer(walked: ShadowWalk, path: str) -> ShadowAnswer:
     if isinstance(answer.outcome, Failed):
         error = f"[{answer.outcome.code}] {answer.outcome.message}"
         is_same = known is not None and known.error is not None and known.error.code == answer.outcome.code
-        return ShadowAnswer(path, "same" if is_same else "failed", error=error, input=changed)
+        kind = "same" if is_same else "unheard" if walked.is_unheard(path, answer) else "failed"
+        return ShadowAnswer(path, kind, error=error, input=changed)
     value = answer.output.value if answer.output is not None else None
     if asked is None or known is None:
         return ShadowAnswer(path, "new", differences(None, value), value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan import ConfigError, Engine, InputRejected, RunNotFound, ToolError, agent, tool
-from firmplan.testing import MemoryStore, Refusal, ScriptedModel, ScriptedTool
+from firmplan.testing import HttpError, MemoryStore, Refusal, ScriptedModel, ScriptedTool
 from public import call, plan, within
 
 SENT: list[str] = []
@@ -137,6 +137,24 @@ def test_a_model_that_fails_is_told():
     assert "[refused]" in str(report)
     assert report.status == ("succeeded", "failed")
     assert {each.step: each.detail for each in report.effects}["mail"] == "succeeded -> skipped"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (HttpError(429, "slow down", {"retry-after": "3600"}), "rate-limited"),
+        (HttpError(401), "model-auth"),
+        (HttpError(500, "", {"x-should-retry": "false"}), "model-unavailable"),
+    ],
+)
+def test_an_endpoint_that_is_down_says_nothing_of_the_model(fault, code):
+    """What would follow is not known: nothing is told as if the model had failed."""
+    report, _, _ = shadowed(OLD, lambda _: fault)
+    assert [(each.step, each.kind) for each in report.answers] == [("note", "unheard"), ("title", "unheard")]
+    assert all(each.error.startswith(f"[{code}]") for each in report.answers)
+    assert {each.kind for each in report.effects} == {"unknown"}
+    assert report.status == ("succeeded", "unknown")
+    assert "2 model steps asked again, 0 answered otherwise, 2 not at all" in str(report)
 
 
 def test_agents_items_and_iterations_are_asked_again():

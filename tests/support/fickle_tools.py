@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from firmplan import Artifact, Context, tool
 
@@ -82,8 +81,6 @@ def by_pair(n: int) -> str:
 def slow_there(n: int) -> int:
     """Hang, where it is a worker."""
     if os.environ.get("FIRMPLAN_WORKER"):
-        with Path(os.environ["FIRMPLAN_SLOW"]).open("a") as file:
-            file.write("x")
         time.sleep(60)
     return n
 
