@@ -61,6 +61,7 @@ from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
 from .executor.runs.accepted import AcceptedPlans
+from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
     Options,
@@ -131,7 +132,7 @@ class Engine:
 
     Args:
         tools: What steps may call: a `Toolset` or a list of tools.
-        store: Where runs live: a path, `sqlite:///path`, `memory:`, or a store. Its files are P and `P-*`.
+        store: Where runs live: a path, `sqlite:///path`, `postgresql://..`, `memory:`, or a store. A file's others are P and `P-*`.
         planner: Makes plans of tasks; `None`: one that is configured by the environment.
         models: Alias -> model, for prompts and agents; `None`: the planner's endpoint, else the environment's.
         max_concurrency: Calls at a time, over all runs.
@@ -249,7 +250,7 @@ class Engine:
                     secrets=self._secrets,
                     flow=self._flow,
                 )
-                execution = Execution(facilities, self._location.path)
+                execution = Execution(facilities, presence_of(self._location))
                 await execution.open()
                 self._execution, self._loop = execution, loop
                 self._servers = hold_servers(self.tools)

@@ -24,6 +24,8 @@ from typing import Any, Final
 
 from firmplan.executor import Execution, Facilities, Header, Lock, SqliteStore, default_seed
 from firmplan.executor.calls.places import Places
+from firmplan.executor.runs.presence import presence_of
+from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.tools import Models, Toolset, tool
 
@@ -106,7 +108,9 @@ class Bench:
         self._tools = Toolset([add])
         path = str(folder / "bench.db")
         store = SqliteStore(path)
-        self._execution = Execution(Facilities(self._tools, Models({}), store, Places(64)), path)
+        self._execution = Execution(
+            Facilities(self._tools, Models({}), store, Places(64)), presence_of(open_location(store))
+        )
 
     async def measure(self) -> dict[str, float]:
         """Return the CPU seconds of each kind of run."""

@@ -25,7 +25,7 @@ def stats_command(flags: Mapping[str, object], *, as_json: bool) -> int:
         async with look(settings) as engine:
             stats = await engine.cache_stats()
         if as_json:
-            screen.document({**stats.to_dict(), "store": settings.store})
+            screen.document({**stats.to_dict(), "store": settings.store_name})
         else:
             screen.answer(stats_text(stats))
         return Exit.OK

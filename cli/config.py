@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError
+from ..executor.stores.url import shown
 
 FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
@@ -70,7 +71,7 @@ class Settings:
 
     Attributes:
         tools: Files and modules that declare tools, in order.
-        store: Path or URL of the store.
+        store: Path or URL of the store; to be shown as `store_name`, since a URL may hold a password.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
         concurrency: Most calls in flight at once.
@@ -81,7 +82,7 @@ class Settings:
     """
 
     tools: tuple[str, ...]
-    store: str
+    store: str = field(repr=False)
     model: str | None
     base_url: str | None
     concurrency: int
@@ -89,6 +90,11 @@ class Settings:
     models: Mapping[str, Any]
     planner: Mapping[str, Any]
     origin: Mapping[str, str]
+
+    @property
+    def store_name(self) -> str:
+        """The store as it may be shown."""
+        return shown(self.store)
 
 
 def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> Settings:

@@ -15,10 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import FirmplanError
+from ..executor.stores.location import open_location
 from . import screen
 from .config import Settings
 from .failure import Exit
-from .session import drive, load_toolset, open_engine, settings_of
+from .session import drive, is_store_there, load_toolset, open_engine, settings_of
 
 PACKAGES = ("pydantic", "networkx", "instructor", "openai", "tenacity", "structlog")
 EXTRAS = {"server": "fastapi", "postgres": "psycopg", "mcp": "mcp"}
@@ -90,21 +91,24 @@ def _tools(settings: Settings) -> list[Finding]:
 
 
 def _store(settings: Settings) -> list[Finding]:
-    where = f"{settings.store} (from {settings.origin['store']})"
-    if "://" not in settings.store and settings.store != "memory:" and not Path(settings.store).exists():
-        is_open = os.access(Path(settings.store).resolve().parent, os.W_OK)
-        advice = "" if is_open else "its folder is not there or cannot be written: name another with --store"
-        return [Finding("store", is_open, f"{where}: not made yet", advice)]
+    where = f"{settings.store_name} (from {settings.origin['store']})"
 
-    async def count() -> int:
+    async def look() -> int:
+        if not await is_store_there(settings):
+            return False
         async with open_engine(settings) as engine:
-            return len((await engine.list_runs(limit=1)).runs)
+            await engine.list_runs(limit=1)
+        return True
 
     try:
-        drive(count)
+        is_made, path = drive(look), open_location(settings.store).path
     except FirmplanError as fault:
         return [Finding("store", False, where, fault.message)]
-    return [Finding("store", True, where)]
+    if is_made or path is None:
+        return [Finding("store", True, where if is_made else f"{where}: not made yet")]
+    is_open = os.access(Path(path).resolve().parent, os.W_OK)
+    advice = "" if is_open else "its folder is not there or cannot be written: name another with --store"
+    return [Finding("store", is_open, f"{where}: not made yet", advice)]
 
 
 def _model(settings: Settings) -> list[Finding]:

@@ -51,7 +51,7 @@ def serve_command(request: ServeRequest, flags: Mapping[str, object]) -> int:
         screen.note(f"firmplan serves {screen.plural(len(toolset.names), 'tool')} at {url}")
         if not keys:
             screen.note("no FIRMPLAN_API_KEYS are set: only this machine is served, and it needs no key")
-        screen.note(f"store {settings.store} · API description {url}/openapi.json · Ctrl-C ends")
+        screen.note(f"store {settings.store_name} · API description {url}/openapi.json · Ctrl-C ends")
 
     async def work() -> int:
         async with open_engine(settings, toolset, recover=True) as engine:

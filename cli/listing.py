@@ -46,8 +46,8 @@ def runs_command(
             if page.cursor:
                 screen.note(f"more with --cursor {page.cursor}")
         else:
-            yet = "" if is_store_there(settings) else ": there is no store yet"
-            screen.note(f"no runs in {settings.store}{yet}")
+            yet = "" if await is_store_there(settings) else ": there is no store yet"
+            screen.note(f"no runs in {settings.store_name}{yet}")
         return Exit.OK
 
     return drive(work)
@@ -110,7 +110,7 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
             screen.answer(screen.table(("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK"), shown))
         else:
             screen.note(
-                f"no plans in {settings.store}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
+                f"no plans in {settings.store_name}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
             )
         return Exit.OK
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ async def open_engine(
     """Yield an open engine.
 
     Raises:
-        ConfigError: The store cannot be opened: the command named it, so the command has to change.
+        ConfigError: The store cannot be opened.
     """
     engine = Engine(
         toolset or Toolset(),
@@ -73,22 +73,29 @@ async def open_engine(
         flow=settings.flow,
         recover=recover,
     )
-    try:
+    with _named_store():
         await engine.__aenter__()
-    except StoreError as error:
-        raise ConfigError(
-            f"{error.message} (a store is named by --store, FIRMPLAN_STORE or firmplan.toml)"
-        ) from error
     try:
         yield engine
     finally:
         await _closed(engine)
 
 
-def is_store_there(settings: Settings) -> bool:
-    """Whether the store's file has been made already. Raises: ConfigError: the setting names no store."""
-    path = open_location(settings.store).path
-    return path is None or Path(path).exists()
+async def is_store_there(settings: Settings) -> bool:
+    """Whether the store has been made already. Raises: ConfigError: the setting names no store, or none that can be looked at."""
+    with _named_store():
+        return await open_location(settings.store).is_there()
+
+
+@contextmanager
+def _named_store() -> Generator[None]:
+    """Tell a store that cannot be opened as a setting's fault: the command named it, so the command has to change."""
+    try:
+        yield
+    except StoreError as error:
+        raise ConfigError(
+            f"{error.message} (a store is named by --store, FIRMPLAN_STORE or firmplan.toml)"
+        ) from error
 
 
 @asynccontextmanager
@@ -99,7 +106,7 @@ async def look(settings: Settings, toolset: Toolset | None = None) -> AsyncGener
         RunNotFound: A run was looked for where there is no store.
         ConfigError: The store cannot be opened.
     """
-    is_absent = not is_store_there(settings)
+    is_absent = not await is_store_there(settings)
     used = replace(settings, store=MEMORY) if is_absent else settings
     try:
         async with open_engine(used, toolset) as engine:
@@ -109,7 +116,7 @@ async def look(settings: Settings, toolset: Toolset | None = None) -> AsyncGener
             raise
         what = fault.message.partition(" in the store ")[0]
         raise RunNotFound(
-            f"{what}; there is no store at {settings.store} yet: name the one that has it with --store, FIRMPLAN_STORE or "
+            f"{what}; there is no store at {settings.store_name} yet: name the one that has it with --store, FIRMPLAN_STORE or "
             "firmplan.toml"
         ) from fault
 

@@ -27,7 +27,7 @@ def flags_of(settings: Settings, names: tuple[str, ...] = LOOKING) -> str:
     """Return the flags among these that were given, each behind a space: what stands in the environment or the file holds by itself."""
     values = {
         "tools": settings.tools,
-        "store": (settings.store,),
+        "store": (settings.store_name,),
         "model": (settings.model,),
         "base_url": (settings.base_url,),
         "concurrency": (settings.concurrency,),

@@ -22,6 +22,7 @@ from ..executor.journal.header import Header, default_seed
 from ..executor.journal.lock import Lock, ToolLock, tool_names
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
+from ..executor.runs.presence import Alone
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.program import AskModel
@@ -88,7 +89,7 @@ class Rehearsal:
             clock=FakeClock(),
             secrets=Untouched(),
         )
-        execution = Execution(facilities, None)
+        execution = Execution(facilities, Alone())
         await execution.open()
         try:
             for name, data in self._blobs().items():

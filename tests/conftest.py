@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from postgres import MISSING, Cluster, find_binaries  # only there since the line above
+
+LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
 settings.register_profile("firmplan", deadline=None)
@@ -20,3 +26,35 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "sweep: tried with a sample of its seeds, with all of them by `make sweep`"
     )
+    config.addinivalue_line("markers", "postgres: needs PostgreSQL's server, of which it starts one")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs PostgreSQL's server where there is none; in CI there has to be one, and these tests fail without."""
+    if find_binaries() is not None or os.environ.get("CI"):
+        return
+    without = [item for item in items if item.get_closest_marker("postgres") is not None]
+    if without:
+        items[:] = [item for item in items if item not in without]
+        config.hook.pytest_deselected(items=without)
+        config.stash[LEFT_OUT] = f"left out {len(without)} tests of stores in PostgreSQL: {MISSING}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, and why, where nobody overlooks it."""
+    if told := config.stash.get(LEFT_OUT, ""):
+        terminalreporter.write_line(told, yellow=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server for all tests that need one."""
+    made = Cluster()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def postgres_url(cluster: Cluster) -> str:
+    """A store in PostgreSQL that nobody has used, for one test."""
+    return cluster.fresh_url()

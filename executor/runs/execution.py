@@ -36,6 +36,7 @@ from .collector import old_objects_aside
 from .decisions import Decisions
 from .driver import Driver
 from .owner import Owner
+from .presence import Presence
 from .replays import Replays
 from .run import Run, run_status
 from .submission import Planned, Submissions
@@ -54,13 +55,13 @@ class Execution:
 
     Args:
         facilities: What runs share.
-        store_path: Where the owner's file goes; `None`: the store is in memory.
+        presence: How owners of the store are seen.
     """
 
-    def __init__(self, facilities: Facilities, store_path: str | None) -> None:
+    def __init__(self, facilities: Facilities, presence: Presence) -> None:
         self.facilities = facilities
         self._store = facilities.store
-        self._owner = Owner(store_path)
+        self._owner = Owner(presence)
         facilities.expect_lease = lambda: self._owner.expect_lease(self._store)
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, asyncio.Task[None]] = {}

@@ -1,36 +1,23 @@
 """Who drives a run, and whether that process still lives: on this machine at once, on another by its lease.
 
-An owner is a file beside the store, locked for as long as its process lives: the operating system lets go of the lock
-when the process dies, however it dies, so a dead owner is recognised at once and a stopped one (SIGSTOP) is still alive.
-
-Another machine cannot see such locks. For its sake an owner raises a number in the store, its beat, again and again. Whoever has
-watched a beat of another machine stand still for the length of a lease takes that owner for dead. No time of day is compared: each
-side measures by its own clock, one that does not jump and that goes on while the machine sleeps. Before a write is called the owner
-has renewed its lease, and if it cannot, the write is not called.
+What can be seen of an owner on this machine is `presence.py`. Another machine sees nothing of it. For its sake an owner raises a number
+in the store, its beat, again and again. Whoever has watched a beat that stands still for the length of a lease takes that owner for
+dead. No time of day is compared: each side measures by its own clock, one that does not jump and that goes on while the machine sleeps.
+Before a write is called the owner has renewed its lease, and if it cannot, the write is not called.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
-from glob import escape
-from pathlib import Path
 from typing import Final
-
-from filelock import FileLock, Timeout
 
 from ...errors import StoreError
 from ..stores.store import RunRow, Store
-from .host import is_same_host, this_host
+from .presence import Presence
 
 LEASE_S: Final = 30.0  # how long a beat of another machine has to stand still
 BEAT_S: Final = 5.0  # how often a beat is raised while runs are driven
 MARGIN_S: Final = 10.0  # a write is called only while the lease has more left than this
-
-_LIVE: Final[
-    dict[str, int]
-] = {}  # owners of this process, with its number: a fork of it has them only by name
 
 
 def elapsed_s() -> float:
@@ -42,53 +29,28 @@ class Owner:
     """This engine, as an owner of runs in one store.
 
     Args:
-        store: Path of the store's file; `None`: the store is in this process's memory.
+        presence: How owners of the store are seen.
     """
 
-    def __init__(self, store: str | None) -> None:
-        # By its real name: other processes may call it otherwise, and a tool may change the working directory.
-        self._store = None if store is None else os.path.realpath(store)
-        self._host = this_host()
-        self.name = f"{os.getpid()}-{secrets.token_hex(6)}@{self._host}"
-        self._lock: FileLock | None = None
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
+        self.name = presence.new_name()
         self._held: set[str] = set()  # runs that are being claimed, or are claimed
         self._kept: dict[str, RunRow] = {}  # runs that could not be let go of: the store failed
         self._renewed = elapsed_s()
         self._seen: dict[
             str, tuple[int, float]
-        ] = {}  # beats of other machines, and since when they stand still
+        ] = {}  # beats of those that are not seen, and since when they stand still
 
     # --- life
 
     def acquire(self) -> None:
-        """Become visible as alive. Raises: StoreError: the file beside the store cannot be made."""
-        if self._store is not None:
-            self._sweep(self._store)
-            # Locked before it has its name: whoever finds it unlocked under its name has found a dead owner's.
-            made = Path(f"{self._store}-new-{self.name}")
-            self._lock = FileLock(made)
-            try:
-                self._lock.acquire(timeout=0)
-                made.rename(_path(self._store, self.name))
-            except (OSError, Timeout) as fault:
-                raise StoreError(f"cannot make a file beside the store {self._store}: {fault}") from fault
-        _LIVE[self.name] = os.getpid()
-
-    def _sweep(self, store: str) -> None:
-        """Take away the files of owners of this machine that were killed."""
-        path = Path(store)
-        for left in sorted(path.parent.glob(f"{escape(path.name)}-owner-*")):
-            name = left.name.removeprefix(f"{path.name}-owner-")
-            if not self.is_elsewhere(name):
-                self.is_alive(name)
+        """Become visible as alive. Raises: StoreError."""
+        self._presence.acquire(self.name)
 
     def release(self) -> None:
         """Stop being alive."""
-        _LIVE.pop(self.name, None)
-        if self._lock is not None and self._store is not None:
-            _path(self._store, self.name).unlink(missing_ok=True)
-            self._lock.release()
-            self._lock = None
+        self._presence.release(self.name)
 
     # --- runs
 
@@ -138,7 +100,7 @@ class Owner:
     async def _renew(self, store: Store, after_s: float) -> None:
         """Raise the beat if that is so long ago."""
         began = elapsed_s()
-        if self._store is None or began - self._renewed < after_s:
+        if self._presence.is_alone or began - self._renewed < after_s:
             return
         if not await store.raise_beat(self.name):
             raise StoreError("this process has lost its lease: another machine drives its runs now")
@@ -153,26 +115,13 @@ class Owner:
         return row.owner is not None and self.is_alive(row.owner, row.beat)
 
     def is_elsewhere(self, name: str) -> bool:
-        """Whether an owner is a process of another machine, whose locks cannot be seen here."""
-        host = name.partition("@")[2]
-        return bool(host) and not is_same_host(host, self._host)
+        """Whether an owner cannot be seen from here, so that its beat alone tells of it."""
+        return self._presence.sees(name) is None
 
     def is_alive(self, name: str, beat: int | None = None) -> bool:
-        """Whether the owner of that name still lives; of one of another machine `beat` tells, as it is in the store now."""
-        if _LIVE.get(name) == os.getpid():
-            return True
-        if self.is_elsewhere(name):
-            return self._is_beating(name, beat)
-        if self._store is None or not (path := _path(self._store, name)).exists():
-            return False
-        probe = FileLock(path)
-        try:
-            probe.acquire(timeout=0)
-        except (OSError, Timeout):
-            return True
-        path.unlink(missing_ok=True)
-        probe.release()
-        return False
+        """Whether the owner of that name still lives; of one that cannot be seen `beat` tells, as it is in the store now."""
+        seen = self._presence.sees(name)
+        return self._is_beating(name, beat) if seen is None else seen
 
     def _is_beating(self, name: str, beat: int | None) -> bool:
         """Whether a beat was there and has changed within the length of a lease, as far as it was watched from here."""
@@ -185,7 +134,3 @@ class Owner:
             self._seen[name] = (beat, now)
             return True
         return now - since <= LEASE_S
-
-
-def _path(store: str, name: str) -> Path:
-    return Path(f"{store}-owner-{name}")

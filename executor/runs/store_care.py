@@ -58,7 +58,7 @@ class StoreReport:
         if self.ok:
             return f"{head}everything is as it was written"
         shown = [
-            f"{f'run {each.run}' if each.run else 'the file'}: {each.message}"
+            f"{f'run {each.run}' if each.run else 'the store'}: {each.message}"
             for each in self.damages[:SHOWN_MAX]
         ]
         more = len(self.damages) - SHOWN_MAX

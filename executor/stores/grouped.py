@@ -12,27 +12,23 @@ from ...errors import StoreError
 from .store import Batch
 
 Faults = Sequence[StoreError | None]
-Commit = Callable[[], Faults]
 
 
 class GroupedAppends:
     """What `Store.append` and `Store.append_here` do.
 
     Args:
-        commit: Commits a group, and returns what was wrong with each batch.
-        call: Does work on the store's thread.
-        call_here: The same, after what was asked before, while whoever asks waits.
+        commit: Commits a group on the store's thread, and returns what was wrong with each batch.
+        commit_here: The same, after what was asked before, while whoever asks waits.
     """
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Batch]], Faults],
-        call: Callable[[Commit], Awaitable[Faults]],
-        call_here: Callable[[Commit], Faults],
+        commit: Callable[[Sequence[Batch]], Awaitable[Faults]],
+        commit_here: Callable[[Sequence[Batch]], Faults],
     ) -> None:
         self._commit = commit
-        self._call = call
-        self._call_here = call_here
+        self._commit_here = commit_here
         self._pending: list[tuple[Batch, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -50,7 +46,7 @@ class GroupedAppends:
         batches = [*(waiting for waiting, _ in group), batch]
         faults: Faults
         try:
-            faults = self._call_here(lambda: self._commit(batches))
+            faults = self._commit_here(batches)
         except StoreError as fault:
             faults = [fault] * len(batches)
         _settle(group, faults[:-1])
@@ -70,7 +66,7 @@ class GroupedAppends:
     async def _faults_of(self, batches: Sequence[Batch]) -> Faults:
         """Commit a group; return what was wrong with each batch."""
         try:
-            return await self._call(lambda: self._commit(batches))
+            return await self._commit(batches)
         except StoreError as fault:
             return [fault] * len(batches)
 

@@ -1,53 +1,110 @@
-"""Where a store is: from what people write to the store and the path beside which its own files go."""
+"""Where a store is: from what people write to the store, and what is there already."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from ...errors import ConfigError
+from .sqlite_file import STORE_FORMAT, format_of
 from .sqlite_store import SqliteStore
 from .store import Store
+from .url import is_postgres, shown
 
 MEMORY: Final = "memory:"
+POSTGRES_FORMAT: Final = 1
 _SQLITE: Final = "sqlite:///"
+_KINDS: Final = "a path, sqlite:///path, postgresql://user@host/database or memory:"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """A store, and the path of its file; `None`: it lives in this process's memory."""
+    """A store, and what is known of where it is.
+
+    Attributes:
+        path: Its file, beside which files of its own may stand; `None`: it has none.
+        is_shared: It is on a server, which engines of other machines use as well.
+    """
 
     store: Store
     path: str | None
+    is_shared: bool = False
+
+    @property
+    def format_newest(self) -> int:
+        """The format that this version makes, and brings older ones to."""
+        return POSTGRES_FORMAT if self.is_shared else STORE_FORMAT
+
+    async def is_there(self) -> bool:
+        """Whether there is a store already, which is looked at without making one. Raises: StoreError: it cannot be looked at."""
+        if self.is_shared:
+            return await self.find_format() is not None
+        return self.path is None or _exists(self.path)
+
+    async def find_format(self) -> int | None:
+        """Return the format of what is there, without making or changing anything; `None`: there is no store yet.
+
+        Raises:
+            StoreError: It cannot be looked at.
+        """
+        if self.is_shared:
+            return await _postgres_format(self.store)
+        return format_of(Path(self.path)) if self.path is not None and _exists(self.path) else None
 
 
 def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
     """Return the store that a setting names; nothing is opened yet.
 
     Args:
-        where: A path, `sqlite:///path`, `memory:`, or a store.
+        where: A path, `sqlite:///path`, `postgresql://user@host/database`, `memory:`, or a store.
 
     Raises:
-        ConfigError: It is none of these.
+        ConfigError: It is none of these, or what it needs is not installed.
     """
     if not isinstance(where, str | os.PathLike):
         if not isinstance(getattr(where, "name", None), str):
-            raise ConfigError(
-                f"store: expected a path, sqlite:///path, memory: or a store, found {where!r:.200}"
-            )
+            raise ConfigError(f"store: expected {_KINDS}, or a store, found {where!r:.200}")
+        if getattr(where, "is_shared", False):
+            return StoreLocation(where, None, is_shared=True)
         return StoreLocation(where, None if where.name == ":memory:" else where.name)
     text = os.fspath(where)
     if text in (MEMORY, ":memory:"):
         return StoreLocation(SqliteStore(":memory:"), None)
+    if is_postgres(text):
+        return StoreLocation(_postgres_store(text), None, is_shared=True)
     if text.startswith(_SQLITE):
         text = text.removeprefix(_SQLITE)
     elif "://" in text:
         raise ConfigError(
-            f"store: expected a path, sqlite:///path or memory:, found '{text}': this version has no store of that kind"
+            f"store: expected {_KINDS}, found '{shown(text)}': this version has no store of that kind"
         )
     if not text:
         raise ConfigError("store: expected a path, found nothing; the default is firmplan.db")
     path = str(Path(text).expanduser())
     return StoreLocation(SqliteStore(path), path)
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _postgres_store(url: str) -> Store:
+    """Return the store, whose library is loaded only where it is used. Raises: ConfigError: it is not installed."""
+    missing = "the library psycopg is not installed: pip install 'firmplan[postgres]'"
+    if find_spec("psycopg") is None:
+        raise ConfigError(f"store {shown(url)}: {missing}")
+    try:
+        from .postgres_store import PostgresStore  # noqa: PLC0415  # only here
+    except ImportError as fault:  # it needs a library of PostgreSQL's own
+        raise ConfigError(f"store {shown(url)}: {missing} ({fault})") from fault
+    return PostgresStore(url)
+
+
+async def _postgres_format(store: Store) -> int | None:
+    from .postgres_store import PostgresStore  # noqa: PLC0415  # only here
+
+    assert isinstance(store, PostgresStore)
+    return await store.find_format()

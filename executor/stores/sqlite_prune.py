@@ -11,18 +11,17 @@ Bytes that a caller has saved as an input are named by nobody until a run takes 
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from .sqlite_file import BUSY_TIMEOUT_MS, SqliteFile, selected
+from .sieve import Sieve
+from .sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
 from .store import Pruned
 from .store_fault import told_fault
 
-_NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
 _HEADERS: Final = "SELECT header FROM headers"
 _JOURNALS: Final = "SELECT lines FROM journal"
 # What is named for reuse is named in a journal as well, but not for longer: reading it once is enough.
@@ -78,7 +77,7 @@ def find_unused(db: sqlite3.Connection, saved_before: float) -> Unused:
     db.execute("BEGIN")
     stored = {digest for (digest,) in db.execute("SELECT digest FROM stored_values")}
     last = dict(db.execute("SELECT id, last_seq FROM runs"))
-    sieve = _Sieve(db, stored)
+    sieve = Sieve(_finder(db), stored)
     sieve.keep(_saved(db, saved_before))
     for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS) if stored else ():
         sieve.keep_named(_texts(db, statement))
@@ -91,7 +90,7 @@ def remove_unused(db: sqlite3.Connection, unused: Unused) -> Pruned:
     if not unused.digests:
         return Pruned(0, 0)
     db.execute("BEGIN IMMEDIATE")
-    sieve = _Sieve(db, set(unused.digests))
+    sieve = Sieve(_finder(db), set(unused.digests))
     sieve.keep(_saved(db, unused.saved_before))
     sieve.keep_named(_written_since(db, unused.last))
     size = 0
@@ -118,36 +117,14 @@ def _written_since(db: sqlite3.Connection, last: Mapping[str, int]) -> Iterator[
         yield from _texts(db, statement)
 
 
+def _finder(db: sqlite3.Connection) -> Callable[[str], bytes | None]:
+    def find(digest: str) -> bytes | None:
+        found = db.execute("SELECT data FROM stored_values WHERE digest=?", (digest,)).fetchone()
+        return found[0] if found else None
+
+    return find
+
+
 def _texts(db: sqlite3.Connection, statement: str, *values: object) -> Iterator[bytes]:
     for (text,) in db.execute(statement, values):
         yield text
-
-
-class _Sieve:
-    """What is left of some digests once all that is named was taken out."""
-
-    def __init__(self, db: sqlite3.Connection, left: set[str]) -> None:
-        self._db = db
-        self._read: set[str] = set()
-        self.left = left
-
-    def keep(self, digests: Iterable[str]) -> None:
-        """Take these out."""
-        self.left.difference_update(digests)
-
-    def keep_named(self, texts: Iterable[bytes]) -> None:
-        """Take out whatever the texts name, and what the large values do that stand in a text's place."""
-        wanted: list[str] = []
-        for text in texts:
-            wanted += self._named(text)
-            while wanted:
-                for (data,) in selected(self._db, "data", "stored_values", "digest", [wanted.pop()]):
-                    wanted += self._named(data)
-
-    def _named(self, text: bytes) -> Iterator[str]:
-        for stands_for, name in _NAMED.findall(text):
-            digest = name.decode()
-            self.left.discard(digest)
-            if stands_for and digest not in self._read:
-                self._read.add(digest)
-                yield digest

@@ -35,7 +35,10 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self._appends = GroupedAppends(self._commit, self._call, self._call_here)
+        self._appends = GroupedAppends(
+            lambda batches: self._call(lambda: self._commit(batches)),
+            lambda batches: self._call_here(lambda: self._commit(batches)),
+        )
 
     async def close(self) -> None:
         """Flush what is pending, and close."""

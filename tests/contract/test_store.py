@@ -1,4 +1,4 @@
-"""What every store keeps: one suite over the store in memory and the store in a file."""
+"""What every store keeps: one suite over the stores in memory, in a file and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
+from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.store import EVERYTHING, Batch, Pruned, Reusable, RunRow
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
@@ -22,10 +23,15 @@ DEAD = {"is_alive": lambda *_: False}
 ALIVE = {"is_alive": lambda *_: True}
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", pytest.param("postgres", marks=pytest.mark.postgres)])
 def make_store(request, tmp_path):
-    """Makes a store; a second one of the file sees what the first one wrote."""
-    return MemoryStore if request.param == "memory" else lambda: SqliteStore(tmp_path / "s.db")
+    """Makes a store; a second one of the same file or database sees what the first one wrote."""
+    if request.param == "memory":
+        return MemoryStore
+    if request.param == "file":
+        return lambda: SqliteStore(tmp_path / "s.db")
+    url = request.getfixturevalue("postgres_url")
+    return lambda: PostgresStore(url)
 
 
 def with_store(make_store, law):

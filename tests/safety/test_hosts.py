@@ -20,6 +20,7 @@ from firmplan.executor import SqliteStore
 from firmplan.executor.runs import owner
 from firmplan.executor.runs.host import HOST_ENV, is_same_host, this_host
 from firmplan.executor.runs.owner import Owner
+from firmplan.executor.runs.presence import LockFiles
 from firmplan.tools import tool
 from rig import Rig, plan_of
 
@@ -184,7 +185,7 @@ def test_a_beat_is_watched_by_this_machines_own_clock(tmp_path, monkeypatch):
     """It counts how long it was seen standing still from here: never from before the first look."""
     clock = [100.0]
     monkeypatch.setattr(owner, "elapsed_s", lambda: clock[0])
-    watcher, far = Owner(str(tmp_path / "s.db")), "7-x@elsewhere~"
+    watcher, far = Owner(LockFiles(str(tmp_path / "s.db"))), "7-x@elsewhere~"
     assert watcher.is_alive(far, 5)
     clock[0] += owner.LEASE_S
     assert watcher.is_alive(far, 5)

@@ -19,6 +19,7 @@ from firmplan import Engine
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs import takeover
 from firmplan.executor.runs.owner import Owner
+from firmplan.executor.runs.presence import LockFiles
 from rig import Rig, plan_of
 
 CHILD = Path(lease_child.__file__)
@@ -256,9 +257,9 @@ def test_engines_that_open_at_once_take_nobodys_run(tmp_path):
 def test_an_owner_is_never_seen_without_its_lock(tmp_path):
     """Between the making of its file and its lock there is no instant in which it looks dead."""
     store = str(tmp_path / "s.db")
-    watcher = Owner(store)
+    watcher = Owner(LockFiles(store))
     for _ in range(200):
-        owner = Owner(store)
+        owner = Owner(LockFiles(store))
         owner.acquire()
         assert watcher.is_alive(owner.name)
         owner.release()

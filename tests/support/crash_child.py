@@ -12,7 +12,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from firmplan.executor import SqliteStore
+from firmplan.executor import Run, SqliteStore
+from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.plans import Plan
 from firmplan.tools import Context, Models, Tool, tool
 from firmplan.tools.models import Model
@@ -82,6 +83,14 @@ class World:
         with self.path.open("a") as file:
             file.write(" ".join(words) + "\n")
 
+    def acknowledge(self, batches: Any) -> None:
+        """Note what a store has acknowledged: number and head of each flush, and whether it was to outlive a power loss."""
+        with self.acknowledged.open("a") as file:
+            for batch in batches:
+                file.write(
+                    f"{batch.first_seq - 1 + len(batch.lines)} {batch.head.hex()} {'synced' if batch.is_synced else ''}\n"
+                )
+
     def lines(self) -> list[list[str]]:
         """Return what was noted, in order."""
         return [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
@@ -101,11 +110,29 @@ class KilledStore(SqliteStore):
     def _commit(self, batches: Any) -> Any:
         self.world.tick()
         done = super()._commit(batches)
-        for batch in batches:
-            with self.world.acknowledged.open("a") as file:
-                file.write(f"{batch.first_seq - 1 + len(batch.lines)} {batch.head.hex()}\n")
+        self.world.acknowledge(batches)
         self.world.tick()
         return done
+
+
+class KilledPostgres(PostgresStore):
+    """The same on a server."""
+
+    def __init__(self, url: str, world: World) -> None:
+        super().__init__(url)
+        self.world = world
+
+    def _commit(self, db: Any, batches: Any) -> Any:
+        self.world.tick()
+        done = super()._commit(db, batches)
+        self.world.acknowledge([batch for batch, fault in zip(batches, done, strict=True) if fault is None])
+        self.world.tick()
+        return done
+
+
+def store_of(where: str, world: World) -> KilledStore | KilledPostgres:
+    """Return the store at a path or a URL."""
+    return KilledPostgres(where, world) if "://" in where else KilledStore(where, world)
 
 
 def tools_of(world: World) -> list[Tool]:
@@ -149,9 +176,22 @@ def tools_of(world: World) -> list[Tool]:
     return [work, look, put_keyed, put_once, put_asked]
 
 
+async def finish(rig: Rig, world: World, run_id: str) -> Run:
+    """Resume until the run has ended, deciding as a person who has seen the world would."""
+    run = await rig.resume(run_id)
+    while run.status == "indeterminate":
+        assert run.steps["once"].status == "indeterminate"
+        if world.effects("put_once"):
+            await rig.decisions.resolve_done(run_id, "once", run.steps["keyed"].output + 1)
+        else:
+            await rig.decisions.resolve_retry(run_id, "once")
+        run = await rig.resume(run_id)
+    return run
+
+
 async def _run(store: str, world: World, run_id: str, base_url: str, *, is_resumed: bool) -> None:
     options = {"models": models_at(base_url)} if base_url else {}
-    async with Rig(tools_of(world), KilledStore(store, world), **options) as rig:
+    async with Rig(tools_of(world), store_of(store, world), **options) as rig:
         if is_resumed:
             await rig.resume(run_id)
         else:

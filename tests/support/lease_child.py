@@ -69,11 +69,11 @@ FORKS = {
 
 
 def main() -> None:
-    """Do as told. With `LEASE_S` leases are that short."""
+    """Do as told. With `LEASE_S` leases are that short; `LEASE_STORE` is another store than the file in the folder."""
     if short := os.environ.get("LEASE_S"):
         owner.LEASE_S, owner.BEAT_S, owner.MARGIN_S = float(short), float(short) / 8, float(short) / 4
     command, run_id = sys.argv[1], sys.argv[3] if len(sys.argv) > 3 else "r"
-    store = FOLDER / "s.db"
+    store = os.environ.get("LEASE_STORE", FOLDER / "s.db")
     if command == "open":
         for _ in range(15):
             with Engine(TOOLS, store=store, recover=True):

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from firmplan.executor import Execution, Facilities, Header, Lock, Run, SqliteStore, default_seed
+from firmplan.executor import Execution, Facilities, Header, Lock, Run, default_seed
 from firmplan.executor.calls.places import Places
+from firmplan.executor.runs.presence import presence_of
+from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs
 from firmplan.tools import Models, Tool, Toolset
@@ -39,11 +41,11 @@ class Rig:
         self, tools: Iterable[Tool], store: Any = ":memory:", *, places: int = 64, **facilities: Any
     ) -> None:
         self.tools = Toolset(list(tools))
-        path = store if isinstance(store, str) else None if store.name == ":memory:" else store.name
-        self.store = SqliteStore(store) if isinstance(store, str) else store
+        location = open_location(store)
+        self.store = location.store
         models = facilities.pop("models", Models({}))
         self.facilities = Facilities(self.tools, models, self.store, Places(places), **facilities)
-        self.execution = Execution(self.facilities, None if path == ":memory:" else path)
+        self.execution = Execution(self.facilities, presence_of(location))
         self.decisions = self.execution.decisions
 
     async def __aenter__(self) -> Self:

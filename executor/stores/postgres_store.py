@@ -1,0 +1,310 @@
+"""The store in a PostgreSQL database, for engines on several machines.
+
+Rules it keeps: an append is one statement that changes the run's row only where epoch and number of records are the expected ones,
+and inserts only if it did; a group of appends is one transaction, sent in one go and answered in one. A group that holds a write's intent
+or outcome waits for the server's disk; others are committed without (`synchronous_commit = off`), so that a server that crashes loses up to
+three times its `wal_writer_delay` of them, 0.6 seconds, and never one that a durable one follows: if a transaction sees what another one has
+committed, its own commit stands later in the write-ahead log, and the log is flushed in order, whichever connection asks for it.
+Source: PostgreSQL, src/backend/access/transam/README, "Asynchronous Commit".
+
+Whoever drives a run may outlive the server's memory of it: an owner's claim is durable before it counts, so that no epoch is given
+out twice, and after a crash of the server an append that follows a lost one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import orjson
+
+from ...errors import StoreError
+from .grouped import GroupedAppends
+from .postgres_append import append, lock_resources, refusal
+from .postgres_cache import PostgresCache
+from .postgres_link import DURABLE, Connection, durably, rows
+from .postgres_prune import PostgresPrune
+from .postgres_uses import PostgresUses
+from .store import Batch, RunRow
+
+_ROW_COLUMNS: Final = (
+    "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
+)
+_ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM firmplan_owners WHERE name=owner)"
+_FIND: Final = f"SELECT {_ROW}, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s"
+_LIST: Final = f"""
+    SELECT {_ROW} FROM firmplan_runs
+    WHERE (%(status)s::text IS NULL OR status=%(status)s)
+        AND (%(created)s::float8 IS NULL OR (created, id) < (%(created)s, %(id)s::text))
+    ORDER BY created DESC, id DESC LIMIT %(limit)s
+"""
+_DRIVEN: Final = f"SELECT {_ROW} FROM firmplan_runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
+_CREATE: Final = f"INSERT INTO firmplan_runs ({_ROW_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING"
+# An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
+_RELEASE: Final = """
+    WITH held AS (SELECT id, owner FROM firmplan_runs WHERE id=%s AND epoch=%s FOR UPDATE),
+        freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
+    DELETE FROM firmplan_owners o USING held WHERE o.name=held.owner
+        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=held.owner AND r.id<>held.id)
+"""
+_JOURNAL: Final = """
+    SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
+        (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0) ORDER BY first_seq
+"""
+_FIND_PLAN: Final = """
+    SELECT plan FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
+"""
+_SAVE_PLAN: Final = """
+    INSERT INTO firmplan_plans VALUES (%s,%s,%s,%s)
+    ON CONFLICT (name) DO UPDATE SET (plan, digest, saved) = (excluded.plan, excluded.digest, excluded.saved)
+"""
+_SAVE_VALUE: Final = """
+    INSERT INTO firmplan_saved_values VALUES (%s,%s) ON CONFLICT (digest) DO UPDATE SET saved=excluded.saved
+"""
+# The headers that were last read: a run is looked up several times while it is driven.
+HEADERS_KEPT: Final = 4
+
+
+class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
+    """A store in the database at `url`, whose tables are made if they are not there."""
+
+    is_shared: Final = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._appends = GroupedAppends(
+            lambda batches: self._main.call(lambda db: self._commit(db, batches)),
+            lambda batches: self._main.call_here(lambda db: self._commit(db, batches)),
+        )
+
+    async def close(self) -> None:
+        """Flush what is pending, and disconnect."""
+        await self._appends.wait()
+        await super().close()
+
+    # --- runs
+
+    async def create_run(self, row: RunRow) -> bool:
+        """See `Store.create_run`."""
+        values = (
+            row.id,
+            row.status,
+            # As JSON: a task may hold any character, and PostgreSQL's texts none of number 0.
+            None if row.task is None else orjson.dumps(row.task).decode(),
+            row.plan_digest,
+            row.parent,
+            float(row.created),
+            float(row.updated),
+            row.digest,
+            row.epoch,
+            row.owner,
+            row.head,
+            row.last_seq,
+        )
+
+        def work(db: Connection) -> bool:
+            with durably(db):
+                is_new = db.execute(_CREATE, values).rowcount == 1
+                if is_new:
+                    db.execute(
+                        "INSERT INTO firmplan_headers VALUES (%s,%s)", (row.id, orjson.dumps(row.header))
+                    )
+                return is_new
+
+        return await self._main.call(work)
+
+    async def set_header(
+        self,
+        run_id: str,
+        header: Mapping[str, Any],
+        plan_digest: str | None,
+        epoch: int,
+        status: str,
+        at: float,
+    ) -> None:
+        """See `Store.set_header`."""
+
+        def work(db: Connection) -> None:
+            with durably(db):
+                changed = db.execute(
+                    "UPDATE firmplan_runs SET plan_digest=%s, status=%s, updated=%s WHERE id=%s AND epoch=%s",
+                    (plan_digest, status, float(at), run_id, epoch),
+                )
+                if changed.rowcount != 1:
+                    raise refusal(db, run_id, epoch)
+                db.execute(
+                    "UPDATE firmplan_headers SET header=%s WHERE run_id=%s", (orjson.dumps(header), run_id)
+                )
+
+        await self._main.call(work)
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """See `Store.find_run`."""
+        return await self._side.call(lambda db: _find_run(db, run_id))
+
+    async def list_runs(
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+    ) -> Sequence[RunRow]:
+        """See `Store.list_runs`."""
+        created, run_id = (None, None) if before is None else before
+        given = {"status": status, "created": created, "id": run_id, "limit": limit}
+        return [_row(found, {}) for found in await self._look(_LIST, given)]
+
+    async def list_driven(self) -> Sequence[RunRow]:
+        """See `Store.list_driven`."""
+        return [_row(found, {}) for found in await self._look(_DRIVEN)]
+
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+    ) -> RunRow | None:
+        """See `Store.claim`. The rows of run and owner are locked while the question is asked: neither moves meanwhile."""
+
+        def work(db: Connection) -> RunRow | None:
+            with durably(db):
+                found = rows(db, "SELECT owner FROM firmplan_runs WHERE id=%s FOR UPDATE", (run_id,))
+                if not found:
+                    return None
+                ((before,),) = found
+                beats = rows(db, "SELECT beat FROM firmplan_owners WHERE name=%s FOR UPDATE", (before,))
+                if before is not None and is_alive(before, beats[0][0] if beats else None):
+                    return None
+                if before != owner:
+                    db.execute("DELETE FROM firmplan_owners WHERE name=%s", (before,))
+                db.execute("INSERT INTO firmplan_owners VALUES (%s, 0) ON CONFLICT DO NOTHING", (owner,))
+                db.execute("UPDATE firmplan_runs SET owner=%s, epoch=epoch+1 WHERE id=%s", (owner, run_id))
+                return _find_run(db, run_id)
+
+        return await self._main.call(work)
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """See `Store.release`."""
+
+        def work(db: Connection) -> None:
+            with durably(db):
+                db.execute(_RELEASE, (run_id, epoch))
+
+        await self._main.call(work)
+
+    async def raise_beat(self, owner: str) -> bool:
+        """See `Store.raise_beat`."""
+        statement = "UPDATE firmplan_owners SET beat=beat+1 WHERE name=%s"
+        return await self._main.call(lambda db: db.execute(statement, (owner,)).rowcount == 1)
+
+    # --- journal
+
+    async def append(self, batch: Batch) -> None:
+        """See `Store.append`. Batches that arrive while a group is being committed form the next group."""
+        await self._appends.append(batch)
+
+    def append_here(self, batch: Batch) -> None:
+        """See `Store.append_here`."""
+        self._appends.append_here(batch)
+
+    def _commit(self, db: Connection, batches: Sequence[Batch]) -> list[StoreError | None]:
+        """Commit a group in one transaction, which the server is sent and answers as one."""
+        with db.pipeline():
+            db.execute("BEGIN")
+            if any(batch.is_synced for batch in batches):
+                db.execute(DURABLE)
+            if len(writing := [batch for batch in batches if batch.opened or batch.closed]) > 1:
+                lock_resources(db, writing)
+            applied = [append(db, batch) for batch in batches]
+            db.execute("COMMIT")
+        return [
+            None if cursor.fetchone() is not None else refusal(db, batch.run_id, batch.epoch, batch.first_seq)
+            for cursor, batch in zip(applied, batches, strict=True)
+        ]
+
+    # --- decisions
+
+    async def add_decision(self, run_id: str, decision: bytes) -> None:
+        """See `Store.add_decision`."""
+
+        def work(db: Connection) -> None:
+            with durably(db):
+                db.execute(
+                    "INSERT INTO firmplan_decisions (run_id, record) VALUES (%s,%s)", (run_id, decision)
+                )
+
+        await self._main.call(work)
+
+    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """See `Store.list_decisions`."""
+        statement = "SELECT number, record FROM firmplan_decisions WHERE run_id=%s ORDER BY number"
+        return [(number, record) for number, record in await self._look(statement, (run_id,))]
+
+    async def drop_decisions(self, numbers: Sequence[int]) -> None:
+        """See `Store.drop_decisions`."""
+        statement = "DELETE FROM firmplan_decisions WHERE number = ANY(%s::bigint[])"
+        await self._main.call(lambda db: db.execute(statement, (list(numbers),)) and None)
+
+    # --- journals and values
+
+    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
+        """See `Store.read_journal`."""
+        lines: list[bytes] = []
+        for first_seq, joined in await self._look(_JOURNAL, {"run": run_id, "next": after + 1}):
+            lines += joined.split(b"\n")[max(0, after + 1 - first_seq) :]
+        return lines
+
+    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """See `Store.read_heads`."""
+        statement = "SELECT first_seq, head FROM firmplan_journal WHERE run_id=%s ORDER BY first_seq"
+        return [(first_seq, head) for first_seq, head in await self._look(statement, (run_id,))]
+
+    async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """See `Store.find_values`."""
+        statement = "SELECT digest, data FROM firmplan_stored_values WHERE digest = ANY(%s::text[])"
+        return dict(await self._look(statement, (list(digests),)))
+
+    async def add_value(self, name: str, data: bytes, at: float) -> None:
+        """See `Store.add_value`."""
+
+        def work(db: Connection) -> None:
+            with durably(db):
+                db.execute(
+                    "INSERT INTO firmplan_stored_values VALUES (%s,%s) ON CONFLICT DO NOTHING", (name, data)
+                )
+                db.execute(_SAVE_VALUE, (name, float(at)))
+
+        await self._main.call(work)
+
+    # --- plans
+
+    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
+        """See `Store.save_plan`."""
+
+        def work(db: Connection) -> None:
+            with durably(db):
+                db.execute(_SAVE_PLAN, (name, plan, digest, float(at)))
+
+        await self._main.call(work)
+
+    async def list_plans(self) -> Sequence[tuple[str, str]]:
+        """See `Store.list_plans`."""
+        found = await self._look("SELECT name, plan FROM firmplan_plans ORDER BY name")
+        return [(name, plan) for name, plan in found]
+
+    async def find_plan(self, name_or_digest: str) -> str | None:
+        """See `Store.find_plan`."""
+        found = await self._look(_FIND_PLAN, {"wanted": name_or_digest})
+        return found[0][0] if found else None
+
+
+def _find_run(db: Connection, run_id: str) -> RunRow | None:
+    found = rows(db, _FIND, (run_id,))
+    return _row(found[0][:-1], _read_header(found[0][-1])) if found else None
+
+
+def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
+    values: list[Any] = [*found[:8], header, *found[8:]]
+    if values[2] is not None:
+        values[2] = orjson.loads(values[2])
+    return RunRow(*values)
+
+
+@lru_cache(HEADERS_KEPT)
+def _read_header(text: bytes) -> Mapping[str, Any]:
+    """Return a header, which nobody changes."""
+    return cast("Mapping[str, Any]", orjson.loads(text))

@@ -1,0 +1,45 @@
+"""Which of some digests no text names: what is left of them once all texts went through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+_NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
+
+
+class Sieve:
+    """What is left of some digests once all that is named was taken out.
+
+    Args:
+        find_value: Returns the bytes of a digest; `None`: there are none.
+        left: The digests.
+    """
+
+    def __init__(self, find_value: Callable[[str], bytes | None], left: set[str]) -> None:
+        self._find_value = find_value
+        self._read: set[str] = set()
+        self.left = left
+
+    def keep(self, digests: Iterable[str]) -> None:
+        """Take these out."""
+        self.left.difference_update(digests)
+
+    def keep_named(self, texts: Iterable[bytes]) -> None:
+        """Take out whatever the texts name, and what the large values do that stand in a text's place."""
+        wanted: list[str] = []
+        for text in texts:
+            wanted += self._named(text)
+            while wanted:
+                data = self._find_value(wanted.pop())
+                if data is not None:
+                    wanted += self._named(data)
+
+    def _named(self, text: bytes) -> Iterator[str]:
+        for stands_for, name in _NAMED.findall(text):
+            digest = name.decode()
+            self.left.discard(digest)
+            if stands_for and digest not in self._read:
+                self._read.add(digest)
+                yield digest

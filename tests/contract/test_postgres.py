@@ -1,0 +1,474 @@
+"""What a store in PostgreSQL keeps beyond what every store does: its tables, its server, its connections, its copies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from dataclasses import replace
+
+import psycopg
+import pytest
+from firmplan.errors import StoreError
+from firmplan.executor import SqliteStore
+from firmplan.executor.journal.records import chain
+from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
+from firmplan.executor.stores.postgres_store import PostgresStore
+from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Pruned, Reusable, RunRow
+from firmplan.plans.values import digest
+
+pytestmark = pytest.mark.postgres
+DEAD = {"is_alive": lambda *_: False}
+TABLES = [
+    f"firmplan_{name}"
+    for name in (
+        "calls", "codes", "decisions", "headers", "journal", "open_writes", "owners", "plan_uses", "plans", "resources", "reusable",
+        "runs", "saved_values", "store", "stored_values",
+    )
+]  # fmt: skip
+
+
+def row_of(run_id="r", **fields):
+    return replace(RunRow(run_id, "queued", "words", None, None, 1.0, 1.0, "", {"plan": None}), **fields)
+
+
+def batch_of(row, *lines, **fields):
+    made = Batch(row.id, row.epoch, row.last_seq + 1, lines, chain(row.head, lines), {}, "running", "", 2.0)
+    return replace(made, **fields)
+
+
+def after(row, batch):
+    return replace(row, head=batch.head, last_seq=row.last_seq + len(batch.lines))
+
+
+def on_stores(urls, law):
+    """Run a law on open stores, one for each URL."""
+
+    async def main():
+        stores = [PostgresStore(url) for url in urls]
+        for store in stores:
+            await store.open()
+        try:
+            return await law(*stores)
+        finally:
+            for store in stores:
+                await store.close()
+
+    return asyncio.run(main())
+
+
+def open_fault(url):
+    async def main():
+        store = PostgresStore(url)
+        with pytest.raises(StoreError) as raised:
+            await store.open()
+        return str(raised.value)
+
+    return asyncio.run(main())
+
+
+async def claimed(store, run_id="r", owner="me", **fields):
+    await store.create_run(row_of(run_id, **fields))
+    return await store.claim(run_id, owner, **DEAD)
+
+
+# --- tables
+
+
+def tables_in(cluster, schema):
+    found = cluster.sql(f"SELECT table_name FROM information_schema.tables WHERE table_schema='{schema}'")
+    return sorted(name for (name,) in found)
+
+
+def test_tables_are_made_in_the_schema_that_the_url_names(cluster):
+    """All of them by names of their own, beside whatever else is there; a schema that is not there is made."""
+
+    async def law(store):
+        assert await store.create_run(row_of())
+
+    on_stores([cluster.url("made_by_firmplan")], law)
+    assert tables_in(cluster, "made_by_firmplan") == TABLES
+    cluster.sql('CREATE SCHEMA "with others"; CREATE TABLE "with others".runs (mine int)')
+    on_stores([cluster.url("%22with%5C%20others%22")], law)
+    assert tables_in(cluster, "with others") == sorted([*TABLES, "runs"])
+
+
+def test_a_new_store_may_be_opened_by_many_at_once(postgres_url):
+    """Whoever comes first makes it."""
+
+    async def main():
+        stores = [PostgresStore(postgres_url) for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert [await store.create_run(row_of(f"r{n}")) for n, store in enumerate(stores)] == [True] * 8
+        assert len(await stores[0].list_runs(status=None, limit=99, before=None)) == 8
+        for store in stores:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_newer_format_is_refused_and_left_alone(cluster, postgres_url):
+    """The message says what to do."""
+
+    async def law(store):
+        assert await store.find_format() == 1
+
+    on_stores([postgres_url], law)
+    cluster.sql("UPDATE firmplan_store SET format=99", postgres_url)
+    told = open_fault(postgres_url)
+    assert "has format 99; this firmplan reads up to 1: upgrade firmplan" in told
+    assert cluster.sql("SELECT format FROM firmplan_store", postgres_url) == [(99,)]
+
+
+def test_a_store_that_lost_a_table_is_refused(cluster, postgres_url):
+    """The table is named."""
+
+    async def law(store):
+        return None
+
+    on_stores([postgres_url], law)
+    cluster.sql("DROP TABLE firmplan_headers", postgres_url)
+    assert "has no table 'firmplan_headers'" in open_fault(postgres_url)
+
+
+def test_an_old_server_is_refused(postgres_url, monkeypatch):
+    """And nothing is made on it."""
+    monkeypatch.setattr(postgres_tables, "SERVER_MIN", 990000)
+    assert "expected at least 99: upgrade the server" in open_fault(postgres_url)
+
+
+def test_a_database_that_cannot_keep_all_texts_is_refused(cluster):
+    """It says how to make one that can."""
+    cluster.sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    told = open_fault(cluster.url(database="latin"))
+    assert "keeps texts as LATIN1; expected UTF8" in told
+
+
+def test_a_user_who_may_make_no_tables_is_told_what_to_do(cluster):
+    """Where the tables are made already, such a user needs only the right to use them."""
+    cluster.sql(
+        "CREATE ROLE weak LOGIN PASSWORD 'weak'; CREATE SCHEMA closed; GRANT USAGE ON SCHEMA closed TO weak"
+    )
+    url = cluster.url("closed", user="weak", password="weak")
+    told = open_fault(url)
+    assert "the user weak may not make its tables in the schema closed" in told
+    assert 'GRANT CREATE ON SCHEMA "closed" TO "weak"' in told
+    assert "?options=-csearch_path%3DSCHEMA" in told
+    assert "may not make its tables in the schema nowhere" in open_fault(
+        cluster.url("nowhere", user="weak", password="weak")
+    )
+
+    async def law(store):
+        assert await store.create_run(row_of())
+
+    on_stores([cluster.url("closed")], law)
+    cluster.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA closed TO weak")
+    cluster.sql("GRANT USAGE ON ALL SEQUENCES IN SCHEMA closed TO weak")
+
+    async def works(store):
+        assert await store.find_run("r") == row_of()
+        await store.add_decision("r", b"x")
+
+    on_stores([url], works)
+
+
+def test_a_server_that_takes_no_writes_says_so(cluster, postgres_url):
+    """What is there can be looked at."""
+
+    async def law(store):
+        assert await store.create_run(row_of())
+
+    on_stores([postgres_url], law)
+    read_only = postgres_url + "%20-cdefault_transaction_read_only%3Don"
+
+    async def reads(store):
+        assert await store.find_run("r") == row_of()
+        with pytest.raises(StoreError, match=r"takes no writes.*name the primary"):
+            await store.create_run(row_of("s"))
+
+    on_stores([read_only], reads)
+
+
+# --- what is kept
+
+
+def test_any_text_is_kept(postgres_url):
+    """Also one with the character that PostgreSQL's texts cannot hold."""
+    task = "a\0b \N{SNOWMAN} \U0001f600 'quoted' %s {x}"
+
+    async def law(store):
+        await store.create_run(row_of(task=task, header={"task": task}))
+        assert await store.find_run("r") == row_of(task=task, header={"task": task})
+        assert (await store.list_runs(status=None, limit=1, before=None))[0].task == task
+
+    on_stores([postgres_url], law)
+
+
+def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
+    """A batch with more bytes than a statement takes is still one append: all of it, or nothing where it is refused."""
+    monkeypatch.setattr(postgres_append, "KEPT_BYTES_MAX", 10_000)
+    values = {digest(bytes([n]) * 4_000): bytes([n]) * 4_000 for n in range(20)}
+    large = {digest(b"x" * 30_000_000): b"x" * 30_000_000}
+
+    async def law(store):
+        row = await claimed(store)
+        with pytest.raises(StoreError):
+            await store.append(batch_of(replace(row, epoch=7), b"late", values=values))
+        assert await store.find_values(list(values)) == {}
+        first = batch_of(row, b"one", values=values)
+        await store.append(first)
+        await store.append(batch_of(after(row, first), b"two", values=large))
+        assert await store.find_values(list(values)) == values
+        assert await store.find_values(list(large)) == large
+
+    on_stores([postgres_url], law)
+
+
+def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(postgres_url):
+    """Both are counted: the end and the beginning."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one", opened={"w": "box", "v": "mail"})
+        await store.append(first)
+        await store.append(batch_of(after(row, first), b"two", closed=["w", "v"], opened={"w": "box"}))
+        found = await store.epochs(["box", "mail", EVERYTHING])
+        assert found.count == {"box": 3, "mail": 2, EVERYTHING: 5}
+        assert found.open == {"box", EVERYTHING}
+
+    on_stores([postgres_url], law)
+
+
+def test_a_journal_that_the_server_has_lost_the_end_of_is_not_gone_on_with(cluster, postgres_url):
+    """As after a crash: an append that follows what is lost is refused, and says so; nobody else has the run."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one")
+        await store.append(first)
+        second = batch_of(after(row, first), b"two")
+        await store.append(second)
+        cluster.sql(
+            "DELETE FROM firmplan_journal WHERE first_seq=2; UPDATE firmplan_runs SET last_seq=1",
+            postgres_url,
+        )
+        with pytest.raises(StoreError, match=r"has 1 records.*record 3 was to follow: the server has lost"):
+            await store.append(batch_of(after(after(row, first), second), b"three"))
+        assert await store.read_journal("r") == [b"one"]
+
+    on_stores([postgres_url], law)
+
+
+def test_what_a_durable_commit_follows_is_durable(cluster, postgres_url):
+    """Appends that waited for no disk, a plan that did, saved through another connection, then a crash: all of it is there."""
+
+    async def write(store, other):
+        row = await claimed(store)
+        for n in range(50):
+            batch = batch_of(row, b"line %d" % n)
+            await store.append(batch)
+            row = after(row, batch)
+        await other.save_plan("p", "{}", "sha256:p", 1.0)
+        cluster.stop("immediate")
+        cluster.start()
+        assert await store.read_journal("r") == [b"line %d" % n for n in range(50)]
+        assert await other.find_plan("p") == "{}"
+
+    on_stores([postgres_url, postgres_url], write)
+
+
+@pytest.mark.parametrize(
+    ("setting", "durable"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+def test_durable_is_what_the_server_asks_for_but_never_less_than_its_disk(cluster, setting, durable):
+    """A database whose commits are set to wait for nothing, or for its standbys as well."""
+    cluster.sql(f"CREATE DATABASE sync_{setting}")
+    cluster.sql(f"ALTER DATABASE sync_{setting} SET synchronous_commit = {setting}")
+    seen = []
+
+    async def law(store):
+        note = "SELECT current_setting('synchronous_commit')"
+        await store._main.call(lambda db: seen.append(db.execute(note).fetchone()[0]))
+
+        def work(db):
+            from firmplan.executor.stores.postgres_link import durably
+
+            with durably(db):
+                seen.append(db.execute(note).fetchone()[0])
+
+        await store._main.call(work)
+        await store._main.call(lambda db: seen.append(db.execute(note).fetchone()[0]))
+
+    on_stores([cluster.url(database=f"sync_{setting}")], law)
+    assert seen == ["off", durable, "off"]
+
+
+# --- many at once
+
+
+def test_one_of_many_claims_a_run(postgres_url):
+    """Those that come at the same moment find it driven."""
+
+    async def law(*stores):
+        await stores[0].create_run(row_of())
+        claims = [
+            store.claim("r", f"o{n}", is_alive=lambda owner, beat: True) for n, store in enumerate(stores)
+        ]
+        rows = [row for row in await asyncio.gather(*claims) if row is not None]
+        assert [(row.epoch, row.beat) for row in rows] == [(1, 0)]
+
+    on_stores([postgres_url] * 6, law)
+
+
+def test_an_append_that_the_server_gave_up_for_anothers_sake_is_tried_again(postgres_url):
+    """It waits for what another session has, and that one for what the append has: it is there once, and counted once."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one", opened={"w": "a", "v": "b"})
+        await store.append(first)
+        await store._main.call(lambda db: db.execute("SET deadlock_timeout='300ms'"))
+        touch = "UPDATE firmplan_resources SET epoch=epoch+1 WHERE name=%s"
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SET deadlock_timeout='60s'")
+            other.execute(touch, ("b",))
+            appending = asyncio.create_task(
+                store.append(batch_of(after(row, first), b"two", opened={"x": "a", "y": "b"}))
+            )
+            locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type='Lock'"
+            with psycopg.connect(postgres_url, autocommit=True) as watcher:
+                while watcher.execute(locked).fetchone() == (0,):  # noqa: ASYNC110  # the server says when
+                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(other.execute, touch, ("a",))
+            assert not appending.done()
+        await appending
+        assert (await store.epochs(["a", "b"])).count == {"a": 3, "b": 3}
+        assert await store.read_journal("r") == [b"one", b"two"]
+
+    on_stores([postgres_url], law)
+
+
+def test_appends_of_two_processes_to_the_same_resources_are_all_counted(postgres_url):
+    """They raise the epochs of the same resources in opposite order, again and again."""
+
+    async def law(one, other):
+        async def drive(store, run_id, names):
+            for _ in range(10):
+                await asyncio.gather(*(append(store, f"{run_id}{name}", name) for name in names))
+
+        rows = {}
+
+        async def append(store, run_id, name):
+            if run_id not in rows:
+                rows[run_id] = await claimed(store, run_id)
+            batch = batch_of(rows[run_id], b"x", opened={"w": name}, is_synced=True)
+            await store.append(batch)
+            rows[run_id] = after(rows[run_id], batch)
+
+        names = ["a", "b", "c", "d"]
+        await asyncio.gather(drive(one, "r", names), drive(other, "s", names[::-1]))
+        assert (await one.epochs([*names, EVERYTHING])).count == {**dict.fromkeys(names, 20), EVERYTHING: 80}
+
+    on_stores([postgres_url] * 2, law)
+
+
+def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_url, monkeypatch):
+    """A session that holds on to the tables: a StoreError after a while, and the same store goes on afterwards."""
+
+    async def law(store):
+        await store._main.call(lambda db: db.execute("SET lock_timeout='100ms'"))
+        row = await claimed(store)
+        with psycopg.connect(postgres_url) as other:
+            other.execute("LOCK TABLE firmplan_runs")
+            with pytest.raises(StoreError, match="another session holds locks"):
+                await store.append(batch_of(row, b"one"))
+        await store.append(batch_of(row, b"one"))
+        assert await store.read_journal("r") == [b"one"]
+
+    on_stores([postgres_url], law)
+
+
+def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
+    """A run takes a value that nothing named when all was read, right before it would be removed: it stays."""
+    value, orphan = digest(b"taken"), digest(b"orphan")
+    is_read, is_taken = threading.Event(), threading.Event()
+    remove = postgres_prune.remove_unused
+
+    def late(db, unused, *more):
+        assert unused == {value, orphan}
+        is_read.set()
+        assert is_taken.wait(30)
+        return remove(db, unused, *more)
+
+    monkeypatch.setattr(postgres_prune, "remove_unused", late)
+
+    async def law(store):
+        row = await claimed(store)
+        for name, data in ((value, b"taken"), (orphan, b"orphan")):
+            await store.add_value(name, data, 1.0)
+        pruning = asyncio.create_task(store.prune_values(saved_before=50.0))
+        await asyncio.to_thread(is_read.wait, 30)
+        await store.append(batch_of(row, b'{"output":"%s"}' % value.encode(), values={value: b"taken"}))
+        is_taken.set()
+        assert await pruning == Pruned(1, 6)
+        assert await store.find_values([value, orphan]) == {value: b"taken"}
+
+    on_stores([postgres_url], law)
+
+
+# --- care
+
+
+def test_a_value_that_is_not_what_it_was_is_found(cluster, postgres_url):
+    """By its digest, which the server computes again."""
+    name = digest(b"as it was")
+
+    async def law(store):
+        await store.add_value(name, b"as it was", 1.0)
+        assert await store.find_damage() == []
+        cluster.sql("UPDATE firmplan_stored_values SET data='changed'", postgres_url)
+        assert await store.find_damage() == [f"the value {name} is not as it was written"]
+
+    on_stores([postgres_url], law)
+
+
+def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_path):
+    """Every table, as at one moment, and usable as any store."""
+    result = Reusable("k", "r", "s", b"1", 5.0, {"box": 3}, {"HOME": None})
+    call = CallRecord("r", "s", "tool", 3.0, "k", b'{"a":1}', "sha256:c", "")
+    value = digest(b"v")
+
+    async def fill(store):
+        row = await claimed(store, task="a\0b")
+        first = batch_of(row, b"one", b"two", values={value: b"v"}, opened={"w": "box"})
+        await store.append(first)
+        await store.append(batch_of(after(row, first), b"three", is_synced=True))
+        await store.add_value(digest(b"saved"), b"saved", 9.0)
+        await store.add_reusable([result])
+        await store.add_calls([call], {"sha256:c": {"a": "b"}})
+        await store.add_decision("r", b"decided")
+        await store.save_plan("p", json.dumps({"x": 1}), "sha256:p", 1.0)
+        await store.note_use("p", "sha256:p", "answered", "r", 1.0)
+
+    async def told(store):
+        return [
+            await store.find_run("r"), await store.read_journal("r"), await store.read_heads("r"),
+            await store.find_values([value, digest(b"saved")]), await store.find_reusable(["k"]),
+            await store.find_calls("r", ["s"]), await store.find_codes(["sha256:c"]), await store.list_decisions("r"),
+            await store.list_plans(), [tuple(row) for row in await store.count_uses()],
+            await store.epochs(["box", EVERYTHING]), await store.cache_stats(), await store.list_driven(),
+        ]  # fmt: skip
+
+    async def law(store):
+        await fill(store)
+        await store.copy_to(tmp_path / "copy.db")
+        copy = SqliteStore(tmp_path / "copy.db")
+        await copy.open()
+        assert await told(copy) == await told(store)
+        row = await copy.claim("r", "you", **DEAD)
+        await copy.append(batch_of(row, b"four"))
+        assert len(await copy.read_journal("r")) == 4
+        await copy.close()
+        assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]
+
+    on_stores([postgres_url], law)

@@ -1,0 +1,228 @@
+"""Many processes, one database: a run has one driver, whichever machine that is on, and a late one writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import lease_child
+import pytest
+from firmplan import Engine
+from firmplan.executor.runs import owner, presence
+from firmplan.executor.runs.host import HOST_ENV
+from firmplan.executor.runs.presence import Processes
+from firmplan.executor.stores.postgres_store import PostgresStore
+
+pytestmark = pytest.mark.postgres
+CHILD = Path(lease_child.__file__)
+LEASE_S = 3.0
+
+
+@pytest.fixture
+def start(tmp_path, postgres_url):
+    """Starts a process of `lease_child`, on a machine of that name where one is given; killed at the end, if it lives."""
+    started = []
+
+    @contextmanager
+    def start(command, run_id="r", host=None):
+        env = {**os.environ, "LEASE_STORE": postgres_url, "LEASE_S": str(LEASE_S)}
+        process = subprocess.Popen(
+            [sys.executable, CHILD, command, tmp_path, run_id],
+            env=env if host is None else {**env, HOST_ENV: host},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        yield process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """The tools of the children, in this process, with their short leases."""
+    monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
+    monkeypatch.setattr(owner, "LEASE_S", LEASE_S)
+    monkeypatch.setattr(owner, "BEAT_S", LEASE_S / 8)
+    monkeypatch.setattr(owner, "MARGIN_S", LEASE_S / 4)
+    return lease_child.TOOLS
+
+
+def wait_for(path, within_s=30):
+    """Wait until a file is there."""
+    end = time.monotonic() + within_s
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < end, f"no {path.name}"
+        time.sleep(0.02)
+
+
+def effects(folder):
+    """Return (word, process) of each change of the world."""
+    return [tuple(line.split()) for line in (folder / "effects").read_text().splitlines()]
+
+
+def test_many_processes_drive_a_run_once(tmp_path, start):
+    """All of them resume it while it goes on: each write happens once, all by one process."""
+    with start("many") as first:
+        wait_for(tmp_path / "effects")
+        with start("resume") as second, start("resume", host="elsewhere") as third:
+            assert [process.communicate(timeout=60)[0] for process in (first, second, third)] == [
+                "succeeded\n"
+            ] * 3
+    assert effects(tmp_path) == [(f"s{n}", str(first.pid)) for n in range(30)]
+
+
+def test_a_dead_owner_of_this_machine_is_recognised_at_once(tmp_path, postgres_url, tools, start):
+    """Killed in the middle: the next process goes on without waiting for the lease; a zombie is dead."""
+    with start("run") as first:
+        wait_for(tmp_path / "waiting")
+        first.kill()
+        (tmp_path / "go").touch()
+        began = time.monotonic()
+        with Engine(tools, store=postgres_url) as engine:
+            while not engine.get_sync("r").abandoned:
+                assert time.monotonic() - began < LEASE_S
+                time.sleep(0.01)
+            assert engine.resume_sync("r").output == "second"
+        assert time.monotonic() - began < LEASE_S
+    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["effects", "go", "waiting"], "nothing on disk"
+
+
+def test_a_living_engine_takes_over_what_dies_beside_it(tmp_path, postgres_url, tools, start):
+    """It was open before its neighbour was killed: within a second or two it goes on."""
+    with start("run") as first, Engine(tools, store=postgres_url, recover=True) as engine:
+        wait_for(tmp_path / "waiting")
+        assert not engine.get_sync("r").abandoned
+        first.kill()
+        first.wait()
+        (tmp_path / "go").touch()
+        until = time.monotonic() + 20
+        while engine.get_sync("r").status != "succeeded":
+            assert time.monotonic() < until, "nobody took it over"
+            time.sleep(0.05)
+    assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
+
+
+def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, postgres_url, tools, start):
+    """Not at once, since it cannot be seen."""
+    with start("run", host="elsewhere") as first:
+        wait_for(tmp_path / "waiting")
+        first.kill()
+        first.wait()
+        (tmp_path / "go").touch()
+        began = time.monotonic()
+        with Engine(tools, store=postgres_url) as engine:
+            assert engine.resume_sync("r").output == "second"
+        assert time.monotonic() - began >= LEASE_S
+    assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("host", [None, "elsewhere"])
+def test_a_stopped_owner_that_wakes_late_writes_nothing(tmp_path, postgres_url, tools, start, host):
+    """Stopped past its lease, overtaken, woken: its write is not called, its records are refused; it sees how the run ended."""
+    with start("run", host=host) as first:
+        wait_for(tmp_path / "waiting")
+        first.send_signal(signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        with Engine(tools, store=postgres_url) as engine:
+            run = engine.resume_sync("r")
+            assert run.output == "second"
+            first.send_signal(signal.SIGCONT)
+            assert first.communicate(timeout=30)[0] == "succeeded\n", "as the other process left it"
+            assert engine.get_sync("r").last_event == run.last_event
+            assert engine.replay_sync("r").digest == run.digest
+    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
+
+
+def test_a_living_owner_keeps_its_run_however_long_it_is_watched(tmp_path, postgres_url, tools, start):
+    """It beats; whoever wants the run waits for it."""
+    with start("run") as first, Engine(tools, store=postgres_url, recover=True) as engine:
+        wait_for(tmp_path / "waiting")
+        until = time.monotonic() + 1.5 * LEASE_S
+        while time.monotonic() < until:
+            assert not engine.get_sync("r").abandoned
+            time.sleep(0.05)
+        (tmp_path / "go").touch()
+        assert engine.resume_sync("r").output == "second"
+        assert first.communicate(timeout=30)[0] == "succeeded\n"
+    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(first.pid))]
+
+
+def test_a_server_that_is_away_for_longer_than_a_lease_gives_nobodys_run_away(
+    tmp_path, cluster, postgres_url, tools, start
+):
+    """The owner could not beat, and nobody could watch: when the server is back the run goes on, and each write is done once."""
+    with start("run") as first, Engine(tools, store=postgres_url) as engine:
+        wait_for(tmp_path / "waiting")
+        assert not engine.get_sync("r").abandoned
+        cluster.stop("immediate")
+        time.sleep(1.5 * LEASE_S)
+        cluster.start()
+        (tmp_path / "go").touch()
+        first.communicate(
+            timeout=30
+        )  # it ended the run, or the server has lost the end of its journal, and it stopped
+        assert engine.resume_sync("r").output == "second"
+    assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
+
+
+def test_a_store_shared_by_two_engines_of_one_process(postgres_url):
+    """An engine that was closed is no owner any more, though its process lives on; one that is open is."""
+    seer = Processes()
+    name = seer.new_name()
+    assert seer.sees(name) is False
+    seer.acquire(name)
+    assert Processes().sees(name) is True
+    seer.release(name)
+    assert Processes().sees(name) is False
+
+
+def test_what_cannot_be_seen_of_a_process_is_not_said(monkeypatch):
+    """Of another machine, of another container, of a number that is taken again, where starts are not told."""
+    seer = Processes()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        _, start, space = presence._process()
+        host = seer.new_name().partition("@")[2]
+        its_start = presence._state(other.pid)[1]
+        assert seer.sees(f"{other.pid}.{its_start}.{space}-x@{host}") is None, "it is there: its beat tells"
+        assert seer.sees(f"{other.pid}.1.{space}-x@{host}") is False, "another had the number"
+        assert seer.sees(f"{other.pid}.1.{space}0-x@{host}") is None
+        assert seer.sees(f"{other.pid}.1.{space}-x@elsewhere~") is None
+        assert seer.sees(f"nonsense-x@{host}") is None
+        monkeypatch.setattr(presence, "_PROC", Path("/nowhere"))
+        assert seer.sees(f"{other.pid}..-x@{host}") is None
+        other.kill()
+        other.wait()
+        assert seer.sees(f"{other.pid}..-x@{host}") is False
+    assert start
+
+
+def test_an_owner_that_lost_its_beat_learns_it(postgres_url):
+    """Overtaken by another process, it may not renew its lease."""
+
+    async def main():
+        one, other = PostgresStore(postgres_url), PostgresStore(postgres_url)
+        await one.open()
+        await other.open()
+        from firmplan.executor.stores.store import RunRow
+
+        await one.create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
+        assert await one.claim("r", "first", is_alive=lambda *_: False)
+        assert await one.raise_beat("first")
+        assert await other.claim("r", "second", is_alive=lambda *_: False)
+        assert not await one.raise_beat("first")
+        await one.close()
+        await other.close()
+
+    asyncio.run(main())
