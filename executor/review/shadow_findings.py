@@ -13,7 +13,7 @@ from ..outcome import walk
 from ..runs.run import StepView, run_status, step_views
 from ..states import FINAL, TERMINAL
 from .shadow import ALIAS, ASKS_PERSON, ShadowWalk
-from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
+from .shadow_report import AnswerKind, ShadowAnswer, ShadowEffect, ShadowReport
 
 UNKNOWN: Final = "unknown"
 _INNERMOST: Final = re.compile(r"(/[^/\[#]+|\[\d+\]|#\d+)$")  # of a path: inner step, item or iteration
@@ -56,7 +56,7 @@ def _answer(walked: ShadowWalk, path: str) -> ShadowAnswer:
     if isinstance(answer.outcome, Failed):
         error = f"[{answer.outcome.code}] {answer.outcome.message}"
         is_same = known is not None and known.error is not None and known.error.code == answer.outcome.code
-        kind = "same" if is_same else "unheard" if walked.is_unheard(path, answer) else "failed"
+        kind: AnswerKind = "same" if is_same else "unheard" if walked.is_unheard(path, answer) else "failed"
         return ShadowAnswer(path, kind, error=error, input=changed)
     value = answer.output.value if answer.output is not None else None
     if asked is None or known is None:
