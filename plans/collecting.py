@@ -9,6 +9,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Final
+
+PYTHONS_OWN_MAX: Final = 1_000
+"""Objects that Python puts aside by itself as it starts, with room: 3.12 does. A program that does so has many more."""
 
 
 class Aside:
@@ -30,7 +34,7 @@ def collector_paused() -> Generator[None]:
     finally:
         if was_on:
             # Where somebody keeps objects frozen, they are not ours to thaw.
-            if not Aside.is_on and gc.get_freeze_count() == 0:
+            if not Aside.is_on and gc.get_freeze_count() <= PYTHONS_OWN_MAX:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -19,6 +19,8 @@ PARTS_MAX = 1_000
 
 CONDITIONAL = ("if", "dependentSchemas")
 
+_OPENING = ("additionalProperties", "unevaluatedProperties")
+
 
 def is_composed(schema: Mapping[str, Json]) -> bool:
     """Whether several parts of a schema may add fields to one object."""
@@ -37,7 +39,7 @@ def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
     for known in _parts(schema, document, documents):
         if (
             known is None
-            or known.get("additionalProperties", False) is not False
+            or any(known.get(key, False) is not False for key in _OPENING)
             or any(key in known for key in ("patternProperties", *CONDITIONAL))
         ):
             return "open"

@@ -9,6 +9,7 @@ asks a type for its schema.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import cleandoc
 from types import FunctionType, ModuleType
 
 from .decorators import ABSENT, Find
@@ -56,7 +57,8 @@ class Docstrings:
             for name, code in self._drawn.items()
             if id(code) in self._handed or (self._tells_types and isinstance(code, type))
         }
-        return {name: digest(text) for name, text in found.items() if text}
+        # Since Python 3.13 the indentation is gone before anyone can read it.
+        return {name: digest(cleandoc(text)) for name, text in found.items() if text}
 
 
 def _reached(find: Find, chain: Path) -> object:

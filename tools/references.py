@@ -22,12 +22,13 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from .constants import Spelling, Unseen
 from .decorators import decorations, wrappings
 from .origin import Origin, distributions_of, is_project_file, origin_of
 from .revealing import reads_docstrings, revealing
+from .standard_names import lasting_name
 from .tool import Tool
 
 _DESCRIPTORS = (
@@ -67,7 +68,7 @@ class ProjectReferences:
         count = self._taken[label] = self._taken.get(label, 0) + 1
         return label if count == 1 else f"{label} ({count})"
 
-    def code(self, value: object) -> str | None:  # noqa: PLR0911  # one kind, one line
+    def code(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind, one line
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
         if (why := revealing(value)) is not None:
             raise Unseen(why)
@@ -78,6 +79,8 @@ class ProjectReferences:
                 return self._function(value)
             case type():
                 return self._class(value)
+            case _ if value is Annotated:  # a class until Python 3.12
+                return "typing.Annotated"
             case MethodType():
                 return f"method {self.code(value.__func__) or 'callable'} of {self._bound(value)}"
             case BuiltinFunctionType() | MethodWrapperType():
@@ -119,7 +122,7 @@ class ProjectReferences:
             return self._refer(fn, f"function {fn.__code__.co_qualname}")
         if id(fn) in self._named:
             return self._named[id(fn)][1]
-        label = f"{home}.{fn.__code__.co_qualname}"
+        label = lasting_name(home, fn.__code__.co_qualname)
         self._named[id(fn)] = (fn, label)
         self.module(home)
         inner = [*captured(fn).values(), *_registered(fn)]
@@ -159,14 +162,14 @@ class ProjectReferences:
         if owner is None or isinstance(owner, ModuleType):
             home = value.__module__ or (owner.__name__ if owner is not None else "builtins")
             self.module(home)
-            return f"{home}.{value.__qualname__}"
+            return lasting_name(home, value.__qualname__)
         return f"{value.__qualname__} of {Spelling(self).text(owner)}"
 
     def _class(self, cls: type) -> str:
         if self.is_project_class(cls):
             return self._refer(cls, f"class {cls.__qualname__}")
         self.module(cls.__module__)
-        return f"{cls.__module__}.{cls.__qualname__}"
+        return lasting_name(cls.__module__, cls.__qualname__)
 
     def _refer(self, value: FunctionType | type, label: str) -> str:
         if id(value) not in self._named:

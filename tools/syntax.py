@@ -8,7 +8,9 @@ says what runs; that is noticed by compiling it again and comparing code.
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,10 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
 
 
 def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
-    """Return the innermost lambda that begins at the code's line and holds all its instructions."""
+    """Return the innermost lambda that begins at the code's line and holds all its instructions.
+
+    Python 3.12 tells no place of one that gives a constant, and does not need it: those that do the same are as good.
+    """
     places = [
         (line, column)
         for line, _, column, _ in code.co_positions()
@@ -80,15 +85,24 @@ def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
     found = [
         node
         for node in source.lambdas.get(code.co_firstlineno, [])
-        if places
-        and all(
+        if all(
             (node.lineno, node.col_offset) <= place <= (node.end_lineno or 0, node.end_col_offset or 0)
             for place in places
         )
+        and (places or _is_constant(node, code))
     ]
     if not found:
         raise NoSource("has no source")
     return max(found, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _is_constant(node: ast.Lambda, code: CodeType) -> bool:
+    """Whether a lambda that gives a constant does what `code` does."""
+    outer = compile(ast.Expression(node), "<lambda>", "eval", dont_inherit=True)
+    alone = [each for each in outer.co_consts if isinstance(each, CodeType)][-1]
+    arguments = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    one, other = (each.replace(co_flags=each.co_flags & arguments) for each in (alone, code))
+    return _meaning(one) == _meaning(other)
 
 
 def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tuple[ast.ClassDef, CodeType]]:
@@ -201,9 +215,11 @@ def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def _joined(parts: list[ast.expr]) -> list[ast.expr]:
-    """Return the parts of an f-string with neighbouring texts put together, as Python 3.12 parses them."""
+    """Return the parts of an f-string with neighbouring texts put together and no empty ones: Python's versions differ in that."""
     made: list[ast.expr] = []
     for part in parts:
+        if isinstance(part, ast.Constant) and part.value == "":
+            continue
         last = made[-1] if made else None
         if (
             isinstance(part, ast.Constant)
@@ -224,8 +240,9 @@ def _read(filename: str, module: Mapping[str, Any]) -> Source:
     known = _sources.get(filename)
     if known is None or known[0] != text:
         try:
-            tree = ast.parse(text, filename)
-            known = (text, _indexed(tree, compile(tree, filename, "exec", dont_inherit=True)))
+            with warnings.catch_warnings(action="ignore"):  # the import has given them already
+                tree = ast.parse(text, filename)
+                known = (text, _indexed(tree, compile(tree, filename, "exec", dont_inherit=True)))
         except (SyntaxError, ValueError) as fault:
             raise NoSource("has another source now than when it was imported") from fault
         _sources[filename] = known

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
@@ -20,6 +19,7 @@ from ...tools.failures import is_interruption
 from ...tools.logbook import open_log
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from ..sealed import Sealed
+from .coroutines import see_apart, see_through
 from .threads import Forks, Threads, leave_if_forked
 
 
@@ -49,8 +49,6 @@ class Lost:
 
 Outcome: TypeAlias = Returned | Failed | Lost
 
-HEED_S: Final = 1.0  # how long an asynchronous tool that was cancelled may tidy up
-
 
 async def call_tool(
     tool: Tool, args: bytes, context: Context | None, threads: Threads, timeout_s: float | None
@@ -68,12 +66,10 @@ async def call_tool(
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
-            if limit is None and tool.is_async:
-                return _taken(tool, await cast("Awaitable[object]", tool.invoke(args, context)))
             if limit is None:
-                return await _result_of(tool, args, context, threads)
+                return await _result_of(tool, args, context, threads, is_limited=False)
             async with limit:
-                return await _result_of(tool, args, context, threads)
+                return await _result_of(tool, args, context, threads, is_limited=True)
         finally:
             leave_if_forked(forks)
     except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
@@ -83,24 +79,17 @@ async def call_tool(
         return _outcome_of(tool, error, timeout_s if is_ours else None)
 
 
-async def _left_behind(tool: Tool, args: bytes, context: Context | None) -> object:
-    """Return what an asynchronous tool returns; one that does not heed the cancel of its timeout is left behind, as a thread is."""
-    work = asyncio.ensure_future(cast("Awaitable[object]", tool.invoke(args, context)))
-    work.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised below, or of no use
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        work.cancel()
-        await asyncio.wait([work], timeout=HEED_S)
-        if not work.done():
-            log = context.log if context is not None else open_log()
-            log.warning("a call goes on that nobody waits for: it did not heed its cancel", tool=tool.name)
-        raise
-
-
-async def _result_of(tool: Tool, args: bytes, context: Context | None, threads: Threads) -> Outcome:
+async def _result_of(
+    tool: Tool, args: bytes, context: Context | None, threads: Threads, *, is_limited: bool
+) -> Outcome:
     if tool.is_async:
-        return _taken(tool, await _left_behind(tool, args, context))
+
+        def tell() -> None:
+            log = context.log if context is not None else open_log()
+            log.warning("a call was ended that did not heed its cancel", tool=tool.name)
+
+        see = see_apart if is_limited else see_through
+        return _taken(tool, await see(tool.invoke(args, context), tell))
 
     def here() -> Outcome:
         return _taken(tool, tool.invoke(args, context))
@@ -126,7 +115,7 @@ async def reconcile(
 
     async def work() -> object:
         answer = await threads.call(lambda: ask(key, args))
-        return await cast("Awaitable[object]", answer) if inspect.isawaitable(answer) else answer
+        return await see_apart(answer) if inspect.isawaitable(answer) else answer
 
     try:
         async with asyncio.timeout(timeout_s):

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 ALIAS: Final = "firmplan-shadow"  # what the new model is called while it is asked
 ASKS_PERSON: Final = "a person would be asked first"
+OUTAGES: Final = frozenset(
+    {"model-unreachable", "model-unavailable", "model-auth", "model-unknown", "rate-limited", "timeout"}
+)
+"""Failures that say nothing of a model: it was never heard."""
 
 StartCall: TypeAlias = StartToolCall | StartModelCall
 
@@ -186,27 +190,41 @@ class ShadowWalk:
         effect = lock.effect if lock is not None else Effect.WRITE
         if effect is Effect.MODEL:
             return await self._asked(command, command.args)
-        recorded = self._recorded(command.step, command.args)
+        recorded = self._recorded(command)
         tool = self.facilities.tools.find(command.tool)
         is_same_code = tool is None or lock is None or tool.fingerprint == self._old_fingerprint(command.tool)
         if recorded is not None and (effect is not Effect.PURE or is_same_code):
             return recorded
+        if tool is not None and (unfit := self._unfit(command)) is not None:
+            return [unfit]
         if effect is not Effect.PURE or tool is None:
             why = f"a {effect.value}, so it was not called"
             self.withheld[command.step] = why if effect is not Effect.PURE else self._missing(command.tool)
             return []
         return self._events(command, command.args, (await self._made(command)).outcome)
 
-    def _recorded(self, step: str, args: Sealed) -> Sequence[Cause] | None:
-        """Return what the recording answers for a call; `None`: it was not made so."""
-        known = self.known.get(step)
-        if known is None or known.args != args.digest:
+    def _recorded(self, command: StartToolCall) -> Sequence[Cause] | None:
+        """Return what the recording answers for a call; `None`: it was not made so, or of another tool."""
+        step, args = command.step, command.args
+        known, turn = self.known.get(step), self.recalled.machine.turns.get(step)
+        action = turn.item.node.code.action if turn is not None else None
+        is_same_tool = isinstance(action, CallTool) and action.tool == command.tool
+        if known is None or known.args != args.digest or not is_same_tool:
             return None
         match known.outcome:
             case CallFailed() as failed:
                 return [CallStarted(step, 1, args.digest, ""), replace(failed, retryable=False)]
             case outcome:
                 return [CallReused(step, args.digest, outcome.output, "", self.recalled.run.id)]
+
+    def _unfit(self, command: StartToolCall) -> CallFailed | None:
+        """Return the failure of a call that would not be made, since its arguments do not fit the tool."""
+        try:
+            self.preparation.prepare(command)
+        except ToolError as fault:
+            message = self.preparation.without_secrets(command, str(fault))
+            return CallFailed(command.step, fault.code, message, fault.temporary)
+        return None
 
     def _old_fingerprint(self, tool: str) -> str | None:
         lock = self.recalled.header.lock.find(tool)
@@ -253,7 +271,14 @@ class ShadowWalk:
             before = _with_input(command, old)
             self.direct[step], answer = await asyncio.gather(self._made(before), self._made(command))
             self.flowing[step] = answer
-        return self._events(command, asked, answer.outcome)
+        return [] if self.is_unheard(step, answer) else self._events(command, asked, answer.outcome)
+
+    def is_unheard(self, step: str, answer: Answer) -> bool:
+        """Whether the model could not be asked, unlike in the recording: then what would follow is not known."""
+        if not isinstance(answer.outcome, Failed) or answer.outcome.code not in OUTAGES:
+            return False
+        known = self.recalled.run.steps.get(step)
+        return known is None or known.error is None or known.error.code != answer.outcome.code
 
     async def ask_the_rest(self) -> None:
         """Ask also at the model steps that the walk did not come to: their recorded input is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -12,9 +13,10 @@ from ..outcome import walk
 from ..runs.run import StepView, run_status, step_views
 from ..states import FINAL, TERMINAL
 from .shadow import ALIAS, ASKS_PERSON, ShadowWalk
-from .shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
+from .shadow_report import AnswerKind, ShadowAnswer, ShadowEffect, ShadowReport
 
 UNKNOWN: Final = "unknown"
+_INNERMOST: Final = re.compile(r"(/[^/\[#]+|\[\d+\]|#\d+)$")  # of a path: inner step, item or iteration
 _ENDED: Final = tuple(state.value for state in TERMINAL)
 
 
@@ -26,7 +28,7 @@ def findings(walked: ShadowWalk) -> ShadowReport:
     paths += [path for path in old if path not in new]
     answers = tuple(_answer(walked, path) for path in paths if path in walked.direct)
     others = [path for path in paths if path not in walked.direct]
-    found = [_effect(walked, path, old.get(path), new.get(path)) for path in others]
+    found = [_effect(walked, path, old.get(path), new) for path in others]
     effects = tuple(effect for effect in found if effect is not None)
     status = run_status(machine).value
     is_known = status in FINAL or status == recalled.run.status
@@ -54,7 +56,8 @@ def _answer(walked: ShadowWalk, path: str) -> ShadowAnswer:
     if isinstance(answer.outcome, Failed):
         error = f"[{answer.outcome.code}] {answer.outcome.message}"
         is_same = known is not None and known.error is not None and known.error.code == answer.outcome.code
-        return ShadowAnswer(path, "same" if is_same else "failed", error=error, input=changed)
+        kind: AnswerKind = "same" if is_same else "unheard" if walked.is_unheard(path, answer) else "failed"
+        return ShadowAnswer(path, kind, error=error, input=changed)
     value = answer.output.value if answer.output is not None else None
     if asked is None or known is None:
         return ShadowAnswer(path, "new", differences(None, value), value)
@@ -67,14 +70,17 @@ def _changed_input(walked: ShadowWalk, path: str) -> tuple[Difference, ...]:
     return differences(asked.value, now.value) if asked is not None and now is not None else ()
 
 
-def _effect(walked: ShadowWalk, path: str, old: StepView | None, new: StepView | None) -> ShadowEffect | None:
+def _effect(
+    walked: ShadowWalk, path: str, old: StepView | None, views: Mapping[str, StepView]
+) -> ShadowEffect | None:
     """Return what is otherwise at a step that is no model's; `None`: nothing."""
+    new = views.get(path)
     if (why := walked.withheld.get(path)) is not None:
         asked, now = walked.recalled.calls.get(path), walked.calls[path]
         places = differences(asked.value, now.value) if asked is not None else ()
         return ShadowEffect(path, "would-ask" if why == ASKS_PERSON else "would-call", places, why)
     if new is None:
-        return ShadowEffect(path, "gone")
+        return ShadowEffect(path, "unknown" if _waits_outside(path, views) else "gone")
     if old is not None and (old.status, old.output_digest) == (new.status, new.output_digest):
         return None
     if new.status not in _ENDED:
@@ -83,6 +89,13 @@ def _effect(walked: ShadowWalk, path: str, old: StepView | None, new: StepView |
     is_other_end = old is None or old.status != new.status
     places = differences(old.output if old is not None else None, new.output)
     return ShadowEffect(path, "changed", places, status if is_other_end else "")
+
+
+def _waits_outside(path: str, views: Mapping[str, StepView]) -> bool:
+    """Whether the step of which a part was not reached has not ended: then it may still come to it."""
+    while path not in views and (inner := _INNERMOST.search(path)) is not None:
+        path = path[: inner.start()]
+    return path in views and views[path].status not in _ENDED
 
 
 def _total(usages: Iterable[Mapping[str, Json] | None]) -> dict[str, float]:

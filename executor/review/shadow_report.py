@@ -11,13 +11,14 @@ from ...plans.values import Json
 
 PLACES_SHOWN: Final = 3  # differing places that the text shows; the report has all
 
-AnswerKind: TypeAlias = Literal["same", "changed", "failed", "new"]
+AnswerKind: TypeAlias = Literal["same", "changed", "failed", "new", "unheard"]
 EffectKind: TypeAlias = Literal["changed", "would-call", "would-ask", "unknown", "gone"]
 
 _MARKS: Final[Mapping[str, str]] = {
     "same": " ",
     "changed": "~",
     "failed": "!",
+    "unheard": "!",
     "new": "+",
     "would-call": "?",
     "would-ask": "?",
@@ -31,7 +32,8 @@ class ShadowAnswer:
     """What the new model said at one model step.
 
     Attributes:
-        kind: `same` as recorded, `changed`, `failed`: it gave no valid answer; `new`: nothing was recorded there.
+        kind: `same` as recorded, `changed`, `failed`: it gave no valid answer; `new`: nothing was recorded there; `unheard`: its endpoint
+            could not be reached, or gave nothing of a model, so that what would follow is not known.
         output: Where its answer to the recorded input differs from the recorded one.
         value: The answer.
         error: Code and message, where there is no answer.
@@ -138,8 +140,11 @@ class ShadowReport:
 
     def _lines(self) -> Iterator[str]:
         by = f" with model '{self.model}'" if self.model else ""
-        count, otherwise = len(self.answers), len(self.changed)
-        yield f"run {self.run_id}{by}: {count} model {_steps(count)} asked again, {otherwise} answered otherwise"
+        count, unheard = len(self.answers), sum(each.kind == "unheard" for each in self.answers)
+        told = f"{len(self.changed) - unheard} answered otherwise" + (
+            f", {unheard} not at all" if unheard else ""
+        )
+        yield f"run {self.run_id}{by}: {count} model {_steps(count)} asked again, {told}"
         yield from (str(each) for each in self.answers if each.kind != "same" or each.input)
         if not self.effects:
             yield f"downstream nothing would change: {self.same} other {_steps(self.same)} come out the same"

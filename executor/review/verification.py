@@ -19,7 +19,7 @@ class ToolVerdict:
 
     Attributes:
         finding: `deterministic`: every call gave what is recorded; `differs`: at least one did not; `changed`: its code is not what
-            it was in the run, so nothing was called; `unchecked`: it could not be called, and `detail` says why.
+            it was in the run, so nothing was called; `unchecked`: there is nothing to compare, and `detail` says why.
         calls: Calls made again, and compared.
         step: The first step in plan order that came out differently.
         differences: Where its output differs from the recorded one.
@@ -45,7 +45,7 @@ class ToolVerdict:
             case "changed":
                 return f"'{self.tool}' was changed since the run: not called{detail}"
             case "unchecked":
-                return f"'{self.tool}' was not called{detail}"
+                return f"'{self.tool}' could not be compared{detail}"
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""

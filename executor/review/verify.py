@@ -1,12 +1,13 @@
 """Calling the pure steps of a run again, to find tools that are not deterministic.
 
 They are called in fresh processes, each with another hash seed (what depends on the order of a set comes out differently) and
-in another order (what depends on earlier calls does). A tool that no other process can find, since it was made inside a function, is
+in another order, and in one twice in a row (what depends on earlier calls does). A tool that no other process can find, since it was made inside a function, is
 called in this one, and the verdict says so. Nothing is stored; writes, reads and models are left alone, whatever the run did.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,15 +26,21 @@ from ..calls.calls import Failed, Lost, Outcome, Returned, call_tool
 from ..calls.facilities import Facilities
 from ..calls.frames import address_of
 from ..calls.processes import Processes
-from ..events import CallSucceeded
+from ..events import CallMade, CallReused, CallSucceeded
 from ..sealed import Sealed
 from .recall import Recall
 from .verification import ToolVerdict, Verification
 
-# Processes: in the first the order is turned round; each halves the chance that a small set hides.
-PASSES: Final = 2
+# Processes: in the first the order is turned round, in the second each call is made twice. Each halves the chance that a set
+# of two hides, so that there are more of them while little time has gone by.
+PASSES_MIN: Final = 2
+PASSES_MAX: Final = 5
+MORE_S: Final = 5.0
 TIMEOUT_S: Final = 60.0  # of one call, unless its tool has a limit of its own
+OVERRUNS_MAX: Final = 3  # calls of one tool that took too long; the others are not waited for as well
 SEED_ENV: Final = "PYTHONHASHSEED"
+_NOT_HELD: Final = "an argument is a secret, which no recording holds"
+_NO_RESULT: Final = "no call of it returned"
 _NO_CALL: Final = ("process-died", "config-error")  # failures that say nothing of the tool
 
 
@@ -55,13 +62,15 @@ class _Bench:
     calls: Sequence[_Made]
     is_here: bool
     found: ToolVerdict | None = None
+    overruns: int = 0
 
 
 async def verify(facilities: Facilities, recalled: Recall) -> Verification:
     """Return which pure tools of a run give the same results again."""
     benches: list[_Bench] = []
-    verdicts: dict[str, ToolVerdict] = {}
-    for name, calls in _pure_calls(recalled).items():
+    calls_of, left = _pure_calls(recalled)
+    verdicts = {name: ToolVerdict(name, "unchecked", 0, detail=why) for name, why in left.items()}
+    for name, calls in calls_of.items():
         tool = facilities.tools.find(name)
         if tool is None:
             verdicts[name] = ToolVerdict(name, "unchecked", 0, detail="this engine has no such tool")
@@ -69,35 +78,44 @@ async def verify(facilities: Facilities, recalled: Recall) -> Verification:
             verdicts[name] = refusal
         else:
             benches.append(_Bench(tool, calls, is_here=not _is_found_elsewhere(tool)))
-    for number in range(PASSES):
+    loop = asyncio.get_running_loop()
+    until, number = loop.time() + MORE_S, 0
+    while benches and (number < PASSES_MIN or (number < PASSES_MAX and loop.time() < until)):
         await _call_again(facilities, recalled, benches, number)
+        number += 1
     verdicts |= {bench.tool.name: _verdict(bench) for bench in benches}
     return Verification(recalled.run.id, tuple(verdicts[name] for name in sorted(verdicts)))
 
 
-def _pure_calls(recalled: Recall) -> dict[str, list[_Made]]:
-    """Return tool -> the calls of it that returned, equal ones once, in plan order."""
-    used = {
-        entry.event.step: entry.event.used or {}
+def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_Made]], dict[str, str]]:
+    """Return tool -> the calls of it that returned, equal ones once, in plan order; and why there is none of a tool that was called."""
+    ends = {
+        entry.event.step: entry.event
         for entry in recalled.entries
-        if isinstance(entry.event, CallSucceeded)
+        if isinstance(entry.event, CallSucceeded | CallMade | CallReused)
     }
     found: dict[str, list[_Made]] = {}
+    left: dict[str, str] = {}
     seen: set[tuple[str, str, str]] = set()
     for turn in sorted(recalled.machine.turns.values(), key=lambda turn: turn.order):
         action, args = turn.item.node.code.action, recalled.calls.get(turn.path)
-        if not isinstance(action, CallTool) or args is None or turn.output is None or action.secrets:
+        if not isinstance(action, CallTool) or args is None:
             continue
         lock = recalled.header.lock.find(action.tool)
-        key = (action.tool, args.digest, turn.output.digest)
-        if lock is None or lock.effect is not Effect.PURE or key in seen:
+        if lock is None or lock.effect is not Effect.PURE:
+            continue
+        end = ends.get(turn.path)
+        if end is None or action.secrets:
+            left.setdefault(action.tool, _NOT_HELD if action.secrets else _NO_RESULT)
+            continue
+        key = (action.tool, args.digest, end.output.digest)
+        if key in seen:
             continue
         seen.add(key)
-        env = used.get(turn.path, {}).get("env", {})
-        found.setdefault(action.tool, []).append(
-            _Made(turn.path, args, turn.output, env if isinstance(env, dict) else {})
-        )
-    return found
+        env = (end.used or {}).get("env", {}) if isinstance(end, CallSucceeded) else {}
+        made = _Made(turn.path, args, end.output, env if isinstance(env, dict) else {})
+        found.setdefault(action.tool, []).append(made)
+    return found, left
 
 
 def _refusal(tool: Tool, recalled: Recall) -> ToolVerdict | None:
@@ -124,10 +142,15 @@ async def _call_again(
     place = {path: turn.order for path, turn in recalled.machine.turns.items()}
     pairs = [(bench, made) for bench in benches for made in bench.calls]
     pairs.sort(key=lambda pair: place[pair[1].step], reverse=number % 2 == 0)
+    if number == 1:
+        pairs = [pair for pair in pairs for _ in range(2)]
     processes = Processes({SEED_ENV: _seed(recalled.run.id, number)})
     try:
         for bench, made in pairs:
+            if bench.overruns >= OVERRUNS_MAX:
+                continue
             outcome = await _outcome(facilities, processes, recalled, bench, made)
+            bench.overruns += isinstance(outcome, Failed) and outcome.code == "timeout"
             verdict = _compared(bench.tool.name, made, outcome)
             earlier = bench.found.step if bench.found is not None else None
             if verdict is not None and (earlier is None or place[made.step] < place[earlier]):

@@ -74,7 +74,7 @@ class Calling:
         drawn: What calls were told of time and chance before, by step.
 
     Attributes:
-        writing: Paths of the writes that are being called.
+        writing: Path of each write that is being called -> its timeout in seconds, if it has one.
     """
 
     def __init__(  # noqa: PLR0913  # what the calls of a run meet on their way
@@ -106,7 +106,7 @@ class Calling:
         if header.concurrency_max is not None:
             shared = early.places if early is not None else None
             self._places = shared or asyncio.Semaphore(header.concurrency_max)
-        self.writing: set[str] = set()
+        self.writing: dict[str, float | None] = {}
 
     def _is_called(self, step: str) -> bool:
         """Whether a step's call is under way, and the run is being driven."""
@@ -178,16 +178,16 @@ class Calling:
     async def _write(self, call: PreparedCall) -> Reusable | None:
         """Call a write, once its intent is durable, unless the run was cancelled meanwhile."""
         self._begin(call)
-        self.writing.add(call.step)
+        self.writing[call.step] = call.command.timeout_s
         try:
             await self._journal.flush()
             if self._machine.is_cancelled:  # and nothing has happened yet
-                self.writing.discard(call.step)
+                self.writing.pop(call.step, None)
                 await self._loop.take_in(self._machine.withdrawn(call.step))
                 return None
             outcome, usage = await self._caller.make(call)
         finally:
-            self.writing.discard(call.step)
+            self.writing.pop(call.step, None)
         return await self._conclude(call, outcome, _NO_EPOCHS, usage)
 
     def _begin(self, call: PreparedCall) -> None:

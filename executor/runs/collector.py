@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Lock
 
-from ...plans.collecting import Aside
+from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 
 
 class _Aside:
@@ -27,7 +27,7 @@ class _Aside:
     def begin(self) -> None:
         with self._lock:
             self._moving += 1
-            if self._moving == 1 and gc.get_freeze_count() == 0:
+            if self._moving == 1 and gc.get_freeze_count() <= PYTHONS_OWN_MAX:
                 gc.freeze()
                 self._is_ours = Aside.is_on = True
 

@@ -19,6 +19,7 @@ from ...errors import EngineBug
 from ...tools import Used
 from ..calls.admission import Admission
 from ..calls.clearance import Clearance
+from ..calls.coroutines import STOPPED
 from ..calls.crew import Crew, first_of
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
@@ -27,6 +28,8 @@ from ..calls.results import Results, reused
 from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from ..events import (
     ApprovalRuled,
+    CallLost,
+    CancelAsked,
     Cause,
     RetryDue,
 )
@@ -43,7 +46,7 @@ from .run import run_status
 WORKERS_MIN: Final = (
     1_000  # calls of one run that may wait for a place of their tool, before others wait behind them
 )
-PARK_GRACE_S: Final = 30.0  # how long a stopping process waits for its writes in flight
+PARK_GRACE_S: Final = 30.0  # how long a stopping process, and a cancelled run, waits for its writes in flight
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -167,6 +170,8 @@ class Driver:
             self._taken.add(decision.number)
             if self.machine.accepts(decision.event):
                 await self.take_in(decision.event, decision.number)
+                if isinstance(decision.event, CancelAsked) and self._calling.writing:
+                    self._spawn("", self._give_up_writes())
             else:
                 stale.append(decision.number)
         if stale:
@@ -178,11 +183,11 @@ class Driver:
         writing = [task for step, task in self._tasks.items() if step in self._calling.writing]
         for step, task in self._tasks.items():
             if step not in self._calling.writing:
-                task.cancel()
+                task.cancel(STOPPED)
         if writing:
             await asyncio.wait(writing, timeout=PARK_GRACE_S)
         for task in self._tasks.values():
-            task.cancel()
+            task.cancel(STOPPED)
 
     # --- the loop
 
@@ -211,7 +216,7 @@ class Driver:
                     self._spawn(command.step, self._rule(command))
                 case StopCall(step):
                     if step in self._tasks:
-                        self._tasks[step].cancel()
+                        self._tasks[step].cancel(STOPPED)
                 case Record():
                     raise EngineBug("records are written before commands are carried out")
         if calls:
@@ -248,6 +253,18 @@ class Driver:
         if self.machine.is_callable(command.step):
             await self.take_in(ApprovalRuled(command.step, needed))
         self._forget(command.step)
+
+    async def _give_up_writes(self) -> None:
+        """Wait a while for the writes in flight of a cancelled run that no timeout ends; what became of the others nobody knows."""
+        writing = self._calling.writing
+        endless = {step: self._tasks[step] for step, limit_s in writing.items() if limit_s is None}
+        if endless:
+            await asyncio.wait(endless.values(), timeout=PARK_GRACE_S)
+        for step, task in endless.items():
+            if step in writing and self.machine.is_running(step):
+                why = f"the run was cancelled, and the call had not ended {PARK_GRACE_S:g} s later"
+                await self.take_in(CallLost(step, why))
+                task.cancel(STOPPED)
 
     # --- calls
 

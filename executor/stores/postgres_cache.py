@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from .postgres_link import Connection
+from .postgres_link import Connection, Query
 from .postgres_server import PostgresServer
 from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Reusable
 
@@ -76,48 +76,29 @@ class PostgresCache(PostgresServer):
             for key, run_id, step, output, created, epochs, env in found
         }
 
-    async def add_reusable(self, entries: Sequence[Reusable]) -> None:
-        """See `Store.add_reusable`. In the order of keys: two processes that add the same ones wait for each other, not in a ring."""
-        newest = sorted({entry.key: entry for entry in entries}.values(), key=lambda entry: entry.key)
-        columns = (
-            [entry.key for entry in newest],
-            [entry.run_id for entry in newest],
-            [entry.step for entry in newest],
-            [entry.output for entry in newest],
-            [float(entry.created) for entry in newest],
-            [orjson.dumps(entry.epochs) for entry in newest],
-            [orjson.dumps(entry.env) for entry in newest],
+    async def add_results(
+        self,
+        results: Sequence[Reusable],
+        calls: Sequence[CallRecord] = (),
+        codes: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """See `Store.add_results`. In the order of keys: two processes that add the same ones wait for each other, not in a ring."""
+        named = sorted(codes or ())
+        additions: tuple[tuple[Query, tuple[Sequence[object], ...]], ...] = (
+            (_ADD, _columns_of_results(results)),
+            (_ADD_CODES, (named, [orjson.dumps((codes or {})[digest]) for digest in named])),
+            (_ADD_CALLS, _columns_of_calls(calls)),
         )
-        await self._side.call(lambda db: db.execute(_ADD, columns) and None)
-
-    # --- calls
-
-    async def add_calls(self, calls: Sequence[CallRecord], codes: Mapping[str, Mapping[str, str]]) -> None:
-        """See `Store.add_calls`."""
-        newest = sorted(
-            {(call.run_id, call.step): call for call in calls}.values(),
-            key=lambda call: (call.run_id, call.step),
-        )
-        columns = (
-            [call.run_id for call in newest],
-            [call.step for call in newest],
-            [call.subject for call in newest],
-            [float(call.started) for call in newest],
-            [call.key for call in newest],
-            [call.kept for call in newest],
-            [call.code for call in newest],
-            [call.lost.replace("\0", "\ufffd") for call in newest],
-        )
-        named = sorted(codes)
-        parts = (named, [orjson.dumps(codes[digest]) for digest in named])
 
         def work(db: Connection) -> None:
             with db.pipeline(), db.transaction():
-                if named:
-                    db.execute(_ADD_CODES, parts)
-                db.execute(_ADD_CALLS, columns)
+                for statement, columns in additions:
+                    if columns[0]:
+                        db.execute(statement, columns)
 
         await self._side.call(work)
+
+    # --- calls
 
     async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
         """See `Store.find_calls`."""
@@ -183,6 +164,34 @@ class PostgresCache(PostgresServer):
             {name: count.get(name, 0) for name in resources},
             frozenset(name for name, _, is_open in found if is_open),
         )
+
+
+def _columns_of_results(results: Sequence[Reusable]) -> tuple[Sequence[object], ...]:
+    newest = sorted({entry.key: entry for entry in results}.values(), key=lambda entry: entry.key)
+    return (
+        [entry.key for entry in newest],
+        [entry.run_id for entry in newest],
+        [entry.step for entry in newest],
+        [entry.output for entry in newest],
+        [float(entry.created) for entry in newest],
+        [orjson.dumps(entry.epochs) for entry in newest],
+        [orjson.dumps(entry.env) for entry in newest],
+    )
+
+
+def _columns_of_calls(calls: Sequence[CallRecord]) -> tuple[Sequence[object], ...]:
+    by_step = {(call.run_id, call.step): call for call in calls}
+    newest = [by_step[step] for step in sorted(by_step)]
+    return (
+        [call.run_id for call in newest],
+        [call.step for call in newest],
+        [call.subject for call in newest],
+        [float(call.started) for call in newest],
+        [call.key for call in newest],
+        [call.kept for call in newest],
+        [call.code for call in newest],
+        [call.lost.replace("\0", "\ufffd") for call in newest],
+    )
 
 
 def _read(parts: bytes) -> Mapping[str, Any]:

@@ -166,8 +166,8 @@ def rows(db: Connection, statement: Query, values: Values = ()) -> list[tuple[An
 
 @contextmanager
 def durably(db: Connection) -> Generator[None]:
-    """Make what is done inside one transaction that survives a power loss once it is done."""
-    with db.transaction():
+    """Make what is done inside one transaction that survives a power loss once it is done. It is sent in one go, but for what is read."""
+    with db.pipeline(), db.transaction():
         db.execute(DURABLE)
         yield
 

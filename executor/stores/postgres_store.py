@@ -14,6 +14,7 @@ out twice, and after a crash of the server an append that follows a lost one is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -40,7 +41,20 @@ _LIST: Final = f"""
     ORDER BY created DESC, id DESC LIMIT %(limit)s
 """
 _DRIVEN: Final = f"SELECT {_ROW} FROM firmplan_runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
-_CREATE: Final = f"INSERT INTO firmplan_runs ({_ROW_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING"
+_CREATE: Final = f"""
+    WITH made AS (
+        INSERT INTO firmplan_runs ({_ROW_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)
+        ON CONFLICT DO NOTHING RETURNING id
+    ) INSERT INTO firmplan_headers SELECT id, %s FROM made RETURNING 1
+"""
+_SET_HEADER: Final = """
+    WITH planned AS (UPDATE firmplan_runs SET plan_digest=%s, status=%s, updated=%s WHERE id=%s AND epoch=%s RETURNING id)
+    UPDATE firmplan_headers SET header=%s FROM planned WHERE run_id=id RETURNING 1
+"""
+_LOCKED: Final = f"""
+    SELECT {_ROW_COLUMNS}, NULL, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s FOR UPDATE OF firmplan_runs
+"""
+_BEATS: Final = "SELECT name, beat FROM firmplan_owners WHERE name IN (%s, %s) ORDER BY name FOR UPDATE"
 # An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
 _RELEASE: Final = """
     WITH held AS (SELECT id, owner FROM firmplan_runs WHERE id=%s AND epoch=%s FOR UPDATE),
@@ -101,16 +115,13 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
             row.owner,
             row.head,
             row.last_seq,
+            orjson.dumps(row.header),
         )
 
         def work(db: Connection) -> bool:
             with durably(db):
-                is_new = db.execute(_CREATE, values).rowcount == 1
-                if is_new:
-                    db.execute(
-                        "INSERT INTO firmplan_headers VALUES (%s,%s)", (row.id, orjson.dumps(row.header))
-                    )
-                return is_new
+                made = db.execute(_CREATE, values)
+            return made.fetchone() is not None
 
         return await self._main.call(work)
 
@@ -127,21 +138,16 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         def work(db: Connection) -> None:
             with durably(db):
-                changed = db.execute(
-                    "UPDATE firmplan_runs SET plan_digest=%s, status=%s, updated=%s WHERE id=%s AND epoch=%s",
-                    (plan_digest, status, float(at), run_id, epoch),
-                )
-                if changed.rowcount != 1:
-                    raise refusal(db, run_id, epoch)
-                db.execute(
-                    "UPDATE firmplan_headers SET header=%s WHERE run_id=%s", (orjson.dumps(header), run_id)
-                )
+                given = (plan_digest, status, float(at), run_id, epoch, orjson.dumps(header))
+                changed = db.execute(_SET_HEADER, given)
+            if changed.fetchone() is None:
+                raise refusal(db, run_id, epoch)
 
         await self._main.call(work)
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
-        return await self._side.call(lambda db: _find_run(db, run_id))
+        return _found(await self._look(_FIND, (run_id,)))
 
     async def list_runs(
         self, *, status: str | None, limit: int, before: tuple[float, str] | None
@@ -162,18 +168,17 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         def work(db: Connection) -> RunRow | None:
             with durably(db):
-                found = rows(db, "SELECT owner FROM firmplan_runs WHERE id=%s FOR UPDATE", (run_id,))
-                if not found:
+                found = _found(rows(db, _LOCKED, (run_id,)))
+                if found is None:
                     return None
-                ((before,),) = found
-                beats = rows(db, "SELECT beat FROM firmplan_owners WHERE name=%s FOR UPDATE", (before,))
-                if before is not None and is_alive(before, beats[0][0] if beats else None):
+                beats: dict[str, int] = dict(rows(db, _BEATS, (found.owner, owner)))
+                if found.owner is not None and is_alive(found.owner, beats.get(found.owner)):
                     return None
-                if before != owner:
-                    db.execute("DELETE FROM firmplan_owners WHERE name=%s", (before,))
+                if found.owner != owner:
+                    db.execute("DELETE FROM firmplan_owners WHERE name=%s", (found.owner,))
                 db.execute("INSERT INTO firmplan_owners VALUES (%s, 0) ON CONFLICT DO NOTHING", (owner,))
                 db.execute("UPDATE firmplan_runs SET owner=%s, epoch=epoch+1 WHERE id=%s", (owner, run_id))
-                return _find_run(db, run_id)
+            return replace(found, owner=owner, epoch=found.epoch + 1, beat=beats.get(owner, 0))
 
         return await self._main.call(work)
 
@@ -292,8 +297,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
         return found[0][0] if found else None
 
 
-def _find_run(db: Connection, run_id: str) -> RunRow | None:
-    found = rows(db, _FIND, (run_id,))
+def _found(found: Sequence[Sequence[Any]]) -> RunRow | None:
     return _row(found[0][:-1], _read_header(found[0][-1])) if found else None
 
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from ...errors import StoreError
 from .location import POSTGRES_FORMAT
-from .postgres_link import Connection, durably, rows
+from .postgres_link import DURABLE, Connection, rows
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
@@ -83,7 +83,8 @@ def _make_tables(db: Connection, name: str) -> None:
     schema, is_there = _schema(db)
     quoted = sql.Identifier(schema)
     try:
-        with durably(db):
+        with db.transaction():
+            db.execute(DURABLE)
             if not is_there:
                 db.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(quoted))
             db.execute(_statements().encode())

@@ -250,10 +250,10 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         def work() -> list[bytes]:
             lines: list[bytes] = []
             statement = (
-                "SELECT first_seq, lines FROM journal WHERE run_id=?1 AND first_seq>=coalesce("
-                "(SELECT max(first_seq) FROM journal WHERE run_id=?1 AND first_seq<=?2), 0) ORDER BY first_seq"
+                "SELECT first_seq, lines FROM journal WHERE run_id=? AND first_seq>=coalesce("
+                "(SELECT max(first_seq) FROM journal WHERE run_id=? AND first_seq<=?), 0) ORDER BY first_seq"
             )
-            for first_seq, joined in self._sql(statement, (run_id, after + 1)):
+            for first_seq, joined in self._sql(statement, (run_id, run_id, after + 1)):
                 found = joined.split(b"\n")
                 lines += found[max(0, after + 1 - first_seq) :]
             return lines
@@ -301,10 +301,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.find_plan`."""
 
         def work() -> str | None:
-            statement = (
-                "SELECT plan FROM plans WHERE name=?1 OR digest=?1 ORDER BY name=?1 DESC, name LIMIT 1"
-            )
-            found = self._sql(statement, (name_or_digest,)).fetchone()
+            statement = "SELECT plan FROM plans WHERE name=? OR digest=? ORDER BY name=? DESC, name LIMIT 1"
+            found = self._sql(statement, (name_or_digest,) * 3).fetchone()
             return found[0] if found else None
 
         return await self._call(work)

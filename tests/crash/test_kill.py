@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from random import Random
 
 import pytest
@@ -189,7 +190,7 @@ def test_two_processes_cannot_drive_one_run(tmp_path):
 
 
 def _has_run(folder):
-    with sqlite3.connect(folder / "s.db") as db:
+    with closing(sqlite3.connect(folder / "s.db")) as db, db:
         try:
             return db.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
         except sqlite3.OperationalError:

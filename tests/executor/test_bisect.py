@@ -31,13 +31,14 @@ def bisected(runs, **options):
     async def main():
         store = MemoryStore()
         await store.open()
-        ids = [
-            (await Engine([adding(more)], store=store).run(SUM, inputs={"n": n}, run_id=f"r{at}")).id
-            for at, (n, more) in enumerate(runs)
-        ]
-        found = await Engine([], store=store).bisect(ids, **options)
-        await store.close()
-        return found
+        try:
+            ids = [
+                (await Engine([adding(more)], store=store).run(SUM, inputs={"n": n}, run_id=f"r{at}")).id
+                for at, (n, more) in enumerate(runs)
+            ]
+            return await Engine([], store=store).bisect(ids, **options)
+        finally:
+            await store.close()
 
     return within(main())
 
@@ -110,8 +111,8 @@ def test_what_cannot_be_looked_at_is_refused(runs, options, message):
 
 def test_an_unknown_run_is_said():
     """A run that is not there is named."""
-    with pytest.raises(RunNotFound, match="nowhere"):
-        within(Engine([], store="memory:").bisect(["nowhere", "nowhere"]))
+    with Engine([], store="memory:") as engine, pytest.raises(RunNotFound, match="nowhere"):
+        engine.bisect_sync(["nowhere", "nowhere"])
 
 
 @settings(max_examples=25, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import fickle_tools
@@ -266,7 +267,7 @@ def test_export_of_a_changed_journal_is_refused(tmp_path):
             return await work(engine)
 
     run = within(main(lambda engine: engine.run(LARGE, inputs={"n": 2})))
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         db.execute(
             "UPDATE journal SET lines = CAST(replace(CAST(lines AS TEXT), 'CallStarted', 'CallStartee') AS BLOB)"
         )

@@ -192,16 +192,19 @@ def test_a_write_that_takes_too_long_is_of_unknown_outcome():
 
 
 @pytest.mark.parametrize("effect", ["read", "write"])
-def test_an_asynchronous_tool_that_heeds_no_cancel_is_left_behind(effect, capsys):
-    """Past its timeout the step ends as for any other tool; what it does later is nobody's business, and the log says so."""
-    go_on = asyncio.Event()
+def test_an_asynchronous_tool_that_heeds_no_cancel_is_ended(effect, capsys):
+    """Past its timeout the step ends as for any other tool, and the tool with it; the log says so."""
+    go_on, ended = asyncio.Event(), []
 
     @tool(effect=effect, timeout=0.05, name="t")
     async def stubborn() -> int:
         """Swallow every cancel."""
-        while not go_on.is_set():
-            with suppress(asyncio.CancelledError):
-                await go_on.wait()
+        try:
+            while not go_on.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go_on.wait()
+        finally:
+            ended.append(1)
         raise RuntimeError("too late")
 
     async def main():
@@ -215,8 +218,9 @@ def test_an_asynchronous_tool_that_heeds_no_cancel_is_left_behind(effect, capsys
 
     run = asyncio.run(main())
     assert statuses(run) == {"s": "failed" if effect == "read" else "indeterminate"}
+    assert ended == [1]
     said = capsys.readouterr().err
-    assert "a call goes on that nobody waits for" in said
+    assert "a call was ended that did not heed its cancel" in said
     assert "too late" not in said
 
 

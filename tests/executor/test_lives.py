@@ -159,6 +159,8 @@ def test_an_event_loop_that_ends_in_mid_run_leaves_a_run_that_goes_on(tmp_path):
             assert (await rig.resume("r")).output == [1, 2]
 
     asyncio.run(main())
+    for db in (rig.store._db, rig.store._reader):  # as the end of the program would
+        db.close()
 
 
 @pytest.mark.parametrize(

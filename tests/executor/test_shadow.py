@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan import ConfigError, Engine, InputRejected, RunNotFound, ToolError, agent, tool
-from firmplan.testing import MemoryStore, Refusal, ScriptedModel, ScriptedTool
+from firmplan.testing import HttpError, MemoryStore, Refusal, ScriptedModel, ScriptedTool
 from public import call, plan, within
 
 SENT: list[str] = []
@@ -139,6 +139,24 @@ def test_a_model_that_fails_is_told():
     assert {each.step: each.detail for each in report.effects}["mail"] == "succeeded -> skipped"
 
 
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (HttpError(429, "slow down", {"retry-after": "3600"}), "rate-limited"),
+        (HttpError(401), "model-auth"),
+        (HttpError(500, "", {"x-should-retry": "false"}), "model-unavailable"),
+    ],
+)
+def test_an_endpoint_that_is_down_says_nothing_of_the_model(fault, code):
+    """What would follow is not known: nothing is told as if the model had failed."""
+    report, _, _ = shadowed(OLD, lambda _: fault)
+    assert [(each.step, each.kind) for each in report.answers] == [("note", "unheard"), ("title", "unheard")]
+    assert all(each.error.startswith(f"[{code}]") for each in report.answers)
+    assert {each.kind for each in report.effects} == {"unknown"}
+    assert report.status == ("succeeded", "unknown")
+    assert "2 model steps asked again, 0 answered otherwise, 2 not at all" in str(report)
+
+
 def test_agents_items_and_iterations_are_asked_again():
     """`@agent` tools, items of a for_each and iterations are model steps like any other."""
 
@@ -209,6 +227,75 @@ def test_recorded_failures_stay():
     report, _, _ = shadowed(answers(Sum="a"), answers(Sum="b"), what, [flaky])
     assert report.status == ("succeeded", "succeeded")
     assert [str(each) for each in report.output] == ['"a" -> "b"']
+
+
+def test_arguments_that_do_not_fit_fail_as_before():
+    """Such a call is never made, so that nothing of it is on record but its failure; it is not told as one that would be made."""
+    what = plan(
+        {"id": "note", "ask": {"prompt": "Sum up"}},
+        {"id": "gap", "set": "${first(inputs.none, inputs.none)}"},
+        call("mail", "send", args={"body": "${gap}", "words": 1}, on_error={"value": "unsent"}),
+        output="${note + mail}",
+        inputs={"none": {"type": ["string", "null"], "default": None}},
+    )
+    report, _, _ = shadowed(answers(Sum="a"), answers(Sum="a"), what, [send])
+    assert not report
+    assert report.status == ("succeeded", "succeeded")
+
+
+def test_parts_of_a_step_that_waits_are_unknown():
+    """An inner plan that waits for a call that was not made may still come to its steps; what is left out for good is gone."""
+    inner = {
+        "inputs": {"x": {"type": "string"}},
+        "steps": [{"id": "i", "set": "${inputs.x}"}],
+        "output": "${i}",
+    }
+    what = plan(
+        {"id": "query", "ask": {"prompt": "Query?"}},
+        call("found", "look", args={"q": "${query}"}),
+        {"id": "part", "plan": "inner", "for_each": "${found.split()}", "args": {"x": "${item}"}},
+        {"id": "each", "plan": "inner", "for_each": "${query.split()}", "args": {"x": "${item}"}},
+        plans={"inner": inner},
+        output="${part}",
+    )
+    report, _, _ = shadowed(answers(Query="a b"), answers(Query="a"), what, [look(**{"a b": "one two"})])
+    assert {each.step: each.kind for each in report.effects} == {
+        "found": "would-call",
+        "part": "unknown",
+        "part[0]": "unknown",
+        "part[0]/i": "unknown",
+        "part[1]": "unknown",
+        "part[1]/i": "unknown",
+        "each": "changed",
+        "each[1]": "gone",
+        "each[1]/i": "gone",
+    }
+
+
+@pytest.mark.parametrize("effect", ["read", "pure"])
+def test_another_tool_at_the_same_step_is_not_answered_by_the_recording(effect):
+    """An edited plan calls it with the same arguments; what the first tool said is not its answer."""
+
+    def made(name, answer):
+        return ScriptedTool(name, lambda q: answer, effect=effect, returns={"type": "string"}, version="1")
+
+    def using(tool):
+        return plan(
+            call("found", tool, args={"q": "x"}),
+            call("more", "look", args={"q": "y"}),
+            call("less", "peek", args={"q": "z"}),
+            {"id": "note", "ask": {"prompt": "Sum up: ${found}"}},
+            output="${note}",
+        )
+
+    tools = [made("look", "looked"), made("peek", "peeked")]
+    report, new, _ = shadowed(answers(Sum="a"), answers(Sum="a"), using("look"), tools, plan=using("peek"))
+    told = {each.step: each for each in report.effects}
+    if effect == "read":
+        assert (told["found"].kind, report.status[1]) == ("would-call", "unknown")
+    else:
+        assert (told["found"].kind, told["found"].places[0].after) == ("changed", "peeked")
+        assert "Sum up: peeked" in str(new.requests[0])
 
 
 def test_approved_calls_stay_approved_and_others_would_ask():

@@ -8,10 +8,17 @@ import os
 import fickle_tools
 import pytest
 from firmplan import Engine, RunNotFound, tool
+from firmplan.executor.review import verify as verifying
 from firmplan.testing import MemoryStore, ScriptedTool
 from public import call, plan, within
 
 WORDS = [f"word{n}" for n in range(30)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Two processes are enough for what these tests are about."""
+    monkeypatch.setattr(verifying, "MORE_S", 0)
 
 
 def verified(tools, steps, *, again=None, **options):
@@ -57,6 +64,12 @@ def test_the_order_of_a_set_is_found_with_its_path():
     assert "'steady': 1 call again, the same results" in str(found)
 
 
+def test_calls_that_never_waited_are_made_again():
+    """A run records them as one event."""
+    steps = plan(call("w", "at_once", args={"words": WORDS}), output="${w}")
+    assert verified([fickle_tools.at_once], steps).differing == ("at_once",)
+
+
 def test_the_path_inside_an_output_is_named():
     """What differs is told by its path in the value."""
     found = verified([fickle_tools.by_process], plan(call("p", "by_process", args={"n": 1}), output="${p}"))
@@ -70,6 +83,73 @@ def test_state_between_calls_is_found():
         {"id": "c", "tool": "by_order", "for_each": "${[1, 2, 3]}", "args": {"n": "${item}"}}, output="${c}"
     )
     assert verified([fickle_tools.by_order], steps).differing == ("by_order",)
+
+
+def test_state_that_shows_in_a_second_call_only_is_found():
+    """One call in the run, and the first in every process is like it; so each is made twice in a row."""
+    steps = plan(call("c", "by_repeat", args={"n": 1}), output="${c}")
+    found = verified([fickle_tools.by_repeat], steps)
+    assert found.differing == ("by_repeat",)
+    assert [each.after for each in found.tools[0].differences] == [2]
+
+
+def test_the_order_of_two_is_looked_at_more_often(monkeypatch):
+    """A set of two comes out as recorded in every second process: there are up to five, while that takes little time."""
+    processes = []
+    made = verifying.Processes
+
+    def counted(extra):
+        processes.append(extra["PYTHONHASHSEED"])
+        return made(extra)
+
+    monkeypatch.setattr(verifying, "Processes", counted)
+    steps = plan(call("p", "by_pair", args={"n": 1}), output="${p}")
+    verified([fickle_tools.by_pair], steps)
+    assert len(processes) == verifying.PASSES_MIN
+    monkeypatch.setattr(verifying, "MORE_S", 60)
+    processes.clear()
+    verified([fickle_tools.by_pair], steps)
+    assert len(set(processes)) == verifying.PASSES_MAX
+
+
+def test_a_tool_that_hangs_is_left(monkeypatch):
+    """After three calls that took too long nobody waits for the others."""
+    called = []
+    made = verifying._outcome
+
+    def counted(*given):
+        called.append(given[-1].step)
+        return made(*given)
+
+    monkeypatch.setattr(verifying, "_outcome", counted)
+    steps = plan(
+        {"id": "s", "tool": "slow_there", "for_each": "${range(9)}", "args": {"n": "${item}"}}, output="${s}"
+    )
+    found = verified([fickle_tools.slow_there], steps)
+    assert "no result within" in str(found)
+    assert called == ["s[8]", "s[7]", "s[6]"]
+
+
+def test_what_cannot_be_compared_is_told():
+    """A tool whose calls all failed, and one that was handed a secret, which no recording holds."""
+    steps = plan(
+        {"id": "r", "tool": "refusing", "args": {"n": 1}, "on_error": {"value": 0}},
+        call("k", "keyed", args={"key": "${secret('KEY')}"}),
+        output="${k + r}",
+    )
+
+    async def main():
+        tools = [fickle_tools.keyed, fickle_tools.refusing]
+        async with Engine(tools, store="memory:", secrets={"KEY": "abc"}) as engine:
+            run = await engine.run(steps)
+            return await engine.verify(run.id)
+
+    found = within(main())
+    assert found.ok
+    assert str(found).splitlines() == [
+        "'keyed' could not be compared (an argument is a secret, which no recording holds)",
+        "'refusing' could not be compared (no call of it returned)",
+    ]
 
 
 def test_a_failure_in_place_of_a_result_is_a_difference():

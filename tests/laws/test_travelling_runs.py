@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from random import Random
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_header_that_was_changed_diverges(tmp_path):
         RECORDER.set(Recorder())
         async with Engine(RECORDING_TOOLS, store=tmp_path / "s.db") as engine:
             run = await engine.run(plan, inputs={"n": 4})
-        with sqlite3.connect(tmp_path / "s.db") as db:
+        with closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
             text = db.execute("SELECT header FROM headers").fetchone()[0]
             assert b'"inputs":{"n":4}' in text
             db.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
+from firmplan.plans.assign import assign
 from firmplan.plans.paths import parts_of
 from firmplan.plans.reading import INLINE_SIZE_MAX
 from firmplan.plans.schema import literal_faults, read_schema, self_contained
@@ -21,6 +22,7 @@ from firmplan.plans.types import (
     Type,
     members,
     shown,
+    type_of,
     union,
 )
 from hypothesis import given
@@ -274,6 +276,21 @@ def test_self_contained_closes_objects() -> None:
     assert not validator.is_valid({"text": "a", "places": [], "y": 1})
     assert self_contained(NOTE)["additionalProperties"] is False
     assert "additionalProperties" not in self_contained({"type": "object"})
+
+
+def test_a_part_that_says_of_the_rest_what_it_wants_opens_the_composition() -> None:
+    """`unevaluatedProperties` that is not false is about the fields of all parts: checker and validation both let them be."""
+    part = {
+        "oneOf": [{"properties": {"k": {"const": tag}}} for tag in ("x", "y")],
+        "unevaluatedProperties": True,
+    }
+    whole = {"anyOf": [True], "$ref": "#/types/Part"}
+    target, _ = read_schema(whole, {"Part": part})
+    validator = jsonschema_rs.Draft202012Validator(self_contained(whole, {"Part": part}))
+    for value in ({"k": "y", "a": 1}, {"k": "x"}):
+        assert validator.is_valid(value)
+        assert "type-mismatch" not in [fault.code for fault in assign(type_of(value), target)]
+    assert not validator.is_valid({"k": "z"})
 
 
 @given(schemas, small_values)

@@ -63,7 +63,7 @@ WAITS = {
 
 def rows(store):
     """Return what the store keeps as bytes, by digest."""
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         return dict(db.execute("SELECT digest, data FROM stored_values").fetchall())
 
 
@@ -92,7 +92,7 @@ def test_a_replay_reads_no_bytes(tmp_path):
     """Only digests flow: it holds when the bytes are gone, and they are missed only where they are read."""
     with Engine(TOOLS, store=tmp_path / "s.db") as engine:
         run = engine.run_sync(PASSED_ON)
-        with sqlite3.connect(tmp_path / "s.db") as db:
+        with closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
             db.execute("DELETE FROM stored_values")
         assert engine.replay_sync(run.id).digest == run.digest
         with pytest.raises(InputRejected, match="not in the store"):
@@ -124,7 +124,7 @@ def test_changed_bytes_are_noticed(tmp_path):
     """By the caller and by a tool."""
     with Engine(TOOLS, store=tmp_path / "s.db") as engine:
         run = engine.run_sync(PASSED_ON)
-        with sqlite3.connect(tmp_path / "s.db") as db:
+        with closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
             db.execute("UPDATE stored_values SET data=x'00'")
         with pytest.raises(StoreError, match="changed"):
             engine.read_artifact_sync(run.output["file"])

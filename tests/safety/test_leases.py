@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import lease_child
@@ -322,5 +322,5 @@ def test_a_failed_release_is_made_good(tmp_path, tools):
             assert (await rig.resume("r")).output == 1
 
     asyncio.run(main())
-    with sqlite3.connect(tmp_path / "s.db") as db:
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
         assert db.execute("SELECT status FROM runs").fetchall() == [("succeeded",)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 
 from firmplan import Artifact, Context, tool
 
 _COUNT: list[int] = []
+_REPEATS: list[int] = []
 
 
 @tool(effect="pure")
@@ -60,3 +62,42 @@ def deadly(n: int) -> int:
     if os.environ.get("FIRMPLAN_WORKER"):
         os._exit(3)
     return n
+
+
+@tool(effect="pure", version="1")
+def by_repeat(n: int) -> int:
+    """Count how often it was called with this."""
+    _REPEATS.append(n)
+    return _REPEATS.count(n)
+
+
+@tool(effect="pure", version="1")
+def by_pair(n: int) -> str:
+    """Return the first of a set of two."""
+    return next(iter({"one", "two"}))
+
+
+@tool(effect="pure", version="1", timeout=0.05)
+def slow_there(n: int) -> int:
+    """Hang, where it is a worker."""
+    if os.environ.get("FIRMPLAN_WORKER"):
+        time.sleep(60)
+    return n
+
+
+@tool(effect="pure")
+def keyed(key: str) -> int:
+    """Use a secret."""
+    return len(key)
+
+
+@tool(effect="pure")
+def refusing(n: int) -> int:
+    """Fail."""
+    raise ValueError("never")
+
+
+@tool(effect="pure", version="1")
+async def at_once(words: list[str]) -> list[str]:
+    """Return each word once, in the order of a set, without ever waiting."""
+    return list(set(words))
