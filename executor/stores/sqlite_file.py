@@ -149,7 +149,10 @@ class SqliteFile:
         """Read a few rows by their keys, here and now if that is possible, else on the store's thread."""
         if self._reader is not None:
             with suppress(sqlite3.Error):  # busy, or broken: the thread waits, or says what is wrong
-                return work(self._reader)
+                try:
+                    return work(self._reader)
+                except (ValueError, LookupError, TypeError) as fault:  # what is read there is not what was written
+                    raise told_fault(self.name, fault) from fault
         return await self._call(lambda: work(self._open_db()))
 
     def _guarded(self, work: Callable[[], T]) -> T:
