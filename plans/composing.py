@@ -7,6 +7,7 @@ whether the whole is closed in `composition.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from .alternatives import Apart, alternatives
@@ -35,13 +36,14 @@ class Part:
     is_known: bool = True
 
 
-def as_part(of: Type, own: Closedness, whole: Closedness) -> Part:
+def as_part(of: Type, own: Closedness, whole: Closedness, elsewhere: AbstractSet[str] = frozenset()) -> Part:
     """Return a type as that of a part.
 
     Args:
         of: What the part's schema reads as, alone.
         own: Whether that schema's objects are closed.
         whole: Whether those of the composition are.
+        elsewhere: The fields that other parts name.
     """
     every = parts_of(of)
     if every is None:
@@ -57,7 +59,7 @@ def as_part(of: Type, own: Closedness, whole: Closedness) -> Part:
         if len(objects) * sum(len(one.fields) for one in objects) > FIELDS_MAX:
             is_known = False
         elif whole == "closed":
-            bare = [_beside(one, objects) if isinstance(one, ObjectType) else one for one in bare]
+            bare = [_beside(one, objects, elsewhere) if isinstance(one, ObjectType) else one for one in bare]
     made = alternatives(bare)
     return _NOTHING if made is None else Part(made, is_exact, is_known)
 
@@ -82,13 +84,19 @@ def _without_whole(of: Member) -> Member:
             return ObjectType(of.fields, of.extra, kept)
 
 
-def _beside(one: ObjectType, objects: Iterable[ObjectType]) -> ObjectType:
-    """Return an object with the fields that it may have since it is one of the others as well."""
+def names_in(of: Type) -> frozenset[str]:
+    """Return the fields that a type's objects name."""
+    every = parts_of(of) or ()
+    return frozenset().union(*(one.fields for one in every if isinstance(one, ObjectType)))
+
+
+def _beside(one: ObjectType, objects: Iterable[ObjectType], elsewhere: AbstractSet[str]) -> ObjectType:
+    """Return an object with the fields that it may have since it is one of the others as well; of those named elsewhere more is said there."""
     fields = dict(one.fields)
     for other in objects:
         for name, known in other.fields.items():
             if name not in one.fields:
-                met = name in fields and fields[name].type != known.type
+                met = name in elsewhere or (name in fields and fields[name].type != known.type)
                 fields[name] = Property(UNKNOWN if met else known.type, required=False)
     return ObjectType(fields, one.extra, one.beyond)
 

@@ -16,7 +16,7 @@ from typing import cast
 
 from .alternatives import Apart, alternatives, tagged
 from .beyond import WHOLE, condition, together
-from .composing import as_part, composed
+from .composing import as_part, composed, names_in
 from .composition import closedness, is_composed, is_strict
 from .definitions import (
     DEPTH_MAX,
@@ -160,8 +160,12 @@ class _Reader:
         how = closedness(cast("Json", schema), document, self.documents)
         is_exact = is_known = True
         made: Type = UNKNOWN
-        for one, said in ((own, None), *parts):
-            part = as_part(one, closedness(said, document, self.documents), how)
+        every = ((own, None), *parts)
+        named = [names_in(one) for one, _ in every]
+        for at, (one, said) in enumerate(every):
+            is_several = len(parts_of(one) or ()) > 1  # only those know fields of one another
+            elsewhere = frozenset().union(*named[:at], *named[at + 1 :]) if is_several else frozenset[str]()
+            part = as_part(one, closedness(said, document, self.documents), how, elsewhere)
             met = meet(made, part.type, composing=True)
             is_exact = is_exact and part.is_exact and met is not None
             is_known = is_known and part.is_known and met is not None

@@ -200,6 +200,18 @@ DEFAULTED = [{**shape, "required": ["r"]} for shape in (CIRCLE, SQUARE)]
             UNCHECKED,
             id="fields-of-both-alternatives",
         ),
+        pytest.param(
+            {"properties": {"a": {"type": "integer"}, "k": {"const": "x"}}, "required": ["a", "k"]},
+            {"oneOf": [{"properties": {"k": {"const": "x"}}}, {"properties": {"a": False, "k": {"const": "x"}}}], "properties": {"a": True}},
+            UNCHECKED,
+            id="a-field-that-one-alternative-forbids-and-the-whole-names",
+        ),
+        pytest.param(
+            {"properties": {"a": {"type": "integer"}, "k": {"const": "x"}}, "required": ["a", "k"]},
+            {"anyOf": [{"properties": {"k": {"const": "x"}}}, {"properties": {"a": {"type": "string"}, "k": {"const": "x"}}}], "properties": {"a": True}},
+            UNCHECKED,
+            id="a-field-that-one-alternative-narrows-and-the-whole-names",
+        ),
     ],
 )  # fmt: skip
 def test_schemas(produced: dict, consumed: dict, code: str | None) -> None:
