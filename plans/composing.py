@@ -87,7 +87,7 @@ def _without_whole(of: Member) -> Member:
 def names_in(of: Type) -> frozenset[str]:
     """Return the fields that a type's objects name."""
     every = parts_of(of) or ()
-    return frozenset().union(*(one.fields for one in every if isinstance(one, ObjectType)))
+    return frozenset[str]().union(*(one.fields for one in every if isinstance(one, ObjectType)))
 
 
 def _beside(one: ObjectType, objects: Iterable[ObjectType], elsewhere: AbstractSet[str]) -> ObjectType:

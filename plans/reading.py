@@ -164,7 +164,8 @@ class _Reader:
         named = [names_in(one) for one, _ in every]
         for at, (one, said) in enumerate(every):
             is_several = len(parts_of(one) or ()) > 1  # only those know fields of one another
-            elsewhere = frozenset().union(*named[:at], *named[at + 1 :]) if is_several else frozenset[str]()
+            others = (*named[:at], *named[at + 1 :]) if is_several else ()
+            elsewhere = frozenset[str]().union(*others)
             part = as_part(one, closedness(said, document, self.documents), how, elsewhere)
             met = meet(made, part.type, composing=True)
             is_exact = is_exact and part.is_exact and met is not None
