@@ -20,11 +20,7 @@ from ...plans.nearest import listing
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
-from ..events import (
-    Cause,
-    RunResumed,
-    RunStarted,
-)
+from ..events import Cause, RunResumed, RunStarted
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
