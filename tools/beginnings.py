@@ -21,8 +21,8 @@ from .syntax import NoSource, enclosing_functions, function_node, module_stateme
 def module_beginnings(name: str, filename: str, module: Mapping[str, Any]) -> list[ast.stmt]:
     """Return the statements by which a module makes and fills one of its names; none if that cannot be said."""
     statements = [each for each in module_statements(filename, module) if _mentions(each, name)]
-    found = [each for each in statements if name in changes_in([each]) or _hands_over(each, name)]
-    return found if any(name in changes_in([each]) for each in found) else []
+    found = [each for each in statements if name in changes_in((each,)) or _hands_over(each, name)]
+    return found if any(name in changes_in((each,)) for each in found) else []
 
 
 def captured_beginning(name: str, node: ast.AST, filename: str, module: Mapping[str, Any]) -> ast.expr | None:
@@ -58,7 +58,7 @@ def settled(source: object) -> object:
         node = function_node(code, source.__func__.__globals__)
     except NoSource:
         return source
-    change = changes_in([node]).get(code.co_varnames[0]) if code.co_argcount else None
+    change = changes_in((node,)).get(code.co_varnames[0]) if code.co_argcount else None
     if change is None or not change.parts:
         return source
     if change.decides_of(source.__self__) and not begin_alike(type(source.__self__), change.parts):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from copy import copy
+from functools import lru_cache
 from types import FunctionType
 from typing import Any, cast
 
+from .names import TREES_KEPT
 from .origin import Origin, origin_of
 from .syntax import NoSource, function_node
 
@@ -21,9 +23,16 @@ def without_own(node: ast.AST, find: Find) -> ast.AST:
     """Return a function without `@tool` and `@agent`: what they declare does not change what it does."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return node
-    kept = [each for each in node.decorator_list if not _is_own(each, find)]
+    return _decorated(node, tuple(each for each in node.decorator_list if not _is_own(each, find)))
+
+
+@lru_cache(TREES_KEPT)
+def _decorated(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, decorators: tuple[ast.expr, ...]
+) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    """Return the function with these decorators only: for the same ones the same tree."""
     bare = copy(node)
-    bare.decorator_list = kept
+    bare.decorator_list = list(decorators)
     return bare
 
 

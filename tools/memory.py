@@ -12,8 +12,11 @@ import queue
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
+
+from .names import TREES_KEPT
 
 _MUTATORS = frozenset(
     [
@@ -84,7 +87,8 @@ class Change:
         return any(each in self.parts or each not in state for each in self.looked_at)
 
 
-def changes_in(nodes: Iterable[ast.AST]) -> Mapping[str, Change]:
+@lru_cache(TREES_KEPT)
+def changes_in(nodes: tuple[ast.AST, ...]) -> Mapping[str, Change]:
     """Return name -> change for everything that code may change, local names included, sorted."""
     finder, read = _Finder(), dict[str, set[str]]()
     for node in nodes:

@@ -11,7 +11,12 @@ import ast
 import dis
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType
+from typing import Final
+
+TREES_KEPT: Final = 4_096
+"""Of how many functions and classes is kept what their syntax says: each run looks at its tools again, and no tree ever changes."""
 
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
@@ -78,7 +83,10 @@ class Reading:
     tells_types: bool
 
 
-def read_names(nodes: Iterable[ast.AST], codes: Iterable[CodeType], *, decorators: bool = False) -> Reading:
+@lru_cache(TREES_KEPT)
+def read_names(
+    nodes: tuple[ast.AST, ...], codes: tuple[CodeType, ...], *, decorators: bool = False
+) -> Reading:
     """Return what a function or class reads.
 
     Args:

@@ -43,7 +43,7 @@ def outside_names(fn: Callable[..., Any]) -> list[str]:
         node = function_node(code, scope)
     except NoSource:
         return []
-    reading = read_names([node], [code])
+    reading = read_names((node,), (code,))
     builtin: Mapping[str, object] = getattr(function, "__builtins__", {})
     known = {**builtin, **scope}
     found = {

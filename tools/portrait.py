@@ -134,11 +134,11 @@ class _Walk:
             self.unseen(f"{name} {fault}")
             return
         scope = Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), node)
-        reading = read_names([node], [fn.__code__], decorators=id(fn) in self.references.decorated)
+        reading = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
         self._docstrings.look(reading, scope.find)
         lines = [
             spelled(without_own(node, scope.find), spoken_names(reading, scope)),
-            *Edges(self, scope).follow(reading, changes_in([node])),
+            *Edges(self, scope).follow(reading, changes_in((node,))),
         ]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
@@ -161,7 +161,7 @@ class _Walk:
         except NoSource as fault:
             self._draw_made_class(cls, name, fault)
             return
-        nodes, codes = [node for node, _ in found], [code for _, code in found]
+        nodes, codes = tuple(node for node, _ in found), tuple(code for _, code in found)
         cells = {key: value for each in own for key, value in captured(each).items()}
         scope = Scope(name, filename, module, cells, nodes[0])
         reading = read_names(nodes, codes)

@@ -13,12 +13,13 @@ import linecache
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType
 from typing import Any, cast
 
 from .local_names import FunctionNode, own_names
-from .names import all_codes
+from .names import TREES_KEPT, all_codes
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
@@ -143,7 +144,8 @@ def enclosing_functions(node: ast.AST, filename: str, module: Mapping[str, Any])
     return sorted(found, key=lambda each: -each.lineno)
 
 
-def spelled(node: ast.AST, fixed: Collection[str] | None = None) -> str:
+@lru_cache(TREES_KEPT)
+def spelled(node: ast.AST, fixed: frozenset[str] | None = None) -> str:
     """Return the syntax of a node as text; equal texts mean equal programs.
 
     Args:
