@@ -39,7 +39,7 @@ _TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
 _TOO_LARGE = f"more than {NODES_MAX} values in one value"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_SORTED = orjson.OPT_SORT_KEYS
+_SORTED_LINE: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 class NotJson(ValueError):  # noqa: N818  # reads as what it says
@@ -70,7 +70,8 @@ def canonical(value: object) -> bytes:
     """
     if _count_easy(value, DEPTH_MAX) >= 0:
         try:
-            return orjson.dumps(value, option=_SORTED)
+            # What orjson returns keeps a buffer of 4 KiB and more; a slice of it is as long as it has to be.
+            return orjson.dumps(value, option=_SORTED_LINE)[:-1]
         except (orjson.JSONEncodeError, RecursionError):
             pass  # a lone surrogate; the careful walk says where
     plain = _Rebuild().rebuild(value, "$", DEPTH_MAX)
