@@ -73,10 +73,12 @@ from .executor.runs.request import (
     fitted_inputs,
     judged,
     limits_of,
+    path_given,
     person_of,
     task_of,
     times_of,
     value_for,
+    values_by_name,
 )
 from .executor.runs.store_care import back_up, check_store
 from .executor.stores.location import StoreLocation, open_location
@@ -736,11 +738,16 @@ class Engine:
         allow_writes: bool = False,
     ) -> Run:
         """Start a fork and return it at once. Arguments and errors are those of `fork`."""
+        changes = _Changes(
+            path_given("at", at),
+            values_by_name("set", set, "{'spots[3]': 1}"),
+            values_by_name("inputs", inputs, "{'city': 'Rome'}"),
+            "none" if allow_writes else "all",
+        )
         execution = await self._open()
         parent = await execution.archive.get(run_id)
         if parent.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        changes = _Changes(at, set or {}, inputs or {}, "none" if allow_writes else "all")
         return await self._fork(execution, parent, parent.plan if plan is None else plan, changes)
 
     async def _fork(self, execution: Execution, parent: Run, plan: PlanLike, changes: _Changes) -> Run:

@@ -45,7 +45,7 @@ async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Exp
     view = await _look(store, archive, run_id)
     if step not in view.cells:
         known = list(view.cells)
-        hint = did_you_mean(step, known, f"it has {listing(known)}")
+        hint = did_you_mean(str(step), known, f"it has {listing(known)}")
         raise InputRejected(f"run {run_id} has no step '{step}': {hint}")
     await view.gather([view.cells[step]])
     return view.explain(view.cells[step])

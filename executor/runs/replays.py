@@ -168,7 +168,10 @@ def replayed(bundle: Bundle) -> Run:
 
 
 def _path_of(name: str | os.PathLike[str]) -> Path:
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except TypeError:
+        raise InputRejected(f"expected a run's id or the path of a bundle, found {name!r:.200}") from None
 
 
 def _read_whole(path: Path) -> bytes:

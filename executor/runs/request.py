@@ -169,6 +169,23 @@ def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
     return limits
 
 
+def values_by_name(what: str, given: Mapping[str, Json] | None, example: str) -> Mapping[str, Json]:
+    """Return values by name; none if none are given. Raises: InputRejected: it is no mapping from text."""
+    if given is None:
+        return {}
+    names = cast("Any", given).keys() if isinstance(cast("object", given), Mapping) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise InputRejected(f"{what}: expected values by name, such as {example}, found {given!r:.200}")
+    return given
+
+
+def path_given(what: str, given: str | None) -> str | None:
+    """Return a step's path. Raises: InputRejected: it is no text."""
+    if given is not None and not isinstance(cast("object", given), str):
+        raise InputRejected(f"{what}: expected a step's path, such as 'spots[3]', found {given!r:.200}")
+    return given
+
+
 def _is_amount(given: object) -> bool:
     return isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < math.inf
 
@@ -199,7 +216,7 @@ def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
 
 def times_of(replan: int) -> int:
     """Return how often a plan may be patched. Raises: ConfigError."""
-    if isinstance(replan, bool) or not 0 <= replan <= REPLANS_MAX:
+    if type(replan) is not int or not 0 <= replan <= REPLANS_MAX:
         raise ConfigError(f"replan: expected 0 to {REPLANS_MAX}, found {replan!r}")
     return replan
 
