@@ -453,7 +453,7 @@ class Engine:
                 fault := planning.exception(), PlanError | InputRejected | ConfigError
             ):
                 raise fault
-        return await self._mended(execution, await execution.wait(run_id), times_of(replan))
+        return await self._mended(execution, await self._moved(execution, run_id), times)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -527,6 +527,14 @@ class Engine:
         await execution.go_on(row)
         return None
 
+    async def _moved(self, execution: Execution, run_id: str) -> Run:
+        """Return the run once it has ended or waits; where whoever drove it stopped before that, go on with it here."""
+        run = await execution.wait(run_id)
+        while run.abandoned and not self._is_closed:
+            await self._go_on(execution, run_id)
+            run = await execution.wait(run_id)
+        return run
+
     async def wait(self, run_id: str) -> Run:
         """Return the run once it has ended, or nothing goes on without a person.
 
@@ -576,7 +584,7 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
         await self._go_on(execution, run_id)
-        return await execution.wait(run_id)
+        return await self._moved(execution, run_id)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
         """Return what happened in a run, every conclusion drawn and compared again; nothing is called.
