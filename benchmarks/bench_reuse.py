@@ -31,7 +31,7 @@ LAYER = 25  # steps side by side
 PARENTS = 3
 ROUNDS = 7
 TARGETS_US = {"replay": 15.0, "all reused": 25.0}  # on a quiet machine
-FLOORS_MAX = {"replay": 32.0, "all reused": 55.0}  # times the floor, which a busy machine slows down as well
+FLOORS_MAX = {"replay": 15.0, "all reused": 26.0}  # times the floor, which a busy machine slows down as well
 
 
 @tool(effect="pure")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import dis
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from enum import Enum
 from types import (
     CodeType,
@@ -18,6 +19,8 @@ from types import (
     MemberDescriptorType,
 )
 from typing import Any, NamedTuple, cast
+
+from pydantic import BaseModel
 
 from .members import functions_in, is_written
 from .origin import Origin, is_project_file, origin_of
@@ -30,6 +33,9 @@ class _Pair(NamedTuple):
 _FIELD = cast("type[object]", type(vars(_Pair)["first"]))
 _MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, _FIELD)
 """What machinery of the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
+_FIELD_PARTS = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
+_DATACLASS_PARTS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+_DECLARING = ("__annotations__", "__match_args__", "__required_keys__", "__slots__", "__total__")
 _MACHINERY = frozenset({"_abc_impl", "model_config"})
 
 
@@ -57,6 +63,29 @@ def held_values(cls: type, said: Collection[str]) -> dict[str, object]:
     if issubclass(cls, Enum):
         members = cast("Mapping[str, Enum]", held["_member_map_"])
         found |= {f"{name}.value": _state(member) for name, member in members.items()}
+    return found
+
+
+def declared_values(cls: type, *, several: bool) -> dict[str, object]:
+    """Return what the declarations in a class have become, by name: fields with defaults and factories, settings.
+
+    Args:
+        cls: A class.
+        several: Whether its file defines it more than once, so that its text leaves open which definition ran.
+    """
+    held: dict[str, Any] = dict(vars(cls))
+    found: dict[str, object] = {}
+    if issubclass(cls, BaseModel):
+        found["model_config"] = held.get("model_config")
+        found |= {f"field {name}": each for name, each in cls.model_fields.items()}
+    if "__dataclass_fields__" in held:
+        found |= {
+            f"field {each.name}": [getattr(each, part) for part in _FIELD_PARTS]
+            for each in fields(cast("Any", cls))
+        }
+        found["settings"] = [getattr(held["__dataclass_params__"], part) for part in _DATACLASS_PARTS]
+    if several:
+        found |= {key: held[key] for key in _DECLARING if key in held}
     return found
 
 

@@ -7,6 +7,7 @@ not written here but referred to; `portrait.py` says how.
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import functools
 import logging
@@ -18,7 +19,7 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, User
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import Context, ContextVar
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -30,6 +31,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from .decorators import ABSENT
+from .names import names_in
 
 # Values inside values: far from Python's own limit, and deeper data is not a constant of a program.
 DEPTH_MAX = 60
@@ -76,6 +81,10 @@ class References(Protocol):
 
     def is_project_class(self, cls: type) -> bool:
         """Whether a class is the project's own."""
+        ...
+
+    def find(self, name: str, /) -> object:
+        """Return what a name stands for where the value is read; `ABSENT`: nothing."""
         ...
 
 
@@ -135,7 +144,9 @@ class Spelling:
     def _container(self, value: object) -> str | None:
         kind: Any = type(value)
         if kind in (list, tuple, deque):
-            return f"{kind.__name__}[{self._each(cast('Iterable[object]', value))}]"
+            most = getattr(value, "maxlen", None)
+            bound = "" if most is None else f"({most})"
+            return f"{kind.__name__}{bound}[{self._each(cast('Iterable[object]', value))}]"
         if kind in (set, frozenset):
             return f"{kind.__name__}[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
@@ -147,18 +158,42 @@ class Spelling:
             return f"ChainMap[{self._each(cast('ChainMap[object, object]', value).maps)}]"
         return f"SimpleNamespace{self._mapping(vars(value))}" if kind is SimpleNamespace else None
 
-    def _typing(self, value: object) -> str | None:
+    def _typing(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of type, one line
         """Write type expressions: `list[Item]`, `Item | None`, `Annotated[int, Gt(0)]`, type variables."""
         if isinstance(value, GenericAlias | UnionType) or typing.get_origin(value) is not None:
             extra = getattr(value, "__metadata__", ())
-            return f"type({self.text(typing.get_origin(value))})[{self._each((*typing.get_args(value), *extra))}]"
+            write = self._type_part if isinstance(value, GenericAlias) else self.text
+            parts = ",".join(map(write, (*typing.get_args(value), *extra)))
+            return f"type({self.text(typing.get_origin(value))})[{parts}]"
         if type(value).__name__ == "TypeAliasType":
             return f"type alias[{self.text(cast('Any', value).__value__)}]"
         if isinstance(value, typing.NewType):
             return f"NewType({value.__name__},{self.text(value.__supertype__)})"
+        if isinstance(value, typing.ForwardRef):
+            return self._forward(value.__forward_arg__)
+        if isinstance(value, typing.TypeVar):
+            return f"typing {value!r}{self._bounds(value)}"
         if type(value).__module__ in ("typing", "typing_extensions"):
             return f"typing {value!r}"
         return None
+
+    def _type_part(self, value: object) -> str:
+        """Write an argument of `list[..]` and its like: text there names a type."""
+        return self._forward(value) if isinstance(value, str) else self.text(value)
+
+    def _forward(self, text: str) -> str:
+        """Write a type that stands as text, with what its names stand for where it is read."""
+        found = {name: self._references.find(name) for name in sorted(names_in(ast.Constant(text)))}
+        known = {name: value for name, value in found.items() if value is not ABSENT}
+        return f"typing ForwardRef({text!r}){self._mapping(known) if known else ''}"
+
+    def _bounds(self, variable: typing.TypeVar) -> str:
+        """Write what a type variable may stand for."""
+        whole: Any = variable
+        bounds: list[object] = [whole.__bound__, *whole.__constraints__]
+        if getattr(whole, "has_default", bool)():  # since Python 3.13, or of typing_extensions
+            bounds.append(whole.__default__)
+        return f"[{self._each(bounds)}]" if any(each is not None for each in bounds) else ""
 
     def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one kind of object, one line
         """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
@@ -192,7 +227,15 @@ class Spelling:
             return "random.Random" if value is shared else None
         if isinstance(value, FieldInfo):
             given: dict[str, object] = cast("Any", value)._attributes_set  # noqa: SLF001  # what the call said
-            return f"Field{self._mapping({key: given[key] for key in sorted(given) if key != 'annotation'})}"
+            if whole.description is not None:  # pydantic can read it from a text below the field
+                given = given | {"description": whole.description}
+            said = self._mapping({key: given[key] for key in sorted(given) if key != "annotation"})
+            # Newer pydantic keeps constraints (`ge`, `pattern`, `strict`) apart from what else the call said.
+            return f"Field{said}" + (f"[{self._each(whole.metadata)}]" if whole.metadata else "")
+        if kind.__module__ == "pydantic._internal._fields":  # constraints that have no class of their own
+            return f"{kind.__name__.lstrip('_')}{self._mapping(cast('Mapping[str, object]', vars(whole)))}"
+        if value is PydanticUndefined or value is MISSING:
+            return "nothing given"
         if isinstance(value, TypeAdapter):
             return f"TypeAdapter({self.text(cast('Any', value)._type)})"  # noqa: SLF001  # no public name for it
         return None

@@ -24,7 +24,7 @@ from .decorators import ABSENT
 from .local_names import words_in
 from .memory import Change, is_memory, without
 from .names import Imported, Path, Reading
-from .origin import Origin, origin_of
+from .origin import Origin, is_missing, origin_of
 from .references import ProjectReferences
 from .revealing import HOMES, revealing
 from .syntax import spelled
@@ -185,6 +185,8 @@ class Edges:
                 if each.part is not None:
                     value = getattr(value, each.part)
                 return self._followed(each.name, value, paths)
+            if is_missing(module):
+                return [f"{each.name} is missing: there is no {module}"]
             if module.partition(".")[0] in HOMES:
                 importlib.import_module(module)
             if (loaded := sys.modules.get(module)) is not None:

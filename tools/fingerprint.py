@@ -20,7 +20,7 @@ from ..plans.values import Json, canonical, digest
 if TYPE_CHECKING:
     from .tool import Tool
 
-FORMAT = 4
+FORMAT = 5
 """Counts changes in how fingerprints are made, so that old ones never pass for new ones."""
 
 UNSEEN_SHOWN = 3  # sentences of one tool that are told; the first says what to do about all

@@ -60,6 +60,15 @@ def own_names(node: FunctionNode, fixed: Collection[str] = ()) -> frozenset[str]
     return frozenset(name for name in assigned - kept if name not in fixed and not name.startswith("__"))
 
 
+def is_note(node: object) -> bool:
+    """Whether a statement is a text that stands alone: a docstring, or what is said below an attribute or between statements."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return True
+        case _:
+            return False
+
+
 def words_in(*texts: str) -> frozenset[str]:
     """Return all that could be a name in some texts."""
     return frozenset(word for text in texts for word in _WORD.findall(text))
@@ -73,18 +82,12 @@ def texts_in(node: ast.AST) -> Iterator[str]:
 
 
 def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all that it holds, docstrings left out: they are no part of what code does."""
+    """Yield a node and all that it holds, docstrings and other notes left out: they are no part of what code does."""
     waiting = [node]
     while waiting:
         each = waiting.pop()
         yield each
-        children = list(ast.iter_child_nodes(each))
-        if (
-            isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(each, clean=False) is not None
-        ):
-            children.remove(each.body[0])
-        waiting += children
+        waiting += (child for child in ast.iter_child_nodes(each) if not is_note(child))
 
 
 def _looks_at_names(node: ast.AST) -> bool:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, partialmethod, singledispatchmethod
 from types import FunctionType
-from typing import Any
+from typing import Any, Final
 
 from .origin import is_project_file
+
+MARKS: Final = frozenset(
+    {
+        "__deprecated__",
+        "__final__",
+        "__isabstractmethod__",
+        "__no_type_check__",
+        "__override__",
+        "__signature__",
+    }
+)
+"""Attributes of functions that decorators of the standard library set: their text says them."""
 
 
 def defaults_of(fn: FunctionType) -> dict[str, object]:

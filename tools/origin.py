@@ -45,6 +45,17 @@ def is_project_file(filename: str) -> bool:
     return not filename.startswith("<frozen") and not _is_installed(filename)
 
 
+def is_missing(module: str) -> bool:
+    """Whether there is no such module here, so that its import fails; what is in a package that is there is not asked."""
+    top = module.partition(".")[0]
+    if top in sys.modules:
+        return False
+    try:
+        return find_spec(top) is None
+    except (ImportError, ValueError):
+        return False
+
+
 def distributions_of(module: str) -> dict[str, str | None]:
     """Return the distributions that provide a module, with their versions (`None`: not known)."""
     top = module.partition(".")[0]

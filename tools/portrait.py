@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import FunctionType
@@ -21,13 +22,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from .beginnings import settled
-from .class_values import bound_in, held_values
+from .class_values import bound_in, declared_values, held_values
 from .constants import Spelling, Unseen
 from .decorators import without_own
 from .docstrings import Docstrings
 from .edges import Edges, Scope, spoken_names
 from .local_names import texts_in, words_in
-from .members import defaults_of, file_of, functions_in, is_written, methods_of
+from .members import MARKS, defaults_of, file_of, functions_in, is_written, methods_of
 from .memory import changes_in
 from .names import read_names
 from .references import ProjectReferences, captured
@@ -134,6 +135,7 @@ class _Walk:
             self.unseen(f"{name} {fault}")
             return
         scope = Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), node)
+        self.references.find = scope.find
         reading = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
         self._docstrings.look(reading, scope.find)
         lines = [
@@ -147,7 +149,7 @@ class _Walk:
         lines += [
             f"attribute {key}={self.constant('attribute', key, value, name)}"
             for key, value in sorted(vars(fn).items())
-            if not key.startswith("__") or key == "__wrapped__"
+            if key not in MARKS
         ]
         self.portrait.parts[name] = _digest("\n".join(lines))
 
@@ -164,6 +166,7 @@ class _Walk:
         nodes, codes = tuple(node for node, _ in found), tuple(code for _, code in found)
         cells = {key: value for each in own for key, value in captured(each).items()}
         scope = Scope(name, filename, module, cells, nodes[0])
+        self.references.find = scope.find
         reading = read_names(nodes, codes)
         self._docstrings.look(reading, scope.find)
         fixed = spoken_names(reading, scope) | words_in(*(text for node in nodes for text in texts_in(node)))
@@ -174,6 +177,7 @@ class _Walk:
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
         lines += self._fields(cls, name)
+        lines += self._declared(cls, several=len({spelled(node) for node in nodes}) > 1)
         lines += [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
             for key, value in held_values(cls, bound_in(codes)).items()
@@ -186,6 +190,14 @@ class _Walk:
             return []
         hints = {key: found.annotation for key, found in cls.model_fields.items()}
         return [f"field {key}: {self.constant('type', key, hint, name)}" for key, hint in hints.items()]
+
+    def _declared(self, cls: type, *, several: bool) -> list[str]:
+        """Return what the declarations of a class have become, as far as it can be written: its text says it too."""
+        lines: list[str] = []
+        for key, value in declared_values(cls, several=several).items():
+            with suppress(Unseen):
+                lines.append(f"declared {key}: {Spelling(self.references).text(value)}")
+        return lines
 
     def _draw_made_class(self, cls: type, name: str, missing: NoSource) -> None:
         """Draw a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""

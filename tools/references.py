@@ -8,6 +8,7 @@ decorator wrapped, or closes over, is followed through it.
 from __future__ import annotations
 
 import inspect
+import types
 from collections import deque
 from functools import lru_cache, singledispatch
 from types import (
@@ -25,7 +26,7 @@ from types import (
 from typing import Annotated, Any, cast
 
 from .constants import Spelling, Unseen
-from .decorators import decorations, wrappings
+from .decorators import ABSENT, Find, decorations, wrappings
 from .origin import Origin, distributions_of, is_project_file, origin_of
 from .revealing import reads_docstrings, revealing
 from .standard_names import lasting_name
@@ -50,6 +51,7 @@ class ProjectReferences:
         versions: Distribution -> version, of all installed code that was referred to.
         decorated: Ids of functions that a foreign decorator wrapped: its arguments stand in their decorators.
         shown: Functions whose docstrings an installed decorator may have read.
+        find: What a name stands for in the code that is being drawn.
     """
 
     def __init__(self, versions: dict[str, str]) -> None:
@@ -57,6 +59,7 @@ class ProjectReferences:
         self.versions = versions
         self.decorated: set[int] = set()
         self.shown: list[FunctionType] = []
+        self.find: Find = _nothing
         self._named: dict[int, tuple[object, str]] = {}  # the object is kept, so that its id stays its own
         self._taken: dict[str, int] = {}
 
@@ -166,7 +169,10 @@ class ProjectReferences:
         return f"{value.__qualname__} of {Spelling(self).text(owner)}"
 
     def _class(self, cls: type) -> str:
-        if self.is_project_class(cls):
+        made: dict[str, Any] = vars(cls).get("__pydantic_generic_metadata__") or {}
+        if made.get("origin") is not None:  # `Page[Item]`: a class that pydantic made of another
+            return f"{self._class(made['origin'])}{Spelling(self).text(made['args'])}"
+        if self.is_project_class(cls) or _is_made(cls):
             return self._refer(cls, f"class {cls.__qualname__}")
         self.module(cls.__module__)
         return lasting_name(cls.__module__, cls.__qualname__)
@@ -188,6 +194,16 @@ def captured(fn: FunctionType) -> dict[str, Any]:
             continue
     found.pop("__class__", None)
     return found
+
+
+def _nothing(_name: str) -> object:
+    """Find no name: nothing is being drawn."""
+    return ABSENT
+
+
+def _is_made(cls: type) -> bool:
+    """Whether a class was made by a call that passes it off as the standard library's: `make_dataclass`, `new_class`."""
+    return cls.__module__ == types.__name__ and getattr(types, cls.__qualname__, None) is not cls
 
 
 def _registered(fn: FunctionType) -> list[object]:

@@ -18,10 +18,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, cast
 
-from .local_names import FunctionNode, own_names
+from .local_names import FunctionNode, is_note, own_names
 from .names import TREES_KEPT, all_codes
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _UNSPOKEN = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset"})
 
@@ -204,14 +203,11 @@ class _Spelling:
 
 
 def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Yield a node's fields, the docstring left out of its body."""
+    """Yield a node's fields, docstrings and other notes left out of its statements."""
     for name, part in ast.iter_fields(node):
-        if (
-            name == "body"
-            and isinstance(node, _DOCUMENTED)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            yield name, part[1:]
+        if isinstance(part, list):
+            statements = cast("list[object]", part)
+            yield name, [each for each in statements if not is_note(each)]
         else:
             yield name, part
 

@@ -59,6 +59,19 @@ def story(found):
 
 
 DESCRIPTOR = "class D:\n    def __init__(s, v): s.v = v\n    def __get__(s, i, o): return s.v\n"
+NAMED = (
+    "from typing import Annotated\nfrom pydantic import Field, TypeAdapter\ndef fits(kind, value):\n"
+    "    try: return repr(TypeAdapter(kind).validate_python(value))\n    except ValueError: return 'no'\n"
+)
+TWICE = "from dataclasses import dataclass, field\nfrom pydantic import BaseModel\nFAST = True\n"
+TWO_FACTORIES = "\n".join(
+    f"{branch}:\n    @dataclass\n    class A:\n        n: list = field(default_factory=lambda: [{value}])"
+    for branch, value in (("if FAST", 1), ("else", 2))
+)
+TWO_MODELS = "\n".join(
+    f"{branch}:\n    class A(BaseModel):\n        n: int = {value}"
+    for branch, value in (("if FAST", 1), ("else", 2))
+)
 SEEN = {
     # what a class holds that its text does not say
     "method_set_outside": ("class A: pass\ndef go(self): return 1\nA.go = go", "return 1", "return 2", "A().go()"),
@@ -115,6 +128,42 @@ SEEN = {
     "wrapped_function": ("from functools import wraps\ndef g(a): return 1\n@wraps(g)\ndef h(a): return h.__wrapped__(a)", "return 1", "return 2", "h(x)"),
     "attribute_found_by_name": ("def g(): return getattr(g, 'table')\ng.table = 1", "table = 1", "table = 2", "g()"),
     "attribute_of_an_alias": ("def g():\n    me = g\n    return me.table\ng.table = 1", "table = 1", "table = 2", "g()"),
+    "special_attribute_of_a_function": ("def g(): return g.__table__\ng.__table__ = 1", "__table__ = 1", "__table__ = 2", "g()"),
+    # types that stand as values, and what pydantic keeps of them
+    "constraint_of_a_named_type": (f"{NAMED}N = Annotated[int, Field(ge=0)]", "ge=0", "ge=5", "fits(N, x)"),
+    "constraint_without_a_class": (f"{NAMED}N = Annotated[str, Field(pattern='a')]", "'a'", "'b'", "fits(N, 'a')"),
+    "strictness_of_a_named_type": (f"{NAMED}N = Annotated[int, Field(strict=True)]", "True", "False", "fits(N, '1')"),
+    "constraint_of_an_adapter": (f"{NAMED}A = TypeAdapter(Annotated[int, Field(ge=0)])\ndef h(x):\n    try: return A.validate_python(x)\n    except ValueError: return 0", "ge=0", "ge=5", "h(x)"),
+    "constraint_of_a_field": (f"{NAMED}from pydantic import BaseModel\nF = Field(ge=0)\nclass M(BaseModel):\n    n: int = F", "ge=0", "ge=5", "fits(M, {'n': x})"),
+    "bound_of_a_type_variable": (f"{NAMED}from typing import TypeVar\nN = TypeVar('N', bound=Annotated[int, Field(ge=0)])", "ge=0", "ge=5", "fits(N, x)"),
+    "type_that_stands_as_text": (
+        f"{NAMED}from typing import Optional\nfrom pydantic import BaseModel\nN = Optional['Q']\nclass Q(BaseModel):\n    n: int = 1\ndef h(x): return TypeAdapter(N).validate_python({{}}).n",
+        "= 1", "= 2", "h(x)",
+    ),
+    "type_that_stands_as_text_in_a_list": (
+        f"{NAMED}from pydantic import BaseModel\nN = list['Q']\nclass Q(BaseModel):\n    n: int = 1\ndef h(x): return TypeAdapter(N).validate_python([{{}}])[0].n",
+        "= 1", "= 2", "h(x)",
+    ),
+    "argument_of_a_generic_model": (
+        "from typing import Annotated\nfrom pydantic import AfterValidator, RootModel\nN = Annotated[int, AfterValidator(lambda v: v + 1)]\nclass M(RootModel[list[N]]): pass",
+        "v + 1", "v + 2", "M([1]).root",
+    ),
+    "text_below_a_field": (
+        "from pydantic import BaseModel, ConfigDict\nclass M(BaseModel):\n    model_config = ConfigDict(use_attribute_docstrings=True)\n    n: int = 1\n    'one'",
+        "'one'", "'two'", "M.model_fields['n'].description",
+    ),
+    # a class that its file defines twice
+    "factory_in_a_branch": (f"{TWICE}{TWO_FACTORIES}", "FAST = True", "FAST = False", "A().n"),
+    "model_in_a_branch": (f"{TWICE}{TWO_MODELS}", "FAST = True", "FAST = False", "A().n"),
+    "slots_in_a_branch": (f"{TWICE}if FAST:\n    class A: __slots__ = ('a',)\nelse:\n    class A: __slots__ = ('b',)", "FAST = True", "FAST = False", "A.__slots__"),
+    "typed_dict_in_a_branch": (
+        f"{NAMED}{TWICE}from typing_extensions import TypedDict\nif FAST:\n    class A(TypedDict):\n        n: int\nelse:\n    class A(TypedDict):\n        n: str",
+        "FAST = True", "FAST = False", "fits(A, {'n': x})",
+    ),
+    "bound_of_a_queue": (
+        "from collections import deque\nQ = deque([1, 2], maxlen=3)\ndef h(x):\n    q = Q.copy()\n    q.extend([5, 6])\n    return list(q)",
+        "maxlen=3", "maxlen=2", "h(x)",
+    ),
     # other tools, other modules
     "prompt_of_an_agent": ("@agent\ndef g(t: str) -> str:\n    'one ${t}'", "one", "two", "g.request_of({'t': 'a'}).messages[-1].content"),
     "set_in_a_standard_module": ("import json\ndef d(v): return 1\njson.of_test = d", "return 1", "return 2", "json.of_test(x)"),
@@ -192,6 +241,8 @@ TOLD = {
     "captured_memory_that_is_given": (
         "def make(n):\n    def g(x):\n        nonlocal n\n        n += 1\n        return n\n    return g\nh = make(1)", "make(1)", "make(5)", "h(x)",
     ),
+    "dataclass_made_by_a_call": ("from dataclasses import make_dataclass\nQ = make_dataclass('Q', [('a', int, 1)])", "int, 1", "int, 2", "Q().a"),
+    "class_made_by_a_call": ("import types\nclass B: n = 1\nQ = types.new_class('Q', (B,))", "n = 1", "n = 2", "Q.n"),
     "pickled_object": ("import pickle\nclass Q:\n    n = 1\nD = pickle.dumps(Q())", "n = 1", "n = 2", "pickle.loads(D).n"),
 }  # fmt: skip
 
@@ -254,7 +305,9 @@ NOTHING = {
     "docstring_of_a_decorated_helper": ("from tenacity import retry\n@retry\ndef h(x):\n    'one'\n    return 1", "one", "two", "h(x)"),
     "docstring_of_a_key": ("def k(v):\n    'one'\n    return v", "one", "two", "sorted([2, 1], key=k)"),
     "logger": ("import logging\nlog = logging.getLogger('one')\ndef h(x):\n    log.info('x')\n    return 1", "one", "two", "h(x)"),
-    "order_of_methods": ("class A:\n    def a(self): return 1\n    def b(self): return 2", "class A:\n", "class A:\n    # b\n", "A().a()"),
+    "text_below_an_attribute": ("class A:\n    n = 1\n    'one'", "one", "two", "A.n"),
+    "text_between_statements": ("def h(x):\n    n = 1\n    'one'\n    return n", "one", "two n", "h(x)"),
+    "comment_among_methods": ("class A:\n    def a(self): return 1\n    def b(self): return 2", "class A:\n", "class A:\n    # b\n", "A().a()"),
 }  # fmt: skip
 
 
@@ -268,6 +321,14 @@ def test_what_decides_nothing_changes_nothing(load, way):
 
 
 COMMON = {
+    "validator_before": (
+        ("from typing import Annotated\nfrom pydantic import BeforeValidator, TypeAdapter\nN = Annotated[int, BeforeValidator(lambda v: v)]\n"
+        "def h(x): return TypeAdapter(N).validate_python(x)"), "h(x)",
+    ),
+    "generic_model_as_base": ("from pydantic import RootModel\nclass M(RootModel[list[int]]): pass", "M([1]).root"),
+    "generic_model_as_value": ("from pydantic import RootModel\nM = RootModel[list[int]]", "M([1]).root"),
+    "type_that_holds_itself": ("from typing import Union\nJ = Union[dict[str, 'J'], list['J'], int]\ndef h(x: J) -> J: return x", "h(x)"),
+    "module_that_may_be_missing": ("def h(x):\n    try:\n        from nowhere_at_all import g\n    except ImportError:\n        return 1\n    return g(x)", "h(x)"),
     "named_tuple": ("from typing import NamedTuple\nclass N(NamedTuple):\n    a: int = 1\n    def go(self): return self.a", "N().go()"),
     "protocol": (
         ("from typing import Protocol, runtime_checkable\n@runtime_checkable\nclass P(Protocol):\n    def go(self): ...\n"

@@ -493,6 +493,21 @@ def test_a_file_edited_since_its_import_is_not_trusted(tmp_path):
     assert "another source" in found.unseen
 
 
+def test_a_class_edited_since_its_import_is_told_apart_from_the_edited_one(tmp_path):
+    """A class without methods compiles to nothing that is kept: what its fields have become says which text ran."""
+    text = (
+        "from dataclasses import dataclass, field\nfrom firmplan import tool\n"
+        "@dataclass\nclass Fee:\n    parts: list = field(default_factory=list)\n"
+        "@tool(effect='pure')\ndef f() -> list:\n    return Fee().parts\n"
+    )
+    (tmp_path / "tools.py").write_text(text)
+    running = Toolset.load(tmp_path / "tools.py").get("f")
+    (tmp_path / "tools.py").write_text(text.replace("=list)", "=dict)"))
+    edited = Toolset.load(tmp_path / "tools.py").get("f")
+    assert None not in (running.fingerprint, edited.fingerprint)
+    assert running.fingerprint != edited.fingerprint
+
+
 def test_a_changed_signature_is_an_edit_too(tmp_path):
     """Code that compiles to the same instructions but takes its arguments in another way is not what runs."""
     path = tmp_path / "t.py"
