@@ -61,6 +61,20 @@ from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
 from .executor.runs.accepted import AcceptedPlans
+from .executor.runs.arguments import (
+    concurrency_of,
+    count_of,
+    edit_of,
+    file_of,
+    person_of,
+    reason_of,
+    run_of,
+    secrets_of,
+    step_of,
+    times_of,
+    values_of,
+    words_of,
+)
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
@@ -68,17 +82,10 @@ from .executor.runs.request import (
     artifact_of,
     budget_of,
     bytes_of,
-    concurrency_of,
-    edit_of,
     fitted_inputs,
     judged,
     limits_of,
-    path_given,
-    person_of,
-    task_of,
-    times_of,
     value_for,
-    values_by_name,
 )
 from .executor.runs.store_care import back_up, check_store
 from .executor.stores.location import StoreLocation, open_location
@@ -173,15 +180,13 @@ class Engine:
         self._location: StoreLocation = open_location(store)
         if planner is not None and not hasattr(planner, "plan"):
             raise ConfigError(f"planner: expected a Planner, found {planner!r}; write Planner(model=..)")
-        if secrets is not None and not hasattr(secrets, "get"):
-            raise ConfigError(f"secrets: expected secrets by name, found {type(secrets).__name__}")
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
         self._places = concurrency_of(max_concurrency)
         self._flow: Flow = flow
         self._accepted = AcceptedPlans()
-        self._secrets = os.environ if secrets is None else secrets
+        self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
@@ -358,9 +363,9 @@ class Engine:
         by_name = {each.name: each.plan for each in saved}
         try:
             found = await self._planner.plan(
-                task_of(task),
+                words_of(task),
                 self.tools,
-                inputs=inputs,
+                inputs=values_of("inputs", inputs),
                 saved=saved,
                 plans=by_name.get,
                 judge=lambda found: judged(found, self._flow),
@@ -438,15 +443,16 @@ class Engine:
             StoreError: The store cannot be written.
         """
         execution = await self._open()
-        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget))
-        run_id, planning = await self._start(execution, plan_or_task, inputs or {}, options, stream=stream)
+        options, times = Options(run_id, seed, max_concurrency, reuse, budget_of(budget)), times_of(replan)
+        given: Mapping[str, Json] = {} if inputs is None else inputs
+        run_id, planning = await self._start(execution, plan_or_task, given, options, stream=stream)
         if planning is not None:
             await asyncio.wait([planning])
             if not planning.cancelled() and isinstance(
                 fault := planning.exception(), PlanError | InputRejected | ConfigError
             ):
                 raise fault
-        return await self._mended(execution, await execution.wait(run_id), times_of(replan))
+        return await self._mended(execution, await self._moved(execution, run_id), times)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -468,7 +474,8 @@ class Engine:
         """
         execution = await self._open()
         options, times = Options(run_id, seed, max_concurrency, reuse, budget_of(budget)), times_of(replan)
-        run_id, _ = await self._start(execution, plan_or_task, inputs or {}, options, stream=stream)
+        given: Mapping[str, Json] = {} if inputs is None else inputs
+        run_id, _ = await self._start(execution, plan_or_task, given, options, stream=stream)
         if times and run_id not in self._mending:
             name, work = f"firmplan mend {run_id}", self._mend(execution, run_id, times)
             self._mending[run_id] = asyncio.get_running_loop().create_task(work, name=name)
@@ -495,7 +502,8 @@ class Engine:
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
-            header = options.header(None, inputs, {}, Lock(()), task=task_of(what))
+            given = values_of("inputs", inputs)
+            header = options.header(None, given, {}, Lock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
         plan, saved = await self._accept(what)
@@ -518,6 +526,14 @@ class Engine:
         await execution.go_on(row)
         return None
 
+    async def _moved(self, execution: Execution, run_id: str) -> Run:
+        """Return the run once it has ended or waits; where whoever drove it stopped before that, go on with it here."""
+        run = await execution.wait(run_id)
+        while run.abandoned and not self._is_closed:
+            await self._go_on(execution, run_id)
+            run = await execution.wait(run_id)
+        return run
+
     async def wait(self, run_id: str) -> Run:
         """Return the run once it has ended, or nothing goes on without a person.
 
@@ -525,7 +541,7 @@ class Engine:
             RunNotFound: There is no such run.
         """
         execution = await self._open()
-        if (mending := self._mending.get(run_id)) is not None:
+        if (mending := self._mending.get(run_of(run_id))) is not None:
             await asyncio.wait([mending])
             run_id = run_id if mending.cancelled() else mending.result()
         return await execution.wait(run_id)
@@ -549,7 +565,7 @@ class Engine:
             RunNotFound: There is no such run.
         """
         execution = await self._open()
-        async for event in execution.events(run_id, after):
+        async for event in execution.events(run_id, count_of("after", after)):
             yield event
 
     def events_sync(self, run_id: str, after: int = 0) -> Iterator[Event]:
@@ -567,7 +583,7 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
         await self._go_on(execution, run_id)
-        return await execution.wait(run_id)
+        return await self._moved(execution, run_id)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
         """Return what happened in a run, every conclusion drawn and compared again; nothing is called.
@@ -738,16 +754,14 @@ class Engine:
         allow_writes: bool = False,
     ) -> Run:
         """Start a fork and return it at once. Arguments and errors are those of `fork`."""
-        changes = _Changes(
-            path_given("at", at),
-            values_by_name("set", set, "{'spots[3]': 1}"),
-            values_by_name("inputs", inputs, "{'city': 'Rome'}"),
-            "none" if allow_writes else "all",
-        )
         execution = await self._open()
         parent = await execution.archive.get(run_id)
         if parent.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
+        values, given = values_of("set", set), values_of("inputs", inputs)
+        changes = _Changes(
+            None if at is None else step_of(at), values, given, "none" if allow_writes else "all"
+        )
         return await self._fork(execution, parent, parent.plan if plan is None else plan, changes)
 
     async def _fork(self, execution: Execution, parent: Run, plan: PlanLike, changes: _Changes) -> Run:
@@ -824,7 +838,7 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = await self._open()
-        name = name or ("" if isinstance(data, bytes) else Path(data).name)
+        name = name or ("" if isinstance(data, bytes) else file_of(data).name)
         now = execution.now()
         return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name, at=now)
 
@@ -886,12 +900,14 @@ class Engine:
         The live owner, or `resume`, goes on. Raises: RunNotFound, InputRejected.
         """
         execution = await self._open()
-        return await execution.decisions.approve(run_id, step, by=person_of(by), edit=edit_of(edit))
+        return await execution.decisions.approve(run_id, step_of(step), by=person_of(by), edit=edit_of(edit))
 
     async def deny(self, run_id: str, step: str, *, by: str, reason: str = "") -> Run:
         """Refuse the call that waits at a step; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
         execution = await self._open()
-        return await execution.decisions.deny(run_id, step, by=person_of(by), reason=str(reason or ""))
+        return await execution.decisions.deny(
+            run_id, step_of(step), by=person_of(by), reason=reason_of("reason", reason)
+        )
 
     async def resolve(
         self, run_id: str, step: str, *, done: object = UNSET, retry: bool = False, fail: str | None = None
@@ -912,12 +928,10 @@ class Engine:
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
         execution = await self._open()
         if done is not UNSET:
-            return await execution.decisions.resolve_done(run_id, step, done)
-        return await (
-            execution.decisions.resolve_retry(run_id, step)
-            if fail is None
-            else execution.decisions.resolve_failed(run_id, step, str(fail))
-        )
+            return await execution.decisions.resolve_done(run_id, step_of(step), done)
+        if fail:
+            return await execution.decisions.resolve_failed(run_id, step_of(step), reason_of("fail", fail))
+        return await execution.decisions.resolve_retry(run_id, step_of(step))
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""

@@ -278,7 +278,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
-        reconcile: Called with idempotency key and arguments to learn whether a `write` took place.
+        reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
 
     Raises:

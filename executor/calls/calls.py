@@ -108,7 +108,11 @@ async def _result_of(
 async def reconcile(
     tool: Tool, key: str, args: dict[str, Json], threads: Threads, timeout_s: float | None
 ) -> Outcome | None:
-    """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again."""
+    """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again.
+
+    The answer is what the call returned, or `None`. Of a tool whose results are no booleans, `False` says the same as `None`, and `True`
+    that it took place: that is enough where there is nothing to return.
+    """
     ask = tool.reconcile
     if ask is None:
         raise EngineBug(f"tool '{tool.name}' has no reconcile")
@@ -127,6 +131,11 @@ async def reconcile(
     if answer is None:
         return None
     taken = _taken(tool, answer)
+    if isinstance(taken, Returned):
+        return taken
+    if answer is False:
+        return None
+    taken = _taken(tool, None) if answer is True else taken
     return (
         taken if isinstance(taken, Returned) else Lost(f"what reconcile returned is refused: {taken.message}")
     )

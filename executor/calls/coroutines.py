@@ -11,9 +11,9 @@ A cancel is told apart from one that the tool made itself, as `asyncio.timeout` 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from inspect import CORO_CREATED, getcoroutinestate
-from types import CoroutineType
+from types import CoroutineType, coroutine
 from typing import Any, Final, TypeAlias, cast
 
 _Work: TypeAlias = "CoroutineType[Any, Any, object]"
@@ -113,6 +113,9 @@ async def _settled(awaited: object, loop: asyncio.AbstractEventLoop, until: floa
         await asyncio.sleep(0)
         return
     future = cast("asyncio.Future[object]", awaited)
+    if until is None and type(future) is asyncio.Future:  # whose cancel ends it, unlike that of a task
+        await _done(future)
+        return
     future._asyncio_future_blocking = False  # noqa: SLF001  # how who awaits a future says that it has taken it
     woken: asyncio.Future[None] = loop.create_future()
 
@@ -128,6 +131,22 @@ async def _settled(awaited: object, loop: asyncio.AbstractEventLoop, until: floa
         future.remove_done_callback(wake)
         if timer is not None:
             timer.cancel()
+
+
+async def _done(future: asyncio.Future[object]) -> None:
+    """Have the task itself wait for a future; what it fails with is for the coroutine, which looks at it next."""
+    try:
+        await _handed_on(future)
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        if not future.done():
+            raise
+
+
+@coroutine
+def _handed_on(awaited: object) -> Generator[object, None, None]:
+    yield awaited
 
 
 def _close(work: _Work) -> None:

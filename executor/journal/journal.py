@@ -42,7 +42,7 @@ class Journal:
         self._head = row.head
         self._last = row.last_seq
         self.durable = row.last_seq
-        self._lines: list[bytes] = []
+        self._fresh: list[tuple[int, float, JournalEvent]] = []  # written down when they are flushed
         self._values: dict[str, bytes] = {}
         self._opened: dict[str, str] = {}
         self._closed: list[str] = []
@@ -97,10 +97,7 @@ class Journal:
         if self._fault is not None:
             raise self._fault
         self._last += 1
-        line, large = write_line(self._last, at, event)
-        self._lines.append(line)
-        for value in large:
-            self._values[value.digest] = value.data
+        self._fresh.append((self._last, at, event))
         if opens is not None or closes:
             self._note_write(getattr(event, "step", ""), opens)
         if decision is not None:
@@ -187,11 +184,11 @@ class Journal:
         finally:
             self._task = None
         self._wake()
-        if self._lines and self._fault is None and not self.is_closed:
+        if self._fresh and self._fault is None and not self.is_closed:
             self._timer = asyncio.get_running_loop().call_later(LATE_MAX_S, self._begin)
 
     async def _flush_wanted(self) -> None:
-        while self._lines:
+        while self._fresh:
             try:
                 batch = self._take()
                 await self._store.append(batch)
@@ -207,13 +204,19 @@ class Journal:
 
     def _take(self) -> Batch:
         """Return what the next flush makes durable."""
-        self._head = chain(self._head, self._lines)
+        lines: list[bytes] = []
+        for seq, at, event in self._fresh:
+            line, large = write_line(seq, at, event)
+            lines.append(line)
+            for value in large:
+                self._values[value.digest] = value.data
+        self._head = chain(self._head, lines)
         status, digest = self._standing()
         batch = Batch(
             run_id=self._row.id,
             epoch=self._row.epoch,
-            first_seq=self._last - len(self._lines) + 1,
-            lines=self._lines,
+            first_seq=self._last - len(lines) + 1,
+            lines=lines,
             head=self._head,
             values=self._values,
             status=status.value,
@@ -224,7 +227,7 @@ class Journal:
             decided=self._decided,
             is_synced=self._is_synced or status.value not in ("queued", "running"),
         )
-        self._lines, self._values, self._is_synced = [], {}, False
+        self._fresh, self._values, self._is_synced = [], {}, False
         self._opened, self._closed, self._decided = {}, [], []
         return batch
 

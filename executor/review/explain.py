@@ -24,6 +24,7 @@ from ..journal.restore import load_entries
 from ..machine import Machine
 from ..outcome import walk
 from ..runs.archive import Archive
+from ..runs.arguments import step_of
 from ..runs.run import turns_of
 from ..states import TERMINAL, Reason
 from ..stores.store import Store
@@ -43,9 +44,9 @@ async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Exp
         InputRejected: It has no plan, or no such step.
     """
     view = await _look(store, archive, run_id)
-    if step not in view.cells:
+    if step_of(step) not in view.cells:
         known = list(view.cells)
-        hint = did_you_mean(str(step), known, f"it has {listing(known)}")
+        hint = did_you_mean(step, known, f"it has {listing(known)}")
         raise InputRejected(f"run {run_id} has no step '{step}': {hint}")
     await view.gather([view.cells[step]])
     return view.explain(view.cells[step])

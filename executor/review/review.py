@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..calls.facilities import Facilities
 from ..runs.archive import Archive
+from ..runs.arguments import runs_of
 from ..stores.store import CacheStats, Pruned
 from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
@@ -65,7 +66,7 @@ class Review:
 
     async def bisect(self, run_ids: Sequence[str], *, step: str | None, output: str) -> Bisection:
         """Return where an output changed in a line of runs. Raises: RunNotFound, InputRejected: one has no plan, or no place."""
-        runs = [await self._archive.get(run_id) for run_id in run_ids]
+        runs = [await self._archive.get(run_id) for run_id in runs_of(run_ids)]
         place, seen = places_of(runs, step, output)
         changes = [await self.diff(before, after) for before, after in changed_pairs(seen)]
         return Bisection(place, seen, tuple(changes))

@@ -16,6 +16,7 @@ import orjson
 
 from ...errors import Diverged, InputRejected, RunNotFound, StoreError, ToolError
 from ...plans import Plan
+from ...plans.shape import describe
 from ...plans.values import Json, digest
 from ...tools import Artifact
 from ..events import Cause
@@ -27,6 +28,7 @@ from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.plan_uses import UsesKept
 from ..stores.store import Decision, RunRow, Store
+from .arguments import count_of, run_of
 from .collector import old_objects_aside
 from .driver import Driver
 from .run import Run, RunError, run_errors, run_status, run_usage, step_views
@@ -104,7 +106,7 @@ class Archive:
 
     async def row(self, run_id: str) -> RunRow:
         """Return a run's row. Raises: RunNotFound."""
-        row = await self._store.find_run(run_id)
+        row = await self._store.find_run(run_of(run_id))
         if row is None:
             raise RunNotFound(
                 f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
@@ -199,11 +201,10 @@ class Archive:
 
     async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
         """Return a page of runs, newest first. Raises: InputRejected: a bad limit, status or cursor."""
-        if not 1 <= limit <= LIMIT_MAX:
-            raise InputRejected(f"limit: expected 1 to {LIMIT_MAX}, found {limit}")
-        if status is not None and status not in {known.value for known in RunStatus}:
+        count_of("limit", limit, least=1, most=LIMIT_MAX)
+        if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)
-            raise InputRejected(f"status: expected one of {known}, found '{status}'")
+            raise InputRejected(f"status: expected one of {known}, found {describe(status)}")
         rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
         page = [
             RunSummary(
@@ -224,9 +225,9 @@ class Archive:
 
     async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
         """Save a plan under a name; an earlier one of it stays, by its digest. Raises: InputRejected: the name is not one."""
-        if not PLAN_NAME.fullmatch(name):
+        if not isinstance(cast("object", name), str) or not PLAN_NAME.fullmatch(name):
             raise InputRejected(
-                f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {name!r}"
+                f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
             )
         earlier = await self._store.find_plan(name)
         if earlier is not None and (old := _plan_of(earlier)).digest != plan.digest:
@@ -242,6 +243,8 @@ class Archive:
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`."""
+        if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
+            return None  # no name of a plan, and no digest
         text = await self._store.find_plan(name_or_digest)
         return None if text is None else _plan_of(text)
 
@@ -296,8 +299,10 @@ def _unplanned(row: RunRow, header: Header) -> Run:
 def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
     if cursor is None:
         return None
-    created, separator, run_id = cursor.partition("~")
     try:
-        return float(created), run_id if separator else ""
-    except ValueError:
-        raise InputRejected(f"cursor: expected one that an earlier page gave, found '{cursor}'") from None
+        created, separator, run_id = cursor.partition("~")
+        return float(created), run_of(run_id) if separator else ""
+    except (AttributeError, TypeError, ValueError, RunNotFound):
+        raise InputRejected(
+            f"cursor: expected one that an earlier page gave, found {describe(cursor)}"
+        ) from None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import cast
+from typing import Final, cast
+from weakref import WeakValueDictionary
 
 from ...errors import InputRejected, ToolError
 from ...plans.nearest import listing
@@ -35,9 +36,12 @@ from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State
 from ..stores.store import RunRow
 from .archive import Archive
+from .arguments import run_of
 from .driver import Driver
 from .owner import Owner
 from .run import Run
+
+DECISIONS: Final = (Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry)
 
 
 class Decisions:
@@ -57,6 +61,7 @@ class Decisions:
         self._owner = owner
         self._drivers = drivers
         self._driving = driving
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
     async def approve(self, run_id: str, step: str, *, by: str, edit: Mapping[str, Json] | None) -> Run:
         """Allow a call that waits, with exactly the arguments it has now; `edit` replaces some of them.
@@ -65,10 +70,11 @@ class Decisions:
             RunNotFound: There is no such run.
             InputRejected: The step does not wait for approval, or the edited arguments do not fit its tool.
         """
-        turn = await self._decidable(run_id, step, State.WAITING)
-        call = turn.call or Sealed(b"null")
-        edited = await self._edited(run_id, turn, call, edit) if edit is not None else None
-        return await self._leave(run_id, Approved(step, by, call.digest, edited))
+        async with self._alone(run_id):
+            turn = await self._decidable(run_id, step, State.WAITING)
+            call = turn.call or Sealed(b"null")
+            edited = await self._edited(run_id, turn, call, edit) if edit is not None else None
+            return await self._leave(run_id, Approved(step, by, call.digest, edited))
 
     async def _edited(self, run_id: str, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
         lock = await self._lock(run_id, turn)
@@ -87,12 +93,17 @@ class Decisions:
 
     async def deny(self, run_id: str, step: str, *, by: str, reason: str) -> Run:
         """Refuse a call that waits; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
-        await self._decidable(run_id, step, State.WAITING)
-        return await self._leave(run_id, Denied(step, by, reason))
+        async with self._alone(run_id):
+            await self._decidable(run_id, step, State.WAITING)
+            return await self._leave(run_id, Denied(step, by, reason))
 
     async def resolve_done(self, run_id: str, step: str, output: object) -> Run:
         """Say that a call of unknown outcome took effect, and what it returned. Raises: RunNotFound, InputRejected."""
-        turn = await self._decidable(run_id, step, State.INDETERMINATE)
+        async with self._alone(run_id):
+            turn = await self._decidable(run_id, step, State.INDETERMINATE)
+            return await self._leave(run_id, ResolvedDone(step, await self._done(run_id, turn, output)))
+
+    async def _done(self, run_id: str, turn: Turn, output: object) -> Sealed:
         lock = await self._lock(run_id, turn)
         tool = self._facilities.tools.find(lock.name) if lock is not None else None
         try:
@@ -100,18 +111,20 @@ class Decisions:
             if tool is None and lock is not None and lock.returns is not None:
                 _expect_fit(sealed.value, lock.returns)
         except (ToolError, NotJson) as fault:
-            raise InputRejected(f"done: the value is no result of step '{step}': {fault}") from fault
-        return await self._leave(run_id, ResolvedDone(step, sealed))
+            raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
+        return sealed
 
     async def resolve_retry(self, run_id: str, step: str) -> Run:
         """Say that a call of unknown outcome did nothing, and may be made again. Raises: RunNotFound, InputRejected."""
-        await self._decidable(run_id, step, State.INDETERMINATE)
-        return await self._leave(run_id, ResolvedRetry(step))
+        async with self._alone(run_id):
+            await self._decidable(run_id, step, State.INDETERMINATE)
+            return await self._leave(run_id, ResolvedRetry(step))
 
     async def resolve_failed(self, run_id: str, step: str, why: str) -> Run:
         """Say that a call of unknown outcome did nothing, and counts as failed. Raises: RunNotFound, InputRejected."""
-        await self._decidable(run_id, step, State.INDETERMINATE)
-        return await self._leave(run_id, ResolvedFailed(step, why))
+        async with self._alone(run_id):
+            await self._decidable(run_id, step, State.INDETERMINATE)
+            return await self._leave(run_id, ResolvedFailed(step, why))
 
     async def raise_budget(self, run_id: str, budget: Mapping[str, float]) -> None:
         """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound."""
@@ -149,12 +162,21 @@ class Decisions:
         row = await self._archive.row(run_id)
         return Header.from_dict(row.header).lock.find(action.tool)
 
+    def _alone(self, run_id: str) -> asyncio.Lock:
+        """Return what has decisions about one run made one after the other: who comes second is told that it is decided."""
+        return self._locks.setdefault(run_of(run_id), asyncio.Lock())
+
     async def _decidable(self, run_id: str, step: str, state: State) -> Turn:
         """Return the leaf that waits for a decision. Raises: RunNotFound, InputRejected."""
         machine = await self._archive.machine(await self._archive.row(run_id))
         turn = machine.turns.get(step)
         if turn is None or turn.state is not state or turn.reason is Reason.BUDGET:
             raise InputRejected(_not_decidable(step, machine, state))
+        for made in await self._archive.decisions(run_id):
+            if isinstance(made.event, DECISIONS) and made.event.step == step:
+                raise InputRejected(
+                    f"step '{step}' is decided already ({type(made.event).__name__}): whoever drives the run is about to take it in"
+                )
         return turn
 
     async def _leave(self, run_id: str, decision: Cause) -> Run:

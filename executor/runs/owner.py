@@ -109,8 +109,8 @@ class Owner:
     # --- others
 
     def is_driven(self, row: RunRow) -> bool:
-        """Whether a living owner has the run."""
-        if row.owner == self.name:
+        """Whether a living owner has the run, or this one is about to: the row may have been read before."""
+        if row.id in self._held or row.owner == self.name:
             return row.id in self._held
         return row.owner is not None and self.is_alive(row.owner, row.beat)
 

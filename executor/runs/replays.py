@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from ..journal.records import GENESIS
 from ..journal.restore import build_machine, fold, value_names
 from ..stores.store import Batch, RunRow, Store
 from .archive import snapshot
+from .arguments import file_of
 
 if TYPE_CHECKING:
     from ..calls.facilities import Clock
@@ -133,12 +135,14 @@ def bundle_path(name: str | os.PathLike[str]) -> Path | None:
     Raises:
         InputRejected: There is no such file, and no run can have that name.
     """
-    path = _path_of(name)
     try:
+        path = _path_of(name)
         if path.is_file():
             return path
-    except OSError:  # a name can be longer than a file's may be
-        return None
+    except (OSError, InputRejected):  # a name can be longer than a file's may be, or hold what none may
+        if isinstance(name, str):
+            return None
+        raise
     if not isinstance(name, str) or path.parent != Path():
         raise InputRejected(f"there is no bundle {path}; `firmplan export RUN -o {path}` makes one")
     return None
@@ -168,10 +172,11 @@ def replayed(bundle: Bundle) -> Run:
 
 
 def _path_of(name: str | os.PathLike[str]) -> Path:
+    path = file_of(name)
     try:
-        return Path(name).expanduser()
-    except TypeError:
-        raise InputRejected(f"expected a run's id or the path of a bundle, found {name!r:.200}") from None
+        return path.expanduser()
+    except RuntimeError:  # it begins with `~` and a name that is nobody's
+        return path
 
 
 def _read_whole(path: Path) -> bytes:
@@ -193,5 +198,6 @@ def _write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as fault:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise InputRejected(f"the bundle {path} cannot be written: {fault.strerror or fault}") from fault

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -21,6 +19,7 @@ from ...plans.inputs import fit_inputs
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.schema import literal_faults
+from ...plans.shape import describe
 from ...plans.values import Json, NotJson
 from ...tools import Artifact
 from ...tools.durations import parse_duration
@@ -30,9 +29,7 @@ from ..journal.header import Header, default_seed
 from ..journal.lock import Lock
 from ..policy import REUSE_MODES, ReuseMode
 from ..sealed import Sealed
-
-REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
-RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+from .arguments import COUNT_MAX, RUN_ID, concurrency_of, count_of, file_of, seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +47,7 @@ class Options:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
             concurrency_of(self.concurrency_max)
+        seed_of(self.seed)
         is_text = isinstance(cast("object", self.run_id), str)
         if self.run_id is not None and not (is_text and RUN_ID.fullmatch(self.run_id)):
             raise InputRejected(
@@ -66,7 +64,7 @@ class Options:
         task: str | None,
     ) -> Header:
         """Return the header of a run."""
-        seed = "" if self.seed is None else str(self.seed)
+        seed = seed_of(self.seed)
         if plan is not None and not seed:
             seed = default_seed(plan, inputs)
         return Header(
@@ -80,38 +78,6 @@ class Options:
             concurrency_max=self.concurrency_max,
             budget=self.budget,
         )
-
-
-def concurrency_of(given: object) -> int:
-    """Return a limit on calls at a time. Raises: ConfigError."""
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r}")
-    return given
-
-
-def person_of(by: object) -> str:
-    """Return who decides. Raises: InputRejected: nobody is named."""
-    if not isinstance(by, str) or not by.strip():
-        raise InputRejected(f"by: expected the name of who decides, found {by!r}")
-    return by
-
-
-def edit_of(edit: object) -> Mapping[str, Json] | None:
-    """Return edited arguments by name. Raises: InputRejected: they are none."""
-    if edit is not None and not isinstance(edit, Mapping):
-        raise InputRejected(f"edit: expected an object of arguments by name, found {edit!r:.200}")
-    return cast("Mapping[str, Json] | None", edit)
-
-
-def task_of(words: str) -> str:
-    """Return a task's words. Raises: InputRejected: there are none."""
-    if not words.strip():
-        raise InputRejected("a task: expected words, found nothing; a plan is a Plan or a dict")
-    if words.strip().lower().endswith((".yaml", ".yml", ".json")) and len(words.split()) == 1:
-        raise InputRejected(
-            f"a task: expected words, found the name of a file; write: Plan.load({words.strip()!r})"
-        )
-    return words
 
 
 def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
@@ -165,29 +131,14 @@ def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
                 f"budget: expected any of {listing(BUDGET_LIMITS)}, found {name!r}{f'; {hint}' if hint else ''}"
             )
         if not _is_amount(amount):
-            raise InputRejected(f"budget: '{name}': expected a number from 0, found {amount!r}")
+            raise InputRejected(f"budget: '{name}': expected a number from 0, found {describe(amount)}")
     return limits
 
 
-def values_by_name(what: str, given: Mapping[str, Json] | None, example: str) -> Mapping[str, Json]:
-    """Return values by name; none if none are given. Raises: InputRejected: it is no mapping from text."""
-    if given is None:
-        return {}
-    names = cast("Any", given).keys() if isinstance(cast("object", given), Mapping) else [None]
-    if not all(isinstance(name, str) for name in names):
-        raise InputRejected(f"{what}: expected values by name, such as {example}, found {given!r:.200}")
-    return given
-
-
-def path_given(what: str, given: str | None) -> str | None:
-    """Return a step's path. Raises: InputRejected: it is no text."""
-    if given is not None and not isinstance(cast("object", given), str):
-        raise InputRejected(f"{what}: expected a step's path, such as 'spots[3]', found {given!r:.200}")
-    return given
-
-
 def _is_amount(given: object) -> bool:
-    return isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < math.inf
+    if isinstance(given, float):
+        return 0 <= given < math.inf
+    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= COUNT_MAX
 
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
@@ -207,24 +158,17 @@ def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
     if isinstance(given, bytes):
         return given
     try:
-        return Path(given).read_bytes()
+        return file_of(given).read_bytes()
     except OSError as fault:
         raise InputRejected(
             f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
         ) from None
 
 
-def times_of(replan: int) -> int:
-    """Return how often a plan may be patched. Raises: ConfigError."""
-    if type(replan) is not int or not 0 <= replan <= REPLANS_MAX:
-        raise ConfigError(f"replan: expected 0 to {REPLANS_MAX}, found {replan!r}")
-    return replan
-
-
 def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float | None, int | None]:
     """Return limits of the cache: seconds and bytes. Raises: InputRejected."""
-    if max_bytes is not None and (isinstance(max_bytes, bool) or max_bytes < 0):
-        raise InputRejected(f"max_bytes: expected at least 0, found {max_bytes!r}")
+    if max_bytes is not None:
+        count_of("max_bytes", max_bytes)
     try:
         return None if max_age is None else parse_duration(max_age), max_bytes
     except ValueError as fault:

@@ -18,6 +18,7 @@ from ..journal.restore import check_heads
 from ..states import FINAL
 from ..stores.store import RunRow, Store
 from .archive import Archive
+from .arguments import file_of
 
 PAGE: Final = 500  # rows that are looked at together
 SHOWN_MAX: Final = 20  # damaged runs that the text names
@@ -109,7 +110,11 @@ async def back_up(store: Store, path: str | os.PathLike[str]) -> Path:
     Raises:
         InputRejected: There is a file of that name, or it cannot be written.
     """
-    target = _new_file(Path(path))
+    target = file_of(path)
+    try:
+        _expect_new(target)
+    except OSError as fault:  # its name is longer than a file's may be
+        raise InputRejected(f"backup: {target} cannot be written: {fault}") from fault
     part = target.with_name(f"{target.name}-part-{os.getpid()}")
     try:
         await store.copy_to(part)
@@ -121,9 +126,8 @@ async def back_up(store: Store, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _new_file(target: Path) -> Path:
+def _expect_new(target: Path) -> None:
     if target.exists():
         raise InputRejected(f"backup: expected a new file, found one at {target}: name another")
     if not target.parent.is_dir():
         raise InputRejected(f"backup: the folder {target.parent} does not exist: make it, or name another")
-    return target

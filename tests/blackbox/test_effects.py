@@ -943,3 +943,52 @@ def test_a_write_in_flight_ends_before_the_engine_closes(tmp_path: Path):
     run = within(go())
     assert (run.status, run.output) == ("succeeded", 5)
     assert log == ["start", "end"]
+
+
+@pytest.mark.parametrize(
+    ("returns", "answer", "expected", "calls"),
+    [
+        (None, True, None, 1),
+        (None, False, None, 2),
+        (None, None, None, 2),
+        (int, 7, 7, 1),
+        (int, False, 5, 2),
+        (int, None, 5, 2),
+        (bool, False, False, 1),
+    ],
+)
+def test_reconcile_may_say_whether(returns: Any, answer: Any, expected: Any, calls: int):
+    """`reconcile(key, args)` says what came of the call: its result, or `None`; or, where that is no result, whether it took place."""
+    made: list[int] = []
+    asked: list[dict[str, Any]] = []
+
+    def reconcile(key: str, args: dict[str, Any]) -> Any:
+        asked.append(args)
+        return answer
+
+    def send(x: int) -> Any:
+        made.append(x)
+        if len(made) == 1:
+            raise ConnectionError("lost")
+        return {None: None, int: 5, bool: True}[returns]
+
+    send.__annotations__["return"] = returns
+    sending = tool(send, effect="write", reconcile=reconcile, description="Send.")
+    run = once([sending], plan(call("s", "send", args={"x": 1}), output="${s}"), "memory:")
+    assert (run.status, run.output, len(made), asked) == ("succeeded", expected, calls, [{"x": 1}])
+
+
+def test_reconcile_that_knows_only_that_it_took_place_is_no_result():
+    """`True` where something is to be returned: nobody calls again, a person says what it was."""
+    made: list[int] = []
+
+    def send(x: int) -> int:
+        made.append(x)
+        raise ConnectionError("lost")
+
+    sending = tool(send, effect="write", reconcile=lambda key, args: True, description="Send.")
+    run = once([sending], plan(call("s", "send", args={"x": 1})), "memory:")
+    assert (run.status, made) == ("indeterminate", [1])
+    error = run.steps["s"].error
+    assert error is not None
+    assert "reconcile" in error.message

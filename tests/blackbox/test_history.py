@@ -231,12 +231,3 @@ def test_a_failed_run_forks_from_its_failure(tmp_path: Path):
         run = engine.fork_sync("r", at="p")
         assert (run.status, run.output) == ("succeeded", 8)
         assert calls == ["fetch", "parse", "parse"]
-
-
-def test_what_is_no_step_and_no_bundle_is_told(engine: Engine):
-    """Raised are only `FirmplanError`s."""
-    wrong: Any = 3
-    with pytest.raises(InputRejected, match="no step '3'"):
-        engine.explain_sync("parent", wrong)
-    with pytest.raises(InputRejected, match="a run's id or the path of a bundle"):
-        engine.replay_sync(wrong)

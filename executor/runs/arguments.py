@@ -1,0 +1,147 @@
+"""Arguments of the front door, each looked at by itself: names of runs and steps, words, counts, files, who decides.
+
+What is none of these is told in one sentence, before anything is looked up or stored. What has to fit a plan is `request.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+from ...errors import ConfigError, InputRejected, RunNotFound
+from ...plans.shape import describe
+from ...plans.values import Json
+
+Value = TypeVar("Value")
+
+COUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
+REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
+RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def run_of(run_id: object) -> str:
+    """Return the id of a run. Raises: RunNotFound: no run can have it."""
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        raise RunNotFound(
+            f"expected the id of a run, found {describe(run_id)}, which is none; `firmplan runs` lists them"
+        )
+    return run_id
+
+
+def runs_of(run_ids: object) -> Sequence[str]:
+    """Return ids of runs. Raises: InputRejected: they are no list; RunNotFound: no run can have one of them."""
+    if not isinstance(run_ids, list | tuple):
+        raise InputRejected(f"expected a list of ids of runs, found {describe(run_ids)}")
+    return [run_of(each) for each in cast("Sequence[object]", run_ids)]
+
+
+def step_of(step: object) -> str:
+    """Return the path of a step. Raises: InputRejected: it is no text."""
+    if not isinstance(step, str):
+        raise InputRejected(f"expected the path of a step, such as 'pay' or 'pay[0]', found {describe(step)}")
+    return step
+
+
+def words_of(given: object) -> str:
+    """Return a task's words. Raises: InputRejected: there are none, or they are the name of a file."""
+    if not isinstance(given, str) or not given.strip():
+        found = "nothing" if isinstance(given, str) else describe(given)
+        raise InputRejected(f"a task: expected words, found {found}; a plan is a Plan or a dict")
+    if not _is_writable(given):
+        raise InputRejected(f"a task: expected words, found text with a lone surrogate: {given!r:.80}")
+    if given.strip().lower().endswith((".yaml", ".yml", ".json")) and len(given.split()) == 1:
+        raise InputRejected(
+            f"a task: expected words, found the name of a file; write: Plan.load({given.strip()!r})"
+        )
+    return given
+
+
+def values_of(what: str, given: Mapping[str, Value] | None, kind: str = "values") -> Mapping[str, Value]:
+    """Return values by name, none for `None`. Raises: InputRejected: they are none."""
+    if given is None:
+        return {}
+    if not isinstance(cast("object", given), Mapping):
+        raise InputRejected(f"{what}: expected an object of {kind} by name, found {describe(given)}")
+    names = cast("Mapping[object, Value]", given)
+    for name in names:
+        if not isinstance(name, str):
+            raise InputRejected(f"{what}: expected names that are text, found {describe(name)}")
+    return given
+
+
+def count_of(what: str, given: object, *, least: int = 0, most: int = COUNT_MAX) -> int:
+    """Return a whole number. Raises: InputRejected: it is none, or is out of its range."""
+    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
+        bounds = f"of at least {least}" if most == COUNT_MAX else f"from {least} to {most}"
+        raise InputRejected(f"{what}: expected an integer {bounds}, found {describe(given)}")
+    return given
+
+
+def file_of(given: str | os.PathLike[str]) -> Path:
+    """Return the path of a file. Raises: InputRejected: no file can have that name."""
+    try:
+        name = os.fspath(given)
+    except TypeError:
+        raise InputRejected(f"expected the path of a file, found {describe(given)}") from None
+    if not isinstance(cast("object", name), str):
+        raise InputRejected(f"expected the path of a file as text, found {describe(given)}")
+    if not Path(name).name or "\0" in name or not _is_writable(name, os.fsencode):
+        raise InputRejected(f"expected the path of a file, found {describe(name)}, which can be none")
+    return Path(name)
+
+
+def person_of(by: object) -> str:
+    """Return who decides. Raises: InputRejected: nobody is named."""
+    if not isinstance(by, str) or not by.strip() or not _is_writable(by):
+        raise InputRejected(f"by: expected the name of who decides, found {describe(by)}")
+    return by
+
+
+def reason_of(what: str, given: object) -> str:
+    """Return why somebody decided so, nothing for `None`. Raises: InputRejected: it is no text."""
+    if given is None:
+        return ""
+    if not isinstance(given, str) or not _is_writable(given):
+        raise InputRejected(f"{what}: expected words that say why, found {describe(given)}")
+    return given
+
+
+def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
+    """Return edited arguments by name. Raises: InputRejected: they are none."""
+    return None if edit is None else values_of("edit", edit, "arguments")
+
+
+def concurrency_of(given: object) -> int:
+    """Return a limit on calls at a time. Raises: ConfigError."""
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
+        raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r:.80}")
+    return given
+
+
+def seed_of(given: object) -> str:
+    """Return a seed as text, empty for `None`. Raises: ConfigError: it is neither text nor an integer."""
+    if given is None:
+        return ""
+    is_text = isinstance(given, str) and _is_writable(given)
+    if not is_text and (not isinstance(given, int) or isinstance(given, bool)):
+        raise ConfigError(f"seed: expected text or an integer, found {describe(given)}")
+    return str(given)
+
+
+def times_of(replan: object) -> int:
+    """Return how often a plan may be patched. Raises: ConfigError."""
+    if not isinstance(replan, int) or isinstance(replan, bool) or not 0 <= replan <= REPLANS_MAX:
+        raise ConfigError(f"replan: expected an integer from 0 to {REPLANS_MAX}, found {describe(replan)}")
+    return replan
+
+
+def _is_writable(text: str, encode: Callable[[str], bytes] = str.encode) -> bool:
+    """Whether a text can be written down: one with lone surrogates cannot."""
+    try:
+        encode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
