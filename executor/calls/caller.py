@@ -23,6 +23,7 @@ from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
 from .draws import Draws
 from .facilities import Facilities
+from .identity import idempotency_key
 from .prepared import PreparedCall
 
 Usage: TypeAlias = Mapping[str, Json]
@@ -124,7 +125,7 @@ class Caller:
             run_id=self._run_id,
             step=call.step,
             attempt=call.command.attempt,
-            idempotency_key=call.write_key,
+            idempotency_key=self._key_of(call, tool),
             seed=self._seed,
             effect=tool.effect,
             clock=self._facilities.clock.now,
@@ -136,6 +137,12 @@ class Caller:
             on_progress=self._progress_of(call.step),
             given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
         )
+
+    def _key_of(self, call: PreparedCall, tool: Tool) -> str:
+        """Return a call's idempotency key, whatever its effect, if it may be asked for."""
+        if call.write_key or not tool.wants_context:
+            return call.write_key
+        return idempotency_key(self._run_id, call.step, call.args_digest)
 
     def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
         """Return what a call tells its progress to, on whatever thread it runs."""
