@@ -15,6 +15,7 @@ from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool
 from ...tools.completion import Usage as ModelUsage
+from ...tools.failures import said
 from ...tools.outage import ModelError
 from ..commands import StartToolCall
 from ..journal.journal import Journal
@@ -160,9 +161,9 @@ class Caller:
             output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
         except ToolError as fault:
             spent = fault.usage if isinstance(fault, ModelError) else None
-            failed = Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary)
+            failed = Failed(fault.code, said(fault), fault.temporary, retryable=fault.temporary)
             return failed, None if spent is None else _told(spent)
-        return Returned(output), {**_told(reply.usage), "model": reply.model}
+        return Returned(output), {**_told(reply.usage), "model": said(reply.model)}
 
 
 def _told(usage: ModelUsage) -> dict[str, Json]:
