@@ -152,7 +152,10 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
         document({"error": {"code": "usage", "message": message}})
         return 2
     command = error.ctx.command_path if error.ctx else "firmplan"
-    told = message if "Usage:" in message else f"error: {message}\ntry '{command} --help'"
+    advice = f"try '{command} --help'"
+    if command == "firmplan" and (option := getattr(error, "option_name", None)):
+        advice = f"the options of a command come after it: firmplan COMMAND {option} ..; {advice}"
+    told = message if "Usage:" in message else f"error: {message}\n{advice}"
     typer.echo(told, err=True)
     return 2
 

@@ -11,7 +11,7 @@ from . import options
 PANEL = "This machine"
 
 cache_app = typer.Typer(
-    help="Look at the results that later runs may reuse, or let go of some; runs stay as they are.",
+    help="Look at results that may be reused, or let go of some. Runs stay as they are.",
     invoke_without_command=True,
 )
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 @cache_app.callback()
 def cache(ctx: typer.Context, store: options.Store = None, as_json: options.Json = False) -> int:
-    """Look at the results that later runs may reuse, or let go of some; runs stay as they are."""
+    """Look at results that may be reused, or let go of some. Runs stay as they are."""
     from .caching import stats_command
 
     if options.hand_down(ctx, store=store, as_json=as_json):
@@ -51,7 +51,7 @@ def cache_gc(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Remove bytes that nothing refers to; forget results that are too old, or the oldest where there are too many."""
+    """Remove what nothing refers to, or is too old. Of too many results the oldest are forgotten."""
     from .caching import gc_command
 
     return gc_command(max_age, max_size, {"store": store}, as_json=as_json)

@@ -66,8 +66,9 @@ def _packages(_: Settings) -> list[Finding]:
     found = [Finding("firmplan", *_version("firmplan", "pip install firmplan"))]
     found += [Finding(name, *_version(name, "pip install --force-reinstall firmplan")) for name in PACKAGES]
     for extra, name in EXTRAS.items():
-        is_there, number, _advice = _version(name, "")
-        found.append(Finding(f"extra {extra}", is_there or None, number if is_there else "not installed"))
+        is_there, number, cure = _version(name, f"pip install 'firmplan[{extra}]'")
+        told = number if is_there else f"{number}; where it is wanted: {cure}"
+        found.append(Finding(f"extra {extra}", is_there or None, told))
     return found
 
 

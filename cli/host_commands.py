@@ -69,7 +69,7 @@ def demo(
     model: options.Model = None,
     base_url: options.BaseUrl = None,
 ) -> int:
-    """Audit the licences of the packages installed here: plan, check, repair, run, reuse, replay."""
+    """Show all of it: audit the licences of the packages here. Plan, check, repair, run, reuse, replay."""
     from .demo import demo_command
 
     return demo_command(folder, {"model": model, "base_url": base_url})
@@ -85,7 +85,7 @@ def doctor(
     ] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Look whether everything is in place, and say what to do where it is not."""
+    """Look whether everything is in place. Where it is not, say what to do."""
     from .doctor import doctor_command
 
     flags = {"tools": tools, "store": store, "model": model, "base_url": base_url}

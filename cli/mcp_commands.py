@@ -29,7 +29,7 @@ def mcp(
         typer.Option("--wait", metavar="SECONDS", min=0, help="How long a call waits for a run to end."),
     ] = WAIT_S,
 ) -> int:
-    """Serve firmplan to an MCP client over stdin and stdout: plans to check and run, each saved plan as a tool."""
+    """Serve firmplan to an MCP client over stdin and stdout. It can check and run plans; each saved plan is a tool."""
     from .mcp_serving import mcp_command
 
     flags = {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency}

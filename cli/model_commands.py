@@ -26,7 +26,7 @@ def traffic(
         bool, typer.Option("--replay", help="Answer from the recording instead, without a network.")
     ] = False,
 ) -> int:
-    """Run another command and record all that models are asked and answer: `traffic calls.jsonl run "task"`."""
+    """Record what models are asked and answer. Another command does the asking: `traffic calls.jsonl run "task"`."""
     from .traffic import traffic_command
 
     return traffic_command(file, ctx.args, replay=replay)

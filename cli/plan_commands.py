@@ -55,7 +55,7 @@ def plan(
     ] = False,
     as_json: options.Json = False,
 ) -> int:
-    """Turn a task in words into a checked plan, by a saved plan that fits or by a model."""
+    """Turn a task in words into a checked plan. A saved plan that fits answers it, or else a model."""
     from .planning import plan_command, preview_command
 
     flags = {"tools": tools, "store": store, "model": model, "base_url": base_url}
@@ -90,7 +90,7 @@ def show(
 
 @plans_app.callback()
 def plans(ctx: typer.Context, store: options.Store = None, as_json: options.Json = False) -> int:
-    """Save, show and list plans in the store; without a further word, list them."""
+    """Save, show and list plans in the store. Without a further word, list them."""
     from .listing import plans_command
 
     if options.hand_down(ctx, store=store, as_json=as_json):
@@ -114,7 +114,7 @@ def plans_save(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Save a plan under a name; its task, with {input} where inputs stand, answers tasks in words."""
+    """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words."""
     from .planning import save_command
 
     return save_command(name, file, {"tools": tools, "store": store}, as_json=as_json)
@@ -131,7 +131,7 @@ def plans_learn(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Make a template of a run's plan: what its task names becomes typed inputs."""
+    """Make a template of a run's plan. What its task names becomes typed inputs."""
     from .learning import learn_command
 
     return learn_command(run, name, output, {"tools": tools, "store": store}, as_json=as_json)
@@ -152,7 +152,7 @@ def plans_show(
 
 @tools_app.callback()
 def tools(ctx: typer.Context, tools: options.Tools = None, as_json: options.Json = False) -> int:
-    """List the tools, or look for weak spots in them; without a further word, list them."""
+    """List the tools, or look for weak spots in them. Without a further word, list them."""
     from .listing import tools_command
 
     if options.hand_down(ctx, tools=tools, as_json=as_json):
@@ -170,7 +170,7 @@ def tools_list(tools: options.Tools = None, as_json: options.Json = False) -> in
 
 @tools_app.command("lint")
 def tools_lint(tools: options.Tools = None, as_json: options.Json = False) -> int:
-    """Name what keeps tools from being planned, checked, reused or retried well."""
+    """Find weak spots of the tools. Named is what keeps them from being planned, checked, reused or retried well."""
     from .linting import lint_command
 
     return lint_command({"tools": tools}, as_json=as_json)

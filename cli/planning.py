@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -145,8 +146,8 @@ def _tell_plan(
     if as_json:
         screen.document(plan.to_dict())
     elif output is None:
-        screen.note(plan.render("text", toolset))
+        screen.note(plan.render("text", toolset, width=screen.picture_width(sys.stderr)))
         screen.answer(plan.to_json())
     else:
-        screen.answer(plan.render("text", toolset))
+        screen.answer(plan.render("text", toolset, width=screen.picture_width()))
         screen.note(f"written to {output}; run it with `firmplan run {output}{flags_of(settings, MOVING)}`")

@@ -89,7 +89,7 @@ class Progress:
             case "StepFailed":
                 return f"{BAD} {step}  {data.get('code')}: {one_line(str(data.get('message')))}  {self._took(event)}"
             case "StepSkipped":
-                return f"{OUT} {step}  {data.get('reason')}"
+                return f"{OUT} {step}  {skipped_because(data.get('reason'))}"
             case "StepCancelled":
                 return f"{OUT} {step}  cancelled: {data.get('reason')}"
             case "StepIndeterminate":
@@ -112,3 +112,17 @@ class Progress:
 
 OK, BAD, OUT, WAIT, AGAIN = "done", "FAILED", "skip", "WAIT", "again"
 COLOURS = {OK: "green", BAD: "bold red", OUT: "dim", WAIT: "bold yellow", AGAIN: "yellow"}
+
+SKIPPED = {
+    "when": "its condition is false",
+    "on-error": "it failed, which its on_error lets pass",
+    "skipped-reference": "it refers to a step that was skipped",
+    "dependency-failed": "it refers to a step that went wrong",
+    "blocked": "a step that has to go before it went wrong",
+}
+"""The reasons of docs/ERRORS.md, for people."""
+
+
+def skipped_because(reason: object) -> str:
+    """Return why a step was skipped, in words."""
+    return SKIPPED.get(str(reason), str(reason))

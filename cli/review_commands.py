@@ -35,7 +35,7 @@ def explain(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Say why a step ran or was reused: which part differs from the nearest earlier call."""
+    """Say why a step ran or was reused. It names the part that differs from the nearest earlier call."""
     from .reviewing import explain_command
 
     return explain_command(run_id, step, {"store": store}, as_json=as_json)
@@ -54,7 +54,7 @@ def diff(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Compare two runs step by step: what differs, why, and where they part first."""
+    """Compare two runs step by step. Told are what differs, why, and where they part first."""
     from .reviewing import diff_command
 
     return diff_command(a, b, {"store": store}, form, output, as_json=as_json)
@@ -66,7 +66,7 @@ def verify(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Call a run's pure steps again in fresh processes, and name the tools that are not deterministic (exit code 3)."""
+    """Call a run's pure steps again, in fresh processes. Tools that are not deterministic are named (exit code 3)."""
     from .reviewing import verify_command
 
     return verify_command(run_id, {"tools": tools, "store": store}, as_json=as_json)

@@ -78,7 +78,7 @@ def resume(
     concurrency: options.Concurrency = None,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with a run after a crash, a pause, a decision or a raised budget."""
+    """Go on with a run, after a crash or a decision. Also after a pause, or with a larger budget."""
     from .running import resume_command
 
     return resume_command(
@@ -115,7 +115,7 @@ def fork(
     concurrency: options.Concurrency = None,
     as_json: options.Json = False,
 ) -> int:
-    """Run again what a change affects, as a new run; the rest comes from the parent's journal."""
+    """Run again what a change affects, as a new run. The rest comes from the parent's journal."""
     from .forking import ForkRequest, fork_command
 
     request = ForkRequest(run_id, at, tuple(values or ()), tuple(inputs or ()), plan, allow_writes)
@@ -134,7 +134,7 @@ def replay(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Replay a run from its journal: nothing is called, and every digest must match."""
+    """Replay a run from its journal. Nothing is called, and every digest must match."""
     from .running import replay_command
 
     return replay_command(what, {"store": store}, keep=keep, as_json=as_json)
@@ -146,7 +146,7 @@ def export(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Write a run into one file that replays on another machine, without tools and store."""
+    """Write a run into one file. It replays on another machine, without tools and store."""
     from .running import export_command
 
     return export_command(run_id, output, {"store": store}, as_json=as_json)
@@ -166,7 +166,7 @@ def approve(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Allow a call that waits for a person, with exactly the arguments shown."""
+    """Allow a call that waits for a person. It is made with exactly the arguments shown."""
     from .deciding import approve_command
 
     return approve_command(run_id, step, by, edit, {"tools": tools, "store": store}, as_json=as_json)
@@ -181,7 +181,7 @@ def deny(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Refuse a call that waits for a person; what depends on it is cancelled."""
+    """Refuse a call that waits for a person. What depends on it is cancelled."""
     from .deciding import deny_command
 
     return deny_command(run_id, step, by, reason, {"tools": tools, "store": store}, as_json=as_json)
@@ -201,7 +201,7 @@ def resolve(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Settle a call whose outcome is unknown: exactly one of --done, --retry and --fail."""
+    """Settle a call whose outcome is unknown. Exactly one of --done, --retry and --fail says how."""
     from .deciding import resolve_command
 
     return resolve_command(run_id, step, done, retry, fail, {"tools": tools, "store": store}, as_json=as_json)

@@ -6,9 +6,11 @@ instead of obeyed. This module decides nothing about content.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -18,6 +20,14 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Everything that can move a cursor or change a terminal; tab and newline may stand."""
 
 COLUMN_GAP = "  "
+
+PICTURE_WIDTH = 100
+"""Columns of a plan as text where there are as many."""
+
+IN_PLAIN = "firmplan-plain"
+"""How a stream spells what its encoding lacks: an error handler, as `bytes.decode` and `reconfigure` know them by name."""
+PLAIN = dict(zip("●○◆◇│─├┤┼┴╰╯…·✓✗", "*oWw|-++++`'~-+x", strict=True))
+"""What stands for the signs of pictures and progress on a terminal that knows no Unicode, one column each; all else is escaped."""
 
 
 class Unwritable(Exception):  # noqa: N818  # says what it is
@@ -98,6 +108,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def picture_width(stream: TextIO | None = None) -> int:
+    """Return how many columns a plan as text may take: on a terminal (stdout, or the stream) no more than it has."""
+    if not (stream or sys.stdout).isatty():
+        return PICTURE_WIDTH
+    return min(shutil.get_terminal_size((PICTURE_WIDTH, 24)).columns, PICTURE_WIDTH)
+
+
 def one_line(text: str) -> str:
     """Return the text with every control character, line breaks included, made visible."""
     return CONTROLS.sub(_visible, text.replace("\n", "\\n").replace("\t", "\\t"))
@@ -116,7 +133,7 @@ def plural(count: int, noun: str) -> str:
 def _write(stream: TextIO, text: str) -> None:
     shown = CONTROLS.sub(_visible, text) if stream.isatty() else text
     if not _is_unicode(stream):
-        shown = shown.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
+        shown = shown.encode(stream.encoding, IN_PLAIN).decode(stream.encoding)
     _put(stream, shown + "\n")
 
 
@@ -128,6 +145,17 @@ def _put(stream: TextIO, text: str) -> None:
         raise
     except OSError as fault:
         raise Unwritable(f"the output cannot be written: {fault.strerror or fault}") from fault
+
+
+def _in_plain(fault: UnicodeError) -> tuple[str, int]:
+    if not isinstance(fault, UnicodeEncodeError):
+        raise fault
+    lacking = fault.object[fault.start : fault.end]
+    spelled = (PLAIN.get(char) or char.encode("ascii", "backslashreplace").decode() for char in lacking)
+    return "".join(spelled), fault.end
+
+
+codecs.register_error(IN_PLAIN, _in_plain)
 
 
 def _visible(found: re.Match[str]) -> str:

@@ -87,7 +87,8 @@ def _show_plan(plan: Plan, form: Format, toolset: Toolset) -> None:
         case Format.YAML:
             screen.answer(to_yaml(plan).rstrip("\n"))
         case Format.TEXT | Format.MERMAID | Format.SVG:
-            screen.answer(plan.render(_PICTURES[form], toolset or None).rstrip("\n"))
+            picture = plan.render(_PICTURES[form], toolset or None, width=screen.picture_width())
+            screen.answer(picture.rstrip("\n"))
         case _:
             assert_never(form)
 

@@ -12,7 +12,7 @@ from . import options
 PANEL = "This machine"
 
 store_app = typer.Typer(
-    help="Look whether the store is as it was written, copy it, or bring it up to this version.",
+    help="Check the store, copy it, or bring it up to date.",
     invoke_without_command=True,
 )
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @store_app.callback()
 def store(ctx: typer.Context, store: options.Store = None, as_json: options.Json = False) -> int:
-    """Look whether the store is as it was written, copy it, or bring it up to this version; without a further word, look."""
+    """Check the store, copy it, or bring it up to date. Without a further word, look whether it is as it was written."""
     from .caring import check_command
 
     if options.hand_down(ctx, store=store, as_json=as_json):
@@ -34,7 +34,7 @@ def store(ctx: typer.Context, store: options.Store = None, as_json: options.Json
 
 @store_app.command("check")
 def store_check(store: options.Store = None, as_json: options.Json = False) -> int:
-    """Read every journal along its chain of digests and compute every run again; exit code 1 if something differs."""
+    """Look whether everything is as it was written. Every run is computed again; exit code 1 if something differs."""
     from .caring import check_command
 
     return check_command({"store": store}, as_json=as_json)
@@ -46,7 +46,7 @@ def store_backup(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Copy the store into one file, as it is at this moment; engines may go on meanwhile."""
+    """Copy the store into one file, as it is now. Engines may go on meanwhile."""
     from .caring import backup_command
 
     return backup_command(file, {"store": store}, as_json=as_json)
@@ -54,7 +54,7 @@ def store_backup(
 
 @store_app.command("upgrade")
 def store_upgrade(store: options.Store = None, as_json: options.Json = False) -> int:
-    """Bring the store to this version's format, which every command does that opens it, and say which that is."""
+    """Bring the store to this version's format. Every command that opens it does; this one also says which that is."""
     from .caring import upgrade_command
 
     return upgrade_command({"store": store}, as_json=as_json)

@@ -31,7 +31,7 @@ def record(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Keep a run as a regression test that `pytest --firmplan` runs: offline, calling nothing but pure tools."""
+    """Keep a run as a test for `pytest --firmplan`. It runs offline, and calls nothing but pure tools."""
     from .golden import record_command
 
     return record_command(run_id, output, plan, {"tools": tools, "store": store}, as_json=as_json)
@@ -54,7 +54,7 @@ def bisect(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Find where an output changed in a line of runs: between which two, at which step first, and why."""
+    """Find where an output changed in a line of runs. Told are between which two, at which step first, and why."""
     from .trying import bisect_command
 
     return bisect_command(run_ids, step, output, {"store": store}, exit_code=exit_code, as_json=as_json)
@@ -83,7 +83,7 @@ def shadow(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Ask a run's model steps again with another model, and say what would change; nothing but pure tools is called."""
+    """Say what another model would have changed in a run. Its model steps are asked again; nothing else is called but pure tools."""
     from .trying import Trial, shadow_command
 
     trial = Trial(run_id, model, base_url, plan, exit_code=exit_code)

@@ -290,11 +290,13 @@ class Plan(_Frozen):
         self,
         format: Literal["text", "mermaid", "svg"] = "text",  # noqa: A002  # the contract's word
         toolset: Signatures | Sequence[Signature] | None = None,
+        *,
+        width: int = 100,
     ) -> str:
-        """Return a picture of the plan; with a toolset, effects are told apart."""
+        """Return a picture of the plan; with a toolset, effects are told apart. As text it is at most `width` columns wide."""
         from .render import render  # noqa: PLC0415  # only for people
 
-        return render(self, format, toolset)
+        return render(self, format, toolset, width=width)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

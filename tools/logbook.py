@@ -4,7 +4,8 @@
 only warnings are shown, on the console; a form alone shows `info`, one line for each change of a run's state. A program that
 configures structlog itself gets the events in its own processors instead. Lines go to stderr: stdout is for answers.
 
-Rules it keeps: no secret that a call was given stands in a line, and no field is longer than `FIELD_LENGTH_MAX`.
+Rules it keeps: no secret that a call was given stands in a line, no field is longer than `FIELD_LENGTH_MAX`, and lines that nobody
+can read any more (a pipe whose reader is gone, a full disk) are lost and stop no run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from ..errors import ConfigError
 from .masking import masked_text
@@ -76,13 +78,28 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
     else:
         form, level = read_setting(os.environ)
         log = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr),
+            _Lines(sys.stderr),
             processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), *first, _renderer(form)],
             wrapper_class=structlog.make_filtering_bound_logger(level),
             context_class=dict,
         )
     found: FilteringBoundLogger = log.bind(**bound)
     return found
+
+
+class _Lines:
+    """Writes lines to a stream, as structlog asks its loggers to; what the stream does not take is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write a line in one piece."""
+        with suppress(OSError, ValueError):  # a ValueError: the stream is closed
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
 
 
 def _renderer(form: Form) -> Processor:

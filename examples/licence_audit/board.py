@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from firmplan.cli.progress import skipped_because
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Board:
             case "StepSucceeded" if is_whole:
                 self._print("✓", "green", name, self._told(line, event.at))
             case "StepSkipped" if is_whole:
-                self._print("-", "dim", name, _skipped(event.data.get("reason")))
+                self._print("-", "dim", name, f"skipped: {skipped_because(event.data.get('reason'))}")
             case "StepFailed" if is_whole:
                 self._print("✗", "bold red", name, str(event.data.get("message")))
             case _:
@@ -93,7 +94,3 @@ class Board:
 
 def _calls(count: int) -> str:
     return "1 call" if count == 1 else f"{count} calls"
-
-
-def _skipped(reason: object) -> str:
-    return "skipped: its condition is false" if reason == "when" else f"skipped: {reason}"

@@ -22,6 +22,7 @@ from firmplan import ConfigError, Engine, Planner, Toolset, check
 from firmplan.cli.config import Settings
 from firmplan.cli.failure import Exit
 from firmplan.cli.planning import report_text
+from firmplan.cli.screen import IN_PLAIN, picture_width
 from firmplan.cli.session import drive, settings_of
 from firmplan.testing import ScriptedModel
 from firmplan.tools.endpoint import OPENAI_URL
@@ -84,7 +85,7 @@ def show(folder: Path | None, flags: Mapping[str, object]) -> int:
         ) from error
     settings = settings_of(flags)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="replace")  # a terminal without box drawing gets question marks, not an error
+        reconfigure(errors=IN_PLAIN)  # a terminal without box drawing gets other signs, not an error
     stage = Stage(Console(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)
     with chdir(chosen):
         return drive(lambda: _demonstrate(stage, settings))
@@ -138,7 +139,7 @@ async def _plan(stage: Stage, planner: Planner) -> Plan:
         planned = await planner.plan(TASK, stage.toolset)
     _show_attempts(stage, planned)
     stage.say("")
-    stage.show(planned.plan.render("text", stage.toolset))
+    stage.show(planned.plan.render("text", stage.toolset, width=picture_width()))
     stage.show(f"\nThe check: {report_text(check(planned.plan, stage.toolset))}")
     stage.show(f"The plan's digest: {planned.plan.digest}")
     return planned.plan

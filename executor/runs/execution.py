@@ -186,13 +186,14 @@ class Execution:
         is_planning = run_id in self._unplanned
         self._unplanned.discard(run_id)
         stands_in_run = is_planning and isinstance(fault, PlanError | InputRejected | ConfigError)
+        if self._driving.get(run_id) is task:
+            del self._driving[run_id]
         if fault is not None and not stands_in_run:
             self._faults[run_id] = fault
+            # Last: a program's own log may raise, and whoever waits for the run must not wait for that.
             self.facilities.log.error(
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
             )
-        if self._driving.get(run_id) is task:
-            del self._driving[run_id]
 
     async def _start(self, run_id: str, first: Cause) -> bool:
         """Claim a run and drive it in the background; `False`: another owner has it."""

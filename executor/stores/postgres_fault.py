@@ -40,8 +40,10 @@ _CONNECTING: Final = (
     ("translate host name", "the host's name is not known: look for a slip in the URL"),
     ("refused", "is the server running there, and does it listen on that address and port?"),
     ("timeout", "nothing answers there: look at the host's name, and at firewalls on the way"),
-    ("No such file", "is the server running there? its socket is not"),
+    ("No such file", "its socket is not there: is the server running on this machine?"),
 )
+
+_ASKED: Final = "Is the server running"  # libpq's own advice, on a line of its own; ours says the same
 
 
 def told_fault(url: PostgresUrl, fault: Exception) -> StoreError:
@@ -64,4 +66,5 @@ def told_connecting(url: PostgresUrl, fault: Exception) -> StoreError:
 def _words(url: PostgresUrl, fault: Exception) -> str:
     """Return what was said, on one line; a server says more than one host or one line has to say."""
     detail = str(fault).strip() or type(fault).__name__
-    return url.without_secrets("; ".join(line.strip() for line in detail.splitlines() if line.strip()))
+    lines = (line.strip() for line in detail.splitlines())
+    return url.without_secrets("; ".join(line for line in lines if line and not line.startswith(_ASKED)))

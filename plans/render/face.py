@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 FORMATS = ("text", "mermaid", "svg")
 
 
-def render(plan: Plan, format: str = "text", toolset: Signatures | Sequence[Signature] | None = None) -> str:  # noqa: A002  # the contract's word
-    """Return a picture of a plan; with a toolset, effects are told apart.
+def render(
+    plan: Plan,
+    format: str = "text",  # noqa: A002  # the contract's word
+    toolset: Signatures | Sequence[Signature] | None = None,
+    *,
+    width: int = 100,
+) -> str:
+    """Return a picture of a plan; with a toolset, effects are told apart. As text it is at most `width` columns wide.
 
     Raises:
         ConfigError: The format is unknown.
@@ -26,7 +32,7 @@ def render(plan: Plan, format: str = "text", toolset: Signatures | Sequence[Sign
         case "text":
             from .text import text_of  # noqa: PLC0415  # one format at a time
 
-            return text_of(picture)
+            return text_of(picture, width)
         case "mermaid":
             from .mermaid import mermaid_of  # noqa: PLC0415  # one format at a time
 

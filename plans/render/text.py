@@ -15,8 +15,8 @@ from .picture import Node, Picture
 from .rails import Rails, Row
 from .width import columns, cut, padded
 
-WIDTH = 100
-"""Columns of a line; longer ones are cut."""
+WIDTH_MIN = 40
+"""Columns below which nothing would be left of a step but its name."""
 ID_WIDTH_MAX = 24
 RAILS_MAX = 12
 """Rails side by side that an eye can follow."""
@@ -24,30 +24,31 @@ RAILED_STEPS_MAX = 500
 """Steps up to which rails are drawn."""
 
 
-def text_of(picture: Picture) -> str:
-    """Return the picture as lines of text."""
-    lines: list[str] = [cut(picture.title, WIDTH)] if picture.title else []
+def text_of(picture: Picture, width: int) -> str:
+    """Return the picture as lines of text, none longer than `width` columns."""
+    width = max(width, WIDTH_MIN)
+    lines: list[str] = [cut(picture.title, width)] if picture.title else []
     if picture.inputs:
-        lines.append(cut(f"inputs  {', '.join(picture.inputs)}", WIDTH))
+        lines.append(cut(f"inputs  {', '.join(picture.inputs)}", width))
     if lines:
         lines.append("")
-    lines += _steps(picture)
+    lines += _steps(picture, width)
     for inner in picture.inner:
         lines += [
             "",
-            cut(f"plan {inner.title}({', '.join(inner.inputs)})", WIDTH),
-            *_steps(inner, indent="  "),
+            cut(f"plan {inner.title}({', '.join(inner.inputs)})", width),
+            *_steps(inner, width, indent="  "),
         ]
         if inner.output:
-            lines.append(cut(f"  output  {inner.output}", WIDTH))
+            lines.append(cut(f"  output  {inner.output}", width))
     if picture.output:
-        lines += ["", cut(f"output  {picture.output}", WIDTH)]
+        lines += ["", cut(f"output  {picture.output}", width)]
     if legend := _legend([node for each in (picture, *picture.inner) for node in each.nodes]):
         lines += ["", legend]
     return "\n".join(lines)
 
 
-def _steps(picture: Picture, indent: str = "") -> list[str]:
+def _steps(picture: Picture, width: int, indent: str = "") -> list[str]:
     """Return the lines of the steps, by stages."""
     order = sorted(range(len(picture.nodes)), key=lambda position: (picture.nodes[position].stage, position))
     rows = _rows(picture, order)
@@ -65,9 +66,9 @@ def _steps(picture: Picture, indent: str = "") -> list[str]:
             lines.append((blank + row.above).rstrip())
         head = f"{padded(cut(node.id, id_width), id_width)}  {_what(node):<5}  "
         names = () if rows else _names(picture, node)
-        lines.append(_cut_line(f"{gutter}{padded(row.at, rails_width)}  {head}", node, names))
+        lines.append(_cut_line(f"{gutter}{padded(row.at, rails_width)}  {head}", node, names, width))
         lead = f"{blank}{padded(row.below, rails_width)}  {'':<{columns(head)}}"
-        lines += [cut(lead + condition, WIDTH) for condition in node.conditions]
+        lines += [cut(lead + condition, width) for condition in node.conditions]
         before = node.stage
     return lines
 
@@ -104,11 +105,11 @@ def _names(picture: Picture, node: Node) -> tuple[str, ...]:
     return tuple(picture.nodes[other].id for other in node.needs)
 
 
-def _cut_line(head: str, node: Node, waits: Sequence[str]) -> str:
+def _cut_line(head: str, node: Node, waits: Sequence[str], width: int) -> str:
     """Return a step's line; the names of what it waits for take at most a third of it."""
-    tail = cut(f"  <- {', '.join(waits)}", WIDTH // 3) if waits else ""
+    tail = cut(f"  <- {', '.join(waits)}", width // 3) if waits else ""
     does = node.detail if node.kind == "set" else f"{node.does} {node.detail}".rstrip()
-    return (head + cut(does, max(WIDTH - columns(head) - columns(tail), 12)) + tail).rstrip()
+    return (head + cut(does, max(width - columns(head) - columns(tail), 12)) + tail).rstrip()
 
 
 def _legend(nodes: Sequence[Node]) -> str:

@@ -127,6 +127,7 @@ def faults_of(store):
 CASES = {
     "wrong host": ("postgresql://firmplan:{secret}@no-such-host.invalid/db", "the host's name is not known"),
     "wrong port": ("postgresql://firmplan:{secret}@127.0.0.1:1/db", "is the server running there"),
+    "no socket": ("postgresql://firmplan:{secret}@/db?host=/nowhere", "is the server running on this machine"),
     "no such database": ("postgresql://firmplan:{secret}@127.0.0.1:{port}/nothing", 'database "nothing" does not exist: make it'),
     "wrong password": ("postgresql://firmplan:wrong-{secret}@127.0.0.1:{port}/postgres", "give the right password"),
     "no such user": ("postgresql://nobody:{secret}@127.0.0.1:{port}/postgres", "give the right password"),
@@ -150,6 +151,7 @@ def test_a_store_that_cannot_be_used_is_told_with_what_to_do_and_without_its_pas
     where, words = CASES[case]
     told, whole = faults_of(where.format(secret=SECRET, port=cluster.port))
     assert words in told
+    assert told.lower().count("is the server running") <= 1
     for text in (told, whole, caplog.text):
         assert SECRET not in text
         assert "s3cr3t" not in text

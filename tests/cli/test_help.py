@@ -78,6 +78,26 @@ def test_every_command_takes_json_and_store(path):
     assert ("--store" in options) == (path not in WITHOUT_STORE)
 
 
+@pytest.mark.parametrize(
+    "group", ["", *(path for path, command in COMMANDS.items() if hasattr(command, "commands"))]
+)
+def test_every_list_of_commands_says_what_they_do_in_a_line(firmplan, monkeypatch, group):
+    """On the usual terminal of 80 columns no sentence is cut off."""
+    monkeypatch.setenv("COLUMNS", "80")
+    told = firmplan(*group.split(), "--help").out
+    listed = told.partition("Commands:")[2]
+    assert listed
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
+def test_an_option_before_its_command_is_told_where_it_belongs(firmplan):
+    """A slip that everyone makes once."""
+    answer = firmplan("--tools", "tools.py", "check", "plan.json")
+    assert answer.code == 2
+    assert "come after it: firmplan COMMAND --tools .." in answer.err
+    assert "come after it" not in firmplan("check", "--tolls", "tools.py", "plan.json").err
+
+
 def test_options_of_a_group_hold_for_its_commands(firmplan, home):
     """`plans --store S list` is `plans list --store S`; the command's own option wins."""
     firmplan("plans", "save", "adder", "plan.json", "-t", "tools.py", "--store", "kept.db")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from firmplan.cli.doctor import EXTRAS
+
 
 def test_a_run_prints_its_output_and_nothing_else_on_stdout(firmplan):
     """`run` answers with the plan's output; progress goes to stderr."""
@@ -141,6 +143,29 @@ def test_doctor_tells_what_is_missing(firmplan):
     assert answer.code == 0
     assert "add" in answer.out
     assert "FIRMPLAN_MODEL" in answer.err
+
+
+def test_doctor_says_how_to_get_what_is_not_installed(firmplan, monkeypatch):
+    """An extra that is missing is no fault, and the line says what brings it."""
+    monkeypatch.setitem(EXTRAS, "server", "no-such-package")
+    answer = firmplan("doctor", "-t", "tools.py")
+    assert answer.code == 0
+    assert "not installed; where it is wanted: pip install 'firmplan[server]'" in answer.out
+
+
+def test_a_skipped_step_says_why_in_words(firmplan, plan_file):
+    """What the run shows while it moves is for people; the word of the contract stands in its document."""
+    path = plan_file(
+        steps=[
+            {"id": "odd", "tool": "half", "args": {"n": 3}},
+            {"id": "next", "set": "${odd}"},
+            {"id": "never", "set": 1, "when": "${inputs.b > 5}"},
+        ],
+        output=None,
+    )
+    run = firmplan("run", path, "--tools", "tools.py", "-i", "a=1")
+    assert "skip next  it refers to a step that went wrong" in run.err
+    assert "skip never  its condition is false" in run.err
 
 
 def test_what_tools_print_is_no_part_of_the_document(firmplan, home, plan_file):

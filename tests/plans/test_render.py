@@ -59,6 +59,14 @@ RAW = {
 plan = Plan.model_validate(RAW)
 
 
+@pytest.mark.parametrize("width", [10, 40, 60, 80, 100, 200])
+def test_text_is_as_wide_as_wanted(width):
+    """No line is longer than the terminal that it is for, and nothing is cut where there is room; 40 columns have to be there."""
+    text = Plan.model_validate(RAW).render("text", TOOLS, width=width)
+    assert max(map(columns, text.splitlines())) <= max(width, 40)
+    assert ("…" in text) == (width < 80)
+
+
 def test_text_reads_as_a_graph():
     """Stages, rails, effects, conditions: the whole picture."""
     assert (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 
 import pytest
@@ -98,6 +100,34 @@ def test_the_console_form_is_for_people(monkeypatch, capfd):
     monkeypatch.setenv("FIRMPLAN_LOG", "console")
     one_run(PLAN, talk)
     assert "run finished" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["json", "console:debug"])
+def test_a_log_that_nobody_reads_stops_no_run(monkeypatch, setting):
+    """`firmplan serve 2>&1 | head`: the reader goes, its pipe takes no more lines, and the run goes on without them."""
+    monkeypatch.setenv("FIRMPLAN_LOG", setting)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1, closefd=False) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert one_run(PLAN, talk).output == 2
+        os.close(writer)
+        assert one_run(PLAN, talk).output == 2
+
+
+@pytest.mark.timeout(20)
+def test_a_fault_of_a_programs_own_log_reaches_who_waits():
+    """The run stops with it, and nobody waits for ever: not even where the log cannot say that it stopped."""
+
+    def fall_over(*_):
+        raise RuntimeError("no log today")
+
+    structlog.configure(processors=[fall_over])
+    try:
+        with pytest.raises(RuntimeError, match="no log today"):
+            one_run(PLAN, talk)
+    finally:
+        structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""What a terminal is able to show decides how answers are spelled, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from firmplan.cli import screen
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_signs_have_others_where_the_encoding_lacks_them(monkeypatch, encoding):
+    """Pictures stay pictures, in as many columns; other text is escaped, and what can be written stays."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    screen.answer("1 ●─┴─╯ ◇ ○ ├│ ☃ abc")
+    out.seek(0)
+    assert out.read() == "1 *-+-' w o +| \\u2603 abc\n"
+
+
+def test_a_picture_is_drawn_without_unicode(home):
+    """`LC_ALL=C firmplan show`: as it is elsewhere, sign by sign."""
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-m", "firmplan", "show", "plan.json", "--tools", "tools.py"]
+    shown = [
+        subprocess.run(words, cwd=home, env=env, capture_output=True, check=True).stdout.decode()
+        for env in (plain, {**os.environ, "PYTHONUTF8": "1"})
+    ]
+    assert "1 *  total  pure   add(a=inputs.a, b=inputs.b)" in shown[0]
+    assert shown[0] == shown[1].replace("●", "*")
+
+
+def test_a_picture_is_as_wide_as_its_terminal(monkeypatch):
+    """No wider, and where there is no terminal as wide as everywhere."""
+    monkeypatch.setenv("COLUMNS", "60")
+    assert screen.picture_width(Terminal()) == 60
+    assert screen.picture_width(io.StringIO()) == screen.PICTURE_WIDTH
+    monkeypatch.setenv("COLUMNS", "300")
+    assert screen.picture_width(Terminal()) == screen.PICTURE_WIDTH
