@@ -69,6 +69,7 @@ from .executor.runs.arguments import (
     person_of,
     reason_of,
     run_of,
+    secrets_of,
     step_of,
     times_of,
     values_of,
@@ -179,15 +180,13 @@ class Engine:
         self._location: StoreLocation = open_location(store)
         if planner is not None and not hasattr(planner, "plan"):
             raise ConfigError(f"planner: expected a Planner, found {planner!r}; write Planner(model=..)")
-        if secrets is not None and not hasattr(secrets, "get"):
-            raise ConfigError(f"secrets: expected secrets by name, found {type(secrets).__name__}")
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
         self._places = concurrency_of(max_concurrency)
         self._flow: Flow = flow
         self._accepted = AcceptedPlans()
-        self._secrets = os.environ if secrets is None else secrets
+        self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None

@@ -176,7 +176,7 @@ class ToolError(FirmplanError):
         super().__init__(message)
         if code is not None:
             self.code = code  # type: ignore[misc]  # per error here, per class elsewhere
-        self.temporary = temporary
+        self.temporary = bool(temporary)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _tool_error, (type(self), str(self), self.code, self.temporary)

@@ -13,7 +13,15 @@ from ..errors import ToolError
 MIB: Final = 1024 * 1024
 VALUE_BYTES_MAX: Final = 64 * MIB  # one value as canonical JSON: it is parsed, hashed and stored in one piece
 ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,000,000 bytes
+MESSAGE_MAX: Final = 10_000  # characters of what a failed call says: it stands in journal, answers and logs
 RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as long as it is driven
+
+
+def bounded(message: str) -> str:
+    """Return a message, or its beginning and how long it was."""
+    if len(message) <= MESSAGE_MAX:
+        return message
+    return f"{message[:MESSAGE_MAX]}.. ({len(message)} characters)"
 
 
 def is_small_enough(size: int) -> bool:

@@ -101,6 +101,13 @@ def run_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int])
         expected: Any of `status`, `output`, `errors` (codes by step), `steps` (see `assert_step`), `calls` (tool -> how many).
         calls: Tool -> how often it was called.
     """
+    faults = list(_expectation_faults(run, expected, calls))
+    yield from faults
+    if "errors" not in expected and (faults or expected.get("status", "failed") != "failed"):
+        yield from (f"step '{error.step}' failed [{error.code}]: {error.message}" for error in run.errors)
+
+
+def _expectation_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]) -> Iterator[str]:
     for name, wanted in expected.items():
         match name:
             case "status":
@@ -119,8 +126,6 @@ def run_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int])
                 yield from _value_faults("calls", wanted, counted)
             case _:
                 yield f"expected {listing(EXPECT_KEYS)}, found '{name}'"
-    if run.errors and expected.get("status", "failed") != "failed" and "errors" not in expected:
-        yield from (f"step '{error.step}' failed [{error.code}]: {error.message}" for error in run.errors)
 
 
 def _found(view: StepView, name: str) -> Json:

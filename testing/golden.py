@@ -32,16 +32,16 @@ from ..errors import Diverged, InputRejected, PlanRejected
 from ..executor.review.compare import compare
 from ..executor.review.recall import Recall
 from ..plans import Plan, check
-from ..plans.nearest import did_you_mean, listing
+from ..plans.source import parse_source
 from ..plans.values import Json
 from ..tools import Toolset
 from .answers import NOT_RECORDED
 from .assertions import is_same, run_faults
+from .case import read_case
 from .recorded import REHEARSABLE, RecordedRun, read_recorded
 from .rehearsal import Rehearsal
 
 BUNDLE: Final = ".bundle"
-KEYS: Final = ("plan", "tools", "recording", "inputs", "answers", "live", "artifacts", "expect")
 AGAIN: Final = "record a new run with `firmplan record RUN -o {}`"
 ACCEPT: Final = "accept it with `pytest --firmplan --firmplan-update`"
 
@@ -79,7 +79,7 @@ def read_golden(path: Path) -> Golden:
     if path.suffix == BUNDLE:
         whole = read_recorded(path)
         return Golden(path, whole.plan, whole.run.inputs, recorded=whole)
-    said = _read_case(path)
+    said = read_case(path)
     recorded = read_recorded(path.parent / str(said["recording"])) if "recording" in said else None
     inputs = dict(recorded.run.inputs) if recorded is not None else {}
     tools = said.get("tools", [])
@@ -184,25 +184,6 @@ def _calls(now: Recall) -> Mapping[str, int]:
 # --- cases as files
 
 
-def _read_case(path: Path) -> dict[str, Any]:
-    """Return a case's keys. Raises: InputRejected: it is none."""
-    import yaml  # noqa: PLC0415  # only where there are cases
-
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise InputRejected(f"{path} is no golden test: {fault}") from fault
-    if not isinstance(said, dict):
-        raise InputRejected(f"{path} is no golden test: expected {listing(KEYS)}")
-    case = cast("dict[str, Any]", said)
-    for name in case:
-        if name not in KEYS:
-            raise InputRejected(
-                f"{path}: expected {listing(KEYS)}, found '{name}'; {did_you_mean(str(name), KEYS)}"
-            )
-    return case
-
-
 def _plan_of(path: Path, said: object, recorded: RecordedRun | None) -> Plan:
     match said:
         case str():
@@ -250,6 +231,10 @@ def _rewrite(path: Path, expect: Mapping[str, Json], now: Recall) -> None:
     import yaml  # noqa: PLC0415  # only where there are cases
 
     block = yaml.safe_dump({"expect": made}, sort_keys=False, allow_unicode=True)
+    if parse_source(block).value != {
+        "expect": made
+    }:  # PyYAML writes YAML 1.1, where the text `1e3` needs no quotes
+        block = f"expect: {json.dumps(made)}\n"
     lines = text.splitlines(keepends=True)
     start = next((at for at, line in enumerate(lines) if line.startswith("expect:")), len(lines))
     inside = [at for at in range(start + 1, _end_of(lines, start)) if lines[at].startswith((" ", "\t", "-"))]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from ..errors import ConfigError, PlanRejected, ToolError
+from ..errors import ConfigError, InputRejected, PlanRejected, ToolError
 from ..executor.calls.calls import Outcome
 from ..executor.calls.facilities import Facilities
 from ..executor.calls.places import Places
@@ -25,6 +25,7 @@ from ..executor.runs.execution import Execution
 from ..executor.runs.presence import Alone
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
+from ..plans.nearest import did_you_mean, listing
 from ..plans.program import AskModel
 from ..plans.signature import Effect
 from ..plans.values import Json, canonical, digest
@@ -69,11 +70,13 @@ class Rehearsal:
 
         Raises:
             PlanRejected: The plan does not pass the check.
-            InputRejected: An input does not fit.
+            InputRejected: An input does not fit, or answers are given for a tool that there is not.
         """
         saved: Mapping[str, Plan] = self.recorded.header.plans if self.recorded is not None else {}
+        self._expect_known(_names(self.plan, saved))
         tools = Toolset(list(self._tools(saved)))
-        report = check(self.plan, tools, plans=saved)
+        others = [tool for tool in self.tools if tool.name not in tools.names]
+        report = check(self.plan, tools + Toolset(others), plans=saved)
         if not report.ok:
             raise PlanRejected(report)
         inputs = fitted_inputs(self.plan, self.inputs)
@@ -100,6 +103,15 @@ class Rehearsal:
             return await recall(store, await execution.archive.row(run_id))
         finally:
             await execution.close()
+
+    def _expect_known(self, named: Sequence[str]) -> None:
+        """Check that answers are given for tools that there are. Raises: InputRejected."""
+        known = sorted({*named, *self.tools.names})
+        for what, names in (("answers", [name for name in self.answers if name != ASK]), ("live", self.live)):
+            for name in names:
+                if name not in known:
+                    hint = did_you_mean(name, known, f"there are {listing(known)}")
+                    raise InputRejected(f"{what}: there is no tool '{name}': {hint}")
 
     async def _carried_out(self, execution: Execution, header: Header) -> str:
         """Run, and decide as was decided, until nothing goes on."""

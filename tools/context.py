@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
 from uuid import UUID, uuid4
 
 from ..errors import ToolError
 from ..plans.signature import Effect
 from ..plans.values import digest
+from .failures import recorded, said, writable
 from .logbook import open_log
 
 T = TypeVar("T", float, str)
@@ -200,7 +201,7 @@ class Context:
     def env(self, name: str, default: str | None = None) -> str | None:
         """Return an environment variable; its value is stored with the result and must match for reuse."""
         found = (self._env or {}).get(name)
-        self.used.env[name] = found
+        self.used.env[writable(name)] = recorded(found)
         return default if found is None else found
 
     def secret(self, name: str) -> str:
@@ -225,9 +226,12 @@ class Context:
 
         Raises:
             ToolError: There is no store for bytes here (code `no-blobs`).
+            TypeError: They are no bytes.
         """
         from .artifact import Artifact  # noqa: PLC0415  # pydantic: only for tools that use it
 
+        if not isinstance(cast("object", data), bytes | bytearray | memoryview):
+            raise TypeError(f"ctx.save: expected bytes, found {type(data).__name__}; encode text first")
         made = Artifact.of_bytes(bytes(data), media_type=media_type, name=name)
         self._kept("save").put(bytes(data))
         return made
@@ -268,7 +272,8 @@ class Context:
         if self._on_progress is not None:
             from .masking import masked_text  # noqa: PLC0415  # only for calls that tell their progress
 
-            self._on_progress(min(max(float(fraction), 0.0), 1.0), masked_text(note, self._read_secrets()))
+            told = masked_text(said(note or ""), self._read_secrets())
+            self._on_progress(min(max(0.0, float(fraction)), 1.0), told)
 
     def __repr__(self) -> str:
         return f"Context(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt})"

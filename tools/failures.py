@@ -1,4 +1,4 @@
-"""Which exceptions mean that the other side may not have heard, or may not have been heard.
+"""What somebody else's exceptions mean: what they say, and whether the other side may not have heard, or may not have been heard.
 
 Timeouts and connection errors are worth another call, and leave it open whether a `write` happened. Libraries for HTTP
 have their own classes for them, outside Python's `ConnectionError` and `TimeoutError`; they are known by name, so
@@ -6,6 +6,12 @@ that none of them is imported.
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+from ..errors import OutcomeUnknown, ToolError
+
+CODE_MAX: Final = 128  # characters of an error's code
 
 _BY_NAME = frozenset(
     {
@@ -37,5 +43,40 @@ def is_interruption(error: BaseException) -> bool:
     """Whether a failure is a timeout or a connection error."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
-    names = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+    names = {(str(kind.__module__).partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     return bool(names & _BY_NAME) and not names & _ANSWERED
+
+
+def writable(text: str) -> str:
+    """Return a text that can be written down: what is no character (half of one, a byte of a file's name) is spelled out."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+def recorded(value: str | None) -> str | None:
+    """Return the value of an environment variable as a journal has it."""
+    return None if value is None else writable(value)
+
+
+def said(given: object) -> str:
+    """Return what an error, or a part of it, says, such that it can be written down; empty where asking it fails."""
+    try:
+        return writable(str(given))
+    except BaseException:  # noqa: BLE001  # the `__str__` of an error can do what it likes
+        return ""
+
+
+def code_of(error: OutcomeUnknown | ToolError) -> str:
+    """Return the code of an error that a tool raised, as text whatever it was made of; that of its kind if it has none."""
+    return said(error.code)[:CODE_MAX] or (
+        ToolError.code if isinstance(error, ToolError) else OutcomeUnknown.code
+    )
+
+
+def described(error: BaseException) -> str:
+    """Return an error as its kind and what it says."""
+    kind, text = writable(type(error).__name__), said(error)
+    return f"{kind}: {text}" if text else kind

@@ -15,6 +15,7 @@ from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool
 from ...tools.completion import Usage as ModelUsage
+from ...tools.failures import said
 from ...tools.outage import ModelError
 from ..commands import StartToolCall
 from ..journal.journal import Journal
@@ -23,6 +24,7 @@ from .artifacts import CallBlobs, digests_in
 from .calls import Failed, Outcome, Returned, call_tool, reconcile
 from .draws import Draws
 from .facilities import Facilities
+from .identity import idempotency_key
 from .prepared import PreparedCall
 
 Usage: TypeAlias = Mapping[str, Json]
@@ -124,7 +126,7 @@ class Caller:
             run_id=self._run_id,
             step=call.step,
             attempt=call.command.attempt,
-            idempotency_key=call.write_key,
+            idempotency_key=self._key_of(call, tool),
             seed=self._seed,
             effect=tool.effect,
             clock=self._facilities.clock.now,
@@ -136,6 +138,12 @@ class Caller:
             on_progress=self._progress_of(call.step),
             given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
         )
+
+    def _key_of(self, call: PreparedCall, tool: Tool) -> str:
+        """Return a call's idempotency key, whatever its effect, if it may be asked for."""
+        if call.write_key or not tool.wants_context:
+            return call.write_key
+        return idempotency_key(self._run_id, call.step, call.args_digest)
 
     def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
         """Return what a call tells its progress to, on whatever thread it runs."""
@@ -153,9 +161,9 @@ class Caller:
             output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
         except ToolError as fault:
             spent = fault.usage if isinstance(fault, ModelError) else None
-            failed = Failed(fault.code, str(fault), fault.temporary, retryable=fault.temporary)
+            failed = Failed(fault.code, said(fault), fault.temporary, retryable=fault.temporary)
             return failed, None if spent is None else _told(spent)
-        return Returned(output), {**_told(reply.usage), "model": reply.model}
+        return Returned(output), {**_told(reply.usage), "model": said(reply.model)}
 
 
 def _told(usage: ModelUsage) -> dict[str, Json]:

@@ -15,7 +15,7 @@ from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, Tool
-from ...tools.failures import is_interruption
+from ...tools.failures import code_of, described, is_interruption, said
 from ...tools.logbook import open_log
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from ..sealed import Sealed
@@ -127,7 +127,7 @@ async def reconcile(
     except BaseException as error:  # whatever it is, the outcome stays unknown
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
-        return Lost(f"reconcile failed: {_describe(error)}")
+        return Lost(f"reconcile failed: {described(error)}")
     if answer is None:
         return None
     taken = _taken(tool, answer)
@@ -150,21 +150,21 @@ def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
             message = "CancelledError: the tool cancelled itself"
             if tool.effect is Effect.WRITE:
                 return Lost(message)
-            return Failed("cancelled", message, temporary=False, retryable=tool.is_worth_retrying(error))
+            return Failed("cancelled", message, temporary=False, retryable=_is_worth_retrying(tool, error))
         case TimeoutError() if timeout_s is not None:
             return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
         case TimeoutError():
-            return _interrupted(tool, error, "timeout", _describe(error))
+            return _interrupted(tool, error, "timeout", described(error))
         case OutcomeUnknown():
-            return _interrupted(tool, error, error.code, str(error))
+            return _interrupted(tool, error, code_of(error), said(error))
         case ToolError():
-            return Failed(error.code, str(error), error.temporary, tool.is_worth_retrying(error))
+            is_temporary = error.temporary is True
+            return Failed(code_of(error), said(error), is_temporary, _is_worth_retrying(tool, error))
         case _ if _was_interrupted(error):
-            return _interrupted(tool, error, "connection-error", _describe(error))
+            return _interrupted(tool, error, "connection-error", described(error))
         case _:
-            return Failed(
-                "tool-error", _describe(error), temporary=False, retryable=tool.is_worth_retrying(error)
-            )
+            may_help = _is_worth_retrying(tool, error)
+            return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
 
 
 def _taken(tool: Tool, result: object) -> Returned | Failed:
@@ -174,7 +174,7 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
     except ToolError as fault:
         return _refused(tool, fault)
     except Exception as error:  # noqa: BLE001  # a result may do anything when it is looked at
-        what = f"tool '{tool.name}': its result cannot be read: {_describe(error)}"
+        what = f"tool '{tool.name}': its result cannot be read: {described(error)}"
         return _refused(tool, ToolError(what, code="bad-result"))
     if not is_small_enough(len(data)):
         return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
@@ -183,8 +183,8 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
 
 def _refused(tool: Tool, fault: ToolError) -> Failed:
     """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
-    may_repeat = tool.effect is not Effect.WRITE and tool.is_worth_retrying(fault)
-    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=may_repeat)
+    may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
+    return Failed(fault.code, after_effect(tool, said(fault)), temporary=False, retryable=may_repeat)
 
 
 def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
@@ -218,9 +218,12 @@ def _was_interrupted(error: BaseException) -> bool:
 def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
     if tool.effect is Effect.WRITE:
         return Lost(message)
-    return Failed(code, message, temporary=True, retryable=tool.is_worth_retrying(error))
+    return Failed(code, message, temporary=True, retryable=_is_worth_retrying(tool, error))
 
 
-def _describe(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
+    """Whether `retry_on` covers a failure; where it fails itself, it does not."""
+    try:
+        return tool.is_worth_retrying(error)
+    except Exception:  # noqa: BLE001  # a function of the tool's: the call's own failure is what is told
+        return False

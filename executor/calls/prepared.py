@@ -18,6 +18,7 @@ from ...tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.masking import masked_text, masked_value
 from ..commands import StartModelCall, StartToolCall
 from ..events import CallMade, CallStarted
+from ..limits import bounded
 from ..sealed import Sealed
 from .artifacts import CallBlobs
 from .calls import Failed, Lost, Outcome, Returned
@@ -193,23 +194,23 @@ class Preparation:
         return masked_text(text, self._secrets_of(command, ()))
 
     def told(self, call: PreparedCall, outcome: Outcome) -> Outcome:
-        """Return an outcome for the journal, without the secrets that the call was given or has asked for."""
-        if call.context is None and not getattr(call.command, "secrets", None):
-            return outcome
-        secrets = self._secrets_of(
-            call.command, call.context.used.secrets if call.context is not None else ()
-        )
-        if not secrets:
-            return outcome
+        """Return an outcome for the journal: without the secrets that the call was given or has asked for, its message bounded."""
+        secrets = self._secrets_for(call)
         match outcome:
             case Returned(output):
-                masked = masked_value(output.data, secrets)
+                masked = masked_value(output.data, secrets) if secrets else output.data
                 return outcome if masked is output.data else Returned(Sealed(masked))
-            case Failed():
-                code, message = masked_text(outcome.code, secrets), masked_text(outcome.message, secrets)
+            case Failed(code, message):
+                code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
                 return replace(outcome, code=code, message=message)
             case Lost(why):
-                return Lost(masked_text(why, secrets))
+                return Lost(bounded(masked_text(why, secrets)))
+
+    def _secrets_for(self, call: PreparedCall) -> Mapping[str, str]:
+        """Return the secrets that a call was given or has asked for, by name."""
+        if call.context is None and not getattr(call.command, "secrets", None):
+            return {}
+        return self._secrets_of(call.command, call.context.used.secrets if call.context is not None else ())
 
     def _secrets_of(self, command: StartCall, asked: Sequence[str]) -> dict[str, str]:
         given = command.secrets.values() if isinstance(command, StartToolCall) else ()

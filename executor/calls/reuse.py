@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ...plans.values import Json
 from ...tools import Tool
+from ...tools.failures import recorded
 from ..ledger import WORLD
 from ..stores.store import EVERYTHING, Reusable
 from .facilities import Facilities
@@ -87,7 +88,9 @@ def _told(written: Sequence[str], resource: str) -> str:
 
 def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json] | None:
     """Return which environment value differs from what the result was made with."""
-    name = next((name for name, value in sorted(entry.env.items()) if environ.get(name) != value), None)
+    name = next(
+        (name for name, value in sorted(entry.env.items()) if recorded(environ.get(name)) != value), None
+    )
     return None if name is None else {"because": "env", "name": name}
 
 

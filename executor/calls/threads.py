@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from ...tools.failures import described
+
 _Job: TypeAlias = tuple[
     Callable[[], object], contextvars.Context, asyncio.AbstractEventLoop, "asyncio.Future[object]"
 ]
@@ -120,7 +122,7 @@ def _deliver(
         if error is None:
             done.set_result(result)
         elif isinstance(error, StopIteration | GeneratorExit):  # asyncio does not carry them to who awaits
-            done.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
+            done.set_exception(RuntimeError(described(error)))
         else:
             done.set_exception(error)
 

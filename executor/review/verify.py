@@ -21,6 +21,7 @@ from ...plans.program import CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, Tool
+from ...tools.failures import recorded
 from ..calls.artifacts import CallBlobs, digests_in
 from ..calls.calls import Failed, Lost, Outcome, Returned, call_tool
 from ..calls.facilities import Facilities
@@ -216,5 +217,7 @@ def _verdict(bench: _Bench) -> ToolVerdict:
 
 def _changed_env(calls: Sequence[_Made]) -> str:
     """Return which environment variables are not what the run read: another result may be right."""
-    differing = {name for made in calls for name, value in made.env.items() if os.environ.get(name) != value}
+    differing = {
+        name for made in calls for name, value in made.env.items() if recorded(os.environ.get(name)) != value
+    }
     return f"the environment is not what it was: {', '.join(sorted(differing))}" if differing else ""

@@ -24,10 +24,10 @@ RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 def run_of(run_id: object) -> str:
     """Return the id of a run. Raises: RunNotFound: no run can have it."""
-    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
-        raise RunNotFound(
-            f"expected the id of a run, found {describe(run_id)}, which is none; `firmplan runs` lists them"
-        )
+    if not isinstance(run_id, str):
+        raise RunNotFound(f"expected the id of a run, found {describe(run_id)}; `firmplan runs` lists them")
+    if not RUN_ID.fullmatch(run_id):
+        raise RunNotFound(f"there is no run of that name: {describe(run_id)}; `firmplan runs` lists them")
     return run_id
 
 
@@ -129,6 +129,20 @@ def seed_of(given: object) -> str:
     if not is_text and (not isinstance(given, int) or isinstance(given, bool)):
         raise ConfigError(f"seed: expected text or an integer, found {describe(given)}")
     return str(given)
+
+
+def secrets_of(given: Mapping[str, str]) -> Mapping[str, str]:
+    """Return secrets by name, as they were given. Raises: ConfigError: they are none; the message shows no value."""
+    if not hasattr(given, "get"):
+        raise ConfigError(f"secrets: expected secrets by name, found {type(given).__name__}")
+    if isinstance(cast("object", given), Mapping):
+        for name, secret in cast("Mapping[object, object]", given).items():
+            if not isinstance(name, str) or not _is_writable(name):
+                raise ConfigError(f"secrets: expected names that are text, found {describe(name)}")
+            if secret is not None and (not isinstance(secret, str) or not _is_writable(secret)):
+                what = "half a character in it" if isinstance(secret, str) else type(secret).__name__
+                raise ConfigError(f"secrets: '{name}': expected text, found {what}")
+    return given
 
 
 def times_of(replan: object) -> int:

@@ -206,6 +206,27 @@ def test_the_idempotency_key_is_the_same_over_attempts_and_differs_between_calls
     assert {key for _, _, key in keys} == other
 
 
+@pytest.mark.parametrize("effect", ["pure", "read", "write"])
+@pytest.mark.parametrize("isolation", ["thread", "inline"])
+def test_a_call_of_any_effect_has_a_key(effect: Any, isolation: Any, tmp_path: Path):
+    """`ctx.idempotency_key` is the digest of run id, step path and resolved arguments: the same over attempts."""
+    keys: list[str] = []
+
+    @tool(effect=effect, retries=1, isolation=isolation, version="1")
+    def look(x: int, *, ctx: Context) -> int:
+        """Look."""
+        keys.append(ctx.idempotency_key)
+        if ctx.attempt < 2:
+            raise ToolError("busy", temporary=True)
+        return x
+
+    steps = plan(call("a", "look", args={"x": 1}), call("b", "look", args={"x": 2}))
+    assert once([look], steps, tmp_path / "s.db", max_concurrency=1).status == "succeeded"
+    assert len(keys) == 4
+    assert all(keys)
+    assert len(set(keys)) == 2
+
+
 def test_randomness_follows_the_seed_and_the_step(tmp_path: Path):
     """`ctx.random` (seeded `random.Random`): by run seed and step path; seed from plan and inputs unless given."""
 

@@ -1005,6 +1005,9 @@ def test_a_wrong_option_of_a_run_is_told(name: str):
             r"planner: expected a Planner, found 'gpt-5-mini'; write Planner\(model=..\)",
         ),
         ({"secrets": 5}, "secrets: expected secrets by name, found int"),
+        ({"secrets": {"A": 5}}, "secrets: 'A': expected text, found int"),
+        ({"secrets": {"A": b"hush"}}, "secrets: 'A': expected text, found bytes"),
+        ({"secrets": {5: "hush"}}, "secrets: expected names that are text, found the integer 5"),
         ({"max_concurrency": "x"}, "an integer of at least 1, found 'x'"),
     ],
 )

@@ -62,7 +62,7 @@ def test_the_page_runs_as_it_says(tmp_path):
 def test_the_table_of_keys_is_that_of_the_code():
     """Every key of a case is on the page, and no other."""
     from firmplan.testing.assertions import EXPECT_KEYS, STEP_KEYS
-    from firmplan.testing.golden import KEYS
+    from firmplan.testing.case import KEYS
 
     table = PAGE.partition("| key | means |")[2].partition("\n\n")[0]
     assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == KEYS

@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 import pytest
-from firmplan.errors import ConfigError, EngineBug, StoreError
+from firmplan.errors import ConfigError, EngineBug, StoreError, ToolError
 from firmplan.executor import limits
-from firmplan.tools import Tool, tool
+from firmplan.tools import Context, Tool, tool
 from rig import Rig, one_run, plan_of, statuses
 
 PLAN = plan_of(
@@ -32,7 +32,25 @@ class Strange(BaseException):
     """No Exception at all."""
 
 
+class MuteError(Exception):
+    """An error that says nothing, not even what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class EndlessError(Exception):
+    """An error with much to say."""
+
+    def __str__(self) -> str:
+        return "no " * 1_000_000
+
+
 FAULTS = [
+    MuteError(),
+    EndlessError(),
+    ValueError("half a character \ud800"),
+    FileNotFoundError(2, "no file", "a name of bytes \udcff"),
     ValueError("no"),
     KeyError("k"),
     RuntimeError(),
@@ -88,6 +106,112 @@ def test_whatever_a_tool_raises_is_a_failed_step(fault, kind):
     (error,) = run.errors
     assert (error.step, error.temporary) == ("bad", False)
     assert type(fault).__name__ in error.message or str(fault) in error.message
+
+
+@pytest.mark.parametrize("kind", ["async", "thread", "inline"])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (ValueError("half \ud800"), ("tool-error", "ValueError: half \\ud800", False)),
+        (ToolError("half \ud800", code="c\udcff"), ("c\\udcff", "half \\ud800", False)),
+        (ToolError("no", code=5), ("5", "no", False)),  # type: ignore[arg-type]
+        (ToolError("no", code=""), ("tool-error", "no", False)),
+        (ToolError("no", code="c" * 500), ("c" * 128, "no", False)),
+        (ToolError("no", temporary="yes"), ("tool-error", "no", True)),  # type: ignore[arg-type]
+        (ToolError("no", temporary=object()), ("tool-error", "no", True)),  # type: ignore[arg-type]
+        (MuteError(), ("tool-error", "MuteError", False)),
+        (ConnectionError("half \ud800"), ("connection-error", "ConnectionError: half \\ud800", True)),
+    ],
+    ids=repr,
+)
+def test_what_an_error_says_is_text_that_can_be_written_down(fault, told, kind):
+    """Whatever message, code and flag an error was made with: the run is recorded, ends, and replays."""
+
+    def body():
+        raise fault
+
+    async def main():
+        async with Rig([variants(body)[kind], good]) as rig:
+            run = await rig.run(PLAN, "r")
+            assert (await rig.execution.replays.replay("r", keep=False)).errors == run.errors
+            return run
+
+    (error,) = asyncio.run(main()).errors
+    assert (error.code, error.message, error.temporary) == told
+
+
+def test_the_message_of_an_error_is_bounded():
+    """It stands in journal, answers and logs: of a long one the beginning, and how long it was."""
+
+    def body():
+        raise EndlessError
+
+    (error,) = one_run(PLAN, variants(body)["thread"], good).errors
+    assert error.message.startswith("EndlessError: no no no")
+    assert error.message.endswith("(3000014 characters)")
+    assert len(error.message) < 11_000
+
+
+def test_a_retry_on_that_fails_means_no_retry():
+    """The call's own failure is what is told."""
+
+    def retry_on(error):
+        raise LookupError("confused")
+
+    @tool(effect="read", retries=3, retry_on=retry_on, version=1)
+    def bad() -> int:
+        """Fail."""
+        raise ValueError("no")
+
+    run = one_run(PLAN, bad, good)
+    assert (run.errors[0].message, run.steps["bad"].attempts) == ("ValueError: no", 1)
+
+
+@pytest.mark.parametrize("fraction", [math.nan, math.inf, -1, 10**30])
+@pytest.mark.parametrize("note", [None, 5, b"x", "half \ud800", {}, "long " * 100_000], ids=repr)
+def test_what_a_tool_says_of_its_progress_does_not_stop_its_run(fraction, note):
+    """A fraction is held within 0 and 1, and a note is text."""
+
+    @tool(effect="read", version=1)
+    async def bad(*, ctx: Context) -> int:
+        """Tell strange things."""
+        ctx.progress(fraction, note)
+        await asyncio.sleep(0)
+        return 1
+
+    async def main():
+        async with Rig([bad, good]) as rig:
+            run = await rig.run(PLAN, "r")
+            return run, [event async for event in rig.execution.events("r")]
+
+    run, events = asyncio.run(main())
+    assert run.status == "succeeded"
+    (told,) = [event.data for event in events if event.type == "CallProgressed"]
+    assert told["fraction"] in (0.0, 1.0)
+    assert len(told.get("note", "")) < 1_000
+
+
+def test_an_environment_variable_may_hold_bytes(monkeypatch):
+    """It is recorded spelled out, and compared so: the result is reused while it is the same."""
+    seen = []
+
+    @tool(effect="pure", version=1)
+    def bad(*, ctx: Context) -> int:
+        """Read it."""
+        seen.append(ctx.env("FIRMPLAN_BYTES"))
+        return len(seen)
+
+    async def main():
+        async with Rig([bad, good]) as rig:
+            for value in ("\udcff", "\udcff", "\udcfe"):
+                monkeypatch.setenv("FIRMPLAN_BYTES", value)
+                yield await rig.run(PLAN)
+
+    async def outputs():
+        return [run.output async for run in main()]
+
+    assert asyncio.run(outputs()) == [1, 1, 2]
+    assert seen == ["\udcff", "\udcfe"]
 
 
 @pytest.mark.parametrize("kind", ["async", "thread", "inline"])

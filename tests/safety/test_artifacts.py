@@ -271,3 +271,18 @@ def test_removing_beside_engines_that_write_loses_nothing(tmp_path):
             return removed
 
     assert asyncio.run(main()) > 0
+
+
+@pytest.mark.parametrize("data", [5, "text", None, ["a"]], ids=repr)
+def test_only_bytes_are_kept(data):
+    """A number is no size of an artifact, and text has to be encoded: the step fails and says so."""
+
+    @tool(effect="read", version=1)
+    def save(*, ctx: Context) -> Artifact:
+        """Keep something."""
+        return ctx.save(data)
+
+    with Engine([save], store="memory:") as engine:
+        run = engine.run_sync({"firmplan": 1, "steps": [{"id": "a", "tool": "save"}]})
+    (error,) = run.errors
+    assert (error.code, "expected bytes, found" in error.message) == ("tool-error", True)

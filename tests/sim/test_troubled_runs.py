@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from firmplan.errors import OutcomeUnknown, ToolError
-from firmplan.plans import Plan
+from firmplan.plans import Effect, Plan
 from firmplan.testing import FakeClock
 from firmplan.tools import Context, Tool
 from rig import Rig, statuses
@@ -86,8 +86,8 @@ class Trouble:
         self.meet(
             ctx.step, ToolError("busy", temporary=True), TimeoutError("late"), ConnectionResetError("cut")
         )
-        self.done.append((name, ctx.idempotency_key or ctx.step))
-        if ctx.idempotency_key:
+        self.done.append((name, ctx.idempotency_key if ctx.effect is Effect.WRITE else ctx.step))
+        if ctx.effect is Effect.WRITE:
             self.meet(ctx.step, TimeoutError("late"), OutcomeUnknown("lost"))
         return x + 1
 

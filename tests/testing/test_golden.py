@@ -304,6 +304,15 @@ def test_expectations_by_step_and_by_tool(pytester):
         ("recording: nowhere.bundle", "cannot be read"),
         ("plan: nowhere.yaml", "nowhere.yaml"),
         ("a: [", "is no golden test"),
+        ("", "expected an object with any of plan, tools"),
+        ("tools: [3]", "tools: expected a file or module, or a list of them, found a list"),
+        ("inputs: {n: .nan}", "expected a finite number"),
+        ("inputs: [1]", "inputs: expected values by input, found a list"),
+        ("answers: 3", "answers: expected answers by tool, found the integer 3"),
+        ("expect: {outputs: 1}", "found 'outputs'; did you mean 'output'"),
+        ("expect: {steps: {a: {ouput: 1}}}", "expect.steps.a: expected status"),
+        ("expect: {steps: [a]}", "expect.steps: expected what is expected, by step, found a list"),
+        ("expect: {steps: {a: 3}}", "expect.steps.a: expected any of status"),
     ],
 )
 def test_a_case_that_is_none_says_why(pytester, text, message):
@@ -313,6 +322,50 @@ def test_a_case_that_is_none_says_why(pytester, text, message):
     result.assert_outcomes(failed=1)
     assert message in said(result)
     assert "testing/golden.py" not in said(result)
+
+
+@pytest.mark.parametrize("word", ["1e3", "2020-01-01", "yes", "0x1F", "null", "12:30"])
+def test_texts_that_look_like_values_are_expected_as_texts(pytester, word):
+    """A case is read as a plan is, and what the flag writes is read back as it came out."""
+    (pytester.path / "tools.py").write_text(TOOLS)
+    case = pytester.path / "word.golden.yaml"
+    case.write_text(f"plan:\n  steps:\n    - {{id: word, set: '{word}'}}\n  output: ${{word}}\n")
+    pytester.runpytest("--firmplan-update").assert_outcomes(passed=1)
+    pytester.runpytest("--firmplan").assert_outcomes(passed=1)
+    assert read_golden(case).expect == {"status": "succeeded", "output": word}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  look:", "  lok:", "answers: there is no tool 'lok': did you mean 'look'"),
+        (
+            "city: Rome}, returns",
+            "city: Bonn}, returns",
+            "no answer is written for this call of 'look' at 'here'",
+        ),
+        ("returns: {celsius: 21.5}", "returns: warm", "step 'here' failed [bad-result]"),
+    ],
+)
+def test_a_case_that_fails_of_its_answers_says_so(pytester, old, new, message):
+    """A run that fails unexpectedly says of what, whatever of it was looked at."""
+    (pytester.path / "tools.py").write_text(TOOLS)
+    (pytester.path / "warm.golden.yaml").write_text(
+        CASE.replace(old, new) + "expect: {output: It is warm.}\n"
+    )
+    result = pytester.runpytest("--firmplan")
+    result.assert_outcomes(failed=1)
+    assert message in said(result)
+
+
+def test_a_case_whose_plan_names_no_tool_says_which_was_meant(pytester):
+    """The tools of a case are known to the check, also those that its plan does not name."""
+    (pytester.path / "tools.py").write_text(TOOLS)
+    (pytester.path / "warm.golden.yaml").write_text(
+        "tools: tools.py\nplan: {steps: [{id: a, tool: lok}]}\nexpect: {output: null}\n"
+    )
+    result = pytester.runpytest("--firmplan")
+    assert "did you mean 'look'" in said(result)
 
 
 def fault_of(path, *tools, update=False):
