@@ -24,10 +24,10 @@ RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 def run_of(run_id: object) -> str:
     """Return the id of a run. Raises: RunNotFound: no run can have it."""
-    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
-        raise RunNotFound(
-            f"expected the id of a run, found {describe(run_id)}, which is none; `firmplan runs` lists them"
-        )
+    if not isinstance(run_id, str):
+        raise RunNotFound(f"expected the id of a run, found {describe(run_id)}; `firmplan runs` lists them")
+    if not RUN_ID.fullmatch(run_id):
+        raise RunNotFound(f"there is no run of that name: {describe(run_id)}; `firmplan runs` lists them")
     return run_id
 
 
