@@ -29,7 +29,7 @@ from . import (
     trial_commands,
 )
 from .examples import add_examples
-from .screen import Unwritable, document, stdout_for_the_document
+from .screen import Unwritable, document, open_closed_streams, stdout_for_the_document
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -99,6 +99,7 @@ add_examples(app)
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    open_closed_streams()
     app()
     sys.exit(0)
 

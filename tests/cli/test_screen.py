@@ -47,3 +47,21 @@ def test_a_picture_is_as_wide_as_its_terminal(monkeypatch):
     assert screen.picture_width(io.StringIO()) == screen.PICTURE_WIDTH
     monkeypatch.setenv("COLUMNS", "300")
     assert screen.picture_width(Terminal()) == screen.PICTURE_WIDTH
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "words", ["run plan.json -t tools.py -i a=1 --run-id r", "check plan.json -t tools.py", "runs"]
+)
+def test_a_command_works_without_the_streams_that_it_was_not_given(home, closed, words):
+    """As a scheduler may start it: what would be said there is lost, and nothing else."""
+    line = f"{sys.executable} -m firmplan {words} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        check=False,
+        cwd=home,
+        env={**os.environ, "FIRMPLAN_LOG": "info"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "error" in done.stdout + done.stderr) == (0, False), done

@@ -113,6 +113,8 @@ def test_a_log_that_nobody_reads_stops_no_run(monkeypatch, setting):
         assert one_run(PLAN, talk).output == 2
         os.close(writer)
         assert one_run(PLAN, talk).output == 2
+    monkeypatch.setattr(sys, "stderr", None)  # `2>&-`, and programs without a console
+    assert one_run(PLAN, talk).output == 2
 
 
 @pytest.mark.timeout(20)
