@@ -54,8 +54,9 @@ def errors_text(run: Run) -> str:
     for error in run.errors:
         where = f"step '{error.step}'" if error.step else "the run"
         happened = "was denied" if error.code == "denied" else f"failed [{error.code}]"
-        why = f": {error.message.removeprefix('denied ')}" if error.message else ""
-        lines.append(f"error: {where} {happened}{why}")
+        why = f": {error.message}" if error.message else ""
+        is_said = error.message.startswith("denied by ")  # nobody gave a reason
+        lines.append(f"error: {where} {f'was {error.message}' if is_said else f'{happened}{why}'}")
     return "\n".join(lines)
 
 
