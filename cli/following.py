@@ -36,19 +36,22 @@ class Following:
         self._run_id: str | None = None
         self._under_way: tuple[str, ...] = ()
 
-    async def follow(self, engine: Engine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None) -> int:
+    async def follow(
+        self, engine: Engine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None, *, after: int = 0
+    ) -> int:
         """Show the run's progress until it ends or waits, then its outcome; return the exit code.
 
         Args:
             engine: What drives the run.
             run: The run as it stood when it was submitted.
             resumed: What moves the run, where submitting it did not.
+            after: The last event that was there before.
         """
         self._run_id = run.id
         if not self._as_json:
             screen.note(f"run {run.id}")
         moving = asyncio.ensure_future(resumed or engine.wait(run.id))
-        watching = asyncio.ensure_future(self._watch(engine.events(run.id, run.last_event if resumed else 0)))
+        watching = asyncio.ensure_future(self._watch(engine.events(run.id, after)))
         try:
             run = await moving
             await watching

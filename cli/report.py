@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputRejected
 from ..executor import Run, StepView
+from ..executor.budget import LIMITS
 from ..executor.review.amounts import counted, steps_in
 from .config import Settings
 from .failure import Exit
@@ -119,7 +120,7 @@ def advice(run: Run, settings: Settings) -> str:
             ]
     raised = ""
     if run.status == "over_budget":
-        lines.append("the budget is used up: raise it")
+        lines.append(f"the budget is used up (so far {_used(run)}): raise it")
         raised = " --budget NAME=AMOUNT"
     if lines:
         go_on = "then go on with"
@@ -128,6 +129,20 @@ def advice(run: Run, settings: Settings) -> str:
     else:
         go_on = "a process drives it now; wait for it with"
     return "\n".join([*lines, go_on, f"  {resume_line(run.id, settings)}{raised}"])
+
+
+def _used(run: Run) -> str:
+    """Return what a run has used, spelled as `--budget` takes it."""
+    amounts = [
+        (name, amount) for name in LIMITS if isinstance(amount := run.usage.get(name), int | float) and amount
+    ]
+    return (
+        ", ".join(
+            f"{name}={amount:.4g}" if isinstance(amount, float) else f"{name}={amount}"
+            for name, amount in amounts
+        )
+        or "nothing"
+    )
 
 
 def waiting_leaves(run: Run) -> Iterator[tuple[str, StepView]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..errors import ConfigError, RunNotFound
 from ..executor import Run
 from ..executor.review.amounts import counted, steps_in
 from ..executor.runs.replays import bundle_path
+from ..executor.states import FINAL
 from ..plans import Plan
 from ..tools import Toolset
 from . import screen
@@ -46,9 +48,11 @@ def run_command(request: RunRequest, flags: Mapping[str, object], *, as_json: bo
         following = Following(settings, as_json=as_json)
         with following.kept():
             async with open_engine(settings, toolset) as engine:
-                return await following.follow(
-                    engine, await _submit(engine, request, settings, as_json=as_json)
-                )
+                before = await _before(engine, request.run_id)
+                run = await _submit(engine, request, settings, as_json=as_json)
+                if before is not None and not as_json:
+                    screen.note(_told_before(before))
+                return await following.follow(engine, run, after=before.last_event if before else 0)
 
     return drive(work)
 
@@ -67,7 +71,9 @@ def resume_command(
             async with look(settings, toolset) as engine:
                 run = await engine.get(run_id)
                 try:
-                    return await following.follow(engine, run, engine.resume(run_id, budget=raised))
+                    return await following.follow(
+                        engine, run, engine.resume(run_id, budget=raised), after=run.last_event
+                    )
                 except ConfigError as fault:
                     if len(toolset):
                         raise
@@ -131,6 +137,21 @@ def replay_text(run: Run) -> str:
     if not run.digest:
         return f"{steps} recomputed as far as the run has come ({run.status}), nothing called: the same"
     return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"
+
+
+def _told_before(run: Run) -> str:
+    if run.status in FINAL:
+        return f"the run {run.id} has ended before, and is not run again: this is what came of it"
+    return f"the run {run.id} is there already ({run.status}), and is gone on with"
+
+
+async def _before(engine: Engine, run_id: str | None) -> Run | None:
+    """Return the run that has that name already, if one has."""
+    if run_id is None:
+        return None
+    with suppress(RunNotFound):
+        return await engine.get(run_id)
+    return None
 
 
 async def _submit(engine: Engine, request: RunRequest, settings: Settings, *, as_json: bool) -> Run:

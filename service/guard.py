@@ -187,7 +187,8 @@ class Incoming:
         """Return the next piece."""
         message = await self._receive()
         self.has_more = message["type"] == "http.request" and message.get("more_body", False)
-        return message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        return piece
 
     async def drop(self, headers: Headers) -> None:
         """Read what is still coming and keep none of it: many clients hear no answer before they have sent all.

@@ -229,7 +229,8 @@ class Spelling:
             given: dict[str, object] = cast("Any", value)._attributes_set  # noqa: SLF001  # what the call said
             if whole.description is not None:  # pydantic can read it from a text below the field
                 given = given | {"description": whole.description}
-            said = self._mapping({key: given[key] for key in sorted(given) if key != "annotation"})
+            now = {key: getattr(whole, key, given[key]) for key in sorted(given) if key != "annotation"}
+            said = self._mapping(now)
             # Newer pydantic keeps constraints (`ge`, `pattern`, `strict`) apart from what else the call said.
             return f"Field{said}" + (f"[{self._each(whole.metadata)}]" if whole.metadata else "")
         if kind.__module__ == "pydantic._internal._fields":  # constraints that have no class of their own
@@ -237,7 +238,9 @@ class Spelling:
         if value is PydanticUndefined or value is MISSING:
             return "nothing given"
         if isinstance(value, TypeAdapter):
-            return f"TypeAdapter({self.text(cast('Any', value)._type)})"  # noqa: SLF001  # no public name for it
+            config: object = whole._config  # noqa: SLF001  # as below
+            more = "" if config is None else f",{self.text(config)}"
+            return f"TypeAdapter({self.text(whole._type)}{more})"  # noqa: SLF001  # no public name for it
         return None
 
     def _default_of(self, variable: ContextVar[object]) -> str:

@@ -134,6 +134,9 @@ def _mode(mode: str | Enum | None) -> str:
         return AUTO
     name = (mode.name if isinstance(mode, Enum) else str(mode)).upper()
     if name not in MODES:
-        hint = did_you_mean(name, MODES)
-        raise ConfigError(f"mode: expected {listing(MODES)}, found '{mode}'" + (f"; {hint}" if hint else ""))
+        spelled = [each.lower() for each in MODES]  # as the docs have them
+        hint = did_you_mean(name.lower(), spelled)
+        raise ConfigError(
+            f"mode: expected one of {listing(spelled)}, found '{mode}'" + (f"; {hint}" if hint else "")
+        )
     return name

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from typing_extensions import TypeIs
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ToolError
 from ..plans.guards import guard_faults
 from ..plans.values import Json
+from .failures import described
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
@@ -74,13 +76,22 @@ class Judge:
 def check_guards(where: str, guards: Sequence[object]) -> None:
     """Raise `ConfigError` unless each guard is one."""
     for index, guard in enumerate(guards):
+        if iscoroutinefunction(guard):
+            raise ConfigError(
+                f"{where}: guard[{index}]: expected a function that answers at once, found the async function "
+                f"'{_called(guard)}'; make it a plain `def`"
+            )
         for fault in () if is_code(guard) else guard_faults([guard]):
             hint = f"; {fault.hint}" if fault.hint else ""
             raise ConfigError(f"{where}: guard[{index}]: {fault.message}{hint}")
 
 
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
-    """Return the first guard's complaint about `value` as a sentence for the model; `None` if all but judges hold."""
+    """Return the first guard's complaint about `value` as a sentence for the model; `None` if all but judges hold.
+
+    Raises:
+        ToolError: A guard that is code went wrong (`guard-failed`): that is no complaint, and no answer would help.
+    """
     for guard in guards:
         fault = _measured(guard, value, question) if is_data(guard) else _asked(guard, value)
         if fault is not None:
@@ -121,6 +132,9 @@ def _asked(guard: Guard, value: Json) -> str | None:
         verdict = question(value)
     except ValueError as fault:
         return _sentence(fault) or f"the guard '{_called(guard)}' refused it"
+    except Exception as fault:
+        text = f"the guard '{_called(guard)}' went wrong: {described(fault)}"
+        raise ToolError(text, code="guard-failed") from fault
     if isinstance(verdict, str):
         return verdict
     return f"the guard '{_called(guard)}' refused it" if verdict is False else None

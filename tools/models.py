@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json, canonical, digest
 from .allowance import Allowance
@@ -282,10 +282,13 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
 
 
 def _judged(turn: Turn, request: ModelRequest, question: Question) -> Answered | Unfit:
-    """Return a turn's outcome after the guards. Raises: ModelError (`refused`, `truncated`)."""
+    """Return a turn's outcome after the guards. Raises: ModelError (`refused`, `truncated`, `guard-failed`)."""
     match turn.outcome:
         case Answered(value):
-            fault = find_fault(value, request.guard, question)
+            try:
+                fault = find_fault(value, request.guard, question)
+            except ToolError as broken:
+                raise ModelError(str(broken), code=broken.code) from broken
             return Answered(value) if fault is None else Unfit(fault)
         case Unfit():
             return turn.outcome

@@ -22,6 +22,7 @@ import jsonschema_rs
 
 from ..errors import ConfigError, ToolError
 from ..plans.values import Json, NotJson, canonical, parse_canonical
+from .failures import described
 from .faults import argument_faults, schema_faults
 from .integral import Schema, with_integers
 
@@ -70,6 +71,14 @@ def bad_args(faults: list[str]) -> ToolError:
 def bad_result(faults: list[str]) -> ToolError:
     """Return the error for a result that does not fit."""
     return ToolError("the tool's result does not fit its type: " + "; ".join(faults), code="bad-result")
+
+
+def fault_of(name: str, fault: Exception, code: str) -> ToolError:
+    """Return what is wrong with a call of a tool, as its types say it; of code of theirs that went wrong (a validator), what it raised."""
+    if isinstance(fault, ToolError):
+        return ToolError(f"tool '{name}': {fault}", code=fault.code)
+    what = "its arguments" if code == "bad-args" else "its result"
+    return ToolError(f"tool '{name}': {what} cannot be read: {described(fault)}", code=code)
 
 
 class Checker:

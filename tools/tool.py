@@ -46,7 +46,7 @@ from .declaration import (
     read_declaration,
 )
 from .failures import is_interruption
-from .schemas import SchemaTypes, Types
+from .schemas import SchemaTypes, Types, fault_of
 
 if TYPE_CHECKING:
     from .fingerprint import Fingerprint
@@ -136,15 +136,15 @@ class Tool(Declaration, Generic[P, R]):
         """
         try:
             return self.types.bind(args)
-        except ToolError as fault:
-            raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
+        except Exception as fault:  # noqa: BLE001  # validators are anybody's code; the same below
+            raise fault_of(self.name, fault, "bad-args") from None
 
     def bind_spelled(self, args: bytes) -> bytes:
         """Return arguments that are canonical JSON already, validated and normalised. Raises: ToolError: as `bind`."""
         try:
             return self.types.bind_spelled(args)
-        except ToolError as fault:
-            raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
+        except Exception as fault:  # noqa: BLE001
+            raise fault_of(self.name, fault, "bad-args") from None
 
     def invoke(self, args: bytes, ctx: Context | None) -> object:
         """Call the function with bound arguments; return what it returns, for async functions an awaitable.
@@ -164,8 +164,8 @@ class Tool(Declaration, Generic[P, R]):
         """
         try:
             return self.types.seal(result)
-        except ToolError as fault:
-            raise ToolError(f"tool '{self.name}': {fault}", code=fault.code) from None
+        except Exception as fault:  # noqa: BLE001
+            raise fault_of(self.name, fault, "bad-result") from None
 
     def is_worth_retrying(self, error: BaseException) -> bool:
         """Whether `retry_on` covers a failure; how often is `retries`, whether it is safe is the engine's to say."""

@@ -133,8 +133,10 @@ class Toolset:
 def _each(tools: object) -> Iterator[Tool]:
     """Yield tools whose types are known to be sound, or say what stands there instead."""
     if isinstance(tools, Tool | str) or not isinstance(tools, Iterable):
-        named = tools.name if isinstance(tools, Tool) else "my_tool"
-        raise ConfigError(f"expected a list of tools, found {tools!r}; write [{named}]")
+        cure = f"[{tools.name}]" if isinstance(tools, Tool) else "[my_tool]"
+        if isinstance(tools, str):
+            cure = f"Toolset.load({tools!r}), if it is a file or a module"
+        raise ConfigError(f"expected a list of tools, found {tools!r}; write {cure}")
     for tool in cast("Iterable[object]", tools):
         if not isinstance(tool, Tool):
             name = getattr(tool, "__name__", None)

@@ -173,9 +173,6 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
         data = tool.seal(result)
     except ToolError as fault:
         return _refused(tool, fault)
-    except Exception as error:  # noqa: BLE001  # a result may do anything when it is looked at
-        what = f"tool '{tool.name}': its result cannot be read: {described(error)}"
-        return _refused(tool, ToolError(what, code="bad-result"))
     if not is_small_enough(len(data)):
         return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     return Returned(Sealed(data))

@@ -211,7 +211,12 @@ def _not_decidable(step: str, machine: Machine, state: State) -> str:
         for each in machine.turns.values()
         if each.state is state and each.reason is not Reason.BUDGET
     ]
-    return f"expected a step that {wanted}, found '{step}', which {found}; those that do: {listing(others)}"
+    known = (
+        f"those that {'do' if state is State.WAITING else 'are'}: {listing(others)}"
+        if others
+        else "there is none"
+    )
+    return f"expected a step that {wanted}, found '{step}', which {found}; {known}"
 
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:

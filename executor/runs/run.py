@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from ...plans import Plan
     from ..machine import Machine
 
+_BECAME: Mapping[str, str] = {
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "was cancelled",
+    RunStatus.OVER_BUDGET: "is over its budget",
+}
 # The worst state of a part is the state of the whole, as long as the whole has not ended.
 WENT_WRONG = (State.FAILED, State.CANCELLED)
 WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
@@ -131,7 +136,7 @@ class Run:
         """
         if self.status == RunStatus.SUCCEEDED:
             return self
-        raise RunFailed(f"run {self.id} is {self.status}{self._why()}", self)
+        raise RunFailed(f"run {self.id} {_BECAME.get(self.status, f'is {self.status}')}{self._why()}", self)
 
     def _why(self) -> str:
         if self.errors:
@@ -141,7 +146,7 @@ class Run:
         if waiting:
             path, step = waiting[0]
             return f": step '{path}' waits for {step.reason or 'a person to say what became of it'}"
-        return ": it waits for a larger budget" if self.status == RunStatus.OVER_BUDGET else ""
+        return ": it waits for a larger one" if self.status == RunStatus.OVER_BUDGET else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as JSON."""

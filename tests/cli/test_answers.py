@@ -173,6 +173,33 @@ def test_the_name_of_a_run_is_no_task(two_runs):
     assert "found 'a', which is a run: `firmplan resume a` goes on with it" in answer.err
 
 
+def test_a_run_that_is_there_already_is_not_shown_as_if_it_ran_again(firmplan, plan_file):
+    """The same name again: what happened before is not told as progress, and the answer says that nothing was run."""
+    words = ("run", "plan.json", "-t", "tools.py", "-i", "a=1", "--run-id", "r")
+    first, again = firmplan(*words), firmplan(*words)
+    assert "done total" in first.err
+    assert "done total" not in again.err
+    assert "the run r has ended before, and is not run again" in again.err
+    assert again.out == first.out
+    path = plan_file(inputs={}, steps=[{"id": "m", "tool": "send", "args": {"to": "me"}}], output=None)
+    waits = ("run", path, "-t", "tools.py", "--run-id", "w")
+    firmplan(*waits)
+    told = firmplan(*waits)
+    assert (told.code, "the run w is there already (waiting), and is gone on with" in told.err) == (4, True)
+
+
+def test_a_budget_that_is_used_up_says_what_was_used(firmplan, plan_file):
+    """Spelled as `--budget` takes it, so that a larger one can be named."""
+    path = plan_file(
+        inputs={},
+        steps=[{"id": "s", "tool": "half", "for_each": [2, 4, 6], "args": {"n": "${item}"}}],
+        output=None,
+    )
+    answer = firmplan("run", path, "-t", "tools.py", "--budget", "steps=2")
+    assert answer.code == 4
+    assert "the budget is used up (so far steps=2, seconds=" in answer.out
+
+
 def test_a_denial_without_a_reason_says_who_denied(firmplan, plan_file):
     """No colon with nothing behind it."""
     path = plan_file(

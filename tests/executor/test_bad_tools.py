@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from firmplan import Engine, agent
 from firmplan.errors import ConfigError, EngineBug, StoreError, ToolError
 from firmplan.executor import limits
+from firmplan.testing import ScriptedModel
 from firmplan.tools import Context, Tool, tool
+from pydantic import AfterValidator
 from rig import Rig, one_run, plan_of, statuses
 
 PLAN = plan_of(
@@ -466,5 +469,58 @@ def test_a_tool_that_cancels_the_task_of_its_call_is_told(effect):
             assert run.steps["bad"].status == ("failed" if effect == "read" else "indeterminate")
             assert "cancelled itself" in run.steps["bad"].error.message
             assert statuses(run)["other"] == "succeeded"
+
+    asyncio.run(main())
+
+
+def wrong(_value: object) -> int:
+    """Go wrong as a validator should not."""
+    raise KeyError("k")
+
+
+def test_a_validator_that_goes_wrong_fails_the_step():
+    """What is no `ValueError` is a fault of the tool's types: of arguments nothing was called, of results the call counts."""
+    called: list[int] = []
+
+    @tool(effect="write", name="bad")
+    def write(x: Annotated[int, AfterValidator(wrong)]) -> int:
+        """Write."""
+        called.append(x)
+        return x
+
+    @tool(effect="write", name="bad")
+    def answer(x: int) -> Annotated[int, AfterValidator(wrong)]:
+        """Write, and say what."""
+        called.append(x)
+        return x
+
+    source = plan_of({"id": "bad", "tool": "bad", "args": {"x": "${1 + 1}"}}, output="${bad}")
+
+    async def main():
+        async with Rig([write]) as rig:
+            (error,) = (await rig.run(source, "r")).errors
+            assert (error.code, called) == ("bad-args", [])
+            assert "tool 'bad': its arguments cannot be read: KeyError: 'k'" in error.message
+        async with Rig([answer]) as rig:
+            (error,) = (await rig.run(source, "r")).errors
+            assert (error.code, called) == ("bad-result", [2])
+
+    asyncio.run(main())
+
+
+def test_a_validator_of_an_agents_answer_that_goes_wrong_fails_the_step():
+    """The answer of a model is read by the same types: the run goes on without it."""
+
+    @agent
+    def bad(x: int) -> Annotated[int, AfterValidator(wrong)]:
+        """Think of ${x}."""
+
+    async def main():
+        async with ScriptedModel([3] * 9) as model:
+            models = {"default": {"name": "m", "base_url": model.base_url, "api_key": "k"}}
+            async with Engine([bad], store="memory:", models=models) as engine:
+                steps = [{"id": "bad", "tool": "bad", "args": {"x": 1}}]
+                run = await engine.run({"firmplan": 1, "steps": steps})
+                assert [error.code for error in run.errors] == ["bad-result"]
 
     asyncio.run(main())

@@ -7,7 +7,7 @@ import json
 import sqlite3
 
 import pytest
-from firmplan import Context, Engine, tool
+from firmplan import Context, Engine, Run, tool
 from firmplan.errors import ConfigError, InputRejected, RunFailed, StoreError, ToolError
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, one_run, plan_of, statuses
@@ -159,6 +159,22 @@ def test_errors_stand_in_plan_order_at_their_leaves():
     assert run.output is None
     with pytest.raises(RunFailed, match="odd: 9"):
         run.raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("failed", "run r failed"),
+        ("cancelled", "run r was cancelled"),
+        ("over_budget", "run r is over its budget: it waits for a larger one"),
+        ("waiting", "run r is waiting"),
+    ],
+)
+def test_what_is_raised_of_a_run_is_a_sentence(status, words):
+    """In the words that people use for what became of a run."""
+    with pytest.raises(RunFailed) as raised:
+        Run("r", status).raise_for_status()
+    assert str(raised.value) == words
 
 
 def test_a_run_is_queued_until_it_begins_and_then_running():

@@ -101,3 +101,24 @@ def test_a_judge_that_talks_is_no_verdict():
     """Its answers are held to the verdict's type; none at all fails the call."""
     reply, _, judge, _ = ask([Text("x")], [Text("Well, it depends.")] * 9, [POLITE])
     assert (reply.code, len(judge)) == ("bad-output", 2)
+
+
+def test_a_guard_that_goes_wrong_fails_the_call():
+    """What is no `ValueError` is a fault of the guard: no other answer would help, and what was spent is told."""
+
+    def wrong(value):
+        return value["nothing"]
+
+    reply, author, _, _ = ask([Text("x")] * 9, [], [wrong])
+    assert (reply.code, len(author), reply.usage.requests) == ("guard-failed", 1, 1)
+    assert str(reply).startswith("the guard 'wrong' went wrong: TypeError: ")
+
+
+def test_a_guard_answers_at_once():
+    """An async function would never be heard: it is refused where it is given."""
+
+    async def later(_value):
+        return "no"
+
+    with pytest.raises(ConfigError, match=r"here: guard\[0\]: .* the async function 'later'"):
+        check_guards("here", [later])

@@ -217,5 +217,5 @@ def test_a_key_holds_what_decides_an_answer_and_no_alias():
 @pytest.mark.parametrize("mode", ["tool", 3])
 def test_an_unknown_mode_is_refused(mode):
     """The modes are named, with the nearest."""
-    with pytest.raises(ConfigError, match="TOOLS"):
+    with pytest.raises(ConfigError, match=r"mode: expected one of tools, json_schema, json, md_json, found"):
         Model("m", mode=mode)

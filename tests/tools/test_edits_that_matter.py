@@ -134,6 +134,11 @@ SEEN = {
     "constraint_without_a_class": (f"{NAMED}N = Annotated[str, Field(pattern='a')]", "'a'", "'b'", "fits(N, 'a')"),
     "strictness_of_a_named_type": (f"{NAMED}N = Annotated[int, Field(strict=True)]", "True", "False", "fits(N, '1')"),
     "constraint_of_an_adapter": (f"{NAMED}A = TypeAdapter(Annotated[int, Field(ge=0)])\ndef h(x):\n    try: return A.validate_python(x)\n    except ValueError: return 0", "ge=0", "ge=5", "h(x)"),
+    "settings_of_an_adapter": (f"{NAMED}A = TypeAdapter(str, config={{'str_to_upper': True}})", "True", "False", "A.validate_python('a')"),
+    "field_changed_afterwards": (
+        "from pydantic import BaseModel\nclass M(BaseModel):\n    n: int = 1\nM.model_fields['n'].default = 2\nM.model_rebuild(force=True)",
+        "default = 2", "default = 3", "M().n",
+    ),
     "constraint_of_a_field": (f"{NAMED}from pydantic import BaseModel\nF = Field(ge=0)\nclass M(BaseModel):\n    n: int = F", "ge=0", "ge=5", "fits(M, {'n': x})"),
     "bound_of_a_type_variable": (f"{NAMED}from typing import TypeVar\nN = TypeVar('N', bound=Annotated[int, Field(ge=0)])", "ge=0", "ge=5", "fits(N, x)"),
     "type_that_stands_as_text": (

@@ -73,7 +73,7 @@ def undecorated():
     [
         ([undecorated], "decorate undecorated with @tool"),
         ([3], "expected a tool, found 3"),
-        ("tools.py", "expected a list of tools"),
+        ("tools.py", r"expected a list of tools, found 'tools.py'; write Toolset.load\('tools.py'\)"),
         (made("a"), r"write \[a\]"),
         (None, "expected a list of tools"),
     ],
