@@ -168,6 +168,16 @@ def test_a_denial_cancels_the_dependent_cone(tmp_path: Path):
     assert "too much" in (run.errors[0].message if run.errors else str(run.steps["p"].error))
 
 
+def test_a_denial_without_a_reason_says_who_denied(tmp_path: Path):
+    """No message is empty."""
+    bank = Bank()
+    with Engine([bank.pay, echo], store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(PAY)
+        engine.deny_sync(run.id, "p", by="ann", reason="")
+        (error,) = engine.resume_sync(run.id).errors
+    assert (error.step, error.code, error.message) == ("p", "denied", "denied by ann")
+
+
 def test_approval_untrusted_asks_only_for_labelled_arguments(tmp_path: Path):
     """`approval="untrusted"`: a person is asked if an argument is labelled."""
     bank = Bank("untrusted")
