@@ -231,5 +231,5 @@ def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
     """Whether `retry_on` covers a failure; where it fails itself, it does not."""
     try:
         return tool.is_worth_retrying(error)
-    except Exception:  # noqa: BLE001  # a function of the tool's: the call's own failure is what is told
+    except BaseException:  # noqa: BLE001  # a function of the tool's: the call's own failure is what is told
         return False
