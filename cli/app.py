@@ -7,6 +7,7 @@ only when called, so that `firmplan --help` stays quick.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -29,7 +30,7 @@ from . import (
     trial_commands,
 )
 from .examples import add_examples
-from .screen import Unwritable, document, stdout_for_the_document
+from .screen import Unwritable, document, open_closed_streams, stdout_for_the_document
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -99,6 +100,11 @@ add_examples(app)
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    open_closed_streams()
+    if "--debug" in sys.argv:  # of a tool's errors the log tells the tracebacks
+        from ..tools.logbook import SETTING
+
+        os.environ.setdefault(SETTING, "debug")
     app()
     sys.exit(0)
 
@@ -111,7 +117,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, also of a tool's.")
+    ] = False,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,

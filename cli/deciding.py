@@ -15,6 +15,7 @@ from ..executor import Run
 from ..executor.runs.archive import UNDER_WAY
 from . import screen
 from .failure import Exit
+from .report import advice
 from .session import drive, look, settings_of
 from .suggesting import resume_line
 from .values import read_json
@@ -87,6 +88,8 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
             screen.answer(f"nothing to cancel: run {run.id} has {run.status}")
         elif run.status in ("succeeded", "failed", "cancelled"):
             screen.answer(f"{word}; run {run.id} is {run.status}")
+        elif word == "cancelled" and run.status == "indeterminate":
+            screen.answer(f"nothing more starts; one thing is open\n{advice(run, settings)}")
         elif run.status in UNDER_WAY and not run.abandoned:
             screen.answer(f"{word}; the process that drives run {run.id} takes it from there")
         else:

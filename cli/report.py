@@ -56,7 +56,8 @@ def errors_text(run: Run) -> str:
         where = f"step '{error.step}'" if error.step else "the run"
         happened = "was denied" if error.code == "denied" else f"failed [{error.code}]"
         why = f": {error.message}" if error.message else ""
-        lines.append(f"error: {where} {happened}{why}")
+        is_said = error.message.startswith("denied by ")  # nobody gave a reason
+        lines.append(f"error: {where} {f'was {error.message}' if is_said else f'{happened}{why}'}")
     return "\n".join(lines)
 
 

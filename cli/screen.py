@@ -37,6 +37,17 @@ class Unwritable(Exception):  # noqa: N818  # says what it is
 _kept: list[TextIO] = []  # one for each command inside another that keeps stdout for its document
 
 
+def open_closed_streams() -> None:
+    """Let words go nowhere that this process was started without a place for (`2>&-`, some services and schedulers).
+
+    Their numbers are taken too: else the next files that are opened get them, and what a tool prints by number goes into those.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: its own
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
+
+
 @contextmanager
 def stdout_for_the_document() -> Generator[None]:
     """Keep stdout for the one document: what tools print meanwhile goes to stderr, and so does what programs that they start print."""

@@ -280,7 +280,7 @@ class Machine:
                 self._start_call(turn)
             case Denied(by=by, reason=reason):
                 turn.verdict = Verdict("denied", by, reason)
-                turn.failure = Failure("denied", reason)
+                turn.failure = Failure("denied", reason or f"denied by {by}")
                 self._turn_cancelled(turn, Reason.DENIED)
             case ResolvedDone(output=output):
                 turn.verdict = Verdict("resolved as done")

@@ -9,14 +9,17 @@ and the two health checks.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -27,6 +30,10 @@ from .problems import Refusal, problem_response
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
 CLIENT = "firmplan.client"
 """Where the guard leaves the name of a client with a key: the key's digest, empty where no keys are set."""
+DROPPED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of the body of a request that is refused, read and dropped before the answer; past that the connection is cut."""
+DROPPED_S_MAX: Final = 5.0
+"""How long that may take."""
 CLIENTS_MAX = 10_000
 """Clients whose rate is remembered; the one not seen for longest is forgotten first, which favours it."""
 
@@ -80,14 +87,15 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers, incoming = Headers(scope=scope), Incoming(receive)
         try:
             self._check_origin(headers, scope["method"])
             if scope["path"] not in OPEN_PATHS:
                 scope[CLIENT] = self._identify(headers)
                 self._check_rate(scope[CLIENT] or _address(scope))
-            body = await _read_body(headers, receive, self._limits.body_bytes)
+            body = await _read_body(headers, incoming, self._limits.body_bytes)
         except Refusal as refusal:
+            await incoming.drop(headers)
             answer = problem_response(
                 refusal.status_code, refusal.code, refusal.detail, headers=refusal.headers
             )
@@ -164,22 +172,51 @@ def _address(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-async def _read_body(headers: Headers, receive: Receive, bytes_max: int) -> bytes:
-    """Return the whole body, never holding more than the limit: what is declared too long is not read at all."""
+class Incoming:
+    """The body of one request, as it comes.
+
+    Attributes:
+        has_more: Whether more may come.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.has_more = True
+
+    async def read(self) -> bytes:
+        """Return the next piece."""
+        message = await self._receive()
+        self.has_more = message["type"] == "http.request" and message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    async def drop(self, headers: Headers) -> None:
+        """Read what is still coming and keep none of it: many clients hear no answer before they have sent all.
+
+        Bounded; and a client that asked first whether it may send has its answer at once.
+        """
+        if "expect" in headers:
+            return
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DROPPED_S_MAX):
+                while self.has_more and size < DROPPED_BYTES_MAX:
+                    size += len(await self.read())
+
+
+async def _read_body(headers: Headers, incoming: Incoming, bytes_max: int) -> bytes:
+    """Return the whole body, never holding more than the limit: what is declared too long is not held at all."""
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > bytes_max:
         raise _too_large(bytes_max)
     chunks: list[bytes] = []
     size = 0
-    more = True
-    while more:
-        message = await receive()
-        chunk: bytes = message.get("body", b"")
+    while incoming.has_more:
+        chunk = await incoming.read()
         size += len(chunk)
         if size > bytes_max:
             raise _too_large(bytes_max)
         chunks.append(chunk)
-        more = message["type"] == "http.request" and message.get("more_body", False)
     return b"".join(chunks)
 
 

@@ -7,6 +7,7 @@ schema; `allow_untrusted` is checked against the parameters by `tool.py`.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -287,6 +288,10 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
 
 def _approval(given: _Given) -> Approval:
     value = given.get("approval")
+    if inspect.iscoroutinefunction(value):
+        raise given.fault(
+            "approval", "a function that returns a bool", f"the asynchronous {value!r}; make it a plain one"
+        )
     if value is None or value in ("always", "untrusted") or (callable(value) and not isinstance(value, type)):
         return cast("Approval", value)
     raise given.fault(

@@ -7,10 +7,19 @@ that none of them is imported.
 
 from __future__ import annotations
 
+import os
+from itertools import dropwhile
+from pathlib import Path
+from traceback import extract_tb, format_list
 from typing import Final
 
 from ..errors import OutcomeUnknown, ToolError
 
+TRACE_MAX: Final = 1_900  # characters of a traceback; a field of the log has 2,000
+_ROOT: Final = Path(__file__).parent.parent
+_CALLERS: Final = tuple(
+    f"{_ROOT / room}{os.sep}" for room in ("executor", "tools")
+)  # what calls tools: no part of theirs
 CODE_MAX: Final = 128  # characters of an error's code
 
 _BY_NAME = frozenset(
@@ -74,6 +83,21 @@ def code_of(error: OutcomeUnknown | ToolError) -> str:
     return said(error.code)[:CODE_MAX] or (
         ToolError.code if isinstance(error, ToolError) else OutcomeUnknown.code
     )
+
+
+def trace_of(error: BaseException) -> str:
+    """Return where an error was raised, as Python shows it, from the tool's own code on; empty if that is not in it."""
+    frames = dropwhile(lambda frame: frame.filename.startswith(_CALLERS), extract_tb(error.__traceback__))
+    lines = "".join(format_list(list(frames)))
+    if not lines:
+        return ""
+    return writable(f"Traceback (most recent call last):\n{lines}{described(error)}")
+
+
+def shortened(trace: str) -> str:
+    """Return a traceback as the log takes it: of a long one where it begins and where it ends."""
+    half = TRACE_MAX // 2
+    return trace if len(trace) <= TRACE_MAX else f"{trace[:half]}\n..\n{trace[-half:]}"
 
 
 def described(error: BaseException) -> str:

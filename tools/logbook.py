@@ -90,11 +90,13 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
 class _Lines:
     """Writes lines to a stream, as structlog asks its loggers to; what the stream does not take is dropped."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream  # a process may have been started without one
 
     def msg(self, line: str) -> None:
         """Write a line in one piece."""
+        if self._stream is None:
+            return
         with suppress(OSError, ValueError):  # a ValueError: the stream is closed
             self._stream.write(f"{line}\n")
             self._stream.flush()
@@ -107,7 +109,9 @@ def _renderer(form: Form) -> Processor:
 
     if form == "json":
         return structlog.processors.JSONRenderer(sort_keys=True, default=repr)
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=True)
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr is not None and sys.stderr.isatty(), sort_keys=True
+    )
 
 
 def _bounded(event: MutableMapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:

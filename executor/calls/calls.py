@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, Tool
-from ...tools.failures import code_of, described, is_interruption, said
-from ...tools.logbook import open_log
+from ...tools.failures import code_of, described, is_interruption, said, trace_of
+from ...tools.logbook import is_told, open_log
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from ..sealed import Sealed
 from .coroutines import see_apart, see_through
@@ -32,19 +32,25 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The call failed and did nothing."""
+    """The call failed and did nothing.
+
+    Attributes:
+        trace: Where it was raised, line by line, for the log; empty where the log does not want it.
+    """
 
     code: str
     message: str
     temporary: bool
     retryable: bool
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The call may or may not have taken effect."""
+    """The call may or may not have taken effect. `trace` is as in `Failed`."""
 
     why: str
+    trace: str = ""
 
 
 Outcome: TypeAlias = Returned | Failed | Lost
@@ -76,7 +82,10 @@ async def call_tool(
         is_ours = limit is not None and limit.expired()
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
-        return _outcome_of(tool, error, timeout_s if is_ours else None)
+        outcome = _outcome_of(tool, error, timeout_s if is_ours else None)
+        if isinstance(outcome, Returned) or is_ours or not is_told("debug"):
+            return outcome
+        return replace(outcome, trace=trace_of(error))
 
 
 async def _result_of(
@@ -222,5 +231,5 @@ def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
     """Whether `retry_on` covers a failure; where it fails itself, it does not."""
     try:
         return tool.is_worth_retrying(error)
-    except Exception:  # noqa: BLE001  # a function of the tool's: the call's own failure is what is told
+    except BaseException:  # noqa: BLE001  # a function of the tool's: the call's own failure is what is told
         return False

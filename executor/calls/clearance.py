@@ -10,6 +10,7 @@ It does not know how a call is made, nor whether people agree: it refuses, or ha
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from ...errors import EngineBug
 from ...plans.program import CallTool, Program, RunAgent, RunPlan
 from ...plans.signature import Effect
+from ...tools.failures import described
 from ..commands import Call, RuleApproval, StartToolCall
 from ..events import ApprovalRuled, CallFailed
 from ..journal.lock import Lock, approval_kind
@@ -117,9 +119,9 @@ class Clearance:
         if not callable(rule):
             return True
         try:
-            return bool(rule(cast("dict[str, Json]", Sealed(command.args.data).value)))
-        except Exception as error:  # noqa: BLE001  # a rule that fails cannot say that no person is needed
-            self._facilities.log.warning("approval rule failed", step=command.step, error=repr(error))
+            return _plain(rule(cast("dict[str, Json]", Sealed(command.args.data).value)))
+        except BaseException as error:  # noqa: BLE001  # a rule that fails cannot say that no person is needed
+            self._facilities.log.warning("approval rule failed", step=command.step, error=described(error))
             return True
 
     # --- what tools demand
@@ -189,3 +191,11 @@ def _trail(turn: Turn) -> list[int]:
             trail.append(at.item.node.code.position)
         at = at.item.node.frame.owner
     return trail[::-1]
+
+
+def _plain(answer: object) -> bool:
+    """Return the answer of a tool's rule. Raises: TypeError: nobody can wait for it here."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError("the rule is asynchronous; expected a function that returns a bool")
+    return bool(answer)

@@ -141,10 +141,11 @@ def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]
             said |= {"kind": "returned"}
             parts.insert(0, output.data)
         case Failed(code, message, temporary, retryable):
-            failed = {"code": code, "message": message, "temporary": temporary, "retryable": retryable}
+            failed: dict[str, Any] = {"code": code, "message": message, "trace": outcome.trace}
+            failed |= {"temporary": temporary, "retryable": retryable}
             said |= {"kind": "failed", **failed}
         case Lost(why):
-            said |= {"kind": "lost", "why": why}
+            said |= {"kind": "lost", "why": why, "trace": outcome.trace}
     return write_frame(said, parts)
 
 
@@ -162,6 +163,6 @@ def read_outcome(
         case "returned":
             return Returned(Sealed.checked(output))
         case "failed":
-            return Failed(said["code"], said["message"], said["temporary"], said["retryable"])
+            return Failed(said["code"], said["message"], said["temporary"], said["retryable"], said["trace"])
         case _:
-            return Lost(said["why"])
+            return Lost(said["why"], said["trace"])

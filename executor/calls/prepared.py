@@ -14,6 +14,7 @@ from ...errors import ConfigError, ToolError
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
+from ...tools.failures import shortened
 from ...tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.masking import masked_text, masked_value
 from ..commands import StartModelCall, StartToolCall
@@ -202,9 +203,11 @@ class Preparation:
                 return outcome if masked is output.data else Returned(Sealed(masked))
             case Failed(code, message):
                 code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
-                return replace(outcome, code=code, message=message)
-            case Lost(why):
-                return Lost(bounded(masked_text(why, secrets)))
+                return replace(
+                    outcome, code=code, message=message, trace=shortened(masked_text(outcome.trace, secrets))
+                )
+            case Lost(why, trace):
+                return Lost(bounded(masked_text(why, secrets)), shortened(masked_text(trace, secrets)))
 
     def _secrets_for(self, call: PreparedCall) -> Mapping[str, str]:
         """Return the secrets that a call was given or has asked for, by name."""

@@ -56,6 +56,11 @@ class Telling:
         (self._log.warning if is_warning else self._log.info)(_words(type(event).__name__), **told)
 
 
+def tell_trace(trace: str, run: str, step: str, attempt: int) -> None:
+    """Say where a call raised what it failed of: for whoever looks for a mistake in a tool."""
+    open_log(run=run, step=step, attempt=attempt).debug("call raised", exception=trace)
+
+
 def _told(value: object) -> object:
     if isinstance(value, Sealed):
         return f"{len(value.data)} bytes"

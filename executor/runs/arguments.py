@@ -26,7 +26,7 @@ def run_of(run_id: object) -> str:
     """Return the id of a run. Raises: RunNotFound: no run can have it."""
     if not isinstance(run_id, str):
         raise RunNotFound(f"expected the id of a run, found {describe(run_id)}; `firmplan runs` lists them")
-    if not RUN_ID.fullmatch(run_id):
+    if "\0" in run_id or not _is_writable(run_id):  # stores cannot even look for it
         raise RunNotFound(f"there is no run of that name: {describe(run_id)}; `firmplan runs` lists them")
     return run_id
 

@@ -16,6 +16,7 @@ from ..calls.caller import Caller, Usage
 from ..calls.calls import Failed, Lost, Outcome, Returned, fitting
 from ..calls.draws import Draws
 from ..calls.progress import Progress
+from ..calls.telling import tell_trace
 from ..events import BudgetReached, CallFailed, CallLost, CallSucceeded, Cause
 
 if TYPE_CHECKING:
@@ -203,7 +204,10 @@ class Calling:
     ) -> Reusable | None:
         if call.is_begun and not self._machine.is_running(call.step):  # stopped, and returned all the same
             return None
-        match self._preparation.told(call, fitting(outcome, call.tool, self._machine.size)):
+        ended = self._preparation.told(call, fitting(outcome, call.tool, self._machine.size))
+        if not isinstance(ended, Returned) and ended.trace:
+            tell_trace(ended.trace, self._run_id, call.step, call.command.attempt)
+        match ended:
             case Returned(output):
                 return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):

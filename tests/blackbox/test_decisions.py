@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from firmplan import Context, Engine, InputRejected, OutcomeUnknown, PlanRejected, Run, RunNotFound, tool
+from firmplan import (
+    ConfigError,
+    Context,
+    Engine,
+    InputRejected,
+    OutcomeUnknown,
+    PlanRejected,
+    Run,
+    RunNotFound,
+    tool,
+)
 from public import call, once, plan, within
 
 
@@ -168,6 +179,16 @@ def test_a_denial_cancels_the_dependent_cone(tmp_path: Path):
     assert "too much" in (run.errors[0].message if run.errors else str(run.steps["p"].error))
 
 
+def test_a_denial_without_a_reason_says_who_denied(tmp_path: Path):
+    """No message is empty."""
+    bank = Bank()
+    with Engine([bank.pay, echo], store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(PAY)
+        engine.deny_sync(run.id, "p", by="ann", reason="")
+        (error,) = engine.resume_sync(run.id).errors
+    assert (error.step, error.code, error.message) == ("p", "denied", "denied by ann")
+
+
 def test_approval_untrusted_asks_only_for_labelled_arguments(tmp_path: Path):
     """`approval="untrusted"`: a person is asked if an argument is labelled."""
     bank = Bank("untrusted")
@@ -221,12 +242,40 @@ def test_a_function_is_not_consulted_about_labelled_arguments(tmp_path: Path):
     assert asked == []
 
 
-def test_a_function_that_raises_has_a_person_asked(tmp_path: Path):
+async def ask_elsewhere(args: dict[str, Any]) -> bool:
+    """Return what no rule can wait for."""
+    return False
+
+
+class Undecided:
+    """Neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("who knows")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda args: args["nothing"],
+        lambda args: sys.exit(3),
+        lambda args: ask_elsewhere({**args}),
+        lambda args: Undecided(),
+    ],
+    ids=["raises", "exits", "waits", "undecided"],
+)
+def test_a_function_that_raises_has_a_person_asked(rule: Any, tmp_path: Path):
     """Fail closed: a rule that fails cannot say that nobody is needed."""
-    bank = Bank(lambda args: args["nothing"])
+    bank = Bank(rule)
     run = once([bank.pay], plan(call("p", "pay", args={"to": "bob", "amount": 5})), tmp_path / "s.db")
     assert run.status == "waiting"
     assert bank.paid == []
+
+
+def test_an_asynchronous_rule_is_a_config_error():
+    """`approval`: callable(args) -> bool."""
+    with pytest.raises(ConfigError, match="expected a function that returns a bool"):
+        Bank(ask_elsewhere)
 
 
 def test_decisions_name_the_leaf(tmp_path: Path):

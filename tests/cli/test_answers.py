@@ -17,6 +17,17 @@ def two_runs(firmplan):
     return firmplan
 
 
+DOUBTFUL = '''
+from firmplan import OutcomeUnknown, tool
+
+
+@tool(effect="write", resource="box")
+def lose() -> int:
+    """Write, and nobody knows."""
+    raise OutcomeUnknown("no answer")
+'''
+
+
 def test_a_diff_may_be_written_and_told(two_runs, home):
     """`-o` writes the form that is asked for and says where; `--json` prints its document as ever."""
     written = two_runs("diff", "a", "b", "--format", "html", "-o", "d.html")
@@ -189,11 +200,22 @@ def test_a_budget_that_is_used_up_says_what_was_used(firmplan, plan_file):
     assert "the budget is used up (so far steps=2, seconds=" in answer.out
 
 
-def test_a_denial_without_a_reason_is_told_without_one(firmplan, plan_file):
+def test_a_denial_without_a_reason_says_who_denied(firmplan, plan_file):
     """No colon with nothing behind it."""
     path = plan_file(
         inputs={}, steps=[{"id": "m", "tool": "send", "args": {"to": "me"}}], output=None, task=None
     )
     firmplan("run", path, "-t", "tools.py", "--run-id", "r")
     firmplan("deny", "r", "m", "--by", "me")
-    assert firmplan("resume", "r", "-t", "tools.py").err.endswith("error: step 'm' was denied\n")
+    assert firmplan("resume", "r", "-t", "tools.py").err.endswith("error: step 'm' was denied by me\n")
+
+
+def test_a_cancel_says_what_is_open_all_the_same(firmplan, plan_file, tmp_path):
+    """A write of unknown outcome is not forgotten: a resume alone would not end the run."""
+    (tmp_path / "doubtful.py").write_text(DOUBTFUL)
+    path = plan_file(inputs={}, steps=[{"id": "m", "tool": "lose", "args": {}}], output=None, task=None)
+    firmplan("run", path, "-t", "doubtful.py", "--run-id", "r")
+    cancelled = firmplan("cancel", "r")
+    assert "nothing more starts; one thing is open" in cancelled.out
+    assert "firmplan resolve r m --done JSON" in cancelled.out
+    assert "resolved; run r is failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out

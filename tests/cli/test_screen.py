@@ -47,3 +47,31 @@ def test_a_picture_is_as_wide_as_its_terminal(monkeypatch):
     assert screen.picture_width(io.StringIO()) == screen.PICTURE_WIDTH
     monkeypatch.setenv("COLUMNS", "300")
     assert screen.picture_width(Terminal()) == screen.PICTURE_WIDTH
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "words", ["run plan.json -t tools.py -i a=1 --run-id r", "check plan.json -t tools.py", "runs"]
+)
+def test_a_command_works_without_the_streams_that_it_was_not_given(home, closed, words):
+    """As a scheduler may start it: what would be said there is lost, and nothing else."""
+    line = f"{sys.executable} -m firmplan {words} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        check=False,
+        cwd=home,
+        env={**os.environ, "FIRMPLAN_LOG": "info"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "error" in done.stdout + done.stderr) == (0, False), done
+
+
+def test_debug_shows_where_a_tool_failed(home, plan_file):
+    """`--debug` is for mistakes in tools too: the traceback, from the tool's own code on."""
+    path = plan_file(inputs={}, steps=[{"id": "odd", "tool": "half", "args": {"n": 3}}], output=None)
+    words = [sys.executable, "-m", "firmplan", "run", str(path), "-t", "tools.py", "--debug"]
+    done = subprocess.run(words, cwd=home, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'tools.py", line ' in done.stderr
+    assert "ValueError: 3 is odd" in done.stderr.partition("Traceback (most recent call last):")[2]

@@ -102,6 +102,66 @@ def test_the_console_form_is_for_people(monkeypatch, capfd):
     assert "run finished" in capfd.readouterr().err
 
 
+@tool(effect="read", version=1, isolation="process")
+def trip_apart(x: int) -> int:
+    """Fail in a process of its own."""
+    return {}[f"price {x}"]
+
+
+@tool(effect="read", version=1)
+def trip(key: str) -> int:
+    """Fail, two calls deep, of a value that may be a secret."""
+    return stumble(key)
+
+
+def stumble(key):
+    """Fail."""
+    return {}[key]
+
+
+@pytest.mark.parametrize(
+    "args", [{"tool": "trip", "args": {"key": "price 3"}}, {"tool": "trip_apart", "args": {"x": 3}}]
+)
+def test_where_a_tool_failed_is_told_to_whoever_debugs(monkeypatch, capfd, args):
+    """File, line and text, from the tool's own code on; nobody else is told."""
+    one_run(plan_of({"id": "a", **args}), trip, trip_apart)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("FIRMPLAN_LOG", "json:debug")
+    one_run(plan_of({"id": "a", **args}), trip, trip_apart)
+    (raised,) = [line for line in lines(capfd) if line["event"] == "call raised"]
+    assert (raised["step"], raised["attempt"], raised["level"]) == ("a", 1, "debug")
+    first, where, *_, last = raised["exception"].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert f'File "{__file__}", line ' in where
+    assert where.endswith(args["tool"])
+    assert last == "KeyError: 'price 3'"
+
+
+def test_a_traceback_tells_no_secret(monkeypatch, capfd):
+    """What stands for it in messages stands for it there."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json:debug")
+    secret = "".join(
+        f"{number:x}" for number in range(1_500)
+    )  # wherever it is cut, some of it would stand at the cut
+    plan = plan_of({"id": "a", "tool": "trip", "args": {"key": '${secret("TOKEN")}'}})
+    with Engine([trip], store="memory:", secrets={"TOKEN": secret}) as engine:
+        assert engine.run_sync(plan).status == "failed"
+    told = capfd.readouterr().err
+    assert "call raised" in told
+    assert "${secret(" in told
+    assert not [at for at in range(0, len(secret), 20) if secret[at : at + 20] in told]
+
+
+def test_a_long_traceback_is_told_from_both_ends(monkeypatch, capfd):
+    """Where it was raised, and what was said last."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "json:debug")
+    one_run(plan_of({"id": "a", "tool": "trip", "args": {"key": "x" * 9_000 + "end"}}), trip)
+    (raised,) = [line for line in lines(capfd) if line["event"] == "call raised"]
+    assert "in stumble" in raised["exception"]
+    assert raised["exception"].endswith("end'")
+    assert len(raised["exception"]) < FIELD_LENGTH_MAX
+
+
 @pytest.mark.parametrize("setting", ["json", "console:debug"])
 def test_a_log_that_nobody_reads_stops_no_run(monkeypatch, setting):
     """`firmplan serve 2>&1 | head`: the reader goes, its pipe takes no more lines, and the run goes on without them."""
@@ -113,6 +173,8 @@ def test_a_log_that_nobody_reads_stops_no_run(monkeypatch, setting):
         assert one_run(PLAN, talk).output == 2
         os.close(writer)
         assert one_run(PLAN, talk).output == 2
+    monkeypatch.setattr(sys, "stderr", None)  # `2>&-`, and programs without a console
+    assert one_run(PLAN, talk).output == 2
 
 
 @pytest.mark.timeout(20)

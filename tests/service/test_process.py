@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
+import pytest
 from served import MAIL, PLAN, Server
 
 SLOW = {
@@ -76,6 +80,17 @@ def test_limits_answer_413_and_429(tmp_path):
         codes = [server.post("/v1/runs", {"plan": slow}).status_code for _ in range(4)]
         assert codes == [202, 202, 429, 429]
         assert server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}}).headers.get("retry-after")
+
+
+def test_a_client_that_sends_all_before_it_listens_hears_413(tmp_path):
+    """Past what buffers hold, such a client met a closed connection; so it is with `urllib`."""
+    with Server(tmp_path, "--body-limit", "1") as server:
+        body = b'{"task": "' + b"x" * 20_000_000 + b'"}'
+        request = urllib.request.Request(f"{server.url}/v1/tasks", body, {"Content-Type": "application/json"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        with refused.value as answer:
+            assert (answer.code, json.load(answer)["code"]) == (413, "body-too-large")
 
 
 def test_a_busy_port_is_told(tmp_path):
