@@ -45,6 +45,8 @@ def _run(words: list[str]) -> int:
 @contextmanager
 def _replayed(file: Path) -> Generator[None]:
     """Have models of this process answer from a recording, which another process serves."""
+    if not file.is_file():
+        raise InputRejected(f"expected a recording, found no file at {file}: check the path")
     server = subprocess.Popen(  # noqa: S603  # this Python, a module of ours, the user's file
         [sys.executable, "-m", SERVER, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -64,6 +64,11 @@ class Script:
         self._left = list(exchanges)
         self.count = len(self._left)
 
+    @property
+    def left(self) -> int:
+        """How many are still to come."""
+        return len(self._left)
+
     def take(self, request: Request) -> Reply | None:
         """Return the answer to `request` and use it up; `None` where nothing fits."""
         fitting = [exchange for exchange in self._left if exchange.fits(request)]

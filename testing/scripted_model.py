@@ -45,7 +45,11 @@ from .replies import (
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A request past this is refused: it is a bug in the test, and would be held in memory."""
 
-_EXHAUSTED = "the script is exhausted: it holds {count} replies, none is left for request number {number}"
+_EXHAUSTED = "the script is exhausted: of its replies ({count}) none is left for request number {number}"
+_UNFIT = (
+    "the script has no reply that fits request number {number}: of its replies ({count}) those that are left ({left}) are for other "
+    "requests; record this one too"
+)
 
 
 Source: TypeAlias = "Sequence[Reply | Exchange] | dict[str, Json] | str | Path | Answerer"
@@ -158,7 +162,9 @@ class ScriptedModel:
         self.headers.append({name.decode(): value.decode("latin-1") for name, value in head.headers})
         reply = self._script.take(request)
         if reply is None:
-            text = _EXHAUSTED.format(count=self._script.count, number=len(self.requests))
+            left = self._script.left
+            form = _UNFIT if left else _EXHAUSTED
+            text = form.format(count=self._script.count, number=len(self.requests), left=left)
             await connection.send_json(500, _error(text), {"x-should-retry": "false"})
             return
         await self._answer(connection, request, await _settled(reply, request))

@@ -28,3 +28,10 @@ def test_what_is_no_recording_and_no_command_is_said(firmplan, home):
     (home / "bad.jsonl").write_text("hm")
     done = firmplan("traffic", "--replay", "bad.jsonl", "runs")
     assert (done.code, "recording" in done.err) == (2, True)
+
+
+def test_a_recording_that_is_not_there_is_named(firmplan):
+    """Not as an error of Python's."""
+    answer = firmplan("traffic", "--replay", "nope.jsonl", "run", "x")
+    assert (answer.code, answer.out) == (2, "")
+    assert "found no file at nope.jsonl: check the path" in answer.err

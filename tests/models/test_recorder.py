@@ -114,7 +114,10 @@ def test_a_planning_replays(tmp_path):
         async with ScriptedModel(path) as model:
             await Planner("m", base_url=model.base_url).plan("another task", [one])
 
-    with pytest.raises(PlanningFailed, match="the script is exhausted"):
+    with pytest.raises(
+        PlanningFailed,
+        match=r"no reply that fits request number 1: of its replies \(2\) those that are left \(2\)",
+    ):
         asyncio.run(other())
 
 

@@ -169,7 +169,8 @@ def test_an_exhausted_script_says_so():
     with ScriptedModel(["only"]) as model:
         complete(model)
         with pytest.raises(
-            openai.InternalServerError, match=r"exhausted: it holds 1 replies, .* request number 2"
+            openai.InternalServerError,
+            match=r"exhausted: of its replies \(1\) none is left for request number 2",
         ):
             complete(model)
 
