@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import cast
 
 from ..plans.values import Json, NotJson, parse
+from .failures import writable
 from .schemas import Checker
 
 WRAPPER = "answer"
@@ -94,6 +95,10 @@ class Answer:
         """
         if len(text) > TEXT_CHARACTERS_MAX:
             raise Unreadable(f"the answer has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are read")
+        if writable(text) is not text:
+            raise Unreadable(
+                "the answer has half a character in it (a lone surrogate); write all characters whole"
+            )
         if not text.strip():
             raise Formless("the answer is empty")
         if self.is_text:

@@ -15,7 +15,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ..plans.values import Json
 from .allowance import PATIENCE, Allowance, Patience
@@ -25,6 +25,8 @@ from .endpoint import Endpoint
 from .modes import is_about_form, is_about_streams
 from .outage import ModelError, outage, timed_out
 from .prices import Price
+
+TOKENS_MAX: Final = 10**12  # of one answer: what an endpoint counts beyond that is no count
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
@@ -339,7 +341,7 @@ def _parts(content: object) -> object:
 def _usage(completion: object, price: Price | None) -> Usage:
     def count(*path: str) -> int:
         number = _get(completion, "usage", *path)
-        return number if isinstance(number, int) and number >= 0 else 0
+        return min(number, TOKENS_MAX) if isinstance(number, int) and number >= 0 else 0
 
     prompt, written = count("prompt_tokens"), count("completion_tokens")
     cached = count("prompt_tokens_details", "cached_tokens")

@@ -36,6 +36,7 @@ from .completion import (
     complete_within,
 )
 from .endpoint import Endpoint, Model
+from .failures import writable
 from .guard import Guard, Judge, Question, check_guards, find_fault, is_data
 from .judging import VERDICT, judge_messages
 from .outage import ModelError
@@ -302,7 +303,7 @@ def _judged(turn: Turn, request: ModelRequest, question: Question) -> Answered |
 def _again(raw: str, fault: str) -> tuple[Message, ...]:
     """Return the messages that ask for an answer once more."""
     plea = f"That answer does not do: {fault}\nAnswer again, whole, with that put right."
-    return (*((Message("assistant", raw),) if raw.strip() else ()), Message("user", plea))
+    return (*((Message("assistant", writable(raw)),) if raw.strip() else ()), Message("user", plea))
 
 
 def _read(alias: str, spec: object) -> tuple[Model, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
-from firmplan.testing import HttpError, ScriptedModel
+from firmplan.testing import Body, HttpError, ScriptedModel
 from firmplan.tools import Models, agent
 from rig import Rig, one_run, plan_of, statuses
 
@@ -161,3 +162,53 @@ def test_what_failed_attempts_cost_counts():
         assert run.usage["tokens"] > 0
 
     with_model([{"wrong": 1}] * 12, law)
+
+
+def spoken(content, **usage):
+    """Return a whole chat completion as text, with what `json` spells as an escape."""
+    message = {"role": "assistant", "content": content}
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "half \ud800",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, **usage},
+    }
+    return Body(json.dumps(body))
+
+
+@pytest.mark.parametrize("returns", [None, {"type": "array", "items": {"type": "string"}}])
+def test_an_answer_with_half_a_character_is_asked_for_again(returns):
+    """Models write them when they are cut inside an escape: no value, and no end of the run either."""
+    good, bad = ("hello", "half \ud800") if returns is None else ('["hello"]', '["half \ud800"]')
+    keys = {} if returns is None else {"returns": returns}
+
+    async def law(rig, model):
+        run = await rig.run(asking(**keys), "r", inputs={"word": "hi"})
+        assert (run.status, run.output) == ("succeeded", "hello" if returns is None else ["hello"])
+        assert run.usage["model_calls"] == 2
+        assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
+
+    with_model([spoken(bad), spoken(good)], law)
+
+
+def test_an_answer_that_never_is_whole_fails_the_step():
+    """With what was wrong."""
+
+    async def law(rig, model):
+        run = await rig.run(asking(), "r", inputs={"word": "hi"})
+        (error,) = run.errors
+        assert (error.code, "half a character" in error.message) == ("bad-output", True)
+
+    with_model([spoken("half \ud800")] * 5, law)
+
+
+def test_what_an_endpoint_counts_is_bounded():
+    """A count past 64 bits is none that a journal could hold."""
+
+    async def law(rig, model):
+        run = await rig.run(asking(), "r", inputs={"word": "hi"})
+        assert (run.status, run.usage["tokens"]) == ("succeeded", 10**12 + 1)
+
+    with_model([spoken("hello", prompt_tokens=10**30)], law)
