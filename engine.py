@@ -590,7 +590,7 @@ class Engine:
 
         Args:
             run_id_or_bundle: A run of the store, or the path of a bundle: a file of that name goes first, and needs no store.
-            keep: Keep the replay as a run of its own, whose parent is the replayed one.
+            keep: Keep the replay as a run of its own, whose parent is the replayed one. Nobody goes on with it.
 
         Raises:
             RunNotFound: There is no such run.

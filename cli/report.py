@@ -98,6 +98,8 @@ def _asked(step: StepView) -> str:
 
 def advice(run: Run, settings: Settings) -> str:
     """Return what the run waits for, and the exact commands that let it go on."""
+    if run.is_replay:
+        return f"it tells what had happened in run {run.parent} when it was kept; go on with that\n  {resume_line(run.parent or '', settings)}"
     lines: list[str] = []
 
     def typed(word: str, step: str, wants: str = "") -> str:

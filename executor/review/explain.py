@@ -241,8 +241,11 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
 
 
 def _listed(changes: Sequence[KeyChange]) -> str:
-    texts = [each.text for each in changes[:CHANGES_TOLD]]
-    more = len(changes) - len(texts)
+    said = list(
+        dict.fromkeys(each.text for each in changes)
+    )  # a word of a template stands in each message made of it
+    texts = said[:CHANGES_TOLD]
+    more = len(said) - len(texts)
     return ", and ".join(texts) + (f", and {more} more" if more > 0 else "")
 
 

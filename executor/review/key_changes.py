@@ -63,11 +63,17 @@ def key_changes(
     """Return which parts of two calls' keys differ, what is asked before who answers; empty: the keys are the same."""
     found: list[KeyChange] = list(_argument_changes(before.parts.get("args"), after.parts.get("args")))
     for name in dict.fromkeys((*before.parts, *after.parts)):
-        if name != "args":
+        if name != "args" and not (name == "sample" and _follows_from_temperature(before, after)):
             found += _part_changes(name, before.parts.get(name), after.parts.get(name))
     if before.code != after.code:
         found += _code_changes(codes.get(before.code), codes.get(after.code), after.subject)
     return tuple(found)
+
+
+def _follows_from_temperature(before: CallRecord, after: CallRecord) -> bool:
+    """Whether one key holds no item and iteration since its temperature is 0, which is told by itself."""
+    samples = (before.parts.get("sample"), after.parts.get("sample"))
+    return None in samples and before.parts.get("temperature") != after.parts.get("temperature")
 
 
 def _argument_changes(before: Json, after: Json) -> Iterator[KeyChange]:

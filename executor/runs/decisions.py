@@ -130,6 +130,7 @@ class Decisions:
         """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound."""
         row = await self._archive.row(run_id)
         if row.status not in FINAL and row.plan_digest is not None:
+            row.expect_to_go_on()
             await self._leave(run_id, BudgetRaised(dict(budget)))
 
     async def cancel(self, run_id: str) -> Run:
@@ -137,6 +138,7 @@ class Decisions:
         row = await self._archive.row(run_id)
         if row.status in FINAL:
             return await self._archive.get(run_id)
+        row.expect_to_go_on()
         if row.plan_digest is None:
             return await self._cancel_planning(row)
         return await self._leave(run_id, CancelAsked(self._owner.name))
@@ -168,7 +170,9 @@ class Decisions:
 
     async def _decidable(self, run_id: str, step: str, state: State) -> Turn:
         """Return the leaf that waits for a decision. Raises: RunNotFound, InputRejected."""
-        machine = await self._archive.machine(await self._archive.row(run_id))
+        row = await self._archive.row(run_id)
+        row.expect_to_go_on()
+        machine = await self._archive.machine(row)
         turn = machine.turns.get(step)
         if turn is None or turn.state is not state or turn.reason is Reason.BUDGET:
             raise InputRejected(_not_decidable(step, machine, state))

@@ -367,6 +367,7 @@ class Execution:
         task = self._driving.get(row.id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
+        row.expect_to_go_on()
         first = self._first_event(row)
         if not await self._start(row.id, first) and row.id not in self._driving:
             row = await self.archive.row(row.id)

@@ -21,7 +21,7 @@ from ..calls.artifacts import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
 from ..journal.records import GENESIS
 from ..journal.restore import build_machine, fold, value_names
-from ..stores.store import Batch, RunRow, Store
+from ..stores.store import REPLAY, Batch, RunRow, Store
 from .archive import snapshot
 from .arguments import file_of
 
@@ -105,7 +105,7 @@ class Replays:
     async def _keep(self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]) -> Run:
         """Keep a replay as a run whose parent is the replayed one."""
         now = self._clock.now()
-        name = f"run_{secrets.token_hex(8)}"
+        name = f"{REPLAY}{secrets.token_hex(8)}"
         copy = replace(
             row, id=name, parent=row.id, created=now, updated=now, digest="", epoch=0, owner=None, last_seq=0
         )

@@ -15,6 +15,7 @@ from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
+from ..stores.store import REPLAY
 
 if TYPE_CHECKING:
     from ...plans import Plan
@@ -127,6 +128,11 @@ class Run:
     updated: float | None = None
     last_event: int = 0
     abandoned: bool = False
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether it is a kept replay, which tells what happened in its parent and never goes on."""
+        return self.parent is not None and self.id.startswith(REPLAY)
 
     def raise_for_status(self) -> Run:
         """Return the run if it succeeded.

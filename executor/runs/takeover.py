@@ -49,7 +49,7 @@ class Takeover:
         self._left: set[tuple[str, int]] = set()  # what was told that it cannot go on here, by run and epoch
 
     async def find(self) -> list[Run]:
-        """Return every unfinished run that nobody drives, oldest first, as it stands.
+        """Return every unfinished run that nobody drives, oldest first, as it stands; kept replays never go on.
 
         What cannot go on here, since its journal was changed or its tools are missing, is left out and told to the log.
         """
@@ -57,7 +57,7 @@ class Takeover:
         for status in UNDER_WAY:
             before: tuple[float, str] | None = None
             while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
-                found += [row for row in rows if not self._is_driven(row)]
+                found += [row for row in rows if not row.is_replay and not self._is_driven(row)]
                 before = (rows[-1].created, rows[-1].id)
         return await self._recoverable(found)
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
+from ...errors import InputRejected
 from ...plans.values import Json, parse_canonical
 from ..events import Cause
 
+REPLAY: Final = "replay_"  # how the ids of kept replays begin
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
 
@@ -44,6 +46,19 @@ class RunRow:
     head: bytes = bytes(32)
     last_seq: int = 0
     beat: int | None = None
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether it is a kept replay; no other run that has a parent is named so."""
+        return self.parent is not None and self.id.startswith(REPLAY)
+
+    def expect_to_go_on(self) -> None:
+        """Raise `InputRejected` for a kept replay: whoever went on with it would make the writes of its parent once more."""
+        if self.is_replay:
+            raise InputRejected(
+                f"run {self.id} is a replay of run {self.parent} that was kept: it tells what had happened there, and does "
+                f"not go on; go on with run {self.parent}, or fork this one"
+            )
 
 
 @dataclass(frozen=True, slots=True)

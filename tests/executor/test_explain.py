@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from firmplan import Context, Engine, InputRejected, RunNotFound, ToolError, tool
+from firmplan import Context, Engine, InputRejected, RunNotFound, ToolError, agent, tool
 from firmplan.executor import Review
 from firmplan.testing import FakeClock, MemoryStore, ScriptedModel, ScriptedTool
 from public import call, plan, within
@@ -269,6 +269,7 @@ def ask(prompt, **keys):
     [
         (ask("Say hallo"), "prompt", 'the prompt was "Say hello", now "Say hallo"'),
         (ask("Say hello", temperature=0.5), "parameter", "temperature was null, now 0.5"),
+        (ask("Say hello", temperature=0), "parameter", "temperature was null, now 0.0 (compared"),
         (ask("Say hello", max_tokens=9), "parameter", "max_tokens was null, now 9"),
         (ask("Say hello", returns={"type": "string", "minLength": 1}), "schema", "the output schema changed"),
         (ask("Say hello", system="Be kind"), "prompt", ""),
@@ -289,6 +290,33 @@ def test_of_a_prompt_the_part_is_named(second, part, told):
     found = within(main())
     assert part in [change.part for change in found.changes]
     assert told in str(found)
+
+
+def greeting(words):
+    def greet(name: str) -> str:
+        return name
+
+    greet.__doc__ = f"{words} ${{name}}"
+    return agent(examples=[({"name": "Ann"}, "Hello Ann")])(greet)
+
+
+def test_a_template_that_stands_in_examples_too_is_told_once():
+    """An example is made of the same prompt: that both have another word is one change."""
+
+    async def main():
+        async with ScriptedModel(["one", "two"]) as model:
+            models = {"default": {"name": "m1", "base_url": model.base_url, "api_key": "k"}}
+            store, steps = MemoryStore(), plan(call("p", "greet", args={"name": "Ann"}))
+            await Engine([greeting("Greet")], store=store, models=models).run(steps)
+            engine = Engine([greeting("Welcome")], store=store, models=models)
+            run = await engine.run(steps)
+            found = await engine.explain(run.id, "p")
+            await store.close()
+            return found
+
+    found = within(main())
+    assert len(found.changes) == 2
+    assert str(found).count("the prompt was") == 1
 
 
 def test_another_model_is_named():

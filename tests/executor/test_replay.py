@@ -9,10 +9,12 @@ from typing import Any
 
 import orjson
 import pytest
+from firmplan import Engine, tool
 from firmplan.errors import Diverged, InputRejected, RunNotFound, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.testing import ScriptedTool
+from public import call, plan
 from rig import Rig, plan_of, statuses
 
 PLAN = plan_of(
@@ -302,3 +304,70 @@ def test_a_run_is_shown_from_its_journal_as_it_was(store):
     shown = in_store(store, live, *tools())
     again = in_store(store, lambda rig: rig.execution.archive.get("s"))
     assert again == shown
+
+
+def test_a_kept_replay_of_an_unfinished_run_never_goes_on():
+    """It tells what had happened. Were it driven, it would make the writes that its parent makes."""
+    paid: list[int] = []
+
+    @tool(effect="write", approval="always")
+    def pay(x: int) -> int:
+        """Pay."""
+        paid.append(x)
+        return x
+
+    async def main():
+        async with Engine([pay], store="memory:") as engine:
+            await engine.run(plan(call("p", "pay", args={"x": 1}), output="${p}"), run_id="r")
+            kept = await engine.replay("r", keep=True)
+            assert (kept.status, kept.parent, kept.is_replay) == ("waiting", "r", True)
+            for going_on in (
+                engine.resume(kept.id),
+                engine.approve(kept.id, "p", by="ann"),
+                engine.deny(kept.id, "p", by="ann", reason="no"),
+                engine.cancel(kept.id),
+                engine.resume(kept.id, budget={"steps": 9}),
+            ):
+                with pytest.raises(InputRejected, match="is a replay of run r that was kept"):
+                    await going_on
+            await engine.approve("r", "p", by="ann")
+            assert (await engine.resume("r")).output == 1
+            assert (await engine.get(kept.id)).status == "waiting"
+            assert (await engine.fork(kept.id)).status == "waiting"
+        assert paid == [1]
+
+    asyncio.run(main())
+
+
+def test_nobody_takes_over_a_kept_replay_of_a_run_under_way(tmp_path):
+    """A run whose process died is taken over, once: its kept replay stays as it was."""
+    begun = asyncio.Event()
+    paid: list[int] = []
+
+    @tool(effect="read")
+    async def look() -> int:
+        """Look, for ever at first."""
+        if not begun.is_set():
+            begun.set()
+            await asyncio.sleep(60)
+        return 1
+
+    @tool(effect="write")
+    def pay(x: int) -> int:
+        """Pay."""
+        paid.append(x)
+        return x
+
+    steps = plan(call("l", "look"), call("p", "pay", args={"x": "${l}"}), output="${p}")
+
+    async def main():
+        async with Engine([look, pay], store=tmp_path / "s.db") as engine:
+            await engine.submit(steps, run_id="r")
+            await begun.wait()
+            kept = await engine.replay("r", keep=True)
+        async with Engine([look, pay], store=tmp_path / "s.db", recover=True) as engine:
+            assert (await engine.wait("r")).status == "succeeded"
+            assert (await engine.wait(kept.id)).status == kept.status
+        assert paid == [1]
+
+    asyncio.run(main())
