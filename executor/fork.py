@@ -24,6 +24,7 @@ from ..plans.values import Json
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
+    Approved,
     CallFailed,
     CallMade,
     CallReused,
@@ -136,7 +137,11 @@ def _is_within(path: str, whole: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a call came to in the parent."""
+    """What a call came to in the parent.
+
+    Attributes:
+        args: Digest of the arguments that the plan gave it, which a person may have edited before it was made.
+    """
 
     args: str
     outcome: CallSucceeded | CallReused | CallFailed
@@ -145,11 +150,14 @@ class Inherited:
 def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     args: dict[str, str] = {}
+    edited: dict[str, str] = {}  # what a call was to be made with before a person changed it
     found: dict[str, Inherited] = {}
     for event in events:
         match event:
+            case Approved(step=step, args=digest, edit=edit) if edit is not None:
+                edited[step] = digest
             case CallStarted(step=step, args=digest):
-                args[step] = digest
+                args[step] = edited.get(step, digest)
                 found.pop(step, None)
             case CallMade(step=step, args=digest, output=output):
                 args[step] = digest

@@ -20,6 +20,7 @@ from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
 from .durations import parse_duration, parse_rate
+from .failures import writable
 
 Approval: TypeAlias = Literal["always", "untrusted"] | Callable[[dict[str, Json]], bool] | None
 RetryOn: TypeAlias = (
@@ -148,13 +149,13 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
     given = _Given(where, options)
     effect = Effect(given.one_of("effect", [str(known) for known in Effect], UNDECLARED))
     fields: dict[str, Any] = {
-        "name": _name(where, options.get("name") or name),
+        "name": _name(where, name if options.get("name") is None else options.get("name")),
         "description": description if options.get("description") is None else given.text("description"),
         "effect": effect,
         "is_effect_declared": not isinstance(options.get("effect", UNDECLARED), Undeclared),
         "idempotent": given.flag("idempotent"),
         "reuse_for_s": _reuse_for(given, effect),
-        "version": None if (version := options.get("version")) is None else str(version),
+        "version": _version(given),
         "timeout_s": given.above_zero("timeout", parse_duration),
         "retries": given.count("retries", 0, RETRIES_MAX) or 0,
         "retry_on": _retry_on(given),
@@ -205,7 +206,7 @@ class _Given:
 
     def text(self, key: str, default: str = "") -> str:
         value = self.options.get(key, default)
-        if isinstance(value, str) and (value.strip() or not default):
+        if isinstance(value, str) and (value.strip() or not default) and writable(value) is value:
             return value
         raise self.fault(key, "a text that is not empty" if default else "a text", repr(value))
 
@@ -284,6 +285,15 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         "exception classes, or a function from an exception to a bool",
         f"{given.get('retry_on')!r}",
     )
+
+
+def _version(given: _Given) -> str | None:
+    value = given.get("version")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise given.fault("version", 'text or a number, such as "2"', repr(value))
+    return writable(str(value))
 
 
 def _approval(given: _Given) -> Approval:

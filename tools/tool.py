@@ -337,7 +337,8 @@ def make_tool(
     """
     source = source or fn
     _check_function(fn)
-    name = options.get("name") or str(getattr(plain_function(source), "__name__", ""))
+    given = options.get("name")
+    name = str(getattr(plain_function(source), "__name__", "")) if given is None else given
     where = _where(name, source)
     settings = read_declaration(where, name, inspect.getdoc(plain_function(source)) or "", options)
     names = (

@@ -44,7 +44,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def unharmed(tmp_path_factory, model):
-    """The run that nothing interrupts: its digest, output, number of instants, and how long a process needs for it."""
+    """The run that nothing interrupts: its digest, output, how long a process needs for it, and the number of its instants."""
     folder = tmp_path_factory.mktemp("unharmed")
     kill(folder, model, 0)  # warms the server of processes
     folder = tmp_path_factory.mktemp("timed")
@@ -56,10 +56,14 @@ def unharmed(tmp_path_factory, model):
         async with Rig([], str(folder / "s.db")) as rig:
             return await rig.execution.archive.get("run")
 
-    run = asyncio.run(main())
+    run, world = asyncio.run(main()), World(folder / "effects")
     assert run.status == "succeeded"
     assert len(run.steps) == 60
-    return run.digest, run.output, seconds
+    ticks = int(world.lived.read_text())
+    assert 100 < ticks < TICKS_MAX, "the sweep tries every instant that the run has"
+    heard = [int(line.split()[0]) for line in world.acknowledged.read_text().splitlines()]
+    assert heard[-1] == run.last_event, "what the process hears of its commits is all of them"
+    return run.digest, run.output, seconds, ticks
 
 
 def kill(folder, model, kill_at, *, after_s=None):
@@ -111,7 +115,7 @@ async def assert_nothing_lost(rig, world):
 
 def assert_done_right(folder, run, asked, unharmed):
     """The end is that of the run that nothing interrupted, and the world saw each effect as its class promises."""
-    digest, output, _ = unharmed
+    digest, output, *_ = unharmed
     assert (run.status, run.output, run.digest) == ("succeeded", output, digest)
     world = World(folder / "effects")
     for name in SURE:
@@ -132,7 +136,10 @@ def assert_done_right(folder, run, asked, unharmed):
 @pytest.mark.parametrize("kill_at", seeds(TICKS_MAX, sampled=8))
 def test_a_long_run_killed_at_any_tick_goes_on(tmp_path, model, unharmed, kill_at):
     """Before and after each commit of the journal, and before and after each effect."""
-    kill(tmp_path, model, kill_at)
+    is_dead = kill(tmp_path, model, kill_at)
+    assert is_dead == (0 < kill_at <= unharmed[3]) or kill_at > unharmed[3] / 2, (
+        "how many commits there are depends on time, but not by so much"
+    )
     run, asked = asyncio.run(go_on(tmp_path, model))
     assert_done_right(tmp_path, run, asked, unharmed)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
+import threading
 from collections import Counter
 from random import Random
 
@@ -29,6 +29,7 @@ class World:
         self.random = Random(seed)
         self.puts = Counter()
         self.at_once, self.most = 0, 0
+        self.release = threading.Event()
 
     def tools(self):
         @tool(effect="read", resource="there", retries=3, version=1)
@@ -49,10 +50,9 @@ class World:
             return n
 
         @tool(effect="read", resource="elsewhere", version=1)
-        def block(seconds: float) -> float:
-            """Block a thread."""
-            time.sleep(seconds)
-            return seconds
+        def block() -> bool:
+            """Block a thread until all else is done."""
+            return self.release.wait(60)
 
         return [step, put, block]
 
@@ -89,11 +89,15 @@ def test_many_runs_at_once(tmp_path, seed):
     async def main():
         async with Engine(world.tools(), store=tmp_path / "s.db", max_concurrency=32) as engine:
             blocking = await engine.submit(
-                {"firmplan": 1, "steps": [{"id": "b", "tool": "block", "args": {"seconds": 1.5}}]}
+                {"firmplan": 1, "steps": [{"id": "b", "tool": "block"}], "output": "${b}"}
             )
             ids = [(await engine.submit(plan(random))).id for _ in range(RUNS)]
             runs = [await engine.wait(run_id) for run_id in ids]
-            assert (await engine.wait(blocking.id)).status == "succeeded"
+            assert (await engine.get(blocking.id)).status == "running", (
+                "the others did not wait for its thread"
+            )
+            world.release.set()
+            assert (await engine.wait(blocking.id)).output is True
             assert Counter(run.status for run in runs) == {"succeeded": RUNS}
             for run in random.sample(runs, 5):
                 assert (await engine.replay(run.id)).digest == run.digest

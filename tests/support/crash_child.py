@@ -71,6 +71,7 @@ class World:
         self.kill_at = kill_at
         self.ticks = 0
         self.acknowledged = path.with_suffix(".acknowledged")
+        self.lived = path.with_suffix(".lived")
 
     def tick(self) -> None:
         """Count an instant; die if it is the chosen one."""
@@ -201,5 +202,7 @@ async def _run(store: str, world: World, run_id: str, base_url: str, *, is_resum
 def run_child(
     store: str, effects: str, run_id: str, kill_at: int, base_url: str = "", *, is_resumed: bool = False
 ) -> None:
-    """Run the plan, or with a model's endpoint the long one, and die at the chosen instant."""
-    asyncio.run(_run(store, World(Path(effects), kill_at), run_id, base_url, is_resumed=is_resumed))
+    """Run the plan, or with a model's endpoint the long one, and die at the chosen instant; who lives says how many there were."""
+    world = World(Path(effects), kill_at)
+    asyncio.run(_run(store, world, run_id, base_url, is_resumed=is_resumed))
+    world.lived.write_text(str(world.ticks))

@@ -117,6 +117,8 @@ WRONG = {
     "idempotent": ("yes", "True or False"),
     "reconcile": ("ask", "function"),
     "fingerprint_extra": ({1, 2}, "JSON"),
+    "version": ([1], "text or a number"),
+    "description": ("half \ud800", "a text"),
 }
 
 
@@ -132,6 +134,12 @@ def test_every_wrong_setting_is_one_clear_message(key):
     assert f"{key}: " in message
     assert hint in message
     assert "\n" not in message
+
+
+def test_an_empty_name_is_none():
+    """It does not stand for the function's."""
+    with pytest.raises(ConfigError, match="name: expected a letter"):
+        tool(f, name="")
 
 
 def test_an_unknown_setting_gets_the_nearest_known():
