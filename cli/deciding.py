@@ -87,7 +87,8 @@ def _decide(decision: Decision, word: str, flags: Mapping[str, object], *, as_js
         if word == "cancelled" and run.status in ("succeeded", "failed"):
             screen.answer(f"nothing to cancel: run {run.id} has {run.status}")
         elif run.status in ("succeeded", "failed", "cancelled"):
-            screen.answer(f"{word}; run {run.id} is {run.status}")
+            became = "was cancelled" if run.status == "cancelled" else f"has {run.status}"
+            screen.answer(f"{word}; run {run.id} {became}")
         elif word == "cancelled" and run.status == "indeterminate":
             screen.answer(f"nothing more starts; one thing is open\n{advice(run, settings)}")
         elif run.status in UNDER_WAY and not run.abandoned:

@@ -24,6 +24,7 @@ from ..plans.values import Json
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
+    Approved,
     CallFailed,
     CallMade,
     CallReused,
@@ -136,34 +137,47 @@ def _is_within(path: str, whole: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a call came to in the parent."""
+    """What a call came to in the parent.
+
+    Attributes:
+        args: Digest of the arguments that it was made with.
+        given: Digest of those that the plan gave it, before a person edited them.
+    """
 
     args: str
     outcome: CallSucceeded | CallReused | CallFailed
+    given: str
 
 
 def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     args: dict[str, str] = {}
+    edited: dict[str, str] = {}  # what a call was to be made with before a person changed it
     found: dict[str, Inherited] = {}
+
+    def ended(step: str, digest: str, outcome: CallSucceeded | CallReused | CallFailed) -> None:
+        found[step] = Inherited(digest, outcome, edited.get(step, digest))
+
     for event in events:
         match event:
+            case Approved(step=step, args=digest, edit=edit) if edit is not None:
+                edited[step] = digest
             case CallStarted(step=step, args=digest):
                 args[step] = digest
                 found.pop(step, None)
             case CallMade(step=step, args=digest, output=output):
                 args[step] = digest
-                found[step] = Inherited(digest, CallSucceeded(step, output))
+                ended(step, digest, CallSucceeded(step, output))
             case CallReused(step=step, args=digest) as reused:
-                found[step] = Inherited(digest, reused)
+                ended(step, digest, reused)
             case CallFailed(step=step, code=code) if step not in args or code == WITHDRAWN:
                 pass  # it failed before it was called: so it does again, or runs as if nobody had stopped it
             case CallSucceeded(step=step) | CallFailed(step=step) as outcome:
-                found[step] = Inherited(args[step], outcome)
+                ended(step, args[step], outcome)
             case ResolvedDone(step=step, output=output):
-                found[step] = Inherited(args[step], CallSucceeded(step, output))
+                ended(step, args[step], CallSucceeded(step, output))
             case ResolvedFailed(step=step, why=why):
-                found[step] = Inherited(args[step], CallFailed(step, RESOLVED_FAILED, why))
+                ended(step, args[step], CallFailed(step, RESOLVED_FAILED, why))
             case _:
                 pass
     return found

@@ -65,13 +65,13 @@ class Results:
         """Return what the parent of a fork answers for a call: outside the cone nothing is called."""
         fork, known = self._header.fork, self._inherited.get(command.step)
         args = command.args if isinstance(command, StartToolCall) else command.request
-        if fork is None or known is None or fork.is_affected(command.step) or known.args != args.digest:
+        if fork is None or known is None or fork.is_affected(command.step) or known.given != args.digest:
             return None
         match known.outcome:
             case CallFailed() as failed:
                 return replace(failed, retryable=False)
             case outcome:
-                return CallReused(command.step, known.args, outcome.output, "", self._parent)
+                return CallReused(command.step, known.given, outcome.output, "", self._parent)
 
     async def of_earlier(self, calls: Sequence[PreparedCall]) -> Mapping[str, Reusable | Stale]:
         """Return step -> the earlier result of the same key, or why it is of no use; steps without one are left out."""

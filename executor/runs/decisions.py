@@ -228,5 +228,6 @@ def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:
     faults = literal_faults(value, schema)
     if faults:
         raise ToolError(
-            "; ".join(f"{fault.inner or 'the value'}: {fault.message}" for fault in faults), code="bad-value"
+            "; ".join(f"{fault.inner.lstrip('.') or 'the value'}: {fault.message}" for fault in faults),
+            code="bad-value",
         )

@@ -137,7 +137,7 @@ class Submissions:
             overrides=overrides,
             holds=holds,
             also=also,
-            settled={path: known.args for path, known in inherited.items()},
+            settled={path: known.given for path, known in inherited.items()},
             unknown=unknown_in(events, parent.fork),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])

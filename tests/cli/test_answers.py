@@ -218,4 +218,4 @@ def test_a_cancel_says_what_is_open_all_the_same(firmplan, plan_file, tmp_path):
     cancelled = firmplan("cancel", "r")
     assert "nothing more starts; one thing is open" in cancelled.out
     assert "firmplan resolve r m --done JSON" in cancelled.out
-    assert "resolved; run r is failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out
+    assert "resolved; run r has failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out

@@ -74,6 +74,8 @@ def test_a_waiting_run_is_exit_code_4_and_goes_on_after_approval(firmplan, plan_
     run = answer.document["id"]
     told = firmplan("show", run)
     assert f"firmplan approve {run} mail" in told.out
+    unfit = firmplan("approve", run, "mail", "--by", "me", "--edit", '{"to": 3}')
+    assert (unfit.code, "step 'mail' do not fit: to: expected text, found 3" in unfit.err) == (2, True)
     assert firmplan("approve", run, "mail", "--by", "me", "--edit", '{"to": "you"}').code == 0
     done = firmplan("resume", run, "-t", "tools.py")
     assert (done.code, done.out) == (0, "sent to you\n")

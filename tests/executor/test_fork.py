@@ -63,6 +63,33 @@ def forked(work, steps=STEPS, **inputs):
     return within(main())
 
 
+@pytest.mark.parametrize("change", [{}, {"at": "after"}])
+def test_a_write_that_a_person_edited_is_as_made_as_any_other(change):
+    """Outside the cone it is not asked for again: it was made, if not with the arguments that the plan gave it."""
+    shop = Shop()
+    pay = shop.made("pay", "write", resource="bank", approval="always")
+    steps = plan(
+        call("p", "pay", args={"x": 1}), call("after", "look", args={"x": 5}, after=["p"]), output="${p}"
+    )
+
+    async def main():
+        async with Engine([*shop.tools, pay], store="memory:") as engine:
+            await engine.run(steps, run_id="one")
+            await engine.approve("one", "p", by="ann", edit={"x": 8})
+            run = await engine.resume("one")
+            assert (run.output, shop.taken()) == (9, [("look", 5), ("pay", 8)])
+            fork = await engine.fork("one", **change)
+            assert (fork.status, fork.output, fork.digest) == ("succeeded", 9, run.digest)
+            assert shop.taken() == ([("look", 5)] if change else [])
+            assert (await engine.replay(fork.id)).digest == fork.digest
+            again = await engine.fork(fork.id)
+            assert (again.status, again.output, shop.taken()) == ("succeeded", 9, [])
+            asked = await engine.fork("one", at="p")
+            assert (asked.status, asked.steps["p"].args) == ("waiting", {"x": 1})
+
+    within(main())
+
+
 def test_nothing_is_called_where_nothing_is_changed():
     """A fork without a change is the parent again, out of its journal: reads without reuse_for and writes too."""
 

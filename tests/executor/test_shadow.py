@@ -298,8 +298,9 @@ def test_another_tool_at_the_same_step_is_not_answered_by_the_recording(effect):
         assert "Sum up: peeked" in str(new.requests[0])
 
 
-def test_approved_calls_stay_approved_and_others_would_ask():
-    """A call with the approved arguments goes on; with others a person would be asked."""
+@pytest.mark.parametrize("edit", [None, {"amount": 4}])
+def test_approved_calls_stay_approved_and_others_would_ask(edit):
+    """A call with the approved arguments goes on, edited as it was; with others a person would be asked."""
 
     @tool(effect="write", approval="always")
     def pay(amount: int) -> str:
@@ -318,7 +319,7 @@ def test_approved_calls_stay_approved_and_others_would_ask():
         async with ScriptedModel(lambda _: 5) as old, ScriptedModel(lambda _: new_amount) as new:
             engine = Engine([pay], store=store, models={"default": {"name": "o", "base_url": old.base_url}})
             run = await engine.run(what)
-            await engine.approve(run.id, "p", by="ann")
+            await engine.approve(run.id, "p", by="ann", edit=edit)
             assert (await engine.resume(run.id)).status == "succeeded"
             found = await engine.shadow(run.id, model={"name": "n", "base_url": new.base_url})
         await store.close()
@@ -327,7 +328,7 @@ def test_approved_calls_stay_approved_and_others_would_ask():
     assert not within(main(5))
     report = within(main(7))
     assert [(each.step, each.kind) for each in report.effects] == [("p", "would-ask")]
-    assert "amount: 5 -> 7" in str(report)
+    assert f"amount: {5 if edit is None else 4} -> 7" in str(report)
 
 
 def test_tools_that_are_not_loaded_are_answered_by_the_recording():
