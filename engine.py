@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +194,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
+        self._threads = threading.Lock()  # the first uses may come from several at once
         self._servers: tuple[Server, ...] = ()
         self._mending: dict[str, asyncio.Task[str]] = {}  # of runs that were submitted with `replan`
         self._is_closed = False
@@ -275,9 +277,10 @@ class Engine:
     def _loop_for_sync(self, name: str) -> asyncio.AbstractEventLoop:
         """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself, or the engine is closed."""
         self._expect_not_closed()
-        if self._loop is None and self._background is None:
-            self._background = Background()
-        loop = self._loop or (self._background.loop if self._background else None)
+        with self._threads:
+            if self._loop is None and self._background is None:
+                self._background = Background()
+            loop = self._loop or (self._background.loop if self._background else None)
         try:
             own = asyncio.get_running_loop()
         except RuntimeError:

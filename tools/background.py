@@ -11,6 +11,8 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from ..errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,10 @@ class Background:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="firmplan-loop", daemon=True)
+        is_running = threading.Event()
+        self.loop.call_soon(is_running.set)
         self._thread.start()
+        is_running.wait()
 
     def close(self) -> None:
         """Stop the loop; what was handed in has ended before."""
@@ -30,7 +35,13 @@ class Background:
 
 
 def call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Return what the coroutine returns on that loop; an interrupt here cancels it there."""
+    """Return what the coroutine returns on that loop; an interrupt here cancels it there. Raises: ConfigError: the loop does not run."""
+    if not loop.is_running():  # nobody would ever answer
+        work.close()
+        raise ConfigError(
+            "the event loop to which this engine belongs has ended: make another engine for its store, and close an engine "
+            "before its loop ends"
+        )
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()

@@ -24,7 +24,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
-from types import GenericAlias, MappingProxyType, SimpleNamespace, UnionType
+from types import CellType, CodeType, GenericAlias, MappingProxyType, SimpleNamespace, UnionType
 from typing import Any, Protocol, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -148,7 +148,7 @@ class Spelling:
             bound = "" if most is None else f"({most})"
             return f"{kind.__name__}{bound}[{self._each(cast('Iterable[object]', value))}]"
         if kind in (set, frozenset):
-            return f"{kind.__name__}[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
+            return f"{kind.__name__}[{self._set(cast('Iterable[object]', value))}]"
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
             return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
         if kind is defaultdict:
@@ -277,7 +277,7 @@ class Spelling:
             if cls in (list, tuple, deque):
                 return f"[{self._each(cast('Iterable[object]', value))}]"
             if cls in (set, frozenset):
-                return f"[{','.join(sorted(map(self.text, cast('Iterable[object]', value))))}]"
+                return f"[{self._set(cast('Iterable[object]', value))}]"
             if cls in (str, int, float, bytes):
                 return self.text(cast("Callable[[object], object]", cls)(value))
             if cls.__module__ in ("collections.abc", "contextlib") or cls in _HELD_PLAINLY:
@@ -285,11 +285,28 @@ class Spelling:
             raise Unseen(f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen")
         return ""
 
+    def _set(self, values: Iterable[object]) -> str:
+        """Write what a set holds; code in it gets its names in an order of its own, since that of a set is chance."""
+        return ",".join(sorted(map(self.text, sorted(values, key=_place))))
+
     def _each(self, values: Iterable[object]) -> str:
         return ",".join(self.text(value) for value in values)
 
     def _mapping(self, value: Mapping[Any, object]) -> str:
         return "{" + ",".join(f"{self.text(key)}:{self.text(item)}" for key, item in value.items()) + "}"
+
+
+def _place(value: object) -> tuple[str, str, str, str]:
+    """Return where code stands, and what it captures, as far as that tells two from each other."""
+    code = getattr(value, "__code__", None)
+    cells: tuple[CellType, ...] = (getattr(value, "__closure__", None) or ()) if code else ()
+    held = [cell.cell_contents for cell in cells if cell != CellType()]
+    return (
+        str(getattr(value, "__module__", "")),
+        str(getattr(value, "__qualname__", "")),
+        f"{code.co_firstlineno:9}{list(code.co_positions())}" if isinstance(code, CodeType) else "",
+        ascii([each for each in held if isinstance(each, int | float | str)]),
+    )
 
 
 def _state(value: object) -> dict[str, object]:

@@ -21,6 +21,7 @@ from .recall import Recall
 from .run_diff import RunDiff, StepChange, StepDiff
 
 _PARTS = ("[", "#", "/")
+_OPEN = ("pending", "running", "waiting", "indeterminate")
 
 T = TypeVar("T")
 
@@ -161,12 +162,20 @@ class _Reasons:
             return "it depends on an input that differs"
         if args:
             return f"it was called with something else: args.{args[0]}"
-        return "a fork gave it its value" if self._is_given(path) else self._why_same_call(path)
+        return self._why_given(path) or self._why_open(path) or self._why_same_call(path)
 
-    def _is_given(self, path: str) -> bool:
-        """Whether one of the runs is a fork that was given this step's value."""
+    def _why_given(self, path: str) -> str:
+        """Return that one of the runs is a fork that was given this step's value; empty: none is."""
         forks = [recall.header.fork for recall in (self._a, self._b)]
-        return any(fork is not None and path in fork.overrides for fork in forks)
+        is_given = any(fork is not None and path in fork.overrides for fork in forks)
+        return "a fork gave it its value" if is_given else ""
+
+    def _why_open(self, path: str) -> str:
+        """Return which run has not ended this step; empty: both have."""
+        for recall in (self._a, self._b):
+            if (status := recall.run.steps[path].status) in _OPEN:
+                return f"it has not ended in run {recall.run.id}, where it is {status}"
+        return ""
 
     def _why_alone(self, path: str, change: StepChange, root: str) -> str:
         if self._changes.get(root) in ("only_a", "only_b") or root == path:

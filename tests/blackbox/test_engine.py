@@ -135,6 +135,24 @@ def test_a_sync_engine_may_be_used_from_several_threads(tmp_path: Path):
     assert sorted(found) == list(range(2, 10))
 
 
+@pytest.mark.parametrize("attempt", range(5))
+def test_the_first_uses_of_a_sync_engine_may_come_from_several_threads(attempt: int, tmp_path: Path):
+    """It opens at its first use, once, whoever that is."""
+    engine, at_once, found = Engine(TOOLS, store=tmp_path / "s.db"), threading.Barrier(8), list[Any]()
+
+    def use(n: int) -> None:
+        at_once.wait()
+        found.append(engine.run_sync(SUM, inputs={"a": n}).output)
+
+    threads = [threading.Thread(target=use, args=(n,)) for n in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    engine.close()
+    assert sorted(found) == list(range(2, 10))
+
+
 def test_a_sync_method_inside_a_loop_works_or_says_why_not(tmp_path: Path):
     """Every coroutine method has a `_sync` twin: on its own loop it would wait for itself."""
 
@@ -931,6 +949,25 @@ def test_a_store_made_between_releases_is_refused_at_once(tmp_path: Path):
         db.commit()
     with pytest.raises(StoreError, match="between releases"), Engine([], store=tmp_path / "s.db"):
         pass
+
+
+def test_an_engine_whose_loop_has_ended_says_so(tmp_path: Path):
+    """Whether the loop was closed or only left: nobody waits for an answer that cannot come."""
+    closed, left = Engine(TOOLS, store="memory:"), Engine(TOOLS, store="memory:")
+    assert asyncio.run(closed.run(SUM, inputs={"a": 1})).output == 3
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(left.run(SUM, inputs={"a": 1})).output == 3
+    for engine in (closed, left):
+        with pytest.raises(ConfigError, match="event loop to which this engine belongs has ended"):
+            engine.run_sync(SUM, inputs={"a": 1})
+    loop.run_until_complete(left.aclose())
+    loop.close()
+    used = Engine(TOOLS, store=tmp_path / "s.db")
+    events = used.events_sync(used.run_sync(SUM, inputs={"a": 1}).id)
+    assert next(events).type == "RunStarted"
+    used.close()
+    with pytest.raises(ConfigError, match="has ended"):
+        next(events)
 
 
 def test_a_closed_engine_stays_closed(tmp_path: Path):

@@ -164,6 +164,15 @@ def test_a_read_that_found_the_world_changed_and_a_failure():
     assert "status: succeeded -> failed" in str(found)
 
 
+def test_a_step_that_has_not_ended_says_so():
+    """What one of the runs still waits for tells nothing of the world."""
+    pay = ScriptedTool("pay", [1], effect="write", approval="always")
+    paid = ScriptedTool("pay", [1], effect="write")
+    steps = plan(call("p", "pay"), output="${p}")
+    found = compared(([paid], steps, {}), ([pay], steps, {}))
+    assert found.first.why == "it has not ended in run r1, where it is waiting"
+
+
 def test_a_pure_tool_that_is_not():
     """The same call of a pure tool came out differently: that is the tool's fault, and `verify` is named."""
     numbers = [1, 2]

@@ -618,7 +618,15 @@ Id = NewType("Id", int)
 log = logging.getLogger(__name__)
 class Kind(Enum):
     A = 1
-def helper(x): return sorted(NAMES), PRICE, Id(3), log, Kind.A, list[Price], Path(__file__).name
+class One: n = 1
+class Two: n = 2
+class Three: n = 3
+class Four: n = 4
+class Five: n = 5
+def adder(n): return lambda x: x + n
+CLASSES = {One, Two, Three, Four, Five}
+ADDERS = {adder(1), adder(2), adder(3), adder(4), adder("5")}
+def helper(x): return CLASSES, ADDERS, sorted(NAMES), PRICE, Id(3), log, Kind.A, list[Price], Path(__file__).name
 @tool
 def f(x: int) -> int:
     return helper(x), {"p", "q", "r"}
@@ -626,16 +634,19 @@ def f(x: int) -> int:
 
 
 def test_every_process_and_place_agrees(tmp_path):
-    """Hash seeds, folders and processes do not show in the fingerprint."""
+    """Hash seeds, folders, addresses and processes do not show in the fingerprint."""
     told = set()
-    script = "import sys; from firmplan import Toolset; (t,) = Toolset.load(sys.argv[1]); print(t.fingerprint, t.unseen)"
-    for seed in ("0", "1", "42"):
+    script = (
+        "import sys; from firmplan import Toolset; kept = [type('Kept', (), {}) for _ in range(int(sys.argv[2]))]; "
+        "(t,) = Toolset.load(sys.argv[1]); print(t.fingerprint, t.unseen)"
+    )
+    for seed in ("0", "1", "42", "77"):
         folder = tmp_path / f"place{seed}"
         folder.mkdir()
         (folder / "mine.py").write_text(SPREAD)
         env = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run(
-            [sys.executable, "-c", script, folder / "mine.py"],
+            [sys.executable, "-c", script, folder / "mine.py", seed],
             env=env,
             capture_output=True,
             text=True,
