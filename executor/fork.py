@@ -149,7 +149,7 @@ class Inherited:
     given: str
 
 
-def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:  # noqa: C901  # one kind of event, one case
+def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     events = list(events)
     # What a call was to be made with before a person changed it.
