@@ -151,8 +151,12 @@ class Inherited:
 
 def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
+    events = list(events)
+    # What a call was to be made with before a person changed it.
+    edited = {
+        event.step: event.args for event in events if isinstance(event, Approved) and event.edit is not None
+    }
     args: dict[str, str] = {}
-    edited: dict[str, str] = {}  # what a call was to be made with before a person changed it
     found: dict[str, Inherited] = {}
 
     def ended(step: str, digest: str, outcome: CallSucceeded | CallReused | CallFailed) -> None:
@@ -160,8 +164,6 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
 
     for event in events:
         match event:
-            case Approved(step=step, args=digest, edit=edit) if edit is not None:
-                edited[step] = digest
             case CallStarted(step=step, args=digest):
                 args[step] = digest
                 found.pop(step, None)

@@ -177,7 +177,7 @@ class _Walk:
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
         lines += self._fields(cls, name)
-        lines += self._declared(cls, several=len({spelled(node) for node in nodes}) > 1)
+        lines += self._declared(cls, several=len(nodes) > 1)
         lines += [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
             for key, value in held_values(cls, bound_in(codes)).items()
