@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType, coroutine
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeGuard, cast
 
 _Work: TypeAlias = "CoroutineType[Any, Any, object]"
 
@@ -74,9 +74,11 @@ async def _followed(work: _Work, awaited: object) -> object:
     loop = asyncio.get_running_loop()
     until: float | None = None
     while True:
-        fault: BaseException | None = _objection(awaited, loop)
+        fault: BaseException | None = None
         try:
-            if fault is None:
+            if until is None and _is_plain(awaited, loop):
+                await _handed_on(awaited)
+            elif (fault := _objection(awaited, loop)) is None:
                 await _settled(awaited, loop, until)
         except asyncio.CancelledError as cancel:
             if until is None and cancel.args == (STOPPED,):
@@ -113,9 +115,6 @@ async def _settled(awaited: object, loop: asyncio.AbstractEventLoop, until: floa
         await asyncio.sleep(0)
         return
     future = cast("asyncio.Future[object]", awaited)
-    if until is None and type(future) is asyncio.Future:  # whose cancel ends it, unlike that of a task
-        await _done(future)
-        return
     future._asyncio_future_blocking = False  # noqa: SLF001  # how who awaits a future says that it has taken it
     woken: asyncio.Future[None] = loop.create_future()
 
@@ -133,20 +132,21 @@ async def _settled(awaited: object, loop: asyncio.AbstractEventLoop, until: floa
             timer.cancel()
 
 
-async def _done(future: asyncio.Future[object]) -> None:
-    """Have the task itself wait for a future; what it fails with is for the coroutine, which looks at it next."""
+def _is_plain(awaited: object, loop: asyncio.AbstractEventLoop) -> TypeGuard[asyncio.Future[object]]:
+    """Whether our task can wait for it by itself: a cancel ends a future, unlike a task."""
+    return type(awaited) is asyncio.Future and awaited.get_loop() is loop
+
+
+@coroutine
+def _handed_on(future: asyncio.Future[object]) -> Generator[object, None, None]:
+    """Have our task wait for a future; what that fails with is for the coroutine, which is about to look at it."""
     try:
-        await _handed_on(future)
-    except asyncio.CancelledError:
+        yield future
+    except (asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException:
         if not future.done():
             raise
-
-
-@coroutine
-def _handed_on(awaited: object) -> Generator[object, None, None]:
-    yield awaited
 
 
 def _close(work: _Work) -> None:

@@ -103,6 +103,38 @@ async def from_a_thread():
     return await asyncio.to_thread(lambda: 7)
 
 
+class Odd(BaseException):
+    """An error of the kind that few catch."""
+
+
+def later(do):
+    """A future to which something is done in the next turn of the loop."""
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(do, future)
+    return future
+
+
+async def bears_a_failed_future():
+    with suppress(OSError):
+        await later(lambda future: future.set_exception(ConnectionRefusedError("no")))
+    return await later(lambda future: future.set_result(3))
+
+
+async def fails_with_its_future():
+    await later(lambda future: future.set_exception(Odd("no")))
+
+
+async def bears_a_cancelled_future():
+    try:
+        await later(lambda future: future.cancel("somebody's"))
+    except asyncio.CancelledError as fault:
+        return fault.args, asyncio.current_task().cancelling()
+
+
+async def has_a_future_cancelled():
+    await later(lambda future: future.cancel("somebody's"))
+
+
 def ended(work):
     """What comes of a coroutine: its value, or the type and text of what it raises."""
 
@@ -120,6 +152,7 @@ def ended(work):
     [
         *(returns, turns, sleeps, raises, gathers, groups, times_out, bears_its_timeout, borrows),
         *(yields_badly, cancels_itself, cancels_its_task, from_a_thread),
+        *(bears_a_failed_future, fails_with_its_future, bears_a_cancelled_future, has_a_future_cancelled),
     ],
 )
 def test_a_call_is_awaited_as_by_its_task(made):
