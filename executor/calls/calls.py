@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import CoroutineType
 from typing import TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
@@ -54,6 +56,7 @@ class Lost:
 
 
 Outcome: TypeAlias = Returned | Failed | Lost
+_Work: TypeAlias = "CoroutineType[object, object, object]"
 
 
 async def call_tool(
@@ -91,22 +94,34 @@ async def call_tool(
 async def _result_of(
     tool: Tool, args: bytes, context: Context | None, threads: Threads, *, is_limited: bool
 ) -> Outcome:
+    def tell() -> None:
+        log = context.log if context is not None else open_log()
+        log.warning("a call was ended that did not heed its cancel", tool=tool.name)
+
+    see = see_apart if is_limited else see_through
     if tool.is_async:
-
-        def tell() -> None:
-            log = context.log if context is not None else open_log()
-            log.warning("a call was ended that did not heed its cancel", tool=tool.name)
-
-        see = see_apart if is_limited else see_through
         return _taken(tool, await see(tool.invoke(args, context), tell))
 
-    def here() -> Outcome:
-        return _taken(tool, tool.invoke(args, context))
+    def here() -> Outcome | _Begun:
+        made = tool.invoke(args, context)
+        return _Begun(cast("_Work", made)) if type(made) is CoroutineType else _taken(tool, made)
 
-    if tool.isolation == "inline":
-        return here()
+    done = here() if tool.isolation == "inline" else await _in_thread(tool, here, context, threads)
+    return _taken(tool, await see(done.work, tell)) if isinstance(done, _Begun) else done
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a plain function returned that is wrapped around an asynchronous one."""
+
+    work: _Work
+
+
+async def _in_thread(
+    tool: Tool, here: Callable[[], Outcome | _Begun], context: Context | None, threads: Threads
+) -> Outcome | _Begun:
     try:  # a large result is sealed there too: other runs go on
-        return cast("Outcome", await threads.call(here))
+        return cast("Outcome | _Begun", await threads.call(here))
     except asyncio.CancelledError:
         if is_cancelled() and context is not None and not threads.is_closing:
             told = {"tool": tool.name, "all": threads.abandoned}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import wraps
 from pathlib import Path
 
 from firmplan import Artifact, Context, ToolError, tool
@@ -214,3 +216,21 @@ def leave_a_thread(*, ctx: Context) -> int:
 
     threading.Thread(target=go_on, daemon=True).start()
     return 1
+
+
+def _timed(fn):
+    """A decorator as many have: a plain function around whatever it is given."""
+
+    @wraps(fn)
+    def wrapper(*args, **kwargs):
+        return fn(*args, **kwargs)
+
+    return wrapper
+
+
+@tool(effect="read", isolation="process", version=1)
+@_timed
+async def wrapped_coroutine(x: int, *, ctx: Context) -> float:
+    """Wait, in a child, inside a plain function."""
+    await asyncio.sleep(0)
+    return x + ctx.now().timestamp()
