@@ -94,8 +94,7 @@ class Execution:
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
         left = [*self._driving.values(), *([self._watcher] if self._watcher is not None else [])]
-        for task in left:
-            task.cancel()
+        left = [task for task in left if task.cancel()]  # the others have ended, with their loop perhaps
         if left:  # a tool may not heed it: its run stays where its journal ends
             await asyncio.wait(left, timeout=CUT_OFF_S)
         self.facilities.threads.close()

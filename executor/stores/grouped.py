@@ -55,7 +55,7 @@ class GroupedAppends:
 
     async def wait(self) -> None:
         """Wait until nothing is pending."""
-        if self._flusher is not None:
+        if self._flusher is not None and not self._flusher.done():
             await asyncio.wait([self._flusher])
 
     async def _flush(self) -> None:

@@ -962,6 +962,7 @@ def test_an_engine_whose_loop_has_ended_says_so(tmp_path: Path):
             engine.run_sync(SUM, inputs={"a": 1})
     loop.run_until_complete(left.aclose())
     loop.close()
+    asyncio.run(closed.aclose())  # what it holds is let go of in any loop
     used = Engine(TOOLS, store=tmp_path / "s.db")
     events = used.events_sync(used.run_sync(SUM, inputs={"a": 1}).id)
     assert next(events).type == "RunStarted"
