@@ -6,7 +6,7 @@ Each step waits 50 ms and has three parents in the layer before, so nothing can 
 its timers are as exact as the machine wakes up. So the bare coroutines are awaited too, layer by layer with `asyncio.gather`, and the
 engine's time is told as a number of times both. The store is a SQLite file on this machine's disk; checking and submitting a plan
 do not count, ending its run durably does. Shown is wall time, the least of some rounds. `--thread`: the tools block a thread each
-instead, and so does the floor. Exits with 1 where a run takes more than 1.03 times the critical path as it is without an engine.
+instead, and so does the floor. Exits with 1 where a run takes more than 1.03 times the critical path, which is 20 times 50 ms.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ async def main(called: Tool) -> int:
     floor = seconds["asyncio.gather"]
     print(f"{'':16}{'seconds':>9}{'x 1 s':>8}{'x gather':>10}")
     for name, value in seconds.items():
-        limit = f"   limit {TIMES_MAX}" if name == "firmplan" else ""
+        limit = f"   limit {TIMES_MAX * CRITICAL_S:.3f} s" if name == "firmplan" else ""
         print(f"{name:16}{value:>9.3f}{value / CRITICAL_S:>8.3f}{value / floor:>10.3f}{limit}")
-    return 1 if seconds["firmplan"] > TIMES_MAX * floor else 0
+    return 1 if seconds["firmplan"] > TIMES_MAX * CRITICAL_S else 0
 
 
 if __name__ == "__main__":

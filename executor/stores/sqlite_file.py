@@ -151,11 +151,8 @@ class SqliteFile:
             with suppress(sqlite3.Error):  # busy, or broken: the thread waits, or says what is wrong
                 try:
                     return work(self._reader)
-                except (
-                    ValueError,
-                    LookupError,
-                    TypeError,
-                ) as fault:  # what is read there is not what was written
+                # What is read there is not what was written.
+                except (ValueError, LookupError, TypeError) as fault:
                     raise told_fault(self.name, fault) from fault
         return await self._call(lambda: work(self._open_db()))
 
