@@ -485,6 +485,10 @@ class Machine:
         try:
             items = self._expand(node, node.code.for_each)
         except RefersToSkipped:
+            for item in node.items:
+                if item.state is State.PENDING:  # the filter refers to it
+                    self._move(item, State.SKIPPED)
+                    item.reason = Reason.SKIPPED_REFERENCE
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
             return
         except (EvalFault, NotJson) as fault:

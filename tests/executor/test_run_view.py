@@ -325,3 +325,20 @@ def test_progress_is_an_event_that_a_replay_passes_over():
     assert told[-1] == {"fraction": 1.0, "note": "done"}
     assert len(told) < 100
     assert "hunter2" not in str(events)
+
+
+def test_no_item_is_left_where_the_filter_refers_to_a_skipped_step():
+    """Whichever item comes to it first, all have ended with their step."""
+    steps = [
+        {"id": "off", "set": 1, "when": "${1 == 2}"},
+        {"id": "each", "set": "${item}", "for_each": "${[1, 2, 3]}", "when": "${item > 1 and first(off, off) == 1}"},
+    ]  # fmt: skip
+    run = one_run(plan_of(*steps))
+    gone = "skipped:skipped-reference"
+    assert list(statuses(run).items()) == [
+        ("off", "skipped:when"),
+        ("each", gone),
+        ("each[0]", "skipped:when"),
+        ("each[1]", gone),
+        ("each[2]", gone),
+    ]

@@ -69,8 +69,11 @@ class Oracle:
         if is_switch:
             if (early := _verdict([when], scope, status_of)) is not None:
                 return early, SKIPPED
-            if not when.evaluate(scope):
-                return "skipped:when", SKIPPED
+            try:
+                if not when.evaluate(scope):
+                    return "skipped:when", SKIPPED
+            except RefersToSkipped:  # a `first` with nothing left
+                return "skipped:skipped-reference", SKIPPED
         verdict = _verdict(list(formulas.values()), scope, status_of)
         if verdict == "skipped:dependency-failed":
             return verdict, SKIPPED
