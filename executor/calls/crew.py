@@ -2,7 +2,7 @@
 
 A task a call would cost more than a call that never waits. So a worker goes on with the next call when one has ended; where a call has
 to wait, its worker waits with it, and others take the rest. There are as many workers as calls under way, up to a limit, and calls
-that never wait need but one. A worker that is cancelled ends with its call.
+that never wait need but one. A worker stays for what its call makes ready. One that is cancelled ends with its call.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextvars import copy_context
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 TURN_S: Final = 0.002  # how long calls that never wait may keep the event loop, before others have their turn
+STAYS: Final = 2  # turns of the event loop, in which what a call makes ready becomes due
 
 
 class Due(Protocol):
@@ -52,6 +53,7 @@ class Crew(Generic[C]):
         self._workers_max = workers_max
         self._due: deque[C] = deque()
         self._hired = 0  # workers that have not begun yet
+        self._idle = 0  # workers that stay
         self._busy = 0
 
     def add(self, call: C) -> None:
@@ -61,37 +63,54 @@ class Crew(Generic[C]):
     def hire(self) -> None:
         """See to it that someone takes the calls that are due: one worker, or one for each that waits in its call."""
         room = self._workers_max - self._busy
-        for _ in range(min(len(self._due), max(self._busy, 1), room) - self._hired):
+        for _ in range(min(len(self._due) - self._idle, max(self._busy, 1), room) - self._hired):
             self._hired += 1
             self._spawn("", self._work())
 
     async def _work(self) -> None:
-        """Make calls until none is due, or until it is someone else's turn."""
+        """Make calls until none is due any more, or until it is someone else's turn."""
         self._hired -= 1
-        due, at_work = self._due, self._at_work
-        context, loop = copy_context(), asyncio.get_running_loop()
-        worker = cast("asyncio.Task[None]", asyncio.current_task())
-        until = loop.time() + TURN_S
         try:
-            while due:
-                call = due.popleft()
-                if not self._is_wanted(call):
-                    continue
-                at_work[call.step] = worker
-                self._busy += 1
-                if due and self._hired < self._busy:
-                    self.hire()
-                try:
-                    await self._make(call)
-                finally:
-                    self._busy -= 1
-                    if at_work.get(call.step) is worker:
-                        del at_work[call.step]
-                # The call may have left something in the context that is not for the next one.
-                if loop.time() > until or copy_context() != context:
-                    break
+            while await self._make_due() and await self._stay():
+                pass
         finally:
             self.hire()
+
+    async def _make_due(self) -> bool:
+        """Make the calls that are due; return whether this worker is fit for more: it may neither be cancelled nor take too long."""
+        due, at_work, time = self._due, self._at_work, asyncio.get_running_loop().time
+        worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
+        until = time() + TURN_S
+        while due:
+            call = due.popleft()
+            if not self._is_wanted(call):
+                continue
+            at_work[call.step] = worker
+            self._busy += 1
+            if due and self._hired < self._busy:
+                self.hire()
+            try:
+                await self._make(call)
+            finally:
+                self._busy -= 1
+                if at_work.get(call.step) is worker:
+                    del at_work[call.step]
+            # The call may have left something in the task that is not for the next one.
+            if worker.cancelling() or copy_context() != context or (due and time() > until):
+                return False
+        return True
+
+    async def _stay(self) -> bool:
+        """Let others have their turn; return whether a call is due then."""
+        self._idle += 1
+        try:
+            for _ in range(STAYS):
+                await asyncio.sleep(0)
+                if self._due:
+                    return True
+        finally:
+            self._idle -= 1
+        return False
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any, Final
 
 from ...errors import EngineBug
@@ -103,6 +104,7 @@ class Driver:
             self._calling.make, self._is_wanted, self._spawn, self._tasks, workers_max
         )
         self._group: asyncio.TaskGroup | None = None
+        self._context = copy_context()
         self._ready: list[StartCall] = []
         self._taken: set[int] = set()
 
@@ -228,7 +230,8 @@ class Driver:
         if self._group is None:
             raise EngineBug("a command came while nobody drives the run")
         try:
-            task = self._group.create_task(work)
+            # What a call has left in its context is for nobody else.
+            task = self._group.create_task(work, context=self._context.copy())
         except RuntimeError:  # a fault ends the group: nothing more begins
             work.close()
             return

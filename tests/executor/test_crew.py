@@ -167,9 +167,13 @@ async def leave(name: str) -> str:
     return found
 
 
-def test_what_a_tool_leaves_in_its_context_reaches_no_other_call():
-    """Steps have nothing in common but their arguments, whoever makes their calls."""
-    steps = [{"id": f"s{number}", "tool": "leave", "args": {"name": f"{number}"}} for number in range(20)]
+@pytest.mark.parametrize("are_in_turn", [False, True])
+def test_what_a_tool_leaves_in_its_context_reaches_no_other_call(are_in_turn):
+    """Steps have nothing in common but their arguments, whoever makes their calls, and whatever they wait for."""
+    steps = [
+        {"id": f"s{number}", "tool": "leave", "args": {"name": f"{number}"}, "after": [f"s{number - 1}"][: number and are_in_turn]}
+        for number in range(20)
+    ]  # fmt: skip
 
     async def main():
         async with Rig([leave]) as rig:
