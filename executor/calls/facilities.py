@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
+from ..journal.commits import Commits
 from ..stores.store import Store
 from .clearance import Flow
 from .pace import Pace
@@ -56,6 +57,7 @@ class Facilities:
         places: Calls at a time, over all runs.
         flow: What untrusted data at a write means (`clearance.py`).
         expect_lease: Raises a `StoreError` where this process may have lost its runs: asked before each write.
+        commits: Make journals durable.
         in_flight: Content key -> the result that an identical call is about to give.
     """
 
@@ -70,12 +72,14 @@ class Facilities:
     flow: Flow = "enforce"
     expect_lease: Callable[[], Awaitable[None]] | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    commits: Commits = field(init=False)
     in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])
     tool_places: dict[str, Places] = field(default_factory=dict[str, Places])
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
     turns: dict[str, Places] = field(default_factory=dict[str, Places])
 
     def __post_init__(self) -> None:
+        self.commits = Commits(self.store)
         # A wrong word is told when the engine opens, not when it first has something to say.
         read_setting(os.environ)
 

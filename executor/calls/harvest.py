@@ -1,7 +1,7 @@
 """What a run's calls leave for later ones: results that may stand for a call, and what each call was made from.
 
-Both go into the store now and then and once the run rests: not on the run's path, where random keys would cost most. A result
-that depends on more than its key says is not kept, and the record of the call says why.
+Both go into the store with the run's journal. A result that depends on more than its key says is not kept, and the record of the call
+says why.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Used
     from ...tools.fingerprint import Fingerprint
+    from ..journal.journal import Journal
     from ..sealed import Sealed
-    from ..stores.store import Store
 
 FAILED: Final = "it failed"
 WRITE_OPEN: Final = "a write on its resource was in flight"
@@ -28,11 +28,10 @@ OFF: Final = "the run was started with reuse='off'"
 class Harvest:
     """The results of one run on their way to the store."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, journal: Journal) -> None:
         self._run_id = run_id
-        self._results: list[Reusable] = []
-        self._calls: list[CallRecord] = []
-        self._codes: dict[str, Mapping[str, str]] = {}
+        self._journal = journal
+        self._named: set[str] = set()  # fingerprints whose parts are on their way
 
     def add(  # noqa: PLR0913  # one keyword for each thing that decides whether a result is kept
         self,
@@ -64,34 +63,33 @@ class Harvest:
             lost = WRITE_OPEN
         else:
             lost = "" if used is None else _taken(used)
-        self.note(candidate, started, fingerprint, lost)
-        key = candidate.key.key
-        if lost or not key or epochs is None:
-            return None
-        env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
-        made = Reusable(key, self._run_id, candidate.step, output.data, at, epochs, env)
-        self._results.append(made)
+        key, made = candidate.key.key, None
+        if not lost and key and epochs is not None:
+            env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
+            made = Reusable(key, self._run_id, candidate.step, output.data, at, epochs, env)
+        self.note(candidate, started, fingerprint, lost, made)
         return made
 
-    def note(self, candidate: Candidate, started: float, fingerprint: Fingerprint | None, lost: str) -> None:
-        """Remember what a call was made from; a call without a key is explained by that alone."""
+    def note(
+        self,
+        candidate: Candidate,
+        started: float,
+        fingerprint: Fingerprint | None,
+        lost: str,
+        made: Reusable | None = None,
+    ) -> None:
+        """Remember what a call was made from, and the entry that it made; a call without a key is explained by that alone."""
         key = candidate.key
         if not key.key:
             return
-        self._calls.append(
-            CallRecord(
-                self._run_id, candidate.step, key.subject, started, key.key, key.kept_parts(), key.code, lost
-            )
+        call = CallRecord(
+            self._run_id, candidate.step, key.subject, started, key.key, key.kept_parts(), key.code, lost
         )
-        if key.code and key.code not in self._codes and fingerprint is not None:
-            self._codes[key.code] = fingerprint.parts
-
-    async def store(self, store: Store) -> None:
-        """Put all of it into the store. Raises: StoreError."""
-        results, self._results = self._results, []
-        calls, self._calls = self._calls, []
-        if results or calls:
-            await store.add_results(results, calls, self._codes)
+        parts: dict[str, Mapping[str, str]] | None = None
+        if key.code and key.code not in self._named and fingerprint is not None:
+            self._named.add(key.code)
+            parts = {key.code: fingerprint.parts}
+        self._journal.leave(call, made, parts)
 
 
 def _taken(used: Used) -> str:

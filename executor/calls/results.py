@@ -6,17 +6,15 @@ calls return is kept here for later ones. Which results are of use at all is `re
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
 from ...plans.values import Json
 from ..commands import StartToolCall
 from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
+from ..journal.journal import Journal
 from ..policy import ReuseMode
 from ..sealed import Sealed
 from ..stores.store import Reusable, RunRow
@@ -25,8 +23,6 @@ from .harvest import FAILED, Harvest
 from .prepared import PreparedCall, StartCall
 from .reuse import Stale, epochs_at_start, find_results
 from .shared import Shared
-
-STORE_EVERY_S: Final = 0.25  # seldom enough to cost nothing, often enough for a run that comes after a crash
 
 
 class Results:
@@ -37,16 +33,22 @@ class Results:
         row: The run's row.
         header: What was settled when it was submitted.
         inherited: Of a fork: what the parent's calls came to, by path.
+        journal: The run's.
     """
 
     def __init__(
-        self, facilities: Facilities, row: RunRow, header: Header, inherited: Mapping[str, Inherited]
+        self,
+        facilities: Facilities,
+        row: RunRow,
+        header: Header,
+        inherited: Mapping[str, Inherited],
+        journal: Journal,
     ) -> None:
         self._facilities = facilities
         self._parent = row.parent or ""
         self._header = header
         self._inherited = inherited
-        self._harvest = Harvest(row.id)
+        self._harvest = Harvest(row.id, journal)
         self._fresh: dict[str, Reusable] = {}
 
     @property
@@ -157,18 +159,6 @@ class Results:
     def note_failed(self, call: PreparedCall) -> None:
         """Remember what a call was made from that failed."""
         self._harvest.note(call, call.started, call.fingerprint, FAILED)
-
-    async def store_until(self, ended: asyncio.Event) -> None:
-        """Put into the store now and then what later runs may use, so that runs that start meanwhile, or after a crash, find it.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        while not ended.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), STORE_EVERY_S)
-            await self._harvest.store(self._facilities.store)
-        await self._harvest.store(self._facilities.store)  # what came while the last ones were being stored
 
 
 def reused(call: PreparedCall, made: Reusable) -> CallReused:

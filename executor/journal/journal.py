@@ -1,59 +1,69 @@
 """One run's journal being written: chained, and durable as a prefix.
 
-`add` is immediate and in memory; a flush follows within a few milliseconds, after what must survive a power loss at once, and takes
-everything that was added before it began, so ready siblings share one. One flush is under way at a time. `flush` waits until
-everything added so far is durable. After a failed flush nothing more is taken: the run stops where its durable prefix ends.
+`add` is immediate and in memory; a commit follows within a few milliseconds, after what must survive a power loss at once, and takes
+everything that was added before it began (`commits.py`). `flush` waits until everything added so far is durable. After a commit that failed
+nothing more is taken: the run stops where its durable prefix ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ...errors import EngineBug, StoreError
 from ..events import JournalEvent
 from ..states import RunStatus
-from ..stores.store import Batch, RunRow
+from ..stores.store import Batch, CallRecord, Leavings, Reusable, RunRow
 from .records import chain, write_line
 
 if TYPE_CHECKING:
-    from ..stores.store import Store
+    from .commits import Commits
 
-
-LATE_MAX_S: Final = 0.004  # how long an event waits for others to share its flush
 # Events in memory alone: a store that is slow slows the run down, instead of filling the memory.
 BEHIND_MAX: Final = 5_000
+# How long what calls leave waits for more of it: their keys are random, so each time costs; a run that comes after a crash finds it.
+LEFT_MAX_S: Final = 0.25
 
 
 class Journal:
     """The writing end of a run's journal.
 
     Args:
-        store: Where it goes.
+        commits: Make it durable, on their thread.
         row: The run's row as it was claimed; its epoch fences every append.
-        standing: Tells the run's status and digest at the time of a flush.
+        standing: Tells the run's status and digest after all that was added.
+
+    Attributes:
+        piece: Held by whoever moves the run and adds what it did, so that no commit comes between.
+        durable: Number of the newest entry that is.
     """
 
-    def __init__(self, store: Store, row: RunRow, standing: Callable[[], tuple[RunStatus, str]]) -> None:
-        self._store = store
+    def __init__(self, commits: Commits, row: RunRow, standing: Callable[[], tuple[RunStatus, str]]) -> None:
+        self.piece = threading.RLock()
+        self._commits = commits
         self._row = row
         self._standing = standing
         self._head = row.head
         self._last = row.last_seq
         self.durable = row.last_seq
-        self._fresh: list[tuple[int, float, JournalEvent]] = []  # written down when they are flushed
+        self._fresh: list[tuple[int, float, JournalEvent]] = []  # written down when they are taken
         self._values: dict[str, bytes] = {}
         self._opened: dict[str, str] = {}
         self._closed: list[str] = []
         self._decided: list[int] = []
         self._is_synced = False
+        self._is_expected = False
+        self._left: Leavings | None = None
+        self._left_until = 0.0
+        self._unstored = 0  # calls whose leavings are not durable
         self._updated = row.updated
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._wanted = 0  # the newest entry that someone waits for
         self._fault: StoreError | EngineBug | None = None
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._settled = threading.Condition(self.piece)
         self.is_closed = False
 
     @property
@@ -71,6 +81,8 @@ class Journal:
         """Number of the newest entry, durable or not."""
         return self._last
 
+    # --- on the event loop
+
     def add(
         self,
         event: JournalEvent,
@@ -81,7 +93,7 @@ class Journal:
         decision: int | None = None,
         is_synced: bool = False,
     ) -> None:
-        """Append an event; a flush is on its way.
+        """Append an event; a commit is on its way.
 
         Args:
             event: What happened.
@@ -92,24 +104,25 @@ class Journal:
             is_synced: Whether it must survive a power loss for another reason.
 
         Raises:
-            StoreError: An earlier flush failed.
+            StoreError: An earlier commit failed.
         """
-        if self._fault is not None:
-            raise self._fault
-        self._last += 1
-        self._fresh.append((self._last, at, event))
-        if opens is not None or closes:
-            self._note_write(getattr(event, "step", ""), opens)
-        if decision is not None:
-            self._decided.append(decision)
-        if decision is not None or is_synced:
-            self._is_synced = True
-        self._updated = at
-        if self._is_synced:  # what matters most is not kept waiting
-            self._wanted = self._last
-            self._begin()
-        elif self._timer is None and self._task is None:
-            self._timer = asyncio.get_running_loop().call_later(LATE_MAX_S, self._begin)
+        with self.piece:
+            if self._fault is not None:
+                raise self._fault
+            self._last += 1
+            self._fresh.append((self._last, at, event))
+            if opens is not None or closes:
+                self._note_write(getattr(event, "step", ""), opens)
+            if decision is not None:
+                self._decided.append(decision)
+            if decision is not None or is_synced:
+                self._is_synced = True
+            self._updated = at
+            if self._is_synced:  # what matters most is not kept waiting
+                self._commits.expect(self, 0)
+            elif not self._is_expected:
+                self._is_expected = True
+                self._commits.expect(self)
 
     def _note_write(self, step: str, opens: str | None) -> None:
         """Note that a write is about to start, or that its outcome is known (`None`): both must survive a power loss."""
@@ -122,124 +135,142 @@ class Journal:
 
     def keep(self, values: Mapping[str, bytes]) -> None:
         """Make values durable together with the next event."""
-        self._values.update(values)
+        with self.piece:
+            self._values.update(values)
+
+    def leave(
+        self,
+        call: CallRecord,
+        result: Reusable | None = None,
+        code: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Make durable before long what a call leaves for later ones, with the parts of a fingerprint that it is the first to name."""
+        with self.piece:
+            if self._left is None:
+                self._left = Leavings()
+                self._left_until = time.monotonic() + LEFT_MAX_S
+                self._commits.expect(self, LEFT_MAX_S)
+            self._left.add(call, result, code)
+            self._unstored += 1
 
     async def flush(self) -> None:
         """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""
-        if self._fault is None and self.durable < self._last:
-            self._wanted = self._last
-            self._begin()
+        if self.durable < self._last:
+            self._commits.expect(self, 0)
         await self.wait_past(self._last - 1)
 
+    async def rest(self) -> None:
+        """Wait until all is durable, with what calls have left. Raises: StoreError: it cannot be made so."""
+        with self.piece:
+            self._left_until = 0.0
+            if self.durable < self._last or self._unstored:
+                self._commits.expect(self, 0)
+        await self._until(lambda: self.durable >= self._last and not self._unstored)
+
     def flush_here(self) -> None:
-        """Make everything added so far durable before returning: the event loop waits. At least one event is not durable.
-
-        Raises:
-            StoreError: It cannot be made so.
-        """
-        batch = self._take()
-        try:
-            self._store.append_here(batch)
-        except StoreError as fault:
-            self._fault = self._fault or fault
-            self._wake()
-            raise
-        self._note_durable(batch)
-
-    def _note_durable(self, batch: Batch) -> None:
-        self.durable = max(self.durable, batch.first_seq - 1 + len(batch.lines))
-        self._wake()
+        """As `flush`, done when it returns: the event loop waits for it. Raises: StoreError."""
+        with self.piece:
+            self._commits.expect(self, 0)
+            self._settled.wait_for(lambda: self.durable >= self._last or self._fault is not None)
+            if self._fault is not None:
+                raise self._fault
 
     async def wait_past(self, seq: int) -> None:
         """Wait until an entry past `seq` is durable, or the journal is closed. Raises: StoreError."""
-        if self._fault is not None:
-            raise self._fault
-        if self.durable > seq or self.is_closed:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((seq, waiter))
+        await self._until(lambda: self.durable > seq)
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        with self.piece:
+            if self._fault is not None:
+                raise self._fault
+            if is_so() or self.is_closed:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((is_so, waiter))
         await waiter
 
     def close(self) -> None:
         """Wake all who wait: nothing more comes from this process."""
-        self.is_closed = True
-        self._end_timer()
-        self._wake()
+        with self.piece:
+            self.is_closed = True
+            self._wake()
 
-    def _end_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    # --- on the thread of commits
 
-    def _begin(self) -> None:
-        """Flush now, if no flush is under way."""
-        self._end_timer()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._flush_all())
-
-    async def _flush_all(self) -> None:
-        """Flush, and go on as long as someone waits for what came meanwhile."""
-        try:
-            await self._flush_wanted()
-        finally:
-            self._task = None
-        self._wake()
-        if self._fresh and self._fault is None and not self.is_closed:
-            self._timer = asyncio.get_running_loop().call_later(LATE_MAX_S, self._begin)
-
-    async def _flush_wanted(self) -> None:
-        while self._fresh:
-            try:
-                batch = self._take()
-                await self._store.append(batch)
-            except StoreError as fault:
-                self._fault = fault
-                break
-            except Exception as bug:  # noqa: BLE001  # whoever waits must hear of it
-                self._fault = EngineBug(f"the journal of run {self._row.id} stopped: {bug!r}")
-                break
-            self._note_durable(batch)
-            if self._wanted <= self.durable:
-                break
-
-    def _take(self) -> Batch:
-        """Return what the next flush makes durable."""
+    def take(self) -> Batch | None:
+        """Return what the next commit makes durable; `None`: there is nothing."""
+        with self.piece:
+            self._is_expected = False
+            left = self._take_left()
+            if self._fault is not None or not (self._fresh or left):
+                return None
+            fresh, first_seq, values = self._fresh, self._last - len(self._fresh) + 1, self._values
+            opened, closed = self._opened, self._closed
+            decided, is_synced, updated = self._decided, self._is_synced, self._updated
+            status, digest = self._standing()
+            self._fresh, self._values, self._is_synced = [], {}, False
+            self._opened, self._closed, self._decided = {}, [], []
         lines: list[bytes] = []
-        for seq, at, event in self._fresh:
+        for seq, at, event in fresh:
             line, large = write_line(seq, at, event)
             lines.append(line)
             for value in large:
-                self._values[value.digest] = value.data
-        self._head = chain(self._head, lines)
-        status, digest = self._standing()
-        batch = Batch(
+                values[value.digest] = value.data
+        self._head = chain(self._head, lines) if lines else self._head
+        return Batch(
             run_id=self._row.id,
             epoch=self._row.epoch,
-            first_seq=self._last - len(lines) + 1,
+            first_seq=first_seq,
             lines=lines,
             head=self._head,
-            values=self._values,
+            values=values,
             status=status.value,
             digest=digest,
-            updated=self._updated,
-            opened=self._opened,
-            closed=self._closed,
-            decided=self._decided,
-            is_synced=self._is_synced or status.value not in ("queued", "running"),
+            updated=updated,
+            opened=opened,
+            closed=closed,
+            decided=decided,
+            is_synced=is_synced or status.value not in ("queued", "running"),
+            left=left,
         )
-        self._fresh, self._values, self._is_synced = [], {}, False
-        self._opened, self._closed, self._decided = {}, [], []
-        return batch
+
+    def _take_left(self) -> Leavings | None:
+        """Return what calls have left, where that has waited long enough."""
+        left, wait_s = self._left, self._left_until - time.monotonic()
+        if left is not None and wait_s > 0:
+            self._commits.expect(self, wait_s)
+            return None
+        self._left = None
+        return left
+
+    def settle(self, batch: Batch | None, fault: Exception | None, /) -> None:
+        """Hear what came of a commit: whoever waits is told."""
+        with self.piece:
+            if isinstance(fault, StoreError):
+                self._fault = fault
+            elif fault is not None:
+                self._fault = EngineBug(f"the journal of run {self._row.id} stopped: {fault!r}")
+            elif batch is not None:
+                self.durable = batch.first_seq - 1 + len(batch.lines)
+                self._unstored -= len(batch.left.calls) if batch.left is not None else 0
+            self._settled.notify_all()
+            self._wake()
 
     def _wake(self) -> None:
-        waiting: list[tuple[int, asyncio.Future[None]]] = []
-        for seq, waiter in self._waiters:
-            if waiter.done():
-                continue
-            if self._fault is not None:
-                waiter.set_exception(self._fault)
-            elif self.durable > seq or self.is_closed:
-                waiter.set_result(None)
+        waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        for is_so, waiter in self._waiters:
+            if self._fault is not None or self.is_closed or is_so():
+                with suppress(RuntimeError):  # its loop has ended
+                    waiter.get_loop().call_soon_threadsafe(_end, waiter, self._fault)
             else:
-                waiting.append((seq, waiter))
+                waiting.append((is_so, waiter))
         self._waiters = waiting
+
+
+def _end(waiter: asyncio.Future[None], fault: Exception | None) -> None:
+    if waiter.done():
+        return
+    if fault is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(fault)

@@ -81,9 +81,9 @@ class Driver:
     ) -> None:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
-        self.journal = Journal(facilities.store, row, self._standing)
+        self.journal = Journal(facilities.commits, row, self._standing)
         self._recorder = Recorder(machine, self.journal, row.id, header.lock)
-        self._results = Results(facilities, row, header, inherited)
+        self._results = Results(facilities, row, header, inherited, self.journal)
         self._clearance = Clearance(facilities, row.id, header)
         preparation = Preparation(facilities, row.id)
         self._admission = Admission(machine, self._results, self._clearance, preparation)
@@ -125,11 +125,6 @@ class Driver:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.
             EngineBug: A rule of firmplan was broken.
         """
-        ended = asyncio.Event()
-        storing = asyncio.create_task(
-            self._results.store_until(ended), name=f"firmplan results of {self.row.id}"
-        )
-        storing.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised again below
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -140,10 +135,7 @@ class Driver:
             raise first_of(group_of_faults) from None
         finally:
             self._group = None
-            ended.set()
-            await asyncio.wait([storing])
-        await self.journal.flush()
-        await storing
+        await self.journal.rest()
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""

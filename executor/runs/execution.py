@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ...errors import ConfigError, InputRejected, PlanError, StoreError
+from ...errors import ConfigError, InputRejected, PlanError
 from ...plans.nearest import listing
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
@@ -38,12 +37,12 @@ from .run import Run, run_status
 from .submission import Planned, Submissions
 from .takeover import Takeover
 from .vanished import expect_outcomes
+from .watch import POLL_S, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
-POLL_S: Final = 0.2  # how often a run that another process drives is looked at
 
 
 class Execution:
@@ -63,10 +62,12 @@ class Execution:
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
         self._unplanned: set[str] = set()  # runs whose plan is being made here
-        self._watcher: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
         self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
+        self._watch = Watch(
+            facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
+        )
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
@@ -93,12 +94,14 @@ class Execution:
         await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
-        left = [*self._driving.values(), *([self._watcher] if self._watcher is not None else [])]
+        left = [*self._driving.values(), *self._watch.tasks()]
         left = [task for task in left if task.cancel()]  # the others have ended, with their loop perhaps
         if left:  # a tool may not heed it: its run stays where its journal ends
             await asyncio.wait(left, timeout=CUT_OFF_S)
+        await self._owner.wait()
         self.facilities.threads.close()
         await self.facilities.processes.close()
+        await self.facilities.commits.close()
         await self._store.close()
         self._owner.release()
 
@@ -174,10 +177,7 @@ class Execution:
         task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
         task.add_done_callback(lambda done: self._note_fault(run_id, done))
-        if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.get_running_loop().create_task(
-                self._watch_decisions(), name="firmplan decisions"
-            )
+        self._watch.begin()
         return task
 
     def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
@@ -246,8 +246,9 @@ class Execution:
                 entries = entries if claimed is row else await load_entries(self._store, claimed)
                 goes_on = await self._drive_once(claimed, header, entries, first, early)
             finally:
-                with suppress(StoreError):  # what happened stands in the journal; the owner tries again
-                    await self._owner.let_go(self._store, claimed)
+                letting_go = self._owner.let_go_beside(self._store, claimed)
+                if self.archive.find_ended(row.id) is None:  # else nobody need wait for this
+                    await asyncio.wait([letting_go])
             if not goes_on or not await self.archive.decisions(row.id):
                 return
             claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
@@ -292,17 +293,6 @@ class Execution:
             return {}
         entries = await load_entries(self._store, await self.archive.row(row.parent))
         return inherited_from(entry.event for entry in entries)
-
-    async def _watch_decisions(self) -> None:
-        """Hand over what other processes decided about the runs that this one drives, while it drives any, and keep its lease."""
-        while self._driving:
-            await asyncio.sleep(POLL_S)
-            with suppress(StoreError):  # a run that is affected comes to it by itself
-                await self._owner.keep_beating(self._store)
-            for run_id, driver in list(self._drivers.items()):
-                with suppress(StoreError):  # the run itself will say so, if it lasts
-                    if decisions := await self.archive.decisions(run_id):
-                        await driver.take_decisions(decisions)
 
     # --- wait
 

@@ -8,7 +8,9 @@ Before a write is called the owner has renewed its lease, and if it cannot, the 
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import Final
 
 from ...errors import StoreError
@@ -37,6 +39,7 @@ class Owner:
         self.name = presence.new_name()
         self._held: set[str] = set()  # runs that are being claimed, or are claimed
         self._kept: dict[str, RunRow] = {}  # runs that could not be let go of: the store failed
+        self._letting_go: set[asyncio.Task[None]] = set()
         self._renewed = elapsed_s()
         self._seen: dict[
             str, tuple[int, float]
@@ -81,6 +84,23 @@ class Owner:
         finally:
             self._held.discard(row.id)
 
+    def let_go_beside(self, store: Store, row: RunRow) -> asyncio.Task[None]:
+        """Stop owning a run, while others go on; where the store fails, that is made good later."""
+        task = asyncio.get_running_loop().create_task(self._let_go_quietly(store, row))
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+        return task
+
+    async def _let_go_quietly(self, store: Store, row: RunRow) -> None:
+        with suppress(StoreError):  # what happened stands in the journal
+            await self.let_go(store, row)
+
+    async def wait(self) -> None:
+        """Wait until all is let go of that is to be, as far as this event loop does it."""
+        loop = asyncio.get_running_loop()
+        if here := [task for task in self._letting_go if task.get_loop() is loop]:
+            await asyncio.wait(here)
+
     async def _let_go_of_kept(self, store: Store) -> None:
         for row in list(self._kept.values()):
             await store.release(row.id, row.epoch)
@@ -88,6 +108,11 @@ class Owner:
                 del self._kept[row.id]
 
     # --- the lease
+
+    @property
+    def is_beat_due(self) -> bool:
+        """Whether the beat is to be raised; asked on any thread."""
+        return self._is_older_than(BEAT_S)
 
     async def keep_beating(self, store: Store) -> None:
         """Raise the beat where that is due. Raises: StoreError: the lease has gone, or the store fails."""
@@ -100,11 +125,15 @@ class Owner:
     async def _renew(self, store: Store, after_s: float) -> None:
         """Raise the beat if that is so long ago."""
         began = elapsed_s()
-        if self._presence.is_alone or began - self._renewed < after_s:
+        if not self._is_older_than(after_s):
             return
         if not await store.raise_beat(self.name):
             raise StoreError("this process has lost its lease: another machine drives its runs now")
         self._renewed = began
+
+    def _is_older_than(self, age_s: float) -> bool:
+        """Whether the lease, if one is needed, was last renewed that long ago."""
+        return not self._presence.is_alone and elapsed_s() - self._renewed >= age_s
 
     # --- others
 

@@ -44,24 +44,22 @@ class Recorder:
             EngineBug: The event is not possible in the state that its step is in.
             StoreError: The journal cannot be written any more.
         """
-        commands = self._machine.handle(event, at)
-        if self._resources and (resource := self._written_by(event)) is not None:
-            opens = resource if isinstance(event, CallStarted) else None
-            self._journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
-        else:
-            self._journal.add(event, at, decision=decision)
+        journal = self._journal
+        with journal.piece:
+            commands = self._machine.handle(event, at)
+            if self._resources and (resource := self._written_by(event)) is not None:
+                opens = resource if isinstance(event, CallStarted) else None
+                journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
+            else:
+                journal.add(event, at, decision=decision)
+            concluded = [command.event for command in commands if isinstance(command, Record)]
+            for consequence in concluded:
+                journal.add(consequence, at)
         if self._telling.is_told:
             self._telling.tell(event)
-        if not commands:
-            return commands
-        follow_up: list[Command] = []
-        for command in commands:
-            if isinstance(command, Record):
-                self._journal.add(command.event, at)
-                self._telling.tell(command.event)
-            else:
-                follow_up.append(command)
-        return follow_up
+        for consequence in concluded:
+            self._telling.tell(consequence)
+        return [command for command in commands if not isinstance(command, Record)] if concluded else commands
 
     def must_be_durable(self, event: Cause | None) -> bool:
         """Whether what follows from an event waits until it is durable: that of a write, or where too much is not."""

@@ -124,7 +124,9 @@ class Replays:
             digest=row.digest,
             updated=row.updated,
         )
-        await self._store.append(batch)
+        (fault,) = await asyncio.to_thread(self._store.append, [batch])
+        if fault is not None:
+            raise fault
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(name)
 

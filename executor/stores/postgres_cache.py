@@ -9,7 +9,7 @@ import orjson
 
 from .postgres_link import Connection, Query
 from .postgres_server import PostgresServer
-from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Reusable
+from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Leavings, Reusable
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _FIND: Final = "SELECT key, run_id, step, output, created, epochs, env FROM firmplan_reusable WHERE key = ANY(%s::text[])"
@@ -63,6 +63,19 @@ _EPOCHS: Final = f"""
 """
 
 
+def add_left(db: Connection, left: Leavings) -> None:
+    """Add what calls leave, inside a transaction. In the order of keys: two processes that add the same ones wait for each other, not in a ring."""
+    named = sorted(left.codes)
+    additions: tuple[tuple[Query, tuple[Sequence[object], ...]], ...] = (
+        (_ADD, _columns_of_results(left.results)),
+        (_ADD_CODES, (named, [orjson.dumps(left.codes[digest]) for digest in named])),
+        (_ADD_CALLS, _columns_of_calls(left.calls)),
+    )
+    for statement, columns in additions:
+        if columns[0]:
+            db.execute(statement, columns)
+
+
 class PostgresCache(PostgresServer):
     """The reuse index, and the order of writes on resources."""
 
@@ -75,28 +88,6 @@ class PostgresCache(PostgresServer):
             key: Reusable(key, run_id, step, output, created, _read(epochs), _read(env))
             for key, run_id, step, output, created, epochs, env in found
         }
-
-    async def add_results(
-        self,
-        results: Sequence[Reusable],
-        calls: Sequence[CallRecord] = (),
-        codes: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
-        """See `Store.add_results`. In the order of keys: two processes that add the same ones wait for each other, not in a ring."""
-        named = sorted(codes or ())
-        additions: tuple[tuple[Query, tuple[Sequence[object], ...]], ...] = (
-            (_ADD, _columns_of_results(results)),
-            (_ADD_CODES, (named, [orjson.dumps((codes or {})[digest]) for digest in named])),
-            (_ADD_CALLS, _columns_of_calls(calls)),
-        )
-
-        def work(db: Connection) -> None:
-            with db.pipeline(), db.transaction():
-                for statement, columns in additions:
-                    if columns[0]:
-                        db.execute(statement, columns)
-
-        await self._side.call(work)
 
     # --- calls
 

@@ -1,7 +1,7 @@
 """One connection to a PostgreSQL server, used by one thread of its own, so that no commit blocks the event loop.
 
-A thread, and not psycopg's asynchronous connection: a journal has to be able to wait for its commit on the event loop itself
-(`Store.append_here`), and a loop cannot wait there for what it would have to move on.
+A thread, and not psycopg's asynchronous connection: commits are waited for on a thread (`Store.append`), and at times by the event loop
+itself, which cannot wait for what it would have to move on.
 
 A connection that was lost is noticed before it is used, and made anew; what was under way when it was lost is a `StoreError`. Whatever
 the server says ends as one, with what was begun rolled back. What the tables mean is not known here.

@@ -21,13 +21,12 @@ from typing import Any, Final, cast
 import orjson
 
 from ...errors import StoreError
-from .grouped import GroupedAppends
 from .postgres_append import append, lock_resources, refusal
-from .postgres_cache import PostgresCache
+from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
 from .postgres_uses import PostgresUses
-from .store import Batch, RunRow
+from .store import Batch, RunRow, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -84,18 +83,6 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
     """A store in the database at `url`, whose tables are made if they are not there."""
 
     is_shared: Final = True
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._appends = GroupedAppends(
-            lambda batches: self._main.call(lambda db: self._commit(db, batches)),
-            lambda batches: self._main.call_here(lambda db: self._commit(db, batches)),
-        )
-
-    async def close(self) -> None:
-        """Flush what is pending, and disconnect."""
-        await self._appends.wait()
-        await super().close()
 
     # --- runs
 
@@ -198,13 +185,9 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
     # --- journal
 
-    async def append(self, batch: Batch) -> None:
-        """See `Store.append`. Batches that arrive while a group is being committed form the next group."""
-        await self._appends.append(batch)
-
-    def append_here(self, batch: Batch) -> None:
-        """See `Store.append_here`."""
-        self._appends.append_here(batch)
+    def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
+        """See `Store.append`."""
+        return self._main.call_here(lambda db: self._commit(db, batches))
 
     def _commit(self, db: Connection, batches: Sequence[Batch]) -> list[StoreError | None]:
         """Commit a group in one transaction, which the server is sent and answers as one."""
@@ -214,10 +197,14 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 db.execute(DURABLE)
             if len(writing := [batch for batch in batches if batch.opened or batch.closed]) > 1:
                 lock_resources(db, writing)
-            applied = [append(db, batch) for batch in batches]
+            applied = [append(db, batch) if batch.lines else None for batch in batches]
+            if (left := left_by(batches)) is not None:
+                add_left(db, left)
             db.execute("COMMIT")
         return [
-            None if cursor.fetchone() is not None else refusal(db, batch.run_id, batch.epoch, batch.first_seq)
+            None
+            if cursor is None or cursor.fetchone() is not None
+            else refusal(db, batch.run_id, batch.epoch, batch.first_seq)
             for cursor, batch in zip(applied, batches, strict=True)
         ]
 
@@ -238,6 +225,11 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM firmplan_decisions WHERE run_id=%s ORDER BY number"
         return [(number, record) for number, record in await self._look(statement, (run_id,))]
+
+    def list_decided(self) -> Sequence[str]:
+        """See `Store.list_decided`."""
+        statement = "SELECT DISTINCT run_id FROM firmplan_decisions"
+        return [run_id for (run_id,) in self._main.call_here(lambda db: rows(db, statement))]
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""

@@ -11,7 +11,7 @@ import orjson
 
 from ...plans.values import Json
 from .sqlite_file import SqliteFile, selected
-from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Reusable
+from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Leavings, Reusable
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
@@ -44,13 +44,8 @@ class SqliteCache(SqliteFile):
 
         return await self._look(work)
 
-    async def add_results(
-        self,
-        results: Sequence[Reusable],
-        calls: Sequence[CallRecord] = (),
-        codes: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
-        """See `Store.add_results`. Calls are sorted when someone asks: few are ever asked about."""
+    def _add_left(self, left: Leavings) -> None:
+        """Add what calls leave, inside a transaction. Calls are sorted when someone asks: few are ever asked about."""
         rows = [
             (
                 entry.key,
@@ -61,7 +56,7 @@ class SqliteCache(SqliteFile):
                 _dumped(entry.epochs),
                 _dumped(entry.env),
             )
-            for entry in results
+            for entry in left.results
         ]
         made_from = [
             (
@@ -74,19 +69,13 @@ class SqliteCache(SqliteFile):
                 call.code,
                 call.lost,
             )
-            for call in calls
+            for call in left.calls
         ]
-
-        def work() -> None:
-            self._sql("BEGIN IMMEDIATE")
-            self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
-            for digest, parts in (codes or _NOTHING).items():
-                self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
-            if made_from:
-                self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
-            self._sql("COMMIT")
-
-        await self._call(work)
+        self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
+        for digest, parts in left.codes.items():
+            self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
+        if made_from:
+            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
 
     # --- calls
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ class SqliteFile:
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
         self._thread: ThreadPoolExecutor | None = None
+        self._turn = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # none in memory: there is nothing to share
         self._synchronous = ""
@@ -139,12 +141,6 @@ class SqliteFile:
             raise StoreError(f"the store {self.name} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
 
-    def _call_here(self, work: Callable[[], T]) -> T:
-        """Do the work on the store's thread, after what was asked before, while whoever asks waits."""
-        if self._thread is None:
-            raise StoreError(f"the store {self.name} is closed")
-        return self._thread.submit(self._guarded, work).result()
-
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read a few rows by their keys, here and now if that is possible, else on the store's thread."""
         if self._reader is not None:
@@ -157,14 +153,16 @@ class SqliteFile:
         return await self._call(lambda: work(self._open_db()))
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except StoreError:
-            self._roll_back()
-            raise
-        except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
-            self._roll_back()
-            raise told_fault(self.name, fault) from fault
+        """Do the work on the thread that asks, once nobody else uses the connection; errors become StoreErrors."""
+        with self._turn:
+            try:
+                return work()
+            except StoreError:
+                self._roll_back()
+                raise
+            except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
+                self._roll_back()
+                raise told_fault(self.name, fault) from fault
 
     def _roll_back(self) -> None:
         if self._db is not None and self._db.in_transaction:

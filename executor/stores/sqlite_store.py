@@ -11,17 +11,15 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, cast
 
 import orjson
 
 from ...errors import StoreError
-from .grouped import GroupedAppends
 from .sqlite_cache import SqliteCache
 from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
-from .store import EVERYTHING, Batch, RunRow
+from .store import EVERYTHING, Batch, RunRow, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -33,18 +31,6 @@ HEADERS_KEPT: Final = 4
 
 class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     """A store in the SQLite file `path`, made if it is not there."""
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._appends = GroupedAppends(
-            lambda batches: self._call(lambda: self._commit(batches)),
-            lambda batches: self._call_here(lambda: self._commit(batches)),
-        )
-
-    async def close(self) -> None:
-        """Flush what is pending, and close."""
-        await self._appends.wait()
-        await super().close()
 
     # --- runs
 
@@ -168,19 +154,17 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     # --- journal
 
-    async def append(self, batch: Batch) -> None:
-        """See `Store.append`. Batches that arrive while a group is being committed form the next group."""
-        await self._appends.append(batch)
-
-    def append_here(self, batch: Batch) -> None:
-        """See `Store.append_here`."""
-        self._appends.append_here(batch)
+    def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
+        """See `Store.append`."""
+        return self._guarded(lambda: self._commit(batches))
 
     def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
         is_synced = any(batch.is_synced for batch in batches)
         self._sync("FULL" if is_synced else "NORMAL")
         self._sql("BEGIN IMMEDIATE")
-        faults = [self._append(batch) for batch in batches]
+        faults = [self._append(batch) if batch.lines else None for batch in batches]
+        if (left := left_by(batches)) is not None:
+            self._add_left(left)
         self._sql("COMMIT")
         return faults
 
@@ -236,6 +220,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
         return await self._look(lambda db: db.execute(statement, (run_id,)).fetchall())
+
+    def list_decided(self) -> Sequence[str]:
+        """See `Store.list_decided`."""
+        statement = "SELECT DISTINCT run_id FROM decisions"
+        return self._guarded(lambda: [run_id for (run_id,) in self._sql(statement)])
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""

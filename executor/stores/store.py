@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from ...errors import InputRejected
+from ...errors import InputRejected, StoreError
 from ...plans.values import Json, parse_canonical
 from ..events import Cause
 
@@ -72,6 +72,7 @@ class Batch:
         closed: Writes whose outcome is known now.
         decided: Numbers of the decisions that the lines hold now.
         is_synced: Must survive a power loss, not only a killed process.
+        left: What calls leave for later ones.
     """
 
     run_id: str
@@ -87,6 +88,7 @@ class Batch:
     closed: Sequence[str] = ()
     decided: Sequence[int] = ()
     is_synced: bool = False
+    left: Leavings | None = None
 
 
 @dataclass(slots=True)
@@ -134,6 +136,44 @@ class CallRecord:
     def parts(self) -> Mapping[str, Json]:
         """What the key was made from: arguments, or messages, model and parameters."""
         return cast("Mapping[str, Json]", parse_canonical(self.kept))
+
+
+@dataclass(slots=True)
+class Leavings:
+    """What calls leave for later ones.
+
+    Attributes:
+        calls: What they were made from.
+        results: Those that may stand for later calls; an entry of the same key is replaced.
+        codes: The parts of the fingerprints that the calls name, by digest.
+    """
+
+    calls: list[CallRecord] = field(default_factory=list[CallRecord])
+    results: list[Reusable] = field(default_factory=list[Reusable])
+    codes: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+
+    def add(
+        self, call: CallRecord, result: Reusable | None, codes: Mapping[str, Mapping[str, str]] | None
+    ) -> None:
+        """Add what one call leaves."""
+        self.calls.append(call)
+        if result is not None:
+            self.results.append(result)
+        if codes:
+            self.codes.update(codes)
+
+
+def left_by(batches: Sequence[Batch]) -> Leavings | None:
+    """Return what calls leave in some batches, in their order; `None`: nothing."""
+    left = [batch.left for batch in batches if batch.left is not None]
+    if len(left) < 2:
+        return left[0] if left else None
+    codes = {digest: parts for each in left for digest, parts in each.codes.items()}
+    return Leavings(
+        [call for each in left for call in each.calls],
+        [result for each in left for result in each.results],
+        codes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +291,15 @@ class Store(Protocol):
         """Give up ownership, if it is still held."""
         ...
 
-    async def append(self, batch: Batch) -> None:
-        """Append to a journal, atomically. Raises: StoreError: also where the epoch is no longer the owner's."""
-        ...
+    def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
+        """Append to journals, each atomically, all in one commit; return what was wrong with each.
 
-    def append_here(self, batch: Batch) -> None:
-        """As `append`, done when it returns, after all that was appended before: the event loop waits for it."""
+        The caller waits, so it has to be on a thread that may. A batch whose epoch is no longer the owner's is refused; what calls
+        leave is kept in any case.
+
+        Raises:
+            StoreError: None of them was appended.
+        """
         ...
 
     async def add_decision(self, run_id: str, decision: bytes) -> None:
@@ -265,6 +308,10 @@ class Store(Protocol):
 
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """Return the decisions that no journal holds yet, as (number, record), oldest first."""
+        ...
+
+    def list_decided(self) -> Sequence[str]:
+        """Return the runs about which there are such decisions. The caller waits, so it has to be on a thread that may."""
         ...
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
@@ -293,21 +340,6 @@ class Store(Protocol):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """Return the newest entry of each key that has one."""
-        ...
-
-    async def add_results(
-        self,
-        results: Sequence[Reusable],
-        calls: Sequence[CallRecord] = (),
-        codes: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
-        """Add results to the index, and remember what calls were made from, all or nothing.
-
-        Args:
-            results: An entry of the same key is replaced.
-            calls: What they were made from.
-            codes: The parts of the fingerprints that the calls name.
-        """
         ...
 
     async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from appending import append, leave
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
 from firmplan.executor.stores.postgres_store import PostgresStore
-from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Pruned, Reusable, RunRow
+from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
 from firmplan.plans.values import digest
 
 pytestmark = pytest.mark.postgres
@@ -213,11 +214,11 @@ def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
     async def law(store):
         row = await claimed(store)
         with pytest.raises(StoreError):
-            await store.append(batch_of(replace(row, epoch=7), b"late", values=values))
+            await append(store, batch_of(replace(row, epoch=7), b"late", values=values))
         assert await store.find_values(list(values)) == {}
         first = batch_of(row, b"one", values=values)
-        await store.append(first)
-        await store.append(batch_of(after(row, first), b"two", values=large))
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"two", values=large))
         assert await store.find_values(list(values)) == values
         assert await store.find_values(list(large)) == large
 
@@ -230,8 +231,8 @@ def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(postgres_url
     async def law(store):
         row = await claimed(store)
         first = batch_of(row, b"one", opened={"w": "box", "v": "mail"})
-        await store.append(first)
-        await store.append(batch_of(after(row, first), b"two", closed=["w", "v"], opened={"w": "box"}))
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"two", closed=["w", "v"], opened={"w": "box"}))
         found = await store.epochs(["box", "mail", EVERYTHING])
         assert found.count == {"box": 3, "mail": 2, EVERYTHING: 5}
         assert found.open == {"box", EVERYTHING}
@@ -245,15 +246,15 @@ def test_a_journal_that_the_server_has_lost_the_end_of_is_not_gone_on_with(clust
     async def law(store):
         row = await claimed(store)
         first = batch_of(row, b"one")
-        await store.append(first)
+        await append(store, first)
         second = batch_of(after(row, first), b"two")
-        await store.append(second)
+        await append(store, second)
         cluster.sql(
             "DELETE FROM firmplan_journal WHERE first_seq=2; UPDATE firmplan_runs SET last_seq=1",
             postgres_url,
         )
         with pytest.raises(StoreError, match=r"has 1 records.*record 3 was to follow: the server has lost"):
-            await store.append(batch_of(after(after(row, first), second), b"three"))
+            await append(store, batch_of(after(after(row, first), second), b"three"))
         assert await store.read_journal("r") == [b"one"]
 
     on_stores([postgres_url], law)
@@ -266,7 +267,7 @@ def test_what_a_durable_commit_follows_is_durable(cluster, postgres_url):
         row = await claimed(store)
         for n in range(50):
             batch = batch_of(row, b"line %d" % n)
-            await store.append(batch)
+            await append(store, batch)
             row = after(row, batch)
         await other.save_plan("p", "{}", "sha256:p", 1.0)
         cluster.stop("immediate")
@@ -326,14 +327,14 @@ def test_an_append_that_the_server_gave_up_for_anothers_sake_is_tried_again(post
     async def law(store):
         row = await claimed(store)
         first = batch_of(row, b"one", opened={"w": "a", "v": "b"})
-        await store.append(first)
+        await append(store, first)
         await store._main.call(lambda db: db.execute("SET deadlock_timeout='300ms'"))
         touch = "UPDATE firmplan_resources SET epoch=epoch+1 WHERE name=%s"
         with psycopg.connect(postgres_url) as other:
             other.execute("SET deadlock_timeout='60s'")
             other.execute(touch, ("b",))
             appending = asyncio.create_task(
-                store.append(batch_of(after(row, first), b"two", opened={"x": "a", "y": "b"}))
+                append(store, batch_of(after(row, first), b"two", opened={"x": "a", "y": "b"}))
             )
             locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type='Lock'"
             with psycopg.connect(postgres_url, autocommit=True) as watcher:
@@ -354,15 +355,15 @@ def test_appends_of_two_processes_to_the_same_resources_are_all_counted(postgres
     async def law(one, other):
         async def drive(store, run_id, names):
             for _ in range(10):
-                await asyncio.gather(*(append(store, f"{run_id}{name}", name) for name in names))
+                await asyncio.gather(*(note(store, f"{run_id}{name}", name) for name in names))
 
         rows = {}
 
-        async def append(store, run_id, name):
+        async def note(store, run_id, name):
             if run_id not in rows:
                 rows[run_id] = await claimed(store, run_id)
             batch = batch_of(rows[run_id], b"x", opened={"w": name}, is_synced=True)
-            await store.append(batch)
+            await append(store, batch)
             rows[run_id] = after(rows[run_id], batch)
 
         names = ["a", "b", "c", "d"]
@@ -381,8 +382,8 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
         with psycopg.connect(postgres_url) as other:
             other.execute("LOCK TABLE firmplan_runs")
             with pytest.raises(StoreError, match="another session holds locks"):
-                await store.append(batch_of(row, b"one"))
-        await store.append(batch_of(row, b"one"))
+                await append(store, batch_of(row, b"one"))
+        await append(store, batch_of(row, b"one"))
         assert await store.read_journal("r") == [b"one"]
 
     on_stores([postgres_url], law)
@@ -408,7 +409,7 @@ def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
             await store.add_value(name, data, 1.0)
         pruning = asyncio.create_task(store.prune_values(saved_before=50.0))
         await asyncio.to_thread(is_read.wait, 30)
-        await store.append(batch_of(row, b'{"output":"%s"}' % value.encode(), values={value: b"taken"}))
+        await append(store, batch_of(row, b'{"output":"%s"}' % value.encode(), values={value: b"taken"}))
         is_taken.set()
         assert await pruning == Pruned(1, 6)
         assert await store.find_values([value, orphan]) == {value: b"taken"}
@@ -441,10 +442,10 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
     async def fill(store):
         row = await claimed(store, task="a\0b")
         first = batch_of(row, b"one", b"two", values={value: b"v"}, opened={"w": "box"})
-        await store.append(first)
-        await store.append(batch_of(after(row, first), b"three", is_synced=True))
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"three", is_synced=True))
         await store.add_value(digest(b"saved"), b"saved", 9.0)
-        await store.add_results([result], [call], {"sha256:c": {"a": "b"}})
+        await leave(store, Leavings([call], [result], {"sha256:c": {"a": "b"}}))
         await store.add_decision("r", b"decided")
         await store.save_plan("p", json.dumps({"x": 1}), "sha256:p", 1.0)
         await store.note_use("p", "sha256:p", "answered", "r", 1.0)
@@ -465,7 +466,7 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
         await copy.open()
         assert await told(copy) == await told(store)
         row = await copy.claim("r", "you", **DEAD)
-        await copy.append(batch_of(row, b"four"))
+        await append(copy, batch_of(row, b"four"))
         assert len(await copy.read_journal("r")) == 4
         await copy.close()
         assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]

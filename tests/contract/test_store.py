@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from appending import append, leave
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores.postgres_store import PostgresStore
-from firmplan.executor.stores.store import EVERYTHING, Batch, Pruned, Reusable, RunRow
+from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
 
@@ -142,10 +143,10 @@ def test_an_older_owner_is_fenced_off(make_store):
         old = await claimed(store)
         new = await store.claim("r", "you", **DEAD)
         with pytest.raises(StoreError, match="another owner"):
-            await store.append(batch_of(old, b"late"))
+            await append(store, batch_of(old, b"late"))
         with pytest.raises(StoreError, match="another owner"):
             await store.set_header("r", {}, None, old.epoch, "failed", 9.0)
-        await store.append(batch_of(new, b"one"))
+        await append(store, batch_of(new, b"one"))
         assert await store.read_journal("r") == [b"one"]
 
     with_store(make_store, law)
@@ -157,14 +158,14 @@ def test_an_append_goes_to_the_end_or_nowhere(make_store):
     async def law(store):
         row = await claimed(store)
         first = batch_of(row, b"one", b"two")
-        await store.append(first)
+        await append(store, first)
         with pytest.raises(StoreError):
-            await store.append(first)
+            await append(store, first)
         with pytest.raises(StoreError):
-            await store.append(replace(first, first_seq=9))
+            await append(store, replace(first, first_seq=9))
         row = after(row, first)
         second = batch_of(row, b"three")
-        await store.append(second)
+        await append(store, second)
         assert await store.read_journal("r") == [b"one", b"two", b"three"]
         found = await store.find_run("r")
         assert (found.last_seq, found.head, found.status) == (3, second.head, "running")
@@ -173,7 +174,7 @@ def test_an_append_goes_to_the_end_or_nowhere(make_store):
 
 
 def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
-    """Appends that arrive together are committed together, each by its own right."""
+    """What is appended together is committed together, each by its own right."""
 
     async def law(store):
         old = await claimed(store, "old")
@@ -181,34 +182,10 @@ def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
         rows = [await claimed(store, f"r{n}") for n in range(5)]
         batches = [batch_of(row, b"x") for row in rows]
         batches.insert(2, batch_of(old, b"late"))
-        outcomes = await asyncio.gather(*map(store.append, batches), return_exceptions=True)
+        outcomes = await asyncio.to_thread(store.append, batches)
         assert [type(outcome) for outcome in outcomes] == [type(None)] * 2 + [StoreError] + [type(None)] * 3
         assert [await store.read_journal(row.id) for row in rows] == [[b"x"]] * 5
         assert await store.read_journal("old") == []
-
-    with_store(make_store, law)
-
-
-def test_an_append_that_is_waited_for_here_keeps_the_order(make_store):
-    """What was appended before, and is not committed yet, comes first; a fenced one says so, and harms no other."""
-
-    async def law(store):
-        row = await claimed(store)
-        first = batch_of(row, b"one")
-        before = [asyncio.ensure_future(store.append(first))]
-        await asyncio.sleep(0)
-        row = after(row, first)
-        second = batch_of(row, b"two")
-        before.append(asyncio.ensure_future(store.append(second)))
-        await asyncio.sleep(0)
-        row = after(row, second)
-        store.append_here(batch_of(row, b"three"))
-        assert await store.read_journal("r") == [b"one", b"two", b"three"]
-        await asyncio.gather(*before)
-        with pytest.raises(StoreError):
-            store.append_here(batch_of(row, b"late"))
-        await store.append(batch_of(replace(row, last_seq=3), b"four"))
-        assert await store.read_journal("r", 3) == [b"four"]
 
     with_store(make_store, law)
 
@@ -220,7 +197,7 @@ def test_runs_that_someone_drives_are_listed(make_store):
         await store.create_run(row_of("free"))
         driven = await claimed(store, "driven")
         ended = await claimed(store, "ended")
-        await store.append(replace(batch_of(ended, b"one"), status="succeeded"))
+        await append(store, replace(batch_of(ended, b"one"), status="succeeded"))
         let_go = await claimed(store, "parked")
         await store.release("parked", let_go.epoch)
         assert await store.list_driven() == [replace(driven, header={})]
@@ -236,7 +213,7 @@ def test_a_journal_is_read_from_any_place(make_store, after_seq):
         row = await claimed(store)
         for lines in ([b"1"], [b"2", b"3", b"4"], [b"5"], [b"6"]):
             batch = batch_of(row, *lines)
-            await store.append(batch)
+            await append(store, batch)
             row = after(row, batch)
         assert await store.read_journal("r", after_seq) == [b"1", b"2", b"3", b"4", b"5", b"6"][after_seq:]
 
@@ -249,7 +226,7 @@ def test_values_are_kept_by_digest(make_store):
     async def law(store):
         row = await claimed(store)
         values = {f"sha256:{n}": b"v%d" % n for n in range(1200)}
-        await store.append(replace(batch_of(row, b"x"), values=values))
+        await append(store, replace(batch_of(row, b"x"), values=values))
         assert await store.find_values([*values, "sha256:none"]) == values
         assert await store.find_values([]) == {}
 
@@ -276,12 +253,11 @@ def test_what_nothing_refers_to_is_removed(make_store):
             b'{"output":{"$value":"%s"}}' % named["large"].encode(),
             b'{"digest":"%s"}' % named["line"].encode(),
         )
-        await store.append(replace(batch_of(row, *lines), values=values))
+        await append(store, replace(batch_of(row, *lines), values=values))
         await store.add_decision("r", b'{"edit":{"digest":"%s"}}' % named["decision"].encode())
         await store.save_plan("p", json.dumps({"digest": named["plan"]}), "sha256:p", 1.0)
-        await store.add_results(
-            [Reusable("k", "r", "s", b'{"digest":"%s"}' % named["result"].encode(), 1.0, {}, {})]
-        )
+        result = Reusable("k", "r", "s", b'{"digest":"%s"}' % named["result"].encode(), 1.0, {}, {})
+        await leave(store, Leavings(results=[result]))
         await store.add_value(named["late"], b"late", 100.0)
         await store.add_value(digest(b"x" * 5), b"x" * 5, 10.0)
         assert await store.prune_values(saved_before=50.0) == Pruned(2, 8)
@@ -300,14 +276,17 @@ def test_decisions_wait_in_order_until_a_journal_holds_them(make_store):
         for record in (b"a", b"b", b"c", b"d"):
             await store.add_decision("r", record)
         await store.add_decision("other", b"z")
+        assert sorted(await asyncio.to_thread(store.list_decided)) == ["other", "r"]
         listed = await store.list_decisions("r")
         assert [record for _, record in listed] == [b"a", b"b", b"c", b"d"]
         numbers = [number for number, _ in listed]
         assert numbers == sorted(numbers)
-        await store.append(batch_of(row, b"x", decided=[numbers[1]]))
+        await append(store, batch_of(row, b"x", decided=[numbers[1]]))
         await store.drop_decisions([numbers[3]])
         assert [record for _, record in await store.list_decisions("r")] == [b"a", b"c"]
         assert [record for _, record in await store.list_decisions("other")] == [b"z"]
+        await store.drop_decisions([numbers[0], numbers[2]])
+        assert await asyncio.to_thread(store.list_decided) == ["other"]
 
     with_store(make_store, law)
 
@@ -321,12 +300,12 @@ def test_writes_raise_the_epoch_of_their_resource_when_they_start_and_when_they_
         assert (start.count, start.open) == ({"box": 0, "mail": 0, EVERYTHING: 0}, frozenset())
         row = await claimed(store)
         opening = batch_of(row, b"x", opened={"w": "box"})
-        await store.append(opening)
+        await append(store, opening)
         under_way = await store.epochs(names)
         assert under_way.count == {"box": 1, "mail": 0, EVERYTHING: 1}
         assert under_way.open == {"box", EVERYTHING}
         assert (await store.epochs(["mail"])).open == frozenset()
-        await store.append(batch_of(after(row, opening), b"y", closed=["w"]))
+        await append(store, batch_of(after(row, opening), b"y", closed=["w"]))
         ended = await store.epochs(names)
         assert (ended.count, ended.open) == ({"box": 2, "mail": 0, EVERYTHING: 2}, frozenset())
 
@@ -338,7 +317,7 @@ def test_closing_a_write_that_is_not_open_changes_no_epoch(make_store):
 
     async def law(store):
         row = await claimed(store)
-        await store.append(batch_of(row, b"x", closed=["w"]))
+        await append(store, batch_of(row, b"x", closed=["w"]))
         assert (await store.epochs(["box"])).count == {"box": 0}
 
     with_store(make_store, law)
@@ -349,12 +328,35 @@ def test_the_newest_result_of_a_key_is_found(make_store):
 
     async def law(store):
         entry = Reusable("k", "r", "s", b"1", created=5.0, epochs={"box": 3}, env={"HOME": None})
-        await store.add_results([entry, replace(entry, key="l")])
-        await store.add_results([replace(entry, output=b"2", created=6.0)])
+        await leave(store, Leavings(results=[entry, replace(entry, key="l")]))
+        await leave(store, Leavings(results=[replace(entry, output=b"2", created=6.0)]))
         assert await store.find_reusable(["k", "l", "m"]) == {
             "k": replace(entry, output=b"2", created=6.0),
             "l": replace(entry, key="l"),
         }
+
+    with_store(make_store, law)
+
+
+def test_what_calls_leave_is_kept_whatever_becomes_of_the_records(make_store):
+    """Of a group, in order: the last entry of a key stays, also beside a batch that is refused."""
+
+    async def law(store):
+        old = await claimed(store)
+        await store.claim("r", "you", **DEAD)
+        entry = Reusable("k", "r", "s", b"1", created=5.0)
+        call = CallRecord("r", "s", "t", 5.0, "k", b"{}", "sha256:c")
+        lefts = [
+            Leavings([call], [entry], {"sha256:c": {"a": "b"}}),
+            Leavings([call], [replace(entry, output=b"2")]),
+        ]
+        batches = [batch_of(old, b"late", left=lefts[0]), batch_of(replace(old, id="x"), left=lefts[1])]
+        faults = await asyncio.to_thread(store.append, batches)
+        assert [type(fault) for fault in faults] == [StoreError, type(None)]
+        assert (await store.find_reusable(["k"]))["k"].output == b"2"
+        assert await store.find_calls("r", ["s"]) == {"s": call}
+        assert await store.find_codes(["sha256:c"]) == {"sha256:c": {"a": "b"}}
+        assert await store.read_journal("r") == []
 
     with_store(make_store, law)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from firmplan import Engine, InputRejected
@@ -106,22 +107,24 @@ class Gated(MemoryStore):
 
     def __init__(self):
         super().__init__()
-        self.entered, self.gate = asyncio.Event(), asyncio.Event()
+        self.entered, self.gate = threading.Event(), threading.Event()
 
-    async def add_results(self, *given):
+    def append(self, batches):
         """Wait at the gate, the first time."""
-        self.entered.set()
-        await self.gate.wait()
-        await super().add_results(*given)
+        if any(batch.left for batch in batches):
+            self.entered.set()
+            self.gate.wait()
+        return super().append(batches)
 
 
 def test_results_that_come_while_others_are_stored_are_kept_too(monkeypatch):
     """A run that ends while its first results are on their way to the store still leaves the later ones there."""
-    monkeypatch.setattr("firmplan.executor.calls.results.STORE_EVERY_S", 0)
+    monkeypatch.setattr("firmplan.executor.journal.journal.LEFT_MAX_S", 0)
     store = Gated()
 
     async def late(n: int) -> int:
-        await store.entered.wait()
+        await asyncio.to_thread(store.entered.wait)
+        asyncio.get_running_loop().call_later(0.05, store.gate.set)
         return n
 
     tools = [grow(), ScriptedTool("late", late, effect="pure", version="1")]
@@ -129,12 +132,7 @@ def test_results_that_come_while_others_are_stored_are_kept_too(monkeypatch):
 
     async def main():
         async with Rig(tools, store) as rig:
-            run_id = await rig.start(steps)
-            async for event in rig.execution.events(run_id):
-                if event.type == "RunFinished":
-                    break
-            store.gate.set()
-            await rig.execution.wait(run_id)
+            await rig.execution.wait(await rig.start(steps))
             again = await rig.run(steps)
             return [step.reused for step in again.steps.values()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from firmplan.errors import InputRejected, OutcomeUnknown, RunNotFound, ToolError
@@ -518,15 +519,15 @@ class Slow(SqliteStore):
 
     def __init__(self):
         super().__init__(":memory:")
-        self.gate = asyncio.Event()
+        self.gate = threading.Event()
         self.gate.set()
-        self.waiting = asyncio.Event()
+        self.waiting = threading.Event()
 
-    async def append(self, batch):
+    def append(self, batches):
         if not self.gate.is_set():
             self.waiting.set()
-            await self.gate.wait()
-        await super().append(batch)
+            self.gate.wait()
+        return super().append(batches)
 
 
 def test_a_write_whose_intent_is_being_noted_is_not_called_after_a_cancel():
@@ -539,7 +540,7 @@ def test_a_write_whose_intent_is_being_noted_is_not_called_after_a_cancel():
             run_id = await rig.submit(CALLS_ONCE, "r")
             store.gate.clear()
             started = asyncio.ensure_future(rig.execution.resume(run_id))
-            await store.waiting.wait()
+            await asyncio.to_thread(store.waiting.wait)
             await rig.decisions.cancel(run_id)
             store.gate.set()
             await started

@@ -20,11 +20,11 @@ class FailingStore(SqliteStore):
         super().__init__(":memory:")
         self.good, self.fault = good, fault
 
-    async def append(self, batch):
+    def append(self, batches):
         self.good -= 1
         if self.good < 0:
             raise self.fault
-        await super().append(batch)
+        return super().append(batches)
 
 
 @pytest.mark.parametrize("good", range(6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -145,11 +146,11 @@ def test_a_slow_store_slows_the_run_down(tmp_path, monkeypatch):
         return x + 1
 
     class SlowStore(SqliteStore):
-        gate = asyncio.Event()
+        gate = threading.Event()
 
-        async def append(self, batch):
-            await self.gate.wait()
-            await super().append(batch)
+        def append(self, batches):
+            self.gate.wait()
+            return super().append(batches)
 
     async def main():
         store = SlowStore(str(tmp_path / "s.db"))
