@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from ...plans.values import Json
+from .known_keys import KnownKeys
 from .sqlite_file import SqliteFile, selected
 from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Leavings, Reusable
 
@@ -21,6 +23,15 @@ _RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(e
 class SqliteCache(SqliteFile):
     """The reuse index, and the order of writes on resources."""
 
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._known = KnownKeys()
+
+    async def close(self) -> None:
+        """Close the file; idempotent."""
+        await super().close()
+        self._known = KnownKeys()
+
     # --- results
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
@@ -28,7 +39,7 @@ class SqliteCache(SqliteFile):
         columns = "key, run_id, step, output, created, epochs, env"
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            found = selected(db, columns, "reusable", "key", keys)
+            found = selected(db, columns, "reusable", "key", wanted)
             return {
                 key: Reusable(
                     key,
@@ -42,7 +53,8 @@ class SqliteCache(SqliteFile):
                 for key, run_id, step, output, created, epochs, env in found
             }
 
-        return await self._look(work)
+        wanted = self._known.among(keys)
+        return await self._look(work) if wanted else {}
 
     def _add_left(self, left: Leavings) -> None:
         """Add what calls leave, inside a transaction. Calls are sorted when someone asks: few are ever asked about."""
@@ -71,6 +83,7 @@ class SqliteCache(SqliteFile):
             )
             for call in left.calls
         ]
+        self._known.add(entry.key for entry in left.results)
         self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
         for digest, parts in left.codes.items():
             self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
@@ -155,6 +168,7 @@ class SqliteCache(SqliteFile):
         def work() -> int:
             self._sort_calls()
             self._sql("BEGIN IMMEDIATE")
+            self._known.forget()
             gone = 0
             if before is not None:
                 gone += self._sql("DELETE FROM reusable WHERE created < ?", (before,)).rowcount

@@ -121,6 +121,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.claim`."""
 
         def work() -> RunRow | None:
+            self._known.check(self._open_db())
             self._sql("BEGIN IMMEDIATE")
             row = _find_run(self._open_db(), run_id)
             if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
@@ -166,6 +167,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         if (left := left_by(batches)) is not None:
             self._add_left(left)
         self._sql("COMMIT")
+        if not is_synced:
+            self._known.read_on(self._open_db())
         return faults
 
     def _append(self, batch: Batch) -> StoreError | None:
@@ -224,7 +227,12 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     def list_decided(self) -> Sequence[str]:
         """See `Store.list_decided`."""
         statement = "SELECT DISTINCT run_id FROM decisions"
-        return self._guarded(lambda: [run_id for (run_id,) in self._sql(statement)])
+
+        def work() -> list[str]:
+            self._known.read_on(self._open_db())
+            return [run_id for (run_id,) in self._sql(statement)]
+
+        return self._guarded(work)
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""
