@@ -75,13 +75,17 @@ class Commits:
 
     def _commit_next(self) -> bool:
         """Wait for what is to be committed next, and commit it; `False`: the thread is to end."""
-        sources = self._next()
+        sources, is_last = self._next()
         if sources:
             self._commit(sources)
-        return bool(sources)
+        with self._changed:
+            goes_on = not is_last and bool(sources or self._due)
+            if not goes_on:
+                self._thread, self._is_closing = None, False
+            return goes_on
 
-    def _next(self) -> Sequence[Source]:
-        """Wait until something is due, and return whose it is, with what is due soon; none: the thread is to end."""
+    def _next(self) -> tuple[Sequence[Source], bool]:
+        """Wait until something is due, and return whose it is, with what is due soon; and whether it is the last, all that there is."""
         with self._changed:
             while not self._is_closing and (left_s := self._first - time.monotonic()) > 0:
                 if not self._changed.wait(min(left_s, IDLE_S)) and not self._due:
@@ -91,9 +95,7 @@ class Commits:
             for source in sources:
                 del self._due[source]
             self._first = min(self._due.values(), default=math.inf)
-            if not sources:
-                self._thread, self._is_closing = None, False
-            return sources
+            return sources, self._is_closing
 
     def _commit(self, sources: Sequence[Source]) -> None:
         """Commit what some sources hold as a group, and tell each what came of it."""

@@ -1,7 +1,8 @@
-"""One SQLite file (WAL), used through one connection by one thread of its own, so that no commit blocks the event loop.
+"""One SQLite file (WAL), used through one connection by one thread at a time: its own, or the one that appends to journals.
 
-Short look-ups that a run waits for go another way: a second connection, that only reads, is asked on the event loop itself. In a
-write-ahead log a reader waits for nobody and sees all that was committed; a trip to a thread and back costs more than the answer.
+So no commit blocks the event loop. Short look-ups that a run waits for go another way: a second connection, that only reads, is asked
+on the event loop itself. In a write-ahead log a reader waits for nobody and sees all that was committed; a trip to a thread and back
+costs more than the answer.
 
 Whatever SQLite says ends as a `StoreError`, with what was begun rolled back. What the tables mean is not known here.
 """

@@ -1,8 +1,7 @@
 """The store in one SQLite file (WAL), the default; in memory it is the store of tests.
 
-Rules it keeps: appends of all runs are committed in groups with one group in flight: what arrives meanwhile forms the next. A
-group that holds a write's intent or outcome is committed with `synchronous=FULL` (it survives a power loss), others with
-NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, what is kept of calls `sqlite_cache.py`.
+Rules it keeps: a group of appends is one commit. One that holds a write's intent or outcome is made with `synchronous=FULL` (it
+survives a power loss), others with NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, what is kept of calls `sqlite_cache.py`.
 """
 
 from __future__ import annotations

@@ -128,6 +128,21 @@ def test_closing_commits_what_is_expected(monkeypatch):
     asyncio.run(commits.close())
 
 
+def test_what_is_expected_again_and_again_does_not_keep_it_from_closing():
+    """As the look for decisions is, while a run is driven whose tool does not heed its cancel."""
+    commits = Commits(Shelf())
+    looks = []
+
+    class Again(Box):
+        def take(self):
+            looks.append(1)
+            commits.expect(self, 0.01)
+
+    commits.expect(Again("again"))
+    asyncio.run(asyncio.wait_for(commits.close(), 10))
+    assert len(looks) in (1, 2)
+
+
 def test_a_thread_with_nothing_to_do_ends(monkeypatch):
     """An engine that nobody closes leaves none behind."""
     monkeypatch.setattr(module, "IDLE_S", 0.01)
