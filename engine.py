@@ -428,7 +428,8 @@ class Engine:
         Args:
             plan_or_task: A plan or a dict; text is a task.
             inputs: Values of the plan's inputs.
-            run_id: Its name: a run of that name with the same plan and inputs is continued or returned.
+            run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it
+                was made with (`resume` raises its budget).
             seed: Of `ctx.random`; made from plan and inputs if not given.
             budget: Most `steps`, `model_calls`, `tokens`, `usd` or `seconds` that it may use; at a limit the run waits.
             max_concurrency: Calls at a time in this run.

@@ -15,27 +15,9 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from .endpoint import Endpoint
+from .pace import Pace
 
 _Slots: TypeAlias = dict[tuple[str, str], asyncio.Semaphore]
-
-
-@dataclass(slots=True)
-class Spacing:
-    """The times at which requests may start: one second's worth at once after a pause, then evenly.
-
-    Source: generic cell rate algorithm, ITU-T I.371.
-    """
-
-    rate_per_s: float
-    _next: float = 0.0
-
-    def book(self, now: float) -> float:
-        """Return how many seconds from `now` the next request may start, and take that place."""
-        gap_s = 1.0 / self.rate_per_s
-        self._next = max(self._next, now - max(1.0, gap_s) + gap_s)
-        delay_s = max(0.0, self._next - now)
-        self._next += gap_s
-        return delay_s
 
 
 @dataclass(slots=True)
@@ -46,7 +28,7 @@ class Turns:
     _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, _Slots] = field(
         default_factory=WeakKeyDictionary[asyncio.AbstractEventLoop, "_Slots"]
     )
-    _spacings: dict[tuple[str, str], Spacing] = field(default_factory=dict[tuple[str, str], Spacing])
+    _paces: dict[tuple[str, str], Pace] = field(default_factory=dict[tuple[str, str], Pace])
 
     @asynccontextmanager
     async def take(self, endpoint: Endpoint) -> AsyncGenerator[float]:
@@ -73,7 +55,6 @@ class Turns:
         if endpoint.rate_per_s is None:
             return
         key = (endpoint.base_url, endpoint.name)
-        spacing = self._spacings.setdefault(key, Spacing(endpoint.rate_per_s))
-        delay_s = spacing.book(self.clock())
+        delay_s = self._paces.setdefault(key, Pace(endpoint.rate_per_s)).book(self.clock())
         if delay_s:
             await asyncio.sleep(delay_s)

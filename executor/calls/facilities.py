@@ -8,14 +8,15 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
+from ...tools.pace import Pace
 from ..journal.commits import Commits
 from ..stores.store import Store
 from .clearance import Flow
-from .pace import Pace
 from .places import Places
 from .processes import Processes
 from .shared import Shared
@@ -49,6 +50,10 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+# By tool, of all engines of this process, and by clock: the machine's (`None`), or one of a test.
+_PACES: Final[WeakKeyDictionary[Tool, dict[Clock | None, Pace]]] = WeakKeyDictionary()
+
+
 @dataclass(slots=True)
 class Facilities:
     """See the module.
@@ -75,7 +80,6 @@ class Facilities:
     commits: Commits = field(init=False)
     in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])
     tool_places: dict[str, Places] = field(default_factory=dict[str, Places])
-    paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
     turns: dict[str, Places] = field(default_factory=dict[str, Places])
 
     def __post_init__(self) -> None:
@@ -111,6 +115,19 @@ class Facilities:
         if tool.rate is None:
             return
         async with self.turns.setdefault(tool.name, Places(1)).hold(run):
-            delay_s = self.paces.setdefault(tool.name, Pace(tool.rate)).book(self.clock.now())
+            delay_s = self._pace_of(tool, tool.rate).book(self._now())
             if delay_s > 0:
                 await self.clock.sleep(delay_s)
+
+    def _pace_of(self, tool: Tool, rate: float) -> Pace:
+        return _PACES.setdefault(tool, {}).setdefault(
+            None if self._has_system_clock else self.clock, Pace(rate)
+        )
+
+    def _now(self) -> float:
+        """Return seconds by a clock that does not jump, if it is ours."""
+        return time.monotonic() if self._has_system_clock else self.clock.now()
+
+    @property
+    def _has_system_clock(self) -> bool:
+        return isinstance(self.clock, SystemClock)

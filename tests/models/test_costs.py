@@ -11,7 +11,7 @@ from firmplan.testing import HttpError, ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
 from firmplan.tools.endpoint import Endpoint
 from firmplan.tools.prices import Prices
-from firmplan.tools.turns import Spacing, Turns
+from firmplan.tools.turns import Turns
 
 AT_ONCE = {"retry-after-ms": "1"}
 LOCAL = {"prices": 1, "models": [{"model": "m*", "at": "http://127.0.0.1", "input": 1.0, "output": 4.0}]}
@@ -193,14 +193,6 @@ def test_limits_hold_on_every_event_loop():
 
     for _ in range(3):
         asyncio.run(contended())
-
-
-def test_requests_are_spaced_by_the_rate():
-    """One second's worth at once, then evenly; a pause is made up for by one second's worth only."""
-    spacing = Spacing(2.0)
-    assert [spacing.book(100.0) for _ in range(4)] == [0.0, 0.0, 0.5, 1.0]
-    assert [spacing.book(200.0) for _ in range(3)] == [0.0, 0.0, 0.5]
-    assert [Spacing(0.1).book(5.0), Spacing(0.1).book(5.0)] == [0.0, 0.0]
 
 
 def test_limits_are_checked_where_they_are_written():
