@@ -62,7 +62,7 @@ class Crew(Generic[C]):
 
     def hire(self) -> None:
         """See to it that someone takes the calls that are due: one worker, or one for each that waits in its call."""
-        room = self._workers_max - self._busy
+        room = self._workers_max - self._busy - self._idle
         for _ in range(min(len(self._due) - self._idle, max(self._busy, 1), room) - self._hired):
             self._hired += 1
             self._spawn("", self._work())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -116,6 +117,61 @@ def test_a_worker_that_is_cancelled_ends_with_its_call(most):
 
         await asyncio.gather(work.finish(*"abcdef"), stop())
         assert sorted(work.made) == list("bcdef")
+
+    asyncio.run(main())
+
+
+def test_a_worker_whose_call_swallows_its_cancel_makes_no_other():
+    """Its task counts as cancelled from then on: what a tool raises would be taken for our cancel."""
+
+    async def main():
+        begun = asyncio.Event()
+        cancelled = {}
+
+        async def wait(step):
+            if step == "a":
+                begun.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            cancelled[step] = asyncio.current_task().cancelling()
+
+        work = Work(wait, 1)
+
+        async def stop():
+            await begun.wait()
+            work.at_work["a"].cancel()
+
+        await asyncio.gather(work.finish(*"abc"), stop())
+        assert cancelled == {"a": 1, "b": 0, "c": 0}
+
+    asyncio.run(main())
+
+
+def test_a_worker_stays_for_what_its_call_makes_ready():
+    """In the turn of the loop after it, or the next: the workers of the first calls make those of all rounds."""
+    rounds = 5
+
+    async def main():
+        answer = asyncio.Event()
+        asked = ended = 0
+
+        async def wait(_step):
+            nonlocal asked, ended, answer
+            asked += 1
+            if asked % 3 == 0:
+                asyncio.get_running_loop().call_soon(answer.set)
+            await answer.wait()
+            ended += 1
+            if ended % 3 == 0 and ended < 3 * rounds:
+                answer = asyncio.Event()
+                for letter in "abc":
+                    work.crew.add(Call(f"{ended}{letter}"))
+                asyncio.get_running_loop().call_soon(work.crew.hire)
+
+        work = Work(wait)
+        await work.finish("0a", "0b", "0c")
+        assert len(work.made) == 3 * rounds
+        assert work.workers <= 4
 
     asyncio.run(main())
 
