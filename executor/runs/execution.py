@@ -337,7 +337,7 @@ class Execution:
             if task is not None and not task.done():
                 await asyncio.wait([task], timeout=POLL_S)
                 continue
-            if not self._owner.is_driven(row):
+            if row.status in FINAL or not self._owner.is_driven(row):
                 return
             await asyncio.sleep(POLL_S)
 

@@ -190,3 +190,45 @@ def test_a_tool_that_keeps_its_promises_no_more_stops_the_run(tmp_path, before, 
             assert (await rig.resume("r")).status == "succeeded"
 
     asyncio.run(main())
+
+
+class Clinging(SqliteStore):
+    """A store that lets go of no run before the gate is open."""
+
+    def __init__(self):
+        super().__init__(":memory:")
+        self.gate = asyncio.Event()
+
+    async def release(self, run_id, epoch):
+        await self.gate.wait()
+        await super().release(run_id, epoch)
+
+
+def test_nobody_waits_until_an_ended_run_is_let_go_of():
+    """Neither who waits for the run nor who follows its events; closing does."""
+    store = Clinging()
+
+    async def main():
+        async with Rig([ScriptedTool("t", lambda: 1, effect="read")], store) as rig:
+            await rig.start(PLAN, "r")
+            events = [event.type async for event in rig.execution.events("r")]
+            assert events[-1] == "RunFinished"
+            assert (await rig.execution.wait("r")).output == [1, 1]
+            assert (await store.find_run("r")).owner is not None
+            asyncio.get_running_loop().call_later(0.05, store.gate.set)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_an_ended_run_has_no_owner_once_its_engine_is_closed(tmp_path):
+    """Whatever was still to be let go of."""
+
+    async def main():
+        async with Rig([ScriptedTool("t", lambda: 1, effect="read")], str(tmp_path / "s.db")) as rig:
+            await rig.run(PLAN, "r")
+        store = SqliteStore(tmp_path / "s.db")
+        await store.open()
+        assert (await store.find_run("r")).owner is None
+        await store.close()
+
+    asyncio.run(main())
