@@ -1,7 +1,7 @@
-"""One connection to a PostgreSQL server, used by one thread of its own, so that no commit blocks the event loop.
+"""One connection to a PostgreSQL server, used by one thread at a time: its own, or the one that appends to journals.
 
-A thread, and not psycopg's asynchronous connection: commits are waited for on a thread (`Store.append`), and at times by the event loop
-itself, which cannot wait for what it would have to move on.
+So no commit blocks the event loop. It is not psycopg's asynchronous connection, since journals are committed on a thread
+(`Store.append`), for which at times the event loop itself waits.
 
 A connection that was lost is noticed before it is used, and made anew; what was under way when it was lost is a `StoreError`. Whatever
 the server says ends as one, with what was begun rolled back. What the tables mean is not known here.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -61,6 +62,7 @@ class PostgresLink:
         self._url = url
         self._name = thread
         self._thread: ThreadPoolExecutor | None = None
+        self._turn = threading.Lock()
         self._db: Connection | None = None
 
     @property
@@ -81,7 +83,7 @@ class PostgresLink:
         """Disconnect; idempotent."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(thread, self._drop)
+            await asyncio.get_running_loop().run_in_executor(thread, self._end)
             thread.shutdown()
 
     async def call(self, work: Callable[[Connection], T]) -> T:
@@ -89,8 +91,9 @@ class PostgresLink:
         return await asyncio.get_running_loop().run_in_executor(self._open_thread(), self._guarded, work)
 
     def call_here(self, work: Callable[[Connection], T]) -> T:
-        """Do the work on the thread, after what was asked before, while whoever asks waits. Raises: StoreError."""
-        return self._open_thread().submit(self._guarded, work).result()
+        """Do the work on the thread that asks, once nobody else uses the connection. Raises: StoreError."""
+        self._open_thread()
+        return self._guarded(work)
 
     def _open_thread(self) -> ThreadPoolExecutor:
         if self._thread is None:
@@ -98,6 +101,10 @@ class PostgresLink:
         return self._thread
 
     def _guarded(self, work: Callable[[Connection], T]) -> T:
+        with self._turn:
+            return self._tried_again(work)
+
+    def _tried_again(self, work: Callable[[Connection], T]) -> T:
         tries = DEADLOCKS_MAX
         while True:
             try:
@@ -132,6 +139,10 @@ class PostgresLink:
         self._drop()
         self._db = connect(self._url)
         return self._db
+
+    def _end(self) -> None:
+        with self._turn:
+            self._drop()
 
     def _drop(self) -> None:
         db, self._db = self._db, None
