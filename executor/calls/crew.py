@@ -77,7 +77,7 @@ class Crew(Generic[C]):
             self.hire()
 
     async def _make_due(self) -> bool:
-        """Make the calls that are due; return whether this worker is fit for more: it may neither be cancelled nor take too long."""
+        """Make the calls that are due; return `False` where this worker is to end: cancelled, changed by its call, or at work too long."""
         due, at_work, time = self._due, self._at_work, asyncio.get_running_loop().time
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
         until = time() + TURN_S

@@ -1,4 +1,4 @@
-"""Making durable what the journals of one process hold: in groups, on a thread of its own.
+"""Making durable what the journals of one engine hold: in groups, on a thread of its own.
 
 A commit costs a wait for a disk or a server, however much it holds. So what journals take in within a few milliseconds shares one, and what
 comes during a commit is part of the next. What must not wait, or is waited for, is committed at once, with all the rest.
@@ -24,7 +24,10 @@ IDLE_S: Final = 2.0  # how long the thread stays where nothing is to be done
 
 
 class Source(Protocol):
-    """What has something to be made durable, as `journal.Journal`. Both are called on the thread."""
+    """Whose turn comes on the thread: a `journal.Journal`, or who looks for something there and has nothing to commit (`Watch`).
+
+    Both are called on the thread.
+    """
 
     def take(self) -> Batch | None:
         """Return what is to be committed now; `None`: nothing."""
@@ -36,7 +39,7 @@ class Source(Protocol):
 
 
 class Commits:
-    """The commits of one process to a store."""
+    """The commits of one engine to its store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
