@@ -86,3 +86,35 @@ def test_a_test_clock_has_a_pace_of_its_own():
 
     asyncio.run(main())
     assert noted == [1_000.0, 1_001.0, 1_002.0, 0.0, 1.0, 2.0]
+
+
+def test_runs_take_turns_at_a_rate():
+    """A run of two calls does not wait behind one of twenty, all of which were due before."""
+    called, gate = [], asyncio.Event()
+
+    @tool(effect="read")
+    async def begin() -> bool:
+        """Wait until the other run is under way."""
+        return await gate.wait()
+
+    @tool(effect="read", rate=1)
+    async def look(x: int, *, ctx: Context) -> int:
+        """Note whose call it is."""
+        called.append(ctx.run_id)
+        if len(called) == 3:
+            gate.set()
+        return x
+
+    small = plan(2)
+    small["steps"] = [{"id": "b", "tool": "begin"}, {**small["steps"][0], "after": ["b"]}]
+
+    async def main():
+        async with Engine([begin, look], store=MemoryStore(), clock=FakeClock(start=0.0)) as engine:
+            await engine.submit(small, run_id="small", reuse="off")
+            assert (await engine.run(plan(20), run_id="large", reuse="off")).status == "succeeded"
+            assert (await engine.wait("small")).status == "succeeded"
+
+    asyncio.run(main())
+    assert called.count("large") == 20
+    first, second = (at for at, run in enumerate(called) if run == "small")
+    assert (first < 10, second - first) == (True, 2)
