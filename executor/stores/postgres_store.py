@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import orjson
+import psycopg
 
 from ...errors import StoreError
 from .postgres_append import append, lock_resources, refusal
@@ -26,7 +27,7 @@ from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
 from .postgres_uses import PostgresUses
-from .store import Batch, RunRow, left_by
+from .store import Batch, DecisionKey, RunRow, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -64,6 +65,26 @@ _RELEASE: Final = """
 _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
         (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0) ORDER BY first_seq
+"""
+# In the order of keys: two processes that decide about the same steps at once wait for each other in no ring.
+_DECIDE: Final = """
+    INSERT INTO firmplan_decided_attempts
+    SELECT %(run)s, d.* FROM unnest(%(steps)s::text[], %(attempts)s::bigint[], %(abouts)s::text[], %(records)b::bytea[])
+        AS d(step, attempt, about, record) ORDER BY step, attempt, about
+    ON CONFLICT DO NOTHING RETURNING step, attempt, about
+"""
+_STANDING: Final = """
+    SELECT s.step, s.attempt, s.about, s.record FROM firmplan_decided_attempts s
+    JOIN unnest(%(steps)s::text[], %(attempts)s::bigint[], %(abouts)s::text[]) AS d(step, attempt, about)
+        ON s.step=d.step AND s.attempt=d.attempt AND s.about=d.about WHERE s.run_id=%(run)s
+"""
+_LEAVE: Final = """
+    INSERT INTO firmplan_decisions (run_id, record)
+    SELECT %(run)s, record FROM unnest(%(records)b::bytea[]) WITH ORDINALITY AS d(record, place) ORDER BY place
+"""
+_DROP: Final = """
+    WITH dropped AS (DELETE FROM firmplan_decisions WHERE number = ANY(%s::bigint[]) RETURNING run_id, record)
+    DELETE FROM firmplan_decided_attempts d USING dropped WHERE d.run_id=dropped.run_id AND d.record=dropped.record
 """
 _FIND_PLAN: Final = """
     SELECT plan FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
@@ -221,6 +242,32 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         await self._main.call(work)
 
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """See `Store.add_decisions`. Whoever comes second about a key waits for the first one's commit, and then sees it."""
+        given = {
+            "run": run_id,
+            "steps": [key.step for key in decisions],
+            "attempts": [key.attempt for key in decisions],
+            "abouts": [key.about for key in decisions],
+            "records": list(decisions.values()),
+        }
+
+        def work(db: Connection) -> dict[DecisionKey, bytes]:
+            standing: dict[DecisionKey, bytes] = {}
+            with db.transaction() as transaction:
+                db.execute(DURABLE)
+                added = {DecisionKey(*key) for key in rows(db, _DECIDE, given)}
+                if len(added) < len(decisions):
+                    found = {DecisionKey(*key): record for *key, record in rows(db, _STANDING, given)}
+                    standing = {key: record for key, record in found.items() if key not in added}
+                    raise psycopg.Rollback(transaction)
+                db.execute(_LEAVE, given)
+            return standing
+
+        return await self._main.call(work)
+
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM firmplan_decisions WHERE run_id=%s ORDER BY number"
@@ -233,8 +280,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""
-        statement = "DELETE FROM firmplan_decisions WHERE number = ANY(%s::bigint[])"
-        await self._main.call(lambda db: db.execute(statement, (list(numbers),)) and None)
+        await self._main.call(lambda db: db.execute(_DROP, (list(numbers),)) and None)
 
     # --- journals and values
 

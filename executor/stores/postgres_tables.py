@@ -7,6 +7,7 @@ made. Their names begin with `firmplan_`, so that a database may hold other thin
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -19,6 +20,12 @@ from .postgres_link import DURABLE, Connection, rows
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
+# Tables that older firmplans neither make nor miss: a store without them gets them.
+ADDED: Final = ("firmplan_decided_attempts",)
+_MISSING: Final = (
+    "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n"
+)
+_HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
 _DAMAGES_MAX: Final = 20
 _ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest LIMIT %s"
 _CHECKSUMS: Final = (
@@ -30,12 +37,14 @@ def bring_up(db: Connection, name: str) -> None:
     """Make the tables where there are none. Raises: StoreError: the store is of another format, or cannot be made."""
     _expect_server(db, name)
     if find_format(db) is None:
-        _make(db, name)
+        _locked(db, lambda: _make_tables(db, name))
     found = find_format(db)
     if found is None or found > POSTGRES_FORMAT:
         raise StoreError(
             f"the store {name} has format {found}; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan"
         )
+    if _missing(db, ADDED):
+        _locked(db, lambda: _add_tables(db, name))
     _expect_tables(db, name)
 
 
@@ -69,17 +78,45 @@ def _expect_server(db: Connection, name: str) -> None:
         )
 
 
-def _make(db: Connection, name: str) -> None:
+def _locked(db: Connection, work: Callable[[], None]) -> None:
+    """Do the work while no other process makes tables."""
     # A lock of the session, not of the transaction: what another process made meanwhile is seen by a transaction that begins later.
     db.execute("SELECT pg_advisory_lock(%s)", (_MAKING,))
     try:
-        if find_format(db) is None:
-            _make_tables(db, name)
+        work()
     finally:
         db.execute("SELECT pg_advisory_unlock(%s)", (_MAKING,))
 
 
+def _add_tables(db: Connection, name: str) -> None:
+    """Make the tables that were added to the format after stores of it were made, beside the others."""
+    missing = _missing(db, ADDED)
+    made = [
+        each
+        for each in _statements().split(";")
+        if any(f"CREATE TABLE {table} (" in each for table in missing)
+    ]
+    ((schema,),) = rows(db, _HOME)
+    quoted = sql.Identifier(schema)
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(quoted))
+            for statement in made:
+                db.execute(statement.encode())
+    except psycopg.errors.ReadOnlySqlTransaction:
+        pass  # what is there can be looked at; who writes is told
+    except psycopg.errors.InsufficientPrivilege as fault:
+        user = sql.Identifier(db.info.user).as_string(db)
+        raise StoreError(
+            f"the store {name} has no table '{missing[0]}' yet, and the user {db.info.user} may not make it in the schema {schema}: "
+            f"open the store once as a user who may, or let this one do so (GRANT CREATE ON SCHEMA {quoted.as_string(db)} TO {user})"
+        ) from fault
+
+
 def _make_tables(db: Connection, name: str) -> None:
+    if find_format(db) is not None:
+        return
     schema, is_there = _schema(db)
     quoted = sql.Identifier(schema)
     try:
@@ -109,17 +146,17 @@ def _schema(db: Connection) -> tuple[str, bool]:
 
 
 def _expect_tables(db: Connection, name: str) -> None:
-    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
-    missing = rows(
-        db,
-        "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n",
-        (wanted,),
-    )
-    if missing:
+    wanted = [table for table in re.findall(r"CREATE TABLE (\w+)", _statements()) if table not in ADDED]
+    if missing := _missing(db, wanted):
         raise StoreError(
-            f"the store {name} has no table '{missing[0][0]}': something removed it, or the search path finds only a part of "
+            f"the store {name} has no table '{missing[0]}': something removed it, or the search path finds only a part of "
             "the tables; restore it from a backup, or name another schema"
         )
+
+
+def _missing(db: Connection, tables: Sequence[str]) -> list[str]:
+    """Return which of some tables are not there."""
+    return [table for (table,) in rows(db, _MISSING, (list(tables),))]
 
 
 def _statements() -> str:

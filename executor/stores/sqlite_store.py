@@ -18,7 +18,7 @@ from ...errors import StoreError
 from .sqlite_cache import SqliteCache
 from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
-from .store import EVERYTHING, Batch, RunRow, left_by
+from .store import EVERYTHING, Batch, DecisionKey, RunRow, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -218,6 +218,30 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         await self._call(work)
 
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """See `Store.add_decisions`. Whoever holds the transaction is the only one who writes: nothing comes between look and insert."""
+
+        def work() -> dict[DecisionKey, bytes]:
+            self._sync("FULL")
+            self._sql("BEGIN IMMEDIATE")
+            standing: dict[DecisionKey, bytes] = {}
+            for key, record in decisions.items():
+                place = (run_id, key.step, key.attempt, key.about)
+                added = self._sql(
+                    "INSERT OR IGNORE INTO decided_attempts VALUES (?,?,?,?,?)", (*place, record)
+                )
+                if added.rowcount == 1:
+                    self._sql("INSERT INTO decisions (run_id, record) VALUES (?,?)", (run_id, record))
+                else:
+                    statement = "SELECT record FROM decided_attempts WHERE run_id=? AND step=? AND attempt=? AND about=?"
+                    (standing[key],) = self._sql(statement, place).fetchone()
+            self._sql("ROLLBACK" if standing else "COMMIT")
+            return standing
+
+        return await self._call(work)
+
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
@@ -235,10 +259,16 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""
-        marks = ",".join("?" * len(numbers))
-        await self._call(
-            lambda: self._sql(f"DELETE FROM decisions WHERE number IN ({marks})", list(numbers)) and None
-        )
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            for number in numbers:
+                statement = "DELETE FROM decisions WHERE number=? RETURNING run_id, record"
+                for dropped in self._sql(statement, (number,)).fetchall():
+                    self._sql("DELETE FROM decided_attempts WHERE run_id=? AND record=?", dropped)
+            self._sql("COMMIT")
+
+        await self._call(work)
 
     async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
         """See `Store.read_journal`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from ...errors import InputRejected, StoreError
 from ...plans.values import Json, parse_canonical
@@ -215,6 +215,21 @@ class Decision:
     event: Cause
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class DecisionKey:
+    """What a decision is about; of one key one decision stands.
+
+    Attributes:
+        step: Path of the leaf.
+        attempt: The call, counted from 1.
+        about: Whether the `call` may be made, or what became of it: its `outcome`.
+    """
+
+    step: str
+    attempt: int
+    about: Literal["call", "outcome"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """What was removed since nothing referred to it: how many values, of how many bytes in all."""
@@ -303,7 +318,19 @@ class Store(Protocol):
         ...
 
     async def add_decision(self, run_id: str, decision: bytes) -> None:
-        """Leave a person's decision for whoever drives the run; durable through power loss."""
+        """Leave what a person decided about a whole run for whoever drives it; durable through power loss."""
+        ...
+
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """Leave decisions about attempts, all or none, durable through power loss.
+
+        Of each key one decision stands, whoever leaves another one at the same moment, and also once a journal holds it.
+
+        Returns:
+            The records that stand already; then nothing was left. Empty: everything was.
+        """
         ...
 
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
@@ -315,7 +342,7 @@ class Store(Protocol):
         ...
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
-        """Forget decisions that came too late."""
+        """Forget decisions that came too late: they do not stand any more."""
         ...
 
     async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:

@@ -15,7 +15,16 @@ from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
 from firmplan.executor.stores.postgres_store import PostgresStore
-from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
+from firmplan.executor.stores.store import (
+    EVERYTHING,
+    Batch,
+    CallRecord,
+    DecisionKey,
+    Leavings,
+    Pruned,
+    Reusable,
+    RunRow,
+)
 from firmplan.plans.values import digest
 
 pytestmark = pytest.mark.postgres
@@ -23,7 +32,7 @@ DEAD = {"is_alive": lambda *_: False}
 TABLES = [
     f"firmplan_{name}"
     for name in (
-        "calls", "codes", "decisions", "headers", "journal", "open_writes", "owners", "plan_uses", "plans", "resources", "reusable",
+        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "open_writes", "owners", "plan_uses", "plans", "resources", "reusable",
         "runs", "saved_values", "store", "stored_values",
     )
 ]  # fmt: skip
@@ -130,6 +139,32 @@ def test_a_store_that_lost_a_table_is_refused(cluster, postgres_url):
     on_stores([postgres_url], law)
     cluster.sql("DROP TABLE firmplan_headers", postgres_url)
     assert "has no table 'firmplan_headers'" in open_fault(postgres_url)
+
+
+def test_an_older_store_gets_the_tables_that_were_added_since(cluster):
+    """Beside the others, whatever schema that is; a user who may make none is told so, and a server that takes no writes is read."""
+    url = cluster.url("older")
+
+    async def decides(store):
+        await store.create_run(row_of())
+        return await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"x"})
+
+    async def reads(store):
+        assert await store.find_run("r") == row_of()
+
+    assert on_stores([url], decides) == {}
+    for table in postgres_tables.ADDED:
+        cluster.sql(f"DROP TABLE older.{table}")
+    on_stores([url + "%20-cdefault_transaction_read_only%3Don"], reads)
+    cluster.sql(
+        "CREATE ROLE weaker LOGIN PASSWORD 'weak'; GRANT USAGE ON SCHEMA older TO weaker;"
+        "GRANT SELECT ON ALL TABLES IN SCHEMA older TO weaker"
+    )
+    told = open_fault(cluster.url("older", user="weaker", password="weak"))
+    assert "has no table 'firmplan_decided_attempts' yet" in told
+    assert 'GRANT CREATE ON SCHEMA "older" TO "weaker"' in told
+    assert on_stores([cluster.url("nothing,older")], decides) == {}
+    assert tables_in(cluster, "older") == TABLES
 
 
 def test_an_old_server_is_refused(postgres_url, monkeypatch):
@@ -447,6 +482,7 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
         await store.add_value(digest(b"saved"), b"saved", 9.0)
         await leave(store, Leavings([call], [result], {"sha256:c": {"a": "b"}}))
         await store.add_decision("r", b"decided")
+        await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"yes"})
         await store.save_plan("p", json.dumps({"x": 1}), "sha256:p", 1.0)
         await store.note_use("p", "sha256:p", "answered", "r", 1.0)
 
@@ -457,6 +493,7 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
             await store.find_calls("r", ["s"]), await store.find_codes(["sha256:c"]), await store.list_decisions("r"),
             await store.list_plans(), [tuple(row) for row in await store.count_uses()],
             await store.epochs(["box", EVERYTHING]), await store.cache_stats(), await store.list_driven(),
+            await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"no"}),
         ]  # fmt: skip
 
     async def law(store):
