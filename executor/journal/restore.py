@@ -171,7 +171,7 @@ def build_machine(header: Header) -> Machine:
     """
     if header.plan is None:
         raise EngineBug("a run without a plan has no machine")
-    program = program_of(header.plan, header.lock, header.plans)
+    program = program_of(header.plan, header.lock, header.plans, header.language)
     return Machine(
         program,
         header.inputs,
