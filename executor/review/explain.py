@@ -229,6 +229,10 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
             text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
         case "env":
             text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
+        case "altered":
+            text = f"its result from run {given['run']} was changed in the store, outside firmplan: it has another digest"
+        case "no-digest":
+            text = f"its result from run {given['run']} is of a store of format 1: it has no digest to compare it with"
         case "off":
             text = "the run was started with reuse='off', which calls every step"
         case "refresh":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import InputRejected
 from ...plans import Plan
+from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.holes import filled
 from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
@@ -50,6 +51,7 @@ class Planned:
             lock=self.lock,
             seed=seed,
             planning=self.record,
+            language=EXPRESSION_VERSION,  # of the planner, which may be newer than the process that took the task
         )
 
 
@@ -71,7 +73,9 @@ class Submissions:
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
-            program_of(header.plan, header.lock, header.plans)  # compiled before anything is stored
+            program_of(
+                header.plan, header.lock, header.plans, header.language
+            )  # compiled before anything is stored
         if not await self._store.create_run(row):
             await self._expect_same(row, header)
         return row.id
@@ -126,7 +130,7 @@ class Submissions:
         parent = Header.from_dict(row.header)
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        program = program_of(header.plan, header.lock, header.plans)
+        program = program_of(header.plan, header.lock, header.plans, header.language)
         entries = await load_entries(self._store, row)
         check_header(row, entries)
         events = [entry.event for entry in entries]
