@@ -7,9 +7,9 @@ made. Their names begin with `firmplan_`, so that a database may hold other thin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -17,17 +17,25 @@ from psycopg import sql
 from ...errors import StoreError
 from .location import POSTGRES_FORMAT
 from .postgres_link import DURABLE, Connection, rows
+from .store import RESULT_COLUMNS, damaged_results
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
-# Tables that older firmplans neither make nor miss: a store without them gets them.
-ADDED: Final = ("firmplan_decided_attempts",)
-_MISSING: Final = (
-    "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n"
-)
+# What a store of each format needs, to become one of the next.
+STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
+    1: (
+        "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "ALTER TABLE firmplan_plans ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        (
+            'CREATE TABLE IF NOT EXISTS firmplan_decided_attempts (run_id text COLLATE "C" NOT NULL, step text COLLATE "C" NOT NULL, '
+            'attempt bigint NOT NULL, about text COLLATE "C" NOT NULL, record bytea NOT NULL, '
+            "PRIMARY KEY (run_id, step, attempt, about))"
+        ),
+    ),
+}
 _HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
-_DAMAGES_MAX: Final = 20
-_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest LIMIT %s"
+_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
+READ_ROWS: Final = 1_000  # how many results are in memory at once
 _CHECKSUMS: Final = (
     "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
 )
@@ -36,15 +44,13 @@ _CHECKSUMS: Final = (
 def bring_up(db: Connection, name: str) -> None:
     """Make the tables where there are none. Raises: StoreError: the store is of another format, or cannot be made."""
     _expect_server(db, name)
-    if find_format(db) is None:
-        _locked(db, lambda: _make_tables(db, name))
+    if (find_format(db) or 0) < POSTGRES_FORMAT:
+        _make(db, name)
     found = find_format(db)
     if found is None or found > POSTGRES_FORMAT:
         raise StoreError(
             f"the store {name} has format {found}; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan"
         )
-    if _missing(db, ADDED):
-        _locked(db, lambda: _add_tables(db, name))
     _expect_tables(db, name)
 
 
@@ -60,8 +66,16 @@ def find_rot(db: Connection) -> list[str]:
     """Return what is wrong below runs and journals: pages that the server could not read, values that are not what they were."""
     failures = sum(int(count) for (count,) in rows(db, _CHECKSUMS))
     told = [f"the server has read {failures} pages with a wrong checksum"] if failures else []
-    rotten = rows(db, _ROTTEN, (_DAMAGES_MAX,))
-    return [*told, *(f"the value {digest} is not as it was written" for (digest,) in rotten)]
+    rotten = rows(db, _ROTTEN)
+    told += [f"the value {digest} is not as it was written" for (digest,) in rotten]
+    return [*told, *damaged_results(_results(db))]
+
+
+def _results(db: Connection) -> Iterator[Sequence[object]]:
+    """Yield all rows of results that may be reused, a bounded number in memory."""
+    with db.transaction(), db.cursor("results", binary=True) as cursor:
+        cursor.itersize = READ_ROWS
+        yield from cursor.execute(f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable ORDER BY key")
 
 
 def _expect_server(db: Connection, name: str) -> None:
@@ -78,45 +92,20 @@ def _expect_server(db: Connection, name: str) -> None:
         )
 
 
-def _locked(db: Connection, work: Callable[[], None]) -> None:
-    """Do the work while no other process makes tables."""
+def _make(db: Connection, name: str) -> None:
     # A lock of the session, not of the transaction: what another process made meanwhile is seen by a transaction that begins later.
     db.execute("SELECT pg_advisory_lock(%s)", (_MAKING,))
     try:
-        work()
+        found = find_format(db)
+        if found is None:
+            _make_tables(db, name)
+        elif found < POSTGRES_FORMAT:
+            _upgrade(db, name, found)
     finally:
         db.execute("SELECT pg_advisory_unlock(%s)", (_MAKING,))
 
 
-def _add_tables(db: Connection, name: str) -> None:
-    """Make the tables that were added to the format after stores of it were made, beside the others."""
-    missing = _missing(db, ADDED)
-    made = [
-        each
-        for each in _statements().split(";")
-        if any(f"CREATE TABLE {table} (" in each for table in missing)
-    ]
-    ((schema,),) = rows(db, _HOME)
-    quoted = sql.Identifier(schema)
-    try:
-        with db.transaction():
-            db.execute(DURABLE)
-            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(quoted))
-            for statement in made:
-                db.execute(statement.encode())
-    except psycopg.errors.ReadOnlySqlTransaction:
-        pass  # what is there can be looked at; who writes is told
-    except psycopg.errors.InsufficientPrivilege as fault:
-        user = sql.Identifier(db.info.user).as_string(db)
-        raise StoreError(
-            f"the store {name} has no table '{missing[0]}' yet, and the user {db.info.user} may not make it in the schema {schema}: "
-            f"open the store once as a user who may, or let this one do so (GRANT CREATE ON SCHEMA {quoted.as_string(db)} TO {user})"
-        ) from fault
-
-
 def _make_tables(db: Connection, name: str) -> None:
-    if find_format(db) is not None:
-        return
     schema, is_there = _schema(db)
     quoted = sql.Identifier(schema)
     try:
@@ -135,6 +124,23 @@ def _make_tables(db: Connection, name: str) -> None:
         ) from fault
 
 
+def _upgrade(db: Connection, name: str, found: int) -> None:
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            ((schema,),) = rows(db, _HOME)  # the search path may name another one first
+            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
+            for number in range(found, POSTGRES_FORMAT):
+                for statement in STEPS[number]:
+                    db.execute(statement)
+            db.execute("UPDATE firmplan_store SET format=%s", (POSTGRES_FORMAT,))
+    except psycopg.errors.InsufficientPrivilege as fault:
+        raise StoreError(
+            f"the store {name} has format {found}, and the user {db.info.user} may not bring it to format {POSTGRES_FORMAT}: "
+            "the tables are somebody else's; run `firmplan store upgrade` as the user who made them"
+        ) from fault
+
+
 def _schema(db: Connection) -> tuple[str, bool]:
     """Return the schema in which tables are made, and whether it is there: the first of the search path is made where none is."""
     ((there, path, user),) = rows(db, "SELECT current_schema(), current_setting('search_path'), current_user")
@@ -146,17 +152,17 @@ def _schema(db: Connection) -> tuple[str, bool]:
 
 
 def _expect_tables(db: Connection, name: str) -> None:
-    wanted = [table for table in re.findall(r"CREATE TABLE (\w+)", _statements()) if table not in ADDED]
-    if missing := _missing(db, wanted):
+    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
+    missing = rows(
+        db,
+        "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n",
+        (wanted,),
+    )
+    if missing:
         raise StoreError(
-            f"the store {name} has no table '{missing[0]}': something removed it, or the search path finds only a part of "
+            f"the store {name} has no table '{missing[0][0]}': something removed it, or the search path finds only a part of "
             "the tables; restore it from a backup, or name another schema"
         )
-
-
-def _missing(db: Connection, tables: Sequence[str]) -> list[str]:
-    """Return which of some tables are not there."""
-    return [table for (table,) in rows(db, _MISSING, (list(tables),))]
 
 
 def _statements() -> str:
