@@ -96,7 +96,7 @@ class Driver:
         self._recorder = Recorder(machine, self.journal, row.id, header.lock)
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._clearance = Clearance(facilities, row.id, header)
-        self._preparation = Preparation(facilities, row.id)
+        self._preparation = Preparation(facilities, row.id, header.fork)
         self._admission = Admission(machine, self._results, self._clearance, self._preparation)
         self._early = early
         self._draws = Draws(drawn, self.journal, facilities.clock.now, self._recorder.is_called)

@@ -26,7 +26,7 @@ from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
 from .postgres_uses import PostgresUses
-from .store import Batch, RunRow, left_by
+from .store import PLAN_COLUMNS, Batch, RunRow, StoredPlan, digest_of_plan, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -67,12 +67,12 @@ _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
         (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0) ORDER BY first_seq
 """
-_FIND_PLAN: Final = """
-    SELECT plan FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
+_FIND_PLAN: Final = f"""
+    SELECT {PLAN_COLUMNS} FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
 """
-_SAVE_PLAN: Final = """
-    INSERT INTO firmplan_plans VALUES (%s,%s,%s,%s)
-    ON CONFLICT (name) DO UPDATE SET (plan, digest, saved) = (excluded.plan, excluded.digest, excluded.saved)
+_SAVE_PLAN: Final = f"""
+    INSERT INTO firmplan_plans ({PLAN_COLUMNS}) VALUES (%s,%s,%s,%s,%s) ON CONFLICT (name) DO UPDATE
+    SET (plan, digest, saved, row_digest) = (excluded.plan, excluded.digest, excluded.saved, excluded.row_digest)
 """
 _SAVE_VALUE: Final = """
     INSERT INTO firmplan_saved_values VALUES (%s,%s) ON CONFLICT (digest) DO UPDATE SET saved=excluded.saved
@@ -277,19 +277,21 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         def work(db: Connection) -> None:
             with durably(db):
-                db.execute(_SAVE_PLAN, (name, plan, digest, float(at)))
+                db.execute(
+                    _SAVE_PLAN, (name, plan, digest, float(at), digest_of_plan(name, plan, digest, at))
+                )
 
         await self._main.call(work)
 
-    async def list_plans(self) -> Sequence[tuple[str, str]]:
+    async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        found = await self._look("SELECT name, plan FROM firmplan_plans ORDER BY name")
-        return [(name, plan) for name, plan in found]
+        found = await self._look(f"SELECT {PLAN_COLUMNS} FROM firmplan_plans ORDER BY name")
+        return [StoredPlan.from_row(row) for row in found]
 
-    async def find_plan(self, name_or_digest: str) -> str | None:
+    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """See `Store.find_plan`."""
         found = await self._look(_FIND_PLAN, {"wanted": name_or_digest})
-        return found[0][0] if found else None
+        return StoredPlan.from_row(found[0]) if found else None
 
 
 def _found(found: Sequence[Sequence[Any]]) -> RunRow | None:

@@ -18,7 +18,7 @@ from ...errors import StoreError
 from .sqlite_cache import SqliteCache
 from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
-from .store import EVERYTHING, Batch, RunRow, left_by
+from .store import EVERYTHING, PLAN_COLUMNS, Batch, RunRow, StoredPlan, digest_of_plan, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -292,21 +292,26 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.save_plan`."""
         await self._call(
             lambda: (
-                self._sql("INSERT OR REPLACE INTO plans VALUES (?,?,?,?)", (name, plan, digest, at)) and None
+                self._sql(
+                    f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
+                    (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
+                )
+                and None
             )
         )
 
-    async def list_plans(self) -> Sequence[tuple[str, str]]:
+    async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        return await self._call(lambda: self._sql("SELECT name, plan FROM plans ORDER BY name").fetchall())
+        statement = f"SELECT {PLAN_COLUMNS} FROM plans ORDER BY name"
+        return await self._call(lambda: [StoredPlan.from_row(row) for row in self._sql(statement)])
 
-    async def find_plan(self, name_or_digest: str) -> str | None:
+    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """See `Store.find_plan`."""
 
-        def work() -> str | None:
-            statement = "SELECT plan FROM plans WHERE name=? OR digest=? ORDER BY name=? DESC, name LIMIT 1"
+        def work() -> StoredPlan | None:
+            statement = f"SELECT {PLAN_COLUMNS} FROM plans WHERE name=? OR digest=? ORDER BY name=? DESC, name LIMIT 1"
             found = self._sql(statement, (name_or_digest,) * 3).fetchone()
-            return found[0] if found else None
+            return StoredPlan.from_row(found) if found else None
 
         return await self._call(work)
 

@@ -425,9 +425,9 @@ def test_plans_are_saved_by_name_and_found_by_digest(make_store):
         await store.save_plan("b", "{1}", "sha256:1", 1.0)
         await store.save_plan("a", "{2}", "sha256:2", 1.0)
         await store.save_plan("b", "{3}", "sha256:3", 2.0)
-        assert list(await store.list_plans()) == [("a", "{2}"), ("b", "{3}")]
-        assert await store.find_plan("b") == "{3}"
-        assert await store.find_plan("sha256:2") == "{2}"
+        assert [(each.name, each.text) for each in await store.list_plans()] == [("a", "{2}"), ("b", "{3}")]
+        assert (await store.find_plan("b")).text == "{3}"
+        assert (await store.find_plan("sha256:2")).text == "{2}"
         assert await store.find_plan("sha256:1") is None
 
     with_store(make_store, law)
