@@ -85,7 +85,7 @@ class Driver:
         self._recorder = Recorder(machine, self.journal, row.id, header.lock)
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._clearance = Clearance(facilities, row.id, header)
-        preparation = Preparation(facilities, row.id)
+        preparation = Preparation(facilities, row.id, header.fork)
         self._admission = Admission(machine, self._results, self._clearance, preparation)
         self._calling = Calling(
             self,
