@@ -22,7 +22,7 @@ import orjson
 import psycopg
 
 from ...errors import StoreError
-from .postgres_append import append, lock_resources, refusal
+from .postgres_append import append, free_owners, lock_resources, refusal
 from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
@@ -57,10 +57,12 @@ _LOCKED: Final = f"""
 _BEATS: Final = "SELECT name, beat FROM firmplan_owners WHERE name IN (%s, %s) ORDER BY name FOR UPDATE"
 # An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
 _RELEASE: Final = """
-    WITH held AS (SELECT id, owner FROM firmplan_runs WHERE id=%s AND epoch=%s FOR UPDATE),
-        freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
-    DELETE FROM firmplan_owners o USING held WHERE o.name=held.owner
-        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=held.owner AND r.id<>held.id)
+    WITH held AS (
+        SELECT r.id, r.owner FROM firmplan_runs r JOIN unnest(%s::text[], %s::bigint[]) AS e(id, epoch) USING (id, epoch)
+        ORDER BY r.id FOR UPDATE OF r
+    ), freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
+    DELETE FROM firmplan_owners o WHERE o.name IN (SELECT owner FROM held)
+        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name AND r.id NOT IN (SELECT id FROM held))
 """
 _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
@@ -190,12 +192,12 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         return await self._main.call(work)
 
-    async def release(self, run_id: str, epoch: int) -> None:
+    async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
         def work(db: Connection) -> None:
             with durably(db):
-                db.execute(_RELEASE, (run_id, epoch))
+                db.execute(_RELEASE, (list(epochs), list(epochs.values())))
 
         await self._main.call(work)
 
@@ -219,6 +221,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
             if len(writing := [batch for batch in batches if batch.opened or batch.closed]) > 1:
                 lock_resources(db, writing)
             applied = [append(db, batch) if batch.lines else None for batch in batches]
+            free_owners(db, batches)
             if (left := left_by(batches)) is not None:
                 add_left(db, left)
             db.execute("COMMIT")

@@ -24,6 +24,11 @@ _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
 _ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM owners WHERE name=owner)"
+_APPEND: Final = (
+    "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
+)
+_APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
+_FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
@@ -136,13 +141,13 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         return await self._call(work)
 
-    async def release(self, run_id: str, epoch: int) -> None:
+    async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
         def work() -> None:
             self._sql("BEGIN IMMEDIATE")
-            self._sql("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", (run_id, epoch))
-            self._sql("DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)")
+            self._open_db().executemany("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", epochs.items())
+            self._sql(_FREE_OWNERS)
             self._sql("COMMIT")
 
         await self._call(work)
@@ -163,6 +168,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         self._sync("FULL" if is_synced else "NORMAL")
         self._sql("BEGIN IMMEDIATE")
         faults = [self._append(batch) if batch.lines else None for batch in batches]
+        if any(batch.releases for batch in batches):
+            self._sql(_FREE_OWNERS)
         if (left := left_by(batches)) is not None:
             self._add_left(left)
         self._sql("COMMIT")
@@ -172,7 +179,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def _append(self, batch: Batch) -> StoreError | None:
         changed = self._sql(
-            "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?",
+            _APPEND if batch.releases is None else _APPEND_LAST,
             (
                 batch.status,
                 batch.digest,

@@ -78,6 +78,7 @@ class Batch:
         decided: Numbers of the decisions that the lines hold now.
         is_synced: Must survive a power loss, not only a killed process.
         left: What calls leave for later ones.
+        releases: The owner that gives up the run with this batch, because the run has ended.
     """
 
     run_id: str
@@ -94,6 +95,7 @@ class Batch:
     decided: Sequence[int] = ()
     is_synced: bool = False
     left: Leavings | None = None
+    releases: str | None = None
 
 
 @dataclass(slots=True)
@@ -393,8 +395,11 @@ class Store(Protocol):
         """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
         ...
 
-    async def release(self, run_id: str, epoch: int) -> None:
-        """Give up ownership, if it is still held."""
+    async def release(self, epochs: Mapping[str, int]) -> None:
+        """Give up the ownership of runs, each if it is still held at the epoch given, in one transaction.
+
+        Runs that end need no such call: their last batch releases them (`Batch.releases`).
+        """
         ...
 
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
