@@ -157,6 +157,58 @@ def test_a_write_that_may_have_happened_stays():
     assert codes(found)[0] == ["unsafe-retry"]
 
 
+TWICE = Plan.model_validate(
+    {
+        "firmplan": 1,
+        "task": "Post to both lists, and then the warmth of Oslo",
+        "steps": [
+            {"id": "p", "tool": "post", "for_each": ["x", "y"], "args": {"text": "${item}"}},
+            {"id": "q", "tool": "post", "for_each": ["u", "v"], "args": {"text": "${item}"}},
+            {"id": "r", "tool": "post", "args": {"text": "begun"}},
+            {"id": "s", "tool": "post", "args": {"text": "begun"}},
+            {"id": "b", "tool": "weather", "args": {"city": "Oslo"}},
+        ],
+        "output": "${b}",
+    }
+)
+FAILED = Step("failed", Error("timeout"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "steps", "problems"),
+    [
+        (INSTEAD, {}, []),
+        ({"op": "set", "step": "q", "at": "on_error", "value": "skip"}, {"q": FAILED}, []),
+        ({"op": "set", "step": "q", "at": "for_each", "value": ["u"]}, {"q": FAILED}, []),
+        ({"op": "set", "step": "s", "at": "retries", "value": 0}, {"s": FAILED}, []),
+        ({"op": "set", "step": "q", "at": "for_each", "value": ["x", "y"]}, {"q": FAILED}, ["unsafe-retry"]),
+        ({"op": "set", "step": "b", "at": "args.city", "value": "Bonn"}, {}, []),
+        (
+            {
+                "op": "add",
+                "step": {"id": "t", "tool": "post", "for_each": ["y"], "args": {"text": "${item}"}},
+            },
+            {},
+            ["unsafe-retry"],
+        ),
+        (
+            {
+                "op": "replace",
+                "step": "s",
+                "with": {"id": "s", "tool": "post", "args": {"text": "${item}"}, "for_each": ["x"]},
+            },
+            {"s": FAILED},
+            ["unsafe-retry"],
+        ),
+    ],
+)
+def test_only_what_a_patch_adds_or_changes_can_repeat_a_write(operation, steps, problems):
+    """A plan that makes one write for two lists, or twice, was meant so, and can be mended."""
+    stand = {**dict.fromkeys("pqrs", DONE), "b": FAILED, **steps}
+    found, _ = mended([{"operations": [operation]}, {"operations": [INSTEAD]}], plan=TWICE, steps=stand)
+    assert codes(found)[0] == problems
+
+
 def test_a_write_of_many_items_goes_on_as_it_began():
     """Some items are done: what it does may not change, what is done about failures may."""
     plan = Plan.model_validate(
