@@ -98,6 +98,8 @@ TOOL_ERROR = "tool-error"
 FILLED_IN = "filled in by on_error"
 """How a step, or a part of one, is told that failed and whose `on_error` has a value."""
 
+_PART_ORDER = ("filled", *STATUSES)
+
 
 class ErrorLike(Protocol):
     """What is looked at of an error."""
@@ -128,7 +130,7 @@ class StepState:
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or what it waits for.
         is_filled_in: Whether it failed, and the value of its `on_error` stands for its result.
-        parts: How many of its items or iterations stand where; none of a part.
+        parts: How many of its items or iterations stand where: their state on one line -> how many.
     """
 
     status: str
@@ -136,10 +138,10 @@ class StepState:
     temporary: bool = False
     reason: str | None = None
     is_filled_in: bool = False
-    parts: Mapping[StepState, int] = field(default_factory=dict["StepState", int], hash=False)
+    parts: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def of(cls, step: StepLike, parts: Mapping[StepState, int] | None = None) -> StepState:
+    def of(cls, step: StepLike, parts: Mapping[str, int] | None = None) -> StepState:
         """Return what may be told of a step."""
         status = step.status if step.status in STATUSES else "failed"
         return cls(
@@ -159,8 +161,8 @@ class StepState:
         if self.reason:
             said.append(f"because of {self.reason}")
         if self.parts:
-            told = sorted(self.parts, key=lambda part: (STATUSES.index(part.status), part.told()))
-            said.append("of " + ", ".join(f"{self.parts[part]} {part.told()}" for part in told))
+            told = sorted(self.parts, key=lambda part: (_PART_ORDER.index(part.split(" ", 1)[0]), part))
+            said.append("of " + ", ".join(f"{self.parts[part]} {part}" for part in told))
         return " ".join(said)
 
 
@@ -202,11 +204,11 @@ class Incident:
             output_error: Why the plan's output could not be computed, if that is what failed.
         """
         ids = [step.id for step in plan.steps]
-        parts: dict[str, Counter[StepState]] = {each: Counter() for each in ids}
+        parts: dict[str, Counter[str]] = {each: Counter() for each in ids}
         for path, step in steps.items():
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
-                parts[head][StepState.of(step)] += 1
+                parts[head][StepState.of(step).told()] += 1
         states = {each: StepState.of(steps[each], parts[each]) for each in ids if each in steps}
         output_code = None if output_error is None else own_code(output_error)
         return cls(plan, states, dict(types or {}), output_code)
@@ -224,11 +226,12 @@ class Incident:
     @property
     def begun(self) -> tuple[str, ...]:
         """Steps that are not finished, some of whose parts are done or may be done."""
-        kept = (DONE, "indeterminate")
+        kept = (DONE, "indeterminate", FILLED_IN)
         return tuple(
             step.id
             for step in self.plan.steps
-            if step.id not in self.finished and any(each.status in kept for each in self.state(step.id).parts)
+            if step.id not in self.finished
+            and any(each.startswith(kept) for each in self.state(step.id).parts)
         )
 
     def told(self) -> str:
