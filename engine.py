@@ -93,7 +93,7 @@ from .executor.runs.request import (
 from .executor.runs.store_care import back_up, check_store
 from .executor.stores.location import StoreLocation, open_location
 from .planner import Planned as FromPlanner
-from .planner import Planner, SavedPlan, Use
+from .planner import Planner, SavedPlan, Use, pattern_fault
 from .plans import CheckReport, Plan, check
 from .plans.inputs import fit_inputs
 from .plans.saved import find_plan_in, saved_plans_of, template_digest
@@ -317,10 +317,12 @@ class Engine:
 
         Raises:
             PlanRejected: It has faults.
-            InputRejected: The name is not one.
+            InputRejected: The name is not one, or the plan's `task` is a pattern that would answer what it is not meant for.
         """
         execution = await self._open()
         checked, _ = await self._accept(plan)
+        if (fault := pattern_fault(checked)) is not None:
+            raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
 
     async def list_plans(self) -> list[SavedPlan]:

@@ -98,7 +98,14 @@ ARGS_WIDTH = 1000
 
 
 def _asked(step: StepView) -> str:
-    return "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
+    """Return what the step would be called with, and what an earlier run knows of the call."""
+    args = "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
+    match step.past_write:
+        case {"message": str(message), "same_key": same_key}:
+            key = "; approved unchanged, it is called under the same idempotency key" if same_key else ""
+            return f"{args}\n  {one_line(message)}{key}"
+        case _:
+            return args
 
 
 def advice(run: Run, settings: Settings) -> str:

@@ -138,6 +138,7 @@ class Machine:
         output: The run's output, once it has succeeded.
         failure: A fault of the run itself (its output expression), not of a step.
         parked: Why nobody drives the run until someone resumes it; `None`: it is not parked.
+        fork: How the run came of its parent.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class Machine:
         self.parked: RunParked | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
-        self._fork = fork
+        self.fork = fork
         self.purse = Purse(dict(budget or {}))
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
@@ -410,7 +411,7 @@ class Machine:
         return Frame(program, treated, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
-        overrides = self._fork.overrides
+        overrides = self.fork.overrides
         if overrides:
             self._agenda.extend(
                 node for node in frame.nodes if not node.pending_when or node.path in overrides
@@ -436,7 +437,7 @@ class Machine:
         """Take a node as far as what has ended allows."""
         if node.state is not State.PENDING:
             return
-        overrides = self._fork.overrides
+        overrides = self.fork.overrides
         if overrides and (value := overrides.get(node.path)) is not None:
             self._end_overridden(node, value)
         elif not node.pending_when and self._is_admitted(node):
@@ -583,7 +584,7 @@ class Machine:
             if item.failure is not None:  # its filter could not be evaluated
                 self._item_failed(item, item.failure)
                 return
-            if (value := self._fork.overrides.get(item.path)) is not None:
+            if (value := self.fork.overrides.get(item.path)) is not None:
                 self._end_item(item, State.SUCCEEDED, output=value)
                 return
         turn = add_turn(item)
@@ -820,7 +821,8 @@ class Machine:
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
-                reconcile = policy.can_reconcile and turn.lost > 0
+                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, call.digest))
+                reconcile = policy.can_reconcile and is_open
                 sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
                     turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile
@@ -846,12 +848,12 @@ class Machine:
 
     def _is_held(self, turn: Turn, policy: CallPolicy) -> bool:
         """Whether a fork has this write wait for a person."""
-        return policy.effect is Effect.WRITE and self._fork.is_held(turn.path)
+        return policy.effect is Effect.WRITE and self.fork.is_held(turn.path)
 
     def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""
         is_tainted = bool(turn.item.node.code.tainted)
-        if self._fork.is_settled(turn.path, call.digest):
+        if self.fork.is_settled(turn.path, call.digest):
             turn.is_ruled = True
             self._start_call(turn)
         elif (

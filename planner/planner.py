@@ -286,13 +286,16 @@ def _nobody(_: Use) -> None:
 
 
 def _from_saved(order: Order, attempts: list[Attempt], used: Used) -> Planned | None:
-    """Return the most specific saved plan that fits and passes its check; the others are noted in `attempts`.
+    """Return the most specific saved plan that fits without doubt and passes its check; the others are noted in `attempts`.
 
     One that lacks an input comes after those that lack none, and before a model: whoever runs it is told which.
     """
     lacking: list[tuple[SavedPlan, Planned]] = []
     for fit in fits(order.task, order.saved, order.inputs):
         plan, source = fit.saved.plan, f"saved:{fit.saved.name}"
+        if fit.doubt is not None:
+            attempts.append(Attempt(len(attempts) + 1, error=fit.doubt, source=source))
+            continue
         inputs, problems = fit_inputs(plan, fit.inputs)
         missing = [each for each in problems if is_missing(each, fit.inputs)]
         found = [each for each in problems if each not in missing]

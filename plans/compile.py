@@ -10,7 +10,7 @@ needs an approval; sets past `VARIANTS_MAX` are joined, which errs on the side o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +18,9 @@ from ..errors import PlanRejected
 from .agency import instructions_of, reply_schema
 from .body import Bodies, Body, SavedPlans, bodies_of
 from .effects import is_write
+from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS
+from .expressions.methods import METHODS
+from .expressions.nodes import Call, Method, Node
 from .labels import UNTRUSTED
 from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
 from .problems import CheckReport, Problem, problem
@@ -64,7 +67,11 @@ class _Compiling:
 
 
 def compile_plan(
-    plan: Plan, signatures: Signatures | Iterable[Signature], *, plans: SavedPlans | None = None
+    plan: Plan,
+    signatures: Signatures | Iterable[Signature],
+    *,
+    plans: SavedPlans | None = None,
+    language: int = EXPRESSION_VERSION,
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -72,12 +79,15 @@ def compile_plan(
         plan: The plan.
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
+        language: The version of the expression language that it was checked in: later functions are unknown to it.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
     _refuse(_faults(bodies))
+    if language < EXPRESSION_VERSION:
+        _refuse(_later_functions(bodies, language))
     tools = toolbox(signatures)
     survey = survey_of(bodies, tools)
     _refuse(_circles(survey))
@@ -112,6 +122,42 @@ def _faults(bodies: Bodies) -> list[Problem]:
             problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in body.output.faults
         ]
     return found
+
+
+def _later_functions(bodies: Bodies, language: int) -> list[Problem]:
+    """Return the calls of functions and methods that came after a version of the language."""
+    found: list[Problem] = []
+    for body in bodies.every:
+        places = [
+            (body.path(position) + template.where, template.formula)
+            for position, step in enumerate(body.steps)
+            for template in step.templates.values()
+        ]
+        for at, formula in [*places, (f"{body.where}.output", body.output.formula)]:
+            for leaf in formula.leaves:
+                for expression in leaf.expressions:
+                    node = expression.reading.node
+                    found += [
+                        problem(
+                            "bad-expr",
+                            at + leaf.inner,
+                            f"there is no {kind} '{name}'",
+                            f"it came with version {since} of expressions, and this run began with version {language}",
+                        )
+                        for kind, name, since in (() if node is None else _calls(node))
+                        if since > language
+                    ]
+    return found
+
+
+def _calls(node: Node) -> Iterator[tuple[str, str, int]]:
+    """Yield the functions and methods that an expression calls, each with the version that it came with."""
+    if isinstance(node, Call):
+        yield "function", node.function, FUNCTIONS[node.function].since
+    elif isinstance(node, Method):
+        yield "method", node.name, METHODS[node.name].since
+    for part in node.parts:
+        yield from _calls(part)
 
 
 def _circles(survey: Survey) -> list[Problem]:

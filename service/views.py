@@ -60,6 +60,9 @@ class StepView(_View):
     decision: Annotated[
         Any, Field(description="What a person decided, with `by`, `reason` and edited `args`; else null.")
     ]
+    past_write: Annotated[
+        Any, Field(description="What an earlier run knows of a call that waits for a person; else null.")
+    ] = None
 
 
 class NamedStepView(StepView):

@@ -79,6 +79,16 @@ def judgement_of(tool: Tool) -> Fingerprint:
     return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
 
 
+def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
+    """Whether parts of a fingerprint have that digest; parts of an older format, too."""
+    given = dict(parts)
+    return any(
+        named == digest(canonical([kind, number, given]))
+        for number in range(FORMAT, 0, -1)
+        for kind in ("fingerprint", "judgement")
+    )
+
+
 def _annotations(tool: Tool) -> dict[str, object]:
     """Return the resolved annotations, if the types came from annotations."""
     from .annotated import PythonTypes  # noqa: PLC0415  # needs pydantic

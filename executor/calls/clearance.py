@@ -156,7 +156,8 @@ class Clearance:
         if lock is self._header.lock:
             return code.tainted
         if self._program is None:
-            self._program = program_of(_plan(self._header), lock, self._header.plans)
+            header = self._header
+            self._program = program_of(_plan(header), lock, header.plans, header.language)
         program = self._program
         *outer, last = _trail(turn)
         for position in outer:

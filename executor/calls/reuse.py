@@ -3,6 +3,7 @@
 A result stands for a later call with the same content key. A read only while it is fresh (`reuse_for`), and only if
 no write on a conflicting resource was open when it started, or started since: the store counts the writes of each
 resource, and a read keeps the counts that it started with. Environment values that a call read must still be the same.
+The stored row has to match its digest: one that was altered, or has none, is as good as none.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ async def find_results(
     now = facilities.clock.now()
     results: dict[str, Reusable | Stale] = {}
     for candidate, entry in found:
-        why = _fault(candidate.tool, entry, epochs, now) if candidate.is_kept_read else None
+        why = _refusal(facilities, entry)
+        if why is None and candidate.is_kept_read:
+            why = _fault(candidate.tool, entry, epochs, now)
         if why is None and entry.env:
             why = _changed_env(entry, facilities.environ)
         if why is not None:
@@ -65,6 +68,16 @@ async def find_results(
         else:
             results[candidate.step] = entry
     return results
+
+
+def _refusal(facilities: Facilities, entry: Reusable) -> dict[str, Json] | None:
+    """Return why an entry stands for no call, whatever its age: its digest does not tell that it is as it was stored."""
+    if not entry.refused:
+        return None
+    if entry.refused == "altered":
+        told = {"of_run": entry.run_id, "of_step": entry.step, "key": entry.key}
+        facilities.log.warning("altered result not reused", **told)
+    return {"because": entry.refused}
 
 
 def _fault(

@@ -14,7 +14,7 @@ import orjson
 
 from ...errors import StoreError
 from ...plans import Plan
-from ...plans.expressions.syntax import EXPRESSION_VERSION
+from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.values import Digest, Json, canonical, digest
 from ..fork import Fork
 from ..policy import ReuseMode
@@ -36,6 +36,7 @@ class Header:
         concurrency_max: Calls at a time in this run; `None`: the engine's limit.
         budget: What the run may use, as it was submitted (`budget.py`).
         fork: How it came of its parent, if it did.
+        language: The version of the expression language that the run began with. It decides which functions its plan has.
     """
 
     plan: Plan | None
@@ -49,12 +50,13 @@ class Header:
     concurrency_max: int | None = None
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     fork: Fork | None = None
+    language: int = EXPRESSION_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; the plan in it is shared, and never to be changed."""
         return {
             "format": HEADER_FORMAT,
-            "expressions": EXPRESSION_VERSION,
+            "expressions": self.language,
             "plan": _WRITTEN.get(self.plan, Plan.to_dict) if self.plan else None,
             "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
             "inputs": dict(self.inputs),
@@ -99,6 +101,7 @@ class Header:
             concurrency_max=data["concurrency_max"],
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
+            language=language,
         )
 
 

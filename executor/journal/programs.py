@@ -34,15 +34,28 @@ def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     _PLANS.keep(_name(data), plan, _steps(plan))
 
 
-def program_of(plan: Plan, lock: Lock, plans: Mapping[str, Plan]) -> Program:
-    """Return the program of a run. Raises: PlanRejected: the plan cannot be compiled."""
+def program_of(plan: Plan, lock: Lock, plans: Mapping[str, Plan], language: int) -> Program:
+    """Return the program of a run.
+
+    Args:
+        plan: The plan.
+        lock: The run's tools.
+        plans: Saved plans that the plan uses.
+        language: The version of the expression language that the run began with.
+
+    Raises:
+        PlanRejected: The plan cannot be compiled.
+    """
     key = (
+        str(language).encode(),
         _name(lock.to_list()),
         plan.digest.encode(),
         *(f"{name} {plans[name].digest}".encode() for name in sorted(plans)),
     )
     return _PROGRAMS.get(
-        key, lambda: compile_plan(plan, lock, plans=plans), lambda program: _steps(program.plan)
+        key,
+        lambda: compile_plan(plan, lock, plans=plans, language=language),
+        lambda program: _steps(program.plan),
     )
 
 

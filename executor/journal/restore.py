@@ -15,7 +15,6 @@ from typing import Final
 import orjson
 
 from ...errors import Diverged, EngineBug, InputRejected, StoreError
-from ...plans.values import digest
 from ..commands import Record
 from ..events import (
     REMARKS,
@@ -37,7 +36,7 @@ from ..events import (
 from ..fork import Fork
 from ..machine import Machine
 from ..sealed import Sealed
-from ..stores.store import RunRow, Store
+from ..stores.store import RunRow, Store, read_values
 from .header import Header, header_digest
 from .programs import program_of
 from .records import GENESIS, Entry, chain, read_entry
@@ -149,13 +148,11 @@ async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
     """Return the entries of some lines, with large values fetched from the store."""
     listed = list(lines)
     wanted = value_names(listed)
-    values: Mapping[str, bytes] = await store.find_values(wanted) if wanted else {}
+    values = await read_values(store, wanted)
 
     def find_value(name: str) -> bytes:
         if name not in values:
             raise StoreError(f"the value {name} is missing from the store")
-        if digest(values[name]) != name:
-            raise StoreError(f"the value {name} was changed in the store: its bytes have another digest")
         return values[name]
 
     return [read_entry(line, find_value) for line in listed]
@@ -174,7 +171,7 @@ def build_machine(header: Header) -> Machine:
     """
     if header.plan is None:
         raise EngineBug("a run without a plan has no machine")
-    program = program_of(header.plan, header.lock, header.plans)
+    program = program_of(header.plan, header.lock, header.plans, header.language)
     return Machine(
         program,
         header.inputs,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ...tools.fingerprint import is_fingerprint
 from ..events import CallReused, CallStarted
 from ..journal.records import Entry
 from ..stores.store import CallRecord, Reusable, Store
@@ -70,16 +71,20 @@ def _fewest_changes(before: CallRecord, after: CallRecord) -> int:
 async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence:
     """Return what is known of the calls with which steps began."""
     called: dict[str, float] = {}
+    journaled: dict[str, str] = {}
     keys: dict[str, None] = {}
     for entry in firsts:
         match entry.event:
-            case CallStarted(step=step, why=None):
+            case CallStarted(step=step, why=None, key=key):
                 called[step] = entry.at
+                journaled[step] = key
             case CallReused(key=key) if key:
                 keys[key] = None
             case _:
                 pass
-    own: Mapping[str, CallRecord] = await store.find_calls(run_id, list(called)) if called else {}
+    found = await store.find_calls(run_id, list(called)) if called else {}
+    # The journal is chained, the records of calls are not: one of another key tells of another call.
+    own = {step: record for step, record in found.items() if journaled[step] in ("", record.key)}
     subjects: dict[str, dict[str, float]] = {}
     for step, record in own.items():
         subjects.setdefault(record.subject, {})[step] = called[step]
@@ -91,6 +96,11 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
     return Evidence(
         own,
         earlier,
-        await store.find_codes(list(codes)) if codes else {},
+        _intact(await store.find_codes(list(codes))) if codes else {},
         await store.find_reusable(list(keys)) if keys else {},
     )
+
+
+def _intact(codes: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+    """Return those parts of fingerprints whose digest they have: no reason is told from parts that were changed."""
+    return {name: parts for name, parts in codes.items() if is_fingerprint(name, parts)}

@@ -14,11 +14,12 @@ from typing import Final, cast
 
 import orjson
 
-from ...errors import Diverged, InputRejected, RunNotFound, StoreError, ToolError
+from ...errors import Diverged, InputRejected, PlanError, RunNotFound, StoreError, ToolError
 from ...plans import Plan
 from ...plans.shape import describe
-from ...plans.values import Json, digest
+from ...plans.values import Json
 from ...tools import Artifact
+from ...tools.logbook import open_log
 from ..events import Cause, RunParked
 from ..journal.header import Header
 from ..journal.records import read_entry
@@ -27,7 +28,7 @@ from ..limits import check_artifact
 from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.plan_uses import UsesKept
-from ..stores.store import Decision, RunRow, Store
+from ..stores.store import Decision, RunRow, Store, StoredPlan, read_values
 from .arguments import count_of, run_of
 from .collector import old_objects_aside
 from .driver import Driver
@@ -89,8 +90,15 @@ class PlannedPlans:
 
     async def find(self, key: str, /) -> Plan | None:
         """Return the plan that was kept under a key, if there is one."""
-        text = await self._store.find_plan(f"{PLANNED}{key}")
-        return None if text is None else _plan_of(text)
+        stored = await self._store.find_plan(f"{PLANNED}{key}")
+        if stored is None:
+            return None
+        try:
+            return read_plan(stored)
+        except StoreError as fault:
+            # It was kept to save a planning: the task is planned anew, and the new plan takes its place.
+            open_log().warning("kept plan refused", key=key, error=str(fault))
+            return None
 
     async def keep(self, key: str, plan: Plan, /) -> None:
         """Keep a plan under a key; an older one of that key goes."""
@@ -160,15 +168,11 @@ class Archive:
 
     async def read_artifact(self, artifact: Artifact) -> bytes:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
-        data = (await self._store.find_values([artifact.digest])).get(artifact.digest)
+        data = (await read_values(self._store, [artifact.digest])).get(artifact.digest)
         if data is None:
             raise InputRejected(
                 f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
                 "step that makes it again, or keep them with save_artifact"
-            )
-        if digest(data) != artifact.digest:
-            raise StoreError(
-                f"the bytes of artifact {artifact.digest} were changed in the store {self._store.name}"
             )
         return data
 
@@ -253,32 +257,52 @@ class Archive:
             raise InputRejected(
                 f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
             )
-        earlier = await self._store.find_plan(name)
-        if earlier is not None and (old := _plan_of(earlier)).digest != plan.digest:
-            # Plans may name it by its digest, which means that plan for ever.
-            await self._store.save_plan(f"{PLANNED}{old.digest}", earlier, old.digest, at)
+        await self._keep_earlier(name, plan, at)
         await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at)
         return plan
 
+    async def _keep_earlier(self, name: str, plan: Plan, at: float) -> None:
+        """Keep the plan that another is about to replace under its digest: plans may name it so, which means that plan for ever."""
+        earlier = await self._store.find_plan(name)
+        if earlier is None or earlier.digest == plan.digest:
+            return
+        try:
+            old = read_plan(earlier)
+        except StoreError as fault:  # to save a plan anew is what mends it
+            open_log().warning("altered plan replaced", plan=name, error=str(fault))
+        else:
+            await self._store.save_plan(f"{PLANNED}{old.digest}", earlier.text, old.digest, at)
+
     async def list_plans(self) -> list[tuple[str, Plan]]:
-        """Return the saved plans, by name."""
+        """Return the saved plans, by name. Raises: StoreError: one is not as it was saved."""
         saved = await self._store.list_plans()
-        return [(name, _plan_of(text)) for name, text in saved if not name.startswith(PLANNED)]
+        return [(each.name, read_plan(each)) for each in saved if not each.name.startswith(PLANNED)]
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
-        """Return a saved plan, or `None`."""
+        """Return a saved plan, or `None`. Raises: StoreError: it is not as it was saved."""
         if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
             return None  # no name of a plan, and no digest
-        text = await self._store.find_plan(name_or_digest)
-        return None if text is None else _plan_of(text)
+        stored = await self._store.find_plan(name_or_digest)
+        return None if stored is None else read_plan(stored)
 
 
 def _no_value(digest: str) -> bytes:
     raise InputRejected(f"a decision may not refer to a stored value ({digest})")
 
 
-def _plan_of(text: str) -> Plan:
-    return Plan.model_validate(orjson.loads(text))
+def read_plan(stored: StoredPlan) -> Plan:
+    """Return a saved plan, compared with its digests. Raises: StoreError: it is not as it was saved."""
+    is_kept = stored.name.startswith(PLANNED)
+    what = f"the plan {stored.digest}" if is_kept else f"the saved plan '{stored.name}'"
+    cure = "plan or save it again" if is_kept else f"save it again: firmplan plans save {stored.name} FILE"
+    altered = f"{what} is not as it was saved: it was changed outside firmplan, and does not run; {cure}"
+    try:
+        plan = Plan.model_validate(orjson.loads(stored.text))
+    except (ValueError, PlanError) as fault:
+        raise StoreError(altered) from fault
+    if stored.is_altered or plan.digest != stored.digest:
+        raise StoreError(altered)
+    return plan
 
 
 def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:

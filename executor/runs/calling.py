@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..calls.at_once import noticed
 from ..calls.caller import Caller, Usage
 from ..calls.calls import Failed, Lost, Outcome, Returned, fitting
-from ..calls.draws import Draws
 from ..calls.progress import Progress
 from ..calls.telling import tell_trace
 from ..events import BudgetReached, CallFailed, CallLost, CallSucceeded, Cause
 
 if TYPE_CHECKING:
-    from ...tools import Used
+    from ..calls.draws import Draws
     from ..calls.early import EarlyCall, EarlySteps
     from ..calls.facilities import Facilities
     from ..calls.prepared import Preparation, PreparedCall
@@ -42,15 +41,11 @@ class Loop(Protocol):
 
     Attributes:
         is_parking: Whether nothing more is to begin.
-        is_driving: Whether the run is being driven now.
     """
 
     machine: Machine
     journal: Journal
     is_parking: bool
-
-    @property
-    def is_driving(self) -> bool: ...  # noqa: D102
 
     async def take_in(self, event: Cause) -> None:
         """Hand an event to machine and journal, and carry out what follows."""
@@ -62,7 +57,7 @@ class Loop(Protocol):
 
 
 class Calling:
-    """See the module.
+    """See the module. The loop makes it when it begins to drive, and drops it when it stops: the two refer to each other.
 
     Args:
         loop: The run's.
@@ -73,7 +68,7 @@ class Calling:
         preparation: Has prepared the calls.
         results: What stands for calls, and what is kept of them.
         early: Calls that were begun while the plan was still being written.
-        drawn: What calls were told of time and chance before, by step.
+        draws: What calls are told of time and chance.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
@@ -91,7 +86,7 @@ class Calling:
         preparation: Preparation,
         results: Results,
         early: EarlySteps | None,
-        drawn: Mapping[str, Used],
+        draws: Draws,
         is_careful: bool,
     ) -> None:
         self._loop = loop
@@ -104,18 +99,13 @@ class Calling:
         self._preparation = preparation
         self._results = results
         self._early = early
-        noting = (loop.journal, facilities.clock.now, self._is_called)
-        draws, progress = Draws(drawn, *noting), Progress(*noting)
+        progress = Progress(loop.journal, facilities.clock.now, recorder.is_called)
         self._caller = Caller(facilities, run_id, header.seed, loop.journal, progress.note, draws)
         self._places: asyncio.Semaphore | None = None  # a limit of the run's own
         if header.concurrency_max is not None:
             shared = early.places if early is not None else None
             self._places = shared or asyncio.Semaphore(header.concurrency_max)
         self.writing: dict[str, float | None] = {}
-
-    def _is_called(self, step: str) -> bool:
-        """Whether a step's call is under way, and the run is being driven."""
-        return self._loop.is_driving and self._machine.is_running(step)
 
     async def make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""

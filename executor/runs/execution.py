@@ -55,6 +55,8 @@ from .watch import POLL_S, Watch
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...tools import Used
+
 LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
 CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
 
@@ -390,9 +392,8 @@ class Execution:
                         goes_on = await self._drive_once(taken, permit, early)
                 finally:
                     self._claimed.pop(run_id, None)
-                    letting_go = self._owner.let_go_beside(self._store, taken.row)
-                    if self.archive.find_ended(run_id) is None:  # else nobody need wait for this
-                        await asyncio.wait([letting_go])
+                    if self._owner.has(run_id):  # else the store released the run with its last record
+                        await asyncio.wait([self._owner.let_go_beside(self._store, taken.row)])
                 if is_to_wait and goes_on:
                     await permit.exclude_others()
                 elif not goes_on or not await self.archive.decisions(run_id):
@@ -413,6 +414,7 @@ class Execution:
         if taken.deaths.count >= self._park_after:
             return await self._park(taken, machine)
         inherited = await self._inherited(row, header)
+        drawn = recalled(taken.entries, await self._drawn_before(header))
         is_careful = taken.deaths.is_careful or row.taken_from is not None
         driver = Driver(
             self.facilities,
@@ -421,7 +423,7 @@ class Execution:
             header,
             inherited,
             early,
-            recalled(taken.entries),
+            drawn,
             is_careful=is_careful,
         )
         if permit.is_alone:
@@ -443,6 +445,8 @@ class Execution:
             self.archive.remember(driver)
         finally:
             driver.journal.close()
+            if driver.journal.is_released:
+                self._owner.forget(row.id)
             del self._drivers[row.id]
         return run_status(machine) not in FINAL
 
@@ -476,6 +480,17 @@ class Execution:
             return {}
         entries = await load_entries(self._store, await self.archive.row(row.parent))
         return inherited_from(entry.event for entry in entries)
+
+    async def _drawn_before(self, header: Header) -> Mapping[str, Used]:
+        """Return what earlier runs told the calls that a fork may make again under their keys: the same call is told the same."""
+        past = header.fork.past_writes if header.fork is not None else {}
+        found: dict[str, Used] = {}
+        for run_id in sorted({each.run for each in past.values() if each.key}):
+            drawn = recalled(await load_entries(self._store, await self.archive.row(run_id)))
+            found |= {
+                path: drawn[path] for path, each in past.items() if each.run == run_id and path in drawn
+            }
+        return found
 
     # --- wait
 

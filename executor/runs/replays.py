@@ -21,7 +21,7 @@ from ..calls.artifacts import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
 from ..journal.records import GENESIS
 from ..journal.restore import build_machine, fold, value_names
-from ..stores.store import REPLAY, Batch, RunRow, Store
+from ..stores.store import REPLAY, Batch, RunRow, Store, read_values
 from .archive import snapshot
 from .arguments import file_of
 
@@ -87,7 +87,7 @@ class Replays:
         row = await self._archive.row(run_id)
         await self._archive.rebuilt(row)  # what does not replay here would replay nowhere
         lines = (await self._store.read_journal(run_id))[: row.last_seq]
-        values = await self._store.find_values(value_names(lines))
+        values = await read_values(self._store, value_names(lines))
         blobs = await self._artifacts(row, lines, values)
         decisions = [line for _, line in await self._store.list_decisions(run_id)]
         data = write_bundle(Bundle(row, lines, values, blobs, decisions))
@@ -100,7 +100,7 @@ class Replays:
         """Return the bytes of the artifacts among a run's inputs and values, as far as the store has them."""
         inputs = canonical(row.header["inputs"])
         wanted = {name for data in (inputs, *lines, *values.values()) for name in digests_in(data)}
-        return await self._store.find_values(sorted(wanted - set(values)))
+        return await read_values(self._store, sorted(wanted - set(values)))
 
     async def _keep(self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]) -> Run:
         """Keep a replay as a run whose parent is the replayed one."""

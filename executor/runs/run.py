@@ -21,6 +21,7 @@ from ..stores.store import REPLAY
 
 if TYPE_CHECKING:
     from ...plans import Plan
+    from ..fork import PastWrite
     from ..machine import Machine
 
 PARKED: Final = "parked"  # the code of the error that says why a run is parked
@@ -64,6 +65,9 @@ class StepView:
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
+        past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
+            (`unknown`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
+            key) and `message`, a sentence.
     """
 
     status: str
@@ -78,6 +82,7 @@ class StepView:
     output_digest: str | None = None
     args: Json = None
     decision: Json = None
+    past_write: Json = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -94,6 +99,7 @@ class StepView:
             "output_digest": self.output_digest,
             "args": self.args,
             "decision": self.decision,
+            "past_write": self.past_write,
         }
 
 
@@ -234,10 +240,20 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
+    for path, past in machine.fork.asked_about.items():
+        turn = machine.turns.get(path)
+        if turn is not None and is_asked(turn) and turn.call is not None:
+            views[path] = replace(views[path], past_write=_past_write(past, turn.call.digest))
     if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
         for path, reason in held_back(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
     return views
+
+
+def _past_write(past: PastWrite, args: str) -> Json:
+    """Return what is known of an earlier run's call to whoever decides about a call with these arguments."""
+    same_key = bool(past.key) and past.args == args
+    return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
 
 
 def run_errors(machine: Machine) -> tuple[RunError, ...]:

@@ -17,7 +17,7 @@ from ...plans.values import Json
 from ..journal.restore import check_heads
 from ..states import FINAL
 from ..stores.store import RunRow, Store
-from .archive import Archive
+from .archive import Archive, read_plan
 from .arguments import file_of
 
 PAGE: Final = 500  # rows that are looked at together
@@ -42,7 +42,7 @@ class StoreReport:
 
     Attributes:
         runs: How many were looked at.
-        damages: All that is wrong, the file's own first, then runs, newest first.
+        damages: All that is wrong, the file's own first, then runs, newest first, then saved plans.
     """
 
     store: str
@@ -81,7 +81,19 @@ async def check_store(store: Store, archive: Archive) -> StoreReport:
         count += 1
         if (why := await _damage_of(store, archive, row.id)) is not None:
             damages.append(Damage(row.id, why))
+    damages += [Damage("", text) for text in await _damaged_plans(store)]
     return StoreReport(store.name, count, tuple(damages))
+
+
+async def _damaged_plans(store: Store) -> list[str]:
+    """Return which saved plans, and plans kept for the planner, are not as they were saved."""
+    found: list[str] = []
+    for stored in await store.list_plans():
+        try:
+            read_plan(stored)
+        except StoreError as fault:
+            found.append(fault.message)
+    return found
 
 
 async def _rows(store: Store) -> AsyncIterator[RunRow]:

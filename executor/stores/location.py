@@ -15,7 +15,7 @@ from .store import Store
 from .url import is_postgres, shown
 
 MEMORY: Final = "memory:"
-POSTGRES_FORMAT: Final = 1
+POSTGRES_FORMAT: Final = 2
 _SQLITE: Final = "sqlite:///"
 _KINDS: Final = "a path, sqlite:///path, postgresql://user@host/database or memory:"
 

@@ -1,4 +1,4 @@
--- The tables of a store in PostgreSQL, format 1 (firmplan_store). docs/JOURNAL_FORMAT.md says what each column means.
+-- The tables of a store in PostgreSQL, format 2 (firmplan_store). docs/JOURNAL_FORMAT.md says what each column means.
 -- Texts are compared byte by byte, as elsewhere: an order must not depend on a database's language.
 CREATE TABLE firmplan_store (format integer NOT NULL);
 
@@ -42,7 +42,8 @@ CREATE TABLE firmplan_reusable (
     output bytea NOT NULL,
     created double precision NOT NULL,
     epochs bytea NOT NULL,
-    env bytea NOT NULL
+    env bytea NOT NULL,
+    row_digest bytea NOT NULL DEFAULT ''
 );
 
 CREATE TABLE firmplan_calls (
@@ -80,7 +81,8 @@ CREATE TABLE firmplan_plans (
     name text COLLATE "C" PRIMARY KEY,
     plan text NOT NULL,
     digest text COLLATE "C" NOT NULL,
-    saved double precision NOT NULL
+    saved double precision NOT NULL,
+    row_digest bytea NOT NULL DEFAULT ''
 );
 CREATE INDEX firmplan_plans_by_digest ON firmplan_plans (digest);
 

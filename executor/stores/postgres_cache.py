@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from .postgres_link import Connection, Query
 from .postgres_server import PostgresServer
-from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Leavings, Reusable
+from .store import EVERYTHING, RESULT_COLUMNS, CacheStats, CallRecord, Epochs, Leavings, Reusable
 
-_NOTHING: Final[Mapping[str, Any]] = {}
-_FIND: Final = "SELECT key, run_id, step, output, created, epochs, env FROM firmplan_reusable WHERE key = ANY(%s::text[])"
-_ADD: Final = """
-    INSERT INTO firmplan_reusable
-    SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[], %b::float8[], %b::bytea[], %b::bytea[])
-    ON CONFLICT (key) DO UPDATE SET (run_id, step, output, created, epochs, env) =
-        (excluded.run_id, excluded.step, excluded.output, excluded.created, excluded.epochs, excluded.env)
+_FIND: Final = f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable WHERE key = ANY(%s::text[])"
+_ADD: Final = f"""
+    INSERT INTO firmplan_reusable ({RESULT_COLUMNS}) SELECT * FROM unnest(
+        %b::text[], %b::text[], %b::text[], %b::bytea[], %b::float8[], %b::bytea[], %b::bytea[], %b::bytea[])
+    ON CONFLICT (key) DO UPDATE SET (run_id, step, output, created, epochs, env, row_digest) = (
+        excluded.run_id, excluded.step, excluded.output, excluded.created, excluded.epochs, excluded.env, excluded.row_digest)
 """
 _ADD_CODES: Final = (
     "INSERT INTO firmplan_codes SELECT * FROM unnest(%b::text[], %b::bytea[]) ON CONFLICT DO NOTHING"
@@ -83,11 +82,7 @@ class PostgresCache(PostgresServer):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
-        found = await self._look(_FIND, (list(keys),))
-        return {
-            key: Reusable(key, run_id, step, output, created, _read(epochs), _read(env))
-            for key, run_id, step, output, created, epochs, env in found
-        }
+        return {row[0]: Reusable.from_row(row) for row in await self._look(_FIND, (list(keys),))}
 
     # --- calls
 
@@ -158,16 +153,9 @@ class PostgresCache(PostgresServer):
 
 
 def _columns_of_results(results: Sequence[Reusable]) -> tuple[Sequence[object], ...]:
-    newest = sorted({entry.key: entry for entry in results}.values(), key=lambda entry: entry.key)
-    return (
-        [entry.key for entry in newest],
-        [entry.run_id for entry in newest],
-        [entry.step for entry in newest],
-        [entry.output for entry in newest],
-        [float(entry.created) for entry in newest],
-        [orjson.dumps(entry.epochs) for entry in newest],
-        [orjson.dumps(entry.env) for entry in newest],
-    )
+    newest = {entry.key: entry for entry in results}
+    columns = zip(*(newest[key].to_row() for key in sorted(newest)), strict=True)
+    return tuple(list(column) for column in columns) or ((),)
 
 
 def _columns_of_calls(calls: Sequence[CallRecord]) -> tuple[Sequence[object], ...]:
@@ -183,7 +171,3 @@ def _columns_of_calls(calls: Sequence[CallRecord]) -> tuple[Sequence[object], ..
         [call.code for call in newest],
         [call.lost.replace("\0", "\ufffd") for call in newest],
     )
-
-
-def _read(parts: bytes) -> Mapping[str, Any]:
-    return _NOTHING if parts == b"{}" else orjson.loads(parts)

@@ -17,7 +17,7 @@ import psycopg
 from .postgres_fault import told_fault
 from .postgres_link import Connection, connect
 from .sqlite_store import SqliteStore
-from .store import EVERYTHING
+from .store import EVERYTHING, PLAN_COLUMNS, RESULT_COLUMNS
 from .store_fault import told_fault as told_of_file
 from .url import PostgresUrl
 
@@ -30,14 +30,14 @@ _TABLES: Final = {
     "journal": "run_id, first_seq, lines, head FROM firmplan_journal",
     "stored_values": "digest, data FROM firmplan_stored_values",
     "saved_values": "digest, saved FROM firmplan_saved_values",
-    "reusable": "key, run_id, step, output, created, epochs, env FROM firmplan_reusable",
+    "reusable": f"{RESULT_COLUMNS} FROM firmplan_reusable",
     "calls": "run_id, step, subject, started, key, parts, code, lost FROM firmplan_calls",
     "codes": "digest, parts FROM firmplan_codes",
     "resources": f"name, epoch FROM firmplan_resources UNION ALL SELECT '{EVERYTHING}', sum(epoch)::bigint "
     "FROM firmplan_resources HAVING count(*) > 0",
     "open_writes": "run_id, step, resource FROM firmplan_open_writes",
     "decisions": "number, run_id, record FROM firmplan_decisions",
-    "plans": "name, plan, digest, saved FROM firmplan_plans",
+    "plans": f"{PLAN_COLUMNS} FROM firmplan_plans",
     "plan_uses": "number, name, digest, outcome, run_id, noted FROM firmplan_plan_uses",
 }
 READ_ROWS: Final = 500  # how many rows are in memory at once

@@ -21,12 +21,12 @@ from typing import Any, Final, cast
 import orjson
 
 from ...errors import StoreError
-from .postgres_append import append, lock_resources, refusal
+from .postgres_append import append, free_owners, lock_resources, refusal
 from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
 from .postgres_uses import PostgresUses
-from .store import SEQ_MAX, Batch, RunRow, left_by
+from .store import PLAN_COLUMNS, SEQ_MAX, Batch, RunRow, StoredPlan, digest_of_plan, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -56,22 +56,24 @@ _LOCKED: Final = f"""
 _BEATS: Final = "SELECT name, beat FROM firmplan_owners WHERE name IN (%s, %s) ORDER BY name FOR UPDATE"
 # An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
 _RELEASE: Final = """
-    WITH held AS (SELECT id, owner FROM firmplan_runs WHERE id=%s AND epoch=%s FOR UPDATE),
-        freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
-    DELETE FROM firmplan_owners o USING held WHERE o.name=held.owner
-        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=held.owner AND r.id<>held.id)
+    WITH held AS (
+        SELECT r.id, r.owner FROM firmplan_runs r JOIN unnest(%s::text[], %s::bigint[]) AS e(id, epoch) USING (id, epoch)
+        ORDER BY r.id FOR UPDATE OF r
+    ), freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
+    DELETE FROM firmplan_owners o WHERE o.name IN (SELECT owner FROM held)
+        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name AND r.id NOT IN (SELECT id FROM held))
 """
 _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
         (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0)
         AND first_seq<=%(last)s ORDER BY first_seq
 """
-_FIND_PLAN: Final = """
-    SELECT plan FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
+_FIND_PLAN: Final = f"""
+    SELECT {PLAN_COLUMNS} FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
 """
-_SAVE_PLAN: Final = """
-    INSERT INTO firmplan_plans VALUES (%s,%s,%s,%s)
-    ON CONFLICT (name) DO UPDATE SET (plan, digest, saved) = (excluded.plan, excluded.digest, excluded.saved)
+_SAVE_PLAN: Final = f"""
+    INSERT INTO firmplan_plans ({PLAN_COLUMNS}) VALUES (%s,%s,%s,%s,%s) ON CONFLICT (name) DO UPDATE
+    SET (plan, digest, saved, row_digest) = (excluded.plan, excluded.digest, excluded.saved, excluded.row_digest)
 """
 _SAVE_VALUE: Final = """
     INSERT INTO firmplan_saved_values VALUES (%s,%s) ON CONFLICT (digest) DO UPDATE SET saved=excluded.saved
@@ -172,12 +174,12 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         return await self._main.call(work)
 
-    async def release(self, run_id: str, epoch: int) -> None:
+    async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
         def work(db: Connection) -> None:
             with durably(db):
-                db.execute(_RELEASE, (run_id, epoch))
+                db.execute(_RELEASE, (list(epochs), list(epochs.values())))
 
         await self._main.call(work)
 
@@ -201,6 +203,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
             if len(writing := [batch for batch in batches if batch.opened or batch.closed]) > 1:
                 lock_resources(db, writing)
             applied = [append(db, batch) if batch.lines else None for batch in batches]
+            free_owners(db, batches)
             if (left := left_by(batches)) is not None:
                 add_left(db, left)
             db.execute("COMMIT")
@@ -278,19 +281,21 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         def work(db: Connection) -> None:
             with durably(db):
-                db.execute(_SAVE_PLAN, (name, plan, digest, float(at)))
+                db.execute(
+                    _SAVE_PLAN, (name, plan, digest, float(at), digest_of_plan(name, plan, digest, at))
+                )
 
         await self._main.call(work)
 
-    async def list_plans(self) -> Sequence[tuple[str, str]]:
+    async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        found = await self._look("SELECT name, plan FROM firmplan_plans ORDER BY name")
-        return [(name, plan) for name, plan in found]
+        found = await self._look(f"SELECT {PLAN_COLUMNS} FROM firmplan_plans ORDER BY name")
+        return [StoredPlan.from_row(row) for row in found]
 
-    async def find_plan(self, name_or_digest: str) -> str | None:
+    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """See `Store.find_plan`."""
         found = await self._look(_FIND_PLAN, {"wanted": name_or_digest})
-        return found[0][0] if found else None
+        return StoredPlan.from_row(found[0]) if found else None
 
 
 def _found(found: Sequence[Sequence[Any]]) -> RunRow | None:

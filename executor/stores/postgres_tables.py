@@ -7,8 +7,9 @@ made. Their names begin with `firmplan_`, so that a database may hold other thin
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -16,11 +17,19 @@ from psycopg import sql
 from ...errors import StoreError
 from .location import POSTGRES_FORMAT
 from .postgres_link import DURABLE, Connection, rows
+from .store import RESULT_COLUMNS, damaged_results
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
-_DAMAGES_MAX: Final = 20
-_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest LIMIT %s"
+# What a store of each format needs, to become one of the next.
+STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
+    1: (
+        "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "ALTER TABLE firmplan_plans ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+    ),
+}
+_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
+READ_ROWS: Final = 1_000  # how many results are in memory at once
 _CHECKSUMS: Final = (
     "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
 )
@@ -29,7 +38,7 @@ _CHECKSUMS: Final = (
 def bring_up(db: Connection, name: str) -> None:
     """Make the tables where there are none. Raises: StoreError: the store is of another format, or cannot be made."""
     _expect_server(db, name)
-    if find_format(db) is None:
+    if (find_format(db) or 0) < POSTGRES_FORMAT:
         _make(db, name)
     found = find_format(db)
     if found is None or found > POSTGRES_FORMAT:
@@ -51,8 +60,16 @@ def find_rot(db: Connection) -> list[str]:
     """Return what is wrong below runs and journals: pages that the server could not read, values that are not what they were."""
     failures = sum(int(count) for (count,) in rows(db, _CHECKSUMS))
     told = [f"the server has read {failures} pages with a wrong checksum"] if failures else []
-    rotten = rows(db, _ROTTEN, (_DAMAGES_MAX,))
-    return [*told, *(f"the value {digest} is not as it was written" for (digest,) in rotten)]
+    rotten = rows(db, _ROTTEN)
+    told += [f"the value {digest} is not as it was written" for (digest,) in rotten]
+    return [*told, *damaged_results(_results(db))]
+
+
+def _results(db: Connection) -> Iterator[Sequence[object]]:
+    """Yield all rows of results that may be reused, a bounded number in memory."""
+    with db.transaction(), db.cursor("results", binary=True) as cursor:
+        cursor.itersize = READ_ROWS
+        yield from cursor.execute(f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable ORDER BY key")
 
 
 def _expect_server(db: Connection, name: str) -> None:
@@ -73,8 +90,11 @@ def _make(db: Connection, name: str) -> None:
     # A lock of the session, not of the transaction: what another process made meanwhile is seen by a transaction that begins later.
     db.execute("SELECT pg_advisory_lock(%s)", (_MAKING,))
     try:
-        if find_format(db) is None:
+        found = find_format(db)
+        if found is None:
             _make_tables(db, name)
+        elif found < POSTGRES_FORMAT:
+            _upgrade(db, name, found)
     finally:
         db.execute("SELECT pg_advisory_unlock(%s)", (_MAKING,))
 
@@ -95,6 +115,21 @@ def _make_tables(db: Connection, name: str) -> None:
         raise StoreError(
             f"the store {name}: the user {db.info.user} may not make its tables in the schema {schema}: let the user do so "
             f"({cure} TO {user}), or name a schema of its own: ?options=-csearch_path%3DSCHEMA at the end of the URL"
+        ) from fault
+
+
+def _upgrade(db: Connection, name: str, found: int) -> None:
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            for number in range(found, POSTGRES_FORMAT):
+                for statement in STEPS[number]:
+                    db.execute(statement)
+            db.execute("UPDATE firmplan_store SET format=%s", (POSTGRES_FORMAT,))
+    except psycopg.errors.InsufficientPrivilege as fault:
+        raise StoreError(
+            f"the store {name} has format {found}, and the user {db.info.user} may not bring it to format {POSTGRES_FORMAT}: "
+            "the tables are somebody else's; run `firmplan store upgrade` as the user who made them"
         ) from fault
 
 

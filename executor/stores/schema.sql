@@ -1,4 +1,4 @@
--- The store's tables, format 1 (PRAGMA user_version). docs/JOURNAL_FORMAT.md says what each column means.
+-- The store's tables, format 2 (PRAGMA user_version). docs/JOURNAL_FORMAT.md says what each column means.
 CREATE TABLE runs (
     id TEXT PRIMARY KEY,
     status TEXT NOT NULL,
@@ -42,7 +42,8 @@ CREATE TABLE reusable (
     output BLOB NOT NULL,
     created REAL NOT NULL,
     epochs BLOB NOT NULL,
-    env BLOB NOT NULL
+    env BLOB NOT NULL,
+    row_digest BLOB NOT NULL DEFAULT x''
 ) STRICT, WITHOUT ROWID;
 
 -- What calls were made from, so that a later one can say which part differs: `code` names the parts of the tool's fingerprint.
@@ -74,8 +75,13 @@ CREATE TABLE open_writes (
 -- What people decided, until the run's journal holds it: the one who decides need not be the one who drives.
 CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, record BLOB NOT NULL) STRICT;
 
-CREATE TABLE plans (name TEXT PRIMARY KEY, plan TEXT NOT NULL, digest TEXT NOT NULL, saved REAL NOT NULL)
-    STRICT, WITHOUT ROWID;
+CREATE TABLE plans (
+    name TEXT PRIMARY KEY,
+    plan TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    saved REAL NOT NULL,
+    row_digest BLOB NOT NULL DEFAULT x''
+) STRICT, WITHOUT ROWID;
 CREATE INDEX plans_by_digest ON plans (digest);
 
 -- Each time that a saved plan was thought to answer a task, and what became of it, with the run that it was for, if there was one.

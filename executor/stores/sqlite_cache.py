@@ -6,16 +6,24 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from ...plans.values import Json
+from ...plans.values import digest as digest_of
 from .known_keys import KnownKeys
 from .sqlite_file import SqliteFile, selected
-from .store import EVERYTHING, CacheStats, CallRecord, Epochs, Leavings, Reusable
+from .store import (
+    EVERYTHING,
+    RESULT_COLUMNS,
+    CacheStats,
+    CallRecord,
+    Epochs,
+    Leavings,
+    Reusable,
+    damaged_results,
+)
 
-_NOTHING: Final[Mapping[str, Any]] = {}
 _CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
 _RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
 
@@ -32,44 +40,34 @@ class SqliteCache(SqliteFile):
         await super().close()
         self._known = KnownKeys()
 
+    def _find_damage(self) -> list[str]:
+        values = self._sql("SELECT digest, data FROM stored_values ORDER BY digest")
+        results = self._sql(f"SELECT {RESULT_COLUMNS} FROM reusable ORDER BY key")
+        return [
+            *super()._find_damage(),
+            *(
+                f"the value {name} is not as it was written"
+                for name, data in values
+                if digest_of(data) != name
+            ),
+            *damaged_results(results),
+        ]
+
     # --- results
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
-        columns = "key, run_id, step, output, created, epochs, env"
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            found = selected(db, columns, "reusable", "key", wanted)
-            return {
-                key: Reusable(
-                    key,
-                    run_id,
-                    step,
-                    output,
-                    created,
-                    _NOTHING if epochs == b"{}" else orjson.loads(epochs),
-                    _NOTHING if env == b"{}" else orjson.loads(env),
-                )
-                for key, run_id, step, output, created, epochs, env in found
-            }
+            found = selected(db, RESULT_COLUMNS, "reusable", "key", wanted)
+            return {row[0]: Reusable.from_row(row) for row in found}
 
         wanted = self._known.among(keys)
         return await self._look(work) if wanted else {}
 
     def _add_left(self, left: Leavings) -> None:
         """Add what calls leave, inside a transaction. Calls are sorted when someone asks: few are ever asked about."""
-        rows = [
-            (
-                entry.key,
-                entry.run_id,
-                entry.step,
-                entry.output,
-                entry.created,
-                _dumped(entry.epochs),
-                _dumped(entry.env),
-            )
-            for entry in left.results
-        ]
+        rows = [entry.to_row() for entry in left.results]
         made_from = [
             (
                 call.run_id,
@@ -84,7 +82,9 @@ class SqliteCache(SqliteFile):
             for call in left.calls
         ]
         self._known.add(entry.key for entry in left.results)
-        self._open_db().executemany("INSERT OR REPLACE INTO reusable VALUES (?,?,?,?,?,?,?)", rows)
+        self._open_db().executemany(
+            f"INSERT OR REPLACE INTO reusable ({RESULT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
+        )
         for digest, parts in left.codes.items():
             self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
         if made_from:
@@ -198,7 +198,3 @@ class SqliteCache(SqliteFile):
             )
 
         return await self._call(work)
-
-
-def _dumped(parts: Mapping[str, Json]) -> bytes:
-    return orjson.dumps(parts) if parts else b"{}"

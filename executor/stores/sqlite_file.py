@@ -24,7 +24,14 @@ from typing import Any, Final, Literal, TypeVar
 from ...errors import StoreError
 from .store_fault import told_fault
 
-STORE_FORMAT: Final = 1
+STORE_FORMAT: Final = 2
+# What a store of each format needs, to become one of the next.
+STEPS: Final = {
+    1: (
+        "ALTER TABLE reusable ADD COLUMN row_digest BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE plans ADD COLUMN row_digest BLOB NOT NULL DEFAULT x''",
+    ),
+}
 # Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
 ADDED: Final = ("plan_uses", "saved_values", "owners", "unsorted_calls")
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
@@ -72,7 +79,10 @@ class SqliteFile:
 
     async def find_damage(self) -> list[str]:
         """See `Store.find_damage`."""
-        found = await self._call(lambda: self._sql("PRAGMA integrity_check(20)").fetchall())
+        return await self._call(self._find_damage)
+
+    def _find_damage(self) -> list[str]:
+        found = self._sql("PRAGMA integrity_check(20)").fetchall()
         return [text for (text,) in found if text != "ok"]
 
     async def copy_to(self, path: Path) -> None:
@@ -114,6 +124,10 @@ class SqliteFile:
                 raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
             for statement in _schema().split(";"):
                 db.execute(statement)
+        for number in range(found or STORE_FORMAT, STORE_FORMAT):
+            for statement in STEPS[number]:
+                db.execute(statement)
+        if found < STORE_FORMAT:
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
         self._add_tables(db)
         self._expect_tables(db)

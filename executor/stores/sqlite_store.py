@@ -18,12 +18,26 @@ from ...errors import StoreError
 from .sqlite_cache import SqliteCache
 from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
-from .store import EVERYTHING, SEQ_MAX, Batch, RunRow, left_by
+from .store import (
+    EVERYTHING,
+    PLAN_COLUMNS,
+    SEQ_MAX,
+    Batch,
+    RunRow,
+    StoredPlan,
+    digest_of_plan,
+    left_by,
+)
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
 _ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM owners WHERE name=owner)"
+_APPEND: Final = (
+    "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
+)
+_APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
+_FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
@@ -137,13 +151,13 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         return await self._call(work)
 
-    async def release(self, run_id: str, epoch: int) -> None:
+    async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
         def work() -> None:
             self._sql("BEGIN IMMEDIATE")
-            self._sql("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", (run_id, epoch))
-            self._sql("DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)")
+            self._open_db().executemany("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", epochs.items())
+            self._sql(_FREE_OWNERS)
             self._sql("COMMIT")
 
         await self._call(work)
@@ -164,6 +178,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         self._sync("FULL" if is_synced else "NORMAL")
         self._sql("BEGIN IMMEDIATE")
         faults = [self._append(batch) if batch.lines else None for batch in batches]
+        if any(batch.releases for batch in batches):
+            self._sql(_FREE_OWNERS)
         if (left := left_by(batches)) is not None:
             self._add_left(left)
         self._sql("COMMIT")
@@ -173,7 +189,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def _append(self, batch: Batch) -> StoreError | None:
         changed = self._sql(
-            "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?",
+            _APPEND if batch.releases is None else _APPEND_LAST,
             (
                 batch.status,
                 batch.digest,
@@ -287,21 +303,26 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         """See `Store.save_plan`."""
         await self._call(
             lambda: (
-                self._sql("INSERT OR REPLACE INTO plans VALUES (?,?,?,?)", (name, plan, digest, at)) and None
+                self._sql(
+                    f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
+                    (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
+                )
+                and None
             )
         )
 
-    async def list_plans(self) -> Sequence[tuple[str, str]]:
+    async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        return await self._call(lambda: self._sql("SELECT name, plan FROM plans ORDER BY name").fetchall())
+        statement = f"SELECT {PLAN_COLUMNS} FROM plans ORDER BY name"
+        return await self._call(lambda: [StoredPlan.from_row(row) for row in self._sql(statement)])
 
-    async def find_plan(self, name_or_digest: str) -> str | None:
+    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """See `Store.find_plan`."""
 
-        def work() -> str | None:
-            statement = "SELECT plan FROM plans WHERE name=? OR digest=? ORDER BY name=? DESC, name LIMIT 1"
+        def work() -> StoredPlan | None:
+            statement = f"SELECT {PLAN_COLUMNS} FROM plans WHERE name=? OR digest=? ORDER BY name=? DESC, name LIMIT 1"
             found = self._sql(statement, (name_or_digest,) * 3).fetchone()
-            return found[0] if found else None
+            return StoredPlan.from_row(found) if found else None
 
         return await self._call(work)
 

@@ -7,17 +7,22 @@ acknowledged before stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
+
+import orjson
 
 from ...errors import InputRejected, StoreError
-from ...plans.values import Json, parse_canonical
+from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 
 SEQ_MAX: Final = 2**63 - 1  # the largest number of a record that stores can compare
 REPLAY: Final = "replay_"  # how the ids of kept replays begin
+RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
+PLAN_COLUMNS: Final = "name, plan, digest, saved, row_digest"
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
 
@@ -76,6 +81,7 @@ class Batch:
         decided: Numbers of the decisions that the lines hold now.
         is_synced: Must survive a power loss, not only a killed process.
         left: What calls leave for later ones.
+        releases: The owner that gives up the run with this batch, because the run has ended.
     """
 
     run_id: str
@@ -92,6 +98,7 @@ class Batch:
     decided: Sequence[int] = ()
     is_synced: bool = False
     left: Leavings | None = None
+    releases: str | None = None
 
 
 @dataclass(slots=True)
@@ -102,6 +109,8 @@ class Reusable:
         key: The content key.
         created: Unix seconds.
         epochs: For reads: resource -> epoch at the call's start; valid while unchanged.
+        refused: Why the stored row may stand for no call: it was `altered`, or is of a store of format 1 and has no digest
+            (`no-digest`). Then the fields below `step` tell nothing.
     """
 
     key: str
@@ -111,6 +120,90 @@ class Reusable:
     created: float
     epochs: Mapping[str, int] = field(default_factory=dict[str, int])
     env: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    refused: Literal["", "altered", "no-digest"] = ""
+
+    def to_row(self) -> tuple[str, str, str, bytes, float, bytes, bytes, bytes]:
+        """Return it as a row of the table `reusable`, with the digest of the row."""
+        row = (
+            self.key,
+            self.run_id,
+            self.step,
+            self.output,
+            float(self.created),
+            _dumped(self.epochs),
+            _dumped(self.env),
+        )
+        return (*row, _digest_of_result(*row))
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Reusable:
+        """Read a row back; one whose digest does not match comes back as refused. O(size of the output): one SHA-256."""
+        *columns, row_digest = row
+        key, run_id, step, output, created, epochs, env = columns
+        if row_digest != _digest_of_result(*columns):
+            return cls(key, run_id, step, b"null", 0.0, refused="altered" if row_digest else "no-digest")
+        return cls(key, run_id, step, output, created, _loaded(epochs), _loaded(env))
+
+
+def _digest_of_result(
+    key: str, run_id: str, step: str, output: bytes, created: float, epochs: bytes, env: bytes
+) -> bytes:
+    """Return the digest of a row of the table `reusable`: no column but the last can hold a line feed."""
+    head = f"{key}\n{run_id}\n{step}\n{created!r}\n".encode()
+    hashed = hashlib.sha256(b"%b%b\n%b\n" % (head, epochs, env))
+    hashed.update(output)  # apart: it may be large, and need not be copied
+    return hashed.digest()
+
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def _dumped(parts: Mapping[str, Json]) -> bytes:
+    return orjson.dumps(parts) if parts else b"{}"
+
+
+def _loaded(parts: bytes) -> Mapping[str, Any]:
+    return _NOTHING if parts == b"{}" else orjson.loads(parts)
+
+
+def damaged_results(rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Return which rows of the table `reusable` are not as they were written, as words. Rows without a digest are of no use, and no damage."""
+    results = map(Reusable.from_row, rows)
+    return [
+        f"the result of step '{each.step}' of run {each.run_id} that later runs may reuse is not as it was written (key {each.key}); "
+        "it is not reused, and `firmplan cache clear` removes it"
+        for each in results
+        if each.refused == "altered"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A saved plan as it is stored.
+
+    Attributes:
+        text: The plan as JSON.
+        digest: Of the plan, as it was when it was saved.
+        is_altered: The row is not as it was written. A row of a store of format 1 has no digest, so that only the plan's own
+            digest can tell.
+    """
+
+    name: str
+    text: str
+    digest: str
+    is_altered: bool = False
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> StoredPlan:
+        """Read a row of the table `plans` back: name, plan, digest, saved, and the digest of the row."""
+        *columns, row_digest = row
+        is_altered = bool(row_digest) and row_digest != digest_of_plan(*columns)
+        return cls(columns[0], columns[1], columns[2], is_altered)
+
+
+def digest_of_plan(name: str, text: str, digest: str, saved: float) -> bytes:
+    """Return the digest of a row of the table `plans`."""
+    return hashlib.sha256(f"{name}\n{digest}\n{float(saved)!r}\n{text}".encode()).digest()
 
 
 @dataclass(slots=True)
@@ -290,8 +383,11 @@ class Store(Protocol):
         """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
         ...
 
-    async def release(self, run_id: str, epoch: int) -> None:
-        """Give up ownership, if it is still held."""
+    async def release(self, epochs: Mapping[str, int]) -> None:
+        """Give up the ownership of runs, each if it is still held at the epoch given, in one transaction.
+
+        Runs that end need no such call: their last batch releases them (`Batch.releases`).
+        """
         ...
 
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
@@ -330,7 +426,7 @@ class Store(Protocol):
         ...
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
-        """Return values by digest; what is missing is left out."""
+        """Return values by digest, as they are stored; what is missing is left out. `read_values` compares them."""
         ...
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
@@ -379,12 +475,12 @@ class Store(Protocol):
         """Save a plan under a name, replacing one of that name."""
         ...
 
-    async def list_plans(self) -> Sequence[tuple[str, str]]:
-        """Return (name, plan as JSON) of all saved plans, by name."""
+    async def list_plans(self) -> Sequence[StoredPlan]:
+        """Return all saved plans, by name."""
         ...
 
-    async def find_plan(self, name_or_digest: str) -> str | None:
-        """Return a saved plan as JSON, or `None`."""
+    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
+        """Return a saved plan, or `None`."""
         ...
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
@@ -394,3 +490,18 @@ class Store(Protocol):
     async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
         """Return name, digest, outcome and number of all uses; one whose run failed or was cancelled has the outcome `run`."""
         ...
+
+
+async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
+    """Return values by digest, each compared with it; what is missing is left out.
+
+    Raises:
+        StoreError: The bytes of one have another digest.
+    """
+    found = await store.find_values(digests) if digests else {}
+    for name, data in found.items():
+        if digest(data) != name:
+            raise StoreError(
+                f"the value {name} was changed in the store {store.name}: its bytes have another digest"
+            )
+    return found

@@ -3,6 +3,10 @@
 Each entry says how many arguments it takes and how it is written with types; what type it gives is in `signatures.py`.
 Implementations take the frame (to pay for their work) and values; they give a value or raise `EvalFault`. `first` and
 `secret` have no implementation here: they do not evaluate their arguments like the rest.
+
+The language grows without breaking plans. The names of the functions of version 1 are reserved (`RESERVED_FUNCTIONS`): no step,
+input or loop may have them. A later function gets `since` its version, raises `EXPRESSION_VERSION`, and reserves nothing: its
+name is the function where `(` follows, and everywhere else the step, input or loop of that name.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..values import Json, canonical
 from .faults import EvalFault
@@ -23,6 +27,41 @@ if TYPE_CHECKING:
     from .frame import Frame
 
 Apply: TypeAlias = "Callable[..., Json]"  # (frame, *arguments)
+
+EXPRESSION_VERSION: Final = 1
+"""Of the language: what is accepted and what it means change only with it. A run's header keeps the version it began with."""
+
+RESERVED_FUNCTIONS: Final = frozenset(
+    [
+        "len",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "abs",
+        "round",
+        "sorted",
+        "reversed",
+        "range",
+        "any",
+        "all",
+        "zip",
+        "enumerate",
+        "str",
+        "int",
+        "float",
+        "bool",
+        "keys",
+        "values",
+        "items",
+        "flatten",
+        "distinct",
+        "join",
+        "first",
+        "secret",
+    ]
+)
+"""The functions of version 1: these names mean nothing else. Frozen: a name added here would make stored plans unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +75,7 @@ class Function:
         apply: What it does.
         keywords: The names it takes: `key`, `reverse`.
         generators: Whether an argument may be a generator.
+        since: The version of the language that it came with. A run of an older version does not have it.
     """
 
     signature: str
@@ -44,6 +84,7 @@ class Function:
     apply: Apply
     keywords: tuple[str, ...] = ()
     generators: bool = False
+    since: int = 1
 
 
 def a_list(value: Json, what: str) -> list[Json]:

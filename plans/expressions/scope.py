@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ..nearest import did_you_mean, listing
 from ..types import ObjectType, Type
+from .functions import FUNCTIONS
 
 _STEP_WORDS = frozenset(
     {"steps", "step", "outputs", "output", "results", "tasks", "nodes", "variables", "vars"}
@@ -58,6 +59,8 @@ def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
         return message, f"a step is referred to by its id alone, write: {following}"
     if name in _INPUT_WORDS and following is not None and following in fields:
         return message, f"write: inputs.{following}"
+    if name in FUNCTIONS:
+        return message, f"it is a function, call it: {name}(..)"
     if name in fields:
         return message, f"it is an input, write: inputs.{name}"
     if caller is not None:

@@ -19,7 +19,7 @@ from typing import NoReturn, cast
 from ..nearest import did_you_mean
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
 from .faults import Fault
-from .functions import FUNCTIONS
+from .functions import FUNCTIONS, RESERVED_FUNCTIONS
 from .methods import METHODS
 from .nodes import (
     Binary,
@@ -45,11 +45,10 @@ from .nodes import (
 from .objection import objection
 from .refusals import FUNCTIONS_ELSEWHERE, METHODS_ELSEWHERE, REFUSED
 
-EXPRESSION_VERSION = 1  # of the language; what is accepted and what it means change only with it
 # Operations inside operations; every later walk is recursive, and Python's stack is short.
 EXPRESSION_DEPTH_MAX = 100
 ROOTS = ("inputs", "item", "index", "prev")
-RESERVED = frozenset(FUNCTIONS) | frozenset(ROOTS)  # never the name of a step, an input or a loop variable
+RESERVED = RESERVED_FUNCTIONS | frozenset(ROOTS)  # never the name of a step, an input or a loop variable
 
 _UNARY: dict[type[ast.unaryop], OneOf["-", "+", "not"]] = {ast.Not: "not", ast.USub: "-", ast.UAdd: "+"}
 _BINARY: dict[type[ast.operator], str] = {
@@ -116,7 +115,7 @@ def parse_path(text: str) -> Node | None:
     head, *names = every = text.split(".")
     if (
         len(every) > EXPRESSION_DEPTH_MAX
-        or head in FUNCTIONS
+        or head in RESERVED_FUNCTIONS
         or "__" in text
         or not _KEYWORDS.isdisjoint(every)
     ):
@@ -198,7 +197,7 @@ class _Reader:
                 if local is None:
                     self._refuse(tree, f"'{name}' is used before the 'for' that gives it a value")
                 return Local(*self._span(tree), name, local.slot)
-        if name in FUNCTIONS:
+        if name in RESERVED_FUNCTIONS:
             self._refuse(tree, f"'{name}' is a function", f"call it: {name}(..)")
         start, end = self._span(tree)
         return Name(start, end, name)
@@ -329,7 +328,7 @@ class _Reader:
 
     def _check_bindable(self, tree: ast.expr, name: str) -> None:
         if name in RESERVED:
-            kind = "a function" if name in FUNCTIONS else "a reserved name"
+            kind = "a function" if name in RESERVED_FUNCTIONS else "a reserved name"
             self._refuse(
                 tree,
                 f"'{name}' is {kind}, so it cannot be a loop name",
@@ -351,8 +350,10 @@ class _Reader:
         return self._method(tree, tree.func, room)
 
     def _function(self, tree: ast.Call, name: str, room: int) -> Node:
+        # Before `(` a name is a function, whatever step or loop has the same name: values cannot be called. If a loop name hid
+        # the function, as in Python, a plan's meaning would depend on names that the language promises not to reserve.
         function = FUNCTIONS.get(name)
-        if function is None or any(name in scope for scope in self._scopes):
+        if function is None:
             self._refuse(tree.func, f"there is no function '{name}'", _function_hint(name))
         key, reverse = self._keywords(tree, name, room)
         arguments = tuple([self._argument(part, room, generators=function.generators) for part in tree.args])

@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 from firmplan import Engine, InputRejected
+from firmplan.executor.stores.sqlite_file import STORE_FORMAT
 
 
 @pytest.fixture
@@ -103,10 +104,13 @@ def test_a_store_is_backed_up_beside_a_running_engine(home):
 
 def test_upgrade_tells_the_format(kept, home):
     """A store of this version has nothing to be done; one that is empty gets its format."""
-    assert kept("store", "upgrade").out == "firmplan.db has format 1, the newest: nothing was to do\n"
+    assert (
+        kept("store", "upgrade").out
+        == f"firmplan.db has format {STORE_FORMAT}, the newest: nothing was to do\n"
+    )
     (home / "empty.db").touch()
     told = kept("store", "upgrade", "--store", "empty.db", "--json").document
-    assert told == {"store": "empty.db", "before": 0, "after": 1}
+    assert told == {"store": "empty.db", "before": 0, "after": STORE_FORMAT}
 
 
 def test_nothing_is_made_where_no_store_is(kept, home):

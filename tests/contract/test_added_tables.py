@@ -26,7 +26,7 @@ def test_an_older_store_gets_what_was_added(tmp_path):
         db.close()
         await store.open()
         await store.note_use("a", "sha256:1", "check", None, 2.0)
-        found = await store.count_uses(), await store.list_plans()
+        found = await store.count_uses(), [(each.name, each.text) for each in await store.list_plans()]
         await store.create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
         assert (await store.claim("r", "me", is_alive=lambda *_: False)).beat == 0
         assert await store.raise_beat("me")

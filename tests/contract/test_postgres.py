@@ -14,6 +14,7 @@ from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
+from firmplan.executor.stores.location import POSTGRES_FORMAT
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
 from firmplan.plans.values import digest
@@ -112,12 +113,12 @@ def test_a_newer_format_is_refused_and_left_alone(cluster, postgres_url):
     """The message says what to do."""
 
     async def law(store):
-        assert await store.find_format() == 1
+        assert await store.find_format() == POSTGRES_FORMAT
 
     on_stores([postgres_url], law)
     cluster.sql("UPDATE firmplan_store SET format=99", postgres_url)
     told = open_fault(postgres_url)
-    assert "has format 99; this firmplan reads up to 1: upgrade firmplan" in told
+    assert f"has format 99; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan" in told
     assert cluster.sql("SELECT format FROM firmplan_store", postgres_url) == [(99,)]
 
 
@@ -273,7 +274,7 @@ def test_what_a_durable_commit_follows_is_durable(cluster, postgres_url):
         cluster.stop("immediate")
         cluster.start()
         assert await store.read_journal("r") == [b"line %d" % n for n in range(50)]
-        assert await other.find_plan("p") == "{}"
+        assert (await other.find_plan("p")).text == "{}"
 
     on_stores([postgres_url, postgres_url], write)
 

@@ -90,9 +90,9 @@ def test_only_one_owner_at_a_time(make_store):
         assert await store.claim("r", "you", **ALIVE) is None
         second = await store.claim("r", "you", **DEAD)
         assert (second.owner, second.epoch) == ("you", 2)
-        await store.release("r", first.epoch)
+        await store.release({"r": first.epoch})
         assert (await store.find_run("r")).owner == "you"
-        await store.release("r", second.epoch)
+        await store.release({"r": second.epoch})
         assert (await store.find_run("r")).owner is None
         assert await store.claim("nothing", "me", **DEAD) is None
 
@@ -114,7 +114,7 @@ def test_an_owner_beats_until_it_is_overtaken_or_owns_nothing(make_store):
         assert not await store.raise_beat("me")
         assert (await store.find_run("s")).beat is None
         row = await store.find_run("r")
-        await store.release("r", row.epoch)
+        await store.release({"r": row.epoch})
         assert not await store.raise_beat("you")
 
     with_store(make_store, law)
@@ -199,8 +199,44 @@ def test_runs_that_someone_drives_are_listed(make_store):
         ended = await claimed(store, "ended")
         await append(store, replace(batch_of(ended, b"one"), status="succeeded"))
         let_go = await claimed(store, "parked")
-        await store.release("parked", let_go.epoch)
+        await store.release({"parked": let_go.epoch})
         assert await store.list_driven() == [replace(driven, header={})]
+
+    with_store(make_store, law)
+
+
+def test_many_runs_are_released_at_once(make_store):
+    """Each only where the epoch is the one it was claimed with; the owner goes with its last run."""
+
+    async def law(store):
+        rows = [await claimed(store, f"r{n}") for n in range(5)]
+        taken = await store.claim("r3", "you", **DEAD)
+        await store.claim("r0", "me", is_alive=lambda name, _: name != "me")
+        await store.release({row.id: row.epoch for row in rows})
+        owners = [(await store.find_run(row.id)).owner for row in rows]
+        assert owners == ["me", None, None, "you", None]
+        assert await store.raise_beat("me")
+        await store.release({"r0": rows[0].epoch + 1, "r3": taken.epoch})
+        assert not await store.raise_beat("me")
+        assert not await store.raise_beat("you")
+
+    with_store(make_store, law)
+
+
+def test_the_last_batch_of_a_run_releases_it(make_store):
+    """The owner has gone with the record that ends the run, and no further statement is needed; a refused batch releases nothing."""
+
+    async def law(store):
+        one, other = await claimed(store, "one"), await claimed(store, "other")
+        await append(store, replace(batch_of(one, b"end"), status="succeeded", releases="me"))
+        assert ((await store.find_run("one")).owner, (await store.find_run("other")).owner) == (None, "me")
+        assert await store.raise_beat("me")
+        new = await store.claim("other", "you", **DEAD)
+        with pytest.raises(StoreError, match="another owner"):
+            await append(store, replace(batch_of(other, b"end"), status="succeeded", releases="me"))
+        assert (await store.find_run("other")).owner == "you"
+        await append(store, replace(batch_of(new, b"end"), status="succeeded", releases="you"))
+        assert not await store.raise_beat("you")
 
     with_store(make_store, law)
 
@@ -389,9 +425,9 @@ def test_plans_are_saved_by_name_and_found_by_digest(make_store):
         await store.save_plan("b", "{1}", "sha256:1", 1.0)
         await store.save_plan("a", "{2}", "sha256:2", 1.0)
         await store.save_plan("b", "{3}", "sha256:3", 2.0)
-        assert list(await store.list_plans()) == [("a", "{2}"), ("b", "{3}")]
-        assert await store.find_plan("b") == "{3}"
-        assert await store.find_plan("sha256:2") == "{2}"
+        assert [(each.name, each.text) for each in await store.list_plans()] == [("a", "{2}"), ("b", "{3}")]
+        assert (await store.find_plan("b")).text == "{3}"
+        assert (await store.find_plan("sha256:2")).text == "{2}"
         assert await store.find_plan("sha256:1") is None
 
     with_store(make_store, law)

@@ -387,7 +387,9 @@ def test_a_cancel_stops_reads_and_lets_writes_end():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"idempotent": True}, {"reconcile": lambda key, args: None}], ids=str
+    "options",
+    [{}, {"idempotent": True}, {"reconcile": lambda key, args: None}],
+    ids=["plain", "idempotent", "reconcile"],
 )
 def test_a_cancelled_run_does_not_forget_a_write_of_unknown_outcome(options):
     """A cancel may not call again, and may not say that nothing happened: a person decides."""

@@ -8,6 +8,7 @@ from firmplan.executor import Lock
 from firmplan.executor.journal.programs import program_of, read_plan
 from firmplan.executor.journal.recent import ENTRY_STEPS, Recent
 from firmplan.executor.runs.accepted import AcceptedPlans
+from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +107,7 @@ def test_a_program_is_that_of_plan_and_lock():
 
     one = read_plan(stored)
     locks = [Lock.of([one], Toolset([each])) for each in (add, add, other)]
-    programs = [program_of(one, lock, {}) for lock in locks]
+    programs = [program_of(one, lock, {}, EXPRESSION_VERSION) for lock in locks]
     assert programs[0] is programs[1]
     assert programs[0] is not programs[2]
     assert programs[2].steps[0].touches
