@@ -226,7 +226,7 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
+        """Stop the runs under way and close the store; idempotent. They go on with `resume` in another engine."""
         self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
         mending, self._mending = self._mending, {}

@@ -128,7 +128,7 @@ class Execution:
         self._owner.acquire()
 
     async def close(self) -> None:
-        """Park the runs under way, and let go; they go on with `resume`."""
+        """Stop the runs under way, and let go of all; they go on with `resume`."""
         await self._takeover.end()
         self.facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]

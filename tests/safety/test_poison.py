@@ -11,10 +11,13 @@ from pathlib import Path
 
 import poison_child
 import pytest
-from firmplan import Engine
+from firmplan import ConfigError, Engine
 
 CHILD = Path(poison_child.__file__)
 LIVES_MAX = 40
+IN_A_FILE = pytest.mark.parametrize(
+    "store", ["sqlite"], indirect=True
+)  # nothing in the test is about the store
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -38,7 +41,8 @@ class Supervisor:
         self.processes = []
 
     def start(self, runs=None):
-        words = [sys.executable, CHILD, self.folder, self.store, json.dumps(runs or {})]
+        what = runs if isinstance(runs, str) else json.dumps(runs or {})
+        words = [sys.executable, CHILD, self.folder, self.store, what]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.processes.append(process)
         return process
@@ -74,7 +78,17 @@ def calls(folder):
     return Counter(line.rpartition(" ")[0] for line in lines)
 
 
-@pytest.mark.parametrize("kind", ["pure", "read", "write", "at_once"])
+@pytest.mark.parametrize(
+    ("store", "kind"),
+    [
+        ("sqlite", "pure"),
+        ("sqlite", "read"),
+        ("sqlite", "write"),
+        ("sqlite", "at_once"),
+        pytest.param("postgres", "pure", marks=pytest.mark.postgres),
+    ],
+    indirect=["store"],
+)
 def test_a_run_that_kills_its_process_is_parked(tmp_path, store, tools, supervisor, kind):
     """Whatever the effect of its tool: three calls, three deaths; then it says which call was in flight, and waits for a person."""
     died, said = supervisor.live({"p": kind})
@@ -105,15 +119,11 @@ def test_a_run_that_kills_its_process_is_parked(tmp_path, store, tools, supervis
     assert calls(tmp_path)["poison"] == 4
 
 
-def test_a_resumed_run_has_three_deaths_again(tmp_path, supervisor, store, tools):
+@IN_A_FILE
+def test_a_resumed_run_has_three_deaths_again(tmp_path, supervisor):
     """An explicit resume begins to count anew; each of its processes is another one that dies."""
     supervisor.live({"p": "pure"})
-    resume = "import sys\nsys.argv = ['', sys.argv[1], sys.argv[2]]\nimport poison_child as p\nfrom firmplan import Engine\n"
-    resume += "with Engine(p.TOOLS, store=sys.argv[2]) as engine:\n    engine.resume_sync('p')\n"
-    killed = subprocess.run(
-        [sys.executable, "-c", resume, tmp_path, store], cwd=CHILD.parent, check=False, timeout=120
-    )
-    assert killed.returncode == 9
+    assert supervisor.start("resume:p").wait(120) == 9
     died, said = supervisor.live()
     assert (died, said) == (2, {"p": "parked"})
     assert calls(tmp_path)["poison"] == 6
@@ -177,6 +187,7 @@ def test_deaths_with_progress_between_park_nothing(tmp_path, supervisor):
     assert calls(tmp_path) == {f"once s{n}": 2 for n in range(5)}
 
 
+@IN_A_FILE
 def test_progress_beside_the_call_that_kills_does_not_hide_it(tmp_path, supervisor):
     """Other calls of the run return in each life: the call that is in flight at every death still parks the run, in a few lives."""
     died, said = supervisor.live({"b": "beside"})
@@ -185,6 +196,7 @@ def test_progress_beside_the_call_that_kills_does_not_hide_it(tmp_path, supervis
     assert 3 <= died <= 4, "the first death shows no call for sure"
 
 
+@IN_A_FILE
 def test_an_end_in_order_is_no_death(tmp_path, store, tools):
     """Engines that are closed, again and again, while a call is in flight: the run is never parked."""
     for n in range(5):
@@ -203,17 +215,51 @@ def test_an_end_in_order_is_no_death(tmp_path, store, tools):
     assert len(resumed) == 5
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_calls_that_a_death_cut_off_use_budget(tmp_path, supervisor, store, tools, steps):
+@IN_A_FILE
+@pytest.mark.parametrize("steps", [1, 2])
+def test_calls_that_a_death_cut_off_use_budget(tmp_path, supervisor, steps):
     """A budget of so many steps is used up by so many calls of one step that kills."""
-    with Engine(tools, store=store) as engine:
-        engine.list_runs_sync()
-    budget = "import sys\nsys.argv = ['', sys.argv[1], sys.argv[2]]\nimport poison_child as p\nfrom firmplan import Engine\n"
-    budget += f"with Engine(p.TOOLS, store=sys.argv[2]) as engine:\n    engine.run_sync(p.PLANS['write'], run_id='p', budget={{'steps': {steps}}})\n"
-    killed = subprocess.run(
-        [sys.executable, "-c", budget, tmp_path, store], cwd=CHILD.parent, check=False, timeout=120
-    )
-    assert killed.returncode == 9
+    assert supervisor.start(f"budget:{steps}").wait(120) == 9
     died, said = supervisor.live()
-    assert (died, said) == (steps - 1, {"p": "over_budget" if steps < 3 else "parked"})
+    assert (died, said) == (steps - 1, {"p": "over_budget"})
     assert calls(tmp_path)["poison"] == steps
+
+
+def test_a_task_whose_planning_kills_is_parked(tmp_path, store, tools, supervisor):
+    """Its plan was being made three times; then it waits for a person as any other, and is planned again once it is resumed."""
+    died, said = supervisor.live({"t": "task"})
+    assert (died, said) == (3, {"t": "parked"})
+    assert calls(tmp_path)["poison"] == 3
+    with Engine(tools, store=store, recover=True) as engine:
+        run = engine.wait_sync("t")
+        (error,) = run.errors
+        assert (run.status, error.step, error.code) == ("parked", "", "parked")
+        assert "3 times in a row without progress of the run; its plan was being made" in error.message
+        assert engine.list_runs_sync().runs[0].reason == error.message
+    (tmp_path / "cured").touch()
+    planner = poison_child.Deadly()
+    with Engine(tools, store=store, planner=planner) as engine:
+        assert engine.resume_sync("t").status == "failed"
+    assert calls(tmp_path)["poison"] == 4
+
+
+@IN_A_FILE
+def test_a_parked_run_is_cancelled_like_any_other(tmp_path, store, tools, supervisor):
+    """Nothing is called for it."""
+    supervisor.live({"p": "read"})
+    with Engine(tools, store=store) as engine:
+        assert engine.cancel_sync("p").status == "cancelled"
+        assert engine.replay_sync("p").status == "cancelled"
+    assert calls(tmp_path)["poison"] == 3
+
+
+@IN_A_FILE
+def test_after_how_many_deaths_is_a_setting(tmp_path, store, tools, supervisor):
+    """`Engine(park_after=1)`: the first one parks."""
+    assert supervisor.start({"p": "pure"}).wait(120) == 9
+    with Engine(tools, store=store, recover=True, park_after=1) as engine:
+        assert engine.wait_sync("p").status == "parked"
+    assert calls(tmp_path)["poison"] == 1
+    for wrong in (0, -1, True, 1.5, "3", None):
+        with pytest.raises(ConfigError, match="park_after: expected an integer of at least 1"):
+            Engine(tools, store=store, park_after=wrong)

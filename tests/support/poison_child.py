@@ -1,7 +1,8 @@
 """A process with an engine that recovers, as tests of poison runs start it again and again: `python poison_child.py FOLDER STORE [RUNS]`.
 
-RUNS is JSON, run id -> name of a plan; the runs are submitted, then waited for until none goes on by itself. With `TASK_PLANS` an
-engine's planner kills its process. Tools note each call in `FOLDER/calls` before it is made, and its end.
+RUNS is JSON, run id -> name of a plan, or `task` for one that is to be planned; the runs are submitted, then waited for until none goes on by
+itself. `resume:ID` in its place resumes that run, `budget:N` runs one with so many steps. Tools note each call in `FOLDER/calls` before it is
+made, and its end; the planner notes each planning, and kills its process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from firmplan import Engine, tool
+from firmplan import Engine, Planner, PlanningFailed, tool
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 INNOCENTS = 6
@@ -101,6 +102,15 @@ def quick(number: int) -> int:
     return number
 
 
+class Deadly(Planner):
+    """A planner that kills its process."""
+
+    async def plan(self, *_args: object, **_options: object) -> object:
+        """Kill the process, or give up."""
+        kill()
+        raise PlanningFailed("cured, and none the wiser", [])
+
+
 TOOLS = [kill_pure, kill_read, kill_write, kill_at_once, graze, kill_once, quick]
 PLANS = {
     **{
@@ -140,11 +150,17 @@ PLANS = {
 
 def main() -> None:
     """Do as told; print each run's status, for the test to read."""
-    store = sys.argv[2]
-    wanted = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    with Engine(TOOLS, store=store, recover=True) as engine:
-        for run_id, name in wanted.items():
-            engine.submit_sync(PLANS[name], run_id=run_id)
+    store, words = sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "{}"
+    what, _, which = words.partition(":")
+    with Engine(
+        TOOLS, store=store, planner=Deadly(), recover=not which or what not in ("resume", "budget")
+    ) as engine:
+        if what == "resume":
+            engine.resume_sync(which)
+        elif what == "budget":
+            engine.run_sync(PLANS["write"], run_id="p", budget={"steps": int(which)})
+        for run_id, name in json.loads(words).items():
+            engine.submit_sync("Do what kills" if name == "task" else PLANS[name], run_id=run_id)
         while any(engine.list_runs_sync(status=status).runs for status in ("queued", "running")):
             time.sleep(0.02)
         found = {run.id: run.status for run in engine.list_runs_sync().runs}
