@@ -26,6 +26,7 @@ STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
         "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
         "ALTER TABLE firmplan_plans ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "CREATE INDEX IF NOT EXISTS firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL",
     ),
 }
 _ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
