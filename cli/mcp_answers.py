@@ -48,6 +48,7 @@ RUN_SCHEMA: Final[Document] = {
                     "step": {"type": "string"},
                     "reason": {"type": ["string", "null"]},
                     "args": {"description": "What it would be called with."},
+                    "past_write": {"description": "What an earlier run knows of this call, if it made it."},
                 },
                 "required": ["step", "reason", "args"],
             },
@@ -64,7 +65,9 @@ RUN_SCHEMA: Final[Document] = {
 def run_document(run: Run, settings: Settings) -> Document:
     """Return where a run stands: what came of it, or what it waits for."""
     waits: list[Json] = [
-        {"step": path, "reason": step.reason, "args": step.args} for path, step in waiting_leaves(run)
+        {"step": path, "reason": step.reason, "args": step.args}
+        | ({} if step.past_write is None else {"past_write": step.past_write})
+        for path, step in waiting_leaves(run)
     ]
     made: Document = {
         "run_id": run.id,

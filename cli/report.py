@@ -93,7 +93,14 @@ ARGS_WIDTH = 1000
 
 
 def _asked(step: StepView) -> str:
-    return "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
+    """Return what the step would be called with, and what an earlier run knows of the call."""
+    args = "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
+    match step.past_write:
+        case {"message": str(message), "same_key": same_key}:
+            key = "; approved unchanged, it is called under the same idempotency key" if same_key else ""
+            return f"{args}\n  {one_line(message)}{key}"
+        case _:
+            return args
 
 
 def advice(run: Run, settings: Settings) -> str:
@@ -107,12 +114,14 @@ def advice(run: Run, settings: Settings) -> str:
 
     for path, step in waiting_leaves(run):
         if step.status == "indeterminate":
+            # Typed again later, the line must not be about another attempt of which nobody knows either.
+            bound = f"--attempt {step.attempt}"
             lines += [
-                f"step '{path}': nobody knows whether the call took effect{_asked(step)}",
+                f"step '{path}', attempt {step.attempt}: nobody knows whether the call took effect{_asked(step)}",
                 "Find out, then one of",
-                typed("resolve", path, "--done JSON"),
-                typed("resolve", path, "--retry"),
-                typed("resolve", path, "--fail WHY"),
+                typed("resolve", path, f"--done JSON {bound}"),
+                typed("resolve", path, f"--retry {bound}"),
+                typed("resolve", path, f"--fail WHY {bound}"),
             ]
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [

@@ -3,14 +3,16 @@
 The *cone* of a fork is every step of the root plan that may come out differently: steps that were asked for, overridden or changed,
 those that refer to a changed input, and whatever depends on one of them, by reference, by `after`, or by a resource that a
 step in the cone writes. Outside it nothing is called, whatever `reuse_for` says and however the tools have changed; inside it
-the usual reuse holds, and a write waits for a person unless the fork allows writes. So does, wherever it lies, a write that the
-parent has called and of which nobody knows what became: its idempotency key was the parent's, and this run has another.
+the usual reuse holds, and a write waits for a person unless the fork allows writes.
+
+Some writes wait for a person in every fork, inside the cone or not, whether or not the fork allows writes: those whose outcome in the parent is
+unknown, and those that a person denied there (`PastWrite`). Forks of the fork keep asking until one of them knows better.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -26,13 +28,16 @@ from .events import (
     WITHDRAWN,
     Approved,
     CallFailed,
+    CallLost,
     CallMade,
     CallReused,
     CallStarted,
     CallSucceeded,
+    Denied,
     JournalEvent,
     ResolvedDone,
     ResolvedFailed,
+    ResolvedRetry,
 )
 from .ledger import WORLD
 from .sealed import Sealed
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from .journal.header import Header
 
 Holds: TypeAlias = Literal["all", "made", "none"]
+PastOutcome: TypeAlias = Literal["unknown", "denied"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 
@@ -52,13 +58,48 @@ def root_of(path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class PastWrite:
+    """A write of an earlier run about which a person is asked before this run makes it.
+
+    Attributes:
+        outcome: What is known of the earlier call.
+        run: The run that made it, or in which a person denied it; empty where a fork of an older version does not tell.
+        args: Digest of the arguments that it was made with; empty for a call that was not made.
+        key: The idempotency key that it handed to the world. A call with the same arguments hands over the same key, so that a server which
+            knows the key does not act twice.
+    """
+
+    outcome: PastOutcome
+    run: str = ""
+    args: str = ""
+    key: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as JSON, without what is not known."""
+        said = {"outcome": self.outcome, "run": self.run, "args": self.args, "key": self.key}
+        return {name: value for name, value in said.items() if value}
+
+    def told(self, args: str) -> str:
+        """Return what is known, as a sentence for whoever decides about a call with arguments of this digest."""
+        where = f"run {self.run}" if self.run else "a run that this one comes of"
+        other = " with other arguments" if self.args not in ("", args) else ""
+        match self.outcome:
+            case "unknown":
+                return f"{where} called it{other}, and the outcome of that call is unknown: it may have taken effect"
+            case "denied":
+                return f"a person denied it in {where}"
+
+
+@dataclass(frozen=True, slots=True)
 class Fork:
     """How a run came of its parent; part of its header. `Fork()` is that of a run which came of none.
 
     Attributes:
         cone: Ids of the affected steps of the root plan, in the plan's order.
         items: Of steps in the cone of which only some items are affected: the paths of these items.
-        unknown: Paths of the writes that the parent has called, and of which nobody knows what became.
+        unknown: Paths of writes whose outcome in the parent is unknown, in forks of older versions, which called them where they were affected and
+            writes were allowed. A replay of such a fork decides as it did; new forks have `past_writes`.
+        past_writes: Path of each write about which a person is asked in any case -> what an earlier run knows of it.
         overrides: Path of a step or item -> the value that stands in its place.
         holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
             already, or `none`.
@@ -73,6 +114,7 @@ class Fork:
     settled: Mapping[str, str] = field(default_factory=dict[str, str])
     items: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    past_writes: Mapping[str, PastWrite] = field(default_factory=dict[str, PastWrite])
 
     def is_affected(self, path: str) -> bool:
         """Whether the path lies in the cone."""
@@ -89,9 +131,10 @@ class Fork:
     def is_held(self, path: str) -> bool:
         """Whether a write at this path waits for a person.
 
-        One that the parent may have made does so unless it is affected and writes are allowed; where they are not, so does one that the
-        parent never came to.
+        A write of unknown outcome always does. Where writes are not allowed, an affected write does, and one that the parent never came to.
         """
+        if path in self.past_writes:
+            return True
         is_affected = self.is_affected(path)
         if path in self.unknown:
             return self.holds != "none" or not is_affected
@@ -105,11 +148,21 @@ class Fork:
 
     def is_settled(self, path: str, args: str) -> bool:
         """Whether the parent has made exactly this call, and nothing that decides it has changed."""
-        return not self.is_affected(path) and self.settled.get(path) == args
+        return path not in self.past_writes and not self.is_affected(path) and self.settled.get(path) == args
+
+    @property
+    def asked_about(self) -> Mapping[str, PastWrite]:
+        """What earlier runs know of the writes that wait for a person here, by path."""
+        return {**{path: PastWrite("unknown") for path in self.unknown}, **self.past_writes}
+
+    def key_of(self, path: str, args: str) -> str:
+        """Return the idempotency key under which an earlier run called exactly this write; empty: none did, as far as is known."""
+        past = self.past_writes.get(path)
+        return past.key if past is not None and past.args == args else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return {
+        data: dict[str, Any] = {
             "cone": list(self.cone),
             "overrides": {path: sealed.value for path, sealed in self.overrides.items()},
             "holds": self.holds,
@@ -118,6 +171,9 @@ class Fork:
             "items": list(self.items),
             "unknown": list(self.unknown),
         }
+        if self.past_writes:
+            data["past_writes"] = {path: past.to_dict() for path, past in self.past_writes.items()}
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> Fork | None:
@@ -127,7 +183,9 @@ class Fork:
         overrides = {path: Sealed.of(value) for path, value in data["overrides"].items()}
         items = tuple(data["items"])
         unknown = tuple(data.get("unknown", ()))
-        return cls(tuple(data["cone"]), overrides, data["holds"], data["at"], data["settled"], items, unknown)
+        past = {path: PastWrite(**given) for path, given in data.get("past_writes", {}).items()}
+        cone = tuple(data["cone"])
+        return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past)
 
 
 def _is_within(path: str, whole: str) -> bool:
@@ -185,28 +243,76 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     return found
 
 
-def unknown_in(events: Iterable[JournalEvent], before: Fork | None) -> tuple[str, ...]:
-    """Return the paths of the writes that a run leaves open, sorted: begun, and no more is known.
+class PastWrites:
+    """Finds in a run's journal the writes about which forks of the run ask a person in any case.
+
+    A write failed for sure only if every attempt did. If one attempt was lost and a later one failed, the lost one may have taken effect, and
+    the outcome is unknown.
 
     Args:
-        events: Its journal.
-        before: Its own fork: what its parent left open, it may have left as it was.
+        run_id: The run.
+        before: Those of the run's own fork: what its parent left open, the run may have left as it was.
+        has_reconciled: Whether the step's tool is asked about a lost attempt before the next one begins, which then says that the lost attempt
+            did nothing.
     """
-    found = set(before.unknown) if before is not None else set[str]()
-    for event in events:
-        match event:
-            case CallStarted(step=step, intent=intent) if intent is not None:
-                found.add(step)
-            case (
-                CallSucceeded(step=step)
-                | CallFailed(step=step)
-                | ResolvedDone(step=step)
-                | ResolvedFailed(step=step)
-            ):
-                found.discard(step)
-            case _:
-                pass
-    return tuple(sorted(found))
+
+    def __init__(
+        self, run_id: str, before: Mapping[str, PastWrite], has_reconciled: Callable[[str], bool]
+    ) -> None:
+        self._run_id = run_id
+        self._has_reconciled = has_reconciled
+        self._found = dict(before)
+        self._lost = {path: past for path, past in before.items() if past.outcome == "unknown"}
+        self._begun: set[str] = set()  # attempts without an end so far
+
+    def of(self, events: Iterable[JournalEvent]) -> dict[str, PastWrite]:
+        """Return what the journal leaves open, by path, sorted."""
+        for event in events:
+            match event:
+                case CallStarted(step=step, args=args, key=key, intent=intent) if intent is not None:
+                    self._start(step, PastWrite("unknown", self._run_id, args, key))
+                case CallLost(step=step):
+                    self._lose(step)
+                case CallFailed(step=step) if step in self._begun:
+                    self._fail(step)
+                case (
+                    CallSucceeded(step=step)
+                    | CallReused(step=step)
+                    | ResolvedDone(step=step)
+                    | ResolvedRetry(step=step)
+                    | ResolvedFailed(step=step)
+                ):
+                    self._close(step)
+                case Denied(step=step) if step not in self._found:
+                    self._found[step] = PastWrite("denied", self._run_id)
+                case _:
+                    pass
+        return {path: self._found[path] for path in sorted(self._found)}
+
+    def _start(self, step: str, call: PastWrite) -> None:
+        if step in self._begun:  # the process died in mid-call
+            self._lose(step)
+        if (lost := self._lost.get(step)) is not None and lost.key == call.key and self._has_reconciled(step):
+            del self._lost[step]
+        self._begun.add(step)
+        self._found[step] = call
+
+    def _lose(self, step: str) -> None:
+        self._begun.discard(step)
+        if step in self._found:
+            self._lost[step] = self._found[step]
+
+    def _fail(self, step: str) -> None:
+        if (lost := self._lost.get(step)) is None:
+            self._close(step)
+        else:
+            self._begun.discard(step)
+            self._found[step] = lost
+
+    def _close(self, step: str) -> None:
+        self._found.pop(step, None)
+        self._lost.pop(step, None)
+        self._begun.discard(step)
 
 
 def fork_of(  # noqa: PLR0913  # what a fork is made of
@@ -218,7 +324,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     overrides: Mapping[str, Sealed],
     holds: Holds,
     settled: Mapping[str, str],
-    unknown: tuple[str, ...] = (),
+    past_writes: Mapping[str, PastWrite],
     also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
@@ -231,7 +337,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         overrides: See `Fork`.
         holds: See `Fork`.
         settled: See `Fork`.
-        unknown: See `Fork`.
+        past_writes: See `Fork`.
         also: Ids of further steps that are affected.
 
     Raises:
@@ -249,7 +355,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
     cone = cone_of(program, [*starts, *roots])
     kept = tuple(path for path in items if root_of(path) not in whole)
-    return Fork(cone, given, holds, at or "", settled, kept, unknown)
+    return Fork(cone, given, holds, at or "", settled, kept, past_writes=past_writes)
 
 
 def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:

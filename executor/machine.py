@@ -59,6 +59,7 @@ from .cells import (
     is_bad,
     policies_of,
     sample_of,
+    undecided_attempt,
 )
 from .commands import (
     Command,
@@ -136,6 +137,7 @@ class Machine:
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: A fault of the run itself (its output expression), not of a step.
+        fork: How the run came of its parent.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class Machine:
         self.failure: Failure | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
-        self._fork = fork
+        self.fork = fork
         self.purse = Purse(dict(budget or {}))
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
@@ -282,28 +284,29 @@ class Machine:
                 turn.verdict = Verdict("denied", by, reason)
                 turn.failure = Failure("denied", reason or f"denied by {by}")
                 self._turn_cancelled(turn, Reason.DENIED)
-            case ResolvedDone(output=output):
-                turn.verdict = Verdict("resolved as done")
+            case ResolvedDone(output=output, by=by):
+                turn.verdict = Verdict("resolved as done", by or "")
                 self._turn_succeeded(turn, output)
-            case ResolvedRetry():
-                turn.verdict = Verdict("resolved to be called again")
+            case ResolvedRetry(by=by):
+                turn.verdict = Verdict("resolved to be called again", by or "")
                 self._move(turn, State.READY)
                 turn.lost = 0
                 self._start_call(turn)
-            case ResolvedFailed(why=why):
-                turn.verdict = Verdict("resolved as failed", reason=why)
+            case ResolvedFailed(why=why, by=by):
+                turn.verdict = Verdict("resolved as failed", by or "", why)
                 self._turn_failed(turn, Failure(RESOLVED_FAILED, why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 
     def accepts(self, decision: Cause) -> bool:
-        """Whether a person's decision still fits: the step waits for it, with exactly the arguments that were shown."""
+        """Whether a person's decision still fits: the very attempt waits for it, with exactly the arguments that were shown."""
         if self.status is not None or isinstance(decision, BudgetRaised):
             return self.status is None
         if isinstance(decision, CancelAsked):
             return self._cancelled_by is None
         turn = self.turns.get(getattr(decision, "step", ""))
-        if turn is None:
+        attempt = getattr(decision, "attempt", None)
+        if turn is None or (attempt is not None and attempt != undecided_attempt(turn)):
             return False
         match decision:
             case Approved(args=args):
@@ -395,7 +398,7 @@ class Machine:
         return Frame(program, treated, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
-        overrides = self._fork.overrides
+        overrides = self.fork.overrides
         if overrides:
             self._agenda.extend(
                 node for node in frame.nodes if not node.pending_when or node.path in overrides
@@ -421,7 +424,7 @@ class Machine:
         """Take a node as far as what has ended allows."""
         if node.state is not State.PENDING:
             return
-        overrides = self._fork.overrides
+        overrides = self.fork.overrides
         if overrides and (value := overrides.get(node.path)) is not None:
             self._end_overridden(node, value)
         elif not node.pending_when and self._is_admitted(node):
@@ -568,7 +571,7 @@ class Machine:
             if item.failure is not None:  # its filter could not be evaluated
                 self._item_failed(item, item.failure)
                 return
-            if (value := self._fork.overrides.get(item.path)) is not None:
+            if (value := self.fork.overrides.get(item.path)) is not None:
                 self._end_item(item, State.SUCCEEDED, output=value)
                 return
         turn = add_turn(item)
@@ -805,7 +808,8 @@ class Machine:
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
-                reconcile = policy.can_reconcile and turn.lost > 0
+                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, call.digest))
+                reconcile = policy.can_reconcile and is_open
                 sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
                     turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile
@@ -831,12 +835,12 @@ class Machine:
 
     def _is_held(self, turn: Turn, policy: CallPolicy) -> bool:
         """Whether a fork has this write wait for a person."""
-        return policy.effect is Effect.WRITE and self._fork.is_held(turn.path)
+        return policy.effect is Effect.WRITE and self.fork.is_held(turn.path)
 
     def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""
         is_tainted = bool(turn.item.node.code.tainted)
-        if self._fork.is_settled(turn.path, call.digest):
+        if self.fork.is_settled(turn.path, call.digest):
             turn.is_ruled = True
             self._start_call(turn)
         elif (

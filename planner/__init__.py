@@ -2,9 +2,10 @@
 
 from .attempt import Attempt
 from .mending import Mended
+from .pattern import pattern_fault
 from .planner import Planned, Planner
 from .reuse import PlanCache
 from .saved import SavedPlan
 from .uses import Use
 
-__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan", "Use"]
+__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan", "Use", "pattern_fault"]

@@ -28,10 +28,15 @@ Entry: TypeAlias = "str | PathLike[str] | Plan | SavedPlan"
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A saved plan whose pattern a task is of, with the inputs from its words and from the caller."""
+    """A saved plan whose pattern a task is of, with the inputs from its words and from the caller.
+
+    Attributes:
+        doubt: Why the words may mean something else; `None`: they do not.
+    """
 
     saved: SavedPlan
     inputs: dict[str, Json]
+    doubt: str | None = None
 
 
 class Library:
@@ -73,9 +78,10 @@ def fits(task: str, saved: Sequence[SavedPlan], given: Mapping[str, Json]) -> li
     found: list[tuple[tuple[int, int], str, Fit]] = []
     for each in saved:
         pattern = TaskPattern.of(each.plan)
-        values = None if pattern is None else pattern.match(task)
-        if pattern is not None and values is not None:
-            found.append((pattern.rank, each.name, Fit(each, {**values, **given})))
+        reading = None if pattern is None else pattern.reading(task)
+        if pattern is not None and reading is not None:
+            fit = Fit(each, {**reading.inputs, **given}, reading.doubt)
+            found.append((pattern.rank, each.name, fit))
     return [fit for *_, fit in sorted(found, key=lambda entry: entry[:2])]
 
 

@@ -80,32 +80,61 @@ def _by_parts(text: str, outside: Callable[[str], str], inside: Callable[[str], 
     return "".join([*made, outside(text[at:])])
 
 
-def texts(raw: _Raw) -> Iterator[str]:
-    """Yield every text of the steps and the output that means something; `why` is for people."""
-    parts: list[Json] = [raw["steps"], raw.get("output"), raw.get("plans")]
+def is_said(raw: _Raw, value: str | float, *, everywhere: bool = False) -> bool:
+    """Whether steps, output or inner plans of a plan still name a value; `why` is for people.
+
+    Args:
+        raw: The plan.
+        value: A text or a number.
+        everywhere: Whether a number counts in settings of a step too, such as `retries`, and not only where a template may stand.
+    """
+    steps = cast("list[_Raw]", raw["steps"])
+    holders: list[Json] = [raw.get("output"), raw.get("plans"), *(_templates(step) for step in steps)]
+    # A text counts outside templates too: a tool or a step of that name may well be what the task means.
+    beside = [leaf for leaf in _leaves(raw["steps"]) if everywhere or isinstance(leaf, str)]
+    return any(_says(leaf, value) for leaf in (*_leaves(holders), *beside))
+
+
+def _templates(step: _Raw) -> list[Json]:
+    """Return the parts of a step in which templates may stand."""
+    found: list[Json] = []
+    for *way, last in PLACES:
+        holder = step.get(way[0]) if way else step
+        if isinstance(holder, dict):
+            found.append(cast("_Raw", holder).get(last))
+    return found
+
+
+def _leaves(part: Json) -> Iterator[str | int | float]:
+    """Yield every text and number in a part of a plan that means something."""
+    parts: list[Json] = [part]
     while parts:
         match parts.pop():
-            case str() as text:
-                yield text
             case list() as items:
                 parts += items
             case dict() as fields:
                 parts += [each for key, each in fields.items() if key != "why"]
-            case _:
+            case bool() | None:
                 pass
+            case leaf:
+                yield leaf
 
 
-def still_says(text: str, value: str | float) -> bool:
-    """Whether a text names a value: a text as a word anywhere, a number in an expression."""
+def _says(leaf: str | float, value: str | float) -> bool:
+    """Whether a text or a number of a plan names a value: as a word of its own, or as a number of equal value."""
+    if not isinstance(leaf, str):
+        return leaf == value or str(leaf) == str(value)
+    if place_pattern(str(value)).search(leaf) is not None:
+        return True
     if isinstance(value, str):
-        return word_pattern(value).search(text) is not None
+        return word_pattern(value).search(leaf) is not None
     codes: list[str] = []
 
     def note(code: str) -> str:
         codes.append(code)
         return code
 
-    _by_parts(text, lambda part: part, note)
+    _by_parts(leaf, lambda part: part, note)
     return any(float(found) == value for code in codes for found in _NUMBER.findall(code))
 
 
@@ -119,3 +148,10 @@ def _literal(code: str) -> object:
 def word_pattern(text: str) -> re.Pattern[str]:
     """Return the pattern of a text as a word of its own, not as a hole."""
     return re.compile(rf"(?<![\w{{]){re.escape(text)}(?![\w}}])")
+
+
+def place_pattern(text: str) -> re.Pattern[str]:
+    """Return the pattern of a text in a task, as a word of its own: of `3`, not the `3` of `3.5`, `1,300` or `-3`."""
+    before = r"(?<!\d[.,])(?<!(?<!\w)[-+])" if text[:1].isdigit() else ""
+    after = r"(?![.,]\d)" if text[-1:].isdigit() else ""
+    return re.compile(rf"(?<![\w{{]){before}{re.escape(text)}{after}(?![\w}}])")

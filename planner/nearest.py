@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from .choice import scores, words_of
+from .library import fits
 from .order import Order
-from .pattern import TASK_CHARACTERS_MAX, TaskPattern
+from .pattern import TASK_CHARACTERS_MAX, own_words
 from .saved import SavedPlan
 
 EXAMPLES_MAX = 2
@@ -43,24 +44,32 @@ def nearest_plans(order: Order) -> list[SavedPlan]:
 
 
 def near_template(order: Order) -> SavedPlan | None:
-    """Return the saved plan that may be adapted to a task: the nearest, if its own words are for the most part the task's.
+    """Return the saved plan that may be adapted to a task: one whose pattern matches in doubt, else the nearest.
+
+    The nearest is taken if its own words are for the most part the task's.
 
     A task that is too long for a pattern is no form filled in, and has words enough to share some with any.
     """
     if len(order.task) > TASK_CHARACTERS_MAX:
         return None
+    doubted = (fit.saved for fit in fits(order.task, order.saved, order.inputs) if fit.doubt is not None)
+    for saved in islice(doubted, CANDIDATES_MAX):
+        if _takes_given(saved, order) and order.check(saved.plan).ok:
+            return saved
     wanted = words_of(order.task)
     known = frozenset(wanted)
     worded: list[tuple[SavedPlan, list[str]]] = []
     for each in order.saved:
-        pattern = TaskPattern.of(each.plan)
-        own = [] if pattern is None else words_of(" ".join(pattern.literals))
+        own = words_of(own_words(each.plan))
         shared, distinct = len(known.intersection(own)), len(frozenset(own))
-        takes_given = all(name in each.plan.inputs for name in order.inputs)
-        if takes_given and shared >= SHARED_MIN and shared >= SHARED_PART * distinct:
+        if _takes_given(each, order) and shared >= SHARED_MIN and shared >= SHARED_PART * distinct:
             worded.append((each, own))
     ranked = _ranked(wanted, worded) if worded else []
     return next((each for each in ranked[:CANDIDATES_MAX] if order.check(each.plan).ok), None)
+
+
+def _takes_given(saved: SavedPlan, order: Order) -> bool:
+    return all(name in saved.plan.inputs for name in order.inputs)
 
 
 def _ranked(wanted: list[str], likely: Sequence[tuple[SavedPlan, list[str]]]) -> list[SavedPlan]:

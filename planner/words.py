@@ -68,6 +68,11 @@ def is_free(schema: Mapping[str, Json], types: Mapping[str, Json]) -> bool:
     )
 
 
+def is_choice(schema: Mapping[str, Json], types: Mapping[str, Json]) -> bool:
+    """Whether only listed values fit."""
+    return not {"enum", "const"}.isdisjoint(_followed(schema, types))
+
+
 def _of_kind(words: str, schema: Mapping[str, Json], types: Mapping[str, Json]) -> Json:
     match schema.get("type", "string"):
         case "string":

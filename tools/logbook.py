@@ -48,8 +48,9 @@ def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
 
 def is_told(level: Literal["debug", "info"]) -> bool:
     """Whether anybody would see an event of that level. Cheap: structlog is not loaded for it."""
-    structlog = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured():
+    # Another thread may be importing structlog just now: then the module is there, but not all of it.
+    is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
+    if is_configured is not None and is_configured():
         return True
     return read_setting(os.environ)[1] <= LEVELS[level]
 

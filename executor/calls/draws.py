@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ...tools import Used
 from ..events import CallMade, CallReused, CallSucceeded, IdMade, ResolvedDone, TimeTold
@@ -18,10 +18,17 @@ from ..journal.records import Entry
 if TYPE_CHECKING:
     from ..journal.journal import Journal
 
+_NOTHING: Final[Mapping[str, Used]] = {}
 
-def recalled(entries: Iterable[Entry]) -> dict[str, Used]:
-    """Return step -> what its calls have drawn by the end of a journal; of steps that have returned nothing is left."""
-    found: dict[str, Used] = {}
+
+def recalled(entries: Iterable[Entry], before: Mapping[str, Used] = _NOTHING) -> dict[str, Used]:
+    """Return step -> what its calls have drawn by the end of a journal; of steps that have returned nothing is left.
+
+    Args:
+        entries: The journal.
+        before: What the calls of an earlier run have drawn that this run makes again under the same key.
+    """
+    found: dict[str, Used] = dict(before)
     for entry in entries:
         match entry.event:
             case TimeTold(step=step, seconds=drawn) | IdMade(step=step, id=drawn):

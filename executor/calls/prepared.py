@@ -19,6 +19,7 @@ from ...tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.masking import masked_text, masked_value
 from ..commands import StartModelCall, StartToolCall
 from ..events import CallMade, CallStarted
+from ..fork import Fork
 from ..limits import bounded
 from ..sealed import Sealed
 from .artifacts import CallBlobs
@@ -124,11 +125,18 @@ class _Known:
 
 
 class Preparation:
-    """Prepares the calls of one run."""
+    """Prepares the calls of one run.
 
-    def __init__(self, facilities: Facilities, run_id: str) -> None:
+    Args:
+        facilities: What runs share.
+        run_id: The run.
+        fork: How the run came of its parent: a write that the parent has called goes out under the parent's key again.
+    """
+
+    def __init__(self, facilities: Facilities, run_id: str, fork: Fork | None = None) -> None:
         self._facilities = facilities
         self._run_id = run_id
+        self._fork = fork or Fork()
         self._tools: dict[str, _Known] = {}
 
     def prepare(self, command: StartCall) -> PreparedCall:
@@ -165,7 +173,9 @@ class Preparation:
         if known is not None:
             call.fingerprint = known.fingerprint
         if call.is_write:
-            call.write_key = idempotency_key(self._run_id, call.step, call.args_digest)
+            call.write_key = self._fork.key_of(call.step, call.args_digest) or idempotency_key(
+                self._run_id, call.step, call.args_digest
+            )
         return call
 
     def _look_up(self, name: str) -> _Known:

@@ -70,6 +70,8 @@ class Results:
         if fork is None or known is None or fork.is_affected(command.step) or known.given != args.digest:
             return None
         match known.outcome:
+            case CallFailed() if command.step in fork.past_writes:
+                return None  # an earlier attempt may have taken effect: a person has been asked
             case CallFailed() as failed:
                 return replace(failed, retryable=False)
             case outcome:

@@ -167,9 +167,9 @@ class _View:
         if (failed := self._failed.get(turn.path)) is not None:
             return self._said(turn.path, "ended", failed.code, f"failed without a call: {failed.message}")
         reason, text = standing(turn, self._machine)
-        fork = self._header.fork
-        if reason == Reason.APPROVAL and fork is not None and turn.path in fork.unknown:
-            text += ": a run that this one comes of has called it, and nobody knows what became of that"
+        past = self._machine.fork.asked_about.get(turn.path)
+        if reason == Reason.APPROVAL and past is not None and turn.call is not None:
+            text += f": {past.told(turn.call.digest)}"
         return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
 
     def _explain_reuse(self, event: CallReused) -> Explanation:

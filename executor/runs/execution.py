@@ -43,6 +43,8 @@ from .watch import POLL_S, Watch
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...tools import Used
+
 CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
 
 
@@ -248,9 +250,8 @@ class Execution:
                 entries = entries if claimed is row else await load_entries(self._store, claimed)
                 goes_on = await self._drive_once(claimed, header, entries, first, early)
             finally:
-                letting_go = self._owner.let_go_beside(self._store, claimed)
-                if self.archive.find_ended(row.id) is None:  # else nobody need wait for this
-                    await asyncio.wait([letting_go])
+                if self._owner.has(row.id):  # else the store released the run with its last record
+                    await asyncio.wait([self._owner.let_go_beside(self._store, claimed)])
             if not goes_on or not await self.archive.decisions(row.id):
                 return
             claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
@@ -269,7 +270,8 @@ class Execution:
         if machine.status is not None:
             return False
         inherited = await self._inherited(row, header)
-        driver = Driver(self.facilities, row, machine, header, inherited, early, recalled(entries))
+        drawn = recalled(entries, await self._drawn_before(header))
+        driver = Driver(self.facilities, row, machine, header, inherited, early, drawn)
         self._drivers[row.id] = driver
         cause: Cause | None = first
         try:
@@ -286,6 +288,8 @@ class Execution:
             self.archive.remember(driver)
         finally:
             driver.journal.close()
+            if driver.journal.is_released:
+                self._owner.forget(row.id)
             del self._drivers[row.id]
         return run_status(machine) not in FINAL
 
@@ -295,6 +299,17 @@ class Execution:
             return {}
         entries = await load_entries(self._store, await self.archive.row(row.parent))
         return inherited_from(entry.event for entry in entries)
+
+    async def _drawn_before(self, header: Header) -> Mapping[str, Used]:
+        """Return what earlier runs told the calls that a fork may make again under their keys: the same call is told the same."""
+        past = header.fork.past_writes if header.fork is not None else {}
+        found: dict[str, Used] = {}
+        for run_id in sorted({each.run for each in past.values() if each.key}):
+            drawn = recalled(await load_entries(self._store, await self.archive.row(run_id)))
+            found |= {
+                path: drawn[path] for path, each in past.items() if each.run == run_id and path in drawn
+            }
+        return found
 
     # --- delete
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import RunFailed
 from ...plans.values import Json
-from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked
+from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked, undecided_attempt
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
@@ -19,6 +19,7 @@ from ..stores.store import REPLAY
 
 if TYPE_CHECKING:
     from ...plans import Plan
+    from ..fork import PastWrite
     from ..machine import Machine
 
 _BECAME: Mapping[str, str] = {
@@ -59,7 +60,11 @@ class StepView:
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
+        attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
+        past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
+            (`unknown`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
+            key) and `message`, a sentence.
     """
 
     status: str
@@ -73,7 +78,9 @@ class StepView:
     reason: str | None = None
     output_digest: str | None = None
     args: Json = None
+    attempt: int | None = None
     decision: Json = None
+    past_write: Json = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -89,7 +96,9 @@ class StepView:
             "reason": self.reason,
             "output_digest": self.output_digest,
             "args": self.args,
+            "attempt": self.attempt,
             "decision": self.decision,
+            "past_write": self.past_write,
         }
 
 
@@ -227,10 +236,20 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
+    for path, past in machine.fork.asked_about.items():
+        turn = machine.turns.get(path)
+        if turn is not None and is_asked(turn) and turn.call is not None:
+            views[path] = replace(views[path], past_write=_past_write(past, turn.call.digest))
     if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
         for path, reason in held_back(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
     return views
+
+
+def _past_write(past: PastWrite, args: str) -> Json:
+    """Return what is known of an earlier run's call to whoever decides about a call with these arguments."""
+    same_key = bool(past.key) and past.args == args
+    return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
 
 
 def run_errors(machine: Machine) -> tuple[RunError, ...]:
@@ -296,6 +315,7 @@ def _view(cell: Turn) -> StepView:
     starts = [turn.started for turn in turns if turn.started is not None]
     is_over = cell.state in TERMINAL
     failure = _own_failure(cell, turns)
+    asked = _undecided(cell, turns)
     return StepView(
         status=_status(cell, turns),
         output=cell.output.value if cell.output else None,
@@ -307,7 +327,8 @@ def _view(cell: Turn) -> StepView:
         error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
-        args=_undecided_args(cell, turns),
+        args=asked.call.value if asked is not None and asked.call is not None else None,
+        attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(cell, turns),
     )
 
@@ -373,11 +394,11 @@ def _decision(cell: Turn, turns: list[Turn]) -> Json:
     return turns[0].verdict.to_dict()
 
 
-def _undecided_args(cell: Turn, turns: list[Turn]) -> Json:
-    """Return the arguments of a call that a person has to decide about."""
-    if len(turns) != 1 or turns[0].path != cell.path or turns[0].call is None:
+def _undecided(cell: Turn, turns: list[Turn]) -> Turn | None:
+    """Return the leaf's only call, where a person has to decide about it."""
+    if len(turns) != 1 or turns[0].path != cell.path:
         return None
-    return turns[0].call.value if is_asked(turns[0]) or turns[0].state is State.INDETERMINATE else None
+    return turns[0] if undecided_attempt(turns[0]) is not None else None
 
 
 def _own_failure(cell: Turn, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None

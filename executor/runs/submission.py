@@ -16,11 +16,13 @@ from ...plans.holes import filled
 from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
 from ..calls.facilities import Clock
-from ..fork import Holds, fork_of, inherited_from, root_of, unknown_in
+from ..fork import Fork, Holds, PastWrite, PastWrites, fork_of, inherited_from, root_of
 from ..journal.header import Header, default_seed
 from ..journal.lock import Lock
 from ..journal.programs import keep_plan, program_of
-from ..journal.restore import check_header, load_entries
+from ..journal.records import Entry
+from ..journal.restore import check_header, load_entries, rebuild
+from ..machine import Machine
 from ..outcome import walk
 from ..sealed import Sealed
 from ..states import RunStatus
@@ -142,10 +144,28 @@ class Submissions:
             holds=holds,
             also=also,
             settled={path: known.given for path, known in inherited.items()},
-            unknown=unknown_in(events, parent.fork),
+            past_writes=await self._past_writes(row, entries),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)
+
+    async def _past_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, PastWrite]:
+        """Return the writes about which forks of a run ask a person in any case, by path."""
+        fork = Header.from_dict(row.header).fork or Fork()
+        before = dict(fork.past_writes)
+        if fork.unknown and row.parent is not None:  # a fork of an older version tells their paths only
+            parent = await self._archive.row(row.parent)
+            above = await self._past_writes(parent, await load_entries(self._store, parent))
+            before |= {path: above.get(path, PastWrite("unknown")) for path in fork.unknown}
+        machines: list[Machine] = []  # built where a lost attempt was followed by another
+
+        def has_reconciled(path: str) -> bool:
+            if not machines:
+                machines.append(rebuild(row, entries)[1])
+            turn = machines[0].turns.get(path)
+            return turn is not None and turn.item.node.policy.can_reconcile
+
+        return PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
 
     async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
         """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""

@@ -5,8 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from firmplan import Engine, InputRejected, OutcomeUnknown, PlanRejected, RunNotFound, ToolError, tool
-from firmplan.testing import MemoryStore, ScriptedTool
+from firmplan import (
+    Context,
+    Engine,
+    InputRejected,
+    OutcomeUnknown,
+    PlanRejected,
+    RunNotFound,
+    ToolError,
+    tool,
+)
+from firmplan.executor.fork import Fork
+from firmplan.testing import FakeClock, MemoryStore, ScriptedTool
 from public import call, plan, statuses, within
 
 
@@ -417,8 +427,124 @@ def test_a_write_of_unknown_outcome_is_not_repeated(options, changes, again):
             return told
 
     assert within(main()) == (
-        "step 'p' waits for a person to approve its call: a run that this one comes of has called it, and nobody knows what became of that"
+        "step 'p' waits for a person to approve its call: run one called it, and the outcome of that call is unknown: it may have taken effect"
     )
+
+
+class Flaky:
+    """A write that is lost, then fails, and then works; `keys` are those that it was called under."""
+
+    def __init__(self, **options):
+        self.keys, self.asked = [], []
+
+        @tool(effect="write", resource="till", version=1, retries=1, **options)
+        def pay(x: int, *, ctx: Context) -> int:
+            """Pay."""
+            self.keys.append(ctx.idempotency_key)
+            match len(self.keys):
+                case 1:
+                    raise OutcomeUnknown("cut off")
+                case 2:
+                    raise ToolError("no such account")
+                case _:
+                    return x
+
+        self.tools = [pay, *Till().tools[2:]]
+
+
+def test_a_write_that_was_lost_and_then_failed_is_of_unknown_outcome():
+    """It failed for sure only if every attempt did: the first may have taken effect."""
+    flaky = Flaky(idempotent=True)
+
+    async def main():
+        async with Engine(flaky.tools, store="memory:", clock=FakeClock()) as engine:
+            assert statuses(await engine.run(PAID, run_id="one"))["p"] == "failed"
+            fork = await engine.fork("one", at="p", allow_writes=True)
+            assert fork.steps["p"].past_write["outcome"] == "unknown"
+            forth = await engine.fork(fork.id, at="z", allow_writes=True)
+            assert statuses(forth)["p"] == "waiting"
+            await engine.approve(forth.id, "p", by="ann")
+            return await engine.resume(forth.id)
+
+    assert within(main()).status == "succeeded"
+    assert len(flaky.keys) == 3
+    assert len(set(flaky.keys)) == 1
+
+
+def test_a_lost_attempt_that_reconcile_denies_did_nothing():
+    """The tool was asked before the second attempt and said that the first did not take place: so all that is known is a failure."""
+    flaky = Flaky(reconcile=lambda key, args: None)
+
+    async def main():
+        async with Engine(flaky.tools, store="memory:", clock=FakeClock()) as engine:
+            assert statuses(await engine.run(PAID, run_id="one"))["p"] == "failed"
+            return await engine.fork("one", at="p", allow_writes=True)
+
+    assert within(main()).status == "succeeded"
+    assert len(flaky.keys) == 3
+
+
+def test_an_approved_write_of_unknown_outcome_is_asked_about_first():
+    """The tool's `reconcile` is asked under the parent's key: what it finds is the result, and nothing is called again."""
+    asked, paid = [], []
+
+    def found(key, args):
+        asked.append(key)
+        return 5 if len(asked) > 5 else 1 // 0
+
+    @tool(effect="write", resource="till", version=1, reconcile=found)
+    def pay(x: int, *, ctx: Context) -> int:
+        """Pay."""
+        paid.append(ctx.idempotency_key)
+        raise OutcomeUnknown("cut off")
+
+    async def main():
+        async with Engine([pay, *Till().tools[2:]], store="memory:", clock=FakeClock()) as engine:
+            assert (await engine.run(PAID, run_id="one")).status == "indeterminate"
+            fork = await engine.fork("one", at="p", allow_writes=True)
+            assert (fork.status, len(asked)) == ("waiting", 5)
+            await engine.approve(fork.id, "p", by="ann")
+            return await engine.resume(fork.id)
+
+    assert within(main()).status == "succeeded"
+    assert set(asked) == set(paid)
+    assert len(paid) == 1
+
+
+def test_a_write_that_a_person_denied_waits_in_every_fork():
+    """What somebody refused in the parent is not done by a fork that allows writes, as long as nobody is asked again."""
+    till = Till()
+    till.is_broken = False
+
+    async def main():
+        async with Engine(till.tools, store="memory:") as engine:
+            await engine.run(PAID, run_id="one")
+            fork = await engine.fork("one", at="p")
+            await engine.deny(fork.id, "p", by="ann", reason="once is enough")
+            await engine.resume(fork.id)
+            forth = await engine.fork(fork.id, at="p", allow_writes=True)
+            return forth.steps["p"]
+
+    step = within(main())
+    assert (step.status, step.past_write["outcome"], till.paid) == ("waiting", "denied", [5])
+    assert "a person denied it" in step.past_write["message"]
+
+
+def test_a_fork_of_an_older_version_decides_as_it_did():
+    """Its header has `unknown` and nothing more; replayed, a write in its cone that it called without asking is no other story."""
+    header = {
+        "cone": ["p"],
+        "overrides": {},
+        "holds": "none",
+        "at": "p",
+        "settled": {},
+        "items": [],
+        "unknown": ["p", "q"],
+    }
+    fork = Fork.from_dict(header)
+    assert (fork.is_held("p"), fork.is_held("q")) == (False, True)
+    assert fork.to_dict() == header
+    assert fork.asked_about["p"].outcome == "unknown"
 
 
 def test_a_write_in_flight_is_not_repeated():

@@ -93,6 +93,22 @@ def defaults(planned):
     return {name: schema.get("default") for name, schema in planned.plan.inputs.items()}
 
 
+def test_a_match_in_doubt_is_put_to_the_model():
+    """A text that is longer than the template's may be another task: the model says whether it is, or writes a plan."""
+    warm = template("warm", "Weather in {city}", city={**TEXT, "default": "Rome"})
+    task = "Weather in Bonn and the nearest harbour"
+    planned, requests, uses = planning([NOT, GOOD], task, saved=[OTHER, warm])
+    assert [attempt.source for attempt in planned.attempts] == ["saved:warm", "adapted:warm", "model"]
+    assert planned.attempts[0].error == "the input 'city' would take 5 words, its default has 1"
+    assert (planned.source, len(requests)) == ("model", 2)
+    assert uses == [Use("warm", template_digest(warm.plan), "model")]
+    filled = {"reasoning": "It is the same.", "fits": True, "inputs": {"city": "San Remo"}}
+    planned, requests, _ = planning([filled], "Weather in San Remo", saved=[warm])
+    assert (defaults(planned), planned.source, len(requests)) == ({"city": "San Remo"}, "adapted:warm", 1)
+    planned, requests, _ = planning([], "Weather in Bonn", saved=[warm])
+    assert (planned.inputs, planned.source, requests) == ({"city": "Bonn"}, "saved:warm", [])
+
+
 def test_a_near_plan_is_filled_in():
     """One small request, typed by the plan's inputs; its values are their defaults, and old ones stand for what is left out."""
     planned, requests, uses = planning([FILLED])

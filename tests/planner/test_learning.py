@@ -156,3 +156,106 @@ def test_a_template_answers_the_task_it_was_learnt_from(words, values):
         city = after.args["city"]
         name = next((name for name in defaults if city == f"${{inputs.{name}}}"), None)
         assert before.args["city"] == (city if name is None else defaults[name])
+
+
+def plan_with_inputs(task, *named, args=None):
+    """Return a plan whose inputs have these defaults, each the city of a step."""
+    inputs = {
+        name: {"type": {str: "string", int: "integer", float: "number"}[type(value)], "default": value}
+        for name, value in named
+    }
+    steps = [call(f"s{n}", city=f"${{inputs.{name}}}") for n, name in enumerate(inputs)]
+    extra = [call(f"a{n}", city=value) for n, value in enumerate(args or [])]
+    return plan_of(task, [*steps, *extra], inputs=inputs)
+
+
+WORK = "If 8 men or 20 women do it in 25 days, how long do 9 men and 8 women take"
+
+
+def test_inputs_of_one_default_have_holes_of_their_own():
+    """By the words beside their places: with one hole for both, the women of the second team would stay 8."""
+    named = [("women_now", 8), ("men", 8), ("women_then", 20), ("days", 25), ("men_now", 9)]
+    learned = learn(plan_with_inputs(WORK, *named)).plan
+    assert learned.task == (
+        "If {men} men or {women_then} women do it in {days} days, how long do {men_now} men and {women_now} women take"
+    )
+    task = "If 7 men or 21 women do it in 25 days, how long do 9 men and 6 women take"
+    found = {"men": 7, "women_then": 21, "days": 25, "men_now": 9, "women_now": 6}
+    assert TaskPattern.of(learned).match(task) == found
+
+
+@pytest.mark.parametrize(
+    ("task", "named", "args"),
+    [
+        ("Tell the weather in Rome today", [("city", "Rome"), ("place", "Rome")], ()),
+        ("Compare the weather in Rome with that in Rome today", [("in_x", "Rome"), ("in_y", "Rome")], ()),
+        (WORK, [("a", 8), ("b", 20), ("c", 9), ("d", 8)], ()),
+        ("Tell the weather in Rome today", [("city", "Rome")], ["${'Hello Rome!'}"]),
+        ("Fly to New York today please", [("state", "York")], ["New York"]),
+    ],
+    ids=["one place", "one word beside both", "no word of a name beside", "a literal", "a part of another"],
+)
+def test_a_template_that_would_lose_an_input_is_refused(task, named, args):
+    """Else its default would answer, without a word, where the task says another value."""
+    with pytest.raises(InputRejected, match=r"expected a |write a reference"):
+        learn(plan_with_inputs(task, *named, args=args[:1] if args else None))
+
+
+def test_numbers_are_found_by_place():
+    """The `3` of `3.5`, `1,300` and `-3` is no 3; a number that a prompt still says is not lifted."""
+    plan = plan_of("Walk 3.5 km, 1,300 steps, at -3 degrees for 3 days in Rome", [call(city="Rome", days=3)])
+    assert learn(plan).plan.task == "Walk 3.5 km, 1,300 steps, at -3 degrees for {days} days in {city}"
+    asked = {"id": "t", "ask": {"prompt": "Name 3 sights of Rome"}}
+    plan = plan_of("Name the 3 best sights of Rome", [call(city="Rome", days=3), asked])
+    assert learn(plan).plan.task == "Name the 3 best sights of {city}"
+    plan = plan_of("Try 3 times to name the 3 best", [{**call(city="Rome", days=3), "retries": 3}])
+    assert learn(plan).plan.inputs == {}
+
+
+def test_a_part_of_a_longer_value_keeps_both():
+    """With another city the plan would still say `York`."""
+    plan = plan_of("Tell the weather in New York today", [call(city="New York"), call("b", city="York")])
+    learned = learn(plan)
+    assert (learned.plan.task, learned.plan.inputs) == ("Tell the weather in New York today", {})
+    assert set(learned.kept) == {"New York", "York"}
+
+
+TEXTS = st.lists(
+    st.sampled_from(["Rome", "to", "New", "York", "in", "x1", "and"]), min_size=1, max_size=3
+).map(" ".join)
+VALUES = TEXTS | st.integers(-50, 50) | st.decimals(-9, 9, places=1).map(float)
+
+
+@given(st.data())
+def test_a_template_gives_exactly_the_values_of_a_sentence_or_is_no_hit(data):
+    """Learnt from a sentence with distinct values, it never answers the same sentence with others wrongly."""
+    count = data.draw(st.integers(1, 4))
+    distinct = st.lists(VALUES, min_size=count, max_size=count, unique_by=str)
+    words = data.draw(
+        st.lists(st.sampled_from(["go", "in", "to", "and", "x1", "for"]), min_size=count, max_size=count)
+    )
+    values, others = data.draw(distinct), data.draw(distinct)
+    is_input = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+
+    def sentence(of):
+        return (
+            "Please do " + " ".join(f"{word} {value}" for word, value in zip(words, of, strict=True)) + " now"
+        )
+
+    named = [(f"i{n}", value) for n, value in enumerate(values) if is_input[n]]
+    literals = [value for n, value in enumerate(values) if not is_input[n]]
+    try:
+        learned = learn(plan_with_inputs(sentence(values), *named, args=literals))
+    except InputRejected:
+        return
+    places = [place for place in range(count) if is_input[place]]
+    of = {name: place for (name, _), place in zip(named, places, strict=True)}
+    of |= {each.name: values.index(each.value) for each in learned.lifted}
+    found = TaskPattern.of(learned.plan).match(sentence(others))
+    if found is None:
+        return
+    defaults = {name: schema["default"] for name, schema in learned.plan.inputs.items()}
+    for name, value in {**defaults, **found}.items():
+        assert value in (others[of[name]], str(others[of[name]]))
+    for place, value in enumerate(values):
+        assert place in of.values() or str(value) == str(others[place])

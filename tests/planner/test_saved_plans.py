@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, tool
+from firmplan import ConfigError, Engine, InputRejected, Plan, Planner, PlanningFailed, SavedPlan, tool
 from firmplan.planner.pattern import TaskPattern
 from firmplan.planner.words import unquoted
 from hypothesis import given
@@ -158,6 +158,55 @@ def test_long_tasks_cost_no_time():
     pattern = TaskPattern.of(plan_of(" x ".join(f"{{{name}}}" for name in holes), **holes))
     assert pattern.match("1 x " * 480 + "one") is None
     assert pattern.match("1 x " * 4800) is None
+
+
+LEARNT = {"a": {**TEXT, "default": "Rome"}, "b": {**TEXT, "default": "New York"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("Oslo with San Remo", {"a": "Oslo", "b": "San Remo"}),
+        ("Oslo with Bonn and tell the warmer", None),
+        ("San Remo with Oslo", None),
+        ("Oslo with Bonn with Rome", None),
+    ],
+)
+def test_a_hole_takes_no_more_words_than_its_default(words, found):
+    """Text that goes on is another task; so is one that can be read in two ways."""
+    assert (
+        matched(f"Compare the weather of {words}", "Compare the weather of {a} with {b}", **LEARNT) == found
+    )
+    two = {"a": {**TEXT, "default": "one two three"}, "b": {**TEXT, "default": "one two three"}}
+    assert matched("Go from A to B to C", "Go from {a} to {b}", **two) is None
+    assert matched("Go from A to C", "Go from {a} to {b}", **two) == {"a": "A", "b": "C"}
+
+
+def test_a_match_in_doubt_is_told_where_no_model_is():
+    """It is an attempt that says which input would take too much."""
+    saved = plan_of("Compare the weather of {a} with {b}", **LEARNT)
+    with pytest.raises(PlanningFailed, match="'b' would take 5 words, its default has 2"):
+        plan_with([SavedPlan("compare", saved)], "Compare the weather of Oslo with Bonn and tell the warmer")
+
+
+def test_a_pattern_that_is_all_hole_answers_nothing():
+    """It would answer every task."""
+    for task in ("{x}", "{x}, {y}!", "{n}"):
+        plan = plan_of(task, x=TEXT, y=TEXT, n={"type": "integer"})
+        assert TaskPattern.of(plan) is None
+        with pytest.raises(PlanningFailed):
+            plan_with([SavedPlan("all", plan)], "7")
+        with Engine([weather], store="memory:") as engine, pytest.raises(InputRejected, match="all hole"):
+            engine.save_plan_sync("all", plan)
+
+
+def test_a_template_that_has_lost_a_hole_answers_nothing():
+    """Two inputs of one default, of which one has the holes of both: learnt so before, refused where it is saved now."""
+    eight = {"type": "integer", "default": 8}
+    plan = plan_of("Take {a} men and {a} women", a=eight, b=eight)
+    assert TaskPattern.of(plan) is None
+    with Engine([weather], store="memory:") as engine, pytest.raises(InputRejected, match="a hole for 'b'"):
+        engine.save_plan_sync("take", plan)
 
 
 def test_the_more_specific_pattern_wins():

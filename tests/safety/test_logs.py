@@ -6,12 +6,13 @@ import json
 import os
 import sys
 import threading
+from types import ModuleType
 
 import pytest
 import structlog
 from firmplan import ConfigError, Engine
 from firmplan.tools import Context, tool
-from firmplan.tools.logbook import FIELD_LENGTH_MAX, open_log, read_setting
+from firmplan.tools.logbook import FIELD_LENGTH_MAX, is_told, open_log, read_setting
 from rig import one_run, plan_of
 
 
@@ -241,3 +242,12 @@ def test_a_thread_that_is_left_behind_is_told(monkeypatch, capfd):
     gone.set()
     (line,) = lines(capfd)
     assert (line["tool"], line["step"], line["all"], line["level"]) == ("overrun", "a", 1, "warning")
+
+
+def test_a_log_that_another_thread_is_importing_stops_no_call(monkeypatch):
+    """The module is there before its names are: then the setting alone decides."""
+    monkeypatch.setitem(sys.modules, "structlog", ModuleType("structlog"))
+    monkeypatch.setenv("FIRMPLAN_LOG", "debug")
+    assert is_told("debug")
+    monkeypatch.setenv("FIRMPLAN_LOG", "warning")
+    assert not is_told("debug")

@@ -1,0 +1,103 @@
+"""A write that killed its process is of unknown outcome: no fork calls it again unasked, and approved it goes out under the same key."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+from firmplan import Engine
+from public import statuses, within
+from write_child import PLAN, Server, run_and_die
+
+PROCESSES = multiprocessing.get_context("forkserver")
+STORES = ["file", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=STORES)
+def store(request, tmp_path):
+    """The name of a store that other processes can open."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else str(tmp_path / "s.db")
+
+
+@pytest.fixture(params=[{}, {"idempotent": True}], ids=["plain", "idempotent"])
+def options(request):
+    """How the write is declared."""
+    return request.param
+
+
+@pytest.fixture
+def server(store, tmp_path, options):
+    """What the write has acted on once, when its process died."""
+    child = PROCESSES.Process(target=run_and_die, args=(store, str(tmp_path / "till"), options))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -9
+    made = Server(tmp_path / "till")
+    assert len(made.calls()) == 1
+    return made
+
+
+EDITED = {**PLAN, "steps": [*PLAN["steps"], {"id": "more", "tool": "look", "args": {"x": "${paid}"}}]}
+CHANGES = [
+    {},
+    {"allow_writes": True},
+    {"at": "paid", "allow_writes": True},
+    {"at": "seen", "allow_writes": True},
+    {"at": "other"},
+    {"set": {"seen": 5}, "allow_writes": True},
+    {"plan": EDITED, "allow_writes": True},
+]
+
+
+def test_no_fork_calls_it_again_unasked(store, server, options):
+    """Inside the cone and outside it, with `allow_writes` and without, in forks of forks as well."""
+
+    async def main():
+        async with Engine(server.tools(**options), store=store) as engine:
+            for changes in CHANGES:
+                fork = await engine.fork("one", **changes)
+                forth = await engine.fork(fork.id, at="paid", allow_writes=True)
+                third = await engine.fork(forth.id, at="other", allow_writes=True)
+                for run in (fork, forth, third):
+                    assert statuses(run)["paid"] == "waiting"
+                    told = run.steps["paid"].past_write
+                    assert (told["outcome"], told["run"], told["same_key"]) == ("unknown", "one", True)
+                    assert "unknown" in told["message"]
+                    assert "the outcome of that call is unknown" in str(await engine.explain(run.id, "paid"))
+
+    within(main())
+    assert len(server.calls()) == 1
+
+
+def test_an_approval_calls_it_under_the_same_key(store, server, options):
+    """A server that knows the key does nothing twice, and is told the same time; the parent and a fork of the fork know what came of it."""
+
+    async def main():
+        async with Engine(server.tools(**options), store=store) as engine:
+            fork = await engine.fork("one", at="paid", allow_writes=True)
+            forth = await engine.fork(fork.id, allow_writes=True)
+            await engine.approve(forth.id, "paid", by="ann")
+            done = await engine.resume(forth.id)
+            after = await engine.fork(done.id, at="other", allow_writes=True)
+            return done, after, await engine.replay(done.id)
+
+    done, after, replayed = within(main())
+    assert (done.status, done.output, after.status) == ("succeeded", 6, "succeeded")
+    first, second = server.calls()
+    assert first == second
+    assert server.effects() == 1
+    assert replayed.digest == done.digest
+
+
+def test_an_edited_call_is_another_call(store, server, options):
+    """With other arguments the key is another one: the server must not take it for the first."""
+
+    async def main():
+        async with Engine(server.tools(**options), store=store) as engine:
+            fork = await engine.fork("one", at="paid", allow_writes=True)
+            await engine.approve(fork.id, "paid", by="ann", edit={"x": 7})
+            return await engine.resume(fork.id)
+
+    assert within(main()).status == "succeeded"
+    assert [amount for _, amount, _ in server.calls()] == ["5", "7"]
+    assert server.effects() == 2
