@@ -89,6 +89,7 @@ class StepState:
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or what it waits for.
         parts: How many of its items or iterations stand where.
+        took_effect: Whether a write of it failed that is done: only its result was refused.
     """
 
     status: str
@@ -96,10 +97,13 @@ class StepState:
     temporary: bool = False
     reason: str | None = None
     parts: Mapping[str, int] = field(default_factory=dict[str, int])
+    took_effect: bool = False
 
     @classmethod
-    def of(cls, step: StepLike, parts: Mapping[str, int] | None = None) -> StepState:
-        """Return what may be told of a step."""
+    def of(
+        cls, step: StepLike, parts: Mapping[str, int] | None = None, *, took_effect: bool = False
+    ) -> StepState:
+        """Return what may be told of a step, one of whose writes may have `took_effect`."""
         code = (
             None if step.error is None else (step.error.code if step.error.code in OWN_CODES else TOOL_ERROR)
         )
@@ -109,6 +113,7 @@ class StepState:
             step.error is not None and step.error.temporary is True,
             step.reason if step.reason in REASONS else None,
             dict(parts or {}),
+            took_effect,
         )
 
     def told(self) -> str:
@@ -116,6 +121,8 @@ class StepState:
         said = [self.status]
         if self.code:
             said.append(f"({self.code}{', temporary' if self.temporary else ''})")
+        if self.took_effect:
+            said.append("(done, result refused: the write took effect)")
         if self.reason:
             said.append(f"because of {self.reason}")
         if self.parts:
@@ -146,11 +153,18 @@ class Incident:
         """Return the incident of a run's steps, by their paths; parts of steps are counted."""
         ids = [step.id for step in plan.steps]
         parts: dict[str, Counter[str]] = {each: Counter() for each in ids}
+        done: set[str] = set()
         for path, step in steps.items():
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
+            if getattr(step.error, "took_effect", False):  # not every error of a run has it
+                done.add(head)
             if path not in parts and head in parts and step.status in STATUSES:
                 parts[head][step.status] += 1
-        states = {each: StepState.of(steps[each], parts[each]) for each in ids if each in steps}
+        states = {
+            each: StepState.of(steps[each], parts[each], took_effect=each in done)
+            for each in ids
+            if each in steps
+        }
         return cls(plan, states, dict(types or {}))
 
     def state(self, step: str) -> StepState:
@@ -165,13 +179,16 @@ class Incident:
 
     @property
     def begun(self) -> tuple[str, ...]:
-        """Steps that are not finished, some of whose parts are done or may be done."""
-        kept = (DONE, "indeterminate")
+        """Steps that are not finished, some of whose parts are done or may be done: also a write whose result was refused."""
         return tuple(
             step.id
             for step in self.plan.steps
-            if step.id not in self.finished and any(each in kept for each in self.state(step.id).parts)
+            if step.id not in self.finished and self._has_begun(self.state(step.id))
         )
+
+    @staticmethod
+    def _has_begun(state: StepState) -> bool:
+        return state.took_effect or any(each in (DONE, "indeterminate") for each in state.parts)
 
     def told(self) -> str:
         """Return plan, states and types as the prompt shows them."""
