@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
 
+# One process a core. Whoever runs a part by hand needs no more than `pytest PATH`.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The laws with all their seeds, of which the tests try a sample: takes an hour or more.
 sweep: $(STAMP)

@@ -63,6 +63,7 @@ from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
 from .executor.runs.accepted import AcceptedPlans
 from .executor.runs.arguments import (
+    attempt_of,
     concurrency_of,
     count_of,
     edit_of,
@@ -899,30 +900,85 @@ class Engine:
     # --- decisions
 
     async def approve(
-        self, run_id: str, step: str, *, by: str, edit: Mapping[str, Json] | None = None
+        self,
+        run_id: str,
+        step: str,
+        *,
+        by: str,
+        edit: Mapping[str, Json] | None = None,
+        attempt: int | None = None,
     ) -> Run:
-        """Allow the call that waits at a step, with exactly its present arguments, or with some of them edited.
+        """Allow the call that waits at a step; the live owner, or `resume`, goes on.
 
-        The live owner, or `resume`, goes on. Raises: RunNotFound, InputRejected.
-        """
-        execution = await self._open()
-        return await execution.decisions.approve(run_id, step_of(step), by=person_of(by), edit=edit_of(edit))
+        One decision stands for an attempt: another one is refused, and the error names the one that stands (`.code` is `decided`).
+        Whoever repeats a decision of their own is given the run. All this holds for `deny` and `resolve` too.
 
-    async def deny(self, run_id: str, step: str, *, by: str, reason: str = "") -> Run:
-        """Refuse the call that waits at a step; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
-        execution = await self._open()
-        return await execution.decisions.deny(
-            run_id, step_of(step), by=person_of(by), reason=reason_of("reason", reason)
-        )
-
-    async def resolve(
-        self, run_id: str, step: str, *, done: object = UNSET, retry: bool = False, fail: str | None = None
-    ) -> Run:
-        """Say what became of a write of unknown outcome: `done=value`, `retry=True` or `fail="why"`.
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            by: Who decides.
+            edit: Arguments in the place of some of the present ones; without it the call is made with exactly those.
+            attempt: The attempt that is decided about, counted from 1 (`attempt` of the step); `None`: the one that waits now.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: Not exactly one of the three, or the step's outcome is not unknown, or the value does not fit.
+            InputRejected: Nothing waits there, the arguments do not fit, or another decision stands.
+        """
+        execution = await self._open()
+        return await execution.decisions.approve(
+            run_id, step_of(step), by=person_of(by), edit=edit_of(edit), attempt=attempt_of(attempt)
+        )
+
+    async def deny(
+        self, run_id: str, step: str, *, by: str, reason: str = "", attempt: int | None = None
+    ) -> Run:
+        """Refuse the call that waits at a step; what depends on it is cancelled.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            by: Who decides.
+            reason: Why, for the record.
+            attempt: As in `approve`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Nothing waits there, or another decision stands.
+        """
+        execution = await self._open()
+        return await execution.decisions.deny(
+            run_id,
+            step_of(step),
+            by=person_of(by),
+            reason=reason_of("reason", reason),
+            attempt=attempt_of(attempt),
+        )
+
+    async def resolve(  # the contract's options
+        self,
+        run_id: str,
+        step: str,
+        *,
+        done: object = UNSET,
+        retry: bool = False,
+        fail: str | None = None,
+        by: str = "",
+        attempt: int | None = None,
+    ) -> Run:
+        """Say what became of a write of unknown outcome: exactly one of `done`, `retry` and `fail`.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            done: It took effect, and returned this.
+            retry: It did nothing, and may be made again.
+            fail: It did nothing, and counts as failed for this reason.
+            by: Who says so; may be left out.
+            attempt: As in `approve`: the attempt whose outcome is unknown.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Not exactly one of the three, the step's outcome is not unknown, the value does not fit, or another decision stands.
         """
         given = [
             name
@@ -932,12 +988,14 @@ class Engine:
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
-        execution = await self._open()
+        decisions = (await self._open()).decisions
+        path, who, number = step_of(step), reason_of("by", by), attempt_of(attempt)
         if done is not UNSET:
-            return await execution.decisions.resolve_done(run_id, step_of(step), done)
+            return await decisions.resolve_done(run_id, path, done, by=who, attempt=number)
         if fail:
-            return await execution.decisions.resolve_failed(run_id, step_of(step), reason_of("fail", fail))
-        return await execution.decisions.resolve_retry(run_id, step_of(step))
+            why = reason_of("fail", fail)
+            return await decisions.resolve_failed(run_id, path, why, by=who, attempt=number)
+        return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""

@@ -7,6 +7,7 @@ only when called, so that `firmplan --help` stays quick.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +31,16 @@ from . import (
     trial_commands,
 )
 from .examples import add_examples
-from .screen import Unwritable, document, open_closed_streams, stdout_for_the_document
+from .screen import (
+    Unwritable,
+    answer,
+    document,
+    drop_unwritten,
+    flush_streams,
+    note,
+    open_closed_streams,
+    stdout_for_the_document,
+)
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What every misspelt command line raises; typer exports only its best-known subclass."""
@@ -42,6 +52,9 @@ TYPER_WORDS = (
     ("Value error, ", ""),
 )
 """What typer says of an option's value, and what is said here; it offers no way to say it otherwise."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a write fails where no more fits. What typer and rich print does not pass through `screen`, so its faults come as they are."""
 
 EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay diverged, 4 waiting for a person or budget."
 
@@ -58,12 +71,16 @@ class Commands(TyperGroup):
         """Run one command line; exit with its code, or return it where `standalone_mode` is false."""
         words = list(sys.argv[1:] if args is None else args)
         standalone = extra.pop("standalone_mode", True)
-        code = _answer(
-            lambda: super(Commands, self).main(
-                words, prog_name or "firmplan", standalone_mode=False, **extra
-            ),
-            words,
-        )
+        try:
+            code = _answer(
+                lambda: super(Commands, self).main(
+                    words, prog_name or "firmplan", standalone_mode=False, **extra
+                ),
+                words,
+            )
+        finally:
+            if standalone:
+                drop_unwritten()
         if standalone:
             sys.exit(code)
         return code
@@ -111,7 +128,7 @@ def main() -> NoReturn:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"firmplan {version('firmplan')}")
+        answer(f"firmplan {version('firmplan')}")
         raise typer.Exit
 
 
@@ -128,6 +145,23 @@ def _root(
 
 
 def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
+    """Run the command and return its exit code; an answer that could not be written whole is a failure.
+
+    Errors are told on the same streams as answers, so telling one can fail too. A reader that closed its pipe has read
+    enough: nobody is told.
+    """
+    try:
+        code = _outcome(command, words)
+        flush_streams()
+    except Unwritable as fault:
+        if not fault.is_unread and sys.__stderr__ is not None:
+            with suppress(OSError):
+                sys.__stderr__.write(f"error: {fault}\n")
+        return 1
+    return code
+
+
+def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
     """Run the command and return its exit code, telling of errors in the way the words ask for."""
     try:
         with stdout_for_the_document() if "--json" in words else nullcontext():
@@ -136,16 +170,15 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
         return _usage(error, as_json="--json" in words)
     except typer.Abort:
         return 130
-    except Unwritable as fault:
-        if sys.__stderr__ is not None:
-            with suppress(OSError):
-                sys.__stderr__.write(f"error: {fault}\n")
-        return 1
+    except Unwritable:
+        raise
     except FirmplanError as error:
         if "--debug" in words:
             raise
         return _failure(error, as_json="--json" in words)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+            raise Unwritable(error) from error
         if "--debug" in words:
             raise
         return _bug(error, as_json="--json" in words)
@@ -164,7 +197,7 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     if command == "firmplan" and (option := getattr(error, "option_name", None)):
         advice = f"the options of a command come after it: firmplan COMMAND {option} ..; {advice}"
     told = message if "Usage:" in message else f"error: {message}\n{advice}"
-    typer.echo(told, err=True)
+    note(told)
     return 2
 
 
@@ -174,7 +207,7 @@ def _failure(error: FirmplanError, *, as_json: bool) -> int:
     if as_json:
         document(failure_document(error))
     else:
-        typer.echo(failure_text(error), err=True)
+        note(failure_text(error))
     return int(exit_code(error))
 
 
@@ -184,5 +217,5 @@ def _bug(error: Exception, *, as_json: bool) -> int:
     if as_json:
         document({"error": {"code": "engine-bug", "message": message}})
     else:
-        typer.echo(f"error: {message}", err=True)
+        note(f"error: {message}")
     return 1

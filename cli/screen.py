@@ -31,7 +31,15 @@ PLAIN = dict(zip("●○◆◇│─├┤┼┴╰╯…·✓✗", "*oWw|-++++`
 
 
 class Unwritable(Exception):  # noqa: N818  # says what it is
-    """Standard output or error takes no more: its disk is full."""
+    """Standard output or error takes no more: its disk is full, or its reader has closed the pipe.
+
+    Attributes:
+        is_unread: Whether the reader has gone, as `head` does: then there is nothing to tell.
+    """
+
+    def __init__(self, fault: OSError) -> None:
+        super().__init__(f"the output cannot be written: {fault.strerror or fault}")
+        self.is_unread = isinstance(fault, BrokenPipeError)
 
 
 _kept: list[TextIO] = []  # one for each command inside another that keeps stdout for its document
@@ -46,6 +54,36 @@ def open_closed_streams() -> None:
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: its own
             setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
+
+
+def flush_streams() -> None:
+    """Write what the streams of this process still hold. Raises: Unwritable: one of them does not take it."""
+    for stream in _own_streams():
+        try:
+            stream.flush()
+        except OSError as fault:
+            raise Unwritable(fault) from fault
+
+
+def drop_unwritten() -> None:
+    """Empty every stream that cannot be written into the null device: for a process that is about to end.
+
+    The interpreter flushes both streams once more at exit. If that fails, it prints "Exception ignored in .." and exits
+    with 120, whatever the command's own code is. Closing the streams instead would break tools that still print.
+    """
+    for stream in _own_streams():
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _own_streams() -> list[TextIO]:
+    """Return stdout and stderr as this process was started with them, as far as they are open."""
+    streams = (sys.__stdout__, sys.__stderr__)
+    return [stream for stream in streams if stream is not None and not stream.closed]
 
 
 @contextmanager
@@ -152,10 +190,8 @@ def _put(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:  # who reads has read enough
-        raise
     except OSError as fault:
-        raise Unwritable(f"the output cannot be written: {fault.strerror or fault}") from fault
+        raise Unwritable(fault) from fault
 
 
 def _in_plain(fault: UnicodeError) -> tuple[str, int]:

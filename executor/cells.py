@@ -291,3 +291,13 @@ def is_bad(cell: Node | Item | Turn, soft: frozenset[Reason]) -> bool:
 def is_asked(turn: Turn) -> bool:
     """Whether the turn waits for a person to allow its call."""
     return turn.state is State.WAITING and turn.reason is Reason.APPROVAL
+
+
+def undecided_attempt(turn: Turn) -> int | None:
+    """Return the attempt, counted from 1, that a person has to decide about; `None`: there is nothing to decide.
+
+    Before a call that is the attempt which would be the next one, after a call of unknown outcome the one that was made last.
+    """
+    if is_asked(turn):
+        return turn.attempts + 1
+    return turn.attempts if turn.state is State.INDETERMINATE else None

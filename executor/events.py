@@ -149,12 +149,17 @@ class ApprovalRuled:
 
 @dataclass(slots=True)
 class Approved:
-    """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them."""
+    """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them.
+
+    Attributes:
+        attempt: The call that was asked about, counted from 1, as in every decision; `None`: an older record, which does not say.
+    """
 
     step: str
     by: str
     args: str
     edit: Sealed | None = None
+    attempt: int | None = None
 
 
 @dataclass(slots=True)
@@ -164,14 +169,22 @@ class Denied:
     step: str
     by: str
     reason: str
+    attempt: int | None = None
 
 
 @dataclass(slots=True)
 class ResolvedDone:
-    """A person says that the call of unknown outcome took effect, and what it returned."""
+    """A person says that the call of unknown outcome took effect, and what it returned.
+
+    Attributes:
+        attempt: The call whose outcome was unknown, as in the next two; `None`: an older record, which does not say.
+        by: Who says so; `None`: nobody was named.
+    """
 
     step: str
     output: Sealed
+    attempt: int | None = None
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -179,6 +192,8 @@ class ResolvedRetry:
     """A person says that the call of unknown outcome did nothing, and may be made again."""
 
     step: str
+    attempt: int | None = None
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -187,6 +202,8 @@ class ResolvedFailed:
 
     step: str
     why: str
+    attempt: int | None = None
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -332,6 +349,8 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
+Verdict: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
+"""What a person decides about one attempt of a call."""
 Remark: TypeAlias = CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 

@@ -7,6 +7,7 @@ makes new runs there, so that one that was killed leaves nothing that the next c
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -52,6 +53,14 @@ As a server       {command} serve --tools tools.py      (with the extra firmplan
 What happened     {command} runs --store {store}"""
 
 
+class Screen(Console):
+    """A console whose closed pipe is an error like any other; rich's own would end the process inside the event loop."""
+
+    def on_broken_pipe(self) -> None:
+        """Tell the command line that the reader has gone."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Where the demonstration takes place."""
@@ -86,7 +95,7 @@ def show(folder: Path | None, flags: Mapping[str, object]) -> int:
     settings = settings_of(flags)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors=IN_PLAIN)  # a terminal without box drawing gets other signs, not an error
-    stage = Stage(Console(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)
+    stage = Stage(Screen(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)
     with chdir(chosen):
         return drive(lambda: _demonstrate(stage, settings))
 

@@ -36,7 +36,12 @@ def noticed(work: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Genera
             go_on: Callable[[], Any] = partial(work.throw, fault)
         else:
             go_on = partial(work.send, answer)
+        waits_for = (
+            None  # a failed future holds the exception, whose traceback is about to hold this frame: a cycle
+        )
         try:
             waits_for = go_on()
         except StopIteration as end:
             return cast("T", end.value)
+        finally:
+            del go_on  # the same, where it throws an exception

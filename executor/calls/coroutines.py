@@ -36,11 +36,11 @@ async def see_through(made: object, on_end: Callable[[], None] | None = None) ->
         "_Work", made if type(made) is CoroutineType else _awaited(cast("Awaitable[object]", made))
     )
     try:
-        awaited = work.send(None)
+        following = _followed(work, work.send(None))
     except StopIteration as done:  # it never waited, and cost no more than a plain await
         return done.value
     try:
-        return await _followed(work, awaited)
+        return await following
     except _NotHeeded:
         if on_end is not None:
             on_end()
@@ -63,6 +63,8 @@ async def see_apart(made: object, on_end: Callable[[], None] | None = None) -> o
         if type(made) is CoroutineType and getcoroutinestate(cast("_Work", made)) == CORO_CREATED:
             made.close()  # it was never begun, and Python would warn of that
         raise
+    finally:
+        del work  # it holds the exception, whose traceback holds this frame: a cycle
 
 
 async def _awaited(made: Awaitable[object]) -> object:
@@ -92,10 +94,15 @@ async def _followed(work: _Work, awaited: object) -> object:
         if until is not None and loop.time() >= until:
             _close(work)
             raise _NotHeeded
+        awaited = (
+            None  # a failed future holds the exception, whose traceback is about to hold this frame: a cycle
+        )
         try:
             awaited = work.send(None) if fault is None else work.throw(fault)
         except StopIteration as done:
             return done.value
+        finally:
+            fault = None  # the same
 
 
 def _objection(awaited: object, loop: asyncio.AbstractEventLoop) -> RuntimeError | None:

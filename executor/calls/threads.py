@@ -54,6 +54,8 @@ class Threads:
         except BaseException:
             self._idle.append(worker)
             raise
+        finally:
+            del done  # it holds the exception, whose traceback holds this frame: a cycle
         self._idle.append(worker)
         return result
 

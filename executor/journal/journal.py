@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import EngineBug, StoreError
 from ..events import JournalEvent
-from ..states import RunStatus
+from ..states import FINAL, RunStatus
 from ..stores.store import Batch, CallRecord, Leavings, Reusable, RunRow
 from .records import chain, write_line
 
@@ -40,6 +40,7 @@ class Journal:
     Attributes:
         piece: Held by whoever moves the run and adds what it did, so that no commit comes between.
         durable: Number of the newest entry that is.
+        is_released: Whether the run has ended, and the store has released it from its owner with the last entry.
     """
 
     def __init__(self, commits: Commits, row: RunRow, standing: Callable[[], tuple[RunStatus, str]]) -> None:
@@ -65,6 +66,7 @@ class Journal:
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._settled = threading.Condition(self.piece)
         self.is_closed = False
+        self.is_released = False
 
     @property
     def is_behind(self) -> bool:
@@ -232,6 +234,7 @@ class Journal:
             decided=decided,
             is_synced=is_synced or status.value not in ("queued", "running"),
             left=left,
+            releases=self._row.owner if lines and status in FINAL else None,
         )
 
     def _take_left(self) -> Leavings | None:
@@ -252,6 +255,7 @@ class Journal:
                 self._fault = EngineBug(f"the journal of run {self._row.id} stopped: {fault!r}")
             elif batch is not None:
                 self.durable = batch.first_seq - 1 + len(batch.lines)
+                self.is_released = self.is_released or batch.releases is not None
                 self._unstored -= len(batch.left.calls) if batch.left is not None else 0
             self._settled.notify_all()
             self._wake()

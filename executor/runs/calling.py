@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..calls.at_once import noticed
 from ..calls.caller import Caller, Usage
 from ..calls.calls import Failed, Lost, Outcome, Returned, fitting
-from ..calls.draws import Draws
 from ..calls.progress import Progress
 from ..calls.telling import tell_trace
 from ..events import BudgetReached, CallFailed, CallLost, CallSucceeded, Cause
 
 if TYPE_CHECKING:
-    from ...tools import Used
+    from ..calls.draws import Draws
     from ..calls.early import EarlyCall, EarlySteps
     from ..calls.facilities import Facilities
     from ..calls.prepared import Preparation, PreparedCall
@@ -41,15 +40,11 @@ class Loop(Protocol):
 
     Attributes:
         is_parking: Whether nothing more is to begin.
-        is_driving: Whether the run is being driven now.
     """
 
     machine: Machine
     journal: Journal
     is_parking: bool
-
-    @property
-    def is_driving(self) -> bool: ...  # noqa: D102
 
     async def take_in(self, event: Cause) -> None:
         """Hand an event to machine and journal, and carry out what follows."""
@@ -61,7 +56,7 @@ class Loop(Protocol):
 
 
 class Calling:
-    """See the module.
+    """See the module. The loop makes it when it begins to drive, and drops it when it stops: the two refer to each other.
 
     Args:
         loop: The run's.
@@ -72,7 +67,7 @@ class Calling:
         preparation: Has prepared the calls.
         results: What stands for calls, and what is kept of them.
         early: Calls that were begun while the plan was still being written.
-        drawn: What calls were told of time and chance before, by step.
+        draws: What calls are told of time and chance.
 
     Attributes:
         writing: Path of each write that is being called -> its timeout in seconds, if it has one.
@@ -89,7 +84,7 @@ class Calling:
         preparation: Preparation,
         results: Results,
         early: EarlySteps | None,
-        drawn: Mapping[str, Used],
+        draws: Draws,
     ) -> None:
         self._loop = loop
         self._machine = loop.machine
@@ -100,18 +95,13 @@ class Calling:
         self._preparation = preparation
         self._results = results
         self._early = early
-        noting = (loop.journal, facilities.clock.now, self._is_called)
-        draws, progress = Draws(drawn, *noting), Progress(*noting)
+        progress = Progress(loop.journal, facilities.clock.now, recorder.is_called)
         self._caller = Caller(facilities, run_id, header.seed, loop.journal, progress.note, draws)
         self._places: asyncio.Semaphore | None = None  # a limit of the run's own
         if header.concurrency_max is not None:
             shared = early.places if early is not None else None
             self._places = shared or asyncio.Semaphore(header.concurrency_max)
         self.writing: dict[str, float | None] = {}
-
-    def _is_called(self, step: str) -> bool:
-        """Whether a step's call is under way, and the run is being driven."""
-        return self._loop.is_driving and self._machine.is_running(step)
 
     async def make(self, call: PreparedCall) -> None:
         """Make one call, unless an identical one is under way or was just made."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...errors import EngineBug
 from ...tools import Used
@@ -22,6 +22,7 @@ from ..calls.admission import Admission
 from ..calls.clearance import Clearance
 from ..calls.coroutines import STOPPED
 from ..calls.crew import Crew, first_of
+from ..calls.draws import Draws
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.prepared import Preparation, PreparedCall, StartCall
@@ -38,7 +39,6 @@ from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
 from ..machine import Machine
-from ..states import RunStatus
 from ..stores.store import Decision, Reusable, RunRow
 from .calling import Calling
 from .recorder import Recorder
@@ -50,6 +50,17 @@ WORKERS_MIN: Final = (
 PARK_GRACE_S: Final = 30.0  # how long a stopping process, and a cancelled run, waits for its writes in flight
 
 _NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class _Shift(NamedTuple):
+    """What there is only while a run is being driven: it refers to the driver, which therefore drops it when it stops.
+
+    So no cycle keeps a run in memory that has ended.
+    """
+
+    group: asyncio.TaskGroup
+    calling: Calling
+    crew: Crew[PreparedCall]
 
 
 class Driver:
@@ -81,40 +92,19 @@ class Driver:
     ) -> None:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
-        self.journal = Journal(facilities.commits, row, self._standing)
+        self.journal = Journal(facilities.commits, row, lambda: (run_status(machine), machine.digest))
         self._recorder = Recorder(machine, self.journal, row.id, header.lock)
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._clearance = Clearance(facilities, row.id, header)
-        preparation = Preparation(facilities, row.id, header.fork)
-        self._admission = Admission(machine, self._results, self._clearance, preparation)
-        self._calling = Calling(
-            self,
-            facilities,
-            row.id,
-            header,
-            recorder=self._recorder,
-            preparation=preparation,
-            results=self._results,
-            early=early,
-            drawn=drawn,
-        )
+        self._preparation = Preparation(facilities, row.id, header.fork)
+        self._admission = Admission(machine, self._results, self._clearance, self._preparation)
+        self._early = early
+        self._draws = Draws(drawn, self.journal, facilities.clock.now, self._recorder.is_called)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        workers_max = max(WORKERS_MIN, 2 * facilities.places.count)
-        self._crew: Crew[PreparedCall] = Crew(
-            self._calling.make, self._is_wanted, self._spawn, self._tasks, workers_max
-        )
-        self._group: asyncio.TaskGroup | None = None
+        self._shift: _Shift | None = None
         self._context = copy_context()
         self._ready: list[StartCall] = []
         self._taken: set[int] = set()
-
-    @property
-    def is_driving(self) -> bool:
-        """Whether the run is being driven now."""
-        return self._group is not None
-
-    def _standing(self) -> tuple[RunStatus, str]:
-        return run_status(self.machine), self.machine.digest
 
     # --- life
 
@@ -127,23 +117,45 @@ class Driver:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._begin(group)
                 if first is not None:
                     await self.take_in(first)
                 await self._decide(decisions)
         except BaseExceptionGroup as group_of_faults:
             raise first_of(group_of_faults) from None
         finally:
-            self._group = None
+            self._shift, self._recorder.is_driving = None, False
         await self.journal.rest()
+
+    def _begin(self, group: asyncio.TaskGroup) -> None:
+        """Have calls made from now on, in tasks of this group."""
+        calling = Calling(
+            self,
+            self.facilities,
+            self.row.id,
+            self.header,
+            recorder=self._recorder,
+            preparation=self._preparation,
+            results=self._results,
+            early=self._early,
+            draws=self._draws,
+        )
+        workers_max = max(WORKERS_MIN, 2 * self.facilities.places.count)
+        crew = Crew(calling.make, self._is_wanted, self._spawn, self._tasks, workers_max)
+        self._shift, self._recorder.is_driving = _Shift(group, calling, crew), True
+
+    @property
+    def _writing(self) -> Mapping[str, float | None]:
+        """Path of each write that is being called -> its timeout in seconds, if it has one."""
+        return self._shift.calling.writing if self._shift is not None else {}
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take in what people decided, if the run is being driven now; else the next driver does."""
-        if self._group is None or self.is_parking:
+        if self._shift is None or self.is_parking:
             return
         work = self._decide(decisions)
         try:
-            task = self._group.create_task(work)
+            task = self._shift.group.create_task(work)
         except RuntimeError:  # the group has just ended
             work.close()
         else:
@@ -164,7 +176,7 @@ class Driver:
             self._taken.add(decision.number)
             if self.machine.accepts(decision.event):
                 await self.take_in(decision.event, decision.number)
-                if isinstance(decision.event, CancelAsked) and self._calling.writing:
+                if isinstance(decision.event, CancelAsked) and self._writing:
                     self._spawn("", self._give_up_writes())
             else:
                 stale.append(decision.number)
@@ -174,9 +186,10 @@ class Driver:
     async def park(self) -> None:
         """Stop here: start nothing more, cut off calls that change nothing, wait a while for writes in flight."""
         self.is_parking = True
-        writing = [task for step, task in self._tasks.items() if step in self._calling.writing]
+        written = self._writing
+        writing = [task for step, task in self._tasks.items() if step in written]
         for step, task in self._tasks.items():
-            if step not in self._calling.writing:
+            if step not in written:
                 task.cancel(STOPPED)
         if writing:
             await asyncio.wait(writing, timeout=PARK_GRACE_S)
@@ -219,11 +232,11 @@ class Driver:
             self._ready += calls
 
     def _spawn(self, step: str, work: Coroutine[Any, Any, None]) -> None:
-        if self._group is None:
+        if self._shift is None:
             raise EngineBug("a command came while nobody drives the run")
         try:
             # What a call has left in its context is for nobody else.
-            task = self._group.create_task(work, context=self._context.copy())
+            task = self._shift.group.create_task(work, context=self._context.copy())
         except RuntimeError:  # a fault ends the group: nothing more begins
             work.close()
             return
@@ -251,7 +264,7 @@ class Driver:
 
     async def _give_up_writes(self) -> None:
         """Wait a while for the writes in flight of a cancelled run that no timeout ends; what became of the others nobody knows."""
-        writing = self._calling.writing
+        writing = self._writing
         endless = {step: self._tasks[step] for step, limit_s in writing.items() if limit_s is None}
         if endless:
             await asyncio.wait(endless.values(), timeout=PARK_GRACE_S)
@@ -278,6 +291,9 @@ class Driver:
                 case instead:
                     await self.take_in(instead)
         found = await self._results.of_earlier(calls)
+        if self._shift is None:
+            raise EngineBug("a call became ready while nobody drives the run")
+        crew = self._shift.crew
         follow_up: list[Command] = []
         now = self.facilities.clock.now()
         for call in calls:
@@ -286,8 +302,8 @@ class Driver:
                 follow_up += self._recorder.note(reused(call, entry), now)
             elif not self.is_parking:
                 call.why = self._results.why_none(call, entry)
-                self._crew.add(call)
-        self._crew.hire()
+                crew.add(call)
+        crew.hire()
         if follow_up:
             await self.go_on(None, follow_up)
 

@@ -248,9 +248,8 @@ class Execution:
                 entries = entries if claimed is row else await load_entries(self._store, claimed)
                 goes_on = await self._drive_once(claimed, header, entries, first, early)
             finally:
-                letting_go = self._owner.let_go_beside(self._store, claimed)
-                if self.archive.find_ended(row.id) is None:  # else nobody need wait for this
-                    await asyncio.wait([letting_go])
+                if self._owner.has(row.id):  # else the store released the run with its last record
+                    await asyncio.wait([self._owner.let_go_beside(self._store, claimed)])
             if not goes_on or not await self.archive.decisions(row.id):
                 return
             claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
@@ -287,6 +286,8 @@ class Execution:
             self.archive.remember(driver)
         finally:
             driver.journal.close()
+            if driver.journal.is_released:
+                self._owner.forget(row.id)
             del self._drivers[row.id]
         return run_status(machine) not in FINAL
 

@@ -38,7 +38,8 @@ class Owner:
         self._presence = presence
         self.name = presence.new_name()
         self._held: set[str] = set()  # runs that are being claimed, or are claimed
-        self._kept: dict[str, RunRow] = {}  # runs that could not be let go of: the store failed
+        self._kept: dict[str, RunRow] = {}  # runs to be released: now, or again after the store failed
+        self._releasing = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
         self._renewed = elapsed_s()
         self._seen: dict[
@@ -101,11 +102,26 @@ class Owner:
         if here := [task for task in self._letting_go if task.get_loop() is loop]:
             await asyncio.wait(here)
 
+    def has(self, run_id: str) -> bool:
+        """Whether this owner has a run, or is about to claim it."""
+        return run_id in self._held
+
+    def forget(self, run_id: str) -> None:
+        """Count a run as let go of: the store has released it with its last record (`Batch.releases`)."""
+        self._held.discard(run_id)
+
     async def _let_go_of_kept(self, store: Store) -> None:
-        for row in list(self._kept.values()):
-            await store.release(row.id, row.epoch)
-            if self._kept.get(row.id) is row:
-                del self._kept[row.id]
+        """Release all kept runs in one transaction. Runs that are kept meanwhile share the next one."""
+        if not self._kept:
+            return
+        async with self._releasing:
+            rows = dict(self._kept)
+            if not rows:  # the transaction that was waited for had them
+                return
+            await store.release({row.id: row.epoch for row in rows.values()})
+            for run_id, row in rows.items():
+                if self._kept.get(run_id) is row:
+                    del self._kept[run_id]
 
     # --- the lease
 

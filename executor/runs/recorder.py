@@ -29,11 +29,15 @@ class Recorder:
         journal: The run's.
         run_id: The run.
         lock: The tools as the run knows them.
+
+    Attributes:
+        is_driving: Whether the run is being driven now.
     """
 
     def __init__(self, machine: Machine, journal: Journal, run_id: str, lock: Lock) -> None:
         self._machine = machine
         self._journal = journal
+        self.is_driving = False
         self._telling = Telling(run_id)
         self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
 
@@ -60,6 +64,10 @@ class Recorder:
         for consequence in concluded:
             self._telling.tell(consequence)
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
+
+    def is_called(self, step: str) -> bool:
+        """Whether the call of a step is under way, and the run is being driven: then the call may add to the record."""
+        return self.is_driving and self._machine.is_running(step)
 
     def must_be_durable(self, event: Cause | None) -> bool:
         """Whether what follows from an event waits until it is durable: that of a write, or where too much is not."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import RunFailed
 from ...plans.values import Json
-from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked
+from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
@@ -69,6 +69,7 @@ class StepView:
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
+        attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
@@ -86,6 +87,7 @@ class StepView:
     reason: str | None = None
     output_digest: str | None = None
     args: Json = None
+    attempt: int | None = None
     decision: Json = None
     past_write: Json = None
 
@@ -103,6 +105,7 @@ class StepView:
             "reason": self.reason,
             "output_digest": self.output_digest,
             "args": self.args,
+            "attempt": self.attempt,
             "decision": self.decision,
             "past_write": self.past_write,
         }
@@ -325,6 +328,7 @@ def _view(cell: Turn) -> StepView:
     starts = [turn.started for turn in turns if turn.started is not None]
     is_over = cell.state in TERMINAL
     failure = _own_failure(cell, turns)
+    asked = _undecided(cell, turns)
     return StepView(
         status=_status(cell, turns),
         output=cell.output.value if cell.output else None,
@@ -336,7 +340,8 @@ def _view(cell: Turn) -> StepView:
         error=_error_of(cell.path, failure) if failure else None,
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
-        args=_undecided_args(cell, turns),
+        args=asked.call.value if asked is not None and asked.call is not None else None,
+        attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(cell, turns),
     )
 
@@ -402,11 +407,11 @@ def _decision(cell: Turn, turns: list[Turn]) -> Json:
     return turns[0].verdict.to_dict()
 
 
-def _undecided_args(cell: Turn, turns: list[Turn]) -> Json:
-    """Return the arguments of a call that a person has to decide about."""
-    if len(turns) != 1 or turns[0].path != cell.path or turns[0].call is None:
+def _undecided(cell: Turn, turns: list[Turn]) -> Turn | None:
+    """Return the leaf's only call, where a person has to decide about it."""
+    if len(turns) != 1 or turns[0].path != cell.path:
         return None
-    return turns[0].call.value if is_asked(turns[0]) or turns[0].state is State.INDETERMINATE else None
+    return turns[0] if undecided_attempt(turns[0]) is not None else None
 
 
 def _own_failure(cell: Turn, turns: list[Turn]) -> Failure | None:

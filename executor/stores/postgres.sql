@@ -76,6 +76,14 @@ CREATE TABLE firmplan_decisions (
     record bytea NOT NULL
 );
 CREATE INDEX firmplan_decisions_by_run ON firmplan_decisions (run_id, number);
+CREATE TABLE firmplan_decided_attempts (
+    run_id text COLLATE "C" NOT NULL,
+    step text COLLATE "C" NOT NULL,
+    attempt bigint NOT NULL,
+    about text COLLATE "C" NOT NULL,
+    record bytea NOT NULL,
+    PRIMARY KEY (run_id, step, attempt, about)
+);
 
 CREATE TABLE firmplan_plans (
     name text COLLATE "C" PRIMARY KEY,

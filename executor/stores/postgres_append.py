@@ -11,7 +11,8 @@ from .store import Batch
 
 _MOVED: Final = """
     moved AS (
-        UPDATE firmplan_runs SET status=%(status)s, digest=%(digest)s, updated=%(updated)s, head=%(head)s, last_seq=%(last)s
+        UPDATE firmplan_runs SET status=%(status)s, digest=%(digest)s, updated=%(updated)s, head=%(head)s, last_seq=%(last)s,
+            owner = CASE WHEN %(ends)s::boolean THEN NULL ELSE owner END
         WHERE id=%(run)s AND epoch=%(epoch)s AND last_seq=%(before)s RETURNING id
     )"""
 _NOTED: Final = "INSERT INTO firmplan_journal SELECT id, %(first)s, %(lines)s, %(head)s FROM moved"
@@ -58,6 +59,10 @@ _LOCK: Final = """
         ON w.run_id=c.run_id AND w.step=c.step
     ) ORDER BY name FOR UPDATE
 """
+# Nobody else's owner is looked at: it may be claiming its first run right now.
+_FREE: Final = """
+    DELETE FROM firmplan_owners o WHERE o.name = ANY(%s::text[]) AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name)
+"""
 KEPT_BYTES_MAX: Final = 16 * 1024 * 1024  # values of one statement, which the server holds in memory twice
 
 
@@ -76,6 +81,7 @@ def append(db: Connection, batch: Batch) -> Cursor:
         "head": batch.head,
         "last": before + len(batch.lines),
         "first": batch.first_seq,
+        "ends": batch.releases is not None,
         "lines": b"\n".join(batch.lines),
     }
     if not (batch.opened or batch.closed or batch.decided):
@@ -87,6 +93,12 @@ def append(db: Connection, batch: Batch) -> Cursor:
         "decided": list(batch.decided),
     }
     return db.execute(_WRITING, given, prepare=True)
+
+
+def free_owners(db: Connection, batches: Sequence[Batch]) -> None:
+    """Remove the owners that gave up their last run in some batches, inside the transaction that appended them."""
+    if names := sorted({batch.releases for batch in batches if batch.releases is not None}):
+        db.execute(_FREE, (names,), prepare=True)
 
 
 def lock_resources(db: Connection, batches: Sequence[Batch]) -> None:

@@ -19,14 +19,15 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import orjson
+import psycopg
 
 from ...errors import StoreError
-from .postgres_append import append, lock_resources, refusal
+from .postgres_append import append, free_owners, lock_resources, refusal
 from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune
 from .postgres_uses import PostgresUses
-from .store import PLAN_COLUMNS, Batch, RunRow, StoredPlan, digest_of_plan, left_by
+from .store import PLAN_COLUMNS, Batch, DecisionKey, RunRow, StoredPlan, digest_of_plan, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -56,14 +57,36 @@ _LOCKED: Final = f"""
 _BEATS: Final = "SELECT name, beat FROM firmplan_owners WHERE name IN (%s, %s) ORDER BY name FOR UPDATE"
 # An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
 _RELEASE: Final = """
-    WITH held AS (SELECT id, owner FROM firmplan_runs WHERE id=%s AND epoch=%s FOR UPDATE),
-        freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
-    DELETE FROM firmplan_owners o USING held WHERE o.name=held.owner
-        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=held.owner AND r.id<>held.id)
+    WITH held AS (
+        SELECT r.id, r.owner FROM firmplan_runs r JOIN unnest(%s::text[], %s::bigint[]) AS e(id, epoch) USING (id, epoch)
+        ORDER BY r.id FOR UPDATE OF r
+    ), freed AS (UPDATE firmplan_runs r SET owner=NULL FROM held WHERE r.id=held.id)
+    DELETE FROM firmplan_owners o WHERE o.name IN (SELECT owner FROM held)
+        AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name AND r.id NOT IN (SELECT id FROM held))
 """
 _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
         (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0) ORDER BY first_seq
+"""
+# In the order of keys: two processes that decide about the same steps at once wait for each other in no ring.
+_DECIDE: Final = """
+    INSERT INTO firmplan_decided_attempts
+    SELECT %(run)s, d.* FROM unnest(%(steps)s::text[], %(attempts)s::bigint[], %(abouts)s::text[], %(records)b::bytea[])
+        AS d(step, attempt, about, record) ORDER BY step, attempt, about
+    ON CONFLICT DO NOTHING RETURNING step, attempt, about
+"""
+_STANDING: Final = """
+    SELECT s.step, s.attempt, s.about, s.record FROM firmplan_decided_attempts s
+    JOIN unnest(%(steps)s::text[], %(attempts)s::bigint[], %(abouts)s::text[]) AS d(step, attempt, about)
+        ON s.step=d.step AND s.attempt=d.attempt AND s.about=d.about WHERE s.run_id=%(run)s
+"""
+_LEAVE: Final = """
+    INSERT INTO firmplan_decisions (run_id, record)
+    SELECT %(run)s, record FROM unnest(%(records)b::bytea[]) WITH ORDINALITY AS d(record, place) ORDER BY place
+"""
+_DROP: Final = """
+    WITH dropped AS (DELETE FROM firmplan_decisions WHERE number = ANY(%s::bigint[]) RETURNING run_id, record)
+    DELETE FROM firmplan_decided_attempts d USING dropped WHERE d.run_id=dropped.run_id AND d.record=dropped.record
 """
 _FIND_PLAN: Final = f"""
     SELECT {PLAN_COLUMNS} FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
@@ -169,12 +192,12 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         return await self._main.call(work)
 
-    async def release(self, run_id: str, epoch: int) -> None:
+    async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
         def work(db: Connection) -> None:
             with durably(db):
-                db.execute(_RELEASE, (run_id, epoch))
+                db.execute(_RELEASE, (list(epochs), list(epochs.values())))
 
         await self._main.call(work)
 
@@ -198,6 +221,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
             if len(writing := [batch for batch in batches if batch.opened or batch.closed]) > 1:
                 lock_resources(db, writing)
             applied = [append(db, batch) if batch.lines else None for batch in batches]
+            free_owners(db, batches)
             if (left := left_by(batches)) is not None:
                 add_left(db, left)
             db.execute("COMMIT")
@@ -221,6 +245,32 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         await self._main.call(work)
 
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """See `Store.add_decisions`. Whoever comes second about a key waits for the first one's commit, and then sees it."""
+        given = {
+            "run": run_id,
+            "steps": [key.step for key in decisions],
+            "attempts": [key.attempt for key in decisions],
+            "abouts": [key.about for key in decisions],
+            "records": list(decisions.values()),
+        }
+
+        def work(db: Connection) -> dict[DecisionKey, bytes]:
+            standing: dict[DecisionKey, bytes] = {}
+            with db.transaction() as transaction:
+                db.execute(DURABLE)
+                added = {DecisionKey(*key) for key in rows(db, _DECIDE, given)}
+                if len(added) < len(decisions):
+                    found = {DecisionKey(*key): record for *key, record in rows(db, _STANDING, given)}
+                    standing = {key: record for key, record in found.items() if key not in added}
+                    raise psycopg.Rollback(transaction)
+                db.execute(_LEAVE, given)
+            return standing
+
+        return await self._main.call(work)
+
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM firmplan_decisions WHERE run_id=%s ORDER BY number"
@@ -233,8 +283,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""
-        statement = "DELETE FROM firmplan_decisions WHERE number = ANY(%s::bigint[])"
-        await self._main.call(lambda db: db.execute(statement, (list(numbers),)) and None)
+        await self._main.call(lambda db: db.execute(_DROP, (list(numbers),)) and None)
 
     # --- journals and values
 

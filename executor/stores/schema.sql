@@ -74,6 +74,15 @@ CREATE TABLE open_writes (
 
 -- What people decided, until the run's journal holds it: the one who decides need not be the one who drives.
 CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, record BLOB NOT NULL) STRICT;
+-- The decision that stands about an attempt of a call: nobody's other one is taken, neither before nor after a journal holds it.
+CREATE TABLE decided_attempts (
+    run_id TEXT NOT NULL,
+    step TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    about TEXT NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (run_id, step, attempt, about)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE plans (
     name TEXT PRIMARY KEY,

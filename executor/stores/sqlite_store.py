@@ -18,12 +18,17 @@ from ...errors import StoreError
 from .sqlite_cache import SqliteCache
 from .sqlite_prune import SqlitePrune
 from .sqlite_uses import SqliteUses
-from .store import EVERYTHING, PLAN_COLUMNS, Batch, RunRow, StoredPlan, digest_of_plan, left_by
+from .store import EVERYTHING, PLAN_COLUMNS, Batch, DecisionKey, RunRow, StoredPlan, digest_of_plan, left_by
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
 _ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM owners WHERE name=owner)"
+_APPEND: Final = (
+    "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
+)
+_APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
+_FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
@@ -136,13 +141,13 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         return await self._call(work)
 
-    async def release(self, run_id: str, epoch: int) -> None:
+    async def release(self, epochs: Mapping[str, int]) -> None:
         """See `Store.release`."""
 
         def work() -> None:
             self._sql("BEGIN IMMEDIATE")
-            self._sql("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", (run_id, epoch))
-            self._sql("DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)")
+            self._open_db().executemany("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", epochs.items())
+            self._sql(_FREE_OWNERS)
             self._sql("COMMIT")
 
         await self._call(work)
@@ -163,6 +168,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         self._sync("FULL" if is_synced else "NORMAL")
         self._sql("BEGIN IMMEDIATE")
         faults = [self._append(batch) if batch.lines else None for batch in batches]
+        if any(batch.releases for batch in batches):
+            self._sql(_FREE_OWNERS)
         if (left := left_by(batches)) is not None:
             self._add_left(left)
         self._sql("COMMIT")
@@ -172,7 +179,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def _append(self, batch: Batch) -> StoreError | None:
         changed = self._sql(
-            "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?",
+            _APPEND if batch.releases is None else _APPEND_LAST,
             (
                 batch.status,
                 batch.digest,
@@ -218,6 +225,30 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         await self._call(work)
 
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """See `Store.add_decisions`. Whoever holds the transaction is the only one who writes: nothing comes between look and insert."""
+
+        def work() -> dict[DecisionKey, bytes]:
+            self._sync("FULL")
+            self._sql("BEGIN IMMEDIATE")
+            standing: dict[DecisionKey, bytes] = {}
+            for key, record in decisions.items():
+                place = (run_id, key.step, key.attempt, key.about)
+                added = self._sql(
+                    "INSERT OR IGNORE INTO decided_attempts VALUES (?,?,?,?,?)", (*place, record)
+                )
+                if added.rowcount == 1:
+                    self._sql("INSERT INTO decisions (run_id, record) VALUES (?,?)", (run_id, record))
+                else:
+                    statement = "SELECT record FROM decided_attempts WHERE run_id=? AND step=? AND attempt=? AND about=?"
+                    (standing[key],) = self._sql(statement, place).fetchone()
+            self._sql("ROLLBACK" if standing else "COMMIT")
+            return standing
+
+        return await self._call(work)
+
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.list_decisions`."""
         statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
@@ -235,10 +266,16 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
         """See `Store.drop_decisions`."""
-        marks = ",".join("?" * len(numbers))
-        await self._call(
-            lambda: self._sql(f"DELETE FROM decisions WHERE number IN ({marks})", list(numbers)) and None
-        )
+
+        def work() -> None:
+            self._sql("BEGIN IMMEDIATE")
+            for number in numbers:
+                statement = "DELETE FROM decisions WHERE number=? RETURNING run_id, record"
+                for dropped in self._sql(statement, (number,)).fetchall():
+                    self._sql("DELETE FROM decided_attempts WHERE run_id=? AND record=?", dropped)
+            self._sql("COMMIT")
+
+        await self._call(work)
 
     async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
         """See `Store.read_journal`."""

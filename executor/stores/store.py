@@ -78,6 +78,7 @@ class Batch:
         decided: Numbers of the decisions that the lines hold now.
         is_synced: Must survive a power loss, not only a killed process.
         left: What calls leave for later ones.
+        releases: The owner that gives up the run with this batch, because the run has ended.
     """
 
     run_id: str
@@ -94,6 +95,7 @@ class Batch:
     decided: Sequence[int] = ()
     is_synced: bool = False
     left: Leavings | None = None
+    releases: str | None = None
 
 
 @dataclass(slots=True)
@@ -306,6 +308,21 @@ class Decision:
     event: Cause
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class DecisionKey:
+    """What a decision is about; of one key one decision stands.
+
+    Attributes:
+        step: Path of the leaf.
+        attempt: The call, counted from 1.
+        about: Whether the `call` may be made, or what became of it: its `outcome`.
+    """
+
+    step: str
+    attempt: int
+    about: Literal["call", "outcome"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """What was removed since nothing referred to it: how many values, of how many bytes in all."""
@@ -378,8 +395,11 @@ class Store(Protocol):
         """Raise an owner's beat; `False`: it has none, since it was overtaken or owns nothing."""
         ...
 
-    async def release(self, run_id: str, epoch: int) -> None:
-        """Give up ownership, if it is still held."""
+    async def release(self, epochs: Mapping[str, int]) -> None:
+        """Give up the ownership of runs, each if it is still held at the epoch given, in one transaction.
+
+        Runs that end need no such call: their last batch releases them (`Batch.releases`).
+        """
         ...
 
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
@@ -394,7 +414,19 @@ class Store(Protocol):
         ...
 
     async def add_decision(self, run_id: str, decision: bytes) -> None:
-        """Leave a person's decision for whoever drives the run; durable through power loss."""
+        """Leave what a person decided about a whole run for whoever drives it; durable through power loss."""
+        ...
+
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """Leave decisions about attempts, all or none, durable through power loss.
+
+        Of each key one decision stands, whoever leaves another one at the same moment, and also once a journal holds it.
+
+        Returns:
+            The records that stand already; then nothing was left. Empty: everything was.
+        """
         ...
 
     async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
@@ -406,7 +438,7 @@ class Store(Protocol):
         ...
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
-        """Forget decisions that came too late."""
+        """Forget decisions that came too late: they do not stand any more."""
         ...
 
     async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,20 +102,66 @@ def test_values_of_options_are_told_in_our_words(two_runs):
     assert "'--format' / '-f': 'bogus' is not one of 'text'" in two_runs("show", "a", "-f", "bogus").err
 
 
-def test_a_full_disk_behind_stdout_is_one_message(two_runs, home):
-    """No traceback: what cannot be written, and exit code 1."""
+ANSWERING = (
+    ("show", "a"),
+    ("show", "a", "--json"),
+    ("runs", "--help"),
+    ("--version",),
+    ("nonsense", "--json"),
+    ("demo", "--folder", "demo"),
+)
+"""Command lines whose answer goes to stdout by each of the ways there are: text, document, typer's, an error's, rich's."""
+
+
+def run_writing_to(stdout, home, words, **environment):
+    """Run a command line in an environment that says nothing, but for what is given."""
+    return subprocess.run(
+        [sys.executable, "-m", "firmplan", *words],
+        check=False,
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+def test_a_full_disk_behind_stdout_is_one_message(two_runs, home, environment):
+    """What cannot be written, and exit code 1: no traceback, and nothing of Python's own while it ends."""
     with Path("/dev/full").open("w") as full:
-        for words in (("show", "a"), ("show", "a", "--json")):
-            done = subprocess.run(
-                [sys.executable, "-m", "firmplan", *words],
-                check=False,
-                cwd=home,
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            assert done.returncode == 1
-            assert done.stderr == "error: the output cannot be written: No space left on device\n"
+        for words in ANSWERING:
+            done = run_writing_to(full, home, words, **environment)
+            assert done.stderr == "error: the output cannot be written: No space left on device\n", words
+            assert done.returncode == 1, words
+
+
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+def test_a_closed_pipe_is_no_message(two_runs, home, environment):
+    """`firmplan show a | head -0`: who reads has read enough, so nothing is told, and the exit code is 1."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        for words in ANSWERING:
+            done = run_writing_to(unread, home, words, **environment)
+            assert done.stderr == "", words
+            assert done.returncode == 1, words
+
+
+def test_what_a_tool_prints_onto_a_full_disk_is_told(firmplan, home):
+    """The tool's text waits in a buffer until the command ends; that it is lost is no success."""
+    (home / "loud.py").write_text(
+        "from firmplan import tool\n\n\n@tool(effect='pure')\n"
+        'def loud() -> int:\n    """Print."""\n    print(\'loud\')\n    return 1\n'
+    )
+    plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "loud", "args": {}}]}
+    (home / "loud.json").write_text(json.dumps(plan))
+    with Path("/dev/full").open("w") as full:
+        done = run_writing_to(full, home, ("run", "loud.json", "-t", "loud.py"))
+    assert "succeeded" in done.stderr
+    assert done.stderr.endswith("error: the output cannot be written: No space left on device\n")
+    assert "Exception ignored" not in done.stderr
+    assert done.returncode == 1
 
 
 # declared type, what is written, and the value or words of the message
@@ -217,5 +264,6 @@ def test_a_cancel_says_what_is_open_all_the_same(firmplan, plan_file, tmp_path):
     firmplan("run", path, "-t", "doubtful.py", "--run-id", "r")
     cancelled = firmplan("cancel", "r")
     assert "nothing more starts; one thing is open" in cancelled.out
-    assert "firmplan resolve r m --done JSON" in cancelled.out
+    assert "step 'm', attempt 1: nobody knows whether the call took effect" in cancelled.out
+    assert "firmplan resolve r m --done JSON --attempt 1" in cancelled.out
     assert "resolved; run r has failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out

@@ -16,7 +16,16 @@ from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores.postgres_store import PostgresStore
-from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
+from firmplan.executor.stores.store import (
+    EVERYTHING,
+    Batch,
+    CallRecord,
+    DecisionKey,
+    Leavings,
+    Pruned,
+    Reusable,
+    RunRow,
+)
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
 
@@ -90,9 +99,9 @@ def test_only_one_owner_at_a_time(make_store):
         assert await store.claim("r", "you", **ALIVE) is None
         second = await store.claim("r", "you", **DEAD)
         assert (second.owner, second.epoch) == ("you", 2)
-        await store.release("r", first.epoch)
+        await store.release({"r": first.epoch})
         assert (await store.find_run("r")).owner == "you"
-        await store.release("r", second.epoch)
+        await store.release({"r": second.epoch})
         assert (await store.find_run("r")).owner is None
         assert await store.claim("nothing", "me", **DEAD) is None
 
@@ -114,7 +123,7 @@ def test_an_owner_beats_until_it_is_overtaken_or_owns_nothing(make_store):
         assert not await store.raise_beat("me")
         assert (await store.find_run("s")).beat is None
         row = await store.find_run("r")
-        await store.release("r", row.epoch)
+        await store.release({"r": row.epoch})
         assert not await store.raise_beat("you")
 
     with_store(make_store, law)
@@ -199,8 +208,44 @@ def test_runs_that_someone_drives_are_listed(make_store):
         ended = await claimed(store, "ended")
         await append(store, replace(batch_of(ended, b"one"), status="succeeded"))
         let_go = await claimed(store, "parked")
-        await store.release("parked", let_go.epoch)
+        await store.release({"parked": let_go.epoch})
         assert await store.list_driven() == [replace(driven, header={})]
+
+    with_store(make_store, law)
+
+
+def test_many_runs_are_released_at_once(make_store):
+    """Each only where the epoch is the one it was claimed with; the owner goes with its last run."""
+
+    async def law(store):
+        rows = [await claimed(store, f"r{n}") for n in range(5)]
+        taken = await store.claim("r3", "you", **DEAD)
+        await store.claim("r0", "me", is_alive=lambda name, _: name != "me")
+        await store.release({row.id: row.epoch for row in rows})
+        owners = [(await store.find_run(row.id)).owner for row in rows]
+        assert owners == ["me", None, None, "you", None]
+        assert await store.raise_beat("me")
+        await store.release({"r0": rows[0].epoch + 1, "r3": taken.epoch})
+        assert not await store.raise_beat("me")
+        assert not await store.raise_beat("you")
+
+    with_store(make_store, law)
+
+
+def test_the_last_batch_of_a_run_releases_it(make_store):
+    """The owner has gone with the record that ends the run, and no further statement is needed; a refused batch releases nothing."""
+
+    async def law(store):
+        one, other = await claimed(store, "one"), await claimed(store, "other")
+        await append(store, replace(batch_of(one, b"end"), status="succeeded", releases="me"))
+        assert ((await store.find_run("one")).owner, (await store.find_run("other")).owner) == (None, "me")
+        assert await store.raise_beat("me")
+        new = await store.claim("other", "you", **DEAD)
+        with pytest.raises(StoreError, match="another owner"):
+            await append(store, replace(batch_of(other, b"end"), status="succeeded", releases="me"))
+        assert (await store.find_run("other")).owner == "you"
+        await append(store, replace(batch_of(new, b"end"), status="succeeded", releases="you"))
+        assert not await store.raise_beat("you")
 
     with_store(make_store, law)
 
@@ -287,6 +332,53 @@ def test_decisions_wait_in_order_until_a_journal_holds_them(make_store):
         assert [record for _, record in await store.list_decisions("other")] == [b"z"]
         await store.drop_decisions([numbers[0], numbers[2]])
         assert await asyncio.to_thread(store.list_decided) == ["other"]
+
+    with_store(make_store, law)
+
+
+def test_of_decisions_about_one_attempt_the_first_stands(make_store):
+    """Also once a journal holds it; others are left all or none, and who comes second is given what stands."""
+    first, second = DecisionKey("s", 1, "call"), DecisionKey("s", 2, "call")
+    outcome, item = DecisionKey("s", 1, "outcome"), DecisionKey("t[0]", 1, "call")
+
+    async def law(store):
+        row = await claimed(store)
+        assert await store.add_decisions("r", {first: b"yes", item: b"yes too"}) == {}
+        assert await store.add_decisions("r", {second: b"a", first: b"no", outcome: b"b"}) == {first: b"yes"}
+        listed = await store.list_decisions("r")
+        assert [record for _, record in listed] == [b"yes", b"yes too"]
+        await append(store, batch_of(row, b"x", decided=[listed[0][0]]))
+        assert await store.add_decisions("r", {first: b"no"}) == {first: b"yes"}
+        assert await store.add_decisions("r", {second: b"a", outcome: b"b"}) == {}
+        assert await store.add_decisions("other", {first: b"no"}) == {}
+        await store.drop_decisions([listed[1][0]])  # it came too late, and does not stand
+        assert await store.add_decisions("r", {item: b"no"}) == {}
+        assert [record for _, record in await store.list_decisions("r")] == [b"a", b"b", b"no"]
+
+    with_store(make_store, law)
+
+
+def test_of_decisions_at_once_one_stands(make_store):
+    """Several connections, many attempts, in other orders: of each key one, and nobody waits for ever."""
+    keys = [DecisionKey(f"s[{n}]", 1, "call") for n in range(20)]
+
+    async def law(store):
+        others = [store] if isinstance(store, MemoryStore) else [store, make_store()]
+        for other in others[1:]:
+            await other.open()
+        try:
+            await store.create_run(row_of())
+            wanted = [(others[n % len(others)], b"%d" % n, keys[:: 1 if n % 2 else -1]) for n in range(8)]
+            answers = await asyncio.gather(
+                *(each.add_decisions("r", dict.fromkeys(order, word)) for each, word, order in wanted)
+            )
+        finally:
+            for other in others[1:]:
+                await other.close()
+        assert [bool(answer) for answer in answers].count(False) == 1
+        winner = b"%d" % [bool(answer) for answer in answers].index(False)
+        assert all(answer == dict.fromkeys(keys, winner) for answer in answers if answer)
+        assert [record for _, record in await store.list_decisions("r")] == [winner] * len(keys)
 
     with_store(make_store, law)
 

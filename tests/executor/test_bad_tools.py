@@ -224,7 +224,7 @@ def test_an_environment_variable_may_hold_bytes(monkeypatch):
         math.nan,
         math.inf,
         {1, 2},
-        object(),
+        pytest.param(object(), id="object()"),
         int,
         "\ud800",
         2**63,

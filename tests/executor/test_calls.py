@@ -59,17 +59,20 @@ def one_run_on_fake_clock(plan, *tools, **facilities):
     return asyncio.run(main())
 
 
+def says_again(error):
+    return "again" in str(error)
+
+
 @pytest.mark.parametrize(
     ("retry_on", "fault", "is_retried"),
     [
-        (Odd, Odd(), True),
-        ((Odd, ValueError), ValueError(), True),
-        (Odd, TimeoutError(), False),
-        (lambda error: "again" in str(error), Odd("again"), True),
-        (lambda error: "again" in str(error), Odd("never"), False),
-        (ToolError, ToolError("x"), True),
+        pytest.param(Odd, Odd(), True, id="its class"),
+        pytest.param((Odd, ValueError), ValueError(), True, id="one of several classes"),
+        pytest.param(Odd, TimeoutError(), False, id="another class"),
+        pytest.param(says_again, Odd("again"), True, id="a function that says yes"),
+        pytest.param(says_again, Odd("never"), False, id="a function that says no"),
+        pytest.param(ToolError, ToolError("x"), True, id="a tool's error"),
     ],
-    ids=repr,
 )
 def test_retry_on_says_what_is_worth_another_call(retry_on, fault, is_retried):
     """Classes, or a function of the exception."""

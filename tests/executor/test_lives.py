@@ -192,32 +192,68 @@ def test_a_tool_that_keeps_its_promises_no_more_stops_the_run(tmp_path, before, 
     asyncio.run(main())
 
 
-class Clinging(SqliteStore):
-    """A store that lets go of no run before the gate is open."""
+class Counting(SqliteStore):
+    """A store that counts its transactions, and the runs that it was asked to release by itself."""
 
-    def __init__(self):
-        super().__init__(":memory:")
-        self.gate = asyncio.Event()
+    def __init__(self, path=":memory:"):
+        super().__init__(path)
+        self.commits, self.released = 0, []
 
-    async def release(self, run_id, epoch):
-        await self.gate.wait()
-        await super().release(run_id, epoch)
+    def _sql(self, statement, values=()):
+        self.commits += statement == "COMMIT"
+        return super()._sql(statement, values)
+
+    async def release(self, epochs):
+        self.released.append(set(epochs))
+        await super().release(epochs)
 
 
-def test_nobody_waits_until_an_ended_run_is_let_go_of():
-    """Neither who waits for the run nor who follows its events; closing does."""
-    store = Clinging()
+def test_an_ended_run_is_released_with_its_last_record():
+    """No statement of its own is needed, and nobody waits for one."""
+    store = Counting()
 
     async def main():
         async with Rig([ScriptedTool("t", lambda: 1, effect="read")], store) as rig:
             await rig.start(PLAN, "r")
             events = [event.type async for event in rig.execution.events("r")]
             assert events[-1] == "RunFinished"
+            assert (await store.find_run("r")).owner is None
             assert (await rig.execution.wait("r")).output == [1, 1]
-            assert (await store.find_run("r")).owner is not None
-            asyncio.get_running_loop().call_later(0.05, store.gate.set)
+        assert store.released == []
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_runs_that_stop_at_once_are_released_together():
+    """Whether they end or wait for a person: their number does not decide how many transactions release them."""
+    store, begun, opened = Counting(), asyncio.Event(), asyncio.Event()
+
+    async def wait_for_opening():
+        if len(look.calls) == 200:
+            begun.set()
+        await opened.wait()
+        return 1
+
+    look = ScriptedTool("look", wait_for_opening, effect="read", resource="elsewhere")
+    pay = ScriptedTool("pay", lambda: 1, effect="write", approval="always", resource="bank")
+    ends = plan_of({"id": "a", "tool": "look"})
+    waits = plan_of({"id": "a", "tool": "look"}, {"id": "b", "tool": "pay", "after": ["a"]})
+
+    async def main():
+        async with Rig([look, pay], store, places=200) as rig:
+            ended = [await rig.start(ends) for _ in range(100)]
+            waiting = [await rig.start(waits) for _ in range(100)]
+            await begun.wait()
+            before = store.commits
+            opened.set()
+            for run_id in (*ended, *waiting):
+                await rig.execution.wait(run_id)
+            await rig.execution._owner.wait()
+        assert store.commits - before < 40
+        assert set().union(*store.released) == set(waiting)
+        assert len(store.released) < 20
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_an_ended_run_has_no_owner_once_its_engine_is_closed(tmp_path):

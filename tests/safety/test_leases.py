@@ -20,6 +20,7 @@ from firmplan.executor import SqliteStore
 from firmplan.executor.runs import takeover
 from firmplan.executor.runs.owner import Owner
 from firmplan.executor.runs.presence import LockFiles
+from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
 
 CHILD = Path(lease_child.__file__)
@@ -195,7 +196,7 @@ def test_an_owner_that_lost_its_run_writes_nothing(tmp_path, tools):
             store = SqliteStore(tmp_path / "s.db")
             await store.open()
             row = await store.claim("r", "someone", is_alive=lambda *_: False)
-            await store.release("r", row.epoch)
+            await store.release({"r": row.epoch})
             await store.close()
 
         asyncio.run(overtake())
@@ -306,19 +307,21 @@ def test_a_failed_release_is_made_good(tmp_path, tools):
     class Refusing(SqliteStore):
         is_refusing = True
 
-        async def release(self, run_id, epoch):
+        async def release(self, epochs):
             if self.is_refusing:
                 await self._call(lambda: self._sql("SELECT nothing"))
-            await super().release(run_id, epoch)
+            await super().release(epochs)
 
     async def main():
         store = Refusing(str(tmp_path / "s.db"))
-        async with Rig([], store) as rig:
-            plan = plan_of({"id": "a", "set": 1}, output="${a}")
+        pay = ScriptedTool("pay", lambda: 1, effect="write", approval="always")
+        async with Rig([pay], store) as rig:
+            plan = plan_of({"id": "a", "tool": "pay"}, output="${a}")
             run_id = await rig.submit(plan, "r")
             await rig.execution.resume(run_id)
             await asyncio.gather(*rig.execution._driving.values(), return_exceptions=True)
             store.is_refusing = False
+            await rig.decisions.approve("r", "a", by="me", edit=None)
             assert (await rig.resume("r")).output == 1
 
     asyncio.run(main())
