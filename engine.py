@@ -810,6 +810,7 @@ class Engine:
                     task=run.task,
                     plans=saved.get,
                     judge=lambda report: judged(report, self._flow),
+                    output_error=next((error for error in run.errors if not error.step), None),
                 )
             except PlanningFailed as no_patch:
                 execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from ...errors import ConfigError, InputRejected
 from ...plans import CheckReport, Plan
 from ...plans.inputs import fit_inputs
+from ...plans.integral import with_integers
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
-from ...plans.schema import literal_faults
+from ...plans.schema import literal_faults, self_contained
 from ...plans.shape import describe
 from ...plans.values import Json, NotJson
 from ...tools import Artifact
@@ -105,7 +106,7 @@ def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     if faults := literal_faults(sealed.value, schema):
         raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
-    return sealed
+    return Sealed.of(with_integers(sealed.value, self_contained(schema)))
 
 
 def judged(report: CheckReport, flow: Flow) -> CheckReport:
