@@ -50,6 +50,7 @@ from .executor import (
     Run,
     RunDiff,
     RunPage,
+    RunsDeleted,
     RunStatus,
     ShadowReport,
     Store,
@@ -63,6 +64,7 @@ from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
 from .executor.runs.accepted import AcceptedPlans
 from .executor.runs.arguments import (
+    attempt_of,
     concurrency_of,
     count_of,
     edit_of,
@@ -78,10 +80,12 @@ from .executor.runs.arguments import (
     words_of,
 )
 from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.deletion import statuses_of
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
     Options,
+    age_of,
     artifact_of,
     budget_of,
     bytes_of,
@@ -827,6 +831,7 @@ class Engine:
                     task=run.task,
                     plans=saved.get,
                     judge=lambda report: judged(report, self._flow),
+                    output_error=next((error for error in run.errors if not error.step), None),
                 )
             except PlanningFailed as no_patch:
                 execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
@@ -841,6 +846,46 @@ class Engine:
             changes = _Changes(None, {}, {}, "made", failed, record)
             run = await execution.wait((await self._fork(execution, run, mended.plan, changes)).id)
         return run
+
+    # --- deleting
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete a run that has ended, with its journal and the stored values and artifacts that nothing else names.
+
+        A run that another came of (a fork, a retry, a kept replay) stays. Results that later runs may reuse stay, since they need no journal.
+        The id is free again: a new run of that id makes its writes again.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has not ended (code `not-ended`), or another run came of it (code `has-children`).
+        """
+        execution = await self._open()
+        return await execution.delete(run_of(run_id))
+
+    async def prune(
+        self,
+        *,
+        older_than: str | float | None = None,
+        statuses: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> RunsDeleted:
+        """Delete all runs that ended long enough ago, children before their parents; what other runs came of stays.
+
+        Args:
+            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: however young.
+            statuses: Some of `succeeded`, `failed`, `cancelled`; `None`: all three.
+            dry_run: Delete nothing, and return what would be deleted.
+
+        Raises:
+            InputRejected: Neither an age nor statuses are given, or one is not one.
+        """
+        if older_than is None and statuses is None:
+            raise InputRejected(
+                "prune: expected older_than, statuses or both; without them every ended run would go"
+            )
+        age_s, named = age_of("older_than", older_than), statuses_of(statuses)
+        execution = await self._open()
+        return await execution.prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
 
     # --- artifacts
 
@@ -917,30 +962,85 @@ class Engine:
     # --- decisions
 
     async def approve(
-        self, run_id: str, step: str, *, by: str, edit: Mapping[str, Json] | None = None
+        self,
+        run_id: str,
+        step: str,
+        *,
+        by: str,
+        edit: Mapping[str, Json] | None = None,
+        attempt: int | None = None,
     ) -> Run:
-        """Allow the call that waits at a step, with exactly its present arguments, or with some of them edited.
+        """Allow the call that waits at a step; the live owner, or `resume`, goes on.
 
-        The live owner, or `resume`, goes on. Raises: RunNotFound, InputRejected.
-        """
-        execution = await self._open()
-        return await execution.decisions.approve(run_id, step_of(step), by=person_of(by), edit=edit_of(edit))
+        One decision stands for an attempt: another one is refused, and the error names the one that stands (`.code` is `decided`).
+        Whoever repeats a decision of their own is given the run. All this holds for `deny` and `resolve` too.
 
-    async def deny(self, run_id: str, step: str, *, by: str, reason: str = "") -> Run:
-        """Refuse the call that waits at a step; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
-        execution = await self._open()
-        return await execution.decisions.deny(
-            run_id, step_of(step), by=person_of(by), reason=reason_of("reason", reason)
-        )
-
-    async def resolve(
-        self, run_id: str, step: str, *, done: object = UNSET, retry: bool = False, fail: str | None = None
-    ) -> Run:
-        """Say what became of a write of unknown outcome: `done=value`, `retry=True` or `fail="why"`.
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            by: Who decides.
+            edit: Arguments in the place of some of the present ones; without it the call is made with exactly those.
+            attempt: The attempt that is decided about, counted from 1 (`attempt` of the step); `None`: the one that waits now.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: Not exactly one of the three, or the step's outcome is not unknown, or the value does not fit.
+            InputRejected: Nothing waits there, the arguments do not fit, or another decision stands.
+        """
+        execution = await self._open()
+        return await execution.decisions.approve(
+            run_id, step_of(step), by=person_of(by), edit=edit_of(edit), attempt=attempt_of(attempt)
+        )
+
+    async def deny(
+        self, run_id: str, step: str, *, by: str, reason: str = "", attempt: int | None = None
+    ) -> Run:
+        """Refuse the call that waits at a step; what depends on it is cancelled.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            by: Who decides.
+            reason: Why, for the record.
+            attempt: As in `approve`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Nothing waits there, or another decision stands.
+        """
+        execution = await self._open()
+        return await execution.decisions.deny(
+            run_id,
+            step_of(step),
+            by=person_of(by),
+            reason=reason_of("reason", reason),
+            attempt=attempt_of(attempt),
+        )
+
+    async def resolve(  # the contract's options
+        self,
+        run_id: str,
+        step: str,
+        *,
+        done: object = UNSET,
+        retry: bool = False,
+        fail: str | None = None,
+        by: str = "",
+        attempt: int | None = None,
+    ) -> Run:
+        """Say what became of a write of unknown outcome: exactly one of `done`, `retry` and `fail`.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            done: It took effect, and returned this.
+            retry: It did nothing, and may be made again.
+            fail: It did nothing, and counts as failed for this reason.
+            by: Who says so; may be left out.
+            attempt: As in `approve`: the attempt whose outcome is unknown.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Not exactly one of the three, the step's outcome is not unknown, the value does not fit, or another decision stands.
         """
         given = [
             name
@@ -950,12 +1050,14 @@ class Engine:
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
-        execution = await self._open()
+        decisions = (await self._open()).decisions
+        path, who, number = step_of(step), reason_of("by", by), attempt_of(attempt)
         if done is not UNSET:
-            return await execution.decisions.resolve_done(run_id, step_of(step), done)
+            return await decisions.resolve_done(run_id, path, done, by=who, attempt=number)
         if fail:
-            return await execution.decisions.resolve_failed(run_id, step_of(step), reason_of("fail", fail))
-        return await execution.decisions.resolve_retry(run_id, step_of(step))
+            why = reason_of("fail", fail)
+            return await decisions.resolve_failed(run_id, path, why, by=who, attempt=number)
+        return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
@@ -990,6 +1092,8 @@ class Engine:
     check_store_sync = _twin(check_store)
     backup_store_sync = _twin(backup_store)
     prune_artifacts_sync = _twin(prune_artifacts)
+    delete_sync = _twin(delete)
+    prune_sync = _twin(prune)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)

@@ -19,13 +19,18 @@ This module knows none of the rooms: errors carry their evidence as fields, type
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .executor import Run
     from .plans import CheckReport, Problem
+
+
+DECIDED: Final = "decided"  # the code of `InputRejected` where another decision about the attempt stands
+NOT_ENDED: Final = "not-ended"  # the one where a run is to be deleted that has not ended
+HAS_CHILDREN: Final = "has-children"  # the one where a run is to be deleted that another run came of
 
 
 class FirmplanError(Exception):
@@ -86,16 +91,28 @@ class PlanningFailed(PlanError):
 
 
 class InputRejected(FirmplanError):
-    """A value handed to a call does not fit: an input of a plan, a run id in use, a decision."""
+    """A value handed to a call does not fit: an input of a plan, a run id in use, a decision.
+
+    Args:
+        message: Expected, found, where, what to do.
+        problems: One entry for each fault that has a place.
+        code: `DECIDED`, `NOT_ENDED` or `HAS_CHILDREN` where that is why; `input-rejected` if not given.
+    """
 
     code = "input-rejected"
 
-    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, message: str, problems: Sequence[Problem] = (), *, code: str | None = None) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+        if code is not None:
+            self.code = code  # type: ignore[misc]  # per error here, per class elsewhere
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.problems)
+        return _input_rejected, (str(self), self.problems, self.code)
+
+
+def _input_rejected(message: str, problems: Sequence[Problem], code: str) -> InputRejected:
+    return InputRejected(message, problems, code=code)
 
 
 class RunNotFound(FirmplanError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..engine import Engine
@@ -24,49 +25,78 @@ Decision = Callable[[Engine], Awaitable[Run]]
 
 
 def approve_command(
-    run_id: str, step: str, by: str | None, edit: str | None, flags: Mapping[str, object], *, as_json: bool
+    run_id: str,
+    step: str,
+    by: str | None,
+    edit: str | None,
+    flags: Mapping[str, object],
+    *,
+    attempt: int | None,
+    as_json: bool,
 ) -> int:
     """Allow a call, perhaps with other arguments."""
     args = _arguments(edit)
     who = by or _login()
     return _decide(
-        lambda engine: engine.approve(run_id, step, by=who, edit=args), "approved", flags, as_json=as_json
+        lambda engine: engine.approve(run_id, step, by=who, edit=args, attempt=attempt),
+        "approved",
+        flags,
+        as_json=as_json,
     )
 
 
 def deny_command(
-    run_id: str, step: str, by: str | None, reason: str, flags: Mapping[str, object], *, as_json: bool
+    run_id: str,
+    step: str,
+    by: str | None,
+    reason: str,
+    flags: Mapping[str, object],
+    *,
+    attempt: int | None,
+    as_json: bool,
 ) -> int:
     """Refuse a call."""
     who = by or _login()
     return _decide(
-        lambda engine: engine.deny(run_id, step, by=who, reason=reason), "denied", flags, as_json=as_json
+        lambda engine: engine.deny(run_id, step, by=who, reason=reason, attempt=attempt),
+        "denied",
+        flags,
+        as_json=as_json,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What was said of a call of unknown outcome, as it was typed."""
+
+    done: str | None
+    retry: bool
+    fail: str | None
+    by: str | None
 
 
 def resolve_command(
     run_id: str,
     step: str,
-    done: str | None,
-    retry: bool,
-    fail: str | None,
+    said: Resolution,
     flags: Mapping[str, object],
     *,
+    attempt: int | None,
     as_json: bool,
 ) -> int:
     """Settle a call of unknown outcome."""
     verdicts: list[dict[str, Any]] = []
-    if done is not None:
-        verdicts.append({"done": read_json("--done", done)})
-    if retry:
+    if said.done is not None:
+        verdicts.append({"done": read_json("--done", said.done)})
+    if said.retry:
         verdicts.append({"retry": True})
-    if fail is not None:
-        verdicts.append({"fail": fail})
+    if said.fail is not None:
+        verdicts.append({"fail": said.fail})
     if len(verdicts) != 1:
         raise InputRejected(
             f"expected exactly one of --done JSON, --retry and --fail WHY, found {len(verdicts)}"
         )
-    verdict = verdicts[0]
+    verdict = {**verdicts[0], "by": said.by or _login(), "attempt": attempt}
     return _decide(lambda engine: engine.resolve(run_id, step, **verdict), "resolved", flags, as_json=as_json)
 
 

@@ -119,12 +119,14 @@ def advice(run: Run, settings: Settings) -> str:
 
     for path, step in waiting_leaves(run):
         if step.status == "indeterminate":
+            # Typed again later, the line must not be about another attempt of which nobody knows either.
+            bound = f"--attempt {step.attempt}"
             lines += [
-                f"step '{path}': nobody knows whether the call took effect{_asked(step)}",
+                f"step '{path}', attempt {step.attempt}: nobody knows whether the call took effect{_asked(step)}",
                 "Find out, then one of",
-                typed("resolve", path, "--done JSON"),
-                typed("resolve", path, "--retry"),
-                typed("resolve", path, "--fail WHY"),
+                typed("resolve", path, f"--done JSON {bound}"),
+                typed("resolve", path, f"--retry {bound}"),
+                typed("resolve", path, f"--fail WHY {bound}"),
             ]
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [

@@ -153,6 +153,12 @@ def export(
 
 
 By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides; else your login name.")]
+Attempt = Annotated[
+    int | None,
+    typer.Option(
+        "--attempt", metavar="N", min=1, help="The attempt that this is about; else the one that waits now."
+    ),
+]
 
 
 def approve(
@@ -162,6 +168,7 @@ def approve(
     edit: Annotated[
         str | None, typer.Option("--edit", metavar="JSON", help="Arguments to use instead of those shown.")
     ] = None,
+    attempt: Attempt = None,
     tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
@@ -169,7 +176,8 @@ def approve(
     """Allow a call that waits for a person. It is made with exactly the arguments shown."""
     from .deciding import approve_command
 
-    return approve_command(run_id, step, by, edit, {"tools": tools, "store": store}, as_json=as_json)
+    flags = {"tools": tools, "store": store}
+    return approve_command(run_id, step, by, edit, flags, attempt=attempt, as_json=as_json)
 
 
 def deny(
@@ -177,6 +185,7 @@ def deny(
     step: options.StepPath,
     by: By = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+    attempt: Attempt = None,
     tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
@@ -184,7 +193,8 @@ def deny(
     """Refuse a call that waits for a person. What depends on it is cancelled."""
     from .deciding import deny_command
 
-    return deny_command(run_id, step, by, reason, {"tools": tools, "store": store}, as_json=as_json)
+    flags = {"tools": tools, "store": store}
+    return deny_command(run_id, step, by, reason, flags, attempt=attempt, as_json=as_json)
 
 
 def resolve(
@@ -197,14 +207,18 @@ def resolve(
     fail: Annotated[
         str | None, typer.Option("--fail", metavar="WHY", help="It did nothing; the step fails.")
     ] = None,
+    by: By = None,
+    attempt: Attempt = None,
     tools: options.Tools = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
     """Settle a call whose outcome is unknown. Exactly one of --done, --retry and --fail says how."""
-    from .deciding import resolve_command
+    from .deciding import Resolution, resolve_command
 
-    return resolve_command(run_id, step, done, retry, fail, {"tools": tools, "store": store}, as_json=as_json)
+    resolution = Resolution(done, retry, fail, by)
+    flags = {"tools": tools, "store": store}
+    return resolve_command(run_id, step, resolution, flags, attempt=attempt, as_json=as_json)
 
 
 def cancel(run_id: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:

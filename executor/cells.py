@@ -34,11 +34,16 @@ Order: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed."""
+    """Why something failed.
+
+    Attributes:
+        took_effect: Whether it is a write that is done: only its result was refused.
+    """
 
     code: str
     message: str
     temporary: bool = False
+    took_effect: bool = False
 
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
@@ -288,3 +293,13 @@ def is_bad(cell: Node | Item | Turn, soft: frozenset[Reason]) -> bool:
 def is_asked(turn: Turn) -> bool:
     """Whether the turn waits for a person to allow its call."""
     return turn.state is State.WAITING and turn.reason is Reason.APPROVAL
+
+
+def undecided_attempt(turn: Turn) -> int | None:
+    """Return the attempt, counted from 1, that a person has to decide about; `None`: there is nothing to decide.
+
+    Before a call that is the attempt which would be the next one, after a call of unknown outcome the one that was made last.
+    """
+    if is_asked(turn):
+        return turn.attempts + 1
+    return turn.attempts if turn.state is State.INDETERMINATE else None

@@ -23,6 +23,8 @@ RESOLVED_FAILED: Final = (
     "resolved-failed"  # the code of a call of which a person has said that it did nothing
 )
 
+_TOOK_EFFECT: Final = "the call took effect, but what it returned is refused: "
+
 
 @dataclass(slots=True)
 class RunStarted:
@@ -122,7 +124,9 @@ class CallReused:
 class CallFailed:
     """A call failed; `retryable` is what the tool's retry policy says of this failure.
 
-    Of a write: it did nothing, or it returned what is refused: then the message says that it took effect.
+    Attributes:
+        took_effect: Of a write: the call is done, and only its result was refused. Otherwise the call did nothing.
+        args: Of a call that was not made because it had failed in the parent of a fork: the digest of the arguments that the plan gave it there.
     """
 
     step: str
@@ -131,6 +135,13 @@ class CallFailed:
     temporary: bool = False
     retryable: bool = False
     usage: Mapping[str, Json] | None = None
+    took_effect: bool | None = None
+    args: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the call took effect all the same; records of older versions say so in their message only."""
+        return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
 @dataclass(slots=True)
@@ -158,12 +169,17 @@ class ApprovalRuled:
 
 @dataclass(slots=True)
 class Approved:
-    """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them."""
+    """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them.
+
+    Attributes:
+        attempt: The call that was asked about, counted from 1, as in every decision; `None`: an older record, which does not say.
+    """
 
     step: str
     by: str
     args: str
     edit: Sealed | None = None
+    attempt: int | None = None
 
 
 @dataclass(slots=True)
@@ -173,14 +189,22 @@ class Denied:
     step: str
     by: str
     reason: str
+    attempt: int | None = None
 
 
 @dataclass(slots=True)
 class ResolvedDone:
-    """A person says that the call of unknown outcome took effect, and what it returned."""
+    """A person says that the call of unknown outcome took effect, and what it returned.
+
+    Attributes:
+        attempt: The call whose outcome was unknown, as in the next two; `None`: an older record, which does not say.
+        by: Who says so; `None`: nobody was named.
+    """
 
     step: str
     output: Sealed
+    attempt: int | None = None
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -188,6 +212,8 @@ class ResolvedRetry:
     """A person says that the call of unknown outcome did nothing, and may be made again."""
 
     step: str
+    attempt: int | None = None
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -196,6 +222,8 @@ class ResolvedFailed:
 
     step: str
     why: str
+    attempt: int | None = None
+    by: str | None = None
 
 
 @dataclass(slots=True)
@@ -342,6 +370,8 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
+Verdict: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
+"""What a person decides about one attempt of a call."""
 Remark: TypeAlias = CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 

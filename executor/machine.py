@@ -59,6 +59,7 @@ from .cells import (
     is_bad,
     policies_of,
     sample_of,
+    undecided_attempt,
 )
 from .commands import (
     Command,
@@ -294,28 +295,29 @@ class Machine:
                 turn.verdict = Verdict("denied", by, reason)
                 turn.failure = Failure("denied", reason or f"denied by {by}")
                 self._turn_cancelled(turn, Reason.DENIED)
-            case ResolvedDone(output=output):
-                turn.verdict = Verdict("resolved as done")
+            case ResolvedDone(output=output, by=by):
+                turn.verdict = Verdict("resolved as done", by or "")
                 self._turn_succeeded(turn, output)
-            case ResolvedRetry():
-                turn.verdict = Verdict("resolved to be called again")
+            case ResolvedRetry(by=by):
+                turn.verdict = Verdict("resolved to be called again", by or "")
                 self._move(turn, State.READY)
                 turn.lost = 0
                 self._start_call(turn)
-            case ResolvedFailed(why=why):
-                turn.verdict = Verdict("resolved as failed", reason=why)
+            case ResolvedFailed(why=why, by=by):
+                turn.verdict = Verdict("resolved as failed", by or "", why)
                 self._turn_failed(turn, Failure(RESOLVED_FAILED, why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 
     def accepts(self, decision: Cause) -> bool:
-        """Whether a person's decision still fits: the step waits for it, with exactly the arguments that were shown."""
+        """Whether a person's decision still fits: the very attempt waits for it, with exactly the arguments that were shown."""
         if self.status is not None or isinstance(decision, BudgetRaised):
             return self.status is None
         if isinstance(decision, CancelAsked):
             return self._cancelled_by is None
         turn = self.turns.get(getattr(decision, "step", ""))
-        if turn is None:
+        attempt = getattr(decision, "attempt", None)
+        if turn is None or (attempt is not None and attempt != undecided_attempt(turn)):
             return False
         match decision:
             case Approved(args=args):
@@ -887,7 +889,7 @@ class Machine:
         if event.retryable and is_safe and turn.failed <= retries and self._cancelled_by is None:
             self._retry(turn)
             return
-        self._turn_failed(turn, Failure(event.code, event.message, event.temporary))
+        self._turn_failed(turn, Failure(event.code, event.message, event.temporary, event.is_done))
 
     def _retry(self, turn: Turn) -> None:
         if turn.state is not State.READY:

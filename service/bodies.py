@@ -145,11 +145,19 @@ class ForkBody(Body):
     allow_writes: bool = False
 
 
+Attempt = Annotated[
+    int | None,
+    Field(ge=1, description="The attempt that is decided about; null: the one that waits now."),
+    BeforeValidator(_whole),
+]
+
+
 class ApproveBody(Body):
     """Who allows the call; `edit` replaces its arguments."""
 
     by: Annotated[str, Field(min_length=1)]
     edit: dict[str, Any] | None = None
+    attempt: Attempt = None
 
 
 class DenyBody(Body):
@@ -157,14 +165,17 @@ class DenyBody(Body):
 
     by: Annotated[str, Field(min_length=1)]
     reason: str = ""
+    attempt: Attempt = None
 
 
 class ResolveBody(Body):
-    """What a person knows of a call whose outcome is unknown: exactly one of the three."""
+    """What a person knows of a call whose outcome is unknown: exactly one of `done`, `retry` and `fail`."""
 
     done: Any = None
     retry: bool = False
     fail: Annotated[str, Field(min_length=1)] | None = None
+    by: str = ""
+    attempt: Attempt = None
 
     @model_validator(mode="after")
     def _one_answer(self) -> ResolveBody:

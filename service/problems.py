@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from ..errors import (
+    DECIDED,
     ConfigError,
     Diverged,
     FirmplanError,
@@ -120,6 +121,8 @@ async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
     status = next(
         (status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
     )
+    if error.code == DECIDED:
+        status = HTTPStatus.CONFLICT
     problems = [problem.to_dict() for problem in error.problems]
     if isinstance(error, Diverged):
         return problem_response(

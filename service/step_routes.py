@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from ..errors import InputRejected
+from ..errors import DECIDED, InputRejected
 from ..executor import Run
 from .bodies import ApproveBody, DenyBody, ResolveBody, StrictRoute
 from .hosting import REFUSALS, Hosted, Hosting, answer
@@ -36,14 +36,14 @@ async def get_step(run_id: str, path: str, hosted: Hosted) -> Response:
 @router.post("/{path:path}/approve", response_model=RunView, summary="Allow a call that waits")
 async def approve_step(run_id: str, path: str, body: ApproveBody, hosted: Hosted) -> Response:
     """Record the approval, which is for exactly the arguments that were shown; the run goes on."""
-    decision = hosted.engine.approve(run_id, path, by=body.by, edit=body.edit)
+    decision = hosted.engine.approve(run_id, path, by=body.by, edit=body.edit, attempt=body.attempt)
     return await _decided(hosted, run_id, path, "waiting", decision)
 
 
 @router.post("/{path:path}/deny", response_model=RunView, summary="Refuse a call that waits")
 async def deny_step(run_id: str, path: str, body: DenyBody, hosted: Hosted) -> Response:
     """Record the denial; what depends on the call is cancelled, and the run goes on."""
-    decision = hosted.engine.deny(run_id, path, by=body.by, reason=body.reason)
+    decision = hosted.engine.deny(run_id, path, by=body.by, reason=body.reason, attempt=body.attempt)
     return await _decided(hosted, run_id, path, "waiting", decision)
 
 
@@ -57,7 +57,7 @@ async def resolve_step(run_id: str, path: str, body: ResolveBody, hosted: Hosted
         if body.retry
         else {"fail": body.fail}
     )
-    decision = hosted.engine.resolve(run_id, path, **verdict)
+    decision = hosted.engine.resolve(run_id, path, by=body.by, attempt=body.attempt, **verdict)
     return await _decided(hosted, run_id, path, "indeterminate", decision)
 
 
@@ -67,7 +67,7 @@ async def _decided(
     """Answer with the run after a decision about a step of that status, and let it go on.
 
     Raises:
-        Refusal: 404 for a step that the run does not have, 409 where nothing waits for such a decision.
+        Refusal: 404 for a step that the run does not have, 409 where nothing waits for such a decision, or another one stands.
         InputRejected: Something does, but what was decided does not fit it.
     """
     try:
@@ -76,7 +76,7 @@ async def _decided(
         current = await hosted.engine.get(run_id)
         if path not in current.steps:
             raise _unknown_step(current, path) from error
-        if current.steps[path].status == status:
+        if current.steps[path].status == status and error.code != DECIDED:
             raise
         raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
     hosted.intake.go_on(run_id, hosted.engine.resume(run_id))

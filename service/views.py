@@ -41,6 +41,9 @@ class ErrorView(_View):
     code: str
     message: str
     temporary: bool
+    took_effect: Annotated[
+        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
+    ] = False
 
 
 class StepView(_View):
@@ -57,6 +60,12 @@ class StepView(_View):
     reason: str | None
     output_digest: str | None
     args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
+    attempt: Annotated[
+        int | None,
+        Field(
+            description="The attempt that a person has to decide about; a decision may name it. Else null."
+        ),
+    ]
     decision: Annotated[
         Any, Field(description="What a person decided, with `by`, `reason` and edited `args`; else null.")
     ]

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 from ...plans.values import Json
-from ..events import Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
+from ..events import (
+    ApprovalAsked,
+    Approved,
+    CallStarted,
+    Denied,
+    JournalEvent,
+    ResolvedDone,
+    ResolvedFailed,
+    ResolvedRetry,
+    Verdict,
+)
+from ..sealed import Sealed
+from ..stores.store import DecisionKey
 from .records import Entry
 
 
@@ -47,22 +60,72 @@ class Decided:
         }
 
 
+def told(entry: Entry) -> Decided | None:
+    """Return a record as a decision; `None`: it is none."""
+    match entry.event:
+        case Approved(by=by, edit=edit):
+            return Decided("approved", entry.at, by, edited=edit is not None)
+        case Denied(by=by, reason=reason):
+            return Decided("denied", entry.at, by, reason)
+        case ResolvedDone(by=by):
+            return Decided("resolved as done", entry.at, by or "")
+        case ResolvedRetry(by=by):
+            return Decided("resolved to be called again", entry.at, by or "")
+        case ResolvedFailed(why=why, by=by):
+            return Decided("resolved as failed", entry.at, by or "", why)
+        case _:
+            return None
+
+
 def decided_in(entries: Iterable[Entry]) -> Mapping[str, tuple[Decided, ...]]:
     """Return the decisions of a journal by step, oldest first."""
     found: dict[str, tuple[Decided, ...]] = {}
     for entry in entries:
-        match entry.event:
-            case Approved(step=step, by=by, edit=edit):
-                made = Decided("approved", entry.at, by, edited=edit is not None)
-            case Denied(step=step, by=by, reason=reason):
-                made = Decided("denied", entry.at, by, reason)
-            case ResolvedDone(step=step):
-                made = Decided("resolved as done", entry.at)
-            case ResolvedRetry(step=step):
-                made = Decided("resolved to be called again", entry.at)
-            case ResolvedFailed(step=step, why=why):
-                made = Decided("resolved as failed", entry.at, reason=why)
-            case _:
-                continue
-        found[step] = (*found.get(step, ()), made)
+        if (made := told(entry)) is not None:
+            step: str = getattr(entry.event, "step", "")
+            found[step] = (*found.get(step, ()), made)
     return found
+
+
+def is_verdict(event: JournalEvent) -> TypeGuard[Verdict]:
+    """Whether an event is a person's decision about an attempt."""
+    return isinstance(event, Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed)
+
+
+def key_of(event: Verdict, attempt: int) -> DecisionKey:
+    """Return what a decision is about; `attempt` counts where an older record does not name one."""
+    about = "call" if isinstance(event, Approved | Denied) else "outcome"
+    return DecisionKey(event.step, event.attempt if event.attempt is not None else attempt, about)
+
+
+@dataclass(slots=True)
+class History:
+    """What was asked and decided in a journal.
+
+    Attributes:
+        decided: The record of each decision, in order.
+        asked: Path of a leaf -> the arguments that a person was last asked about.
+    """
+
+    decided: dict[DecisionKey, Entry] = field(default_factory=dict[DecisionKey, Entry])
+    asked: dict[str, Sealed] = field(default_factory=dict[str, Sealed])
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> History:
+        """Read it from a journal, in which older decisions do not name their attempt."""
+        found = cls()
+        attempts: dict[str, int] = {}
+        for entry in entries:
+            event = entry.event
+            match event:
+                case CallStarted(step=step, attempt=attempt):
+                    attempts[step] = attempt
+                case ApprovalAsked(step=step, args=args):
+                    found.asked[step] = args
+                case Approved() | Denied():
+                    found.decided[key_of(event, attempts.get(event.step, 0) + 1)] = entry
+                case ResolvedDone() | ResolvedRetry() | ResolvedFailed():
+                    found.decided[key_of(event, attempts.get(event.step, 0))] = entry
+                case _:
+                    pass
+        return found

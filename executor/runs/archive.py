@@ -22,7 +22,7 @@ from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import Cause, RunParked
 from ..journal.header import Header
-from ..journal.records import read_entry
+from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuild
 from ..limits import check_artifact
 from ..machine import Machine
@@ -144,7 +144,8 @@ class Archive:
 
     async def shown(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
-        if (recent := self._recent.get(row.id)) is not None and recent.last_event == row.last_seq:
+        recent = self._recent.get(row.id)
+        if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
             run = recent
         else:
             header = Header.from_dict(row.header)
@@ -165,6 +166,10 @@ class Archive:
         self._recent.move_to_end(row.id)
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)
+
+    def forget(self, run_id: str) -> None:
+        """Forget the snapshot of a run that is no more."""
+        self._recent.pop(run_id, None)
 
     async def read_artifact(self, artifact: Artifact) -> bytes:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
@@ -212,8 +217,15 @@ class Archive:
 
     async def decisions(self, run_id: str) -> list[Decision]:
         """Return what people decided about a run and its journal does not hold yet, oldest first."""
+        return [
+            Decision(number, cast("Cause", entry.event))
+            for number, entry in await self.decision_records(run_id)
+        ]
+
+    async def decision_records(self, run_id: str) -> list[tuple[int, Entry]]:
+        """Return the same as records, which say when it was decided, each with its number."""
         found = await self._store.list_decisions(run_id)
-        return [Decision(number, cast("Cause", read_entry(line, _no_value).event)) for number, line in found]
+        return [(number, read_decision(line)) for number, line in found]
 
     async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
         """Return a page of runs, newest first. Raises: InputRejected: a bad limit, status or cursor."""
@@ -284,6 +296,11 @@ class Archive:
             return None  # no name of a plan, and no digest
         stored = await self._store.find_plan(name_or_digest)
         return None if stored is None else read_plan(stored)
+
+
+def read_decision(line: bytes) -> Entry:
+    """Return the record of a decision."""
+    return read_entry(line, _no_value)
 
 
 def _no_value(digest: str) -> bytes:

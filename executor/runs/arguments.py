@@ -105,8 +105,14 @@ def reason_of(what: str, given: object) -> str:
     if given is None:
         return ""
     if not isinstance(given, str) or not _is_writable(given):
-        raise InputRejected(f"{what}: expected words that say why, found {describe(given)}")
+        wanted = "the name of who decides" if what == "by" else "words that say why"
+        raise InputRejected(f"{what}: expected {wanted}, found {describe(given)}")
     return given
+
+
+def attempt_of(attempt: object) -> int | None:
+    """Return which attempt is decided about, `None` for the one that waits now. Raises: InputRejected: it is no count."""
+    return None if attempt is None else count_of("attempt", attempt, least=1)
 
 
 def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:

@@ -1,23 +1,26 @@
 """What people decide: approve, deny, resolve, cancel.
 
-A decision is made durable first, then taken in by whoever drives the run; if nobody does, it is noted in the journal, and
-a resume goes on from there. It names the leaf, and an approval the digest of the very arguments that were shown.
+A decision is about one attempt of one leaf, and an approval about the very arguments that were shown. It is made durable first, which
+the store grants to one decision about an attempt, whoever else decides at that moment; then whoever drives the run takes it in. If nobody
+drives the run, the decision is noted in the journal, and a resume goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Final, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
 from weakref import WeakValueDictionary
 
-from ...errors import InputRejected, ToolError
+from ...errors import DECIDED, InputRejected, ToolError
+from ...plans.integral import with_integers
 from ...plans.nearest import listing
 from ...plans.program import CallTool
 from ...plans.schema import literal_faults
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
-from ..cells import Turn
+from ..cells import Turn, is_asked, undecided_attempt
 from ..events import (
     Approved,
     BudgetRaised,
@@ -27,21 +30,83 @@ from ..events import (
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
+    Verdict,
 )
+from ..journal.decided import History, is_verdict, key_of, told
 from ..journal.header import Header
 from ..journal.lock import ToolLock
 from ..journal.records import Entry, write_entry
+from ..journal.restore import load_entries
 from ..machine import Machine
 from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State
-from ..stores.store import RunRow
-from .archive import Archive
+from ..stores.store import DecisionKey, RunRow
+from .archive import Archive, read_decision
 from .arguments import run_of
 from .driver import Driver
 from .owner import Owner
 from .run import Run
 
-DECISIONS: Final = (Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry)
+About: TypeAlias = Literal["call", "outcome"]
+VERDICTS: Final[Mapping[str, About]] = {
+    "approve": "call",
+    "deny": "call",
+    "done": "outcome",
+    "retry": "outcome",
+    "fail": "outcome",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a person says about a leaf.
+
+    Attributes:
+        step: Path of the leaf.
+        attempt: The attempt that it is about; `None`: the one that waits now.
+        given: What belongs to it: edited arguments, a reason, a result, or why the call counts as failed.
+    """
+
+    step: str
+    verdict: Literal["approve", "deny", "done", "retry", "fail"]
+    attempt: int | None = None
+    given: object = None
+
+    @property
+    def about(self) -> About:
+        """Whether it is about a call that waits, or about what became of one."""
+        return VERDICTS[self.verdict]
+
+
+@dataclass(slots=True)
+class Asked:
+    """A run as it is to be decided about.
+
+    Attributes:
+        pending: Decisions that its journal does not hold yet.
+        history: Those that it holds; read where somebody decides about what does not wait any more.
+    """
+
+    row: RunRow
+    machine: Machine
+    pending: Mapping[DecisionKey, Entry]
+    history: History | None = None
+
+    def find_standing(self, key: DecisionKey) -> Entry | None:
+        """Return the decision that stands about an attempt."""
+        return self.pending.get(key) or (self.history.decided.get(key) if self.history is not None else None)
+
+    def find_last(self, step: str, about: About) -> DecisionKey | None:
+        """Return the newest attempt of a step that is decided."""
+        known = [*(self.history.decided if self.history is not None else ()), *self.pending]
+        return max((key for key in known if key.step == step and key.about == about), default=None)
+
+    def lock_of(self, turn: Turn) -> ToolLock | None:
+        """Return the tool of a leaf as its run knows it: whoever decides need not have the tool."""
+        action = turn.item.node.code.action
+        return (
+            Header.from_dict(self.row.header).lock.find(action.tool) if isinstance(action, CallTool) else None
+        )
 
 
 class Decisions:
@@ -63,75 +128,56 @@ class Decisions:
         self._driving = driving
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
-    async def approve(self, run_id: str, step: str, *, by: str, edit: Mapping[str, Json] | None) -> Run:
-        """Allow a call that waits, with exactly the arguments it has now; `edit` replaces some of them.
+    async def approve(
+        self,
+        run_id: str,
+        step: str,
+        *,
+        by: str,
+        edit: Mapping[str, Json] | None = None,
+        attempt: int | None = None,
+    ) -> Run:
+        """Allow a call that waits, with exactly the arguments it has now.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            by: Who decides.
+            edit: Arguments that replace some of the call's.
+            attempt: The attempt that the decision is about; `None`: the one that waits now. So for every decision.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: The step does not wait for approval, or the edited arguments do not fit its tool.
+            InputRejected: The step does not wait for approval, the edited arguments do not fit its tool, or another decision stands.
         """
-        async with self._alone(run_id):
-            turn = await self._decidable(run_id, step, State.WAITING)
-            call = turn.call or Sealed(b"null")
-            edited = await self._edited(run_id, turn, call, edit) if edit is not None else None
-            return await self._leave(run_id, Approved(step, by, call.digest, edited))
+        return await self._decide(run_id, [Ruling(step, "approve", attempt, edit)], by)
 
-    async def _edited(self, run_id: str, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
-        lock = await self._lock(run_id, turn)
-        if lock is None:
-            raise InputRejected(f"step '{turn.path}' calls no tool, so it has no arguments to edit")
-        edited = {**cast("dict[str, Json]", call.value), **edit}
-        tool = self._facilities.tools.find(lock.name)
-        try:
-            if tool is not None:
-                tool.bind(edited)
-            else:
-                _expect_fit(edited, lock.parameters)
-            return Sealed.of(edited)
-        except (ToolError, NotJson) as fault:
-            raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
-
-    async def deny(self, run_id: str, step: str, *, by: str, reason: str) -> Run:
+    async def deny(self, run_id: str, step: str, *, by: str, reason: str, attempt: int | None = None) -> Run:
         """Refuse a call that waits; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
-        async with self._alone(run_id):
-            await self._decidable(run_id, step, State.WAITING)
-            return await self._leave(run_id, Denied(step, by, reason))
+        return await self._decide(run_id, [Ruling(step, "deny", attempt, reason)], by)
 
-    async def resolve_done(self, run_id: str, step: str, output: object) -> Run:
+    async def resolve_done(
+        self, run_id: str, step: str, output: object, *, by: str = "", attempt: int | None = None
+    ) -> Run:
         """Say that a call of unknown outcome took effect, and what it returned. Raises: RunNotFound, InputRejected."""
-        async with self._alone(run_id):
-            turn = await self._decidable(run_id, step, State.INDETERMINATE)
-            return await self._leave(run_id, ResolvedDone(step, await self._done(run_id, turn, output)))
+        return await self._decide(run_id, [Ruling(step, "done", attempt, output)], by)
 
-    async def _done(self, run_id: str, turn: Turn, output: object) -> Sealed:
-        lock = await self._lock(run_id, turn)
-        tool = self._facilities.tools.find(lock.name) if lock is not None else None
-        try:
-            sealed = Sealed(tool.seal(output)) if tool is not None else Sealed.of(cast("Json", output))
-            if tool is None and lock is not None and lock.returns is not None:
-                _expect_fit(sealed.value, lock.returns)
-        except (ToolError, NotJson) as fault:
-            raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
-        return sealed
-
-    async def resolve_retry(self, run_id: str, step: str) -> Run:
+    async def resolve_retry(self, run_id: str, step: str, *, by: str = "", attempt: int | None = None) -> Run:
         """Say that a call of unknown outcome did nothing, and may be made again. Raises: RunNotFound, InputRejected."""
-        async with self._alone(run_id):
-            await self._decidable(run_id, step, State.INDETERMINATE)
-            return await self._leave(run_id, ResolvedRetry(step))
+        return await self._decide(run_id, [Ruling(step, "retry", attempt)], by)
 
-    async def resolve_failed(self, run_id: str, step: str, why: str) -> Run:
+    async def resolve_failed(
+        self, run_id: str, step: str, why: str, *, by: str = "", attempt: int | None = None
+    ) -> Run:
         """Say that a call of unknown outcome did nothing, and counts as failed. Raises: RunNotFound, InputRejected."""
-        async with self._alone(run_id):
-            await self._decidable(run_id, step, State.INDETERMINATE)
-            return await self._leave(run_id, ResolvedFailed(step, why))
+        return await self._decide(run_id, [Ruling(step, "fail", attempt, why)], by)
 
     async def raise_budget(self, run_id: str, budget: Mapping[str, float]) -> None:
         """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound."""
         row = await self._archive.row(run_id)
         if row.status not in FINAL and row.plan_digest is not None:
             row.expect_to_go_on()
-            await self._leave(run_id, BudgetRaised(dict(budget)))
+            await self._leave_for_run(run_id, BudgetRaised(dict(budget)))
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop. A run that has ended is returned as it is. Raises: RunNotFound."""
@@ -141,7 +187,7 @@ class Decisions:
         row.expect_to_go_on()
         if row.plan_digest is None:
             return await self._cancel_planning(row)
-        return await self._leave(run_id, CancelAsked(self._owner.name))
+        return await self._leave_for_run(run_id, CancelAsked(self._owner.name))
 
     async def _cancel_planning(self, row: RunRow) -> Run:
         """Cancel a task that has no plan yet."""
@@ -156,43 +202,174 @@ class Decisions:
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
 
-    async def _lock(self, run_id: str, turn: Turn) -> ToolLock | None:
-        """Return the tool of a leaf as its run knows it: whoever decides need not have the tool."""
-        action = turn.item.node.code.action
-        if not isinstance(action, CallTool):
-            return None
-        row = await self._archive.row(run_id)
-        return Header.from_dict(row.header).lock.find(action.tool)
+    # --- one decision after the other
 
     def _alone(self, run_id: str) -> asyncio.Lock:
-        """Return what has decisions about one run made one after the other: who comes second is told that it is decided."""
+        """Return what has this engine decide about one run one thing after the other; what others decide meets it in the store."""
         return self._locks.setdefault(run_of(run_id), asyncio.Lock())
 
-    async def _decidable(self, run_id: str, step: str, state: State) -> Turn:
-        """Return the leaf that waits for a decision. Raises: RunNotFound, InputRejected."""
+    async def _decide(self, run_id: str, rulings: Sequence[Ruling], by: str) -> Run:
+        """Record what a person decides about some leaves, all or nothing, and hand it to whoever drives the run."""
+        async with self._alone(run_id):
+            asked = await self._asked(run_id)
+            made: dict[DecisionKey, Verdict] = {}
+            for ruling in rulings:
+                verdict = await self._verdict(asked, ruling, by)
+                if verdict is not None:
+                    made[key_of(verdict, 0)] = verdict
+            if made:
+                # A decision outlives a crash, so what it is about has to as well: the call would be asked about again otherwise.
+                await self._flush(run_id)
+                await self._leave(run_id, made)
+            if made or asked.pending:
+                await self._hand_over(run_id)
+            return await self._archive.get(run_id)
+
+    async def _asked(self, run_id: str) -> Asked:
+        """Return a run as it is to be decided about."""
         row = await self._archive.row(run_id)
         row.expect_to_go_on()
         machine = await self._archive.machine(row)
-        turn = machine.turns.get(step)
-        if turn is None or turn.state is not state or turn.reason is Reason.BUDGET:
-            raise InputRejected(_not_decidable(step, machine, state))
-        for made in await self._archive.decisions(run_id):
-            if isinstance(made.event, DECISIONS) and made.event.step == step:
-                raise InputRejected(
-                    f"step '{step}' is decided already ({type(made.event).__name__}): whoever drives the run is about to take it in"
-                )
-        return turn
+        return Asked(row, machine, await self._pending(run_id, machine))
 
-    async def _leave(self, run_id: str, decision: Cause) -> Run:
-        """Make a decision durable, and have it taken in by the run's driver, or noted until a resume."""
+    async def _pending(self, run_id: str, machine: Machine) -> Mapping[DecisionKey, Entry]:
+        """Return the decisions that the run's journal does not hold yet; the first about an attempt stands."""
+        found: dict[DecisionKey, Entry] = {}
+        for _, entry in await self._archive.decision_records(run_id):
+            if is_verdict(entry.event):
+                turn = machine.turns.get(entry.event.step)
+                attempt = undecided_attempt(turn) if turn is not None else None
+                found.setdefault(key_of(entry.event, attempt or 1), entry)
+        return found
+
+    async def _recall(self, asked: Asked) -> None:
+        """Read what was decided before, up to this moment."""
+        if asked.history is None:
+            await self._flush(asked.row.id)
+            asked.pending = await self._pending(asked.row.id, asked.machine)
+            row = await self._archive.row(asked.row.id)
+            asked.history = History.of(await load_entries(self._store, row))
+
+    async def _flush(self, run_id: str) -> None:
+        """Make durable what has happened in a run that is driven here."""
+        if (driver := self._drivers.get(run_id)) is not None:
+            await driver.journal.flush()
+
+    async def _verdict(self, asked: Asked, ruling: Ruling, by: str) -> Verdict | None:
+        """Return a decision as an event; `None`: the very same one stands. Raises: InputRejected: it does not fit, or another one stands."""
+        turn = asked.machine.turns.get(ruling.step)
+        waits = undecided_attempt(turn) if turn is not None and _is_about(turn, ruling.about) else None
+        attempt = ruling.attempt if ruling.attempt is not None else waits
+        key = DecisionKey(ruling.step, attempt, ruling.about) if attempt is not None else None
+        standing = asked.pending.get(key) if key is not None else None
+        if standing is None and turn is not None and (attempt is None or attempt != waits):
+            await self._recall(asked)
+            key = key or asked.find_last(ruling.step, ruling.about)
+            standing = asked.find_standing(key) if key is not None else None
+        if turn is not None and key is not None and standing is not None:
+            if await self._is_repeated(asked, turn, ruling, by, standing):
+                return None
+            raise _decided(key, standing)
+        if turn is None or waits is None:
+            raise InputRejected(_not_decidable(ruling.step, asked.machine, ruling.about))
+        if attempt != waits:
+            raise InputRejected(
+                f"expected attempt {waits} of step '{ruling.step}', which waits now, found attempt {ruling.attempt}"
+            )
+        return await self._event(asked, turn, turn.call or Sealed(b"null"), ruling, by, waits)
+
+    async def _is_repeated(self, asked: Asked, turn: Turn, ruling: Ruling, by: str, standing: Entry) -> bool:
+        """Whether somebody repeats a decision of their own, in every part."""
+        if not is_verdict(standing.event):
+            return False
+        call = turn.call
+        if asked.history is not None:  # the call may have ended, or been edited
+            call = asked.history.asked.get(ruling.step)
+        attempt = standing.event.attempt
+        try:
+            made = await self._event(asked, turn, call or Sealed(b"null"), ruling, by, attempt)
+        except InputRejected:
+            return False
+        return made == standing.event
+
+    async def _event(  # what an event is made of
+        self, asked: Asked, turn: Turn, call: Sealed, ruling: Ruling, by: str, attempt: int | None
+    ) -> Verdict:
+        """Return a decision as an event. Raises: InputRejected: arguments or a result do not fit the tool."""
+        step, given = ruling.step, ruling.given
+        match ruling.verdict:
+            case "approve":
+                edit = cast("Mapping[str, Json] | None", given)
+                edited = self._edited(asked, turn, call, edit) if edit is not None else None
+                return Approved(step, by, call.digest, edited, attempt)
+            case "deny":
+                return Denied(step, by, cast("str", given or ""), attempt)
+            case "done":
+                return ResolvedDone(step, self._done(asked, turn, given), attempt, by or None)
+            case "retry":
+                return ResolvedRetry(step, attempt, by or None)
+            case "fail":
+                return ResolvedFailed(step, cast("str", given), attempt, by or None)
+
+    def _edited(self, asked: Asked, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
+        lock = asked.lock_of(turn)
+        if lock is None:
+            raise InputRejected(f"step '{turn.path}' calls no tool, so it has no arguments to edit")
+        edited = {**cast("dict[str, Json]", call.value), **edit}
+        tool = self._facilities.tools.find(lock.name)
+        try:
+            if tool is not None:
+                tool.bind(edited)
+            else:
+                _expect_fit(edited, lock.parameters)
+            return Sealed.of(edited)
+        except (ToolError, NotJson) as fault:
+            raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
+
+    def _done(self, asked: Asked, turn: Turn, output: object) -> Sealed:
+        lock = asked.lock_of(turn)
+        tool = self._facilities.tools.find(lock.name) if lock is not None else None
+        try:
+            sealed = Sealed(tool.seal(output)) if tool is not None else Sealed.of(cast("Json", output))
+            if tool is None and lock is not None and lock.returns is not None:
+                _expect_fit(sealed.value, lock.returns)
+                sealed = Sealed.of(with_integers(sealed.value, lock.returns))
+        except (ToolError, NotJson) as fault:
+            raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
+        return sealed
+
+    # --- from here to whoever drives the run
+
+    async def _leave(self, run_id: str, made: Mapping[DecisionKey, Verdict]) -> None:
+        """Make decisions durable, all or none. Raises: InputRejected: about one of the attempts another one stands."""
+        now = self._facilities.clock.now()
+        records = {
+            key: write_entry(Entry(0, now, event), inline_bytes_max=None)[0] for key, event in made.items()
+        }
+        while records and (standing := await self._store.add_decisions(run_id, records)):
+            for key, record in standing.items():
+                other = read_decision(record)
+                if other.event != made[key]:
+                    raise _decided(key, other)
+                del records[key]  # somebody has left this very decision in the same moment
+
+    async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
+        """Make a decision about a whole run durable, and hand it over."""
         line, _ = write_entry(Entry(0, self._facilities.clock.now(), decision), inline_bytes_max=None)
         await self._store.add_decision(run_id, line)
-        driver = self._drivers.get(run_id)
-        if driver is not None:
-            await driver.take_decisions(await self._archive.decisions(run_id))
-        elif (row := await self._owner.claim(self._store, run_id)) is not None:
-            await self._note(row)  # else another process drives it, and looks for decisions by itself
+        await self._hand_over(run_id)
         return await self._archive.get(run_id)
+
+    async def _hand_over(self, run_id: str) -> None:
+        """Have decisions taken in by the run's driver, or note them until a resume; another process looks for them by itself."""
+        while decisions := await self._archive.decisions(run_id):
+            if (driver := self._drivers.get(run_id)) is not None:
+                await driver.take_decisions(decisions)
+                return
+            row = await self._owner.claim(self._store, run_id)
+            if row is None:
+                return
+            await self._note(row)  # others may decide meanwhile, and find the run claimed: so look again
 
     async def _note(self, row: RunRow) -> None:
         try:
@@ -204,7 +381,20 @@ class Decisions:
             await self._owner.let_go(self._store, row)
 
 
-def _not_decidable(step: str, machine: Machine, state: State) -> str:
+def _is_about(turn: Turn, about: About) -> bool:
+    return is_asked(turn) if about == "call" else turn.state is State.INDETERMINATE
+
+
+def _decided(key: DecisionKey, standing: Entry) -> InputRejected:
+    what = "" if key.about == "call" else "the outcome of "
+    return InputRejected(
+        f"{what}step '{key.step}', attempt {key.attempt}, is decided already: {told(standing)}; one decision stands for an attempt",
+        code=DECIDED,
+    )
+
+
+def _not_decidable(step: str, machine: Machine, about: About) -> str:
+    state = State.WAITING if about == "call" else State.INDETERMINATE
     turn = machine.turns.get(step)
     if turn is not None and turn.reason is Reason.BUDGET:
         return f"step '{step}' waits for a larger budget, not for a person: resume the run with one"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import RunFailed
 from ...plans.nearest import listing
 from ...plans.values import Json
-from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked
+from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
 from ..events import RunParked
 from ..held import held_back
 from ..outcome import walk
@@ -38,16 +38,25 @@ WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.P
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """One failure: `step` is the path of the leaf, empty for the run as a whole."""
+    """One failure.
+
+    Attributes:
+        step: Path of the leaf, empty for the run as a whole.
+        temporary: Whether the same call may succeed later.
+        took_effect: Whether it is a write that is done: only its result was refused.
+    """
 
     step: str
     code: str
     message: str
     temporary: bool = False
+    took_effect: bool = False
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
-        return {"step": self.step, "code": self.code, "message": self.message, "temporary": self.temporary}
+        """Return it as JSON; `took_effect` stands in it where it is true."""
+        said: dict[str, Json] = {"step": self.step, "code": self.code, "message": self.message}
+        said["temporary"] = self.temporary
+        return said | {"took_effect": True} if self.took_effect else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +73,10 @@ class StepView:
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
+        attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
-            (`unknown`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
+            (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
     """
 
@@ -81,6 +91,7 @@ class StepView:
     reason: str | None = None
     output_digest: str | None = None
     args: Json = None
+    attempt: int | None = None
     decision: Json = None
     past_write: Json = None
 
@@ -98,6 +109,7 @@ class StepView:
             "reason": self.reason,
             "output_digest": self.output_digest,
             "args": self.args,
+            "attempt": self.attempt,
             "decision": self.decision,
             "past_write": self.past_write,
         }
@@ -260,7 +272,7 @@ def run_errors(machine: Machine) -> tuple[RunError, ...]:
     """Return the failures that nothing handled, in plan order, each at its leaf."""
     found = list(_errors(machine.root))
     if machine.failure is not None:
-        found.append(RunError("", machine.failure.code, machine.failure.message, machine.failure.temporary))
+        found.append(_error_of("", machine.failure))
     if machine.parked is not None and machine.status is None:
         found += parked_errors(machine.parked)
     return tuple(found)
@@ -337,7 +349,11 @@ def _error(cell: Turn) -> RunError:
     failure = cell.failure
     if failure is None:
         return RunError(cell.path, "failed", "a part of it failed")
-    return RunError(cell.path, failure.code, failure.message, failure.temporary)
+    return _error_of(cell.path, failure)
+
+
+def _error_of(path: str, failure: Failure) -> RunError:
+    return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
 
 
 def _view(cell: Turn) -> StepView:
@@ -348,6 +364,7 @@ def _view(cell: Turn) -> StepView:
     starts = [turn.started for turn in turns if turn.started is not None]
     is_over = cell.state in TERMINAL
     failure = _own_failure(cell, turns)
+    asked = _undecided(cell, turns)
     return StepView(
         status=_status(cell, turns),
         output=cell.output.value if cell.output else None,
@@ -356,10 +373,11 @@ def _view(cell: Turn) -> StepView:
         cost=float(sum(_number(turn.usage, "usd") for turn in turns if turn.usage is not None)),
         started=min(starts, default=None),
         finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
-        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        error=_error_of(cell.path, failure) if failure else None,
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
-        args=_undecided_args(cell, turns),
+        args=asked.call.value if asked is not None and asked.call is not None else None,
+        attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(cell, turns),
     )
 
@@ -375,7 +393,7 @@ def _view_of_success(cell: Turn, turn: Turn) -> StepView:
         cost=float(_number(turn.usage, "usd")) if turn.usage is not None else 0.0,
         started=turn.started,
         finished=turn.finished if turn.finished is not None else getattr(cell, "finished", None),
-        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        error=_error_of(cell.path, failure) if failure else None,
         reason=cell.reason.value if cell.reason is not None else None,
         output_digest=output.digest if output is not None else None,
         decision=turn.verdict.to_dict() if turn.verdict is not None and turn.path == cell.path else None,
@@ -425,14 +443,14 @@ def _decision(cell: Turn, turns: list[Turn]) -> Json:
     return turns[0].verdict.to_dict()
 
 
-def _undecided_args(cell: Turn, turns: list[Turn]) -> Json:
-    """Return the arguments of a call that a person has to decide about."""
-    if len(turns) != 1 or turns[0].path != cell.path or turns[0].call is None:
+def _undecided(cell: Turn, turns: list[Turn]) -> Turn | None:
+    """Return the leaf's only call, where a person has to decide about it."""
+    if len(turns) != 1 or turns[0].path != cell.path:
         return None
-    return turns[0].call.value if is_asked(turns[0]) or turns[0].state is State.INDETERMINATE else None
+    return turns[0] if undecided_attempt(turns[0]) is not None else None
 
 
-def _own_failure(cell: Turn, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
+def _own_failure(cell: Turn, turns: list[Turn]) -> Failure | None:
     if cell.failure is not None:
         return cell.failure
     return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None

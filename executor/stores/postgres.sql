@@ -18,6 +18,7 @@ CREATE TABLE firmplan_runs (
     last_seq bigint NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX firmplan_runs_by_age ON firmplan_runs (created DESC, id DESC);
+CREATE INDEX firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX firmplan_runs_driven ON firmplan_runs (owner) WHERE owner IS NOT NULL;
 
 CREATE TABLE firmplan_owners (name text COLLATE "C" PRIMARY KEY, beat bigint NOT NULL) WITH (fillfactor = 50);
@@ -76,6 +77,14 @@ CREATE TABLE firmplan_decisions (
     record bytea NOT NULL
 );
 CREATE INDEX firmplan_decisions_by_run ON firmplan_decisions (run_id, number);
+CREATE TABLE firmplan_decided_attempts (
+    run_id text COLLATE "C" NOT NULL,
+    step text COLLATE "C" NOT NULL,
+    attempt bigint NOT NULL,
+    about text COLLATE "C" NOT NULL,
+    record bytea NOT NULL,
+    PRIMARY KEY (run_id, step, attempt, about)
+);
 
 CREATE TABLE firmplan_plans (
     name text COLLATE "C" PRIMARY KEY,

@@ -37,6 +37,7 @@ _TABLES: Final = {
     "FROM firmplan_resources HAVING count(*) > 0",
     "open_writes": "run_id, step, resource FROM firmplan_open_writes",
     "decisions": "number, run_id, record FROM firmplan_decisions",
+    "decided_attempts": "run_id, step, attempt, about, record FROM firmplan_decided_attempts",
     "plans": f"{PLAN_COLUMNS} FROM firmplan_plans",
     "plan_uses": "number, name, digest, outcome, run_id, noted FROM firmplan_plan_uses",
 }

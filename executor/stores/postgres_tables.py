@@ -26,8 +26,15 @@ STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
         "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
         "ALTER TABLE firmplan_plans ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "CREATE INDEX IF NOT EXISTS firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL",
+        (
+            'CREATE TABLE IF NOT EXISTS firmplan_decided_attempts (run_id text COLLATE "C" NOT NULL, step text COLLATE "C" NOT NULL, '
+            'attempt bigint NOT NULL, about text COLLATE "C" NOT NULL, record bytea NOT NULL, '
+            "PRIMARY KEY (run_id, step, attempt, about))"
+        ),
     ),
 }
+_HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
 _ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
 READ_ROWS: Final = 1_000  # how many results are in memory at once
 _CHECKSUMS: Final = (
@@ -122,6 +129,8 @@ def _upgrade(db: Connection, name: str, found: int) -> None:
     try:
         with db.transaction():
             db.execute(DURABLE)
+            ((schema,),) = rows(db, _HOME)  # the search path may name another one first
+            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
             for number in range(found, POSTGRES_FORMAT):
                 for statement in STEPS[number]:
                     db.execute(statement)

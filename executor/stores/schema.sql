@@ -14,6 +14,7 @@ CREATE TABLE runs (
     last_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
+CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 
 -- How often each owner of a run has said that it lives: other machines watch it.
@@ -74,6 +75,15 @@ CREATE TABLE open_writes (
 
 -- What people decided, until the run's journal holds it: the one who decides need not be the one who drives.
 CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, record BLOB NOT NULL) STRICT;
+-- The decision that stands about an attempt of a call: nobody's other one is taken, neither before nor after a journal holds it.
+CREATE TABLE decided_attempts (
+    run_id TEXT NOT NULL,
+    step TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    about TEXT NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (run_id, step, attempt, about)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE plans (
     name TEXT PRIMARY KEY,

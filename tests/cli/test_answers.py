@@ -264,5 +264,6 @@ def test_a_cancel_says_what_is_open_all_the_same(firmplan, plan_file, tmp_path):
     firmplan("run", path, "-t", "doubtful.py", "--run-id", "r")
     cancelled = firmplan("cancel", "r")
     assert "nothing more starts; one thing is open" in cancelled.out
-    assert "firmplan resolve r m --done JSON" in cancelled.out
+    assert "step 'm', attempt 1: nobody knows whether the call took effect" in cancelled.out
+    assert "firmplan resolve r m --done JSON --attempt 1" in cancelled.out
     assert "resolved; run r has failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out

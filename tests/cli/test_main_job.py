@@ -64,6 +64,17 @@ def test_a_failed_run_is_exit_code_1(firmplan, plan_file):
     assert "Traceback" not in answer.err
 
 
+LOST = '''
+from firmplan import OutcomeUnknown, tool
+
+
+@tool(effect="write", resource="box")
+def lose() -> int:
+    """Write, and nobody knows."""
+    raise OutcomeUnknown("no answer")
+'''
+
+
 def test_a_waiting_run_is_exit_code_4_and_goes_on_after_approval(firmplan, plan_file):
     """What a person has to do is told; `approve` and `resume` finish the run."""
     path = plan_file(
@@ -79,7 +90,25 @@ def test_a_waiting_run_is_exit_code_4_and_goes_on_after_approval(firmplan, plan_
     assert firmplan("approve", run, "mail", "--by", "me", "--edit", '{"to": "you"}').code == 0
     done = firmplan("resume", run, "-t", "tools.py")
     assert (done.code, done.out) == (0, "sent to you\n")
-    assert firmplan("approve", run, "mail", "--by", "me").code == 2
+    second = firmplan("approve", run, "mail", "--by", "me", "--json")
+    assert (second.code, second.document["error"]["code"]) == (2, "decided")
+
+
+def test_a_decision_may_name_the_attempt(firmplan, plan_file, tmp_path):
+    """A line that is typed again when another attempt waits decides nothing; it says what stands."""
+    (tmp_path / "lost.py").write_text(LOST)
+    path = plan_file(inputs={}, steps=[{"id": "m", "tool": "lose", "args": {}}], output="${m}")
+    firmplan("run", path, "-t", "lost.py", "--run-id", "r")
+    line = ("resolve", "r", "m", "--retry", "--attempt", "1", "--by", "ann")
+    assert firmplan(*line).code == 0
+    assert "attempt 2: nobody knows" in firmplan("resume", "r", "-t", "lost.py").out
+    assert firmplan(*line).code == 0  # the same decision of the same person
+    late = firmplan("resolve", "r", "m", "--fail", "no", "--attempt", "1", "--by", "bob")
+    assert late.code == 2
+    assert "attempt 1, is decided already: resolved to be called again by ann at " in late.err
+    assert firmplan("show", "r", "--format", "json").document["steps"]["m"]["attempt"] == 2
+    assert firmplan("resolve", "r", "m", "--done", "7", "--attempt", "2").code == 0
+    assert firmplan("resume", "r", "-t", "lost.py").out == "7\n"
 
 
 def test_a_denied_run_fails(firmplan, plan_file):

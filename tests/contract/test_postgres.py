@@ -16,7 +16,16 @@ from firmplan.executor.journal.records import chain
 from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
 from firmplan.executor.stores.location import POSTGRES_FORMAT
 from firmplan.executor.stores.postgres_store import PostgresStore
-from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
+from firmplan.executor.stores.store import (
+    EVERYTHING,
+    Batch,
+    CallRecord,
+    DecisionKey,
+    Leavings,
+    Pruned,
+    Reusable,
+    RunRow,
+)
 from firmplan.plans.values import digest
 
 pytestmark = pytest.mark.postgres
@@ -24,7 +33,7 @@ DEAD = {"is_alive": lambda *_: False}
 TABLES = [
     f"firmplan_{name}"
     for name in (
-        "calls", "codes", "decisions", "headers", "journal", "open_writes", "owners", "plan_uses", "plans", "resources", "reusable",
+        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "open_writes", "owners", "plan_uses", "plans", "resources", "reusable",
         "runs", "saved_values", "store", "stored_values",
     )
 ]  # fmt: skip
@@ -131,6 +140,24 @@ def test_a_store_that_lost_a_table_is_refused(cluster, postgres_url):
     on_stores([postgres_url], law)
     cluster.sql("DROP TABLE firmplan_headers", postgres_url)
     assert "has no table 'firmplan_headers'" in open_fault(postgres_url)
+
+
+def test_an_older_store_gets_the_tables_that_were_added_since(cluster):
+    """Beside the others, where a search path names another schema first."""
+
+    async def decides(store):
+        await store.create_run(row_of())
+        return await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"x"})
+
+    assert on_stores([cluster.url("older")], decides) == {}
+    cluster.sql(
+        "DROP TABLE older.firmplan_decided_attempts; UPDATE older.firmplan_store SET format=1;"
+        "ALTER TABLE older.firmplan_reusable DROP COLUMN row_digest; ALTER TABLE older.firmplan_plans DROP COLUMN row_digest;"
+        "CREATE SCHEMA before"
+    )
+    assert on_stores([cluster.url("before,older")], decides) == {}
+    assert tables_in(cluster, "older") == TABLES
+    assert tables_in(cluster, "before") == []
 
 
 def test_an_old_server_is_refused(postgres_url, monkeypatch):
@@ -397,7 +424,7 @@ def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
     remove = postgres_prune.remove_unused
 
     def late(db, unused, *more):
-        assert unused == {value, orphan}
+        assert unused.digests == {value, orphan}
         is_read.set()
         assert is_taken.wait(30)
         return remove(db, unused, *more)
@@ -448,6 +475,7 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
         await store.add_value(digest(b"saved"), b"saved", 9.0)
         await leave(store, Leavings([call], [result], {"sha256:c": {"a": "b"}}))
         await store.add_decision("r", b"decided")
+        await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"yes"})
         await store.save_plan("p", json.dumps({"x": 1}), "sha256:p", 1.0)
         await store.note_use("p", "sha256:p", "answered", "r", 1.0)
 
@@ -458,6 +486,7 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
             await store.find_calls("r", ["s"]), await store.find_codes(["sha256:c"]), await store.list_decisions("r"),
             await store.list_plans(), [tuple(row) for row in await store.count_uses()],
             await store.epochs(["box", EVERYTHING]), await store.cache_stats(), await store.list_driven(),
+            await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"no"}),
         ]  # fmt: skip
 
     async def law(store):

@@ -16,7 +16,16 @@ from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores.postgres_store import PostgresStore
-from firmplan.executor.stores.store import EVERYTHING, Batch, CallRecord, Leavings, Pruned, Reusable, RunRow
+from firmplan.executor.stores.store import (
+    EVERYTHING,
+    Batch,
+    CallRecord,
+    DecisionKey,
+    Leavings,
+    Pruned,
+    Reusable,
+    RunRow,
+)
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
 
@@ -355,6 +364,53 @@ def test_decisions_wait_in_order_until_a_journal_holds_them(make_store):
         assert [record for _, record in await store.list_decisions("other")] == [b"z"]
         await store.drop_decisions([numbers[0], numbers[2]])
         assert await asyncio.to_thread(store.list_decided) == ["other"]
+
+    with_store(make_store, law)
+
+
+def test_of_decisions_about_one_attempt_the_first_stands(make_store):
+    """Also once a journal holds it; others are left all or none, and who comes second is given what stands."""
+    first, second = DecisionKey("s", 1, "call"), DecisionKey("s", 2, "call")
+    outcome, item = DecisionKey("s", 1, "outcome"), DecisionKey("t[0]", 1, "call")
+
+    async def law(store):
+        row = await claimed(store)
+        assert await store.add_decisions("r", {first: b"yes", item: b"yes too"}) == {}
+        assert await store.add_decisions("r", {second: b"a", first: b"no", outcome: b"b"}) == {first: b"yes"}
+        listed = await store.list_decisions("r")
+        assert [record for _, record in listed] == [b"yes", b"yes too"]
+        await append(store, batch_of(row, b"x", decided=[listed[0][0]]))
+        assert await store.add_decisions("r", {first: b"no"}) == {first: b"yes"}
+        assert await store.add_decisions("r", {second: b"a", outcome: b"b"}) == {}
+        assert await store.add_decisions("other", {first: b"no"}) == {}
+        await store.drop_decisions([listed[1][0]])  # it came too late, and does not stand
+        assert await store.add_decisions("r", {item: b"no"}) == {}
+        assert [record for _, record in await store.list_decisions("r")] == [b"a", b"b", b"no"]
+
+    with_store(make_store, law)
+
+
+def test_of_decisions_at_once_one_stands(make_store):
+    """Several connections, many attempts, in other orders: of each key one, and nobody waits for ever."""
+    keys = [DecisionKey(f"s[{n}]", 1, "call") for n in range(20)]
+
+    async def law(store):
+        others = [store] if isinstance(store, MemoryStore) else [store, make_store()]
+        for other in others[1:]:
+            await other.open()
+        try:
+            await store.create_run(row_of())
+            wanted = [(others[n % len(others)], b"%d" % n, keys[:: 1 if n % 2 else -1]) for n in range(8)]
+            answers = await asyncio.gather(
+                *(each.add_decisions("r", dict.fromkeys(order, word)) for each, word, order in wanted)
+            )
+        finally:
+            for other in others[1:]:
+                await other.close()
+        assert [bool(answer) for answer in answers].count(False) == 1
+        winner = b"%d" % [bool(answer) for answer in answers].index(False)
+        assert all(answer == dict.fromkeys(keys, winner) for answer in answers if answer)
+        assert [record for _, record in await store.list_decisions("r")] == [winner] * len(keys)
 
     with_store(make_store, law)
 

@@ -8,6 +8,9 @@ import threading
 import pytest
 from firmplan.errors import InputRejected, OutcomeUnknown, RunNotFound, ToolError
 from firmplan.executor import SqliteStore
+from firmplan.executor.events import ResolvedDone, ResolvedFailed, ResolvedRetry
+from firmplan.executor.journal.records import Entry, write_entry
+from firmplan.executor.sealed import Sealed
 from firmplan.testing import Held, ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -550,5 +553,132 @@ def test_a_write_whose_intent_is_being_noted_is_not_called_after_a_cancel():
             assert (run.status, run.steps["w"].status) == ("cancelled", "cancelled")
             assert send.played == []
             assert (await rig.execution.replays.replay(run_id, keep=False)).digest == run.digest
+
+    asyncio.run(main())
+
+
+def lost_twice():
+    """A write whose first two calls are of unknown outcome."""
+    return ScriptedTool("send", [OutcomeUnknown("?"), OutcomeUnknown("?"), "sent"], effect="write")
+
+
+def left(event):
+    """A decision as it lies in the store, from a process that has looked at the run before."""
+    return write_entry(Entry(0, 1.0, event), inline_bytes_max=None)[0]
+
+
+LATE = [ResolvedRetry("w", 1), ResolvedFailed("w", "no", 1), ResolvedDone("w", Sealed(b'"x"'), 1)]
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("way", ["driven", "noted"])
+def test_a_late_decision_about_one_attempt_is_not_taken_in_about_the_next(late, way):
+    """It came to the store while attempt 2 was made: neither the driver nor who notes decisions applies it to that."""
+    sending = lost_twice()
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.run(CALLS_ONCE, "r")
+            await rig.decisions.resolve_retry("r", "w")
+            await rig.resume("r")
+            await rig.store.add_decision("r", left(late))
+            if way == "driven":
+                await rig.resume("r")
+            else:
+                await rig.decisions.raise_budget("r", {"steps": 100})
+            run = await rig.execution.archive.get("r")
+            assert (run.status, run.steps["w"].attempt, len(sending.calls)) == ("indeterminate", 2, 2)
+            assert await rig.store.list_decisions("r") == []
+            await rig.decisions.resolve_retry("r", "w", attempt=2)
+            assert (await rig.resume("r")).output == "sent"
+
+    asyncio.run(main())
+
+
+def test_an_older_decision_that_names_no_attempt_is_about_the_one_that_waits():
+    """As it was left by a firmplan that did not know better."""
+    sending = sender(OutcomeUnknown("?"), "sent")
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.run(CALLS_ONCE, "r")
+            await rig.store.add_decision("r", left(ResolvedRetry("w")))
+            with pytest.raises(
+                InputRejected, match="attempt 1, is decided already: resolved to be called again at"
+            ) as caught:
+                await rig.decisions.resolve_failed("r", "w", "no")
+            assert caught.value.code == "decided"
+            assert (await rig.resume("r")).output == "sent"
+
+    asyncio.run(main())
+
+
+def test_whoever_repeats_their_own_decision_is_given_the_run(place):
+    """Before and after it is taken in, and after the run has ended; in any part another decision, it is refused."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying, look()], place) as rig:
+            await rig.run(PAYS, "r")
+
+            async def decide(**changed):
+                said = {"by": "ann", "edit": {"amount": 5}, **changed}
+                return await rig.decisions.approve("r", "paid", **said)
+
+            for moment in ("first", "again", "resumed"):
+                assert (await decide()).id == "r"
+                assert (await decide(attempt=1)).id == "r"
+                for other in (
+                    {"by": "bob"},
+                    {"edit": None},
+                    {"edit": {"amount": 6}},
+                    {"edit": {"amuont": 5}},
+                ):
+                    with pytest.raises(
+                        InputRejected, match="approved with other arguments by ann at"
+                    ) as caught:
+                        await decide(**other)
+                    assert caught.value.code == "decided"
+                if moment == "again":
+                    assert (await rig.resume("r")).output == {"paid": 5}
+            assert paying.calls == [{"amount": 5}]
+            assert [line for line in await rig.event_types("r") if line.startswith("Approved")] == [
+                "Approved paid"
+            ]
+
+    asyncio.run(main())
+
+
+def test_an_approval_of_an_attempt_does_not_stand_for_its_outcome():
+    """The call that a person allowed gets lost: what became of it is another question about the same attempt."""
+    paying = ScriptedTool("pay", [OutcomeUnknown("?"), {"paid": 12}], effect="write", approval="always")
+
+    async def main():
+        async with Rig([paying, look()]) as rig:
+            run = await rig.run(PAYS, "r")
+            assert run.steps["paid"].attempt == 1
+            await rig.decisions.approve("r", "paid", by="ann", attempt=1)
+            run = await rig.resume("r")
+            assert (run.status, run.steps["paid"].attempt) == ("indeterminate", 1)
+            await rig.decisions.resolve_retry("r", "paid", by="bob", attempt=1)
+            run = await rig.resume("r")
+            assert (run.status, run.steps["paid"].attempt) == ("succeeded", None)
+            assert run.steps["paid"].decision == {"decision": "resolved to be called again", "by": "bob"}
+
+    asyncio.run(main())
+
+
+def test_an_attempt_that_nobody_decides_about_is_named():
+    """A number that is none, one that does not wait, and one of a step that does not wait at all."""
+
+    async def main():
+        async with Rig([pay(), look()]) as rig:
+            await rig.run(PAYS, "r")
+            with pytest.raises(
+                InputRejected, match=r"expected attempt 1 of step 'paid', which waits now, found attempt 2"
+            ):
+                await rig.decisions.approve("r", "paid", by="ann", attempt=2)
+            with pytest.raises(InputRejected, match="expected a step that waits for approval, found 'due'"):
+                await rig.decisions.approve("r", "due", by="ann", attempt=1)
 
     asyncio.run(main())

@@ -101,6 +101,24 @@ def test_a_decision_lets_the_run_go_on(server):
     assert server.wait(denied)["errors"][0]["code"] == "denied"
 
 
+def test_of_decisions_about_an_attempt_one_stands(server):
+    """409 with the code `decided` names the one that stands; an attempt that does not wait is no attempt that does."""
+    run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+    waiting = server.wait(run, "waiting")["steps"]["mail"]
+    at = f"/v1/runs/{run}/steps/mail"
+    assert server.post(f"{at}/approve", {"by": "me", "attempt": waiting["attempt"] + 1}).status_code == 422
+    assert server.post(f"{at}/approve", {"by": "me", "attempt": 0}).status_code == 422
+    assert waiting["attempt"] == 1
+    assert server.post(f"{at}/approve", {"by": "ann", "attempt": 1}).status_code == 200
+    for body in ({"by": "bob"}, {"by": "bob", "attempt": 1}, {"by": "ann", "edit": {"to": "you"}}):
+        refused = server.post(f"{at}/approve", body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "decided")
+        assert "step 'mail', attempt 1, is decided already: approved by ann at " in refused.json()["detail"]
+    assert server.post(f"{at}/approve", {"by": "ann", "attempt": 1}).status_code == 200
+    done = server.wait(run)
+    assert (done["output"], done["steps"]["mail"]["attempt"]) == ("sent to me", None)
+
+
 def test_a_run_is_cancelled(server):
     """Nothing new starts after a cancel."""
     run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
