@@ -38,8 +38,8 @@ REASONS = (
     "approval",
     "budget",
 )
-OWN_CODES = (
-    *(
+OWN_CODES = frozenset(
+    [
         "agent-exhausted",
         "bad-args",
         "bad-expr",
@@ -48,16 +48,60 @@ OWN_CODES = (
         "bad-prompt",
         "bad-result",
         "bad-value",
-    ),
-    *("cancelled", "connection-error", "impure", "inner-failed", "items-failed", "limit-exceeded"),
-    *("model-auth", "model-rejected", "model-unavailable", "model-unknown", "model-unreachable"),
-    *("no-artifact", "no-model", "no-secret", "not-a-list", "not-a-bool", "outcome-unknown"),
-    *("rate-limited", "refused", "repeat-exhausted", "resolved-failed", "timeout", "tool-error"),
-    *("truncated", "type-error", "type-mismatch", "unsafe-flow"),
+        "cancelled",
+        "config-error",
+        "connection-error",
+        "denied",
+        "failed",
+        "guard-failed",
+        "impure",
+        "inner-failed",
+        "items-failed",
+        "limit-exceeded",
+        "model-auth",
+        "model-rejected",
+        "model-unavailable",
+        "model-unknown",
+        "model-unreachable",
+        "no-artifact",
+        "no-blobs",
+        "no-model",
+        "no-secret",
+        "not-a-bool",
+        "not-a-list",
+        "not-reusable",
+        "outcome-unknown",
+        "process-died",
+        "rate-limited",
+        "refused",
+        "repeat-exhausted",
+        "resolved-failed",
+        "timeout",
+        "tool-error",
+        "truncated",
+        "type-mismatch",
+        "unsafe-flow",
+        "withdrawn",
+        "absent-field",
+        "division-by-zero",
+        "empty-list",
+        "index-out-of-range",
+        "not-finite",
+        "null-value",
+        "overflow",
+        "type-error",
+    ]
 )
-"""Codes that firmplan itself gives; all others are some tool's."""
+"""Codes that firmplan itself gives; all others are some tool's. A tool that takes one of these has said nothing of its own."""
 
 TOOL_ERROR = "tool-error"
+FILLED_IN = "filled in by on_error"
+"""How a step, or a part of one, is told that failed and whose `on_error` has a value."""
+
+REFUSED = "done, result refused"
+"""How a write is told that failed although it took effect: what it returned was refused."""
+
+_PART_ORDER = ("filled", *STATUSES)
 
 
 class ErrorLike(Protocol):
@@ -88,41 +132,50 @@ class StepState:
         code: Why it failed: one of `OWN_CODES`.
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or what it waits for.
-        parts: How many of its items or iterations stand where.
+        is_filled_in: Whether it failed, and the value of its `on_error` stands for its result.
+        parts: How many of its items or iterations stand where: their state on one line -> how many.
+        took_effect: Whether it is a write that is done, although it failed: its result was refused.
     """
 
     status: str
     code: str | None = None
     temporary: bool = False
     reason: str | None = None
+    is_filled_in: bool = False
     parts: Mapping[str, int] = field(default_factory=dict[str, int])
+    took_effect: bool = False
 
     @classmethod
     def of(cls, step: StepLike, parts: Mapping[str, int] | None = None) -> StepState:
         """Return what may be told of a step."""
-        code = (
-            None if step.error is None else (step.error.code if step.error.code in OWN_CODES else TOOL_ERROR)
-        )
+        status = step.status if step.status in STATUSES else "failed"
         return cls(
-            step.status if step.status in STATUSES else "failed",
-            code,
+            status,
+            None if step.error is None else own_code(step.error),
             step.error is not None and step.error.temporary is True,
             step.reason if step.reason in REASONS else None,
+            status == DONE and step.error is not None,  # a call that succeeds in the end keeps no error
             dict(parts or {}),
+            bool(getattr(step.error, "took_effect", False)),  # not every error of a run has it
         )
 
     def told(self) -> str:
         """Return the state on one line."""
-        said = [self.status]
+        said = [FILLED_IN if self.is_filled_in else self.status]
         if self.code:
-            said.append(f"({self.code}{', temporary' if self.temporary else ''})")
+            more = ", temporary" * self.temporary + f"; {REFUSED}" * self.took_effect
+            said.append(f"({self.code}{more})")
         if self.reason:
             said.append(f"because of {self.reason}")
         if self.parts:
-            said.append(
-                "of " + ", ".join(f"{self.parts[each]} {each}" for each in STATUSES if each in self.parts)
-            )
+            told = sorted(self.parts, key=lambda part: (_PART_ORDER.index(part.split(" ", 1)[0]), part))
+            said.append("of " + ", ".join(f"{self.parts[part]} {part}" for part in told))
         return " ".join(said)
+
+
+def own_code(error: ErrorLike) -> str:
+    """Return the code of an error where it is firmplan's own, else `tool-error`."""
+    return error.code if error.code in OWN_CODES else TOOL_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +186,39 @@ class Incident:
         plan: The plan that ran.
         states: Step id -> where it stands; steps of the plan itself only.
         types: Step id -> JSON Schema of its value, as the check infers it.
+        output_code: Why the plan's output could not be computed: one of `OWN_CODES`.
     """
 
     plan: Plan
     states: Mapping[str, StepState]
     types: Mapping[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
+    output_code: str | None = None
 
     @classmethod
     def of(
-        cls, plan: Plan, steps: Mapping[str, StepLike], types: Mapping[str, Mapping[str, Json]] | None = None
+        cls,
+        plan: Plan,
+        steps: Mapping[str, StepLike],
+        types: Mapping[str, Mapping[str, Json]] | None = None,
+        output_error: ErrorLike | None = None,
     ) -> Incident:
-        """Return the incident of a run's steps, by their paths; parts of steps are counted."""
+        """Return the incident of a run; parts of its steps are counted.
+
+        Args:
+            plan: The plan that ran.
+            steps: Path -> where it stands.
+            types: Step id -> JSON Schema of its value.
+            output_error: Why the plan's output could not be computed, if that is what failed.
+        """
         ids = [step.id for step in plan.steps]
         parts: dict[str, Counter[str]] = {each: Counter() for each in ids}
         for path, step in steps.items():
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
-                parts[head][step.status] += 1
+                parts[head][StepState.of(step).told()] += 1
         states = {each: StepState.of(steps[each], parts[each]) for each in ids if each in steps}
-        return cls(plan, states, dict(types or {}))
+        output_code = None if output_error is None else own_code(output_error)
+        return cls(plan, states, dict(types or {}), output_code)
 
     def state(self, step: str) -> StepState:
         """Return where a step stands; one that nobody mentions has not begun."""
@@ -165,19 +232,25 @@ class Incident:
 
     @property
     def begun(self) -> tuple[str, ...]:
-        """Steps that are not finished, some of whose parts are done or may be done."""
-        kept = (DONE, "indeterminate")
+        """Steps that are not finished, some of whose calls are done or may be done: also a write whose result was refused."""
         return tuple(
             step.id
             for step in self.plan.steps
-            if step.id not in self.finished and any(each in kept for each in self.state(step.id).parts)
+            if step.id not in self.finished and self._has_begun(self.state(step.id))
         )
+
+    @staticmethod
+    def _has_begun(state: StepState) -> bool:
+        kept = (DONE, "indeterminate", FILLED_IN)
+        return state.took_effect or any(part.startswith(kept) or REFUSED in part for part in state.parts)
 
     def told(self) -> str:
         """Return plan, states and types as the prompt shows them."""
         plan = self.plan.to_dict()
         task = plan.pop("task", None)
         lines = [self._line(step.id) for step in self.plan.steps]
+        if self.output_code is not None:
+            lines.append(f"- the plan's output: failed ({self.output_code})")
         head = [f"# Task\n\n{task}"] if task else []
         spelled = f"# The plan\n\n```json\n{canonical(plan).decode()}\n```"
         return "\n\n".join([*head, spelled, "# Where its steps stand\n\n" + "\n".join(lines)])

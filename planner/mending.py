@@ -7,6 +7,7 @@ passes the same check as every plan. Bounds are those of a planning.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import PlanningFailed, PlanRejected
@@ -173,16 +174,8 @@ class Mending:
                 text = f"step '{id_}' has done some of its writes, and must go on as it began"
                 hint = "change 'retries', 'timeout' or 'on_error' only"
                 problems.append(problem("unsafe-retry", "$.steps", text, hint))
-        writes = {_call(old[id_]): id_ for id_ in (*finished, *begun) if self._may_write(old[id_])}
-        for index, step in enumerate(plan.steps):
-            done = writes.get(_call(step))
-            if done is not None and step.id != done:
-                text = (
-                    f"step '{step.id}' makes the write of step '{done}' again, which is done or may be done"
-                )
-                path = path_of(("steps", index))
-                problems.append(problem("unsafe-retry", path, text, f"remove '{step.id}'"))
-        return tuple(problems)
+        writes = [old[id_] for id_ in (*finished, *begun) if self._may_write(old[id_])]
+        return (*problems, *_repeated(writes, old, plan))
 
     def _may_write(self, step: Step) -> bool:
         """Whether a step may change the world: a call of a write, or what holds calls of its own."""
@@ -205,6 +198,38 @@ def _said(step: Step) -> bytes:
     return canonical(
         {key: part for key, part in step.model_dump(mode="json", exclude_unset=True).items() if key != "why"}
     )
+
+
+def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> list[Problem]:
+    """Return where a patched plan makes a write again.
+
+    Only steps that the patch adds, or whose call it changes, are looked at: where the plan itself makes one write twice, as for two
+    lists of people, each was meant, and each stays as it is.
+
+    Args:
+        writes: Steps whose writes are done or may be done.
+        old: Steps of the plan that ran, by their ids.
+        plan: The patched plan.
+    """
+    problems: list[Problem] = []
+    for index, step in enumerate(plan.steps):
+        before = old.get(step.id)
+        if before is not None and _calls(before) == _calls(step):
+            continue
+        # A step that made this call for other items before may go on to make it for others, but not for those that are done.
+        same = _calls if before is not None and _call(before) == _call(step) else _call
+        done = next((each for each in writes if each.id != step.id and same(each) == same(step)), None)
+        if done is not None:
+            text = f"step '{step.id}' makes the write of step '{done.id}' again, which is done or may be done"
+            path = path_of(("steps", index))
+            problems.append(problem("unsafe-retry", path, text, f"remove '{step.id}'"))
+    return problems
+
+
+def _calls(step: Step) -> bytes:
+    """Return the call that a step makes, and for which items."""
+    given = step.model_dump(mode="json", include={"for_each"})
+    return canonical([_call(step).decode(), given])
 
 
 def _call(step: Step) -> bytes:

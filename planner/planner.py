@@ -32,7 +32,7 @@ from .drafting import Drafting
 from .ear import Ear, Heard
 from .failure import no_model
 from .given import given_faults, is_missing, with_defaults
-from .incident import Incident, StepLike
+from .incident import ErrorLike, Incident, StepLike
 from .library import Entry, Library, fits, nearest_tasks
 from .mending import Mended, Mending
 from .order import Judge, Order, inputs_of, task_of
@@ -203,6 +203,7 @@ class Planner:
         task: str | None = None,
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
+        output_error: ErrorLike | None = None,
     ) -> Mended:
         """Return a checked patch for the rest of a plan whose run went wrong.
 
@@ -213,6 +214,8 @@ class Planner:
             task: What was asked for; by default the plan's own task.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on what a check found.
+            output_error: Why the plan's output could not be computed, if that is what failed: the error of `Run.errors` that has no
+                step. Only its code is looked at.
 
         Raises:
             PlanningFailed: No patch came, or the model sees no way; `attempts` holds what was tried.
@@ -220,7 +223,9 @@ class Planner:
         """
         words = task or plan.task or "Do what the plan does."
         order = Order(task_of(words), Toolset.of(tools), {}, (), plans, judge)
-        incident = Incident.of(plan.model_copy(update={"task": words}), steps, order.check(plan).types)
+        incident = Incident.of(
+            plan.model_copy(update={"task": words}), steps, order.check(plan).types, output_error
+        )
         endpoint = self._model.resolve()
         conversation = Conversation(order, endpoint, self._clients, self._timeout_s, approach="patch")
         return await conversation.within(Mending(incident, conversation, self._max_repairs).run())

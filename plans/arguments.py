@@ -18,7 +18,6 @@ from .checking import Accepted
 from .expressions.faults import Fault
 from .findings import is_error
 from .immutable import immutable
-from .integral import with_integers
 from .nearest import did_you_mean, listing
 from .paths import key, parts_of, path_of
 from .remedies import expression_of, for_null
@@ -125,7 +124,7 @@ def argument_faults(
 
 def _whole_faults(args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed) -> Iterable[Fault]:
     if not parts.types:
-        return literal_faults(with_integers(args, schema, {}), schema)
+        return literal_faults(args, schema)
     if isinstance(wanted, ObjectType):
         return _shape_faults(args, "", wanted)
     return [fault for fault in _composed_faults(args, "", wanted, parts) if is_error(fault)]
@@ -195,7 +194,6 @@ def _written_faults(
         if wanted == UNKNOWN:
             return
         schema, definitions = schema_of(wanted), {}
-    value = with_integers(value, schema, definitions)
     for fault in literal_faults(value, schema, definitions):
         yield replace(fault, inner=inner + fault.inner)
 

@@ -15,7 +15,7 @@ from .nearest import did_you_mean, listing
 from .paths import key
 from .plan import InnerPlan, Plan
 from .problems import Problem, problem
-from .schema import literal_faults
+from .schema import literal_faults, self_contained
 from .shape import describe
 from .values import Json, NotJson, normal
 
@@ -64,7 +64,7 @@ def fit_value(
         at = where + fault.path.removeprefix("$")
         what = str(fault).removeprefix(f"{fault.path}: ")
         return None, [problem("bad-input", at, f"input '{name}': expected JSON, found {what}")]
-    value = with_integers(value, schema, types)
+    value = with_integers(value, self_contained(schema, types))
     faults = literal_faults(value, schema, types)
     return value, [
         problem("bad-input", where + fault.inner, f"input '{name}': {fault.message}", fault.hint)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from .body import Body
 from .checking import Checking
-from .integral import with_integers
 from .paths import key
 from .schema import literal_faults
 from .values import Json
@@ -23,8 +22,7 @@ def check_schemas(checking: Checking, body: Body) -> None:
         before = len(checking.findings.problems)
         checking.read(body, schema, path)
         if "default" in schema and len(checking.findings.problems) == before:
-            value = with_integers(schema["default"], schema, body.types)
-            faults = literal_faults(value, schema, body.types)
+            faults = literal_faults(schema["default"], schema, body.types)
             checking.findings.add_faults(
                 body, f"{path}.default", faults, {fault.code: "bad-input" for fault in faults}
             )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import orjson
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
@@ -19,5 +22,33 @@ def find_validator(schema: bytes) -> Draft202012Validator | None:
 
     try:
         return Draft202012Validator(schema.decode(), offline=True)
+    except (ValueError, ReferencingError):
+        return None
+
+
+_BASE = "https://schema.invalid/"
+"""Where a document stands in its registry; nothing is ever fetched."""
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def find_validator_inside(document: bytes, pointer: str) -> Draft202012Validator | None:
+    """Return the validator of a schema where it stands in a document: what it names may lie anywhere in that.
+
+    Args:
+        document: A schema that stands alone, as canonical JSON.
+        pointer: JSON pointer of the schema inside it.
+
+    Returns:
+        `None` if the document is faulty.
+    """
+    from jsonschema_rs import Draft202012Validator, ReferencingError, Registry  # noqa: PLC0415  # only once values are validated
+
+    root = orjson.loads(document)
+    root.pop("$schema", None)  # a document is always read as draft 2020-12
+    try:
+        registry = Registry([(_BASE, root)])
+        return Draft202012Validator(
+            {"$ref": f"{_BASE}#{quote(pointer, safe='/~')}"}, registry=registry, offline=True
+        )
     except (ValueError, ReferencingError):
         return None

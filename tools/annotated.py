@@ -24,12 +24,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..errors import ConfigError
+from ..plans.integral import with_ordered_sets
 from ..plans.paths import path_of
 from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
 from .exact import Fits, exactly, scalar
 from .faults import argument_faults, pydantic_faults, shown
-from .integral import with_ordered_sets
 from .schemas import Checker, bad_args, bad_result
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class PythonTypes:
                 pass  # the long way says what is wrong
         dumped = self._dumped(self._typed(result), result)
         if self._sets_in[1]:
-            dumped = with_ordered_sets(dumped, self._sealed.schema, self._sealed.branch_accepts)
+            dumped = with_ordered_sets(dumped, self._sealed.schema)
         try:
             text = canonical(dumped)
         except NotJson as fault:
@@ -137,7 +137,7 @@ class PythonTypes:
         """Return the arguments as their types write them, or as given where a type does not read what it writes."""
         dumped: Json = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         if self._sets_in[0]:
-            dumped = with_ordered_sets(dumped, self._arguments.schema, self._arguments.branch_accepts)
+            dumped = with_ordered_sets(dumped, self._arguments.schema)
         try:
             text = canonical(dumped)
             if text != given:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 import jsonschema_rs
 
 from ..errors import ConfigError, ToolError
+from ..plans.integral import Schema, with_integers
 from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .failures import described
 from .faults import argument_faults, schema_faults
-from .integral import Schema, with_integers
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
@@ -102,12 +102,7 @@ class Checker:
 
     def with_integers(self, value: Json) -> Json:
         """Return `value` with integral floats made integers where the schema wants integers."""
-        return with_integers(value, self.schema, self.branch_accepts)
-
-    def branch_accepts(self, branch: Schema, value: Json) -> bool:
-        """Whether a value passes a schema that stands inside this one."""
-        definitions = {key: self.schema[key] for key in ("$defs", "definitions") if key in self.schema}
-        return jsonschema_rs.Draft202012Validator({**definitions, **branch}).is_valid(value)
+        return with_integers(value, self.schema)
 
 
 class SchemaTypes:

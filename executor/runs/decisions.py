@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, InputRejected, ToolError
+from ...plans.integral import with_integers
 from ...plans.nearest import listing
 from ...plans.program import CallTool
 from ...plans.schema import literal_faults
@@ -459,6 +460,7 @@ class Decisions:
             sealed = Sealed(tool.seal(output)) if tool is not None else Sealed.of(cast("Json", output))
             if tool is None and lock is not None and lock.returns is not None:
                 _expect_fit(sealed.value, lock.returns)
+                sealed = Sealed.of(with_integers(sealed.value, lock.returns))
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
         return sealed

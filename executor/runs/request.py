@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from ...errors import ConfigError, InputRejected
 from ...plans import CheckReport, Plan
 from ...plans.inputs import fit_inputs
+from ...plans.integral import with_integers
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
-from ...plans.schema import literal_faults
+from ...plans.schema import literal_faults, self_contained
 from ...plans.shape import describe
 from ...plans.values import Json, NotJson
 from ...tools import Artifact
@@ -105,7 +106,7 @@ def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     if faults := literal_faults(sealed.value, schema):
         raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
-    return sealed
+    return Sealed.of(with_integers(sealed.value, self_contained(schema)))
 
 
 def judged(report: CheckReport, flow: Flow) -> CheckReport:
@@ -169,7 +170,12 @@ def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float
     """Return limits of the cache: seconds and bytes. Raises: InputRejected."""
     if max_bytes is not None:
         count_of("max_bytes", max_bytes)
+    return age_of("max_age", max_age), max_bytes
+
+
+def age_of(what: str, given: str | float | None) -> float | None:
+    """Return an age in seconds; `None`: there is no limit. Raises: InputRejected: it is none."""
     try:
-        return None if max_age is None else parse_duration(max_age), max_bytes
+        return None if given is None else parse_duration(given)
     except ValueError as fault:
-        raise InputRejected(f"max_age: {fault}") from fault
+        raise InputRejected(f"{what}: {fault}") from fault

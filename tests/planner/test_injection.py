@@ -194,3 +194,37 @@ def test_a_plan_that_holds_such_words_is_the_users_own():
     """What is shown of saved plans are their own words: nothing of a run is in them."""
     plan = Plan.model_validate(PLAN)
     assert MARK not in learn(plan).plan.to_json()
+
+
+def test_a_failed_output_and_filled_in_items_are_told_by_their_codes_alone(tmp_path):
+    """What stands in an item that `on_error` filled in, and in the message of a failed output, may be anyone's words."""
+    plan = {
+        "firmplan": 1,
+        "task": "Read it",
+        "steps": [
+            {"id": "page", "tool": "fetch", "args": {"url": "example.org"}},
+            {
+                "id": "many",
+                "for_each": ["a", "b"],
+                "tool": "search",
+                "args": {"words": "${item}"},
+                "on_error": {"value": "${page}"},
+            },
+        ],
+        "output": "${page[page.title]}",
+    }
+
+    async def main():
+        async with ScriptedModel([{"operations": [{"op": "output", "value": "${page.title}"}]}]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine(TOOLS, store=tmp_path / "s.db", planner=planner) as engine:
+                run = await engine.run(plan, replan=1)
+                return await engine.get(run.parent), run, model.requests
+
+    failed, run, asked = asyncio.run(main())
+    assert (run.status, failed.errors[-1].step) == ("succeeded", "")
+    assert MARK in json.dumps(failed.to_dict())
+    told = words_of(asked)
+    assert "- the plan's output: failed (absent-field)" in told
+    assert "- many: succeeded of 2 filled in by on_error (tool-error, temporary)" in told
+    assert MARK not in told

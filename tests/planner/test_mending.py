@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
+import firmplan
 import pytest
-from firmplan import Plan, Planner, PlanningFailed, tool
-from firmplan.planner.incident import Incident
+from firmplan import Engine, Plan, Planner, PlanningFailed, ToolError, tool
+from firmplan.planner.incident import OWN_CODES, Incident
 from firmplan.testing import HttpError, Refusal, ScriptedModel, Text
 from tool_catalogue import catalogue
 
@@ -157,6 +161,58 @@ def test_a_write_that_may_have_happened_stays():
     assert codes(found)[0] == ["unsafe-retry"]
 
 
+TWICE = Plan.model_validate(
+    {
+        "firmplan": 1,
+        "task": "Post to both lists, and then the warmth of Oslo",
+        "steps": [
+            {"id": "p", "tool": "post", "for_each": ["x", "y"], "args": {"text": "${item}"}},
+            {"id": "q", "tool": "post", "for_each": ["u", "v"], "args": {"text": "${item}"}},
+            {"id": "r", "tool": "post", "args": {"text": "begun"}},
+            {"id": "s", "tool": "post", "args": {"text": "begun"}},
+            {"id": "b", "tool": "weather", "args": {"city": "Oslo"}},
+        ],
+        "output": "${b}",
+    }
+)
+FAILED = Step("failed", Error("timeout"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "steps", "problems"),
+    [
+        (INSTEAD, {}, []),
+        ({"op": "set", "step": "q", "at": "on_error", "value": "skip"}, {"q": FAILED}, []),
+        ({"op": "set", "step": "q", "at": "for_each", "value": ["u"]}, {"q": FAILED}, []),
+        ({"op": "set", "step": "s", "at": "retries", "value": 0}, {"s": FAILED}, []),
+        ({"op": "set", "step": "q", "at": "for_each", "value": ["x", "y"]}, {"q": FAILED}, ["unsafe-retry"]),
+        ({"op": "set", "step": "b", "at": "args.city", "value": "Bonn"}, {}, []),
+        (
+            {
+                "op": "add",
+                "step": {"id": "t", "tool": "post", "for_each": ["y"], "args": {"text": "${item}"}},
+            },
+            {},
+            ["unsafe-retry"],
+        ),
+        (
+            {
+                "op": "replace",
+                "step": "s",
+                "with": {"id": "s", "tool": "post", "args": {"text": "${item}"}, "for_each": ["x"]},
+            },
+            {"s": FAILED},
+            ["unsafe-retry"],
+        ),
+    ],
+)
+def test_only_what_a_patch_adds_or_changes_can_repeat_a_write(operation, steps, problems):
+    """A plan that makes one write for two lists, or twice, was meant so, and can be mended."""
+    stand = {**dict.fromkeys("pqrs", DONE), "b": FAILED, **steps}
+    found, _ = mended([{"operations": [operation]}, {"operations": [INSTEAD]}], plan=TWICE, steps=stand)
+    assert codes(found)[0] == problems
+
+
 def test_a_write_of_many_items_goes_on_as_it_began():
     """Some items are done: what it does may not change, what is done about failures may."""
     plan = Plan.model_validate(
@@ -205,3 +261,156 @@ def test_nothing_that_flowed_is_told():
     _, requests = mended([{"operations": [INSTEAD]}], steps=steps)
     assert "ignore" not in json.dumps(requests).lower()
     assert Incident.of(PLAN, steps).state("b").code == "tool-error"
+
+
+EMITTERS = {"EvalFault": 0, "Failure": 0, "Failed": 0, "CallFailed": 1}
+"""Names of what carries a code of a failed step, and at which place."""
+
+
+def emitted_codes():
+    """Return every code that firmplan's own source writes where a step fails."""
+    found = set()
+    root = Path(firmplan.__file__).parent
+    for folder in ("executor", "tools", "plans/expressions"):
+        for file in (root / folder).rglob("*.py"):
+            if "review" in file.parts:  # looks back at runs; fails no step
+                continue
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call):
+                    name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                    place = EMITTERS.get(name)
+                    given = [node.args[place]] if place is not None and len(node.args) > place else []
+                    if name in ("ToolError", "ModelError"):
+                        given += [each.value for each in node.keywords if each.arg == "code"]
+                    found |= {each.value for each in given if isinstance(each, ast.Constant)}
+    return found
+
+
+def documented_codes():
+    """Return the codes of the page of errors."""
+    page = (Path(firmplan.__file__).parent / "docs" / "ERRORS.md").read_text()
+    table = page.partition("## Why a step failed")[2].partition("## ")[0]
+    heads = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return {code for head in heads[1:] for code in re.findall(r"`([a-z-]+)`", head)}
+
+
+def test_a_patch_is_told_every_code_of_firmplans_own():
+    """Whatever the source can fail a step with, and whatever the page of errors lists."""
+    emitted, documented = emitted_codes(), documented_codes()
+    assert {"division-by-zero", "timeout", "denied", "bad-result"} <= emitted & documented | {
+        "denied",
+        "timeout",
+    }
+    assert len(emitted) > 30
+    assert emitted | documented <= OWN_CODES
+    for code in OWN_CODES:
+        told = Incident.of(PLAN, {**STEPS, "b": Step("failed", Error(code))}).told()
+        assert f"- b: failed ({code})" in told
+
+
+@pytest.mark.parametrize(
+    ("expression", "code"),
+    [
+        ("${xs[9]}", "index-out-of-range"),
+        ("${thing['none']}", "absent-field"),
+        ("${thing.maybe.x}", "null-value"),
+        ("${1 / (n - n)}", "division-by-zero"),
+        ("${max(xs[9:])}", "empty-list"),
+        ("${n * 9223372036854775807 * 4}", "overflow"),
+        ("${float(n) * 1e308 * 1e308}", "not-finite"),
+    ],
+)
+def test_a_fault_of_an_expression_is_told_in_a_step_and_in_the_output(expression, code):
+    """Of a real run: the step that failed and the output that failed are told with firmplan's own code, and can be mended."""
+    thing = {"type": ["object", "null"], "properties": {"x": {"type": "integer"}}}
+    maybe = {
+        "type": "object",
+        "properties": {"maybe": thing},
+        "required": ["maybe"],
+        "additionalProperties": True,
+    }
+    plan = {
+        "firmplan": 1,
+        "task": "Compute it",
+        "inputs": {
+            "n": {"type": "integer", "default": 3},
+            "xs": {"type": "array", "items": {"type": "integer"}, "default": [1]},
+            "thing": {**maybe, "default": {"maybe": None}},
+        },
+        "steps": [{"id": name, "set": f"${{inputs.{name}}}"} for name in ("n", "xs", "thing")],
+        "output": "${n}",
+    }
+    in_step = {**plan, "steps": [*plan["steps"], {"id": "b", "set": expression}]}
+    in_output = {**plan, "output": expression}
+    mending = [
+        {"operations": [{"op": "replace", "step": "b", "with": {"id": "b", "set": 1}}]},
+        {"operations": [{"op": "output", "value": "${n + 1}"}]},
+    ]
+
+    async def main():
+        async with ScriptedModel(mending) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([], store="memory:", planner=planner) as engine:
+                runs = [await engine.run(each, replan=1) for each in (in_step, in_output)]
+            return runs, [request["messages"][1]["content"] for request in model.requests]
+
+    runs, told = asyncio.run(main())
+    assert f"- b: failed ({code})" in told[0]
+    assert f"- the plan's output: failed ({code})" in told[1]
+    assert [(run.status, run.output) for run in runs] == [("succeeded", 3), ("succeeded", 4)]
+    assert all(run.parent for run in runs)
+
+
+def test_what_on_error_filled_in_is_told_as_such():
+    """A step, an item and an inner step that failed and got a value are no ordinary results; what was left out is told too."""
+
+    @tool(effect="read")
+    def flaky(n: int) -> int:
+        """Give a number back, unless it is odd."""
+        if n % 2:
+            raise ToolError("odd", temporary=True)
+        return n
+
+    body = {
+        "steps": [{"id": "f", "tool": "flaky", "args": {"n": "${inputs.n}"}, "on_error": {"value": 0}}],
+        "output": "${f}",
+    }
+    plan = {
+        "firmplan": 1,
+        "task": "Compute them",
+        "plans": {"inner": {"inputs": {"n": {"type": "integer"}}, **body}},
+        "steps": [
+            {"id": "one", "tool": "flaky", "args": {"n": 1}, "on_error": {"value": 0}},
+            {"id": "two", "tool": "flaky", "args": {"n": 2}, "on_error": {"value": 0}},
+            {
+                "id": "many",
+                "for_each": [1, 2, 3],
+                "tool": "flaky",
+                "args": {"n": "${item}"},
+                "on_error": {"value": 0},
+            },
+            {"id": "some", "for_each": [1, 2], "tool": "flaky", "args": {"n": "${item}"}, "on_error": "skip"},
+            {"id": "deep", "plan": "inner", "args": {"n": 5}},
+            {"id": "last", "tool": "flaky", "args": {"n": 7}},
+        ],
+        "output": "${last}",
+    }
+
+    async def main():
+        async with ScriptedModel([{"operations": []}]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([flaky], store="memory:", planner=planner) as engine:
+                await engine.run(plan, replan=1)
+            return model.requests[0]["messages"][1]["content"]
+
+    told = asyncio.run(main())
+    error = "(tool-error, temporary)"
+    for line in (
+        f"- one: filled in by on_error {error};",
+        "- two: succeeded;",
+        f"- many: succeeded of 2 filled in by on_error {error}, 1 succeeded;",
+        f"- some: succeeded of 1 succeeded, 1 skipped {error} because of on-error;",
+        f"- deep: succeeded of 1 filled in by on_error {error};",
+        f"- last: failed {error};",
+    ):
+        assert line in told, told
