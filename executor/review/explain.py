@@ -236,6 +236,11 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
             text = f"its result in run {given['run']} is not reused: the tool has no reuse_for any more"
         case "expired":
             text = f"its result in run {given['run']} was {given['age_s']:g} s old, and reuse_for is {given['limit_s']:g} s"
+        case "future":
+            text = (
+                f"its result in run {given['run']} was made {given['ahead_s']:g} s in the future: a clock is or was wrong, and nobody "
+                "knows how old it is"
+            )
         case "written":
             text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
         case "env":
