@@ -91,6 +91,7 @@ from .executor.runs.request import (
     fitted_inputs,
     judged,
     limits_of,
+    task_inputs,
     value_for,
 )
 from .executor.runs.store_care import back_up, check_store
@@ -513,7 +514,7 @@ class Engine:
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
-            given = values_of("inputs", inputs)
+            given = task_inputs(inputs)
             header = options.header(None, given, {}, Lock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)

@@ -48,6 +48,7 @@ from .archive import Archive, read_decision
 from .arguments import attempt_of, edit_of, reason_of, run_of
 from .driver import Driver
 from .owner import Owner
+from .request import expect_small
 from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's
@@ -449,9 +450,11 @@ class Decisions:
                 tool.bind(edited)
             else:
                 _expect_fit(edited, lock.parameters)
-            return Sealed.of(edited)
+            sealed = Sealed.of(edited)
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
+        expect_small(f"the edited arguments of step '{turn.path}'", sealed)
+        return sealed
 
     def _done(self, asked: Asked, turn: Turn, output: object) -> Sealed:
         lock = asked.lock_of(turn)
@@ -463,6 +466,7 @@ class Decisions:
                 sealed = Sealed.of(with_integers(sealed.value, lock.returns))
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
+        expect_small(f"done: the value of step '{turn.path}'", sealed)
         return sealed
 
     # --- from here to whoever drives the run
