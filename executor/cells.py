@@ -79,6 +79,7 @@ class Turn:
         is_cut_off: Whether its process died in its last call: another call uses budget again.
         is_ruled: Whether it has been decided whether a person is needed.
         is_approved: Whether a person has allowed the call.
+        is_ahead: Whether a person is, or was, asked about it before its turn has come among the items of an ordered `for_each`.
     """
 
     path: StepPath
@@ -100,6 +101,7 @@ class Turn:
     pause_s: float | None = None
     is_ruled: bool = False
     is_approved: bool = False
+    is_ahead: bool = False
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None
@@ -262,6 +264,11 @@ def add_turn(item: Item) -> Turn:
     else:
         item.turns = [turn]
     return turn
+
+
+def first_turn_of(item: Item) -> StepPath:
+    """Return the path of the first iteration of an item that is repeated."""
+    return StepPath(f"{item.path}#0")
 
 
 def sample_of(turn: Turn) -> tuple[int, ...]:

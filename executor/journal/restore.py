@@ -179,6 +179,7 @@ def build_machine(header: Header) -> Machine:
         seed=header.seed,
         budget=header.budget,
         fork=header.fork or Fork(),
+        rules=header.rules,
     )
 
 
