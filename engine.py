@@ -51,6 +51,7 @@ from .executor import (
     Run,
     RunDiff,
     RunPage,
+    RunsDeleted,
     RunStatus,
     ShadowReport,
     Store,
@@ -78,10 +79,12 @@ from .executor.runs.arguments import (
     values_of,
     words_of,
 )
+from .executor.runs.deletion import statuses_of
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
     Options,
+    age_of,
     artifact_of,
     budget_of,
     bytes_of,
@@ -848,6 +851,46 @@ class Engine:
             run = await execution.wait((await self._fork(execution, run, mended.plan, changes)).id)
         return run
 
+    # --- deleting
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete a run that has ended, with its journal and the stored values and artifacts that nothing else names.
+
+        A run that another came of (a fork, a retry, a kept replay) stays. Results that later runs may reuse stay, since they need no journal.
+        The id is free again: a new run of that id makes its writes again.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has not ended (code `not-ended`), or another run came of it (code `has-children`).
+        """
+        execution = await self._open()
+        return await execution.delete(run_of(run_id))
+
+    async def prune(
+        self,
+        *,
+        older_than: str | float | None = None,
+        statuses: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> RunsDeleted:
+        """Delete all runs that ended long enough ago, children before their parents; what other runs came of stays.
+
+        Args:
+            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: however young.
+            statuses: Some of `succeeded`, `failed`, `cancelled`; `None`: all three.
+            dry_run: Delete nothing, and return what would be deleted.
+
+        Raises:
+            InputRejected: Neither an age nor statuses are given, or one is not one.
+        """
+        if older_than is None and statuses is None:
+            raise InputRejected(
+                "prune: expected older_than, statuses or both; without them every ended run would go"
+            )
+        age_s, named = age_of("older_than", older_than), statuses_of(statuses)
+        execution = await self._open()
+        return await execution.prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
+
     # --- artifacts
 
     async def read_artifact(self, artifact: Artifact | Mapping[str, Json]) -> bytes:
@@ -1052,6 +1095,8 @@ class Engine:
     check_store_sync = _twin(check_store)
     backup_store_sync = _twin(backup_store)
     prune_artifacts_sync = _twin(prune_artifacts)
+    delete_sync = _twin(delete)
+    prune_sync = _twin(prune)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)

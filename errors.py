@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 DECIDED: Final = "decided"  # the code of `InputRejected` where another decision about the attempt stands
+NOT_ENDED: Final = "not-ended"  # the one where a run is to be deleted that has not ended
+HAS_CHILDREN: Final = "has-children"  # the one where a run is to be deleted that another run came of
 
 
 class FirmplanError(Exception):
@@ -96,7 +98,7 @@ class InputRejected(FirmplanError):
     Args:
         message: Expected, found, where, what to do.
         problems: One entry for each fault that has a place.
-        code: `DECIDED` where another decision stands; `input-rejected` if not given.
+        code: `DECIDED`, `NOT_ENDED` or `HAS_CHILDREN` where that is why; `input-rejected` if not given.
     """
 
     code = "input-rejected"

@@ -29,6 +29,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "traffic": "calls.jsonl run 'Compare the weather in Rome and Oslo' --tools tools.py",
     "eval": "tasks.yaml --model gpt-5-mini --samples 5",
     "runs": "--status failed --limit 5",
+    "runs delete": "run_be40097b6b473dae",
+    "runs prune": "--older 90d --keep-failed --dry-run",
     "serve": "--tools tools.py --port 8000",
     "mcp": "--tools tools.py --store runs.db",
     "demo": "--folder licences",

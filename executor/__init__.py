@@ -16,6 +16,7 @@ from .review.run_diff import RunDiff, StepDiff
 from .review.shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
 from .review.verification import ToolVerdict, Verification
 from .runs.archive import RunPage, RunSummary
+from .runs.deletion import RunsDeleted
 from .runs.execution import Execution
 from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, StoreReport
@@ -54,6 +55,7 @@ __all__ = [
     "RunPage",
     "RunStatus",
     "RunSummary",
+    "RunsDeleted",
     "ShadowAnswer",
     "ShadowEffect",
     "ShadowReport",

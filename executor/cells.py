@@ -34,11 +34,16 @@ Order: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed."""
+    """Why something failed.
+
+    Attributes:
+        took_effect: Whether it is a write that is done: only its result was refused.
+    """
 
     code: str
     message: str
     temporary: bool = False
+    took_effect: bool = False
 
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")

@@ -23,6 +23,8 @@ RESOLVED_FAILED: Final = (
     "resolved-failed"  # the code of a call of which a person has said that it did nothing
 )
 
+_TOOK_EFFECT: Final = "the call took effect, but what it returned is refused: "
+
 
 @dataclass(slots=True)
 class RunStarted:
@@ -102,7 +104,9 @@ class CallReused:
 class CallFailed:
     """A call failed; `retryable` is what the tool's retry policy says of this failure.
 
-    Of a write: it did nothing, or it returned what is refused: then the message says that it took effect.
+    Attributes:
+        took_effect: Of a write: the call is done, and only its result was refused. Otherwise the call did nothing.
+        args: Of a call that was not made because it had failed in the parent of a fork: the digest of the arguments that the plan gave it there.
     """
 
     step: str
@@ -111,6 +115,13 @@ class CallFailed:
     temporary: bool = False
     retryable: bool = False
     usage: Mapping[str, Json] | None = None
+    took_effect: bool | None = None
+    args: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the call took effect all the same; records of older versions say so in their message only."""
+        return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
 @dataclass(slots=True)

@@ -873,7 +873,7 @@ class Machine:
         if event.retryable and is_safe and turn.failed <= retries and self._cancelled_by is None:
             self._retry(turn)
             return
-        self._turn_failed(turn, Failure(event.code, event.message, event.temporary))
+        self._turn_failed(turn, Failure(event.code, event.message, event.temporary, event.is_done))
 
     def _retry(self, turn: Turn) -> None:
         if turn.state is not State.READY:

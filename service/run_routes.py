@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from ..errors import InputRejected
 from ..executor import Run
 from ..plans import Plan, canonical
 from .bodies import ForkBody, ResumeBody, RunBody, StrictRoute, TaskBody
@@ -71,6 +72,16 @@ async def list_runs(
 async def get_run(run_id: str, hosted: Hosted) -> Response:
     """Answer with the run as it stands."""
     return _run(await hosted.engine.get(run_id))
+
+
+@router.delete("/runs/{run_id}", status_code=204, summary="Delete a run that has ended")
+async def delete_run(run_id: str, hosted: Hosted) -> Response:
+    """Answer with 204 once it is gone, with the bytes that only it needed; 409 if it has not ended, or another run came of it."""
+    try:
+        await hosted.engine.delete(run_id)
+    except InputRejected as error:
+        raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 @router.get(

@@ -33,6 +33,9 @@ class ErrorView(_View):
     code: str
     message: str
     temporary: bool
+    took_effect: Annotated[
+        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
+    ] = False
 
 
 class StepView(_View):

@@ -132,7 +132,8 @@ class Archive:
 
     async def shown(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
-        if (recent := self._recent.get(row.id)) is not None and recent.last_event == row.last_seq:
+        recent = self._recent.get(row.id)
+        if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
             run = recent
         else:
             header = Header.from_dict(row.header)
@@ -153,6 +154,10 @@ class Archive:
         self._recent.move_to_end(row.id)
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)
+
+    def forget(self, run_id: str) -> None:
+        """Forget the snapshot of a run that is no more."""
+        self._recent.pop(run_id, None)
 
     async def read_artifact(self, artifact: Artifact) -> bytes:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""

@@ -204,7 +204,9 @@ class Calling:
                 if not call.is_begun:
                     self._begin(call)
                 self._results.note_failed(call)
-                await self._loop.take_in(CallFailed(call.step, code, message, temporary, retryable, usage))
+                took_effect = ended.took_effect or None
+                failed = CallFailed(call.step, code, message, temporary, retryable, usage, took_effect)
+                await self._loop.take_in(failed)
             case Lost(why):
                 await self._loop.take_in(CallLost(call.step, why))
         return None

@@ -30,6 +30,7 @@ from ..stores.store import Decision, RunRow
 from .archive import UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .decisions import Decisions
+from .deletion import Deletion, RunsDeleted
 from .driver import Driver
 from .owner import Owner
 from .presence import Presence
@@ -73,6 +74,7 @@ class Execution:
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
         )
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
+        self._deletion = Deletion(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
             self._store, self.archive, self._is_driven, self._expect_tools, lambda: facilities.log
@@ -358,6 +360,25 @@ class Execution:
                 path: drawn[path] for path, each in past.items() if each.run == run_id and path in drawn
             }
         return found
+
+    # --- delete
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete a run that has ended. Raises: RunNotFound, InputRejected: it has not, or another run came of it."""
+        task = self._driving.get(run_id)
+        if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be let go of
+            await asyncio.wait([task])
+        await self._owner.wait()
+        deleted = await self._deletion.delete(run_id)
+        self._faults.pop(run_id, None)
+        return deleted
+
+    async def prune(
+        self, *, age_s: float | None, statuses: Sequence[str] | None, is_dry_run: bool
+    ) -> RunsDeleted:
+        """Delete the runs that ended so long ago with one of these statuses; see `Deletion.prune`."""
+        await self._owner.wait()
+        return await self._deletion.prune(age_s, statuses, is_dry_run=is_dry_run)
 
     # --- wait
 

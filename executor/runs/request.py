@@ -170,7 +170,12 @@ def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float
     """Return limits of the cache: seconds and bytes. Raises: InputRejected."""
     if max_bytes is not None:
         count_of("max_bytes", max_bytes)
+    return age_of("max_age", max_age), max_bytes
+
+
+def age_of(what: str, given: str | float | None) -> float | None:
+    """Return an age in seconds; `None`: there is no limit. Raises: InputRejected: it is none."""
     try:
-        return None if max_age is None else parse_duration(max_age), max_bytes
+        return None if given is None else parse_duration(given)
     except ValueError as fault:
-        raise InputRejected(f"max_age: {fault}") from fault
+        raise InputRejected(f"{what}: {fault}") from fault

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import RunFailed
 from ...plans.values import Json
-from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked, undecided_attempt
+from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
@@ -46,16 +46,25 @@ WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.P
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """One failure: `step` is the path of the leaf, empty for the run as a whole."""
+    """One failure.
+
+    Attributes:
+        step: Path of the leaf, empty for the run as a whole.
+        temporary: Whether the same call may succeed later.
+        took_effect: Whether it is a write that is done: only its result was refused.
+    """
 
     step: str
     code: str
     message: str
     temporary: bool = False
+    took_effect: bool = False
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
-        return {"step": self.step, "code": self.code, "message": self.message, "temporary": self.temporary}
+        """Return it as JSON; `took_effect` stands in it where it is true."""
+        said: dict[str, Json] = {"step": self.step, "code": self.code, "message": self.message}
+        said["temporary"] = self.temporary
+        return said | {"took_effect": True} if self.took_effect else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class StepView:
         attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
-            (`unknown`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
+            (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
     """
 
@@ -269,7 +278,7 @@ def run_errors(machine: Machine) -> tuple[RunError, ...]:
     """Return the failures that nothing handled, in plan order, each at its leaf."""
     found = list(_errors(machine.root))
     if machine.failure is not None:
-        found.append(RunError("", machine.failure.code, machine.failure.message, machine.failure.temporary))
+        found.append(_error_of("", machine.failure))
     return tuple(found)
 
 
@@ -326,7 +335,11 @@ def _error(cell: Turn) -> RunError:
     failure = cell.failure
     if failure is None:
         return RunError(cell.path, "failed", "a part of it failed")
-    return RunError(cell.path, failure.code, failure.message, failure.temporary)
+    return _error_of(cell.path, failure)
+
+
+def _error_of(path: str, failure: Failure) -> RunError:
+    return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
 
 
 def _view(cell: Turn) -> StepView:
@@ -346,7 +359,7 @@ def _view(cell: Turn) -> StepView:
         cost=float(sum(_number(turn.usage, "usd") for turn in turns if turn.usage is not None)),
         started=min(starts, default=None),
         finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
-        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        error=_error_of(cell.path, failure) if failure else None,
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
         args=asked.call.value if asked is not None and asked.call is not None else None,
@@ -366,7 +379,7 @@ def _view_of_success(cell: Turn, turn: Turn) -> StepView:
         cost=float(_number(turn.usage, "usd")) if turn.usage is not None else 0.0,
         started=turn.started,
         finished=turn.finished if turn.finished is not None else getattr(cell, "finished", None),
-        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        error=_error_of(cell.path, failure) if failure else None,
         reason=cell.reason.value if cell.reason is not None else None,
         output_digest=output.digest if output is not None else None,
         decision=turn.verdict.to_dict() if turn.verdict is not None and turn.path == cell.path else None,
@@ -423,7 +436,7 @@ def _undecided(cell: Turn, turns: list[Turn]) -> Turn | None:
     return turns[0] if undecided_attempt(turns[0]) is not None else None
 
 
-def _own_failure(cell: Turn, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
+def _own_failure(cell: Turn, turns: list[Turn]) -> Failure | None:
     if cell.failure is not None:
         return cell.failure
     return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None
