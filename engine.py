@@ -68,6 +68,7 @@ from .executor.runs.arguments import (
     attempt_of,
     concurrency_of,
     count_of,
+    decisions_of,
     edit_of,
     file_of,
     person_of,
@@ -91,6 +92,7 @@ from .executor.runs.request import (
     fitted_inputs,
     judged,
     limits_of,
+    task_inputs,
     value_for,
 )
 from .executor.runs.store_care import back_up, check_store
@@ -531,7 +533,7 @@ class Engine:
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
-            given = values_of("inputs", inputs)
+            given = task_inputs(inputs)
             header = options.header(None, given, {}, Lock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
@@ -1063,6 +1065,24 @@ class Engine:
             return await decisions.resolve_failed(run_id, path, why, by=who, attempt=number)
         return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
 
+    async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
+        """Decide about several calls at once, all or nothing: about items of a list one by one, or all of them together.
+
+        Args:
+            run_id: The run.
+            decisions: Path of a leaf -> `"approve"`, `"deny"`, `"retry"`, or an object that says more: `{"approve": True, "edit": {..}}`,
+                `{"deny": True, "reason": ".."}`, `{"done": value}`, `{"retry": True}`, `{"fail": "why"}`, each with `attempt` if it is to
+                be named. The path of a step means all its parts that wait and are not named themselves.
+            by: Who decides.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: An entry does not fit, or another decision stands; nothing is recorded, and each such entry is named.
+        """
+        execution = await self._open()
+        said = decisions_of(decisions)
+        return await execution.decisions.decide(run_id, said, by=person_of(by))
+
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
         execution = await self._open()
@@ -1104,4 +1124,5 @@ class Engine:
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
+    decide_sync = _twin(decide)
     cancel_sync = _twin(cancel)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputRejected
@@ -128,8 +129,11 @@ def advice(run: Run, settings: Settings) -> str:
     def typed(word: str, step: str, wants: str = "") -> str:
         return f"  {decision_line(word, run.id, step, wants, settings)}"
 
+    lists = lists_in(run)
     for path, step in waiting_leaves(run):
-        if step.status == "indeterminate":
+        if (items := lists.get(path)) is not None:
+            lines += _list_asked(run, items, settings)
+        elif step.status == "indeterminate":
             # Typed again later, the line must not be about another attempt of which nobody knows either.
             bound = f"--attempt {step.attempt}"
             lines += [
@@ -156,6 +160,32 @@ def advice(run: Run, settings: Settings) -> str:
     else:
         go_on = "a process drives it now; wait for it with"
     return "\n".join([*lines, go_on, f"  {resume_line(run.id, settings)}{raised}"])
+
+
+def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
+    """Return for each leaf of a list of calls that wait for approval the paths of all of them; for all but the first, none."""
+    found: dict[str, list[str]] = {}
+    for path, step in waiting_leaves(run):
+        if step.attempt is not None and step.status == "waiting" and "[" in path:
+            found.setdefault(path[: path.rindex("[")], []).append(path)
+    return {
+        path: items if path == items[0] else []
+        for items in found.values()
+        if len(items) > 1
+        for path in items
+    }
+
+
+def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[str]:
+    """Yield what is asked about the items of a list, and how all or some of them are decided about."""
+    if items:
+        step = items[0][: items[0].rindex("[")]
+        yield f"step '{step}': {len(items)} calls wait for approval"
+        yield from (f"  {path}{_asked(run.steps[path]).replace(chr(10), ' ')}" for path in items)
+        yield "Decide about all of them, or about some"
+        yield f"  {decision_line('decide', run.id, f'{step}=approve', '', settings)}"
+        some = shlex.quote(f"{items[1]}=deny")
+        yield f"  {decision_line('decide', run.id, f'{items[0]}=approve', some, settings)}"
 
 
 def _used(run: Run) -> str:

@@ -19,12 +19,14 @@ from ...plans.values import Digest, Json, canonical, digest
 from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
+from ..machine import RULES_VERSION
 from ..policy import ReuseMode
 from .lock import Lock
 from .programs import read_plan
 from .recent import Lately
 
 HEADER_FORMAT: Final = 1
+RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Header:
         budget: What the run may use, as it was submitted (`budget.py`).
         fork: How it came of its parent, if it did.
         language: The version of the expression language that the run began with. It decides which functions its plan has.
+        rules: The version of the machine's moves that the run began with (`machine.py`).
     """
 
     plan: Plan | None
@@ -54,6 +57,7 @@ class Header:
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     fork: Fork | None = None
     language: int = EXPRESSION_VERSION
+    rules: int = RULES_VERSION
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -93,7 +97,7 @@ class Header:
             "concurrency_max": self.concurrency_max,
             "budget": dict(self.budget),
             "fork": self.fork.to_dict() if self.fork else None,
-        }
+        } | ({"rules": self.rules} if self.rules != RULES_ONCE else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
@@ -114,6 +118,10 @@ class Header:
                 f"a run whose expressions are of version {language}; this firmplan evaluates up to "
                 f"{EXPRESSION_VERSION}: upgrade firmplan"
             )
+        if (rules := data.get("rules", RULES_ONCE)) > RULES_VERSION:
+            raise StoreError(
+                f"a run that moves by rules of version {rules}; this firmplan knows up to {RULES_VERSION}: upgrade firmplan"
+            )
         return cls(
             plan=read_plan(data["plan"]) if data["plan"] is not None else None,
             plans={name: read_plan(plan) for name, plan in data["plans"].items()},
@@ -127,6 +135,7 @@ class Header:
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
             language=language,
+            rules=rules,
         )
 
 

@@ -180,6 +180,7 @@ def build_machine(header: Header) -> Machine:
         budget=header.budget,
         planning=header.planning_cost,
         fork=header.fork or Fork(),
+        rules=header.rules,
     )
 
 

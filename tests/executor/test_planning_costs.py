@@ -153,7 +153,7 @@ def test_a_plan_that_came_too_dear_is_kept_and_not_begun(limit):
 
     (over, first, done), requests = story([GOOD], act, library=library)
     assert (over.status, over.plan is not None, first) == ("over_budget", True, [])
-    assert (done.status, made) == ("succeeded", ["tea", "milk"])
+    assert (done.status, sorted(made)) == ("succeeded", ["milk", "tea"])
     assert planning_of(done) == planning_of(over)
     assert len(requests) == (limit == "tokens")
 
