@@ -15,13 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ...errors import ConfigError, InputRejected, PlanError, StoreError
+from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed, StoreError
 from ...plans.nearest import listing
-from ...plans.values import Json
+from ..budget import PlanningCost, amounts_in
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
-from ..events import Cause, RunParked, RunResumed, RunStarted
+from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
@@ -56,6 +56,7 @@ from .watch import POLL_S, Watch
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...plans.values import Json
     from ...tools import Used
 
 LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
@@ -168,25 +169,51 @@ class Execution:
 
     # --- start
 
+    async def planning_cost(self, row: RunRow) -> PlanningCost:
+        """Return what may be used for planning a task, and what earlier plannings of it have used."""
+        header = Header.from_dict(row.header)
+        limits = dict(header.budget)
+        for decision in await self.archive.decisions(row.id):
+            if isinstance(decision.event, BudgetRaised):  # the run itself takes it in once it is driven
+                limits |= amounts_in(decision.event.budget)
+        return PlanningCost(self.facilities.clock.now, limits, before=header.planning_cost)
+
+    async def patching_cost(self, run_id: str) -> PlanningCost:
+        """Return what may be used for patching the plan of a run that ended, and for the run that goes on with it."""
+        purse = (await self.archive.machine(await self.archive.row(run_id))).purse
+        return PlanningCost(self.facilities.clock.now, purse.limits, purse.own, purse.planning)
+
     def start_planning(
-        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]], *, is_asked: bool = False
+        self,
+        run_id: str,
+        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        cost: PlanningCost | None = None,
+        *,
+        is_asked: bool = False,
     ) -> asyncio.Task[None]:
         """Plan a submitted task in the background, then drive it; return that work.
 
-        A failure of planning is recorded as the run's failure, and is the fault of the returned task.
+        A failure of planning is recorded as the run's failure, and is the fault of the returned task. A planning that comes to the end
+        of the run's budget leaves the run over its budget.
 
         Args:
             run_id: The run.
             plan: Makes its plan.
+            cost: Told by `plan` what it uses; recorded with what becomes of it.
             is_asked: Whether someone resumes it: then no earlier death counts against it.
         """
         under_way = self._driving.get(run_id)
         if under_way is not None:
             return under_way
-        return self._follow(run_id, self._plan_and_drive(run_id, plan, is_asked=is_asked))
+        return self._follow(run_id, self._plan_and_drive(run_id, plan, cost, is_asked=is_asked))
 
     async def _plan_and_drive(
-        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]], *, is_asked: bool
+        self,
+        run_id: str,
+        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        cost: PlanningCost | None,
+        *,
+        is_asked: bool,
     ) -> None:
         known = await self.archive.row(run_id)
         count = 0 if is_asked else planning_deaths(known.header) + self._has_lost_owner(known)
@@ -201,7 +228,7 @@ class Execution:
                     return
                 early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
                 try:
-                    await self._plan_with(early, row, plan, permit)
+                    await self._plan_with(early, row, plan, cost, permit)
                 finally:
                     await early.drop()
             finally:
@@ -214,14 +241,13 @@ class Execution:
         count = 0 if is_asked else before + (row.taken_from is not None)
         if count == before and (not is_asked or row.status != RunStatus.PARKED):
             return row
+        planning = {name: value for name, value in _planning_of(row).items() if name != PLANNING_DEATHS}
+        if count:
+            planning[PLANNING_DEATHS] = count
         status = RunStatus.PARKED if count >= self._park_after else RunStatus.QUEUED
-        header = replace(Header.from_dict(row.header), planning={PLANNING_DEATHS: count} if count else None)
-        await self._store.set_header(
-            row.id, header.to_dict(), None, row.epoch, status.value, self.facilities.clock.now()
-        )
         if status is RunStatus.PARKED:
             self.facilities.log.warning("run parked", run=row.id, deaths=count, calls="its planning")
-        return replace(row, header=header.to_dict(), status=status.value)
+        return await self._set_planning(row, planning or None, status.value)
 
     def _has_lost_owner(self, row: RunRow) -> bool:
         """Whether the process that has a run by its row is dead."""
@@ -237,36 +263,57 @@ class Execution:
         early: EarlySteps,
         row: RunRow,
         plan: Callable[[EarlySteps], Awaitable[Planned]],
+        cost: PlanningCost | None,
         permit: Permit,
     ) -> None:
         run_id = row.id
         header = Header.from_dict(row.header)
-        now = self.facilities.clock.now
         self._unplanned.add(run_id)
         try:
             planned = await plan(early)
+        except PlanningFailed as fault:
+            if fault.limit is None:
+                await self._leave_unplanned(row, cost, fault)
+                raise
+            self.facilities.log.info("planning over budget", run=run_id, limit=fault.limit)
+            await self._leave_unplanned(row, cost, fault, over=fault.limit)
+            return
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
-            failed = replace(
-                header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
-            )
-            await self._store.set_header(
-                run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now()
-            )
-            await self._let_go(row)
+            await self._leave_unplanned(row, cost, fault)
             raise
         except asyncio.CancelledError:
+            if cost is not None and any(cost.used.values()):  # it is planned again, within what is left
+                await self._set_planning(row, _planning_of(row) | {"cost": cost.to_dict()}, row.status)
             await self._let_go(row)
             raise
-        header = planned.complete(header)
+        header = planned.complete(header, cost)
         digest = planned.plan.digest
         await self._store.set_header(
-            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
+            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, self.now()
         )
         self._unplanned.discard(run_id)
         early.close()
         settled = replace(row, header=header.to_dict())
         first = (RunStarted(header_digest(settled.header)),)
         await self._drive(Taken(settled, header, (), Deaths(), first), permit, early)
+
+    async def _leave_unplanned(
+        self, row: RunRow, cost: PlanningCost | None, fault: Exception, over: str | None = None
+    ) -> None:
+        """Record why a task has no plan, and what that has used: the run failed, or is over its budget (`over` names the limit)."""
+        why: dict[str, Json] = (
+            {"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
+            if over is None
+            else {"over": over}
+        )
+        status = RunStatus.FAILED if over is None else RunStatus.OVER_BUDGET
+        await self._set_planning(row, why | ({} if cost is None else {"cost": cost.to_dict()}), status.value)
+        await self._let_go(row)
+
+    async def _set_planning(self, row: RunRow, planning: Json, status: str) -> RunRow:
+        header = replace(Header.from_dict(row.header), planning=planning)
+        await self._store.set_header(row.id, header.to_dict(), None, row.epoch, status, self.now())
+        return replace(row, header=header.to_dict(), status=status)
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
@@ -634,3 +681,9 @@ class Execution:
             go_on: Goes on with the run of an id; that of a parked run leaves it alone.
         """
         self._takeover.begin(go_on)
+
+
+def _planning_of(row: RunRow) -> dict[str, Json]:
+    """Return what a task without a plan has on record about its planning."""
+    planning = Header.from_dict(row.header).planning
+    return dict(planning) if isinstance(planning, dict) else {}

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final
 from ...plans.signature import Effect
 from ..calls.telling import Telling
 from ..commands import Command, Record
-from ..events import CallFailed, CallStarted, CallSucceeded, Cause, ResolvedDone, ResolvedFailed, RunResumed
+from ..events import (
+    CallFailed,
+    CallStarted,
+    CallSucceeded,
+    Cause,
+    PlanMade,
+    ResolvedDone,
+    ResolvedFailed,
+    RunResumed,
+    RunStarted,
+)
 from . import deaths
 
 if TYPE_CHECKING:
@@ -30,15 +40,19 @@ class Recorder:
         journal: The run's.
         run_id: The run.
         lock: The tools as the run knows them.
+        made: How a planner made the run's plan; it stands behind the run's first record.
 
     Attributes:
         is_driving: Whether the run is being driven now.
         on_outcome: Told the step of each call that has an outcome; `None`: nobody is.
     """
 
-    def __init__(self, machine: Machine, journal: Journal, run_id: str, lock: Lock) -> None:
+    def __init__(
+        self, machine: Machine, journal: Journal, run_id: str, lock: Lock, made: PlanMade | None = None
+    ) -> None:
         self._machine = machine
         self._journal = journal
+        self._made = made
         self.is_driving = False
         self._telling = Telling(run_id)
         self.on_outcome: Callable[[str], None] | None = None
@@ -60,6 +74,8 @@ class Recorder:
             else:
                 # A count of deaths has to survive whatever happens next.
                 journal.add(event, at, decision=decision, is_synced=_is_count(event))
+            if self._made is not None and isinstance(event, RunStarted):
+                journal.add(self._made, at)
             concluded = [command.event for command in commands if isinstance(command, Record)]
             for consequence in concluded:
                 journal.add(consequence, at)
