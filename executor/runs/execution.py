@@ -83,7 +83,8 @@ class Execution:
     async def open(self) -> None:
         """Open the store and become an owner. Raises: StoreError."""
         await self._store.open()
-        self._owner.acquire()
+        if not self._store.is_read_only:
+            self._owner.acquire()
 
     async def close(self) -> None:
         """Park the runs under way, and let go; they go on with `resume`."""
