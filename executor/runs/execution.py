@@ -128,7 +128,8 @@ class Execution:
     async def open(self) -> None:
         """Open the store and become an owner. Raises: StoreError."""
         await self._store.open()
-        self._owner.acquire()
+        if not self._store.is_read_only:
+            self._owner.acquire()
 
     async def close(self) -> None:
         """Stop the runs under way, and let go of all; they go on with `resume`."""
