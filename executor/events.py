@@ -11,7 +11,7 @@ Nobody changes an event. The classes are not frozen all the same: that makes eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeGuard
 
@@ -23,6 +23,8 @@ RESOLVED_FAILED: Final = (
     "resolved-failed"  # the code of a call of which a person has said that it did nothing
 )
 
+_TOOK_EFFECT: Final = "the call took effect, but what it returned is refused: "
+
 
 @dataclass(slots=True)
 class RunStarted:
@@ -33,9 +35,29 @@ class RunStarted:
 
 @dataclass(slots=True)
 class RunResumed:
-    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off."""
+    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off.
+
+    Attributes:
+        died: Whether the process that had the run died with it; `None`: no.
+        deaths: How many deaths count against the run now (`deaths.py`); `None`: none.
+    """
 
     by: str
+    died: bool | None = None
+    deaths: int | None = None
+
+
+@dataclass(slots=True)
+class RunParked:
+    """The run lost its process again and again without progress: nobody drives it until someone resumes it.
+
+    Attributes:
+        deaths: How many deaths count against it.
+        calls: The calls that were in flight at the last death: `{"step": path, "tool": name}` each; an `ask` step has no tool.
+    """
+
+    deaths: int
+    calls: Sequence[Mapping[str, Json]]
 
 
 @dataclass(slots=True)
@@ -102,7 +124,9 @@ class CallReused:
 class CallFailed:
     """A call failed; `retryable` is what the tool's retry policy says of this failure.
 
-    Of a write: it did nothing, or it returned what is refused: then the message says that it took effect.
+    Attributes:
+        took_effect: Of a write: the call is done, and only its result was refused. Otherwise the call did nothing.
+        args: Of a call that was not made because it had failed in the parent of a fork: the digest of the arguments that the plan gave it there.
     """
 
     step: str
@@ -111,6 +135,13 @@ class CallFailed:
     temporary: bool = False
     retryable: bool = False
     usage: Mapping[str, Json] | None = None
+    took_effect: bool | None = None
+    args: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the call took effect all the same; records of older versions say so in their message only."""
+        return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
 @dataclass(slots=True)
@@ -284,6 +315,19 @@ class RunFinished:
 
 
 @dataclass(slots=True)
+class PlanMade:
+    """A planner made the run's plan, or the patch that this run goes on with. It moves nothing: the header has it all.
+
+    Attributes:
+        source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"` or `"patch of <run>"`.
+        usage: `model_calls tokens usd seconds` of all plannings of the run.
+    """
+
+    source: str
+    usage: Mapping[str, Json]
+
+
+@dataclass(slots=True)
 class CallProgressed:
     """A call says how far it has come: `fraction` from 0 to 1. It moves nothing, and a replay passes over it."""
 
@@ -311,6 +355,7 @@ class IdMade:
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
+    | RunParked
     | CallStarted
     | CallSucceeded
     | CallMade
@@ -340,12 +385,13 @@ Consequence: TypeAlias = (
 )
 Verdict: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
-Remark: TypeAlias = CallProgressed | TimeTold | IdMade
+Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 CAUSES: tuple[type[Cause], ...] = (
     RunStarted,
     RunResumed,
+    RunParked,
     CallStarted,
     CallSucceeded,
     CallMade,
@@ -373,7 +419,7 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     ApprovalAsked,
     RunFinished,
 )
-REMARKS: tuple[type[Remark], ...] = (CallProgressed, TimeTold, IdMade)
+REMARKS: tuple[type[Remark], ...] = (PlanMade, CallProgressed, TimeTold, IdMade)
 _CAUSES: frozenset[type] = frozenset(CAUSES)
 
 

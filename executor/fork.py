@@ -6,14 +6,15 @@ step in the cone writes. Outside it nothing is called, whatever `reuse_for` says
 the usual reuse holds, and a write waits for a person unless the fork allows writes.
 
 Some writes wait for a person in every fork, inside the cone or not, whether or not the fork allows writes: those whose outcome in the parent is
-unknown, and those that a person denied there (`PastWrite`). Forks of the fork keep asking until one of them knows better.
+unknown, and those that a person denied there (`PastWrite`). Forks of the fork keep asking until one of them knows better. A write that is done and whose
+result was refused is done also here: its failure stands, unless the fork gives it other arguments or asks for the step; then a person is asked.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..errors import InputRejected
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from .journal.header import Header
 
 Holds: TypeAlias = Literal["all", "made", "none"]
-PastOutcome: TypeAlias = Literal["unknown", "denied"]
+PastOutcome: TypeAlias = Literal["unknown", "refused", "denied"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 
@@ -86,6 +87,8 @@ class PastWrite:
         match self.outcome:
             case "unknown":
                 return f"{where} called it{other}, and the outcome of that call is unknown: it may have taken effect"
+            case "refused":
+                return f"{where} called it{other}; the call is done, result refused: it took effect, and what it returned was not taken"
             case "denied":
                 return f"a person denied it in {where}"
 
@@ -122,11 +125,11 @@ class Fork:
         if root not in self.cone:
             return False
         items = [item for item in self.items if root_of(item) == root]
-        return not items or any(_is_within(path, item) for item in items)
+        return not items or any(is_within(path, item) for item in items)
 
     def is_afresh(self, path: str) -> bool:
         """Whether the path lies in the step that was asked to run again."""
-        return bool(self.at) and _is_within(path, self.at)
+        return bool(self.at) and is_within(path, self.at)
 
     def is_held(self, path: str) -> bool:
         """Whether a write at this path waits for a person.
@@ -148,7 +151,17 @@ class Fork:
 
     def is_settled(self, path: str, args: str) -> bool:
         """Whether the parent has made exactly this call, and nothing that decides it has changed."""
-        return path not in self.past_writes and not self.is_affected(path) and self.settled.get(path) == args
+        if path in self.past_writes:
+            return self.is_kept(path) and self.settled.get(path) == args
+        return not self.is_affected(path) and self.settled.get(path) == args
+
+    def is_kept(self, path: str) -> bool:
+        """Whether the parent's failure stands for a write, affected or not: the call is done, and only its result was refused.
+
+        So an edited plan may handle the failure (`on_error`), and nothing is called. It does not stand for a step that was asked to run again.
+        """
+        past = self.past_writes.get(path)
+        return past is not None and past.outcome == "refused" and not self.is_afresh(path)
 
     @property
     def asked_about(self) -> Mapping[str, PastWrite]:
@@ -188,7 +201,7 @@ class Fork:
         return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past)
 
 
-def _is_within(path: str, whole: str) -> bool:
+def is_within(path: str, whole: str) -> bool:
     """Whether a path is a step, item or iteration, or lies inside it."""
     return path == whole or path.startswith((f"{whole}[", f"{whole}#", f"{whole}/"))
 
@@ -230,17 +243,27 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
                 ended(step, digest, CallSucceeded(step, output))
             case CallReused(step=step, args=digest) as reused:
                 ended(step, digest, reused)
-            case CallFailed(step=step, code=code) if step not in args or code == WITHDRAWN:
-                pass  # it failed before it was called: so it does again, or runs as if nobody had stopped it
-            case CallSucceeded(step=step) | CallFailed(step=step) as outcome:
-                ended(step, args[step], outcome)
-            case ResolvedDone(step=step, output=output):
-                ended(step, args[step], CallSucceeded(step, output))
-            case ResolvedFailed(step=step, why=why):
-                ended(step, args[step], CallFailed(step, RESOLVED_FAILED, why))
+            case CallFailed(step=step, args=str(digest)) as failed:  # in this run's own parent
+                ended(step, digest, failed)
             case _:
-                pass
+                end = _end_of(event)
+                # What failed before it was called does so again, or runs as if nobody had stopped it.
+                if end is not None and end.step in args and getattr(end, "code", "") != WITHDRAWN:
+                    ended(end.step, args[end.step], end)
     return found
+
+
+def _end_of(event: JournalEvent) -> CallSucceeded | CallFailed | None:
+    """Return how a call ended, by itself or by what a person says."""
+    match event:
+        case CallSucceeded() | CallFailed():
+            return event
+        case ResolvedDone(step=step, output=output):
+            return CallSucceeded(step, output)
+        case ResolvedFailed(step=step, why=why):
+            return CallFailed(step, RESOLVED_FAILED, why)
+        case _:
+            return None
 
 
 class PastWrites:
@@ -273,8 +296,10 @@ class PastWrites:
                     self._start(step, PastWrite("unknown", self._run_id, args, key))
                 case CallLost(step=step):
                     self._lose(step)
-                case CallFailed(step=step) if step in self._begun:
-                    self._fail(step)
+                case CallFailed(step=step) as failed if step in self._begun:
+                    self._fail(step, failed)
+                case CallFailed(step=step) as failed if failed.is_done and step not in self._found:
+                    self._found[step] = PastWrite("refused", self._run_id)  # a fork of an older version
                 case (
                     CallSucceeded(step=step)
                     | CallReused(step=step)
@@ -302,8 +327,12 @@ class PastWrites:
         if step in self._found:
             self._lost[step] = self._found[step]
 
-    def _fail(self, step: str) -> None:
-        if (lost := self._lost.get(step)) is None:
+    def _fail(self, step: str, failed: CallFailed) -> None:
+        if failed.is_done:
+            done = replace(self._found[step], outcome="refused")
+            self._close(step)
+            self._found[step] = done
+        elif (lost := self._lost.get(step)) is None:
             self._close(step)
         else:
             self._begun.discard(step)
@@ -367,7 +396,7 @@ def _carried(before: Header, at: str | None, changed: Sequence[str], program: Pr
         for path, value in given.items()
         if root_of(path) in known
         and root_of(path) not in changed
-        and not (at is not None and _is_within(path, at))
+        and not (at is not None and is_within(path, at))
     }
 
 

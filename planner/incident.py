@@ -98,6 +98,9 @@ TOOL_ERROR = "tool-error"
 FILLED_IN = "filled in by on_error"
 """How a step, or a part of one, is told that failed and whose `on_error` has a value."""
 
+REFUSED = "done, result refused"
+"""How a write is told that failed although it took effect: what it returned was refused."""
+
 _PART_ORDER = ("filled", *STATUSES)
 
 
@@ -131,6 +134,7 @@ class StepState:
         reason: Why it was skipped, or what it waits for.
         is_filled_in: Whether it failed, and the value of its `on_error` stands for its result.
         parts: How many of its items or iterations stand where: their state on one line -> how many.
+        took_effect: Whether it is a write that is done, although it failed: its result was refused.
     """
 
     status: str
@@ -139,6 +143,7 @@ class StepState:
     reason: str | None = None
     is_filled_in: bool = False
     parts: Mapping[str, int] = field(default_factory=dict[str, int])
+    took_effect: bool = False
 
     @classmethod
     def of(cls, step: StepLike, parts: Mapping[str, int] | None = None) -> StepState:
@@ -151,13 +156,15 @@ class StepState:
             step.reason if step.reason in REASONS else None,
             status == DONE and step.error is not None,  # a call that succeeds in the end keeps no error
             dict(parts or {}),
+            bool(getattr(step.error, "took_effect", False)),  # not every error of a run has it
         )
 
     def told(self) -> str:
         """Return the state on one line."""
         said = [FILLED_IN if self.is_filled_in else self.status]
         if self.code:
-            said.append(f"({self.code}{', temporary' if self.temporary else ''})")
+            more = ", temporary" * self.temporary + f"; {REFUSED}" * self.took_effect
+            said.append(f"({self.code}{more})")
         if self.reason:
             said.append(f"because of {self.reason}")
         if self.parts:
@@ -225,14 +232,17 @@ class Incident:
 
     @property
     def begun(self) -> tuple[str, ...]:
-        """Steps that are not finished, some of whose parts are done or may be done."""
-        kept = (DONE, "indeterminate", FILLED_IN)
+        """Steps that are not finished, some of whose calls are done or may be done: also a write whose result was refused."""
         return tuple(
             step.id
             for step in self.plan.steps
-            if step.id not in self.finished
-            and any(each.startswith(kept) for each in self.state(step.id).parts)
+            if step.id not in self.finished and self._has_begun(self.state(step.id))
         )
+
+    @staticmethod
+    def _has_begun(state: StepState) -> bool:
+        kept = (DONE, "indeterminate", FILLED_IN)
+        return state.took_effect or any(part.startswith(kept) or REFUSED in part for part in state.parts)
 
     def told(self) -> str:
         """Return plan, states and types as the prompt shows them."""

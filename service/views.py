@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 RunStatus = Literal[
-    "queued", "running", "waiting", "indeterminate", "succeeded", "failed", "cancelled", "over_budget"
+    "queued",
+    "running",
+    "waiting",
+    "indeterminate",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "over_budget",
+    "parked",
 ]
 StepStatus = Literal[
     "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
@@ -33,6 +41,9 @@ class ErrorView(_View):
     code: str
     message: str
     temporary: bool
+    took_effect: Annotated[
+        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
+    ] = False
 
 
 class StepView(_View):
@@ -105,6 +116,7 @@ class RunSummaryView(_View):
     updated: UnixSeconds
     digest: str
     abandoned: Abandoned
+    reason: Annotated[str | None, Field(description="Why the run is parked; else null.")]
 
 
 class RunPageView(_View):

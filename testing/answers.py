@@ -15,6 +15,7 @@ from ..errors import OutcomeUnknown, ToolError
 from ..executor.calls.calls import Failed, Outcome, Returned
 from ..plans.differences import differences, shown
 from ..plans.values import Json, canonical, parse
+from ..tools.failures import ResultRefused
 
 NOT_RECORDED: Final = "not-recorded"
 PLACES_SHOWN: Final = 3
@@ -97,6 +98,8 @@ def _told(ended: Outcome) -> Json:
     match ended:
         case Returned(output):
             return parse(output.data)
+        case Failed(code, message, took_effect=True):
+            raise ResultRefused(message, code=code)
         case Failed(code, message, temporary):
             raise ToolError(message, code=code, temporary=temporary)
         case lost:

@@ -123,8 +123,9 @@ def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
                 | ResolvedDone(step=step, output=output)
             ):
                 found[step] = Returned(output)
-            case CallFailed(step=step, code=code, message=message, temporary=temporary):
-                found[step] = Failed(code, message, temporary, retryable=temporary)
+            case CallFailed(step=step, code=code, message=message, temporary=temporary) as failed:
+                is_done = failed.is_done
+                found[step] = Failed(code, message, temporary, retryable=temporary, took_effect=is_done)
             case ResolvedFailed(step=step, why=why):
                 found[step] = Failed(RESOLVED_FAILED, why, temporary=False, retryable=False)
             case CallLost(step=step, why=why):

@@ -47,6 +47,17 @@ _ANSWERED = frozenset(
     {("urllib", "HTTPError")}
 )  # subclasses of the above that carry an answer: the call was heard
 
+REFUSED: Final = "done, result refused: the call took effect, but "
+
+
+class ResultRefused(ToolError):  # noqa: N818  # named as PlanRejected is
+    """The call of a write took effect, and what it returned cannot be taken: no other failure of a tool says that."""
+
+
+def refused(message: str) -> str:
+    """Return the message of a write that took effect and whose result is refused."""
+    return message if message.startswith(REFUSED) else f"{REFUSED}{message}"
+
 
 def is_interruption(error: BaseException) -> bool:
     """Whether a failure is a timeout or a connection error."""

@@ -16,6 +16,7 @@ from ..errors import ToolError
 from ..plans.signature import Effect
 from ..plans.values import Json
 from .context import Context
+from .failures import ResultRefused
 from .mcp_listing import plain
 
 if TYPE_CHECKING:
@@ -38,9 +39,19 @@ def value_of(result: CallToolResult, context: Context | None, *, is_structured: 
 
     Raises:
         ToolError: The call failed, or bytes came that cannot be read or kept.
+        ResultRefused: The same of a write, which is done.
     """
     if result.is_error:
         raise ToolError(_said(result) or "the server says that the call failed, and nothing more")
+    try:
+        return _taken(result, context, is_structured=is_structured)
+    except ToolError as fault:
+        if context is None or context.effect is not Effect.WRITE:
+            raise
+        raise ResultRefused(str(fault), code=fault.code) from fault
+
+
+def _taken(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
     if is_structured or result.structured_content is not None:
         return cast("Json", result.structured_content)
     parts = [_value(part, context) for part in result.content]
@@ -79,9 +90,8 @@ def _artifact(data: str, media_type: str | None, name: str, context: Context | N
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as fault:
-        took = "the call took effect, but " if context.effect is Effect.WRITE else ""
         raise ToolError(
-            f"{took}the server answers with bytes that are not in base64: {fault}", code="bad-result"
+            f"the server answers with bytes that are not in base64: {fault}", code="bad-result"
         ) from None
     return cast("Json", context.save(content, media_type=media_type, name=name).model_dump(mode="json"))
 

@@ -17,7 +17,15 @@ from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, Tool
-from ...tools.failures import code_of, described, is_interruption, said, trace_of
+from ...tools.failures import (
+    ResultRefused,
+    code_of,
+    described,
+    is_interruption,
+    refused,
+    said,
+    trace_of,
+)
 from ...tools.logbook import is_told, open_log
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from ..sealed import Sealed
@@ -34,9 +42,10 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The call failed and did nothing.
+    """The call failed and did nothing, or its result was refused.
 
     Attributes:
+        took_effect: Whether it is a write that is done: only its result was refused.
         trace: Where it was raised, line by line, for the log; empty where the log does not want it.
     """
 
@@ -45,6 +54,7 @@ class Failed:
     temporary: bool
     retryable: bool
     trace: str = ""
+    took_effect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +191,8 @@ def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
             return _interrupted(tool, error, "timeout", described(error))
         case OutcomeUnknown():
             return _interrupted(tool, error, code_of(error), said(error))
+        case ResultRefused() if tool.effect is Effect.WRITE:
+            return _refused(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
             return Failed(code_of(error), said(error), is_temporary, _is_worth_retrying(tool, error))
@@ -205,7 +217,7 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
 def _refused(tool: Tool, fault: ToolError) -> Failed:
     """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
     may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
-    return Failed(fault.code, after_effect(tool, said(fault)), temporary=False, retryable=may_repeat)
+    return _after_effect(tool, Failed(code_of(fault), said(fault), temporary=False, retryable=may_repeat))
 
 
 def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
@@ -213,13 +225,14 @@ def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
     if not isinstance(outcome, Returned) or has_room(size, len(outcome.output.data)):
         return outcome
     fault = run_too_large(size, len(outcome.output.data))
-    return Failed(fault.code, after_effect(tool, str(fault)), temporary=False, retryable=False)
+    return _after_effect(tool, Failed(fault.code, str(fault), temporary=False, retryable=False))
 
 
-def after_effect(tool: Tool | None, message: str) -> str:
-    """Return the message of a call that returned and failed all the same: of a write, that it took effect."""
-    is_write = tool is not None and tool.effect is Effect.WRITE
-    return f"the call took effect, but what it returned is refused: {message}" if is_write else message
+def _after_effect(tool: Tool | None, failed: Failed) -> Failed:
+    """Return the end of a call that returned and failed all the same: of a write, that it took effect."""
+    if tool is None or tool.effect is not Effect.WRITE:
+        return failed
+    return replace(failed, message=refused(failed.message), took_effect=True)
 
 
 def is_cancelled() -> bool:

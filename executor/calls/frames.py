@@ -142,7 +142,7 @@ def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]
             parts.insert(0, output.data)
         case Failed(code, message, temporary, retryable):
             failed: dict[str, Any] = {"code": code, "message": message, "trace": outcome.trace}
-            failed |= {"temporary": temporary, "retryable": retryable}
+            failed |= {"temporary": temporary, "retryable": retryable, "took_effect": outcome.took_effect}
             said |= {"kind": "failed", **failed}
         case Lost(why):
             said |= {"kind": "lost", "why": why, "trace": outcome.trace}
@@ -163,6 +163,7 @@ def read_outcome(
         case "returned":
             return Returned(Sealed.checked(output))
         case "failed":
-            return Failed(said["code"], said["message"], said["temporary"], said["retryable"], said["trace"])
+            names = ("code", "message", "temporary", "retryable", "trace", "took_effect")
+            return Failed(**{name: said[name] for name in names})
         case _:
             return Lost(said["why"], said["trace"])

@@ -67,13 +67,16 @@ class Results:
         """Return what the parent of a fork answers for a call: outside the cone nothing is called."""
         fork, known = self._header.fork, self._inherited.get(command.step)
         args = command.args if isinstance(command, StartToolCall) else command.request
-        if fork is None or known is None or fork.is_affected(command.step) or known.given != args.digest:
+        if fork is None or known is None or known.given != args.digest:
+            return None
+        is_kept = fork.is_kept(command.step)
+        if fork.is_affected(command.step) and not is_kept:
             return None
         match known.outcome:
-            case CallFailed() if command.step in fork.past_writes:
+            case CallFailed() if command.step in fork.past_writes and not is_kept:
                 return None  # an earlier attempt may have taken effect: a person has been asked
             case CallFailed() as failed:
-                return replace(failed, retryable=False)
+                return replace(failed, retryable=False, usage=None, args=known.given)
             case outcome:
                 return CallReused(command.step, known.given, outcome.output, "", self._parent)
 

@@ -15,6 +15,7 @@ from ...errors import InputRejected
 from ...plans.nearest import did_you_mean, listing
 from ...plans.program import SetValue
 from ...plans.values import Json
+from ...tools.failures import refused
 from ..cells import Turn
 from ..events import CallFailed, CallReused, CallStarted
 from ..journal.decided import decided_in
@@ -137,11 +138,18 @@ class _View:
     def _explain_turn(self, turn: Turn) -> Explanation:
         found = self._explained.get(turn.path)
         if found is None:
-            found = self._with_decisions(self._explain_leaf(turn))
+            found = self._with_decisions(self._with_refusal(self._explain_leaf(turn)))
             if self._told_by != self._run_id and found.verdict in ("ran", "reused"):
                 found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._told_by}")
             self._explained[turn.path] = found
         return found
+
+    def _with_refusal(self, found: Explanation) -> Explanation:
+        """Add that a call took effect although its step failed."""
+        failed = self._failed.get(found.step)
+        if found.verdict != "ran" or failed is None or not failed.is_done:
+            return found
+        return replace(found, sentence=f"{found.sentence}; its call is {refused(failed.message)}")
 
     def _with_decisions(self, found: Explanation) -> Explanation:
         """Add what people decided about a call, and when."""
@@ -165,7 +173,10 @@ class _View:
                 "was computed: a `set` step calls nothing, so it is never reused",
             )
         if (failed := self._failed.get(turn.path)) is not None:
-            return self._said(turn.path, "ended", failed.code, f"failed without a call: {failed.message}")
+            text = (
+                "failed without a call" if failed.args is None else f"failed as in its parent {self._parent}"
+            )
+            return self._said(turn.path, "ended", failed.code, f"{text}: {failed.message}")
         reason, text = standing(turn, self._machine)
         past = self._machine.fork.asked_about.get(turn.path)
         if reason == Reason.APPROVAL and past is not None and turn.call is not None:
@@ -229,10 +240,8 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
             text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
         case "env":
             text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
-        case "altered":
-            text = f"its result from run {given['run']} was changed in the store, outside firmplan: it has another digest"
-        case "no-digest":
-            text = f"its result from run {given['run']} is of a store of format 1: it has no digest to compare it with"
+        case "altered" | "no-digest" | "future":
+            text = _told_refusal(given)
         case "off":
             text = "the run was started with reuse='off', which calls every step"
         case "refresh":
@@ -242,6 +251,23 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
         case _:
             text = str(given.get("detail", because))
     return because, text, source
+
+
+def _told_refusal(given: Mapping[str, Any]) -> str:
+    """Return why an earlier result could not be relied on, as the end of a sentence."""
+    run = given["run"]
+    match given["because"]:
+        case "altered":
+            return (
+                f"its result from run {run} was changed in the store, outside firmplan: it has another digest"
+            )
+        case "no-digest":
+            return f"its result from run {run} is of a store of format 1: it has no digest to compare it with"
+        case _:
+            return (
+                f"its result in run {run} was made {given['ahead_s']:g} s in the future: a clock is or was wrong, and nobody knows how "
+                "old it is"
+            )
 
 
 def _listed(changes: Sequence[KeyChange]) -> str:

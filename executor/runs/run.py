@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import RunFailed
+from ...plans.nearest import listing
 from ...plans.values import Json
-from ..cells import INNER_FAILED, Frame, Item, Node, Turn, is_asked, undecided_attempt
+from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
+from ..events import RunParked
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
@@ -20,12 +22,26 @@ from ..stores.store import REPLAY
 if TYPE_CHECKING:
     from ...plans import Plan
     from ..fork import PastWrite
+    from ..journal.header import Header
     from ..machine import Machine
+
+PARKED: Final = "parked"  # the code of the error that says why a run is parked
+NO_USAGE: Mapping[str, Json] = {
+    "steps": 0,
+    "calls": 0,
+    "reused": 0,
+    "model_calls": 0,
+    "tokens": 0,
+    "usd": 0.0,
+    "seconds": 0.0,
+}
+"""Of a run no step of which has begun."""
 
 _BECAME: Mapping[str, str] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "was cancelled",
     RunStatus.OVER_BUDGET: "is over its budget",
+    RunStatus.PARKED: "is parked",
 }
 # The worst state of a part is the state of the whole, as long as the whole has not ended.
 WENT_WRONG = (State.FAILED, State.CANCELLED)
@@ -34,16 +50,25 @@ WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.P
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """One failure: `step` is the path of the leaf, empty for the run as a whole."""
+    """One failure.
+
+    Attributes:
+        step: Path of the leaf, empty for the run as a whole.
+        temporary: Whether the same call may succeed later.
+        took_effect: Whether it is a write that is done: only its result was refused.
+    """
 
     step: str
     code: str
     message: str
     temporary: bool = False
+    took_effect: bool = False
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
-        return {"step": self.step, "code": self.code, "message": self.message, "temporary": self.temporary}
+        """Return it as JSON; `took_effect` stands in it where it is true."""
+        said: dict[str, Json] = {"step": self.step, "code": self.code, "message": self.message}
+        said["temporary"] = self.temporary
+        return said | {"took_effect": True} if self.took_effect else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +88,7 @@ class StepView:
         attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
-            (`unknown`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
+            (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
     """
 
@@ -107,13 +132,15 @@ class Run:
     """A run as it stood when it was asked for.
 
     Attributes:
-        status: `queued running waiting indeterminate succeeded failed cancelled over_budget`.
+        status: `queued running waiting indeterminate succeeded failed cancelled over_budget parked`.
         output: The plan's output; `None` unless succeeded.
-        errors: Failures in plan order; those that `on_error` handled are not among them.
+        errors: Failures in plan order; those that `on_error` handled are not among them. Of a parked run also the calls that were in
+            flight when it last lost its process.
         digest: Over plan, inputs, statuses and outputs; final once succeeded or failed.
         plan: `None` while a task has not been planned.
         steps: Path -> view, in plan order, each step followed by its leaves.
-        usage: `calls reused model_calls tokens usd seconds`.
+        usage: `steps calls reused model_calls tokens usd seconds` of its steps; where a planner began it, `planning` has
+            `model_calls tokens usd seconds` of making its plan, patches included. A budget holds for both together.
         parent: The run that this one replays or forks.
         task: The words it came from, if any.
         created: Unix seconds.
@@ -191,6 +218,8 @@ def run_status(machine: Machine) -> RunStatus:
         return machine.status
     if not machine.is_started:
         return RunStatus.QUEUED
+    if machine.parked is not None:
+        return RunStatus.PARKED
     if not machine.is_stuck():
         return RunStatus.RUNNING
     turns = machine.turns.values()
@@ -256,8 +285,37 @@ def run_errors(machine: Machine) -> tuple[RunError, ...]:
     """Return the failures that nothing handled, in plan order, each at its leaf."""
     found = list(_errors(machine.root))
     if machine.failure is not None:
-        found.append(RunError("", machine.failure.code, machine.failure.message, machine.failure.temporary))
+        found.append(_error_of("", machine.failure))
+    if machine.parked is not None and machine.status is None:
+        found += parked_errors(machine.parked)
     return tuple(found)
+
+
+def parked_errors(parked: RunParked) -> list[RunError]:
+    """Return why a run is parked, as an error at each call that was in flight when it last lost its process."""
+    message = parked_message(parked)
+    return [RunError(str(call["step"]), PARKED, message) for call in parked.calls] or [
+        RunError("", PARKED, message)
+    ]
+
+
+def parked_message(parked: RunParked) -> str:
+    """Return why a run is parked, as a sentence that names the calls that were in flight."""
+    calls = [
+        f"step '{call['step']}' " + (f"(tool '{call['tool']}')" if "tool" in call else "(a prompt)")
+        for call in parked.calls
+    ]
+    return _parked(parked.deaths, f"in flight: {listing(calls)}" if calls else "no call was in flight")
+
+
+def parked_planning_message(deaths: int) -> str:
+    """Return why a task is parked whose plan could not be made."""
+    return _parked(deaths, "its plan was being made")
+
+
+def _parked(deaths: int, when: str) -> str:
+    times = "once" if deaths == 1 else f"{deaths} times in a row"
+    return f"its process died {times} without progress of the run; {when}; find out why, then resume the run"
 
 
 def run_usage(machine: Machine) -> dict[str, Json]:
@@ -271,8 +329,17 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         "model_calls": sum(_number(usage, "calls") for usage in spent),
         "tokens": sum(_number(usage, "tokens") for usage in spent),
         "usd": float(sum(_number(usage, "usd") for usage in spent)),
-        "seconds": machine.purse.spent["seconds"],
+        "seconds": machine.purse.own["seconds"],
     }
+
+
+def with_planning(usage: Mapping[str, Json], header: Header) -> dict[str, Json]:
+    """Return the usage of a run's steps with that of its planning, where a planner began the run."""
+    match header.planning:
+        case {"cost": dict(cost)}:
+            return {**usage, "planning": dict(cost)}
+        case _:
+            return dict(usage)
 
 
 def _number(usage: Mapping[str, Json], name: str) -> int | float:
@@ -304,7 +371,11 @@ def _error(cell: Turn) -> RunError:
     failure = cell.failure
     if failure is None:
         return RunError(cell.path, "failed", "a part of it failed")
-    return RunError(cell.path, failure.code, failure.message, failure.temporary)
+    return _error_of(cell.path, failure)
+
+
+def _error_of(path: str, failure: Failure) -> RunError:
+    return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
 
 
 def _view(cell: Turn) -> StepView:
@@ -324,7 +395,7 @@ def _view(cell: Turn) -> StepView:
         cost=float(sum(_number(turn.usage, "usd") for turn in turns if turn.usage is not None)),
         started=min(starts, default=None),
         finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
-        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        error=_error_of(cell.path, failure) if failure else None,
         reason=_reason(cell, turns),
         output_digest=cell.output.digest if cell.output else None,
         args=asked.call.value if asked is not None and asked.call is not None else None,
@@ -344,7 +415,7 @@ def _view_of_success(cell: Turn, turn: Turn) -> StepView:
         cost=float(_number(turn.usage, "usd")) if turn.usage is not None else 0.0,
         started=turn.started,
         finished=turn.finished if turn.finished is not None else getattr(cell, "finished", None),
-        error=RunError(cell.path, failure.code, failure.message, failure.temporary) if failure else None,
+        error=_error_of(cell.path, failure) if failure else None,
         reason=cell.reason.value if cell.reason is not None else None,
         output_digest=output.digest if output is not None else None,
         decision=turn.verdict.to_dict() if turn.verdict is not None and turn.path == cell.path else None,
@@ -401,7 +472,7 @@ def _undecided(cell: Turn, turns: list[Turn]) -> Turn | None:
     return turns[0] if undecided_attempt(turns[0]) is not None else None
 
 
-def _own_failure(cell: Turn, turns: list[Turn]) -> Any:  # noqa: ANN401  # Failure | None
+def _own_failure(cell: Turn, turns: list[Turn]) -> Failure | None:
     if cell.failure is not None:
         return cell.failure
     return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None
