@@ -11,6 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias
 
+from ..plans.expressions.functions import FUNCTIONS
+from ..plans.expressions.methods import METHODS
 from ..plans.problems import Problem
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
@@ -24,6 +26,9 @@ Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
 PROMPTS = ("adapt", "choose", "plan", "more", "given", "repair", "mend", "anew", "unread", "patch", "repatch")
 """The texts of plannings, by file name."""
+
+UNTOLD = frozenset({"secret"})
+"""Functions that planners are not told of: which secrets there are is no business of theirs."""
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
@@ -155,6 +160,9 @@ def _again(draft: str, plea: str) -> tuple[Message, ...]:
 
 @cache
 def text_of(name: str) -> str:
-    """Return the text of a prompt's file."""
+    """Return the text of a prompt's file, with what the language has filled in from its own tables."""
     folder = resources.files(__name__.rpartition(".")[0]).joinpath("prompts")
-    return folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
+    text = folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
+    functions = " ".join(each for each in FUNCTIONS if each not in UNTOLD)
+    methods = " ".join(f".{each}()" for each in METHODS)
+    return text.replace("<functions>", functions).replace("<methods>", methods)
