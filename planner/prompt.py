@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 from ..plans.expressions.functions import FUNCTIONS
 from ..plans.expressions.methods import METHODS
 from ..plans.problems import Problem
+from ..plans.property_order import text_in_order
 from ..plans.signature import Signature
-from ..plans.values import Json, canonical, digest
+from ..plans.values import Json, digest
 from ..tools.completion import Message
 from .given import given_schemas
 from .incident import Incident
@@ -144,7 +145,7 @@ def _example(saved: SavedPlan) -> str:
     """Return a saved plan as the prompt's worked examples are written."""
     told = saved.plan.to_dict()
     task = told.pop("task", None) or saved.name
-    return f"Task: {task}\n\n```json\n{canonical(told).decode()}\n```"
+    return f"Task: {task}\n\n```json\n{text_in_order(told)}\n```"
 
 
 def fault_line(fault: Problem) -> str:

@@ -220,7 +220,7 @@ give it: you will be shown those that are like it, and asked again.
 Task: Tell it
 
 ```json
-{"firmplan":1,"output":"${a}","steps":[{"id":"a","set":1}]}
+{"firmplan":1,"steps":[{"id":"a","set":1}],"output":"${a}"}
 ```
 
 # Given inputs
