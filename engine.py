@@ -17,7 +17,7 @@ import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
@@ -43,6 +43,7 @@ from .executor import (
     Header,
     Lock,
     Planned,
+    PlanningCost,
     PlanUses,
     Pruned,
     ReuseMode,
@@ -95,6 +96,7 @@ from .executor.runs.request import (
     value_for,
 )
 from .executor.runs.store_care import back_up, check_store
+from .executor.runs.submission import with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use, pattern_fault
@@ -104,9 +106,11 @@ from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
+from .tools.completion import Usage
 from .tools.mcp_tools import hold_servers, release_servers
 
 if TYPE_CHECKING:
+    from .executor.stores.store import RunRow
     from .tools.mcp_session import Server
     from .tools.models import Spec
 
@@ -126,6 +130,17 @@ class _Changes:
     holds: Holds
     also: Sequence[str] = ()
     planning: Json = None
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
+    """Return what adds the usage of a planner's requests to the cost of a run's planning."""
+
+    def add(usage: Usage) -> None:
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd)
+
+    return add
 
 
 def _twin(
@@ -366,6 +381,7 @@ class Engine:
         complete: bool = False,
         early: EarlySteps | None = None,
         run_id: str | None = None,
+        cost: PlanningCost | None = None,
     ) -> FromPlanner:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
@@ -384,6 +400,8 @@ class Engine:
                 cache=archive.planned,
                 heard=None if early is None else self._offering(early, inputs or {}, by_name),
                 used=uses.append,
+                budget=None if cost is None else cost.left,
+                spent=None if cost is None else _adding(cost),
             )
         finally:
             await archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
@@ -406,10 +424,11 @@ class Engine:
         return offer
 
     async def _make_plan(
-        self, run_id: str, task: str, inputs: Mapping[str, Json] | None, early: EarlySteps | None = None
+        self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None = None
     ) -> Planned:
         """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        found = await self._planned(task, inputs, complete=True, early=early, run_id=run_id)
+        task = words_of(row.task)
+        found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
@@ -531,9 +550,9 @@ class Engine:
         """Drive a run that nobody drives; return the planning of one that has no plan yet."""
         row = await execution.archive.row(run_id)
         if row.plan_digest is None and row.task is not None and row.status not in FINAL:
-            task, inputs = row.task, Header.from_dict(row.header).inputs
+            inputs, cost = Header.from_dict(row.header).inputs, await execution.planning_cost(row)
             return execution.start_planning(
-                run_id, lambda early: self._make_plan(run_id, task, inputs, early if stream else None)
+                run_id, lambda early: self._make_plan(row, inputs, cost, early if stream else None), cost
             )
         await execution.go_on(row)
         return None
@@ -793,7 +812,7 @@ class Engine:
         overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
         lock = Lock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
-        options = Options(None, None, None, "auto", {})
+        options = Options(None, None, None, "auto", changes.budget)
         header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)
         forked = await execution.submissions.fork(
             parent.id,
@@ -816,6 +835,7 @@ class Engine:
         for _ in range(times):
             if run.status != RunStatus.FAILED or run.plan is None:
                 return run
+            cost = await execution.patching_cost(run.id)
             try:
                 mended = await self._planner.repair_run(
                     run.plan,
@@ -825,6 +845,8 @@ class Engine:
                     plans=saved.get,
                     judge=lambda report: judged(report, self._flow),
                     output_error=next((error for error in run.errors if not error.step), None),
+                    budget=cost.left,
+                    spent=_adding(cost),
                 )
             except PlanningFailed as no_patch:
                 execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
@@ -836,7 +858,7 @@ class Engine:
                 "attempts": list(attempts),
             }
             failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
-            changes = _Changes(None, {}, {}, "made", failed, record)
+            changes = _Changes(None, {}, {}, "made", failed, with_cost(record, cost), cost.rest)
             run = await execution.wait((await self._fork(execution, run, mended.plan, changes)).id)
         return run
 

@@ -13,7 +13,7 @@ from ..executor.budget import LIMITS
 from ..executor.review.amounts import counted, steps_in
 from .config import Settings
 from .failure import Exit
-from .screen import one_line, seconds, short, table
+from .screen import one_line, plural, seconds, short, table
 from .suggesting import decision_line, resume_line
 
 STATUS_EXIT = {
@@ -45,9 +45,25 @@ def summary(run: Run) -> str:
         parts.append(seconds(took))
     if tokens := run.usage.get("tokens"):
         parts.append(f"{tokens} tokens")
-    return ", ".join(parts) + (
-        f"\ndigest {run.digest}" if run.digest and run.status in ("succeeded", "failed") else ""
-    )
+    is_final = run.digest and run.status in ("succeeded", "failed")
+    lines = [", ".join(parts), f"digest {run.digest}" if is_final else "", _planning(run)]
+    return "\n".join(line for line in lines if line)
+
+
+def _planning(run: Run) -> str:
+    """Return what making the run's plan took, where a model was asked for it."""
+    planning = run.usage.get("planning")
+    if (
+        not isinstance(planning, dict)
+        or not isinstance(calls := planning.get("model_calls"), int)
+        or not calls
+    ):
+        return ""
+    took, usd = planning.get("seconds"), planning.get("usd")
+    told = [plural(calls, "model call"), f"{planning.get('tokens')} tokens"]
+    told += [f"{usd:.4g} USD"] if isinstance(usd, float) and usd else []
+    told += [seconds(took)] if isinstance(took, int | float) else []
+    return f"planning took {', '.join(told)}"
 
 
 def errors_text(run: Run) -> str:
@@ -173,10 +189,14 @@ def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[
 
 
 def _used(run: Run) -> str:
-    """Return what a run has used, spelled as `--budget` takes it."""
-    amounts = [
-        (name, amount) for name in LIMITS if isinstance(amount := run.usage.get(name), int | float) and amount
+    """Return what a run and its planning have used, spelled as `--budget` takes it."""
+    planning = run.usage.get("planning")
+    parts = [run.usage, planning if isinstance(planning, dict) else {}]
+    sums = [
+        (name, [amount for part in parts if isinstance(amount := part.get(name), int | float)])
+        for name in LIMITS
     ]
+    amounts = [(name, sum(given)) for name, given in sums if sum(given)]
     return (
         ", ".join(
             f"{name}={amount:.4g}" if isinstance(amount, float) else f"{name}={amount}"

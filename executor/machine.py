@@ -43,7 +43,7 @@ from ..plans.program import (
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from .agency import Agency, Answer, NextCall, frame_of
-from .budget import Purse, added
+from .budget import Purse, added, amounts_in
 from .cells import (
     INNER_FAILED,
     Failure,
@@ -153,6 +153,7 @@ class Machine:
         *,
         seed: str = "",
         budget: Mapping[str, float] | None = None,
+        planning: Mapping[str, float] | None = None,
         fork: Fork = WHOLE,
         rules: int = RULES_VERSION,
     ) -> None:
@@ -171,7 +172,7 @@ class Machine:
         self.digest = ""
         self._cancelled_by: str | None = None
         self.fork = fork
-        self.purse = Purse(dict(budget or {}))
+        self.purse = Purse(dict(budget or {}), planning or {})
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = 0  # calls ready, running or pausing
@@ -360,9 +361,7 @@ class Machine:
 
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
         """Take in a changed budget, and try again what waits for it."""
-        self.purse.limits.update(
-            {name: float(amount) for name, amount in budget.items() if isinstance(amount, int | float)}
-        )
+        self.purse.limits.update(amounts_in(budget))
         for turn in self._leaf_turns():
             if turn.state is State.WAITING and turn.reason is Reason.BUDGET:
                 self._move(turn, State.READY)

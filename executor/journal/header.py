@@ -16,6 +16,8 @@ from ...errors import StoreError
 from ...plans import Plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.values import Digest, Json, canonical, digest
+from ..budget import PLANNING
+from ..events import PlanMade
 from ..fork import Fork
 from ..machine import RULES_VERSION
 from ..policy import ReuseMode
@@ -34,7 +36,8 @@ class Header:
     Attributes:
         plan: `None` while a task has not been planned.
         plans: Saved plans that the plan uses, by the name or digest that it uses.
-        planning: What the planner did: attempts and usage, as JSON.
+        planning: What the planner did, as JSON: `source`, `attempts` and their `usage`; `cost` is what all plannings of the run used, as
+            `usage.planning` shows it (headers of older versions have none), `failed` or `over` why no plan came.
         concurrency_max: Calls at a time in this run; `None`: the engine's limit.
         budget: What the run may use, as it was submitted (`budget.py`).
         fork: How it came of its parent, if it did.
@@ -55,6 +58,28 @@ class Header:
     fork: Fork | None = None
     language: int = EXPRESSION_VERSION
     rules: int = RULES_VERSION
+
+    @property
+    def planning_cost(self) -> dict[str, float]:
+        """How much of what the planning used, by the names of a budget; empty where no planner began, or an older one."""
+        match self.planning:
+            case {"cost": dict(cost)}:
+                return {
+                    name: float(amount)
+                    for name in PLANNING
+                    if isinstance(amount := cost.get(name), int | float)
+                }
+            case _:
+                return {}
+
+    @property
+    def plan_made(self) -> PlanMade | None:
+        """The event that tells how a planner made the plan; `None` where none did, or an older one."""
+        match self.planning:
+            case {"source": str(source), "cost": dict(cost)}:
+                return PlanMade(source, cost)
+            case _:
+                return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; the plan in it is shared, and never to be changed."""

@@ -32,7 +32,7 @@ from ..stores.store import Decision, RunRow, Store, StoredPlan, read_values
 from .arguments import count_of, run_of
 from .collector import old_objects_aside
 from .driver import Driver
-from .run import Run, RunError, run_errors, run_status, run_usage, step_views
+from .run import NO_USAGE, Run, RunError, run_errors, run_status, run_usage, step_views, with_planning
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
@@ -309,7 +309,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         plan=header.plan,
         inputs=header.inputs,
         steps=step_views(machine),
-        usage=run_usage(machine),
+        usage=with_planning(run_usage(machine), header),
         parent=row.parent,
         task=row.task,
         created=row.created,
@@ -330,6 +330,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         status=row.status,
         errors=errors,
         inputs=header.inputs,
+        usage=with_planning(NO_USAGE, header) if header.planning_cost else {},
         parent=row.parent,
         task=row.task,
         created=row.created,

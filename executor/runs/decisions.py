@@ -282,9 +282,12 @@ class Decisions:
             return await self._archive.get(run_id)
 
     async def raise_budget(self, run_id: str, budget: Mapping[str, float]) -> None:
-        """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound."""
+        """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound.
+
+        A task without a plan takes it in once it has one; its next planning goes by it already.
+        """
         row = await self._archive.row(run_id)
-        if row.status not in FINAL and row.plan_digest is not None:
+        if row.status not in FINAL:
             row.expect_to_go_on()
             await self._leave_for_run(run_id, BudgetRaised(dict(budget)))
 
@@ -501,6 +504,8 @@ class Decisions:
             if (driver := self._drivers.get(run_id)) is not None:
                 await driver.take_decisions(decisions)
                 return
+            if (await self._archive.row(run_id)).plan_digest is None:
+                return  # its first driver takes them in
             row = await self._owner.claim(self._store, run_id)
             if row is None:
                 return

@@ -358,9 +358,14 @@ class Store(Protocol):
     """Where runs live. Methods are coroutines; one store serves one event loop."""
 
     name: str
+    is_read_only: bool  # it is open for looking alone, since its medium takes no writes
 
     async def open(self) -> None:
         """Get ready. Raises: StoreError: it cannot be opened or has another format."""
+        ...
+
+    async def expect_writable(self) -> None:
+        """Raise where nothing can be written, and otherwise be ready to write. Raises: StoreError: it is read-only."""
         ...
 
     async def close(self) -> None:
