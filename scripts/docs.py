@@ -126,7 +126,7 @@ def _methods_of(made: object) -> list[tuple[str, Callable[..., object]]]:
 
 def _entry(name: str, made: object) -> Iterator[str]:
     """Yield the lines about one name: its signature, the first words of its docstring, and what its parameters mean."""
-    text = inspect.getdoc(made) or ""
+    text = inspect.cleandoc(made.__doc__ or "")
     signature = signature_of(name, made)
     if signature:
         yield from ("```python", signature, "```", "")
