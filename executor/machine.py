@@ -145,7 +145,7 @@ class Machine:
         fork: How the run came of its parent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what is settled before the first event
         self,
         program: Program,
         inputs: Mapping[str, Json],
