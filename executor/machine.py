@@ -147,7 +147,7 @@ class Machine:
         fork: How the run came of its parent.
     """
 
-    def __init__(  # noqa: PLR0913  # what is settled before the first event
+    def __init__(  # noqa: PLR0913  # what a run is made of
         self,
         program: Program,
         inputs: Mapping[str, Json],
