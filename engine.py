@@ -17,7 +17,7 @@ import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
@@ -43,6 +43,7 @@ from .executor import (
     Header,
     Lock,
     Planned,
+    PlanningCost,
     PlanUses,
     Pruned,
     ReuseMode,
@@ -67,8 +68,10 @@ from .executor.runs.arguments import (
     attempt_of,
     concurrency_of,
     count_of,
+    decisions_of,
     edit_of,
     file_of,
+    park_after_of,
     person_of,
     reason_of,
     run_of,
@@ -78,6 +81,7 @@ from .executor.runs.arguments import (
     values_of,
     words_of,
 )
+from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.deletion import statuses_of
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
@@ -90,9 +94,11 @@ from .executor.runs.request import (
     fitted_inputs,
     judged,
     limits_of,
+    task_inputs,
     value_for,
 )
 from .executor.runs.store_care import back_up, check_store
+from .executor.runs.submission import with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use, pattern_fault
@@ -102,9 +108,11 @@ from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
+from .tools.completion import Usage
 from .tools.mcp_tools import hold_servers, release_servers
 
 if TYPE_CHECKING:
+    from .executor.stores.store import RunRow
     from .tools.mcp_session import Server
     from .tools.models import Spec
 
@@ -124,6 +132,17 @@ class _Changes:
     holds: Holds
     also: Sequence[str] = ()
     planning: Json = None
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
+    """Return what adds the usage of a planner's requests to the cost of a run's planning."""
+
+    def add(usage: Usage) -> None:
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd)
+
+    return add
 
 
 def _twin(
@@ -152,7 +171,9 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on with every run that nobody drives when the engine opens, and while it is open with those whose process dies.
+        recover: Go on in the background with every run that nobody drives when the engine opens, and while it is open with those
+            whose process dies; parked runs stay parked.
+        park_after: How many deaths of its process in a row, without progress, park a run.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -170,6 +191,7 @@ class Engine:
         flow: Flow = "enforce",
         secrets: Mapping[str, str] | None = None,
         recover: bool = False,
+        park_after: int = PARK_AFTER,
         clock: Clock | None = None,
     ) -> None:
         if flow not in FLOWS:
@@ -193,6 +215,7 @@ class Engine:
         self._accepted = AcceptedPlans()
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
+        self._park_after = park_after_of(park_after)
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -224,7 +247,7 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
+        """Stop the runs under way and close the store; idempotent. They go on with `resume` in another engine."""
         self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
         mending, self._mending = self._mending, {}
@@ -263,14 +286,12 @@ class Engine:
                     secrets=self._secrets,
                     flow=self._flow,
                 )
-                execution = Execution(facilities, presence_of(self._location))
+                execution = Execution(facilities, presence_of(self._location), park_after=self._park_after)
                 await execution.open()
                 self._execution, self._loop = execution, loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
-                    for run in await execution.find_abandoned():
-                        await self._go_on(execution, run.id)
-                    execution.recover(lambda run: self._go_on(execution, run.id))
+                    execution.recover(lambda run_id: self._go_on(execution, run_id))
         return self._execution
 
     def _expect_not_closed(self) -> None:
@@ -364,6 +385,7 @@ class Engine:
         complete: bool = False,
         early: EarlySteps | None = None,
         run_id: str | None = None,
+        cost: PlanningCost | None = None,
     ) -> FromPlanner:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
@@ -382,6 +404,8 @@ class Engine:
                 cache=archive.planned,
                 heard=None if early is None else self._offering(early, inputs or {}, by_name),
                 used=uses.append,
+                budget=None if cost is None else cost.left,
+                spent=None if cost is None else _adding(cost),
             )
         finally:
             await archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
@@ -404,10 +428,11 @@ class Engine:
         return offer
 
     async def _make_plan(
-        self, run_id: str, task: str, inputs: Mapping[str, Json] | None, early: EarlySteps | None = None
+        self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None = None
     ) -> Planned:
         """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        found = await self._planned(task, inputs, complete=True, early=early, run_id=run_id)
+        task = words_of(row.task)
+        found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
@@ -512,7 +537,7 @@ class Engine:
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
-            given = values_of("inputs", inputs)
+            given = task_inputs(inputs)
             header = options.header(None, given, {}, Lock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
@@ -524,17 +549,32 @@ class Engine:
         return run_id, None
 
     async def _go_on(
-        self, execution: Execution, run_id: str, *, stream: bool = False
+        self, execution: Execution, run_id: str, *, stream: bool = False, is_asked: bool = False
     ) -> asyncio.Task[None] | None:
-        """Drive a run that nobody drives; return the planning of one that has no plan yet."""
+        """Drive a run that nobody drives, and a parked one if someone asks for it; return the planning of one that has no plan yet."""
         row = await execution.archive.row(run_id)
+        if row.status == RunStatus.PARKED and not is_asked:
+            return None
         if row.plan_digest is None and row.task is not None and row.status not in FINAL:
-            task, inputs = row.task, Header.from_dict(row.header).inputs
+            inputs, cost = Header.from_dict(row.header).inputs, await execution.planning_cost(row)
             return execution.start_planning(
-                run_id, lambda early: self._make_plan(run_id, task, inputs, early if stream else None)
+                run_id,
+                lambda early: self._make_plan(row, inputs, cost, early if stream else None),
+                cost,
+                is_asked=is_asked,
             )
-        await execution.go_on(row)
+        await execution.go_on(row, is_asked=is_asked)
         return None
+
+    async def go_on(self, run_id: str) -> Run:
+        """Go on with a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        execution = await self._open()
+        await self._go_on(execution, run_id)
+        return await self._moved(execution, run_id)
 
     async def _moved(self, execution: Execution, run_id: str) -> Run:
         """Return the run once it has ended or waits; where whoever drove it stopped before that, go on with it here."""
@@ -564,7 +604,16 @@ class Engine:
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> RunPage:
-        """Return a page of runs, newest first; its `cursor` asks for the next. Raises: InputRejected."""
+        """Return a page of runs, newest first.
+
+        Args:
+            status: Only runs of this status.
+            limit: Most runs of a page, up to 1,000.
+            cursor: The `cursor` of an earlier page asks for the one that follows.
+
+        Raises:
+            InputRejected: One of these is out of its range.
+        """
         execution = await self._open()
         return await execution.archive.list_runs(status=status, limit=limit, cursor=cursor)
 
@@ -583,7 +632,7 @@ class Engine:
         return iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
     async def resume(self, run_id: str, *, budget: Mapping[str, float] | None = None) -> Run:
-        """Go on after a crash, a pause, a decision or with a larger budget; return as `run` does.
+        """Go on after a crash, a pause, a decision or with a larger budget, also with a parked run; return as `run` does.
 
         Raises:
             RunNotFound: There is no such run.
@@ -592,7 +641,7 @@ class Engine:
         execution = await self._open()
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
-        await self._go_on(execution, run_id)
+        await self._go_on(execution, run_id, is_asked=True)
         return await self._moved(execution, run_id)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
@@ -782,7 +831,7 @@ class Engine:
         overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
         lock = Lock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
-        options = Options(None, None, None, "auto", {})
+        options = Options(None, None, None, "auto", changes.budget)
         header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)
         forked = await execution.submissions.fork(
             parent.id,
@@ -805,6 +854,7 @@ class Engine:
         for _ in range(times):
             if run.status != RunStatus.FAILED or run.plan is None:
                 return run
+            cost = await execution.patching_cost(run.id)
             try:
                 mended = await self._planner.repair_run(
                     run.plan,
@@ -814,6 +864,8 @@ class Engine:
                     plans=saved.get,
                     judge=lambda report: judged(report, self._flow),
                     output_error=next((error for error in run.errors if not error.step), None),
+                    budget=cost.left,
+                    spent=_adding(cost),
                 )
             except PlanningFailed as no_patch:
                 execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
@@ -825,7 +877,7 @@ class Engine:
                 "attempts": list(attempts),
             }
             failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
-            changes = _Changes(None, {}, {}, "made", failed, record)
+            changes = _Changes(None, {}, {}, "made", failed, with_cost(record, cost), cost.rest)
             run = await execution.wait((await self._fork(execution, run, mended.plan, changes)).id)
         return run
 
@@ -884,6 +936,11 @@ class Engine:
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
+
+        Args:
+            data: The bytes, or the path of a file.
+            media_type: What they are; `None`: the name's ending says it.
+            name: A name for people; a file has its own.
 
         Raises:
             InputRejected: They are too many, or the file cannot be read.
@@ -1041,6 +1098,24 @@ class Engine:
             return await decisions.resolve_failed(run_id, path, why, by=who, attempt=number)
         return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
 
+    async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
+        """Decide about several calls at once, all or nothing: about items of a list one by one, or all of them together.
+
+        Args:
+            run_id: The run.
+            decisions: Path of a leaf -> `"approve"`, `"deny"`, `"retry"`, or an object that says more: `{"approve": True, "edit": {..}}`,
+                `{"deny": True, "reason": ".."}`, `{"done": value}`, `{"retry": True}`, `{"fail": "why"}`, each with `attempt` if it is to
+                be named. The path of a step means all its parts that wait and are not named themselves.
+            by: Who decides.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: An entry does not fit, or another decision stands; nothing is recorded, and each such entry is named.
+        """
+        execution = await self._open()
+        said = decisions_of(decisions)
+        return await execution.decisions.decide(run_id, said, by=person_of(by))
+
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
         execution = await self._open()
@@ -1059,6 +1134,7 @@ class Engine:
     get_sync = _twin(get)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
+    go_on_sync = _twin(go_on)
     replay_sync = _twin(replay)
     replay_run_sync = _twin(replay_run)
     export_sync = _twin(export)
@@ -1082,4 +1158,5 @@ class Engine:
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
+    decide_sync = _twin(decide)
     cancel_sync = _twin(cancel)

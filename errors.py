@@ -78,16 +78,18 @@ class PlanningFailed(PlanError):
 
     Attributes:
         attempts: Every draft in order, each with its problems (`firmplan.planner.Attempt`).
+        limit: Which limit of its budget the planning would have passed: `model_calls`, `tokens`, `usd` or `seconds`; `None`: none.
     """
 
     code = "planning-failed"
 
-    def __init__(self, message: str, attempts: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, attempts: Sequence[Any] = (), limit: str | None = None) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+        self.limit = limit
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.attempts)
+        return type(self), (str(self), self.attempts, self.limit)
 
 
 class InputRejected(FirmplanError):

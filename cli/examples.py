@@ -15,6 +15,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "export": "run_be40097b6b473dae --output run.bundle",
     "approve": "run_be40097b6b473dae paid --by ann",
     "deny": "run_be40097b6b473dae paid --by ann --reason 'paid last week'",
+    "decide": 'run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
     "resolve": "run_be40097b6b473dae paid --done '{\"receipt\": 17}'",
     "cancel": "run_be40097b6b473dae",
     "verify": "run_be40097b6b473dae --tools tools.py",

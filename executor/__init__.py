@@ -1,6 +1,7 @@
 """How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
 
 from .budget import LIMITS as BUDGET_LIMITS
+from .budget import PlanningCost
 from .calls.early import EarlySteps
 from .calls.facilities import Clock, Facilities, SystemClock
 from .journal.header import Header, default_seed
@@ -44,6 +45,7 @@ __all__ = [
     "Lock",
     "PlanUses",
     "Planned",
+    "PlanningCost",
     "Pruned",
     "ReuseMode",
     "Review",

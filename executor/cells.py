@@ -76,8 +76,10 @@ class Turn:
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
+        is_cut_off: Whether its process died in its last call: another call uses budget again.
         is_ruled: Whether it has been decided whether a person is needed.
         is_approved: Whether a person has allowed the call.
+        is_ahead: Whether a person is, or was, asked about it before its turn has come among the items of an ordered `for_each`.
     """
 
     path: StepPath
@@ -95,9 +97,11 @@ class Turn:
     attempts: int = 0
     failed: int = 0
     lost: int = 0
+    is_cut_off: bool = False
     pause_s: float | None = None
     is_ruled: bool = False
     is_approved: bool = False
+    is_ahead: bool = False
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None
@@ -260,6 +264,11 @@ def add_turn(item: Item) -> Turn:
     else:
         item.turns = [turn]
     return turn
+
+
+def first_turn_of(item: Item) -> StepPath:
+    """Return the path of the first iteration of an item that is repeated."""
+    return StepPath(f"{item.path}#0")
 
 
 def sample_of(turn: Turn) -> tuple[int, ...]:

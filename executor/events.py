@@ -11,7 +11,7 @@ Nobody changes an event. The classes are not frozen all the same: that makes eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeGuard
 
@@ -35,9 +35,29 @@ class RunStarted:
 
 @dataclass(slots=True)
 class RunResumed:
-    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off."""
+    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off.
+
+    Attributes:
+        died: Whether the process that had the run died with it; `None`: no.
+        deaths: How many deaths count against the run now (`deaths.py`); `None`: none.
+    """
 
     by: str
+    died: bool | None = None
+    deaths: int | None = None
+
+
+@dataclass(slots=True)
+class RunParked:
+    """The run lost its process again and again without progress: nobody drives it until someone resumes it.
+
+    Attributes:
+        deaths: How many deaths count against it.
+        calls: The calls that were in flight at the last death: `{"step": path, "tool": name}` each; an `ask` step has no tool.
+    """
+
+    deaths: int
+    calls: Sequence[Mapping[str, Json]]
 
 
 @dataclass(slots=True)
@@ -295,6 +315,19 @@ class RunFinished:
 
 
 @dataclass(slots=True)
+class PlanMade:
+    """A planner made the run's plan, or the patch that this run goes on with. It moves nothing: the header has it all.
+
+    Attributes:
+        source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"` or `"patch of <run>"`.
+        usage: `model_calls tokens usd seconds` of all plannings of the run.
+    """
+
+    source: str
+    usage: Mapping[str, Json]
+
+
+@dataclass(slots=True)
 class CallProgressed:
     """A call says how far it has come: `fraction` from 0 to 1. It moves nothing, and a replay passes over it."""
 
@@ -322,6 +355,7 @@ class IdMade:
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
+    | RunParked
     | CallStarted
     | CallSucceeded
     | CallMade
@@ -351,12 +385,13 @@ Consequence: TypeAlias = (
 )
 Verdict: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
-Remark: TypeAlias = CallProgressed | TimeTold | IdMade
+Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 CAUSES: tuple[type[Cause], ...] = (
     RunStarted,
     RunResumed,
+    RunParked,
     CallStarted,
     CallSucceeded,
     CallMade,
@@ -384,7 +419,7 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     ApprovalAsked,
     RunFinished,
 )
-REMARKS: tuple[type[Remark], ...] = (CallProgressed, TimeTold, IdMade)
+REMARKS: tuple[type[Remark], ...] = (PlanMade, CallProgressed, TimeTold, IdMade)
 _CAUSES: frozenset[type] = frozenset(CAUSES)
 
 

@@ -31,6 +31,7 @@ class RunStatus(StrEnum):
     WAITING = "waiting"
     INDETERMINATE = "indeterminate"
     OVER_BUDGET = "over_budget"
+    PARKED = "parked"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -63,6 +64,7 @@ MOVES: dict[State, frozenset[State]] = {
     ),
     State.READY: frozenset(
         {
+            State.PENDING,  # the tool's rule wants no person, but the turn of the item has not come
             State.RUNNING,
             State.WAITING,
             State.INDETERMINATE,
@@ -75,7 +77,10 @@ MOVES: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset(
         {State.READY, State.INDETERMINATE, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
     ),
-    State.WAITING: frozenset({State.READY, State.INDETERMINATE, State.CANCELLED}),
+    # Back to pending: it is decided about an item whose turn has not come. Skipped: an earlier item went wrong.
+    State.WAITING: frozenset(
+        {State.PENDING, State.READY, State.INDETERMINATE, State.SKIPPED, State.CANCELLED}
+    ),
     State.INDETERMINATE: frozenset({State.READY, State.SUCCEEDED, State.FAILED, State.SKIPPED}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),

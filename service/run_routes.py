@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from ..errors import InputRejected
 from ..executor import Run
 from ..plans import Plan, canonical
-from .bodies import ForkBody, ResumeBody, RunBody, StrictRoute, TaskBody
+from .bodies import DecideBody, ForkBody, ResumeBody, RunBody, StrictRoute, TaskBody
 from .guard import CLIENT
 from .hosting import REFUSALS, Hosted, Hosting, answer
 from .intake import Submission
@@ -145,6 +145,14 @@ async def fork_run(run_id: str, hosted: Hosted, body: ForkBody | None = None) ->
     )
     hosted.intake.adopt(fork.id)
     return answer(fork.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{fork.id}"})
+
+
+@router.post("/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls at once")
+async def decide_run(run_id: str, body: DecideBody, hosted: Hosted) -> Response:
+    """Record all the decisions, or none of them where one does not fit; the run goes on."""
+    run = await hosted.engine.decide(run_id, body.decisions, by=body.by)
+    hosted.intake.go_on(run_id, hosted.engine.resume(run_id))
+    return _run(run)
 
 
 @router.post("/runs/{run_id}/cancel", response_model=RunView, summary="Stop a run")

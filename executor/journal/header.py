@@ -16,13 +16,17 @@ from ...errors import StoreError
 from ...plans import Plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.values import Digest, Json, canonical, digest
+from ..budget import PLANNING
+from ..events import PlanMade
 from ..fork import Fork
+from ..machine import RULES_VERSION
 from ..policy import ReuseMode
 from .lock import Lock
 from .programs import read_plan
 from .recent import Lately
 
 HEADER_FORMAT: Final = 1
+RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,13 @@ class Header:
     Attributes:
         plan: `None` while a task has not been planned.
         plans: Saved plans that the plan uses, by the name or digest that it uses.
-        planning: What the planner did: attempts and usage, as JSON.
+        planning: What the planner did, as JSON: `source`, `attempts` and their `usage`; `cost` is what all plannings of the run used, as
+            `usage.planning` shows it (headers of older versions have none), `failed` or `over` why no plan came.
         concurrency_max: Calls at a time in this run; `None`: the engine's limit.
         budget: What the run may use, as it was submitted (`budget.py`).
         fork: How it came of its parent, if it did.
         language: The version of the expression language that the run began with. It decides which functions its plan has.
+        rules: The version of the machine's moves that the run began with (`machine.py`).
     """
 
     plan: Plan | None
@@ -51,6 +57,29 @@ class Header:
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     fork: Fork | None = None
     language: int = EXPRESSION_VERSION
+    rules: int = RULES_VERSION
+
+    @property
+    def planning_cost(self) -> dict[str, float]:
+        """How much of what the planning used, by the names of a budget; empty where no planner began, or an older one."""
+        match self.planning:
+            case {"cost": dict(cost)}:
+                return {
+                    name: float(amount)
+                    for name in PLANNING
+                    if isinstance(amount := cost.get(name), int | float)
+                }
+            case _:
+                return {}
+
+    @property
+    def plan_made(self) -> PlanMade | None:
+        """The event that tells how a planner made the plan; `None` where none did, or an older one."""
+        match self.planning:
+            case {"source": str(source), "cost": dict(cost)}:
+                return PlanMade(source, cost)
+            case _:
+                return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; the plan in it is shared, and never to be changed."""
@@ -68,7 +97,7 @@ class Header:
             "concurrency_max": self.concurrency_max,
             "budget": dict(self.budget),
             "fork": self.fork.to_dict() if self.fork else None,
-        }
+        } | ({"rules": self.rules} if self.rules != RULES_ONCE else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
@@ -89,6 +118,10 @@ class Header:
                 f"a run whose expressions are of version {language}; this firmplan evaluates up to "
                 f"{EXPRESSION_VERSION}: upgrade firmplan"
             )
+        if (rules := data.get("rules", RULES_ONCE)) > RULES_VERSION:
+            raise StoreError(
+                f"a run that moves by rules of version {rules}; this firmplan knows up to {RULES_VERSION}: upgrade firmplan"
+            )
         return cls(
             plan=read_plan(data["plan"]) if data["plan"] is not None else None,
             plans={name: read_plan(plan) for name, plan in data["plans"].items()},
@@ -102,6 +135,7 @@ class Header:
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
             language=language,
+            rules=rules,
         )
 
 

@@ -115,6 +115,14 @@ def attempt_of(attempt: object) -> int | None:
     return None if attempt is None else count_of("attempt", attempt, least=1)
 
 
+def decisions_of(given: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return decisions by path. Raises: InputRejected: there are none, or they are no object."""
+    found = values_of("decisions", given, "decisions")
+    if not found:
+        raise InputRejected('decisions: expected at least one, such as {"pay[0]": "approve"}, found none')
+    return found
+
+
 def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     """Return edited arguments by name. Raises: InputRejected: they are none."""
     return None if edit is None else values_of("edit", edit, "arguments")
@@ -124,6 +132,13 @@ def concurrency_of(given: object) -> int:
     """Return a limit on calls at a time. Raises: ConfigError."""
     if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
         raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r:.80}")
+    return given
+
+
+def park_after_of(given: object) -> int:
+    """Return after how many deaths of its process a run is parked. Raises: ConfigError."""
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
+        raise ConfigError(f"park_after: expected an integer of at least 1, found {given!r:.80}")
     return given
 
 

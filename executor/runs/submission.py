@@ -15,6 +15,7 @@ from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.holes import filled
 from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
+from ..budget import PlanningCost
 from ..calls.facilities import Clock
 from ..fork import Fork, Holds, PastWrite, PastWrites, fork_of, inherited_from, root_of
 from ..journal.header import Header, default_seed
@@ -40,8 +41,8 @@ class Planned:
     lock: Lock
     record: Json
 
-    def complete(self, header: Header) -> Header:
-        """Return a task's header with its plan."""
+    def complete(self, header: Header, cost: PlanningCost | None = None) -> Header:
+        """Return a task's header with its plan, and what making it has used."""
         seed = header.seed or default_seed(self.plan, self.inputs)
         return replace(
             header,
@@ -50,9 +51,16 @@ class Planned:
             inputs=self.inputs,
             lock=self.lock,
             seed=seed,
-            planning=self.record,
+            planning=with_cost(self.record, cost),
             language=EXPRESSION_VERSION,  # of the planner, which may be newer than the process that took the task
         )
+
+
+def with_cost(record: Json, cost: PlanningCost | None) -> Json:
+    """Return the record of a planning with what all plannings of the run have used."""
+    if cost is None or not isinstance(record, dict):
+        return record
+    return {**record, "cost": cost.to_dict()}
 
 
 class Submissions:
