@@ -835,7 +835,8 @@ class Machine:
 
     def _is_held(self, turn: Turn, policy: CallPolicy) -> bool:
         """Whether a fork has this write wait for a person."""
-        return policy.effect is Effect.WRITE and self.fork.is_held(turn.path)
+        args = turn.call.digest if turn.call is not None else ""
+        return policy.effect is Effect.WRITE and self.fork.is_held(turn.path, args)
 
     def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""

@@ -121,6 +121,10 @@ class Archive:
             )
         return row
 
+    async def is_known(self, run_id: str) -> bool:
+        """Whether there is a run of that id."""
+        return await self._store.find_run(run_of(run_id)) is not None
+
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
         return await self.shown(await self.row(run_id))

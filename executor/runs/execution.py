@@ -19,11 +19,13 @@ from ...plans.nearest import listing
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
+from ..cells import is_decided, undecided_attempt
 from ..events import Cause, RunResumed, RunStarted
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import build_machine, check_header, fold, load_entries, parse_lines
+from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import Decision, RunRow
 from .archive import UNDER_WAY, Archive
@@ -229,6 +231,29 @@ class Execution:
                     "was, or fork the run"
                 )
 
+    def _expect_signatures(self, run_id: str, header: Header, machine: Machine) -> None:
+        """Raise where a person was asked about a call, and its tool takes or returns something else by now. Raises: ConfigError.
+
+        The call would fail, and the run with it for ever; or it would be another call than the one that the person saw.
+        """
+        if not machine.turns:  # as in every run that begins
+            return
+        changed = {
+            name: how
+            for name, locked in header.lock.items()
+            if (how := locked.find_changed_signature(self.facilities.tools.get(name))) is not None
+        }
+        if not changed:
+            return
+        for turn in machine.turns.values():
+            name = machine.tool_of(turn.path)
+            if name in changed and (undecided_attempt(turn) is not None or is_decided(turn)):
+                raise ConfigError(
+                    f"run {run_id} cannot go on here: a person decides about the call of step '{turn.path}', and the tool '{name}' is not "
+                    f"the one that it was asked for: {changed[name]}. Declare the tool as it was and resume the run; or deny the call, "
+                    "and retry the run with the new tool"
+                )
+
     async def _drive(
         self,
         row: RunRow,
@@ -267,6 +292,7 @@ class Execution:
         fold(machine, entries)
         if machine.status is not None:
             return False
+        self._expect_signatures(row.id, header, machine)
         inherited = await self._inherited(row, header)
         drawn = recalled(entries, await self._drawn_before(header))
         driver = Driver(self.facilities, row, machine, header, inherited, early, drawn)
