@@ -27,7 +27,17 @@ if TYPE_CHECKING:
         StoreError,
         ToolError,
     )
-    from .executor import Event, Explanation, Run, RunDiff, RunError, StepDiff, StepView, Verification
+    from .executor import (
+        Event,
+        Explanation,
+        Run,
+        RunDiff,
+        RunError,
+        RunsDeleted,
+        StepDiff,
+        StepView,
+        Verification,
+    )
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import Artifact, Context, Model, Models, Tool, Toolset, agent, tool
@@ -55,6 +65,7 @@ _ROOMS = {
         "Run",
         "RunDiff",
         "RunError",
+        "RunsDeleted",
         "StepDiff",
         "StepView",
         "Verification",
@@ -93,6 +104,7 @@ __all__ = [
     "RunError",
     "RunFailed",
     "RunNotFound",
+    "RunsDeleted",
     "SavedPlan",
     "StepDiff",
     "StepView",

@@ -17,7 +17,7 @@ import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
@@ -43,6 +43,7 @@ from .executor import (
     Header,
     Lock,
     Planned,
+    PlanningCost,
     PlanUses,
     Pruned,
     ReuseMode,
@@ -50,6 +51,7 @@ from .executor import (
     Run,
     RunDiff,
     RunPage,
+    RunsDeleted,
     RunStatus,
     ShadowReport,
     Store,
@@ -61,12 +63,14 @@ from .executor.calls.clearance import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
+from .executor.machine import RULES_VERSION
 from .executor.runs.accepted import AcceptedPlans
 from .executor.runs.arguments import (
     attempt_of,
     child_id_of,
     concurrency_of,
     count_of,
+    decisions_of,
     edit_of,
     file_of,
     person_of,
@@ -78,20 +82,23 @@ from .executor.runs.arguments import (
     values_of,
     words_of,
 )
+from .executor.runs.deletion import statuses_of
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
     Options,
+    age_of,
     artifact_of,
     budget_of,
     bytes_of,
     fitted_inputs,
     judged,
     limits_of,
+    task_inputs,
     value_for,
 )
 from .executor.runs.store_care import back_up, check_store
-from .executor.runs.submission import expect_resume, expect_retry, patch_id
+from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use, pattern_fault
@@ -101,9 +108,11 @@ from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
+from .tools.completion import Usage
 from .tools.mcp_tools import hold_servers, release_servers
 
 if TYPE_CHECKING:
+    from .executor.stores.store import RunRow
     from .tools.mcp_session import Server
     from .tools.models import Spec
 
@@ -123,8 +132,19 @@ class _Changes:
     holds: Holds
     also: Sequence[str] = ()
     planning: Json = None
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
     run_id: str | None = None
     replan: int = 0
+
+
+def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
+    """Return what adds the usage of a planner's requests to the cost of a run's planning."""
+
+    def add(usage: Usage) -> None:
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd)
+
+    return add
 
 
 def _twin(
@@ -369,6 +389,7 @@ class Engine:
         complete: bool = False,
         early: EarlySteps | None = None,
         run_id: str | None = None,
+        cost: PlanningCost | None = None,
     ) -> FromPlanner:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
@@ -387,6 +408,8 @@ class Engine:
                 cache=archive.planned,
                 heard=None if early is None else self._offering(early, inputs or {}, by_name),
                 used=uses.append,
+                budget=None if cost is None else cost.left,
+                spent=None if cost is None else _adding(cost),
             )
         finally:
             await archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
@@ -409,10 +432,11 @@ class Engine:
         return offer
 
     async def _make_plan(
-        self, run_id: str, task: str, inputs: Mapping[str, Json] | None, early: EarlySteps | None = None
+        self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None = None
     ) -> Planned:
         """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        found = await self._planned(task, inputs, complete=True, early=early, run_id=run_id)
+        task = words_of(row.task)
+        found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
         plans = await self._saved_for(found.plan)
         lock = Lock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
@@ -510,7 +534,7 @@ class Engine:
     ) -> tuple[str, asyncio.Task[None] | None]:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
-            given = values_of("inputs", inputs)
+            given = task_inputs(inputs)
             header = options.header(None, given, {}, Lock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
@@ -527,9 +551,9 @@ class Engine:
         """Drive a run that nobody drives; return the planning of one that has no plan yet."""
         row = await execution.archive.row(run_id)
         if row.plan_digest is None and row.task is not None and row.status not in FINAL:
-            task, inputs = row.task, Header.from_dict(row.header).inputs
+            inputs, cost = Header.from_dict(row.header).inputs, await execution.planning_cost(row)
             return execution.start_planning(
-                run_id, lambda early: self._make_plan(run_id, task, inputs, early if stream else None)
+                run_id, lambda early: self._make_plan(row, inputs, cost, early if stream else None), cost
             )
         await execution.go_on(row)
         if row.header.get("replan") and row.status not in FINAL:
@@ -645,7 +669,7 @@ class Engine:
         row = await execution.archive.row(run_id)
         expect_retry(row)
         before = Header.from_dict(row.header)
-        header = replace(before, fork=None, planning=None, replan=times)
+        header = replace(before, fork=None, planning=None, replan=times, rules=RULES_VERSION)
         if before.plan is not None:
             report = judged(check(before.plan, self.tools, plans=before.plans), self._flow)
             if not report.ok:
@@ -852,7 +876,7 @@ class Engine:
         overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
         lock = Lock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
-        options = Options(None, None, None, "auto", {})
+        options = Options(None, None, None, "auto", changes.budget)
         header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)
         forked = await execution.submissions.fork(
             parent.id,
@@ -893,6 +917,7 @@ class Engine:
         if await execution.archive.is_known(name) or run.plan is None:
             return name
         saved = {each.name: each.plan for each in await self.list_plans()}
+        cost = await execution.patching_cost(run.id)
         try:
             mended = await self._planner.repair_run(
                 run.plan,
@@ -902,6 +927,8 @@ class Engine:
                 plans=saved.get,
                 judge=lambda report: judged(report, self._flow),
                 output_error=next((error for error in run.errors if not error.step), None),
+                budget=cost.left,
+                spent=_adding(cost),
             )
         except (PlanningFailed, ConfigError) as no_patch:
             execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
@@ -913,13 +940,54 @@ class Engine:
             "attempts": list(attempts),
         }
         failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
-        changes = _Changes(None, {}, {}, "made", failed, record, name, times - 1)
+        record = with_cost(record, cost)
+        changes = _Changes(None, {}, {}, "made", failed, record, cost.rest, name, times - 1)
         try:
             return (await self._fork(execution, run, mended.plan, changes)).id
         except InputRejected:
             if await execution.archive.is_known(name):  # another engine has just patched it otherwise
                 return name
             raise
+
+    # --- deleting
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete a run that has ended, with its journal and the stored values and artifacts that nothing else names.
+
+        A run that another came of (a fork, a retry, a kept replay) stays. Results that later runs may reuse stay, since they need no journal.
+        The id is free again: a new run of that id makes its writes again.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has not ended (code `not-ended`), or another run came of it (code `has-children`).
+        """
+        execution = await self._open()
+        return await execution.delete(run_of(run_id))
+
+    async def prune(
+        self,
+        *,
+        older_than: str | float | None = None,
+        statuses: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> RunsDeleted:
+        """Delete all runs that ended long enough ago, children before their parents; what other runs came of stays.
+
+        Args:
+            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: however young.
+            statuses: Some of `succeeded`, `failed`, `cancelled`; `None`: all three.
+            dry_run: Delete nothing, and return what would be deleted.
+
+        Raises:
+            InputRejected: Neither an age nor statuses are given, or one is not one.
+        """
+        if older_than is None and statuses is None:
+            raise InputRejected(
+                "prune: expected older_than, statuses or both; without them every ended run would go"
+            )
+        age_s, named = age_of("older_than", older_than), statuses_of(statuses)
+        execution = await self._open()
+        return await execution.prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
 
     # --- artifacts
 
@@ -1093,6 +1161,24 @@ class Engine:
             return await decisions.resolve_failed(run_id, path, why, by=who, attempt=number)
         return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
 
+    async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
+        """Decide about several calls at once, all or nothing: about items of a list one by one, or all of them together.
+
+        Args:
+            run_id: The run.
+            decisions: Path of a leaf -> `"approve"`, `"deny"`, `"retry"`, or an object that says more: `{"approve": True, "edit": {..}}`,
+                `{"deny": True, "reason": ".."}`, `{"done": value}`, `{"retry": True}`, `{"fail": "why"}`, each with `attempt` if it is to
+                be named. The path of a step means all its parts that wait and are not named themselves.
+            by: Who decides.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: An entry does not fit, or another decision stands; nothing is recorded, and each such entry is named.
+        """
+        execution = await self._open()
+        said = decisions_of(decisions)
+        return await execution.decisions.decide(run_id, said, by=person_of(by))
+
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
         execution = await self._open()
@@ -1127,6 +1213,8 @@ class Engine:
     check_store_sync = _twin(check_store)
     backup_store_sync = _twin(backup_store)
     prune_artifacts_sync = _twin(prune_artifacts)
+    delete_sync = _twin(delete)
+    prune_sync = _twin(prune)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)
@@ -1134,4 +1222,5 @@ class Engine:
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
+    decide_sync = _twin(decide)
     cancel_sync = _twin(cancel)

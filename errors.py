@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 DECIDED: Final = "decided"  # the code of `InputRejected` where another decision about the attempt stands
+NOT_ENDED: Final = "not-ended"  # the one where a run is to be deleted that has not ended
+HAS_CHILDREN: Final = "has-children"  # the one where a run is to be deleted that another run came of
 
 
 class FirmplanError(Exception):
@@ -76,16 +78,18 @@ class PlanningFailed(PlanError):
 
     Attributes:
         attempts: Every draft in order, each with its problems (`firmplan.planner.Attempt`).
+        limit: Which limit of its budget the planning would have passed: `model_calls`, `tokens`, `usd` or `seconds`; `None`: none.
     """
 
     code = "planning-failed"
 
-    def __init__(self, message: str, attempts: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, attempts: Sequence[Any] = (), limit: str | None = None) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+        self.limit = limit
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.attempts)
+        return type(self), (str(self), self.attempts, self.limit)
 
 
 class InputRejected(FirmplanError):
@@ -94,7 +98,7 @@ class InputRejected(FirmplanError):
     Args:
         message: Expected, found, where, what to do.
         problems: One entry for each fault that has a place.
-        code: `DECIDED` where another decision stands; `input-rejected` if not given.
+        code: `DECIDED`, `NOT_ENDED` or `HAS_CHILDREN` where that is why; `input-rejected` if not given.
     """
 
     code = "input-rejected"

@@ -1,4 +1,4 @@
-"""`store check`, `store backup` and `store upgrade`. None of them makes a store where there is none."""
+"""`store check`, `store backup`, `store upgrade`, `runs delete` and `runs prune`. None of them makes a store where there is none."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputRejected
+from ..executor import RunsDeleted
+from ..executor.runs.deletion import ENDED
 from ..executor.stores.location import StoreLocation, open_location
 from . import screen
 from .config import Settings
 from .failure import Exit
-from .session import drive, is_store_there, open_engine, settings_of
+from .session import drive, is_store_there, look, open_engine, settings_of
 
 
 def check_command(flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -58,15 +60,54 @@ def upgrade_command(flags: Mapping[str, object], *, as_json: bool) -> int:
         before, after = await location.find_format(), location.format_newest
         async with open_engine(settings):
             pass
+        is_compacted = await location.compact()
+        compacted = "; its file can get smaller now" if is_compacted else ""
         if as_json:
-            screen.document({"store": settings.store_name, "before": before, "after": after})
+            more = {"compacted": True} if is_compacted else {}
+            screen.document({"store": settings.store_name, "before": before, "after": after, **more})
         elif before == after:
-            screen.answer(f"{settings.store_name} has format {after}, the newest: nothing was to do")
+            rest = compacted or ": nothing was to do"
+            screen.answer(f"{settings.store_name} has format {after}, the newest{rest}")
         else:
-            screen.answer(f"{settings.store_name} had format {before}, and has {after} now")
+            screen.answer(f"{settings.store_name} had format {before}, and has {after} now{compacted}")
         return Exit.OK
 
     return drive(work)
+
+
+def delete_command(run: str, flags: Mapping[str, object], *, as_json: bool) -> int:
+    """Delete a run."""
+    settings = settings_of(flags)
+
+    async def work() -> int:
+        async with look(settings) as engine:
+            deleted = await engine.delete(run)
+        return _told(deleted, as_json=as_json)
+
+    return drive(work)
+
+
+def prune_command(
+    older: str, flags: Mapping[str, object], *, keep_failed: bool, dry_run: bool, as_json: bool
+) -> int:
+    """Delete the runs that ended long enough ago, and say which stay though they are as old."""
+    settings = settings_of(flags)
+    statuses = [status for status in ENDED if status != "failed"] if keep_failed else None
+
+    async def work() -> int:
+        async with look(settings) as engine:
+            deleted = await engine.prune(older_than=older, statuses=statuses, dry_run=dry_run)
+        return _told(deleted, as_json=as_json)
+
+    return drive(work)
+
+
+def _told(deleted: RunsDeleted, *, as_json: bool) -> int:
+    if as_json:
+        screen.document(deleted.to_dict())
+    else:
+        screen.answer(str(deleted))
+    return Exit.OK
 
 
 async def _expect_store(settings: Settings) -> StoreLocation:

@@ -1,4 +1,4 @@
-"""`approve`, `deny`, `resolve` and `cancel`: record what a person decided.
+"""`approve`, `deny`, `decide`, `resolve` and `cancel`: record what a person decided.
 
 A decision is recorded and nothing more: the process that drives the run goes on with it, or `resume` does.
 """
@@ -6,7 +6,7 @@ A decision is recorded and nothing more: the process that drives the run goes on
 from __future__ import annotations
 
 import getpass
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,23 @@ def deny_command(
         flags,
         as_json=as_json,
     )
+
+
+def decide_command(
+    run_id: str, decisions: Sequence[str], by: str | None, flags: Mapping[str, object], *, as_json: bool
+) -> int:
+    """Decide about several calls."""
+    said: dict[str, Any] = {}
+    for each in decisions:
+        step, is_given, what = each.partition("=")
+        if not is_given or step in said:
+            why = "twice the same step" if is_given else "no '='"
+            raise InputRejected(
+                f"expected STEP=DECISION for each step once, such as pay[0]=approve, found {each!r}: {why}"
+            )
+        said[step] = read_json(step, what) if what.startswith("{") else what
+    who = by or _login()
+    return _decide(lambda engine: engine.decide(run_id, said, by=who), "decided", flags, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,19 @@ from . import options
 PANEL = "This machine"
 
 
+runs_app = typer.Typer(help="List runs, or delete some.", invoke_without_command=True)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (runs, serve, demo, doctor):
+    app.add_typer(runs_app, name="runs", rich_help_panel=PANEL)
+    for command in (serve, demo, doctor):
         app.command(rich_help_panel=PANEL)(command)
 
 
+@runs_app.callback()
 def runs(
+    ctx: typer.Context,
     status: Annotated[str | None, typer.Option("--status", help="Only runs in this status.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Most runs to list.")] = 20,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where an earlier list ended.")] = None,
@@ -28,10 +34,41 @@ def runs(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """List runs, newest first."""
+    """List runs, newest first; with a further word, delete some."""
     from .listing import runs_command
 
+    if options.hand_down(ctx, store=store, as_json=as_json):
+        return 0
     return runs_command(status, limit, cursor, {"store": store}, tree=tree, as_json=as_json)
+
+
+@runs_app.command("delete")
+def runs_delete(run: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:
+    """Delete a run that has ended. One that another run came of stays."""
+    from .caring import delete_command
+
+    return delete_command(run, {"store": store}, as_json=as_json)
+
+
+@runs_app.command("prune")
+def runs_prune(
+    older: Annotated[
+        str,
+        typer.Option("--older", metavar="AGE", help="Only runs whose last record is older: 90d, 12h."),
+    ],
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Leave runs that failed where they are.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Delete nothing, and say what would be deleted.")
+    ] = False,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Delete the runs that ended long enough ago. What has not ended, and what other runs came of, stays."""
+    from .caring import prune_command
+
+    return prune_command(older, {"store": store}, keep_failed=keep_failed, dry_run=dry_run, as_json=as_json)
 
 
 def serve(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputRejected
@@ -12,7 +13,7 @@ from ..executor.budget import LIMITS
 from ..executor.review.amounts import counted, steps_in
 from .config import Settings
 from .failure import Exit
-from .screen import one_line, seconds, short, table
+from .screen import one_line, plural, seconds, short, table
 from .suggesting import decision_line, resume_line
 
 STATUS_EXIT = {
@@ -44,9 +45,25 @@ def summary(run: Run) -> str:
         parts.append(seconds(took))
     if tokens := run.usage.get("tokens"):
         parts.append(f"{tokens} tokens")
-    return ", ".join(parts) + (
-        f"\ndigest {run.digest}" if run.digest and run.status in ("succeeded", "failed") else ""
-    )
+    is_final = run.digest and run.status in ("succeeded", "failed")
+    lines = [", ".join(parts), f"digest {run.digest}" if is_final else "", _planning(run)]
+    return "\n".join(line for line in lines if line)
+
+
+def _planning(run: Run) -> str:
+    """Return what making the run's plan took, where a model was asked for it."""
+    planning = run.usage.get("planning")
+    if (
+        not isinstance(planning, dict)
+        or not isinstance(calls := planning.get("model_calls"), int)
+        or not calls
+    ):
+        return ""
+    took, usd = planning.get("seconds"), planning.get("usd")
+    told = [plural(calls, "model call"), f"{planning.get('tokens')} tokens"]
+    told += [f"{usd:.4g} USD"] if isinstance(usd, float) and usd else []
+    told += [seconds(took)] if isinstance(took, int | float) else []
+    return f"planning took {', '.join(told)}"
 
 
 def errors_text(run: Run) -> str:
@@ -112,8 +129,11 @@ def advice(run: Run, settings: Settings) -> str:
     def typed(word: str, step: str, wants: str = "") -> str:
         return f"  {decision_line(word, run.id, step, wants, settings)}"
 
+    lists = lists_in(run)
     for path, step in waiting_leaves(run):
-        if step.status == "indeterminate":
+        if (items := lists.get(path)) is not None:
+            lines += _list_asked(run, items, settings)
+        elif step.status == "indeterminate":
             # Typed again later, the line must not be about another attempt of which nobody knows either.
             bound = f"--attempt {step.attempt}"
             lines += [
@@ -142,11 +162,41 @@ def advice(run: Run, settings: Settings) -> str:
     return "\n".join([*lines, go_on, f"  {resume_line(run.id, settings)}{raised}"])
 
 
+def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
+    """Return for each leaf of a list of calls that wait for approval the paths of all of them; for all but the first, none."""
+    found: dict[str, list[str]] = {}
+    for path, step in waiting_leaves(run):
+        if step.attempt is not None and step.status == "waiting" and "[" in path:
+            found.setdefault(path[: path.rindex("[")], []).append(path)
+    return {
+        path: items if path == items[0] else []
+        for items in found.values()
+        if len(items) > 1
+        for path in items
+    }
+
+
+def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[str]:
+    """Yield what is asked about the items of a list, and how all or some of them are decided about."""
+    if items:
+        step = items[0][: items[0].rindex("[")]
+        yield f"step '{step}': {len(items)} calls wait for approval"
+        yield from (f"  {path}{_asked(run.steps[path]).replace(chr(10), ' ')}" for path in items)
+        yield "Decide about all of them, or about some"
+        yield f"  {decision_line('decide', run.id, f'{step}=approve', '', settings)}"
+        some = shlex.quote(f"{items[1]}=deny")
+        yield f"  {decision_line('decide', run.id, f'{items[0]}=approve', some, settings)}"
+
+
 def _used(run: Run) -> str:
-    """Return what a run has used, spelled as `--budget` takes it."""
-    amounts = [
-        (name, amount) for name in LIMITS if isinstance(amount := run.usage.get(name), int | float) and amount
+    """Return what a run and its planning have used, spelled as `--budget` takes it."""
+    planning = run.usage.get("planning")
+    parts = [run.usage, planning if isinstance(planning, dict) else {}]
+    sums = [
+        (name, [amount for part in parts if isinstance(amount := part.get(name), int | float)])
+        for name in LIMITS
     ]
+    amounts = [(name, sum(given)) for name, given in sums if sum(given)]
     return (
         ", ".join(
             f"{name}={amount:.4g}" if isinstance(amount, float) else f"{name}={amount}"

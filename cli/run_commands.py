@@ -14,7 +14,7 @@ PANEL = "Runs"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (run, resume, retry, fork, replay, export, approve, deny, resolve, cancel):
+    for command in (run, resume, retry, fork, replay, export, approve, deny, decide, resolve, cancel):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -228,6 +228,26 @@ def deny(
 
     flags = {"tools": tools, "store": store}
     return deny_command(run_id, step, by, reason, flags, attempt=attempt, as_json=as_json)
+
+
+def decide(
+    run_id: options.RunId,
+    decisions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STEP=DECISION..",
+            help="approve, deny or retry; or JSON that says more. A step stands for all its parts that wait.",
+        ),
+    ],
+    by: By = None,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+) -> int:
+    """Decide about several calls at once, all or nothing. Items of a list are asked about together."""
+    from .deciding import decide_command
+
+    return decide_command(run_id, decisions, by, {"tools": tools, "store": store}, as_json=as_json)
 
 
 def resolve(

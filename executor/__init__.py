@@ -1,6 +1,7 @@
 """How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
 
 from .budget import LIMITS as BUDGET_LIMITS
+from .budget import PlanningCost
 from .calls.early import EarlySteps
 from .calls.facilities import Clock, Facilities, SystemClock
 from .journal.header import Header, default_seed
@@ -15,6 +16,7 @@ from .review.run_diff import RunDiff, StepDiff
 from .review.shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
 from .review.verification import ToolVerdict, Verification
 from .runs.archive import RunPage, RunSummary
+from .runs.deletion import RunsDeleted
 from .runs.execution import Execution
 from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, StoreReport
@@ -43,6 +45,7 @@ __all__ = [
     "Lock",
     "PlanUses",
     "Planned",
+    "PlanningCost",
     "Pruned",
     "ReuseMode",
     "Review",
@@ -52,6 +55,7 @@ __all__ = [
     "RunPage",
     "RunStatus",
     "RunSummary",
+    "RunsDeleted",
     "ShadowAnswer",
     "ShadowEffect",
     "ShadowReport",

@@ -7,13 +7,14 @@ cost nothing, and time in which a run only waits for people does not count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from ..plans.values import Json
 
 LIMITS: Final = ("steps", "model_calls", "tokens", "usd", "seconds")
+PLANNING: Final = ("model_calls", "tokens", "usd", "seconds")  # what a planning uses
 
 
 @dataclass(slots=True)
@@ -22,18 +23,37 @@ class Purse:
 
     Attributes:
         limits: Name -> most of it; a name that is missing has no limit.
-        spent: Name -> how much of it is used or reserved.
+        planning: Name -> how much of it the planning of the run used.
+        spent: Name -> how much of it is used or reserved, by the planning too.
     """
 
     limits: dict[str, float] = field(default_factory=dict[str, float])
+    planning: Mapping[str, float] = field(default_factory=dict[str, float])
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0.0))
     _largest: dict[str, float] = field(default_factory=lambda: {"tokens": 0.0, "usd": 0.0})
     _reserved: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+
+    def __post_init__(self) -> None:
+        for name, amount in self.planning.items():
+            self.spent[name] += amount
+
+    @property
+    def own(self) -> dict[str, float]:
+        """How much of everything the run's own steps have used or reserved."""
+        return {name: amount - self.planning.get(name, 0.0) for name, amount in self.spent.items()}
 
     def find_short(self, needs: Mapping[str, float], seconds: float) -> str | None:
         """Return the first limit that a call with these needs would pass, or `None`."""
         if "seconds" in self.limits and seconds >= self.limits["seconds"]:
             return "seconds"
+        for (
+            name,
+            amount,
+        ) in (
+            self.planning.items()
+        ):  # a planning knows only afterwards what a request took: nothing starts then
+            if name in self.limits and amount > self.limits[name]:
+                return name
         for name, amount in needs.items():
             limit = self.limits.get(name)
             if limit is not None and (self.spent[name] + amount > limit or self.spent[name] >= limit):
@@ -76,6 +96,55 @@ class Purse:
             self._largest[name] = max(self._largest[name], used[name])
 
 
+@dataclass(slots=True)
+class PlanningCost:
+    """What a planner has used for a run, in all plannings up to this moment, and what is left to it.
+
+    Attributes:
+        now: Unix seconds.
+        limits: Name -> most of it for the run: planning and steps together.
+        own: Name -> how much of it steps have used before, as those of a run whose plan is patched.
+        before: Name -> how much of it earlier plannings used.
+    """
+
+    now: Callable[[], float]
+    limits: Mapping[str, float] = field(default_factory=dict[str, float])
+    own: Mapping[str, float] = field(default_factory=dict[str, float])
+    before: Mapping[str, float] = field(default_factory=dict[str, float])
+    used: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANNING, 0.0))
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.now()
+
+    def add(self, *, model_calls: int, tokens: int, usd: float | None) -> None:
+        """Note what requests have used."""
+        self.used["model_calls"] += model_calls
+        self.used["tokens"] += tokens
+        self.used["usd"] += usd or 0.0
+
+    @property
+    def rest(self) -> dict[str, float]:
+        """What of the limits the run's own steps have left to plannings and to further steps."""
+        return {name: max(0.0, limit - self.own.get(name, 0.0)) for name, limit in self.limits.items()}
+
+    @property
+    def left(self) -> dict[str, float]:
+        """What is left to a planner that begins now; a name that is missing has no limit."""
+        spent = self._spent()
+        return {name: max(0.0, most - spent[name]) for name, most in self.rest.items() if name in spent}
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return what all plannings have used, as `usage.planning` shows it."""
+        spent = self._spent()
+        whole: dict[str, Json] = {name: round(spent[name]) for name in ("model_calls", "tokens")}
+        return {**whole, "usd": spent["usd"], "seconds": spent["seconds"]}
+
+    def _spent(self) -> dict[str, float]:
+        used = {**self.used, "seconds": max(0.0, self.now() - self._started)}
+        return {name: self.before.get(name, 0.0) + used[name] for name in PLANNING}
+
+
 def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     """Return what several attempts of one call used together."""
     if before is None or more is None:
@@ -85,6 +154,11 @@ def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) ->
     }
     whole: dict[str, Json] = {name: int(cast("float", sums[name])) for name in ("calls", "tokens")}
     return {**before, **more, **sums, **whole}
+
+
+def amounts_in(budget: Mapping[str, Json]) -> dict[str, float]:
+    """Return the limits of a budget as a record has them."""
+    return {name: float(amount) for name, amount in budget.items() if isinstance(amount, int | float)}
 
 
 def amount_of(usage: Mapping[str, Json] | None, name: str) -> float:

@@ -78,6 +78,7 @@ class Turn:
         lost: Calls so far whose outcome stayed unknown.
         is_ruled: Whether it has been decided whether a person is needed.
         is_approved: Whether a person has allowed the call.
+        is_ahead: Whether a person is, or was, asked about it before its turn has come among the items of an ordered `for_each`.
     """
 
     path: StepPath
@@ -98,6 +99,7 @@ class Turn:
     pause_s: float | None = None
     is_ruled: bool = False
     is_approved: bool = False
+    is_ahead: bool = False
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None
@@ -260,6 +262,11 @@ def add_turn(item: Item) -> Turn:
     else:
         item.turns = [turn]
     return turn
+
+
+def first_turn_of(item: Item) -> StepPath:
+    """Return the path of the first iteration of an item that is repeated."""
+    return StepPath(f"{item.path}#0")
 
 
 def sample_of(turn: Turn) -> tuple[int, ...]:

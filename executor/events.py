@@ -295,6 +295,19 @@ class RunFinished:
 
 
 @dataclass(slots=True)
+class PlanMade:
+    """A planner made the run's plan, or the patch that this run goes on with. It moves nothing: the header has it all.
+
+    Attributes:
+        source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"` or `"patch of <run>"`.
+        usage: `model_calls tokens usd seconds` of all plannings of the run.
+    """
+
+    source: str
+    usage: Mapping[str, Json]
+
+
+@dataclass(slots=True)
 class CallProgressed:
     """A call says how far it has come: `fraction` from 0 to 1. It moves nothing, and a replay passes over it."""
 
@@ -351,7 +364,7 @@ Consequence: TypeAlias = (
 )
 Verdict: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
-Remark: TypeAlias = CallProgressed | TimeTold | IdMade
+Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 CAUSES: tuple[type[Cause], ...] = (
@@ -384,7 +397,7 @@ CONSEQUENCES: tuple[type[Consequence], ...] = (
     ApprovalAsked,
     RunFinished,
 )
-REMARKS: tuple[type[Remark], ...] = (CallProgressed, TimeTold, IdMade)
+REMARKS: tuple[type[Remark], ...] = (PlanMade, CallProgressed, TimeTold, IdMade)
 _CAUSES: frozenset[type] = frozenset(CAUSES)
 
 

@@ -134,13 +134,11 @@ class Fork:
         if root not in self.cone:
             return False
         items = [item for item in self.items if root_of(item) == root]
-        return not items or any(_is_within(path, item) for item in items)
+        return not items or any(is_within(path, item) for item in items)
 
     def is_afresh(self, path: str) -> bool:
         """Whether the path lies in the step that was asked to run again, or is called again by a retry."""
-        return (self.again is not None and path in self.again) or (
-            bool(self.at) and _is_within(path, self.at)
-        )
+        return (self.again is not None and path in self.again) or (bool(self.at) and is_within(path, self.at))
 
     def is_held(self, path: str, args: str) -> bool:
         """Whether a write at this path, with arguments of this digest, waits for a person.
@@ -235,7 +233,7 @@ class Fork:
         return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past, again)
 
 
-def _is_within(path: str, whole: str) -> bool:
+def is_within(path: str, whole: str) -> bool:
     """Whether a path is a step, item or iteration, or lies inside it."""
     return path == whole or path.startswith((f"{whole}[", f"{whole}#", f"{whole}/"))
 
@@ -430,7 +428,7 @@ def _carried(before: Header, at: str | None, changed: Sequence[str], program: Pr
         for path, value in given.items()
         if root_of(path) in known
         and root_of(path) not in changed
-        and not (at is not None and _is_within(path, at))
+        and not (at is not None and is_within(path, at))
     }
 
 

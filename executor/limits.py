@@ -12,6 +12,7 @@ from ..errors import ToolError
 
 MIB: Final = 1024 * 1024
 VALUE_BYTES_MAX: Final = 64 * MIB  # one value as canonical JSON: it is parsed, hashed and stored in one piece
+INPUTS_BYTES_MAX: Final = 512 * MIB  # all inputs of a run, which are stored in one piece: see the next limit
 ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,000,000 bytes
 MESSAGE_MAX: Final = 10_000  # characters of what a failed call says: it stands in journal, answers and logs
 RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as long as it is driven

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from ..errors import EngineBug
 from ..plans.expressions.faults import Skipped
@@ -43,7 +43,7 @@ from ..plans.program import (
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
 from .agency import Agency, Answer, NextCall, frame_of
-from .budget import Purse, added
+from .budget import Purse, added, amounts_in
 from .cells import (
     INNER_FAILED,
     Failure,
@@ -55,6 +55,7 @@ from .cells import (
     Verdict,
     add_item,
     add_turn,
+    first_turn_of,
     is_asked,
     is_bad,
     policies_of,
@@ -111,9 +112,13 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 from .verdict import verdict_of, verdict_of_inputs
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
+# The version of these moves; a run keeps the one that it began with. 1: items of an ordered `for_each` are asked about one after the
+# other, each when its turn comes. 2: all of them when the step begins, as one list.
+RULES_VERSION: Final = 2
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
 
 
+DENIED: Final = "denied"  # a person's decision, and the code of the failure that it is
 _BEGINNINGS: Final = (RunStarted, RunResumed)
 _CALLS: Final = (CallTool, AskModel)  # actions whose end the event of their call says
 WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
@@ -140,7 +145,7 @@ class Machine:
         fork: How the run came of its parent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a run is made of
         self,
         program: Program,
         inputs: Mapping[str, Json],
@@ -148,9 +153,12 @@ class Machine:
         *,
         seed: str = "",
         budget: Mapping[str, float] | None = None,
+        planning: Mapping[str, float] | None = None,
         fork: Fork = WHOLE,
+        rules: int = RULES_VERSION,
     ) -> None:
         self._policies = policies
+        self._rules = rules
         self._seed = seed
         self._inputs = inputs
         self._policies_of: dict[int, Sequence[CallPolicy]] = {}
@@ -164,7 +172,7 @@ class Machine:
         self.digest = ""
         self._cancelled_by: str | None = None
         self.fork = fork
-        self.purse = Purse(dict(budget or {}))
+        self.purse = Purse(dict(budget or {}), planning or {})
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = 0  # calls ready, running or pausing
@@ -267,7 +275,12 @@ class Machine:
                 turn.reason = Reason.BUDGET
             case ApprovalRuled(needed=needed):
                 turn.is_ruled = True
-                self._ask_approval(turn) if needed else self._start_call(turn)
+                if needed:
+                    self._ask_approval(turn)
+                elif turn.is_ahead:
+                    self._move(turn, State.PENDING)
+                else:
+                    self._start_call(turn)
             case _:
                 self._decided(turn, event)
 
@@ -276,14 +289,20 @@ class Machine:
         match event:
             case Approved(by=by, edit=edit):
                 turn.verdict, turn.is_approved = Verdict("approved", by, edit=edit), True
-                self._move(turn, State.READY)
                 turn.reason = None
                 turn.call = edit or turn.call
-                self._start_call(turn)
+                self._move(turn, State.PENDING if turn.is_ahead else State.READY)
+                if not turn.is_ahead:
+                    self._start_call(turn)
             case Denied(by=by, reason=reason):
-                turn.verdict = Verdict("denied", by, reason)
-                turn.failure = Failure("denied", reason or f"denied by {by}")
-                self._turn_cancelled(turn, Reason.DENIED)
+                turn.verdict = Verdict(DENIED, by, reason)
+                turn.reason = None
+                if turn.is_ahead:
+                    # How it ends depends on the items before it. Those behind it are blocked either way: nobody need be asked.
+                    self._move(turn, State.PENDING)
+                    self._block_items_after(turn.item)
+                else:
+                    self._deny(turn, turn.verdict)
             case ResolvedDone(output=output, by=by):
                 turn.verdict = Verdict("resolved as done", by or "")
                 self._turn_succeeded(turn, output)
@@ -297,6 +316,10 @@ class Machine:
                 self._turn_failed(turn, Failure(RESOLVED_FAILED, why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
+
+    def _deny(self, turn: Turn, verdict: Verdict) -> None:
+        turn.failure = Failure(DENIED, verdict.reason or f"denied by {verdict.by}")
+        self._turn_cancelled(turn, Reason.DENIED)
 
     def accepts(self, decision: Cause) -> bool:
         """Whether a person's decision still fits: the very attempt waits for it, with exactly the arguments that were shown."""
@@ -338,9 +361,7 @@ class Machine:
 
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
         """Take in a changed budget, and try again what waits for it."""
-        self.purse.limits.update(
-            {name: float(amount) for name, amount in budget.items() if isinstance(amount, int | float)}
-        )
+        self.purse.limits.update(amounts_in(budget))
         for turn in self._leaf_turns():
             if turn.state is State.WAITING and turn.reason is Reason.BUDGET:
                 self._move(turn, State.READY)
@@ -500,7 +521,19 @@ class Machine:
         node.open_items = len(items)
         if not items:
             self._finish_node(node)
-        self._agenda.extend(items[:1] if node.code.sequential else items)
+        if node.code.sequential:
+            self._begin_in_order(items)
+        else:
+            self._agenda.extend(items)
+
+    def _begin_in_order(self, items: Sequence[Item]) -> None:
+        """Start the first of some items that run one after the other."""
+        if self._rules < 2:
+            self._agenda.extend(items[:1])
+        elif items:
+            self._next_turn(items[0])
+            for item in items[1:]:
+                self._ask_ahead(item)
 
     def _expand(self, node: Node, for_each: Formula) -> list[Item]:
         values = for_each.evaluate(node.frame.scope)
@@ -567,13 +600,8 @@ class Machine:
         node.is_due = False
         if item.state in TERMINAL:
             return
-        if item is not node:
-            if item.failure is not None:  # its filter could not be evaluated
-                self._item_failed(item, item.failure)
-                return
-            if (value := self.fork.overrides.get(item.path)) is not None:
-                self._end_item(item, State.SUCCEEDED, output=value)
-                return
+        if item is not node and self._is_over_or_asked(item):
+            return
         turn = add_turn(item)
         if turn is not item and item.state is State.PENDING:
             self._move(item, State.RUNNING)
@@ -591,6 +619,56 @@ class Machine:
             self._end_item(item, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         except (EvalFault, NotJson) as fault:
             self._turn_failed(turn, failure_of(fault))
+
+    def _is_over_or_asked(self, item: Item) -> bool:
+        """Whether an item needs no turn to be made: it ends here, or a person was asked about its turn before."""
+        if item.failure is not None:  # its filter could not be evaluated
+            self._item_failed(item, item.failure)
+        elif (value := self.fork.overrides.get(item.path)) is not None:
+            self._end_item(item, State.SUCCEEDED, output=value)
+        elif item.turns and item.turns[-1].is_ahead:
+            self._turn_came(item.turns[-1])
+        else:
+            return False
+        return True
+
+    def _ask_ahead(self, item: Item) -> None:
+        """Have a person asked about an item's call before its turn comes, so that they see the whole list.
+
+        Only where its arguments can be computed by now; whatever is wrong with them is told when its turn comes.
+        """
+        node, action = item.node, item.node.code.action
+        is_own = (
+            item.state is not State.PENDING or item.failure is not None or item.path in self.fork.overrides
+        )
+        if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
+            return
+        path = item.path if node.code.repeat is None else first_turn_of(item)
+        if node.policy.approval == "never" and not self._is_held(path, node.policy, ""):
+            return
+        try:
+            with Scope(item) as scope:
+                call = Sealed(action.args.spell(scope, scope.sealed))
+        except (RefersToSkipped, EvalFault, NotJson):
+            return
+        if self._ruling(path, node, call) != "free":
+            turn = add_turn(item)
+            turn.is_ahead = True
+            self.turns[turn.path] = turn
+            self._ready(turn, call)
+
+    def _turn_came(self, turn: Turn) -> None:
+        """Go on with a call that a person was asked about ahead of its turn."""
+        turn.is_ahead = False
+        if turn is not turn.item and turn.item.state is State.PENDING:
+            self._move(turn.item, State.RUNNING)
+        if turn.state is not State.PENDING:
+            return  # nobody has decided yet
+        if turn.verdict is not None and turn.verdict.what == DENIED:
+            self._deny(turn, turn.verdict)
+        else:
+            self._move(turn, State.READY)
+            self._start_call(turn)
 
     def _start_turn(self, turn: Turn, scope: Values) -> None:
         if self._cancelled_by is not None:
@@ -769,14 +847,19 @@ class Machine:
 
     def _after_sequential(self, item: Item) -> None:
         """Start the next item of an ordered `for_each`, or block the rest."""
-        if item.index is None:
-            return
-        items = item.node.items
-        rest = (items[at] for at in range(item.index + 1, len(items)) if items[at].state is State.PENDING)
-        if not is_bad(item, SOFT):
-            self._agenda.extend(islice(rest, 1))
-            return
-        for other in rest:
+        if is_bad(item, SOFT):
+            self._block_items_after(item)
+        else:
+            self._agenda.extend(islice(_open_items_after(item), 1))
+
+    def _block_items_after(self, item: Item) -> None:
+        """End the later items of an ordered `for_each`, which may not start any more."""
+        for other in _open_items_after(item):
+            for turn in other.turns:  # a person was asked about it
+                turn.call, turn.is_ahead = None, False
+                if turn is not other:
+                    self._move(turn, State.SKIPPED)
+                    turn.reason = Reason.BLOCKED
             self._move(other, State.SKIPPED)
             other.reason = Reason.BLOCKED
             self._record_end(other)
@@ -798,7 +881,7 @@ class Machine:
             and isinstance(code.action, CallTool)
             and self._needs_ruling(turn, policy)
         ):
-            self._rule(turn, policy, code.action.tool, call)
+            self._rule(turn, code.action.tool, call)
         elif not self.is_recounting:
             self._calls.append((turn, self._call_of(turn, policy, call)))
 
@@ -831,31 +914,38 @@ class Machine:
                 raise EngineBug(f"step '{turn.path}' has nothing to call")
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        return (policy.approval != "never" or self._is_held(turn, policy)) and not turn.is_ruled
-
-    def _is_held(self, turn: Turn, policy: CallPolicy) -> bool:
-        """Whether a fork has this write wait for a person."""
         args = turn.call.digest if turn.call is not None else ""
-        return policy.effect is Effect.WRITE and self.fork.is_held(turn.path, args)
+        return (policy.approval != "never" or self._is_held(turn.path, policy, args)) and not turn.is_ruled
 
-    def _rule(self, turn: Turn, policy: CallPolicy, tool: str, call: Sealed) -> None:
+    def _is_held(self, path: str, policy: CallPolicy, args: str) -> bool:
+        """Whether a fork has this write wait for a person; without arguments: whether it may, whatever they come to."""
+        return policy.effect is Effect.WRITE and self.fork.is_held(path, args)
+
+    def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
+        """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
+        policy = node.policy
+        if self.fork.is_settled(path, call.digest):
+            return "free"
+        is_tainted = bool(node.code.tainted)
+        if self._is_held(path, policy, call.digest) or policy.approval == "always":
+            return "asked"
+        if policy.approval == "never":
+            return "free"
+        if is_tainted:
+            return "asked"
+        return "ruled" if policy.approval == "rule" else "free"
+
+    def _rule(self, turn: Turn, tool: str, call: Sealed) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""
-        is_tainted = bool(turn.item.node.code.tainted)
-        if self.fork.is_settled(turn.path, call.digest):
-            turn.is_ruled = True
-            self._start_call(turn)
-        elif (
-            self._is_held(turn, policy)
-            or policy.approval == "always"
-            or (policy.approval != "never" and is_tainted)
-        ):
-            turn.is_ruled = True
-            self._ask_approval(turn)
-        elif policy.approval == "rule":
-            self._calls.append((turn, RuleApproval(turn.path, tool, call)))
-        else:
-            turn.is_ruled = True
-            self._start_call(turn)
+        match self._ruling(turn.path, turn.item.node, call):
+            case "free":
+                turn.is_ruled = True
+                self._start_call(turn)
+            case "asked":
+                turn.is_ruled = True
+                self._ask_approval(turn)
+            case "ruled":
+                self._calls.append((turn, RuleApproval(turn.path, tool, call)))
 
     def _ask_approval(self, turn: Turn) -> None:
         self._move(turn, State.WAITING)
@@ -920,7 +1010,8 @@ class Machine:
         self._cancelled_by = by
         for turn in self._leaf_turns():
             is_writing = turn.state is State.RUNNING and turn.item.node.policy.effect is Effect.WRITE
-            if is_writing or turn.state is State.INDETERMINATE:
+            # The end of an earlier item may have blocked this one a moment ago.
+            if is_writing or turn.state is State.INDETERMINATE or turn.state in TERMINAL:
                 continue
             if turn.state is State.RUNNING or turn.pause_s is not None:
                 self._calls.append((turn, StopCall(turn.path)))
@@ -1028,6 +1119,13 @@ class Machine:
         if cell.is_call:
             self._live += (state in LIVE) - (before in LIVE)
         cell.state = state
+
+
+def _open_items_after(item: Item) -> Iterator[Item]:
+    """Yield the later items of a `for_each` that have not ended."""
+    if item.index is not None:
+        items = item.node.items
+        yield from (items[at] for at in range(item.index + 1, len(items)) if items[at].state not in TERMINAL)
 
 
 def _order(call: tuple[Turn, Command]) -> Order:

@@ -63,6 +63,7 @@ MOVES: dict[State, frozenset[State]] = {
     ),
     State.READY: frozenset(
         {
+            State.PENDING,  # the tool's rule wants no person, but the turn of the item has not come
             State.RUNNING,
             State.WAITING,
             State.INDETERMINATE,
@@ -75,7 +76,10 @@ MOVES: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset(
         {State.READY, State.INDETERMINATE, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
     ),
-    State.WAITING: frozenset({State.READY, State.INDETERMINATE, State.CANCELLED}),
+    # Back to pending: it is decided about an item whose turn has not come. Skipped: an earlier item went wrong.
+    State.WAITING: frozenset(
+        {State.PENDING, State.READY, State.INDETERMINATE, State.SKIPPED, State.CANCELLED}
+    ),
     State.INDETERMINATE: frozenset({State.READY, State.SUCCEEDED, State.FAILED, State.SKIPPED}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),

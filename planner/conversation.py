@@ -8,19 +8,21 @@ small questions beside them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import PlanningFailed
 from ..tools.allowance import PATIENCE, Allowance, Patience
 from ..tools.answer import Answer
 from ..tools.clients import Clients
-from ..tools.completion import Call, CutShort, Message, Refused, Turn, Unfit, complete_within
+from ..tools.completion import Call, CutShort, Message, Refused, Turn, Unfit, Usage, complete_within
 from ..tools.endpoint import Endpoint
 from ..tools.outage import ModelError
 from .attempt import CUT_OFF, Attempt
-from .failure import no_endpoint
+from .failure import no_endpoint, over_budget
 from .library import nearest_tasks
 from .order import Order
 
@@ -40,6 +42,52 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
+class Spending:
+    """What a planning may use, and has used: of `model_calls`, `tokens`, `usd` and `seconds`.
+
+    A request is not sent where one as large as the largest so far would pass a limit; of what the first will take nothing is known.
+
+    Attributes:
+        limits: Name -> most of it; a name that is missing has no limit.
+        told: Is told what each answered request used.
+    """
+
+    limits: Mapping[str, float] = field(default_factory=dict[str, float])
+    told: Callable[[Usage], None] | None = None
+    _spent: dict[str, float] = field(default_factory=dict[str, float])
+    _largest: dict[str, float] = field(default_factory=dict[str, float])
+    _started: float = field(default_factory=monotonic)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the limit; infinitely many without one."""
+        return self.limits.get("seconds", inf) - (monotonic() - self._started)
+
+    def find_short(self) -> str | None:
+        """Return the limit that another request would pass; `None`: it may be sent."""
+        if self.seconds_left <= 0:
+            return "seconds"
+        for name in ("model_calls", "tokens", "usd"):
+            limit, spent = self.limits.get(name), self._spent.get(name, 0.0)
+            if limit is not None and (spent >= limit or spent + self._largest.get(name, 0.0) > limit):
+                return name
+        return None
+
+    def add(self, usage: Usage) -> None:
+        """Note what a request used."""
+        used = {
+            "model_calls": float(usage.requests),
+            "tokens": float(usage.prompt_tokens + usage.completion_tokens),
+            "usd": usage.usd or 0.0,
+        }
+        for name, amount in used.items():
+            self._spent[name] = self._spent.get(name, 0.0) + amount
+            self._largest[name] = max(self._largest.get(name, 0.0), amount)
+        if self.told is not None:
+            self.told(usage)
+
+
+@dataclass(slots=True)
 class Conversation:
     """See the module.
 
@@ -48,6 +96,7 @@ class Conversation:
         approach: What attempts that bring nothing were made for, `"draft"` or `"patch"`.
         small: Who is asked small questions beside the plan; `None`: the same model.
         is_reachable: Whether that one could be asked so far.
+        spending: What the conversation may use.
     """
 
     order: Order
@@ -58,6 +107,7 @@ class Conversation:
     approach: str = "draft"
     small: Endpoint | None = None
     is_reachable: bool = True
+    spending: Spending = field(default_factory=Spending)
     allowance: Allowance = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,10 +124,13 @@ class Conversation:
 
     async def within(self, work: Awaitable[T]) -> T:
         """Return what the work comes to, if the time of a planning is enough. Raises: PlanningFailed."""
+        left = self.spending.seconds_left
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(max(0.0, min(self._seconds, left))):
                 return await work
         except TimeoutError as over:
+            if left < self._seconds:
+                raise over_budget(self.order.task, "seconds", self.attempts) from over
             fault = ModelError(f"planning took longer than {self._seconds:g} s", code="limit-exceeded")
             raise self._ended(fault) from over
 
@@ -115,8 +168,12 @@ class Conversation:
         patience: Patience = PATIENCE,
         endpoint: Endpoint | None = None,
     ) -> Turn:
+        if (short := self.spending.find_short()) is not None:
+            raise over_budget(self.order.task, short, self.attempts)
         call = Call(endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
-        return await complete_within(self.allowance, call, self.clients, patience)
+        turn = await complete_within(self.allowance, call, self.clients, patience)
+        self.spending.add(turn.usage)
+        return turn
 
     def unread(self, turn: Turn, outcome: Unfit | CutShort, approach: str) -> Attempt:
         """Return an attempt whose answer cannot be read."""

@@ -42,6 +42,13 @@ def no_endpoint(
     )
 
 
+def over_budget(task: str, limit: str, attempts: Sequence[Attempt]) -> PlanningFailed:
+    """Return the failure where the planning would use more than it may."""
+    head = f"no plan for the task {_quoted(task)}: its planning would pass the budget's '{limit}'."
+    advice = "What to do: raise the budget (`firmplan resume RUN --budget NAME=AMOUNT`), or save a plan that answers the task."
+    return PlanningFailed(f"{head}\n{advice}", attempts, limit)
+
+
 def no_good_draft(task: str, attempts: Sequence[Attempt]) -> PlanningFailed:
     """Return the failure where every draft was bad."""
     drafts = [attempt for attempt in attempts if attempt.source == "model"]

@@ -10,7 +10,7 @@ is asked whether the nearest does, and only then for a plan. What is not set com
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -27,7 +27,7 @@ from ..tools.toolset import Toolset
 from .adapting import adapt
 from .attempt import Attempt
 from .choosing import CHOOSE_OVER
-from .conversation import Conversation
+from .conversation import Conversation, Spending
 from .drafting import Drafting
 from .ear import Ear, Heard
 from .failure import no_model
@@ -69,6 +69,16 @@ class Planned:
         if not self.inputs:
             return self.plan
         return with_defaults(self.plan, self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What whoever asks for a plan wants beside it; see `Planner.plan`."""
+
+    cache: PlanCache | None
+    heard: Heard | None
+    used: Used
+    spending: Spending
 
 
 class Planner:
@@ -138,6 +148,8 @@ class Planner:
         cache: PlanCache | None = None,
         heard: Heard | None = None,
         used: Used | None = None,
+        budget: Mapping[str, float] | None = None,
+        spent: Callable[[Usage], None] | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -153,9 +165,12 @@ class Planner:
             heard: Is handed each longer beginning of a draft that passes its check, while the model writes: steps
                 of it may be started. A later draft may say otherwise; the plan that is returned holds.
             used: Is told of each saved plan that was thought to answer the task, and whether it does (`uses.py`).
+            budget: Most `model_calls`, `tokens`, `usd` and `seconds` that the planning may use. A saved plan needs none.
+            spent: Is told what each answered request used, also of a planning that fails.
 
         Raises:
-            PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried.
+            PlanningFailed: No plan came; the message says why and what to do, `attempts` holds what was tried, and `limit` is the limit
+                of the budget that it would have passed.
             InputRejected: The task is empty or too long, or an input is not JSON.
             ConfigError: A file of the library holds no plan.
         """
@@ -165,7 +180,8 @@ class Planner:
         found = _from_saved(order, attempts, used or _nobody)
         if found is not None:
             return found
-        return await self._from_model(order, attempts, cache, heard, used or _nobody)
+        asked = _Asked(cache, heard, used or _nobody, Spending(budget or {}, spent))
+        return await self._from_model(order, attempts, asked)
 
     def preview(
         self,
@@ -194,7 +210,7 @@ class Planner:
         source = None if found is None else found.source
         return preview_of(order, source, model, adapts=self._adapts, choose_over=self._choose_over)
 
-    async def repair_run(  # what `plan` takes, and the run
+    async def repair_run(  # noqa: PLR0913  # what `plan` takes, and the run
         self,
         plan: Plan,
         steps: Mapping[str, StepLike],
@@ -204,6 +220,8 @@ class Planner:
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
         output_error: ErrorLike | None = None,
+        budget: Mapping[str, float] | None = None,
+        spent: Callable[[Usage], None] | None = None,
     ) -> Mended:
         """Return a checked patch for the rest of a plan whose run went wrong.
 
@@ -216,6 +234,8 @@ class Planner:
             judge: Has the last word on what a check found.
             output_error: Why the plan's output could not be computed, if that is what failed: the error of `Run.errors` that has no
                 step. Only its code is looked at.
+            budget: Most `model_calls`, `tokens`, `usd` and `seconds` that this may use.
+            spent: Is told what each answered request used, also where no patch comes.
 
         Raises:
             PlanningFailed: No patch came, or the model sees no way; `attempts` holds what was tried.
@@ -227,7 +247,14 @@ class Planner:
             plan.model_copy(update={"task": words}), steps, order.check(plan).types, output_error
         )
         endpoint = self._model.resolve()
-        conversation = Conversation(order, endpoint, self._clients, self._timeout_s, approach="patch")
+        conversation = Conversation(
+            order,
+            endpoint,
+            self._clients,
+            self._timeout_s,
+            approach="patch",
+            spending=Spending(budget or {}, spent),
+        )
         return await conversation.within(Mending(incident, conversation, self._max_repairs).run())
 
     async def aclose(self) -> None:
@@ -237,9 +264,7 @@ class Planner:
         self,
         order: Order,
         attempts: list[Attempt],
-        cache: PlanCache | None,
-        heard: Heard | None,
-        used: Used,
+        asked: _Asked,
     ) -> Planned:
         """Return a plan that a model wrote or filled in, now or before. Raises: PlanningFailed."""
         try:
@@ -248,14 +273,17 @@ class Planner:
             nearest = nearest_tasks(order.task, order.saved)
             raise no_model(order.task, missing, nearest, attempts) from missing
         small = self._small_of(endpoint)
+        cache = asked.cache
         key = "" if cache is None else planning_key(order, endpoint, small)
         if cache is not None and (kept := await cache.find(key)) is not None:
             attempt = _reused(order, kept, len(attempts) + 1)
             attempts.append(attempt)
             if attempt.ok:
                 return Planned(kept, dict(order.inputs), tuple(attempts), Usage(), REUSED)
-        conversation = Conversation(order, endpoint, self._clients, self._timeout_s, attempts, small=small)
-        planned = await conversation.within(self._asked(conversation, heard, used))
+        conversation = Conversation(
+            order, endpoint, self._clients, self._timeout_s, attempts, small=small, spending=asked.spending
+        )
+        planned = await conversation.within(self._asked(conversation, asked.heard, asked.used))
         if cache is not None:
             await cache.keep(key, planned.plan)
         return planned

@@ -17,10 +17,12 @@ from .plan import InnerPlan, Plan
 from .problems import Problem, problem
 from .schema import literal_faults, self_contained
 from .shape import describe
-from .values import Json, NotJson, normal
+from .values import Json, NotJson, canonical, parse_canonical
 
 
-def fit_inputs(plan: Plan | InnerPlan, given: object) -> tuple[dict[str, Json], list[Problem]]:
+def fit_inputs(
+    plan: Plan | InnerPlan, given: object, *, bytes_max: int | None = None
+) -> tuple[dict[str, Json], list[Problem]]:
     """Return the plan's inputs, and all that is wrong with what was given (code `bad-input`, path `$.inputs.name`).
 
     What is at fault is left out; inputs without a value have their default. O(size of the values).
@@ -28,6 +30,7 @@ def fit_inputs(plan: Plan | InnerPlan, given: object) -> tuple[dict[str, Json], 
     Args:
         plan: Declares the inputs; for an inner plan that names types of its outer plan, the plan that a program has.
         given: An object of values by input name.
+        bytes_max: A larger value, as canonical JSON, has the code `limit-exceeded`; `None`: no value is too large.
     """
     if not isinstance(given, Mapping):
         message = f"expected an object of inputs by name, found {describe(given)}"
@@ -37,7 +40,7 @@ def fit_inputs(plan: Plan | InnerPlan, given: object) -> tuple[dict[str, Json], 
     found: list[Problem] = []
     for name, schema in plan.inputs.items():
         if name in values:
-            value, faults = fit_value(name, values[name], schema, plan.types)
+            value, faults = fit_value(name, values[name], schema, plan.types, bytes_max=bytes_max)
         elif "default" in schema:
             value, faults = fit_value(name, schema["default"], schema, plan.types)
         else:
@@ -54,22 +57,37 @@ def fit_inputs(plan: Plan | InnerPlan, given: object) -> tuple[dict[str, Json], 
 
 
 def fit_value(
-    name: str, given: object, schema: Mapping[str, Json], types: Mapping[str, Json]
+    name: str,
+    given: object,
+    schema: Mapping[str, Json],
+    types: Mapping[str, Json],
+    *,
+    bytes_max: int | None = None,
 ) -> tuple[Json, list[Problem]]:
-    """Return one input's value in canonical form, and what is wrong with it."""
+    """Return one input's value in canonical form, and what is wrong with it. Arguments are as in `fit_inputs`."""
     where = f"$.inputs{key(name)}"
     try:
-        value = normal(given)
+        data = canonical(given)
     except NotJson as fault:
         at = where + fault.path.removeprefix("$")
         what = str(fault).removeprefix(f"{fault.path}: ")
         return None, [problem("bad-input", at, f"input '{name}': expected JSON, found {what}")]
-    value = with_integers(value, self_contained(schema, types))
+    if bytes_max is not None and len(data) > bytes_max:
+        return None, [too_large(name, len(data), bytes_max)]
+    value = with_integers(parse_canonical(data), self_contained(schema, types))
     faults = literal_faults(value, schema, types)
     return value, [
         problem("bad-input", where + fault.inner, f"input '{name}': {fault.message}", fault.hint)
         for fault in faults
     ]
+
+
+def too_large(name: str, size: int, bytes_max: int) -> Problem:
+    """Return the problem of an input whose value is too large."""
+    mib = 1024 * 1024
+    message = f"input '{name}': expected at most {bytes_max / mib:g} MiB of JSON, found {size / mib:.1f} MiB"
+    hint = "keep bytes with save_artifact and hand over the Artifact, or have a tool read them"
+    return problem("limit-exceeded", f"$.inputs{key(name)}", message, hint)
 
 
 def _unknown(name: object, known: Mapping[str, object]) -> Problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -180,6 +180,21 @@ class DenyBody(Body):
     by: Annotated[str, Field(min_length=1)]
     reason: str = ""
     attempt: Attempt = None
+
+
+class DecideBody(Body):
+    """Who decides, and what about each call.
+
+    Attributes:
+        decisions: Path of a leaf, or of a step for all its parts that wait -> `"approve"`, `"deny"`, `"retry"`, or an object that says
+            more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `done`, `retry` (true), `fail`, and `attempt`.
+    """
+
+    by: Annotated[str, Field(min_length=1)]
+    decisions: Annotated[
+        dict[str, Literal["approve", "deny", "retry"] | dict[str, Any]],
+        Field(min_length=1, examples=[{"pay[0]": "approve", "pay[1]": {"deny": True, "reason": "paid"}}]),
+    ]
 
 
 class ResolveBody(Body):

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from ..errors import InputRejected
 from ..executor import Run
 from ..plans import Plan, canonical
-from .bodies import ForkBody, ResumeBody, RetryBody, RunBody, StrictRoute, TaskBody
+from .bodies import DecideBody, ForkBody, ResumeBody, RetryBody, RunBody, StrictRoute, TaskBody
 from .guard import CLIENT
 from .hosting import REFUSALS, Hosted, Hosting, answer
 from .intake import Submission
@@ -73,6 +73,16 @@ async def list_runs(
 async def get_run(run_id: str, hosted: Hosted) -> Response:
     """Answer with the run as it stands."""
     return _run(await hosted.engine.get(run_id))
+
+
+@router.delete("/runs/{run_id}", status_code=204, summary="Delete a run that has ended")
+async def delete_run(run_id: str, hosted: Hosted) -> Response:
+    """Answer with 204 once it is gone, with the bytes that only it needed; 409 if it has not ended, or another run came of it."""
+    try:
+        await hosted.engine.delete(run_id)
+    except InputRejected as error:
+        raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 @router.get(
@@ -164,6 +174,14 @@ async def retry_run(run_id: str, hosted: Hosted, body: RetryBody | None = None) 
         raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
     hosted.intake.adopt(retried.id)
     return answer(retried.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{retried.id}"})
+
+
+@router.post("/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls at once")
+async def decide_run(run_id: str, body: DecideBody, hosted: Hosted) -> Response:
+    """Record all the decisions, or none of them where one does not fit; the run goes on."""
+    run = await hosted.engine.decide(run_id, body.decisions, by=body.by)
+    hosted.intake.go_on(run_id, hosted.engine.resume(run_id))
+    return _run(run)
 
 
 @router.post("/runs/{run_id}/cancel", response_model=RunView, summary="Stop a run")

@@ -86,6 +86,8 @@ def _fault(
     """Return why the result of a read is too old; `None`: it is not."""
     if tool is None:
         return None
+    if entry.created > now:  # a clock was ahead when it was made: nobody knows how old it is
+        return {"because": "future", "ahead_s": round(entry.created - now, 3)}
     limit_s = tool.reuse_for_s if tool.reuse_for_s is not None else -math.inf
     if not now - entry.created <= limit_s:
         age_s = round(now - entry.created, 3)

@@ -16,7 +16,10 @@ from ...errors import StoreError
 from ...plans import Plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.values import Digest, Json, canonical, digest
+from ..budget import PLANNING
+from ..events import PlanMade
 from ..fork import Fork
+from ..machine import RULES_VERSION
 from ..policy import ReuseMode
 from .lock import Lock
 from .programs import read_plan
@@ -25,6 +28,7 @@ from .recent import Lately
 HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
 """Of forks that ask a person where an older version would not, and of retries: an older version must not go on with them."""
+RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class Header:
     Attributes:
         plan: `None` while a task has not been planned.
         plans: Saved plans that the plan uses, by the name or digest that it uses.
-        planning: What the planner did: attempts and usage, as JSON.
+        planning: What the planner did, as JSON: `source`, `attempts` and their `usage`; `cost` is what all plannings of the run used, as
+            `usage.planning` shows it (headers of older versions have none), `failed` or `over` why no plan came.
         concurrency_max: Calls at a time in this run; `None`: the engine's limit.
         budget: What the run may use, as it was submitted (`budget.py`).
         fork: How it came of its parent, if it did.
         language: The version of the expression language that the run began with. It decides which functions its plan has.
         replan: How often, at most, the planner may patch the plan if the run fails.
+        rules: The version of the machine's moves that the run began with (`machine.py`).
     """
 
     plan: Plan | None
@@ -54,7 +60,30 @@ class Header:
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     fork: Fork | None = None
     language: int = EXPRESSION_VERSION
+    rules: int = RULES_VERSION
     replan: int = 0
+
+    @property
+    def planning_cost(self) -> dict[str, float]:
+        """How much of what the planning used, by the names of a budget; empty where no planner began, or an older one."""
+        match self.planning:
+            case {"cost": dict(cost)}:
+                return {
+                    name: float(amount)
+                    for name in PLANNING
+                    if isinstance(amount := cost.get(name), int | float)
+                }
+            case _:
+                return {}
+
+    @property
+    def plan_made(self) -> PlanMade | None:
+        """The event that tells how a planner made the plan; `None` where none did, or an older one."""
+        match self.planning:
+            case {"source": str(source), "cost": dict(cost)}:
+                return PlanMade(source, cost)
+            case _:
+                return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; the plan in it is shared, and never to be changed."""
@@ -73,6 +102,7 @@ class Header:
             "budget": dict(self.budget),
             "fork": self.fork.to_dict() if self.fork else None,
         }
+        data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -94,6 +124,10 @@ class Header:
                 f"a run whose expressions are of version {language}; this firmplan evaluates up to "
                 f"{EXPRESSION_VERSION}: upgrade firmplan"
             )
+        if (rules := data.get("rules", RULES_ONCE)) > RULES_VERSION:
+            raise StoreError(
+                f"a run that moves by rules of version {rules}; this firmplan knows up to {RULES_VERSION}: upgrade firmplan"
+            )
         return cls(
             plan=read_plan(data["plan"]) if data["plan"] is not None else None,
             plans={name: read_plan(plan) for name, plan in data["plans"].items()},
@@ -108,6 +142,7 @@ class Header:
             fork=Fork.from_dict(data["fork"]),
             language=language,
             replan=data.get("replan", 0),
+            rules=rules,
         )
 
 

@@ -178,7 +178,9 @@ def build_machine(header: Header) -> Machine:
         header.lock.policies,
         seed=header.seed,
         budget=header.budget,
+        planning=header.planning_cost,
         fork=header.fork or Fork(),
+        rules=header.rules,
     )
 
 

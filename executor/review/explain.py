@@ -246,10 +246,8 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
             text = f"the resource '{given['resource']}' was written since its result in run {given['run']}"
         case "env":
             text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
-        case "altered":
-            text = f"its result from run {given['run']} was changed in the store, outside firmplan: it has another digest"
-        case "no-digest":
-            text = f"its result from run {given['run']} is of a store of format 1: it has no digest to compare it with"
+        case "altered" | "no-digest" | "future":
+            text = _told_refusal(given)
         case "off":
             text = "the run was started with reuse='off', which calls every step"
         case "refresh":
@@ -259,6 +257,23 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
         case _:
             text = str(given.get("detail", because))
     return because, text, source
+
+
+def _told_refusal(given: Mapping[str, Any]) -> str:
+    """Return why an earlier result could not be relied on, as the end of a sentence."""
+    run = given["run"]
+    match given["because"]:
+        case "altered":
+            return (
+                f"its result from run {run} was changed in the store, outside firmplan: it has another digest"
+            )
+        case "no-digest":
+            return f"its result from run {run} is of a store of format 1: it has no digest to compare it with"
+        case _:
+            return (
+                f"its result in run {run} was made {given['ahead_s']:g} s in the future: a clock is or was wrong, and nobody knows how "
+                "old it is"
+            )
 
 
 def _listed(changes: Sequence[KeyChange]) -> str:

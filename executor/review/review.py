@@ -7,11 +7,12 @@ results that may be reused, and bytes that nothing needs any more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ..calls.facilities import Facilities
 from ..runs.archive import Archive
 from ..runs.arguments import runs_of
+from ..runs.deletion import SAVED_S
 from ..stores.store import CacheStats, Pruned
 from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from ...tools.models import Spec
     from ..journal.header import Header
     from ..runs.execution import Execution
-
-SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
 
 
 class Review:
@@ -91,4 +90,6 @@ class Review:
 
     async def prune_artifacts(self) -> Pruned:
         """Remove bytes that nothing refers to; return how many."""
-        return await self._store.prune_values(saved_before=self._facilities.clock.now() - SAVED_S)
+        pruned = await self._store.prune_values(saved_before=self._facilities.clock.now() - SAVED_S)
+        await self._store.give_back_room()
+        return pruned

@@ -32,7 +32,7 @@ from ..stores.store import Decision, RunRow, Store, StoredPlan, read_values
 from .arguments import count_of, run_of
 from .collector import old_objects_aside
 from .driver import Driver
-from .run import Run, RunError, run_errors, run_status, run_usage, step_views
+from .run import NO_USAGE, Run, RunError, run_errors, run_status, run_usage, step_views, with_planning
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
@@ -136,7 +136,8 @@ class Archive:
 
     async def shown(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
-        if (recent := self._recent.get(row.id)) is not None and recent.last_event == row.last_seq:
+        recent = self._recent.get(row.id)
+        if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
             run = recent
         else:
             header = Header.from_dict(row.header)
@@ -157,6 +158,10 @@ class Archive:
         self._recent.move_to_end(row.id)
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)
+
+    def forget(self, run_id: str) -> None:
+        """Forget the snapshot of a run that is no more."""
+        self._recent.pop(run_id, None)
 
     async def read_artifact(self, artifact: Artifact) -> bytes:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
@@ -308,7 +313,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         plan=header.plan,
         inputs=header.inputs,
         steps=step_views(machine),
-        usage=run_usage(machine),
+        usage=with_planning(run_usage(machine), header),
         parent=row.parent,
         task=row.task,
         created=row.created,
@@ -329,6 +334,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         status=row.status,
         errors=errors,
         inputs=header.inputs,
+        usage=with_planning(NO_USAGE, header) if header.planning_cost else {},
         parent=row.parent,
         task=row.task,
         created=row.created,

@@ -116,6 +116,14 @@ def attempt_of(attempt: object) -> int | None:
     return None if attempt is None else count_of("attempt", attempt, least=1)
 
 
+def decisions_of(given: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return decisions by path. Raises: InputRejected: there are none, or they are no object."""
+    found = values_of("decisions", given, "decisions")
+    if not found:
+        raise InputRejected('decisions: expected at least one, such as {"pay[0]": "approve"}, found none')
+    return found
+
+
 def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     """Return edited arguments by name. Raises: InputRejected: they are none."""
     return None if edit is None else values_of("edit", edit, "arguments")

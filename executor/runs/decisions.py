@@ -8,8 +8,9 @@ drives the run, the decision is noted in the journal, and a resume goes on from 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,7 @@ from ...plans.integral import with_integers
 from ...plans.nearest import listing
 from ...plans.program import CallTool
 from ...plans.schema import literal_faults
+from ...plans.shape import describe
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..cells import Turn, is_asked, undecided_attempt
@@ -32,6 +34,7 @@ from ..events import (
     ResolvedRetry,
     Verdict,
 )
+from ..fork import is_within
 from ..journal.decided import History, is_verdict, key_of, told
 from ..journal.header import Header
 from ..journal.lock import ToolLock
@@ -42,11 +45,13 @@ from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State
 from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
-from .arguments import run_of
+from .arguments import attempt_of, edit_of, reason_of, run_of
 from .driver import Driver
 from .owner import Owner
+from .request import expect_small
 from .run import Run
 
+PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's
 About: TypeAlias = Literal["call", "outcome"]
 UNRESUMED_MAX: Final = 10_000  # runs of which it is remembered that they were decided about here
 VERDICTS: Final[Mapping[str, About]] = {
@@ -79,6 +84,54 @@ class Ruling:
         return VERDICTS[self.verdict]
 
 
+WORDS: Final = ("approve", "deny", "retry")  # decisions that need nothing else to be said
+BESIDES: Final[Mapping[str, tuple[str, ...]]] = {
+    "approve": ("edit", "attempt"),
+    "deny": ("reason", "attempt"),
+}
+_FORMS: Final = (
+    '"approve", "deny" or "retry", or an object with one of approve (true; edit), deny (true; reason), done (what was returned), '
+    "retry (true), fail (why), and attempt if it is to be named"
+)
+
+
+def ruling_of(step: str, said: object) -> Ruling:
+    """Return a decision as people write it: a word, or an object that says more.
+
+    `"approve"`, `"deny"`, `"retry"`; `{"approve": true, "edit": {..}}`, `{"deny": true, "reason": ".."}`, `{"done": value}`,
+    `{"retry": true}`, `{"fail": "why"}`, each with `attempt` if it is to be named.
+
+    Raises:
+        InputRejected: It is none of these.
+    """
+    given: Mapping[str, object] = {said: True} if said in WORDS else cast("Mapping[str, object]", said)
+    named = [name for name in VERDICTS if name in given] if isinstance(given, Mapping) else []
+    if len(named) != 1:
+        raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
+    verdict = named[0]
+    known = (verdict, *BESIDES.get(verdict, ("attempt",)))
+    if other := next((name for name in given if name not in known), None):
+        raise InputRejected(
+            f"expected no other fields than {', '.join(known)} beside '{verdict}', found {other!r}"
+        )
+    if verdict in ("approve", "deny", "retry") and given[verdict] is not True:
+        raise InputRejected(f"{verdict}: expected true, found {describe(given[verdict])}")
+    attempt = attempt_of(given.get("attempt"))
+    match verdict:
+        case "approve":
+            return Ruling(
+                step, "approve", attempt, edit_of(cast("Mapping[str, Json] | None", given.get("edit")))
+            )
+        case "deny":
+            return Ruling(step, "deny", attempt, reason_of("reason", given.get("reason")))
+        case "done":
+            return Ruling(step, "done", attempt, given["done"])
+        case "retry":
+            return Ruling(step, "retry", attempt)
+        case _:
+            return Ruling(step, "fail", attempt, reason_of("fail", given["fail"]))
+
+
 @dataclass(slots=True)
 class Asked:
     """A run as it is to be decided about.
@@ -92,6 +145,36 @@ class Asked:
     machine: Machine
     pending: Mapping[DecisionKey, Entry]
     history: History | None = None
+
+    def spread(self, ruling: Ruling, named: Container[str]) -> Sequence[Ruling]:
+        """Return a decision about a step as one about each of its parts that wait; those `named` have one of their own.
+
+        Raises:
+            InputRejected: It says something that only one call can have.
+        """
+        turn = self.machine.turns.get(ruling.step)
+        if turn is not None and turn.is_leaf:
+            return [ruling]
+        waiting = [
+            path
+            for path, part in self.machine.turns.items()
+            if _is_about(part, ruling.about) and is_within(path, ruling.step)
+        ]
+        if not waiting:
+            return [ruling]  # it will be told what does wait
+        if (
+            ruling.attempt is not None
+            or ruling.verdict == "done"
+            or (ruling.verdict == "approve" and ruling.given)
+        ):
+            what = "attempt" if ruling.attempt is not None else "done" if ruling.verdict == "done" else "edit"
+            raise InputRejected(f"'{what}' is said of one call; name it: {listing(waiting)}")
+        decided = {key.step for key in self.pending if key.about == ruling.about}
+        return [
+            replace(ruling, step=path)
+            for path in waiting
+            if path not in decided and not any(each in named for each in _within(path, ruling.step))
+        ]
 
     def find_standing(self, key: DecisionKey) -> Entry | None:
         """Return the decision that stands about an attempt."""
@@ -154,32 +237,61 @@ class Decisions:
             RunNotFound: There is no such run.
             InputRejected: The step does not wait for approval, the edited arguments do not fit its tool, or another decision stands.
         """
-        return await self._decide(run_id, [Ruling(step, "approve", attempt, edit)], by)
+        return await self._decide_one(run_id, Ruling(step, "approve", attempt, edit), by)
 
     async def deny(self, run_id: str, step: str, *, by: str, reason: str, attempt: int | None = None) -> Run:
         """Refuse a call that waits; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
-        return await self._decide(run_id, [Ruling(step, "deny", attempt, reason)], by)
+        return await self._decide_one(run_id, Ruling(step, "deny", attempt, reason), by)
 
     async def resolve_done(
         self, run_id: str, step: str, output: object, *, by: str = "", attempt: int | None = None
     ) -> Run:
         """Say that a call of unknown outcome took effect, and what it returned. Raises: RunNotFound, InputRejected."""
-        return await self._decide(run_id, [Ruling(step, "done", attempt, output)], by)
+        return await self._decide_one(run_id, Ruling(step, "done", attempt, output), by)
 
     async def resolve_retry(self, run_id: str, step: str, *, by: str = "", attempt: int | None = None) -> Run:
         """Say that a call of unknown outcome did nothing, and may be made again. Raises: RunNotFound, InputRejected."""
-        return await self._decide(run_id, [Ruling(step, "retry", attempt)], by)
+        return await self._decide_one(run_id, Ruling(step, "retry", attempt), by)
 
     async def resolve_failed(
         self, run_id: str, step: str, why: str, *, by: str = "", attempt: int | None = None
     ) -> Run:
         """Say that a call of unknown outcome did nothing, and counts as failed. Raises: RunNotFound, InputRejected."""
-        return await self._decide(run_id, [Ruling(step, "fail", attempt, why)], by)
+        return await self._decide_one(run_id, Ruling(step, "fail", attempt, why), by)
+
+    async def decide(self, run_id: str, decisions: Mapping[str, object], *, by: str) -> Run:
+        """Decide about several leaves at once, all or nothing.
+
+        Args:
+            run_id: The run.
+            decisions: Path of a leaf, or of a step all of whose waiting parts are meant that have no decision of their own -> see `ruling_of`.
+            by: Who decides.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: A decision is none, fits nothing that waits, or another one stands; every such entry is named.
+        """
+        async with self._alone(run_id):
+            faults: dict[str, InputRejected] = {}
+            asked = await self._asked(run_id)
+            rulings: list[Ruling] = []
+            for step, said in decisions.items():
+                try:
+                    rulings += asked.spread(ruling_of(step, said), decisions)
+                except InputRejected as fault:
+                    faults[step] = fault
+            await self._record(asked, rulings, by, faults)
+            if faults:
+                raise _refused(faults, len(decisions))
+            return await self._archive.get(run_id)
 
     async def raise_budget(self, run_id: str, budget: Mapping[str, float]) -> None:
-        """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound."""
+        """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound.
+
+        A task without a plan takes it in once it has one; its next planning goes by it already.
+        """
         row = await self._archive.row(run_id)
-        if row.status not in FINAL and row.plan_digest is not None:
+        if row.status not in FINAL:
             row.expect_to_go_on()
             await self._leave_for_run(run_id, BudgetRaised(dict(budget)))
 
@@ -212,22 +324,41 @@ class Decisions:
         """Return what has this engine decide about one run one thing after the other; what others decide meets it in the store."""
         return self._locks.setdefault(run_of(run_id), asyncio.Lock())
 
-    async def _decide(self, run_id: str, rulings: Sequence[Ruling], by: str) -> Run:
-        """Record what a person decides about some leaves, all or nothing, and hand it to whoever drives the run."""
+    async def _decide_one(self, run_id: str, ruling: Ruling, by: str) -> Run:
         async with self._alone(run_id):
+            faults: dict[str, InputRejected] = {}
             asked = await self._asked(run_id)
-            made: dict[DecisionKey, Verdict] = {}
-            for ruling in rulings:
-                verdict = await self._verdict(asked, ruling, by)
-                if verdict is not None:
-                    made[key_of(verdict, 0)] = verdict
-            if made:
-                # A decision outlives a crash, so what it is about has to as well: the call would be asked about again otherwise.
-                await self._flush(run_id)
-                await self._leave(run_id, made)
-            if made or asked.pending:
-                await self._hand_over(run_id)
+            await self._record(asked, [ruling], by, faults)
+            for fault in faults.values():
+                raise fault
             return await self._archive.get(run_id)
+
+    async def _record(
+        self, asked: Asked, rulings: Sequence[Ruling], by: str, faults: dict[str, InputRejected]
+    ) -> None:
+        """Record what a person decides about some leaves, all or nothing, and hand it to whoever drives the run.
+
+        Args:
+            asked: The run.
+            rulings: One for each leaf.
+            by: Who decides.
+            faults: Path -> what is wrong with a decision; what is found is added, and where there is any, nothing is recorded.
+        """
+        made: dict[DecisionKey, Verdict] = {}
+        for ruling in rulings:
+            try:
+                verdict = await self._verdict(asked, ruling, by)
+            except InputRejected as fault:
+                faults[ruling.step] = fault
+            else:
+                made |= {} if verdict is None else {key_of(verdict, 0): verdict}
+        run_id = asked.row.id
+        if made and not faults:
+            # A decision outlives a crash, so what it is about has to as well: the call would be asked about again otherwise.
+            await self._flush(run_id)
+            faults.update(await self._leave(run_id, _in_order(asked.machine, made)))
+        if not faults and (made or asked.pending):
+            await self._hand_over(run_id)
 
     async def _asked(self, run_id: str) -> Asked:
         """Return a run as it is to be decided about."""
@@ -326,9 +457,11 @@ class Decisions:
                 tool.bind(edited)
             else:
                 _expect_fit(edited, lock.parameters)
-            return Sealed.of(edited)
+            sealed = Sealed.of(edited)
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
+        expect_small(f"the edited arguments of step '{turn.path}'", sealed)
+        return sealed
 
     def _done(self, asked: Asked, turn: Turn, output: object) -> Sealed:
         lock = asked.lock_of(turn)
@@ -340,22 +473,27 @@ class Decisions:
                 sealed = Sealed.of(with_integers(sealed.value, lock.returns))
         except (ToolError, NotJson) as fault:
             raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
+        expect_small(f"done: the value of step '{turn.path}'", sealed)
         return sealed
 
     # --- from here to whoever drives the run
 
-    async def _leave(self, run_id: str, made: Mapping[DecisionKey, Verdict]) -> None:
-        """Make decisions durable, all or none. Raises: InputRejected: about one of the attempts another one stands."""
+    async def _leave(self, run_id: str, made: Mapping[DecisionKey, Verdict]) -> Mapping[str, InputRejected]:
+        """Make decisions durable, all or none; return what stands in the way, by path."""
         now = self._facilities.clock.now()
         records = {
             key: write_entry(Entry(0, now, event), inline_bytes_max=None)[0] for key, event in made.items()
         }
         while records and (standing := await self._store.add_decisions(run_id, records)):
-            for key, record in standing.items():
-                other = read_decision(record)
-                if other.event != made[key]:
-                    raise _decided(key, other)
-                del records[key]  # somebody has left this very decision in the same moment
+            others = {key: read_decision(record) for key, record in standing.items()}
+            # Somebody may have left the very same decision in this moment.
+            faults = {
+                key.step: _decided(key, other) for key, other in others.items() if other.event != made[key]
+            }
+            if faults:
+                return faults
+            records = {key: record for key, record in records.items() if key not in standing}
+        return {}
 
     async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
         """Make a decision about a whole run durable, and hand it over."""
@@ -373,6 +511,8 @@ class Decisions:
             if (driver := self._drivers.get(run_id)) is not None:
                 await driver.take_decisions(decisions)
                 return
+            if (await self._archive.row(run_id)).plan_digest is None:
+                return  # its first driver takes them in
             row = await self._owner.claim(self._store, run_id)
             if row is None:
                 return
@@ -390,6 +530,32 @@ class Decisions:
             await driver.note(await self._archive.decisions(row.id))
         finally:
             await self._owner.let_go(self._store, row)
+
+
+def _within(path: str, whole: str) -> list[str]:
+    """Return a path, and the steps and items around it that lie within a step, but not that step itself."""
+    ends = [mark.start() for mark in PART.finditer(path) if mark.start() > len(whole)]
+    return [path, *(path[:end] for end in ends)]
+
+
+def _in_order(machine: Machine, made: Mapping[DecisionKey, Verdict]) -> Mapping[DecisionKey, Verdict]:
+    """Return decisions in plan order, and denials last, from behind: one of an item blocks the items after it, which would be decided no more."""
+    order = {key: machine.turns[key.step].order for key in made}
+    kept = sorted((key for key in made if not isinstance(made[key], Denied)), key=order.__getitem__)
+    denied = sorted(
+        (key for key in made if isinstance(made[key], Denied)), key=order.__getitem__, reverse=True
+    )
+    return {key: made[key] for key in (*kept, *denied)}
+
+
+def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
+    """Return one error that names each entry at fault."""
+    told = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
+    are_decided = all(fault.code == DECIDED for fault in faults.values())
+    return InputRejected(
+        f"nothing was decided, {len(faults)} of {count} entries {'is' if len(faults) == 1 else 'are'} at fault: {told}",
+        code=DECIDED if are_decided else None,
+    )
 
 
 def _is_about(turn: Turn, about: About) -> bool:

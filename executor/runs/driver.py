@@ -93,7 +93,7 @@ class Driver:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
         self.journal = Journal(facilities.commits, row, lambda: (run_status(machine), machine.digest))
-        self._recorder = Recorder(machine, self.journal, row.id, header.lock)
+        self._recorder = Recorder(machine, self.journal, row.id, header.lock, header.plan_made)
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._clearance = Clearance(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork)

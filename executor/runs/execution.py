@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ...errors import ConfigError, InputRejected, PlanError
+from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed
 from ...plans.nearest import listing
+from ..budget import PlanningCost, amounts_in
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..cells import is_decided, undecided_attempt
-from ..events import Cause, RunResumed, RunStarted
+from ..events import BudgetRaised, Cause, RunResumed, RunStarted
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
@@ -31,6 +32,7 @@ from ..stores.store import Decision, RunRow
 from .archive import UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .decisions import Decisions
+from .deletion import Deletion, RunsDeleted
 from .driver import Driver
 from .owner import Owner
 from .presence import Presence
@@ -44,6 +46,7 @@ from .watch import POLL_S, Watch
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...plans.values import Json
     from ...tools import Used
 
 CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
@@ -73,6 +76,7 @@ class Execution:
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
         )
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
+        self._deletion = Deletion(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
             self._store, self.archive, self._is_driven, self._expect_tools, lambda: facilities.log
@@ -123,58 +127,106 @@ class Execution:
 
     # --- start
 
+    async def planning_cost(self, row: RunRow) -> PlanningCost:
+        """Return what may be used for planning a task, and what earlier plannings of it have used."""
+        header = Header.from_dict(row.header)
+        limits = dict(header.budget)
+        for decision in await self.archive.decisions(row.id):
+            if isinstance(decision.event, BudgetRaised):  # the run itself takes it in once it is driven
+                limits |= amounts_in(decision.event.budget)
+        return PlanningCost(self.facilities.clock.now, limits, before=header.planning_cost)
+
+    async def patching_cost(self, run_id: str) -> PlanningCost:
+        """Return what may be used for patching the plan of a run that ended, and for the run that goes on with it."""
+        purse = (await self.archive.machine(await self.archive.row(run_id))).purse
+        return PlanningCost(self.facilities.clock.now, purse.limits, purse.own, purse.planning)
+
     def start_planning(
-        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]
+        self,
+        run_id: str,
+        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        cost: PlanningCost | None = None,
     ) -> asyncio.Task[None]:
         """Plan a submitted task in the background, then drive it; return that work.
 
-        A failure of planning is recorded as the run's failure, and is the fault of the returned task.
+        A failure of planning is recorded as the run's failure, and is the fault of the returned task. A planning that comes to the end
+        of the run's budget leaves the run over its budget.
+
+        Args:
+            run_id: The run.
+            plan: Makes its plan.
+            cost: Told by `plan` what it uses; recorded with what becomes of it.
         """
         under_way = self._driving.get(run_id)
-        return (
-            under_way if under_way is not None else self._follow(run_id, self._plan_and_drive(run_id, plan))
-        )
+        if under_way is not None:
+            return under_way
+        return self._follow(run_id, self._plan_and_drive(run_id, plan, cost))
 
-    async def _plan_and_drive(self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]]) -> None:
+    async def _plan_and_drive(
+        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]], cost: PlanningCost | None
+    ) -> None:
         row = await self._owner.claim(self._store, run_id)
         if row is None:
             return
         early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
         try:
-            await self._plan_with(early, row, plan)
+            await self._plan_with(early, row, plan, cost)
         finally:
             await early.drop()
 
     async def _plan_with(
-        self, early: EarlySteps, row: RunRow, plan: Callable[[EarlySteps], Awaitable[Planned]]
+        self,
+        early: EarlySteps,
+        row: RunRow,
+        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        cost: PlanningCost | None,
     ) -> None:
         run_id = row.id
         header = Header.from_dict(row.header)
-        now = self.facilities.clock.now
         self._unplanned.add(run_id)
         try:
             planned = await plan(early)
+        except PlanningFailed as fault:
+            if fault.limit is None:
+                await self._leave_unplanned(row, cost, fault)
+                raise
+            self.facilities.log.info("planning over budget", run=run_id, limit=fault.limit)
+            await self._leave_unplanned(row, cost, fault, over=fault.limit)
+            return
         except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
-            failed = replace(
-                header, planning={"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
-            )
-            await self._store.set_header(
-                run_id, failed.to_dict(), None, row.epoch, RunStatus.FAILED.value, now()
-            )
-            await self._owner.let_go(self._store, row)
+            await self._leave_unplanned(row, cost, fault)
             raise
         except asyncio.CancelledError:
+            if cost is not None and any(cost.used.values()):  # it is planned again, within what is left
+                await self._set_planning(row, {"cost": cost.to_dict()}, row.status)
             await self._owner.let_go(self._store, row)
             raise
-        header = planned.complete(header)
+        header = planned.complete(header, cost)
         digest = planned.plan.digest
         await self._store.set_header(
-            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, now()
+            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, self.now()
         )
         self._unplanned.discard(run_id)
         early.close()
         settled = replace(row, header=header.to_dict())
         await self._drive(settled, header, [], RunStarted(header_digest(settled.header)), early)
+
+    async def _leave_unplanned(
+        self, row: RunRow, cost: PlanningCost | None, fault: Exception, over: str | None = None
+    ) -> None:
+        """Record why a task has no plan, and what that has used: the run failed, or is over its budget (`over` names the limit)."""
+        why: dict[str, Json] = (
+            {"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
+            if over is None
+            else {"over": over}
+        )
+        status = RunStatus.FAILED if over is None else RunStatus.OVER_BUDGET
+        await self._set_planning(row, why | ({} if cost is None else {"cost": cost.to_dict()}), status.value)
+        await self._owner.let_go(self._store, row)
+
+    async def _set_planning(self, row: RunRow, planning: dict[str, Json], status: str) -> None:
+        header = replace(Header.from_dict(row.header), planning=planning)
+        await self._store.set_header(row.id, header.to_dict(), None, row.epoch, status, self.now())
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
@@ -334,6 +386,25 @@ class Execution:
                 path: drawn[path] for path, each in past.items() if each.run == run_id and path in drawn
             }
         return found
+
+    # --- delete
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete a run that has ended. Raises: RunNotFound, InputRejected: it has not, or another run came of it."""
+        task = self._driving.get(run_id)
+        if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be let go of
+            await asyncio.wait([task])
+        await self._owner.wait()
+        deleted = await self._deletion.delete(run_id)
+        self._faults.pop(run_id, None)
+        return deleted
+
+    async def prune(
+        self, *, age_s: float | None, statuses: Sequence[str] | None, is_dry_run: bool
+    ) -> RunsDeleted:
+        """Delete the runs that ended so long ago with one of these statuses; see `Deletion.prune`."""
+        await self._owner.wait()
+        return await self._deletion.prune(age_s, statuses, is_dry_run=is_dry_run)
 
     # --- wait
 

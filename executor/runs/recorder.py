@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 from ...plans.signature import Effect
 from ..calls.telling import Telling
 from ..commands import Command, Record
-from ..events import CallFailed, CallStarted, CallSucceeded, Cause, ResolvedDone, ResolvedFailed
+from ..events import (
+    CallFailed,
+    CallStarted,
+    CallSucceeded,
+    Cause,
+    PlanMade,
+    ResolvedDone,
+    ResolvedFailed,
+    RunStarted,
+)
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
@@ -29,14 +38,18 @@ class Recorder:
         journal: The run's.
         run_id: The run.
         lock: The tools as the run knows them.
+        made: How a planner made the run's plan; it stands behind the run's first record.
 
     Attributes:
         is_driving: Whether the run is being driven now.
     """
 
-    def __init__(self, machine: Machine, journal: Journal, run_id: str, lock: Lock) -> None:
+    def __init__(
+        self, machine: Machine, journal: Journal, run_id: str, lock: Lock, made: PlanMade | None = None
+    ) -> None:
         self._machine = machine
         self._journal = journal
+        self._made = made
         self.is_driving = False
         self._telling = Telling(run_id)
         self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
@@ -56,6 +69,8 @@ class Recorder:
                 journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
             else:
                 journal.add(event, at, decision=decision)
+            if self._made is not None and isinstance(event, RunStarted):
+                journal.add(self._made, at)
             concluded = [command.event for command in commands if isinstance(command, Record)]
             for consequence in concluded:
                 journal.add(consequence, at)

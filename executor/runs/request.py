@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,22 +16,23 @@ from pydantic import ValidationError
 
 from ...errors import ConfigError, InputRejected
 from ...plans import CheckReport, Plan
-from ...plans.inputs import fit_inputs
+from ...plans.inputs import fit_inputs, too_large
 from ...plans.integral import with_integers
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.schema import literal_faults, self_contained
 from ...plans.shape import describe
-from ...plans.values import Json, NotJson
+from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration
+from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.clearance import UNSAFE_FLOW, Flow
 from ..journal.header import Header, default_seed
 from ..journal.lock import Lock
 from ..policy import REUSE_MODES, ReuseMode
 from ..sealed import Sealed
-from .arguments import COUNT_MAX, concurrency_of, count_of, file_of, new_id_of, seed_of
+from .arguments import COUNT_MAX, concurrency_of, count_of, file_of, new_id_of, seed_of, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,44 @@ class Options:
 
 
 def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a plan's inputs, made to fit. Raises: InputRejected."""
-    inputs, problems = fit_inputs(plan, given)
+    """Return a plan's inputs, made to fit. Raises: InputRejected: they do not, or are too large."""
+    inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX)
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
+    _expect_room(inputs)
     return inputs
+
+
+def task_inputs(given: Mapping[str, Json] | None) -> Mapping[str, Json]:
+    """Return the inputs of a task, which has no plan yet that says what they are. Raises: InputRejected: they are none, or too large."""
+    inputs = values_of("inputs", given)
+    problems = [
+        too_large(name, size, bounds.VALUE_BYTES_MAX)
+        for name, size in _sizes(inputs).items()
+        if not bounds.is_small_enough(size)
+    ]
+    if problems:
+        raise InputRejected("\n".join(str(each) for each in problems), problems)
+    _expect_room(inputs)
+    return inputs
+
+
+def _expect_room(inputs: Mapping[str, Json]) -> None:
+    """Raise `InputRejected` where the inputs together are too large: they are stored, and read, in one piece."""
+    if len(inputs) > 1 and (size := sum(_sizes(inputs).values())) > bounds.INPUTS_BYTES_MAX:
+        raise InputRejected(
+            f"inputs: expected at most {bounds.INPUTS_BYTES_MAX // bounds.MIB} MiB of JSON in all, found "
+            f"{size / bounds.MIB:.1f} MiB; keep bytes with save_artifact and hand over the Artifact, or have a tool read them"
+        )
+
+
+def _sizes(inputs: Mapping[str, Json]) -> dict[str, int]:
+    """Return the size of each value as JSON; what is no JSON counts as nothing here, and is told by whoever reads it."""
+    sizes: dict[str, int] = {}
+    for name, value in inputs.items():
+        with suppress(NotJson):
+            sizes[name] = len(canonical(value))
+    return sizes
 
 
 def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
@@ -102,9 +137,16 @@ def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
         sealed = Sealed.of(value)
     except NotJson as fault:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
+    expect_small(f"set: the value of '{path}'", sealed)
     if faults := literal_faults(sealed.value, schema):
         raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
     return Sealed.of(with_integers(sealed.value, self_contained(schema)))
+
+
+def expect_small(what: str, value: Sealed) -> None:
+    """Raise `InputRejected` where a value that a person gives is larger than a result may be."""
+    if not bounds.is_small_enough(len(value.data)):
+        raise InputRejected(str(bounds.too_large(len(value.data), what)))
 
 
 def judged(report: CheckReport, flow: Flow) -> CheckReport:
@@ -168,7 +210,12 @@ def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float
     """Return limits of the cache: seconds and bytes. Raises: InputRejected."""
     if max_bytes is not None:
         count_of("max_bytes", max_bytes)
+    return age_of("max_age", max_age), max_bytes
+
+
+def age_of(what: str, given: str | float | None) -> float | None:
+    """Return an age in seconds; `None`: there is no limit. Raises: InputRejected: it is none."""
     try:
-        return None if max_age is None else parse_duration(max_age), max_bytes
+        return None if given is None else parse_duration(given)
     except ValueError as fault:
-        raise InputRejected(f"max_age: {fault}") from fault
+        raise InputRejected(f"{what}: {fault}") from fault

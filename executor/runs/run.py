@@ -20,7 +20,19 @@ from ..stores.store import REPLAY
 if TYPE_CHECKING:
     from ...plans import Plan
     from ..fork import PastWrite
+    from ..journal.header import Header
     from ..machine import Machine
+
+NO_USAGE: Mapping[str, Json] = {
+    "steps": 0,
+    "calls": 0,
+    "reused": 0,
+    "model_calls": 0,
+    "tokens": 0,
+    "usd": 0.0,
+    "seconds": 0.0,
+}
+"""Of a run no step of which has begun."""
 
 _BECAME: Mapping[str, str] = {
     RunStatus.FAILED: "failed",
@@ -122,7 +134,8 @@ class Run:
         digest: Over plan, inputs, statuses and outputs; final once succeeded or failed.
         plan: `None` while a task has not been planned.
         steps: Path -> view, in plan order, each step followed by its leaves.
-        usage: `calls reused model_calls tokens usd seconds`.
+        usage: `steps calls reused model_calls tokens usd seconds` of its steps; where a planner began it, `planning` has
+            `model_calls tokens usd seconds` of making its plan, patches included. A budget holds for both together.
         parent: The run that this one replays or forks.
         task: The words it came from, if any.
         created: Unix seconds.
@@ -280,8 +293,17 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         "model_calls": sum(_number(usage, "calls") for usage in spent),
         "tokens": sum(_number(usage, "tokens") for usage in spent),
         "usd": float(sum(_number(usage, "usd") for usage in spent)),
-        "seconds": machine.purse.spent["seconds"],
+        "seconds": machine.purse.own["seconds"],
     }
+
+
+def with_planning(usage: Mapping[str, Json], header: Header) -> dict[str, Json]:
+    """Return the usage of a run's steps with that of its planning, where a planner began the run."""
+    match header.planning:
+        case {"cost": dict(cost)}:
+            return {**usage, "planning": dict(cost)}
+        case _:
+            return dict(usage)
 
 
 def _number(usage: Mapping[str, Json], name: str) -> int | float:

@@ -19,6 +19,7 @@ from ..states import FINAL
 from ..stores.store import RunRow, Store
 from .archive import Archive, read_plan
 from .arguments import file_of
+from .run import Run
 
 PAGE: Final = 500  # rows that are looked at together
 SHOWN_MAX: Final = 20  # damaged runs that the text names
@@ -109,11 +110,23 @@ async def _damage_of(store: Store, archive: Archive, run_id: str) -> str | None:
     try:
         row = await archive.row(run_id)
         if row.plan_digest is not None:
-            await (archive.replayed(row) if row.status in FINAL else archive.rebuilt(row))
+            if row.status in FINAL:
+                _expect_row(row, await archive.replayed(row))
+            else:
+                await archive.rebuilt(row)
             await check_heads(store, row)
     except FirmplanError as fault:
         return fault.message
     return None
+
+
+def _expect_row(row: RunRow, run: Run) -> None:
+    """Raise `StoreError` where the row of a run that ended says otherwise than header and journal."""
+    found = (run.status, run.plan.digest if run.plan is not None else None)
+    if (row.status, row.plan_digest) != found:
+        raise StoreError(
+            f"the row of run {row.id} was changed: its status or its plan's digest is not that of its journal"
+        )
 
 
 async def back_up(store: Store, path: str | os.PathLike[str]) -> Path:

@@ -17,6 +17,7 @@ from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.holes import filled
 from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
+from ..budget import PlanningCost
 from ..calls.facilities import Clock
 from ..fork import Fork, Holds, PastWrite, PastWrites, fork_of, inherited_from, root_of
 from ..journal.header import Header, default_seed
@@ -43,8 +44,8 @@ class Planned:
     lock: Lock
     record: Json
 
-    def complete(self, header: Header) -> Header:
-        """Return a task's header with its plan."""
+    def complete(self, header: Header, cost: PlanningCost | None = None) -> Header:
+        """Return a task's header with its plan, and what making it has used."""
         seed = header.seed or default_seed(self.plan, self.inputs)
         return replace(
             header,
@@ -53,7 +54,7 @@ class Planned:
             inputs=self.inputs,
             lock=self.lock,
             seed=seed,
-            planning=self.record,
+            planning=with_cost(self.record, cost),
             language=EXPRESSION_VERSION,  # of the planner, which may be newer than the process that took the task
         )
 
@@ -96,6 +97,13 @@ def expect_resume(row: RunRow) -> None:
 def patch_id(run_id: str) -> str:
     """Return the id of the run of a failed run's patched plan: the same for every engine, so that a plan is patched once."""
     return f"run_{hashlib.sha256(f'patch of {run_id}'.encode()).hexdigest()[:16]}"
+
+
+def with_cost(record: Json, cost: PlanningCost | None) -> Json:
+    """Return the record of a planning with what all plannings of the run have used."""
+    if cost is None or not isinstance(record, dict):
+        return record
+    return {**record, "cost": cost.to_dict()}
 
 
 class Submissions:

@@ -44,6 +44,16 @@ class StoreLocation:
             return await self.find_format() is not None
         return self.path is None or _exists(self.path)
 
+    async def compact(self) -> bool:
+        """Write a file that cannot get smaller anew, so that from now on it can; whether that was to be done. Raises: StoreError."""
+        if self.path is None:
+            return False
+        await self.store.open()
+        try:
+            return await self.store.compact()
+        finally:
+            await self.store.close()
+
     async def find_format(self) -> int | None:
         """Return the format of what is there, without making or changing anything; `None`: there is no store yet.
 

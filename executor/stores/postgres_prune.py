@@ -8,7 +8,7 @@ those who were before have committed and are seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
@@ -17,7 +17,7 @@ import psycopg
 from .postgres_fault import told_fault
 from .postgres_link import Connection, Query, connect, rows
 from .postgres_server import PostgresServer
-from .sieve import Sieve
+from .sieve import Sieve, Unused
 from .store import Pruned
 
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -27,12 +27,17 @@ _LOCK: Final = (
     "firmplan_saved_values IN SHARE ROW EXCLUSIVE MODE"
 )
 _SAVED: Final = "SELECT digest FROM firmplan_saved_values WHERE saved >= %s"
-_LAST: Final = "SELECT id, last_seq FROM firmplan_runs"
+_LAST: Final = "SELECT id, created, last_seq FROM firmplan_runs"
 _HEADERS: Final = "SELECT header FROM firmplan_headers"
 _HEADER: Final = f"{_HEADERS} WHERE run_id=%s"
 _JOURNALS: Final = "SELECT lines FROM firmplan_journal"
 _JOURNAL: Final = f"{_JOURNALS} WHERE run_id=%s AND first_seq>%s"
 _RESULTS: Final = "SELECT output FROM firmplan_reusable"
+_RESULTS_OF: Final = f"{_RESULTS} WHERE run_id=%s"
+_GONE: Final = """
+    SELECT DISTINCT run_id FROM firmplan_reusable AS result
+    WHERE NOT EXISTS (SELECT 1 FROM firmplan_runs AS run WHERE run.id=result.run_id)
+"""
 _OTHERS: Final = (
     "SELECT record FROM firmplan_decisions",
     "SELECT convert_to(plan, 'UTF8') FROM firmplan_plans",
@@ -48,60 +53,68 @@ TRIES: Final = 5
 class PostgresPrune(PostgresServer):
     """Removes bytes from the store in PostgreSQL."""
 
-    async def prune_values(self, *, saved_before: float) -> Pruned:
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
         """See `Store.prune_values`. Through a connection of its own: commits go on while all is read."""
-        return await asyncio.to_thread(self._prune_apart, saved_before)
+        return await asyncio.to_thread(self._prune_apart, saved_before, among)
 
-    def _prune_apart(self, saved_before: float) -> Pruned:
+    async def give_back_room(self) -> None:
+        """See `Store.give_back_room`. The server uses the room of removed rows again once its autovacuum has found them."""
+
+    async def compact(self) -> bool:
+        """See `Store.compact`. The layout of its files is the server's."""
+        return False
+
+    def _prune_apart(self, saved_before: float, among: frozenset[str] | None) -> Pruned:
         with closing(connect(self._url)) as db:
             try:
-                unused, last = find_unused(db, saved_before)
+                unused = find_unused(db, saved_before, among)
                 for _ in range(TRIES - 1):
                     try:
-                        return remove_unused(db, unused, last, saved_before)
+                        return remove_unused(db, unused)
                     except psycopg.errors.DeadlockDetected:
                         continue
-                return remove_unused(db, unused, last, saved_before)
+                return remove_unused(db, unused)
             except psycopg.Error as fault:
                 raise told_fault(self._url, fault) from fault
 
 
-def find_unused(db: Connection, saved_before: float) -> tuple[frozenset[str], Mapping[str, int]]:
-    """Return what nothing names, as one snapshot has it, and how far each journal was read. O(size of the store)."""
+def find_unused(db: Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
+    """Return what nothing names, as one snapshot has it. O(size of the store)."""
     db.execute(_SNAPSHOT)
     stored = {digest for (digest,) in rows(db, "SELECT digest FROM firmplan_stored_values")}
-    last: dict[str, int] = dict(rows(db, _LAST))
-    sieve = Sieve(_finder(db), stored)
+    last = {(run_id, created): seq for run_id, created, seq in rows(db, _LAST)}
+    gone = frozenset(run_id for (run_id,) in rows(db, _GONE))
+    sieve = Sieve(value_finder(db), stored if among is None else stored & among)
     sieve.keep(digest for (digest,) in rows(db, _SAVED, (saved_before,)))
-    for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS) if stored else ():
-        sieve.keep_named(_texts(db, statement))
+    for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
+        sieve.keep_named(_texts(db, statement) if sieve.left else ())
     db.execute("COMMIT")
-    return frozenset(sieve.left), last
+    return Unused(frozenset(sieve.left), last, gone, saved_before)
 
 
-def remove_unused(
-    db: Connection, unused: frozenset[str], last: Mapping[str, int], saved_before: float
-) -> Pruned:
+def remove_unused(db: Connection, unused: Unused) -> Pruned:
     """Remove what is still named nowhere. O(what was written since it was found)."""
-    if not unused:
+    if not unused.digests:
         return Pruned(0, 0)
     with db.transaction():
         db.execute(_LOCK)
-        sieve = Sieve(_finder(db), set(unused))
-        sieve.keep(digest for (digest,) in rows(db, _SAVED, (saved_before,)))
-        sieve.keep_named(_written_since(db, last))
+        sieve = Sieve(value_finder(db), set(unused.digests))
+        sieve.keep(digest for (digest,) in rows(db, _SAVED, (unused.saved_before,)))
+        sieve.keep_named(_written_since(db, unused))
         ((count, size),) = rows(db, _REMOVE, (sorted(sieve.left),))
-        db.execute("DELETE FROM firmplan_saved_values WHERE saved < %s", (saved_before,))
+        db.execute("DELETE FROM firmplan_saved_values WHERE saved < %s", (unused.saved_before,))
     return Pruned(count, size)
 
 
-def _written_since(db: Connection, last: Mapping[str, int]) -> Iterator[bytes]:
-    for run_id, now in rows(db, _LAST):
-        before = last.get(run_id, 0)
+def _written_since(db: Connection, unused: Unused) -> Iterator[bytes]:
+    for run_id, created, now in rows(db, _LAST):
+        before = unused.last.get((run_id, created), 0)
         if before == 0:  # new, or planned only now
             yield from _texts(db, _HEADER, run_id)
         if before != now:
             yield from _texts(db, _JOURNAL, run_id, before)
+    for run_id in {run_id for (run_id,) in rows(db, _GONE)} - unused.gone:
+        yield from _texts(db, _RESULTS_OF, run_id)
     for statement in _OTHERS:
         yield from _texts(db, statement)
 
@@ -114,7 +127,9 @@ def _texts(db: Connection, statement: Query, *values: object) -> Iterator[bytes]
             yield text
 
 
-def _finder(db: Connection) -> Callable[[str], bytes | None]:
+def value_finder(db: Connection) -> Callable[[str], bytes | None]:
+    """Return what finds a stored value by its digest."""
+
     def find(digest: str) -> bytes | None:
         found = rows(db, "SELECT data FROM firmplan_stored_values WHERE digest=%s", (digest,))
         return found[0][0] if found else None

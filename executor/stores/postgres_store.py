@@ -13,7 +13,7 @@ out twice, and after a crash of the server an append that follows a lost one is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -25,9 +25,20 @@ from ...errors import StoreError
 from .postgres_append import append, free_owners, lock_resources, refusal
 from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
-from .postgres_prune import PostgresPrune
+from .postgres_prune import PostgresPrune, value_finder
 from .postgres_uses import PostgresUses
-from .store import PLAN_COLUMNS, Batch, DecisionKey, RunRow, StoredPlan, digest_of_plan, left_by
+from .sieve import named_in
+from .store import (
+    CHILDREN_TOLD,
+    PLAN_COLUMNS,
+    Batch,
+    DecisionKey,
+    Removal,
+    RunRow,
+    StoredPlan,
+    digest_of_plan,
+    left_by,
+)
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -64,6 +75,36 @@ _RELEASE: Final = """
     DELETE FROM firmplan_owners o WHERE o.name IN (SELECT owner FROM held)
         AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name AND r.id NOT IN (SELECT id FROM held))
 """
+_PARENT: Final = "SELECT 1 FROM firmplan_runs WHERE id=%s FOR KEY SHARE"
+_TO_DELETE: Final = "SELECT status FROM firmplan_runs WHERE id=%s FOR UPDATE"
+_CHILDREN: Final = "SELECT id FROM firmplan_runs WHERE parent=%s ORDER BY created, id LIMIT %s"
+_NAMING: Final = (
+    "SELECT header FROM firmplan_headers WHERE run_id=%s",
+    "SELECT lines FROM firmplan_journal WHERE run_id=%s",
+    "SELECT record FROM firmplan_decisions WHERE run_id=%s",
+    "SELECT record FROM firmplan_decided_attempts WHERE run_id=%s",
+)
+_STORED: Final = "SELECT digest FROM firmplan_stored_values WHERE digest = ANY(%s::text[])"
+# Uses of a saved plan count as they do, though the run tells no more. Rows of `reusable` stand on their own, and stay. So does the
+# row of an owner: it may be claiming another run right now.
+_DELETING: Final = (
+    """
+    WITH ended AS (DELETE FROM firmplan_open_writes WHERE run_id=%(run)s RETURNING resource)
+    INSERT INTO firmplan_resources SELECT resource, count(*) FROM ended GROUP BY resource ORDER BY resource
+    ON CONFLICT (name) DO UPDATE SET epoch=firmplan_resources.epoch+excluded.epoch
+    """,
+    "DELETE FROM firmplan_headers WHERE run_id=%(run)s",
+    "DELETE FROM firmplan_journal WHERE run_id=%(run)s",
+    "DELETE FROM firmplan_decisions WHERE run_id=%(run)s",
+    "DELETE FROM firmplan_decided_attempts WHERE run_id=%(run)s",
+    "DELETE FROM firmplan_calls WHERE run_id=%(run)s",
+    """
+    UPDATE firmplan_plan_uses SET run_id=NULL, outcome=CASE
+        WHEN outcome='answered' AND %(status)s IN ('failed', 'cancelled') THEN 'run' ELSE outcome END
+    WHERE run_id=%(run)s
+    """,
+    "DELETE FROM firmplan_runs WHERE id=%(run)s",
+)
 _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
         (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0) ORDER BY first_seq
@@ -130,6 +171,11 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         def work(db: Connection) -> bool:
             with durably(db):
+                if (
+                    row.parent is not None and not row.is_replay
+                ):  # it is locked: who deletes it waits, and then sees the child
+                    found = db.execute(_PARENT, (row.parent,)).fetchone()
+                    row.expect_parent(is_there=found is not None)
                 made = db.execute(_CREATE, values)
             return made.fetchone() is not None
 
@@ -158,6 +204,27 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
         return _found(await self._look(_FIND, (run_id,)))
+
+    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
+        """See `Store.delete_run`. The run is locked before its children are looked for: whoever makes one locks it, too."""
+
+        def work(db: Connection) -> Removal:
+            with db.transaction():
+                found = rows(db, _TO_DELETE, (run_id,))
+                if not found:
+                    return Removal(None)
+                ((status,),) = found
+                children = tuple(child for (child,) in rows(db, _CHILDREN, (run_id, CHILDREN_TOLD)))
+                if status not in statuses or children:
+                    return Removal(status, children)
+                texts = [text for statement in _NAMING for (text,) in rows(db, statement, (run_id,))]
+                named = sorted(named_in(value_finder(db), texts))
+                stored = rows(db, _STORED, (named,))
+                for statement in _DELETING:
+                    db.execute(statement, {"run": run_id, "status": status})
+            return Removal(status, is_removed=True, named=frozenset(digest for (digest,) in stored))
+
+        return await self._main.call(work)
 
     async def list_runs(
         self, *, status: str | None, limit: int, before: tuple[float, str] | None

@@ -26,6 +26,7 @@ STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
         "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
         "ALTER TABLE firmplan_plans ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "CREATE INDEX IF NOT EXISTS firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL",
         (
             'CREATE TABLE IF NOT EXISTS firmplan_decided_attempts (run_id text COLLATE "C" NOT NULL, step text COLLATE "C" NOT NULL, '
             'attempt bigint NOT NULL, about text COLLATE "C" NOT NULL, record bytea NOT NULL, '

@@ -1,12 +1,29 @@
-"""Which of some digests no text names: what is left of them once all texts went through."""
+"""Which digests some texts name, and which of some digests no text names: what is left of them once all texts went through."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 _NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """What was named nowhere, and how far the store was read.
+
+    Attributes:
+        last: Id of a run and when it was made -> the number of its last record that was read. The id of a deleted run is free again.
+        gone: Runs that were deleted before, and of which results for reuse were read.
+        saved_before: What was saved later is not unused.
+    """
+
+    digests: frozenset[str]
+    last: Mapping[tuple[str, float], int]
+    gone: frozenset[str]
+    saved_before: float
 
 
 class Sieve:
@@ -29,7 +46,7 @@ class Sieve:
     def keep_named(self, texts: Iterable[bytes]) -> None:
         """Take out whatever the texts name, and what the large values do that stand in a text's place."""
         wanted: list[str] = []
-        for text in texts:
+        for text in texts if self.left else ():
             wanted += self._named(text)
             while wanted:
                 data = self._find_value(wanted.pop())
@@ -43,3 +60,19 @@ class Sieve:
             if stands_for and digest not in self._read:
                 self._read.add(digest)
                 yield digest
+
+
+def named_in(find_value: Callable[[str], bytes | None], texts: Iterable[bytes]) -> set[str]:
+    """Return the digests that some texts name, and those named in the large values that stand in a text's place."""
+    named: set[str] = set()
+    read: set[str] = set()
+    for text in texts:
+        wanted = [text]
+        while wanted:
+            for stands_for, name in _NAMED.findall(wanted.pop()):
+                digest = name.decode()
+                named.add(digest)
+                if stands_for and digest not in read:
+                    read.add(digest)
+                    wanted += [data for data in (find_value(digest),) if data is not None]
+    return named

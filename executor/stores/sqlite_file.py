@@ -34,6 +34,7 @@ STEPS: Final = {
 }
 # Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
 ADDED: Final = ("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts")
+INCREMENTAL: Final = 2  # SQLite's number of the mode in which a file can get smaller a portion at a time
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
 CACHE_KIB: Final = 32 * 1024
@@ -94,6 +95,10 @@ class SqliteFile:
         try:
             db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            if db.execute("PRAGMA page_count").fetchone() == (
+                0,
+            ):  # only before there is anything in the file
+                db.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
             self._migrate(db)
             _use_wal(db)
             db.execute("PRAGMA synchronous=NORMAL")

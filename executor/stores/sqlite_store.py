@@ -7,7 +7,7 @@ survives a power loss), others with NORMAL (they survive a killed process). The 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -15,10 +15,22 @@ from typing import Any, Final, cast
 import orjson
 
 from ...errors import StoreError
+from .sieve import named_in
 from .sqlite_cache import SqliteCache
-from .sqlite_prune import SqlitePrune
+from .sqlite_prune import SqlitePrune, value_finder
 from .sqlite_uses import SqliteUses
-from .store import EVERYTHING, PLAN_COLUMNS, Batch, DecisionKey, RunRow, StoredPlan, digest_of_plan, left_by
+from .store import (
+    CHILDREN_TOLD,
+    EVERYTHING,
+    PLAN_COLUMNS,
+    Batch,
+    DecisionKey,
+    Removal,
+    RunRow,
+    StoredPlan,
+    digest_of_plan,
+    left_by,
+)
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -29,6 +41,8 @@ _APPEND: Final = (
 )
 _APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
 _FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
+# Tables whose rows belong to one run and go with it. Rows of `reusable` stand on their own, and stay.
+OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
@@ -44,6 +58,9 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         def work() -> bool:
             self._sync("FULL")
             self._sql("BEGIN IMMEDIATE")
+            if row.parent is not None and not row.is_replay:
+                found = self._sql("SELECT 1 FROM runs WHERE id=?", (row.parent,)).fetchone()
+                row.expect_parent(is_there=found is not None)
             cursor = self._sql(
                 f"INSERT OR IGNORE INTO runs ({_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
@@ -97,6 +114,61 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
         return await self._look(lambda db: _find_run(db, run_id))
+
+    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
+        """See `Store.delete_run`. A run that has ended is read before the transaction: nothing of it changes any more."""
+
+        def work() -> Removal:
+            found = self._removal(run_id, statuses)
+            if not found.is_removed:
+                return found
+            named = self._stored_among(self._named_by(run_id))
+            self._sort_calls()
+            self._sync("NORMAL")
+            self._sql("BEGIN IMMEDIATE")
+            found = self._removal(run_id, statuses)
+            if found.is_removed:
+                self._delete_rows(run_id, found.status or "")
+            self._sql("COMMIT")
+            return replace(found, named=named)
+
+        return await self._call(work)
+
+    def _removal(self, run_id: str, statuses: Collection[str]) -> Removal:
+        """Return whether a run may be removed now."""
+        found = self._sql("SELECT status FROM runs WHERE id=?", (run_id,)).fetchone()
+        if found is None:
+            return Removal(None)
+        statement = f"SELECT id FROM runs WHERE parent=? ORDER BY created, id LIMIT {CHILDREN_TOLD}"
+        children = tuple(child for (child,) in self._sql(statement, (run_id,)))
+        return Removal(found[0], children, is_removed=found[0] in statuses and not children)
+
+    def _named_by(self, run_id: str) -> set[str]:
+        texts = [
+            text
+            for statement in (
+                "SELECT header FROM headers WHERE run_id=?",
+                "SELECT lines FROM journal WHERE run_id=?",
+                "SELECT record FROM decisions WHERE run_id=?",
+                "SELECT record FROM decided_attempts WHERE run_id=?",
+            )
+            for (text,) in self._sql(statement, (run_id,))
+        ]
+        return named_in(value_finder(self._open_db()), texts)
+
+    def _stored_among(self, digests: Iterable[str]) -> frozenset[str]:
+        found = self._select("digest", "stored_values", "digest", sorted(digests))
+        return frozenset(digest for (digest,) in found)
+
+    def _delete_rows(self, run_id: str, status: str) -> None:
+        statement = "DELETE FROM open_writes WHERE run_id=? RETURNING resource"
+        for (resource,) in self._sql(statement, (run_id,)).fetchall():
+            self._raise_epoch(resource)
+        for table in OF_ONE_RUN:
+            self._sql(f"DELETE FROM {table} WHERE run_id=?", (run_id,))
+        self._sql("DELETE FROM runs WHERE id=?", (run_id,))
+        self._sql(_FREE_OWNERS)
+        self._keep_outcome(run_id, status)
 
     async def list_runs(
         self, *, status: str | None, limit: int, before: tuple[float, str] | None

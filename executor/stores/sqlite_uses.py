@@ -24,6 +24,14 @@ class SqliteUses(SqliteFile):
         statement = "INSERT INTO plan_uses (name, digest, outcome, run_id, noted) VALUES (?,?,?,?,?)"
         await self._call(lambda: self._sql(statement, (name, digest, outcome, run_id, at)) and None)
 
+    def _keep_outcome(self, run_id: str, status: str) -> None:
+        """Let uses of a run that is being deleted count as they do, inside a transaction: the run tells no more."""
+        became = "run" if status in ("failed", "cancelled") else "answered"
+        self._sql(
+            "UPDATE plan_uses SET run_id=NULL, outcome=CASE outcome WHEN 'answered' THEN ? ELSE outcome END WHERE run_id=?",
+            (became, run_id),
+        )
+
     async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
         """See `Store.count_uses`."""
         return await self._call(lambda: self._sql(_COUNTS).fetchall())

@@ -8,7 +8,7 @@ acknowledged before stays.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
@@ -22,6 +22,7 @@ from ..events import Cause
 REPLAY: Final = "replay_"  # how the ids of kept replays begin
 RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
 PLAN_COLUMNS: Final = "name, plan, digest, saved, row_digest"
+CHILDREN_TOLD: Final = 3  # children that a run is kept for, as far as they are told
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
 
@@ -56,6 +57,11 @@ class RunRow:
     def is_replay(self) -> bool:
         """Whether it is a kept replay; no other run that has a parent is named so."""
         return self.parent is not None and self.id.startswith(REPLAY)
+
+    def expect_parent(self, *, is_there: bool) -> None:
+        """Raise `StoreError` if the run is about to come of one that is gone: it would need that one's journal."""
+        if not is_there:
+            raise StoreError(f"run {self.parent} was deleted meanwhile: nothing can come of it any more")
 
     def expect_to_go_on(self) -> None:
         """Raise `InputRejected` for a kept replay: whoever went on with it would make the writes of its parent once more."""
@@ -331,6 +337,23 @@ class Pruned:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What came of removing a run.
+
+    Attributes:
+        status: The run's; `None`: there is no such run.
+        children: Runs that came of it, some of them: while there is one, the run stays.
+        is_removed: Whether it is gone.
+        named: Digests of stored values that it named, and that may be nobody's now.
+    """
+
+    status: str | None
+    children: Sequence[str] = ()
+    is_removed: bool = False
+    named: frozenset[str] = frozenset()
+
+
 class Store(Protocol):
     """Where runs live. Methods are coroutines; one store serves one event loop."""
 
@@ -353,7 +376,18 @@ class Store(Protocol):
         ...
 
     async def create_run(self, row: RunRow) -> bool:
-        """Add a run, durable through power loss; `False` if one of that id exists."""
+        """Add a run, durable through power loss; `False` if one of that id exists.
+
+        Raises:
+            StoreError: It is to come of a run that is not there any more; the parent of a kept replay need not be there.
+        """
+        ...
+
+    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
+        """Remove a run that has one of these statuses and that no other came of, with all that is only its own, whole or not at all.
+
+        Results that later runs may reuse stay, and so do the values that it named: `prune_values` removes those.
+        """
         ...
 
     async def set_header(
@@ -457,8 +491,21 @@ class Store(Protocol):
         """Keep bytes that a caller saves under their digest, durable through power loss; `at` says since when."""
         ...
 
-    async def prune_values(self, *, saved_before: float) -> Pruned:
-        """Remove bytes that nothing refers to: no run, result, decision or plan, nor a caller who saved them since then."""
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """Remove bytes that nothing refers to: no run, result, decision or plan, nor a caller who saved them since then.
+
+        Args:
+            saved_before: Bytes that a caller has saved later than this stay.
+            among: Look only at values of these digests, which is quick if there are none; `None`: at all.
+        """
+        ...
+
+    async def give_back_room(self) -> None:
+        """Make the file as small as what is in it, while others go on; where that is not possible, room is used again."""
+        ...
+
+    async def compact(self) -> bool:
+        """Write the file anew so that it can get smaller from now on, if it was made without that; whether it was."""
         ...
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:

@@ -291,11 +291,11 @@ def test_decisions_name_the_leaf(tmp_path: Path):
     async def go() -> Run:
         async with Engine([bank.pay], store=tmp_path / "s.db") as engine:
             run = await engine.run(steps, run_id="r")
-            assert run.steps["p[0]"].status == "waiting"
+            assert [run.steps[f"p[{n}]"].status for n in range(2)] == ["waiting", "waiting"]
             with pytest.raises(InputRejected):
                 await engine.approve("r", "p", by="ann")
             with pytest.raises(InputRejected):
-                await engine.approve("r", "p[1]", by="ann")
+                await engine.approve("r", "s/q", by="ann")
             with pytest.raises(InputRejected):
                 await engine.approve("r", "nothing", by="ann")
             for leaf in ("p[0]", "p[1]", "s/q"):
@@ -308,6 +308,32 @@ def test_decisions_name_the_leaf(tmp_path: Path):
     run = within(go())
     assert run.status == "succeeded"
     assert run.output == [["paid a 1", "paid b 1"], "paid c 2"]
+
+
+def test_a_list_is_asked_and_decided_as_one(tmp_path: Path):
+    """`decide(run_id, {step: "approve" | "deny" | ..}, by=..)` for many: writes of a `for_each` are one list."""
+    bank = Bank()
+    steps = plan(
+        call("p", "pay", args={"to": "${item}", "amount": 1}, for_each=["a", "b", "c"]), output="${p}"
+    )
+    with Engine([bank.pay], store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(steps, run_id="r")
+        assert [run.steps[f"p[{n}]"].args for n in range(3)] == [{"to": to, "amount": 1} for to in "abc"]
+        for wrong in ({}, [], {"p": "perhaps"}, {"p[0]": "approve", "p[9]": "approve"}, {5: "approve"}):
+            with pytest.raises(InputRejected):
+                engine.decide_sync("r", wrong, by="me")  # type: ignore[arg-type]
+        with pytest.raises(InputRejected, match="by: expected the name of who decides"):
+            engine.decide_sync("r", {"p": "approve"}, by="")
+        with pytest.raises(RunNotFound):
+            engine.decide_sync("none", {"p": "approve"}, by="me")
+        engine.decide_sync("r", {"p[1]": {"approve": True, "edit": {"amount": 7}}, "p": "approve"}, by="me")
+        assert bank.paid == []
+        assert engine.resume_sync("r").output == ["paid a 1", "paid b 7", "paid c 1"]
+        run = engine.run_sync(steps, run_id="s")
+        engine.decide_sync("s", {"p[0]": "approve", "p[1]": "deny", "p[2]": "approve"}, by="me")
+        run = engine.resume_sync("s")
+    assert [run.steps[f"p[{n}]"].reason for n in range(3)] == [None, "denied", "blocked"]
+    assert [to for to, _, _ in bank.paid] == ["a", "b", "c", "a"]
 
 
 def test_decisions_about_what_does_not_wait_are_rejected(tmp_path: Path):

@@ -94,6 +94,37 @@ def test_a_waiting_run_is_exit_code_4_and_goes_on_after_approval(firmplan, plan_
     assert (second.code, second.document["error"]["code"]) == (2, "decided")
 
 
+def test_a_list_of_calls_is_shown_and_decided_as_one(firmplan, plan_file):
+    """`run` and `show` list every item with the commands for all or some; `decide` takes words and JSON, whole or not at all."""
+    path = plan_file(
+        inputs={},
+        steps=[{"id": "m", "tool": "send", "for_each": ["a", "b", "c"], "args": {"to": "${item}"}}],
+        output="${m}",
+    )
+    firmplan("run", path, "-t", "tools.py", "--run-id", "r")
+    shown = firmplan("show", "r").out
+    assert "step 'm': 3 calls wait for approval" in shown
+    for number, to in enumerate("abc"):
+        assert f'  m[{number}]   called with {{"to": "{to}"}}' in shown
+    assert "  firmplan decide r m=approve\n" in shown
+    assert "  firmplan decide r 'm[0]=approve' 'm[1]=deny'\n" in shown
+    for wrong in ("m[0]", "m[0]=perhaps", 'm[0]={"deny": 1}', "m[5]=approve"):
+        refused = firmplan("decide", "r", wrong, "--by", "me")
+        assert refused.code == 2
+        assert "m[0]" in refused.err or "m[5]" in refused.err
+    assert firmplan("decide", "r", "m[0]=approve", "m[0]=deny").code == 2
+    said = ('m[1]={"approve": true, "edit": {"to": "you"}}', "m=approve")
+    decided = firmplan("decide", "r", *said, "--by", "me")
+    assert decided.code == 0
+    assert "decided; unless a server has run r, go on with" in decided.out
+    assert firmplan("decide", "r", "m=deny", "--by", "you").code == 2
+    assert firmplan("resume", "r", "-t", "tools.py", "--json").document["output"] == [
+        "sent to a",
+        "sent to you",
+        "sent to c",
+    ]
+
+
 def test_a_decision_may_name_the_attempt(firmplan, plan_file, tmp_path):
     """A line that is typed again when another attempt waits decides nothing; it says what stands."""
     (tmp_path / "lost.py").write_text(LOST)

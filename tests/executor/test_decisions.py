@@ -227,7 +227,7 @@ def test_an_approval_rule_sees_the_arguments():
                 "p": "waiting:approval",
                 "p[0]": "succeeded",
                 "p[1]": "waiting:approval",
-                "p[2]": "pending",
+                "p[2]": "waiting:approval",
             }
             for step in ("p[1]", "p[2]"):
                 await rig.decisions.approve("r", step, by="ann", edit=None)

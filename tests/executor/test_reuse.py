@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from firmplan.errors import OutcomeUnknown, ToolError
+from firmplan.executor import Review
 from firmplan.testing import FakeClock, Held, MemoryStore, ScriptedTool
 from firmplan.tools import Context, tool
 from rig import Rig, plan_of
@@ -129,6 +130,29 @@ def test_forever_is_forever():
 
     asyncio.run(main())
     assert counted.calls == [1]
+
+
+@pytest.mark.parametrize("reuse_for", ["1h", "forever"])
+def test_a_read_from_the_future_is_called_again(reuse_for):
+    """A clock was ahead when it was made, so nobody knows its age; explain says so. The new result counts from now on. Pure results have no age."""
+    clock, read = FakeClock(auto=False), Counted(effect="read", reuse_for=reuse_for)
+    pure = Counted(effect="pure")
+
+    async def main():
+        async with Rig([read.tool], clock=clock) as rig, Rig([pure.tool], clock=clock) as timeless:
+            clock.advance(7200)
+            await rig.run(ONE, **x(1))
+            await timeless.run(ONE, **x(1))
+            clock.advance(-3600)
+            run = await rig.run(ONE, **x(1))
+            assert (len(read.calls), run.steps["s"].reused) == (2, False)
+            why = await Review.of(rig.execution).explain(run.id, "s")
+            assert why.because == "future"
+            assert "was made 3600 s in the future" in str(why)
+            assert (await rig.run(ONE, **x(1))).steps["s"].reused
+            assert (await timeless.run(ONE, **x(1))).steps["s"].reused
+
+    asyncio.run(main())
 
 
 WRITES = plan_of({"id": "w", "tool": "w"})

@@ -22,6 +22,7 @@ from firmplan.executor.runs.host import HOST_ENV, is_same_host, this_host
 from firmplan.executor.runs.owner import Owner
 from firmplan.executor.runs.presence import LockFiles
 from firmplan.tools import tool
+from lease_child import wait_at_gate
 from rig import Rig, plan_of
 
 CHILD = Path(lease_child.__file__)
@@ -49,10 +50,7 @@ def first(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 60
-    while not (tmp_path / "waiting").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_at_gate(tmp_path / "s.db")
     yield process
     process.kill()
     process.communicate()

@@ -119,6 +119,38 @@ def test_of_decisions_about_an_attempt_one_stands(server):
     assert (done["output"], done["steps"]["mail"]["attempt"]) == ("sent to me", None)
 
 
+MAILS = {
+    "firmplan": 1,
+    "steps": [{"id": "mail", "tool": "send", "for_each": ["a", "b", "c"], "args": {"to": "${item}"}}],
+    "output": "${mail}",
+}
+
+
+def test_a_list_is_decided_in_one_request(server):
+    """All items wait at once; one request decides them, whole or not at all, and the run goes on."""
+    run = server.post("/v1/runs", {"plan": MAILS}).json()["id"]
+    steps = server.wait(run, "waiting")["steps"]
+    assert [steps[f"mail[{n}]"]["args"] for n in range(3)] == [{"to": to} for to in "abc"]
+    at = f"/v1/runs/{run}/decide"
+    refused = server.post(at, {"by": "ann", "decisions": {"mail[0]": "approve", "mail[7]": "deny"}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "input-rejected")
+    assert "1 of 2 entries is at fault: 'mail[7]': " in refused.json()["detail"]
+    for body in (
+        {"decisions": {"mail": "approve"}},
+        {"by": "ann"},
+        {"by": "ann", "decisions": {}},
+        {"by": "ann", "decisions": {"mail": 1}},
+    ):
+        assert server.post(at, body).status_code == 422
+    said = {"mail": "approve", "mail[1]": {"approve": True, "edit": {"to": "you"}, "attempt": 1}}
+    assert server.post(at, {"by": "ann", "decisions": said}).status_code == 200
+    taken = server.post(at, {"by": "bob", "decisions": {"mail[0]": "deny"}})
+    assert (taken.status_code, taken.json()["code"]) == (409, "decided")
+    assert "approved by ann at " in taken.json()["detail"]
+    assert server.wait(run)["output"] == ["sent to a", "sent to you", "sent to c"]
+    assert server.post("/v1/runs/none/decide", {"by": "ann", "decisions": {"a": "deny"}}).status_code == 404
+
+
 def test_a_run_is_cancelled(server):
     """Nothing new starts after a cancel."""
     run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from firmplan import Engine, Model, OutcomeUnknown, ToolError
+from firmplan import Engine, Model, OutcomeUnknown, Planner, ToolError
 from firmplan.executor import Run
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Artifact, Context, Tool, tool
@@ -221,6 +221,21 @@ async def make(store: Path) -> None:
             await engine.resume("resumed")
             await engine.fork("plain", set={"a": 10}, allow_writes=True)
             await engine.replay("plain", keep=True)
+    await _planned(store, tools)
+
+
+async def _planned(store: Path, tools: list[Tool]) -> None:
+    """Have a planner make the plan of a run, and the patch of another's."""
+    drafts = [
+        COUNTED,
+        FAILED,
+        {"operations": [{"op": "set", "step": "bad", "at": "on_error", "value": {"value": 1}}]},
+    ]
+    async with ScriptedModel(drafts) as model:
+        planner = Planner("golden", base_url=model.base_url, adapt=False)
+        async with Engine(tools, store=store, planner=planner) as engine:
+            await engine.run("Double five numbers", run_id="planned", budget={"tokens": 1_000_000})
+            await engine.run("Fail, and do without", run_id="patched", replan=1)
 
 
 async def _decided(engine: Engine) -> None:

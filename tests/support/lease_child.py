@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from firmplan import Engine, tool
+from firmplan import Engine, RunNotFound, tool
 from firmplan.executor.runs import owner
 
 FOLDER = Path(sys.argv[2] if len(sys.argv) > 2 else ".")
@@ -62,6 +63,22 @@ def leave_a_fork() -> int:
 
 
 TOOLS = [note, wait_for_go, leave_a_fork]
+
+
+def wait_at_gate(store: str | Path, run_id: str = "r", step: str = "gate") -> None:
+    """Wait until the store says that the run waits for the file: then what came before is durable, whatever dies next.
+
+    The file `waiting` says less: the tool writes it while the result before it may still be on its way to the disk.
+    """
+    with Engine(TOOLS, store=store) as engine:
+        while True:
+            with suppress(RunNotFound):
+                steps = engine.get_sync(run_id).steps
+                if step in steps and steps[step].status == "running":
+                    return
+            time.sleep(0.02)
+
+
 FORKS = {
     "firmplan": 1,
     "steps": [{"id": "f", "tool": "leave_a_fork"}, {"id": "g", "tool": "wait_for_go", "after": ["f"]}],

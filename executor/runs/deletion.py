@@ -1,0 +1,202 @@
+"""Deleting runs: one, or all that ended long enough ago, with the bytes that only they needed.
+
+Rules it keeps: a run that has not ended stays, since somebody may go on with it; a run that another run came of stays, since a fork needs
+its parent's journal. Each run goes in one transaction, so that a process killed meanwhile leaves it whole or gone. The bytes that nothing names
+any more go after the runs: until then, and after a kill until the next `prune`, they are there in vain and harm nobody. What later runs may
+reuse stays: each such result has its own digest and needs no journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from ...errors import HAS_CHILDREN, NOT_ENDED, InputRejected, RunNotFound
+from ...plans.shape import describe
+from ...plans.values import Json
+from ..states import FINAL, RunStatus
+from ..stores.store import Removal, RunRow, Store
+from .archive import LIMIT_MAX, Archive
+
+ENDED: Final = tuple(status.value for status in RunStatus if status in FINAL)
+SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
+TOLD_MAX: Final = 20  # runs that the text names
+
+
+@dataclass(frozen=True, slots=True)
+class RunsDeleted:
+    """What was deleted, or would be.
+
+    Attributes:
+        runs: Ids of the runs, newest first.
+        kept: Run -> why it stays, of those that were old enough.
+        values: How many stored values, artifacts among them, nothing named any more.
+        bytes: Their size.
+        is_dry_run: Nothing was deleted; `values` and `bytes` are not known then.
+    """
+
+    runs: tuple[str, ...]
+    kept: Mapping[str, str] = field(default_factory=dict[str, str])
+    values: int = 0
+    bytes: int = 0
+    is_dry_run: bool = False
+
+    def __str__(self) -> str:
+        count = len(self.runs)
+        told = f"{count} {'run' if count == 1 else 'runs'} {'would be ' if self.is_dry_run else ''}deleted"
+        if self.values:
+            told += f", with {self.values} stored {'value' if self.values == 1 else 'values'} ({self.bytes} bytes)"
+        kept = [f"{run_id} stays: {why}" for run_id, why in list(self.kept.items())[:TOLD_MAX]]
+        more = len(self.kept) - len(kept)
+        return "\n".join([told, *kept, *([f"and {more} more stay"] if more > 0 else [])])
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "runs": list(self.runs),
+            "kept": dict(self.kept),
+            "values": self.values,
+            "bytes": self.bytes,
+            "dry_run": self.is_dry_run,
+        }
+
+
+class Deletion:
+    """Deletes runs of one store.
+
+    Args:
+        store: Where they are.
+        archive: Looks them up, and forgets them.
+        now: Unix seconds.
+    """
+
+    def __init__(self, store: Store, archive: Archive, now: Callable[[], float]) -> None:
+        self._store = store
+        self._archive = archive
+        self._now = now
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete one run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has not ended (code `not-ended`), or another run came of it (code `has-children`).
+        """
+        row = await self._archive.row(run_id)
+        removed = await self._remove(row)
+        if removed.status is None:
+            raise RunNotFound(f"there is no run '{run_id}' in the store {self._store.name} any more")
+        if not removed.is_removed:
+            raise InputRejected(
+                f"run {run_id} stays: {_why_kept(removed)}",
+                code=HAS_CHILDREN if removed.children else NOT_ENDED,
+            )
+        values, size = 0, 0
+        if removed.named:
+            pruned = await self._store.prune_values(saved_before=self._saved_before(), among=removed.named)
+            values, size = pruned.values, pruned.bytes
+        await self._store.give_back_room()
+        return RunsDeleted((run_id,), {}, values, size)
+
+    async def prune(
+        self, age_s: float | None, statuses: Collection[str] | None, *, is_dry_run: bool
+    ) -> RunsDeleted:
+        """Delete all runs that ended so long ago with one of these statuses, children before their parents.
+
+        Args:
+            age_s: Since a run's last record; `None`: however young.
+            statuses: Some of `ENDED`; `None`: each of them.
+            is_dry_run: Delete nothing, and say what would be.
+        """
+        rows = [row async for row in self._rows()]
+        gone, kept = await self._remove_old(rows, age_s, statuses, is_dry_run=is_dry_run)
+        runs = tuple(row.id for row in rows if row.id in gone)
+        why = {row.id: kept[row.id] for row in rows if row.id in kept}
+        if is_dry_run:
+            return RunsDeleted(runs, why, is_dry_run=True)
+        # All bytes are looked at, not only those of these runs: what a killed process has left behind goes as well.
+        pruned = await self._store.prune_values(saved_before=self._saved_before())
+        await self._store.give_back_room()
+        return RunsDeleted(runs, why, pruned.values, pruned.bytes)
+
+    async def _remove_old(
+        self,
+        rows: Sequence[RunRow],
+        age_s: float | None,
+        statuses: Collection[str] | None,
+        *,
+        is_dry_run: bool,
+    ) -> tuple[set[str], dict[str, str]]:
+        """Remove the runs that are meant, and return which are gone and why others stay. One pass does, if clocks were right."""
+        children: dict[str, set[str]] = {}
+        for row in rows:
+            if row.parent is not None:
+                children.setdefault(row.parent, set()).add(row.id)
+        until = None if age_s is None else self._now() - age_s
+        left = [row for row in rows if _is_meant(row, until, statuses)]
+        gone: set[str] = set()
+        kept: dict[str, str] = {}
+        goes_on = True
+        while goes_on:
+            goes_on = False
+            for row in left:
+                if row.id in gone or row.id in kept or children.get(row.id, set()) - gone:
+                    continue
+                goes_on = True
+                removed = None if is_dry_run else await self._remove(row)
+                if removed is None or removed.is_removed or removed.status is None:
+                    gone.add(row.id)
+                else:  # a child came meanwhile
+                    kept[row.id] = _why_kept(removed)
+        for row in left:
+            if row.id not in gone and row.id not in kept:
+                kept[row.id] = _why_kept(Removal(row.status, sorted(children[row.id] - gone)))
+        return gone, kept
+
+    async def _remove(self, row: RunRow) -> Removal:
+        # Nobody goes on with a kept replay, whatever its status: it is a picture of another run.
+        statuses = (*ENDED, row.status) if row.is_replay else ENDED
+        removed = await self._store.delete_run(row.id, statuses)
+        if removed.is_removed:
+            self._archive.forget(row.id)
+        return removed
+
+    async def _rows(self) -> AsyncIterator[RunRow]:
+        before: tuple[float, str] | None = None
+        while rows := await self._store.list_runs(status=None, limit=LIMIT_MAX, before=before):
+            for row in rows:
+                yield row
+            before = (rows[-1].created, rows[-1].id)
+
+    def _saved_before(self) -> float:
+        return self._now() - SAVED_S
+
+
+def statuses_of(given: object) -> Sequence[str] | None:
+    """Return statuses of ended runs; `None`: each of them. Raises: InputRejected: one is no such status."""
+    if given is None:
+        return None
+    listed = (
+        cast("Sequence[object]", given) if isinstance(given, list | tuple | set | frozenset) else (given,)
+    )
+    for status in listed:
+        if status not in ENDED:
+            raise InputRejected(
+                f"statuses: expected some of {', '.join(ENDED)}, found {describe(status)}; runs that have not ended are not deleted"
+            )
+    return cast("Sequence[str]", listed)
+
+
+def _is_meant(row: RunRow, until: float | None, statuses: Collection[str] | None) -> bool:
+    if until is not None and row.updated > until:
+        return False
+    if statuses is None:
+        return row.status in ENDED or row.is_replay
+    return row.status in statuses
+
+
+def _why_kept(removal: Removal) -> str:
+    if removal.children:
+        return f"{' and '.join(removal.children[:3])} came of it, and may need its journal: delete that first"
+    return f"it has not ended (it is {removal.status}): cancel it first, or let it end"
