@@ -73,6 +73,7 @@ from .executor.runs.arguments import (
     decisions_of,
     edit_of,
     file_of,
+    park_after_of,
     person_of,
     reason_of,
     run_of,
@@ -82,6 +83,7 @@ from .executor.runs.arguments import (
     values_of,
     words_of,
 )
+from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.deletion import statuses_of
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
@@ -173,7 +175,9 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on with every run that nobody drives when the engine opens, and while it is open with those whose process dies.
+        recover: Go on in the background with every run that nobody drives when the engine opens, and while it is open with those
+            whose process dies; parked runs stay parked.
+        park_after: How many deaths of its process in a row, without progress, park a run.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -191,6 +195,7 @@ class Engine:
         flow: Flow = "enforce",
         secrets: Mapping[str, str] | None = None,
         recover: bool = False,
+        park_after: int = PARK_AFTER,
         clock: Clock | None = None,
     ) -> None:
         if flow not in FLOWS:
@@ -214,6 +219,7 @@ class Engine:
         self._accepted = AcceptedPlans()
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
+        self._park_after = park_after_of(park_after)
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -248,7 +254,7 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
+        """Stop the runs under way and close the store; idempotent. They go on with `resume` in another engine."""
         self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
         mending: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
@@ -288,14 +294,12 @@ class Engine:
                     secrets=self._secrets,
                     flow=self._flow,
                 )
-                execution = Execution(facilities, presence_of(self._location))
+                execution = Execution(facilities, presence_of(self._location), park_after=self._park_after)
                 await execution.open()
                 self._execution, self._loop = execution, loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
-                    for run in await execution.find_abandoned():
-                        await self._go_on(execution, run.id)
-                    execution.recover(lambda run: self._go_on(execution, run.id))
+                    execution.recover(lambda run_id: self._go_on(execution, run_id))
         return self._execution
 
     def _expect_not_closed(self) -> None:
@@ -546,16 +550,21 @@ class Engine:
         return run_id, None
 
     async def _go_on(
-        self, execution: Execution, run_id: str, *, stream: bool = False
+        self, execution: Execution, run_id: str, *, stream: bool = False, is_asked: bool = False
     ) -> asyncio.Task[None] | None:
-        """Drive a run that nobody drives; return the planning of one that has no plan yet."""
+        """Drive a run that nobody drives, and a parked one if someone asks for it; return the planning of one that has no plan yet."""
         row = await execution.archive.row(run_id)
+        if row.status == RunStatus.PARKED and not is_asked:
+            return None
         if row.plan_digest is None and row.task is not None and row.status not in FINAL:
             inputs, cost = Header.from_dict(row.header).inputs, await execution.planning_cost(row)
             return execution.start_planning(
-                run_id, lambda early: self._make_plan(row, inputs, cost, early if stream else None), cost
+                run_id,
+                lambda early: self._make_plan(row, inputs, cost, early if stream else None),
+                cost,
+                is_asked=is_asked,
             )
-        await execution.go_on(row)
+        await execution.go_on(row, is_asked=is_asked)
         if row.header.get("replan") and row.status not in FINAL:
             self._tend(execution, run_id)
         return None
@@ -572,6 +581,16 @@ class Engine:
             await self._patched(execution, await execution.wait(run_id))
         except FirmplanError as fault:  # whoever waits for the run is told as well
             execution.log.warning("not mended", run=run_id, why=str(fault))
+
+    async def go_on(self, run_id: str) -> Run:
+        """Go on with a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        execution = await self._open()
+        await self._go_on(execution, run_id)
+        return await self._patched(execution, await self._moved(execution, run_id))
 
     async def _moved(self, execution: Execution, run_id: str) -> Run:
         """Return the run once it has ended or waits; where whoever drove it stopped before that, go on with it here."""
@@ -617,7 +636,7 @@ class Engine:
         return iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
     async def resume(self, run_id: str, *, budget: Mapping[str, float] | None = None) -> Run:
-        """Go on after a crash, a pause, a decision or with a larger budget; return as `run` does.
+        """Go on after a crash, a pause, a decision or with a larger budget, also with a parked run; return as `run` does.
 
         Raises:
             RunNotFound: There is no such run.
@@ -630,7 +649,7 @@ class Engine:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
         row = await execution.archive.row(run_id)
         was_decided = execution.decisions.take_unresumed(run_id)
-        await self._go_on(execution, run_id)
+        await self._go_on(execution, run_id, is_asked=True)
         run = await self._patched(execution, await self._moved(execution, run_id))
         if run.id == row.id and not was_decided:
             expect_resume(row)
@@ -1197,6 +1216,7 @@ class Engine:
     get_sync = _twin(get)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
+    go_on_sync = _twin(go_on)
     retry_sync = _twin(retry)
     submit_retry_sync = _twin(submit_retry)
     replay_sync = _twin(replay)

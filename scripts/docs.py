@@ -32,7 +32,10 @@ def states() -> str:
         "",
         "Every change of a step's state is one of these moves; the machine asserts it.",
     ]
-    lines += ["A run's status is the worst of its steps': indeterminate, waiting, over budget, running.", ""]
+    lines += [
+        "A run's status is the worst of its steps': indeterminate, waiting, over budget, running. A run is `parked`,"
+    ]
+    lines += ["whatever its steps are, after it lost its process again and again.", ""]
     lines += ["```mermaid", "stateDiagram-v2", "  [*] --> pending"]
     lines += [f"  {one.value} --> {other.value}" for one in State for other in State if other in MOVES[one]]
     lines += [f"  {state.value} --> [*]" for state in State if not MOVES[state]]

@@ -153,6 +153,13 @@ def concurrency_of(given: object) -> int:
     return given
 
 
+def park_after_of(given: object) -> int:
+    """Return after how many deaths of its process a run is parked. Raises: ConfigError."""
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
+        raise ConfigError(f"park_after: expected an integer of at least 1, found {given!r:.80}")
+    return given
+
+
 def seed_of(given: object) -> str:
     """Return a seed as text, empty for `None`. Raises: ConfigError: it is neither text nor an integer."""
     if given is None:

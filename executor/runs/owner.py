@@ -37,6 +37,7 @@ class Owner:
     def __init__(self, presence: Presence) -> None:
         self._presence = presence
         self.name = presence.new_name()
+        self._is_visible = False  # nobody is where a store can only be looked at
         self._held: set[str] = set()  # runs that are being claimed, or are claimed
         self._kept: dict[str, RunRow] = {}  # runs to be released: now, or again after the store failed
         self._releasing = asyncio.Lock()
@@ -51,6 +52,7 @@ class Owner:
     def acquire(self) -> None:
         """Become visible as alive. Raises: StoreError."""
         self._presence.acquire(self.name)
+        self._is_visible = True
 
     def release(self) -> None:
         """Stop being alive."""
@@ -62,6 +64,9 @@ class Owner:
         """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run."""
         if run_id in self._held:
             return None
+        if not self._is_visible:
+            await store.expect_writable()
+            self.acquire()
         self._held.add(run_id)
         row = None
         try:

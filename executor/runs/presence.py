@@ -11,6 +11,7 @@ also when a server starts anew or a line fails, while the owner is in the middle
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from contextlib import suppress
@@ -134,8 +135,10 @@ class LockFiles(Alone):
         probe = FileLock(path)
         try:
             probe.acquire(timeout=0)
-        except (OSError, Timeout):
+        except Timeout:
             return True
+        except OSError:  # nobody can write there, or not this user
+            return _is_locked(path)
         path.unlink(missing_ok=True)
         probe.release()
         return False
@@ -168,6 +171,16 @@ class Processes(Alone):
         if (pid, start) == own[:2]:
             return False  # it was this process's, and has let go
         return None if _is_running(int(pid), start) else False
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file that can only be read; where even that is not possible it counts as held."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def _name(process: str) -> str:

@@ -18,6 +18,8 @@ from .url import PostgresUrl
 class PostgresServer:
     """The server that a URL names."""
 
+    is_read_only = False  # whoever may not write there is told by the server, write by write
+
     def __init__(self, url: str) -> None:
         self._url = PostgresUrl.of(url)
         self.name = self._url.name
@@ -39,6 +41,9 @@ class PostgresServer:
         """Disconnect; idempotent."""
         await self._main.close()
         await self._side.close()
+
+    async def expect_writable(self) -> None:
+        """See `Store.expect_writable`."""
 
     async def find_format(self) -> int | None:
         """Return the format of what is there, without making anything; `None`: there is no store. Raises: StoreError."""

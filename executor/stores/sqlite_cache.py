@@ -96,6 +96,10 @@ class SqliteCache(SqliteFile):
         """Bring what runs have left into the order in which it is asked for."""
         if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
             return
+        if self.is_read_only:  # in tables of this connection, which hide those of the file
+            for table in ("calls", "unsorted_calls"):
+                self._sql(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
+            self._sql("CREATE UNIQUE INDEX temp.calls_by_run ON calls (run_id, step)")
         self._sql("BEGIN IMMEDIATE")
         for (calls,) in self._sql("DELETE FROM unsorted_calls RETURNING calls").fetchall():
             rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import sqlite3
 import threading
 import time
@@ -19,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal, TypeVar
 
 from ...errors import StoreError
-from .store_fault import told_fault
+from .store_fault import told_fault, why_read_only
 
 STORE_FORMAT: Final = 2
 # What a store of each format needs, to become one of the next.
@@ -38,6 +40,7 @@ INCREMENTAL: Final = 2  # SQLite's number of the mode in which a file can get sm
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
 CACHE_KIB: Final = 32 * 1024
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type='table' UNION SELECT name FROM sqlite_temp_master"
 VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
 T = TypeVar("T")
@@ -53,6 +56,8 @@ class SqliteFile:
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # none in memory: there is nothing to share
         self._synchronous = ""
+        self._copied: TemporaryDirectory[str] | None = None
+        self.is_read_only = False
 
     # --- life
 
@@ -77,6 +82,11 @@ class SqliteFile:
             await self._call(self._db.close)
             self._thread.shutdown()
         self._db = self._thread = None
+        self._forget_copy()
+
+    async def expect_writable(self) -> None:
+        """See `Store.expect_writable`."""
+        await self._call(self._become_writable)
 
     async def find_damage(self) -> list[str]:
         """See `Store.find_damage`."""
@@ -91,6 +101,40 @@ class SqliteFile:
         await self._call(lambda: self._sql("VACUUM INTO ?", (str(path),)))
 
     def _connect(self) -> sqlite3.Connection:
+        """Return a connection that writes, or where the medium takes no writes one that only looks."""
+        if why_read_only(self.name) is None:
+            return self._connect_to_write()
+        db, self._copied = look_at(Path(self.name))
+        try:
+            self._expect_format(db)
+            self._show_as_newest(db)
+            self._expect_tables(db)
+        except BaseException:
+            db.close()
+            self._forget_copy()
+            raise
+        self.is_read_only = True
+        return db
+
+    def _become_writable(self) -> None:
+        """Connect anew where a store that could only be looked at takes writes by now. Raises: StoreError: it does not."""
+        if not self.is_read_only:
+            return
+        why = why_read_only(self.name)
+        if why is not None:
+            raise StoreError(f"the store {self.name} is read-only: {why}")
+        db = self._connect_to_write()
+        if self._db is not None:
+            self._db.close()
+        self._db, self.is_read_only = db, False
+        self._forget_copy()
+
+    def _forget_copy(self) -> None:
+        copied, self._copied = self._copied, None
+        if copied is not None:
+            copied.cleanup()
+
+    def _connect_to_write(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
         try:
             db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -119,11 +163,7 @@ class SqliteFile:
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
-        (found,) = db.execute("PRAGMA user_version").fetchone()
-        if found > STORE_FORMAT:
-            raise StoreError(
-                f"the store {self.name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
-            )
+        found = self._expect_format(db)
         if found == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreError(f"{self.name} is a database of something else, not a firmplan store")
@@ -138,6 +178,27 @@ class SqliteFile:
         self._expect_tables(db)
         db.execute("COMMIT")
 
+    def _expect_format(self, db: sqlite3.Connection) -> int:
+        """Return the format of the file; 0: it holds no store yet. Raises: StoreError: it is of a later version."""
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if found > STORE_FORMAT:
+            raise StoreError(
+                f"the store {self.name} has format {found}; this firmplan reads up to {STORE_FORMAT}: upgrade firmplan"
+            )
+        return int(found)
+
+    def _show_as_newest(self, db: sqlite3.Connection) -> None:
+        """Show a store that cannot be brought up as one of the newest format, by views and tables of this connection alone."""
+        there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        for statement in _schema().split(";"):
+            found = re.search(r"CREATE TABLE (\w+)", statement)
+            if found is not None and found[1] in ADDED and found[1] not in there:
+                db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+        for table in ("reusable", "plans"):
+            columns = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
+            if columns and "row_digest" not in columns:
+                db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, x'' AS row_digest FROM main.{table}")
+
     def _add_tables(self, db: sqlite3.Connection) -> None:
         """Make the tables and indexes that were added to the format after stores of it were made."""
         for statement in _schema().split(";"):
@@ -147,7 +208,7 @@ class SqliteFile:
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
-        there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        there = {name for (name,) in db.execute(_TABLES)}
         wanted = re.findall(r"CREATE TABLE (\w+)", _schema())
         if missing := [name for name in wanted if name not in there]:
             raise StoreError(
@@ -176,13 +237,24 @@ class SqliteFile:
         """Do the work on the thread that asks, once nobody else uses the connection; errors become StoreErrors."""
         with self._turn:
             try:
-                return work()
+                return self._written(work)
             except StoreError:
                 self._roll_back()
                 raise
             except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
                 self._roll_back()
                 raise told_fault(self.name, fault) from fault
+
+    def _written(self, work: Callable[[], T]) -> T:
+        """Do the work; where it writes and the connection may only look, once more on one that writes, if there can be one by now."""
+        try:
+            return work()
+        except sqlite3.OperationalError as fault:
+            if not self.is_read_only or fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+        self._roll_back()
+        self._become_writable()
+        return work()
 
     def _roll_back(self) -> None:
         if self._db is not None and self._db.in_transaction:
@@ -210,11 +282,50 @@ class SqliteFile:
 def format_of(path: Path) -> int:
     """Return the format of a store's file as it is, without bringing it up; 0: it holds nothing yet. Raises: StoreError."""
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        db, copied = look_at(path)
+        with closing(db):
             (found,) = db.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as fault:
+    except (sqlite3.Error, OSError) as fault:
         raise told_fault(str(path), fault) from fault
+    if copied is not None:
+        copied.cleanup()
     return int(found)
+
+
+def look_at(path: Path) -> tuple[sqlite3.Connection, TemporaryDirectory[str] | None]:
+    """Return a connection to a file that never writes, whatever the medium, and the folder of a copy that it may need.
+
+    SQLite reads a write-ahead log by way of a file beside it, which it cannot make on a medium that takes no writes. Without a log the file is
+    all there is, and nobody changes it. With one that a killed process left, file and log are copied to where it can be made.
+    """
+    uri, log = path.resolve().as_uri(), Path(f"{path.resolve()}-wal")
+    try:
+        return _connect_to_look(f"{uri}?mode=ro"), None
+    except sqlite3.OperationalError:
+        if why_read_only(str(path)) is None:
+            raise
+    if not log.exists() or not log.stat().st_size:
+        return _connect_to_look(f"{uri}?mode=ro&immutable=1"), None
+    copied = TemporaryDirectory(prefix="firmplan-look-")
+    try:
+        for each in (path.resolve(), log):
+            shutil.copyfile(each, Path(copied.name) / each.name)
+        return _connect_to_look(f"{(Path(copied.name) / path.resolve().name).as_uri()}?mode=ro"), copied
+    except BaseException:
+        copied.cleanup()
+        raise
+
+
+def _connect_to_look(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        db.execute("PRAGMA temp_store=MEMORY")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now the file is opened
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def selected(

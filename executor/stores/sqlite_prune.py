@@ -57,6 +57,7 @@ class SqlitePrune(SqliteFile):
         """Do work on a store in a file through a connection of its own: commits go on meanwhile."""
         if self.name == ":memory:":
             return await self._call(lambda: work(self._open_db()))
+        await self.expect_writable()
         # By the name that SQLite found it by when it was opened: a tool may have changed the working directory since.
         path = await self._call(lambda: str(self._sql("PRAGMA database_list").fetchone()[2]))
         return await asyncio.to_thread(self._on_connection, path, work)

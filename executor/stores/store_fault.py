@@ -18,10 +18,28 @@ def told_fault(path: str, fault: Exception) -> StoreError:
     """Return the error for a file that could not be used: which one, why, and what to do."""
     if path == ":memory:":
         return StoreError(f"the store in memory failed: {fault}")
+    if (why := why_read_only(path)) is not None:
+        return StoreError(f"the store {path} is read-only: {why}")
     why = _why(Path(path)) or _by_code(fault)
     if why is None:
         return StoreError(f"the store {path} failed: {fault}")
     return StoreError(f"the store {path} cannot be used: {why}")
+
+
+def why_read_only(name: str) -> str | None:
+    """Return why a store that is there can be read and not written, and what to do; `None`: it can be written, or is not there."""
+    path = Path(name)
+    if name == ":memory:" or not path.is_file() or not path.stat().st_size or not _may(path, os.R_OK):
+        return None
+    if _may(path, os.W_OK) and _may(path.parent, os.W_OK | os.X_OK):
+        return None
+    is_mounted_so = os.statvfs(path).f_flag & os.ST_RDONLY
+    why = (
+        "its file system is mounted so"
+        if is_mounted_so
+        else "this user may not write it, or not in its folder"
+    )
+    return f"{why}; its runs can be looked at; to write, make that possible, or copy the store elsewhere (firmplan store backup FILE)"
 
 
 def _why(path: Path) -> str | None:
