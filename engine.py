@@ -617,7 +617,16 @@ class Engine:
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> RunPage:
-        """Return a page of runs, newest first; its `cursor` asks for the next. Raises: InputRejected."""
+        """Return a page of runs, newest first.
+
+        Args:
+            status: Only runs of this status.
+            limit: Most runs of a page, up to 1,000.
+            cursor: The `cursor` of an earlier page asks for the one that follows.
+
+        Raises:
+            InputRejected: One of these is out of its range.
+        """
         execution = await self._open()
         return await execution.archive.list_runs(status=status, limit=limit, cursor=cursor)
 
@@ -1023,6 +1032,11 @@ class Engine:
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
+
+        Args:
+            data: The bytes, or the path of a file.
+            media_type: What they are; `None`: the name's ending says it.
+            name: A name for people; a file has its own.
 
         Raises:
             InputRejected: They are too many, or the file cannot be read.

@@ -314,7 +314,8 @@ class Decisions:
         if claimed is None:
             raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
         now = self._facilities.clock.now()
-        await self._store.set_header(row.id, row.header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
+        header = claimed.header  # as the planning left it: what it used stands in it
+        await self._store.set_header(row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
 

@@ -309,7 +309,9 @@ class Execution:
             else {"over": over}
         )
         status = RunStatus.FAILED if over is None else RunStatus.OVER_BUDGET
-        await self._set_planning(row, why | ({} if cost is None else {"cost": cost.to_dict()}), status.value)
+        if cost is not None:
+            why["cost"] = cost.to_dict()
+        await self._set_planning(row, why, status.value)
         await self._let_go(row)
 
     async def _set_planning(self, row: RunRow, planning: Json, status: str) -> RunRow:
