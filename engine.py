@@ -649,18 +649,17 @@ class Engine:
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: The budget is not one. Or the run has failed or was cancelled: it never changes, and `retry` goes on with it. Whoever
-                decides about a run in this engine and then resumes it is given the run, also where the decision has ended it.
+            InputRejected: The budget is not one. Or the run has failed or was cancelled: it never changes, and `retry` goes on with it. Where a
+                decision has ended it, whoever resumes it after that is given the run.
             ConfigError: A tool of the run is missing, or has changed where a person decides about its call.
         """
         execution = await self._open()
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
         row = await execution.archive.row(run_id)
-        was_decided = execution.decisions.take_unresumed(run_id)
         await self._go_on(execution, run_id, is_asked=True)
         run = await self._patched(execution, await self._moved(execution, run_id))
-        if run.id == row.id and not was_decided:
+        if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
             expect_resume(row)
         return run
 

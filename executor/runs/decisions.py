@@ -53,7 +53,6 @@ from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's
 About: TypeAlias = Literal["call", "outcome"]
-UNRESUMED_MAX: Final = 10_000  # runs of which it is remembered that they were decided about here
 VERDICTS: Final[Mapping[str, About]] = {
     "approve": "call",
     "deny": "call",
@@ -211,9 +210,6 @@ class Decisions:
         self._drivers = drivers
         self._driving = driving
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
-        self._unresumed: dict[
-            str, None
-        ] = {}  # runs that were decided about here and not resumed since, oldest first
 
     async def approve(
         self,
@@ -505,9 +501,6 @@ class Decisions:
 
     async def _hand_over(self, run_id: str) -> None:
         """Have decisions taken in by the run's driver, or note them until a resume; another process looks for them by itself."""
-        self._unresumed[run_id] = None
-        if len(self._unresumed) > UNRESUMED_MAX:
-            del self._unresumed[next(iter(self._unresumed))]
         while decisions := await self._archive.decisions(run_id):
             if (driver := self._drivers.get(run_id)) is not None:
                 await driver.take_decisions(decisions)
@@ -518,10 +511,6 @@ class Decisions:
             if row is None:
                 return
             await self._note(row)  # others may decide meanwhile, and find the run claimed: so look again
-
-    def take_unresumed(self, run_id: str) -> bool:
-        """Whether somebody decided about a run here and has not resumed it since: from now on nobody has."""
-        return run_id in self._unresumed and self._unresumed.pop(run_id) is None
 
     async def _note(self, row: RunRow) -> None:
         try:

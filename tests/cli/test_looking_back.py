@@ -205,6 +205,8 @@ def test_what_waits_says_what_an_earlier_run_knows(firmplan, plan_file):
     path = plan_file(task="Mail me", inputs={}, steps=[mail], output="${mail}")
     run = firmplan("run", path, "-t", "tools.py", "--json").document["id"]
     firmplan("deny", run, "mail", "--by", "ann")
+    ended = firmplan("resume", run, "-t", "tools.py")
+    assert (ended.code, f"firmplan retry {run} --tools tools.py" in ended.err) == (1, True)
     again = firmplan("retry", run, "-t", "tools.py")
     assert again.code == 4
     assert f"a person denied it in run {run}" in again.out
