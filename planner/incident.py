@@ -90,6 +90,7 @@ OWN_CODES = frozenset(
         "not-finite",
         "null-value",
         "overflow",
+        "parked",
         "type-error",
     ]
 )
