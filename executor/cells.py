@@ -302,6 +302,11 @@ def is_asked(turn: Turn) -> bool:
     return turn.state is State.WAITING and turn.reason is Reason.APPROVAL
 
 
+def is_decided(turn: Turn) -> bool:
+    """Whether a person has allowed the turn's call, which has not been made since."""
+    return turn.state is State.READY and turn.verdict is not None
+
+
 def undecided_attempt(turn: Turn) -> int | None:
     """Return the attempt, counted from 1, that a person has to decide about; `None`: there is nothing to decide.
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .journal.header import Header
 
 Holds: TypeAlias = Literal["all", "made", "none"]
-PastOutcome: TypeAlias = Literal["unknown", "refused", "denied"]
+PastOutcome: TypeAlias = Literal["unknown", "refused", "denied", "done"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 
@@ -91,6 +91,8 @@ class PastWrite:
                 return f"{where} called it{other}; the call is done, result refused: it took effect, and what it returned was not taken"
             case "denied":
                 return f"a person denied it in {where}"
+            case "done":
+                return f"{where} called it{other}, and the call is done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Fork:
         unknown: Paths of writes whose outcome in the parent is unknown, in forks of older versions, which called them where they were affected and
             writes were allowed. A replay of such a fork decides as it did; new forks have `past_writes`.
         past_writes: Path of each write about which a person is asked in any case -> what an earlier run knows of it.
+        again: Of a retry, which goes on with the parent where it ended: paths of the calls that the parent made and that are made again. The
+            parent answers for all its other calls; cone and `holds` are those of the parent and say what still waits for a person.
         overrides: Path of a step or item -> the value that stands in its place.
         holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
             already, or `none`.
@@ -118,8 +122,13 @@ class Fork:
     items: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     past_writes: Mapping[str, PastWrite] = field(default_factory=dict[str, PastWrite])
+    again: frozenset[str] | None = None
 
     def is_affected(self, path: str) -> bool:
+        """Whether a call at this path is made anew, rather than answered for by the parent."""
+        return self.is_in_cone(path) if self.again is None else path in self.again
+
+    def is_in_cone(self, path: str) -> bool:
         """Whether the path lies in the cone."""
         root = root_of(path)
         if root not in self.cone:
@@ -128,17 +137,21 @@ class Fork:
         return not items or any(is_within(path, item) for item in items)
 
     def is_afresh(self, path: str) -> bool:
-        """Whether the path lies in the step that was asked to run again."""
-        return bool(self.at) and is_within(path, self.at)
+        """Whether the path lies in the step that was asked to run again, or is called again by a retry."""
+        return (self.again is not None and path in self.again) or (bool(self.at) and is_within(path, self.at))
 
-    def is_held(self, path: str) -> bool:
-        """Whether a write at this path waits for a person.
+    def is_held(self, path: str, args: str) -> bool:
+        """Whether a write at this path, with arguments of this digest, waits for a person.
 
         A write of unknown outcome always does. Where writes are not allowed, an affected write does, and one that the parent never came to.
         """
         if path in self.past_writes:
             return True
-        is_affected = self.is_affected(path)
+        if self.again is not None and (path in self.again or self.settled.get(path, args) != args):
+            return (
+                path not in self.again
+            )  # every attempt failed for sure, or the parent has made it with other arguments
+        is_affected = self.is_in_cone(path)
         if path in self.unknown:
             return self.holds != "none" or not is_affected
         match self.holds:
@@ -161,7 +174,23 @@ class Fork:
         So an edited plan may handle the failure (`on_error`), and nothing is called. It does not stand for a step that was asked to run again.
         """
         past = self.past_writes.get(path)
-        return past is not None and past.outcome == "refused" and not self.is_afresh(path)
+        if past is None or self.again is not None:
+            return past is not None and not self.is_affected(path)
+        return past.outcome == "refused" and not self.is_afresh(path)
+
+    def is_same_request(self, other: Fork) -> bool:
+        """Whether two forks of one run, with the same plan and inputs, were asked for in the same words."""
+        return self._request == other._request
+
+    @property
+    def _request(self) -> tuple[bool, str, str, Mapping[str, str]]:
+        given = {path: value.digest for path, value in self.overrides.items()}
+        return self.again is None, self.at, self.holds, given
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether an older version would misread it: that would call what waits for a person here."""
+        return bool(self.past_writes) or self.again is not None
 
     @property
     def asked_about(self) -> Mapping[str, PastWrite]:
@@ -186,6 +215,8 @@ class Fork:
         }
         if self.past_writes:
             data["past_writes"] = {path: past.to_dict() for path, past in self.past_writes.items()}
+        if self.again is not None:
+            data["again"] = sorted(self.again)
         return data
 
     @classmethod
@@ -197,8 +228,9 @@ class Fork:
         items = tuple(data["items"])
         unknown = tuple(data.get("unknown", ()))
         past = {path: PastWrite(**given) for path, given in data.get("past_writes", {}).items()}
+        again = frozenset(data["again"]) if "again" in data else None
         cone = tuple(data["cone"])
-        return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past)
+        return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past, again)
 
 
 def is_within(path: str, whole: str) -> bool:

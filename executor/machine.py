@@ -659,7 +659,7 @@ class Machine:
         if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
             return
         path = item.path if node.code.repeat is None else first_turn_of(item)
-        if node.policy.approval == "never" and not self._is_held(path, node.policy):
+        if node.policy.approval == "never" and not self._is_held(path, node.policy, ""):
             return
         try:
             with Scope(item) as scope:
@@ -929,11 +929,12 @@ class Machine:
                 raise EngineBug(f"step '{turn.path}' has nothing to call")
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        return (policy.approval != "never" or self._is_held(turn.path, policy)) and not turn.is_ruled
+        args = turn.call.digest if turn.call is not None else ""
+        return (policy.approval != "never" or self._is_held(turn.path, policy, args)) and not turn.is_ruled
 
-    def _is_held(self, path: str, policy: CallPolicy) -> bool:
-        """Whether a fork has this write wait for a person."""
-        return policy.effect is Effect.WRITE and self.fork.is_held(path)
+    def _is_held(self, path: str, policy: CallPolicy, args: str) -> bool:
+        """Whether a fork has this write wait for a person; without arguments: whether it may, whatever they come to."""
+        return policy.effect is Effect.WRITE and self.fork.is_held(path, args)
 
     def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
@@ -941,7 +942,7 @@ class Machine:
         if self.fork.is_settled(path, call.digest):
             return "free"
         is_tainted = bool(node.code.tainted)
-        if self._is_held(path, policy) or policy.approval == "always":
+        if self._is_held(path, policy, call.digest) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
             return "free"

@@ -20,7 +20,8 @@ from ...plans.shape import describe
 from ...plans.values import Json
 from ...tools import Artifact
 from ...tools.logbook import open_log
-from ..events import Cause, RunParked
+from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
+from ..journal.decided import is_verdict
 from ..journal.header import Header
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuild
@@ -53,6 +54,7 @@ PLANNED: Final = (
 )
 TAIL: Final = 20  # records at the end of a journal, among which it stands why the run is parked
 LIMIT_MAX: Final = 1000  # runs in one page
+GIVEN_MAX: Final = 10_000  # ended runs of which it is remembered that `resume` has returned them
 UNDER_WAY: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # they go on by themselves, if driven
 
 
@@ -125,6 +127,9 @@ class Archive:
         self.planned = PlannedPlans(store)
         self.uses = UsesKept(store)
         self._recent: OrderedDict[str, Run] = OrderedDict()
+        self._given: dict[
+            str, None
+        ] = {}  # ended runs that `resume` has returned since a decision had ended them
 
     async def row(self, run_id: str) -> RunRow:
         """Return a run's row. Raises: RunNotFound."""
@@ -134,6 +139,26 @@ class Archive:
                 f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
             )
         return row
+
+    async def is_known(self, run_id: str) -> bool:
+        """Whether there is a run of that id."""
+        return await self._store.find_run(run_of(run_id)) is not None
+
+    async def take_decided_end(self, row: RunRow) -> bool:
+        """Whether a decision ended a run that nobody has resumed after that; asked again, it is not: whoever resumed the run has its end."""
+        if row.id in self._given:
+            return False
+        events = [entry.event for entry in await load_entries(self._store, row)]
+        begun = max(
+            (place for place, event in enumerate(events) if isinstance(event, RunStarted | RunResumed)),
+            default=0,
+        )
+        if not any(is_verdict(event) or isinstance(event, CancelAsked) for event in events[begun:]):
+            return False
+        self._given[row.id] = None
+        if len(self._given) > GIVEN_MAX:
+            del self._given[next(iter(self._given))]
+        return True
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""

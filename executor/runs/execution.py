@@ -21,6 +21,7 @@ from ..budget import PlanningCost, amounts_in
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
+from ..cells import is_decided, undecided_attempt
 from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header, header_digest
@@ -424,6 +425,29 @@ class Execution:
                     "was, or fork the run"
                 )
 
+    def _expect_signatures(self, run_id: str, header: Header, machine: Machine) -> None:
+        """Raise where a person was asked about a call, and its tool takes or returns something else by now. Raises: ConfigError.
+
+        The call would fail, and the run with it for ever; or it would be another call than the one that the person saw.
+        """
+        if not machine.turns:  # as in every run that begins
+            return
+        changed = {
+            name: how
+            for name, locked in header.lock.items()
+            if (how := locked.find_changed_signature(self.facilities.tools.get(name))) is not None
+        }
+        if not changed:
+            return
+        for turn in machine.turns.values():
+            name = machine.tool_of(turn.path)
+            if name in changed and (undecided_attempt(turn) is not None or is_decided(turn)):
+                raise ConfigError(
+                    f"run {run_id} cannot go on here: a person decides about the call of step '{turn.path}', and the tool '{name}' is not "
+                    f"the one that it was asked for: {changed[name]}. Declare the tool as it was and resume the run; or deny the call, "
+                    "and retry the run with the new tool"
+                )
+
     async def _drive(self, taken: Taken | None, permit: Permit, early: EarlySteps | None = None) -> None:
         """Drive a claimed run until it has ended or waits, then let go of it.
 
@@ -465,6 +489,7 @@ class Execution:
             return False
         if taken.deaths.count >= self._park_after:
             return await self._park(taken, machine)
+        self._expect_signatures(row.id, header, machine)
         inherited = await self._inherited(row, header)
         drawn = recalled(taken.entries, await self._drawn_before(header))
         is_careful = taken.deaths.is_careful or row.taken_from is not None

@@ -542,7 +542,7 @@ def test_a_fork_of_an_older_version_decides_as_it_did():
         "unknown": ["p", "q"],
     }
     fork = Fork.from_dict(header)
-    assert (fork.is_held("p"), fork.is_held("q")) == (False, True)
+    assert (fork.is_held("p", ""), fork.is_held("q", "")) == (False, True)
     assert fork.to_dict() == header
     assert fork.asked_about["p"].outcome == "unknown"
 
