@@ -249,7 +249,7 @@ class Execution:
         status = RunStatus.PARKED if count >= self._park_after else RunStatus.QUEUED
         if status is RunStatus.PARKED:
             self.facilities.log.warning("run parked", run=row.id, deaths=count, calls="its planning")
-        return await self._set_planning(row, planning or None, status.value)
+        return await self._set_planning(row, planning, status.value)
 
     def _has_lost_owner(self, row: RunRow) -> bool:
         """Whether the process that has a run by its row is dead."""
@@ -314,8 +314,9 @@ class Execution:
         await self._set_planning(row, why, status.value)
         await self._let_go(row)
 
-    async def _set_planning(self, row: RunRow, planning: Json, status: str) -> RunRow:
-        header = replace(Header.from_dict(row.header), planning=planning)
+    async def _set_planning(self, row: RunRow, planning: Mapping[str, Json] | None, status: str) -> RunRow:
+        """Record how the planning of a task stands; return its row. Raises: StoreError."""
+        header = replace(Header.from_dict(row.header), planning=dict(planning) if planning else None)
         await self._store.set_header(row.id, header.to_dict(), None, row.epoch, status, self.now())
         return replace(row, header=header.to_dict(), status=status)
 
