@@ -107,7 +107,7 @@ def ruling_of(step: str, said: object) -> Ruling:
     if isinstance(said, str):
         given = {said: True} if said in WORDS else {}
     elif isinstance(said, Mapping):
-        given = cast("Mapping[str, object]", said)
+        said = given = cast("Mapping[str, object]", said)
     named = [name for name in VERDICTS if name in given]
     if len(named) != 1:
         raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
