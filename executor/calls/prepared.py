@@ -49,6 +49,7 @@ class PreparedCall:
         why: Why no earlier result stands for it.
         is_begun: Whether its start is on record.
         started: Unix seconds.
+        handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
@@ -61,6 +62,7 @@ class PreparedCall:
     why: Mapping[str, Json] | None = None
     is_begun: bool = False
     started: float = 0.0
+    handed: float = 0.0
     ended: float = 0.0
     blobs: CallBlobs | None = None
 
@@ -173,9 +175,9 @@ class Preparation:
         if known is not None:
             call.fingerprint = known.fingerprint
         if call.is_write:
-            call.write_key = self._fork.key_of(call.step, call.args_digest) or idempotency_key(
-                self._run_id, call.step, call.args_digest
-            )
+            call.write_key = self._fork.key_of(
+                call.step, call.tool.name if call.tool is not None else "", call.args_digest
+            ) or idempotency_key(self._run_id, call.step, call.args_digest)
         return call
 
     def _look_up(self, name: str) -> _Known:

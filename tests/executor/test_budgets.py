@@ -236,6 +236,13 @@ def test_what_was_set_aside_gives_way_to_what_was_used():
     assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
 
 
+def test_what_was_used_counts_also_where_nothing_was_set_aside():
+    """A tool that is no model may have asked one."""
+    purse = Purse({})
+    purse.settle("a", {"calls": 2, "tokens": 7, "usd": 0.5})
+    assert purse.spent == {**SPENT, "model_calls": 2.0, "tokens": 7.0, "usd": 0.5}
+
+
 @pytest.mark.parametrize("name", ["steps", "model_calls", "tokens", "usd"])
 def test_a_limit_is_reached_exactly(name):
     """As much as the limit fits; a hundredth more does not; and nothing fits where it is used up."""
