@@ -405,7 +405,9 @@ def test_runs_that_were_asked_item_after_item_are_read_and_go_on(tmp_path):
     """As a store has them that was made before lists were asked about as one: `tests/vectors/lists`, kept for ever."""
     shutil.copy(VECTORS / "store.sqlite", tmp_path / "s.db")
     seen = json.loads((VECTORS / "seen.json").read_text(encoding="utf-8"))
-    paying = pay()
+    amount = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+    # The tool that the approval was asked for: another one stops the run.
+    paying = pay(parameters=amount | {"additionalProperties": False}, returns={"type": "integer"})
     with Engine([paying], store=tmp_path / "s.db") as engine:
         for run_id, was in seen.items():
             run = engine.replay_sync(run_id)
