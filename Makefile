@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep check fix bench docs lock clean
+.PHONY: demo test sweep mutate check fix bench docs lock clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -17,6 +17,10 @@ test: $(STAMP)
 # The laws with all their seeds, of which the tests try a sample: takes an hour or more.
 sweep: $(STAMP)
 	$(BIN)/python scripts/sweep.py
+
+# Small changes of the machine, the evaluator and the stores, each of which a test has to notice: takes hours; see docs/TESTING.md.
+mutate: $(STAMP)
+	$(BIN)/python scripts/mutate.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

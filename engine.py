@@ -63,14 +63,17 @@ from .executor.calls.clearance import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
+from .executor.machine import RULES_VERSION
 from .executor.runs.accepted import AcceptedPlans
 from .executor.runs.arguments import (
     attempt_of,
+    child_id_of,
     concurrency_of,
     count_of,
     decisions_of,
     edit_of,
     file_of,
+    park_after_of,
     person_of,
     reason_of,
     run_of,
@@ -80,6 +83,7 @@ from .executor.runs.arguments import (
     values_of,
     words_of,
 )
+from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.deletion import statuses_of
 from .executor.runs.presence import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
@@ -96,7 +100,7 @@ from .executor.runs.request import (
     value_for,
 )
 from .executor.runs.store_care import back_up, check_store
-from .executor.runs.submission import with_cost
+from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use, pattern_fault
@@ -131,6 +135,8 @@ class _Changes:
     also: Sequence[str] = ()
     planning: Json = None
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
+    run_id: str | None = None
+    replan: int = 0
 
 
 def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
@@ -169,7 +175,9 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on with every run that nobody drives when the engine opens, and while it is open with those whose process dies.
+        recover: Go on in the background with every run that nobody drives when the engine opens, and while it is open with those
+            whose process dies; parked runs stay parked.
+        park_after: How many deaths of its process in a row, without progress, park a run.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -187,6 +195,7 @@ class Engine:
         flow: Flow = "enforce",
         secrets: Mapping[str, str] | None = None,
         recover: bool = False,
+        park_after: int = PARK_AFTER,
         clock: Clock | None = None,
     ) -> None:
         if flow not in FLOWS:
@@ -210,6 +219,7 @@ class Engine:
         self._accepted = AcceptedPlans()
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
+        self._park_after = park_after_of(park_after)
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -217,7 +227,10 @@ class Engine:
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several at once
         self._servers: tuple[Server, ...] = ()
-        self._mending: dict[str, asyncio.Task[str]] = {}  # of runs that were submitted with `replan`
+        self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._tending: dict[
+            str, asyncio.Task[None]
+        ] = {}  # runs whose plan is patched though nobody waits for them
         self._is_closed = False
 
     # --- life
@@ -241,13 +254,14 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Park the runs under way and close the store; idempotent. Parked runs go on with `resume` in another engine."""
+        """Stop the runs under way and close the store; idempotent. They go on with `resume` in another engine."""
         self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
-        mending, self._mending = self._mending, {}
-        for task in mending.values():
+        mending: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
+        self._tending, self._patching = {}, {}
+        for task in mending:
             task.cancel()
-        await asyncio.gather(*mending.values(), return_exceptions=True)
+        await asyncio.gather(*mending, return_exceptions=True)
         if execution is not None:
             await execution.close()
             await self._planner.aclose()
@@ -280,14 +294,12 @@ class Engine:
                     secrets=self._secrets,
                     flow=self._flow,
                 )
-                execution = Execution(facilities, presence_of(self._location))
+                execution = Execution(facilities, presence_of(self._location), park_after=self._park_after)
                 await execution.open()
                 self._execution, self._loop = execution, loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
-                    for run in await execution.find_abandoned():
-                        await self._go_on(execution, run.id)
-                    execution.recover(lambda run: self._go_on(execution, run.id))
+                    execution.recover(lambda run_id: self._go_on(execution, run_id))
         return self._execution
 
     def _expect_not_closed(self) -> None:
@@ -474,16 +486,22 @@ class Engine:
             StoreError: The store cannot be written.
         """
         execution = await self._open()
-        options, times = Options(run_id, seed, max_concurrency, reuse, budget_of(budget)), times_of(replan)
+        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan))
         given: Mapping[str, Json] = {} if inputs is None else inputs
         run_id, planning = await self._start(execution, plan_or_task, given, options, stream=stream)
+        return await self._planned_and_moved(execution, run_id, planning)
+
+    async def _planned_and_moved(
+        self, execution: Execution, run_id: str, planning: asyncio.Task[None] | None
+    ) -> Run:
+        """Return a new run as `run` does, once its planning has ended, if it has one. Raises: as the planning."""
         if planning is not None:
             await asyncio.wait([planning])
             if not planning.cancelled() and isinstance(
                 fault := planning.exception(), PlanError | InputRejected | ConfigError
             ):
                 raise fault
-        return await self._mended(execution, await self._moved(execution, run_id), times)
+        return await self._patched(execution, await self._moved(execution, run_id))
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -500,27 +518,14 @@ class Engine:
     ) -> Run:
         """Make a run durable, start it, and return it at once; a task that cannot be planned becomes a failed run.
 
-        Arguments and errors are those of `run`. With `replan`, `wait` returns what became of the last patched plan, as long as this
-        engine is open.
+        Arguments and errors are those of `run`. With `replan`, `wait` returns what became of the last patched plan; the run keeps the number, so
+        that `wait` and `resume` of a later engine patch the plan too.
         """
         execution = await self._open()
-        options, times = Options(run_id, seed, max_concurrency, reuse, budget_of(budget)), times_of(replan)
+        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan))
         given: Mapping[str, Json] = {} if inputs is None else inputs
         run_id, _ = await self._start(execution, plan_or_task, given, options, stream=stream)
-        if times and run_id not in self._mending:
-            name, work = f"firmplan mend {run_id}", self._mend(execution, run_id, times)
-            self._mending[run_id] = asyncio.get_running_loop().create_task(work, name=name)
         return await execution.archive.get(run_id)
-
-    async def _mend(self, execution: Execution, run_id: str, times: int) -> str:
-        """See a submitted run to its end; return the id of the run that its last plan became."""
-        try:
-            return (await self._mended(execution, await execution.wait(run_id), times)).id
-        except (
-            FirmplanError
-        ) as fault:  # whoever waits is handed the run that failed, or the fault of the store
-            execution.log.warning("not mended", run=run_id, why=str(fault))
-            return run_id
 
     async def _start(
         self,
@@ -545,17 +550,47 @@ class Engine:
         return run_id, None
 
     async def _go_on(
-        self, execution: Execution, run_id: str, *, stream: bool = False
+        self, execution: Execution, run_id: str, *, stream: bool = False, is_asked: bool = False
     ) -> asyncio.Task[None] | None:
-        """Drive a run that nobody drives; return the planning of one that has no plan yet."""
+        """Drive a run that nobody drives, and a parked one if someone asks for it; return the planning of one that has no plan yet."""
         row = await execution.archive.row(run_id)
+        if row.status == RunStatus.PARKED and not is_asked:
+            return None
         if row.plan_digest is None and row.task is not None and row.status not in FINAL:
             inputs, cost = Header.from_dict(row.header).inputs, await execution.planning_cost(row)
             return execution.start_planning(
-                run_id, lambda early: self._make_plan(row, inputs, cost, early if stream else None), cost
+                run_id,
+                lambda early: self._make_plan(row, inputs, cost, early if stream else None),
+                cost,
+                is_asked=is_asked,
             )
-        await execution.go_on(row)
+        await execution.go_on(row, is_asked=is_asked)
+        if row.header.get("replan") and row.status not in FINAL:
+            self._tend(execution, run_id)
         return None
+
+    def _tend(self, execution: Execution, run_id: str) -> None:
+        """Have the plan of a run patched if the run fails, whether or not somebody waits for the run."""
+        tending = self._tending.get(run_id)
+        if tending is None or tending.done():
+            name, work = f"firmplan mend {run_id}", self._tended(execution, run_id)
+            self._tending[run_id] = asyncio.get_running_loop().create_task(work, name=name)
+
+    async def _tended(self, execution: Execution, run_id: str) -> None:
+        try:
+            await self._patched(execution, await execution.wait(run_id))
+        except FirmplanError as fault:  # whoever waits for the run is told as well
+            execution.log.warning("not mended", run=run_id, why=str(fault))
+
+    async def go_on(self, run_id: str) -> Run:
+        """Go on with a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        execution = await self._open()
+        await self._go_on(execution, run_id)
+        return await self._patched(execution, await self._moved(execution, run_id))
 
     async def _moved(self, execution: Execution, run_id: str) -> Run:
         """Return the run once it has ended or waits; where whoever drove it stopped before that, go on with it here."""
@@ -566,16 +601,13 @@ class Engine:
         return run
 
     async def wait(self, run_id: str) -> Run:
-        """Return the run once it has ended, or nothing goes on without a person.
+        """Return the run once it has ended, or nothing goes on without a person; of a run with `replan` that failed, the run of its last plan.
 
         Raises:
             RunNotFound: There is no such run.
         """
         execution = await self._open()
-        if (mending := self._mending.get(run_of(run_id))) is not None:
-            await asyncio.wait([mending])
-            run_id = run_id if mending.cancelled() else mending.result()
-        return await execution.wait(run_id)
+        return await self._patched(execution, await execution.wait(run_of(run_id)))
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
@@ -585,7 +617,16 @@ class Engine:
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> RunPage:
-        """Return a page of runs, newest first; its `cursor` asks for the next. Raises: InputRejected."""
+        """Return a page of runs, newest first.
+
+        Args:
+            status: Only runs of this status.
+            limit: Most runs of a page, up to 1,000.
+            cursor: The `cursor` of an earlier page asks for the one that follows.
+
+        Raises:
+            InputRejected: One of these is out of its range.
+        """
         execution = await self._open()
         return await execution.archive.list_runs(status=status, limit=limit, cursor=cursor)
 
@@ -604,17 +645,65 @@ class Engine:
         return iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
     async def resume(self, run_id: str, *, budget: Mapping[str, float] | None = None) -> Run:
-        """Go on after a crash, a pause, a decision or with a larger budget; return as `run` does.
+        """Go on after a crash, a pause, a decision or with a larger budget, also with a parked run; return as `run` does.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: The budget is not one.
+            InputRejected: The budget is not one. Or the run has failed or was cancelled: it never changes, and `retry` goes on with it. Where a
+                decision has ended it, whoever resumes it after that is given the run.
+            ConfigError: A tool of the run is missing, or has changed where a person decides about its call.
         """
         execution = await self._open()
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
-        await self._go_on(execution, run_id)
-        return await self._moved(execution, run_id)
+        row = await execution.archive.row(run_id)
+        await self._go_on(execution, run_id, is_asked=True)
+        run = await self._patched(execution, await self._moved(execution, run_id))
+        if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
+            expect_resume(row)
+        return run
+
+    async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
+        """Go on with a run that failed or was cancelled, as a new run whose parent it is; return as `run` does.
+
+        What succeeded stands and is not called, reads included. What failed or was not reached runs, with the tools as they are now. Writes
+        that the ended run never called, or every attempt of which failed, need no approval but the tool's own. A write of unknown
+        outcome, one that is done and whose result was refused, and one that a person denied wait for a person. The ended run stays as it is.
+
+        Args:
+            run_id: The run that has ended.
+            run_id_new: The new run's id: repeating the same retry with it returns or continues that run. `None`: each retry is another run.
+            replan: As in `run`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The run has not failed and was not cancelled; the message says what to do. Or the new id is another run's.
+            PlanRejected: The plan has faults with the tools as they are now.
+            PlanningFailed: The run is a task that had not been planned, and could not be planned now.
+        """
+        execution, retried, planning = await self._retry(run_id, run_id_new, replan)
+        return await self._planned_and_moved(execution, retried, planning)
+
+    async def submit_retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
+        """Start a retry and return it at once. Arguments and errors are those of `retry`; a planning that fails is the run's failure."""
+        execution, retried, _ = await self._retry(run_id, run_id_new, replan)
+        return await execution.archive.get(retried)
+
+    async def _retry(
+        self, run_id: str, run_id_new: str | None, replan: int
+    ) -> tuple[Execution, str, asyncio.Task[None] | None]:
+        execution, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
+        row = await execution.archive.row(run_id)
+        expect_retry(row)
+        before = Header.from_dict(row.header)
+        header = replace(before, fork=None, planning=None, replan=times, rules=RULES_VERSION)
+        if before.plan is not None:
+            report = judged(check(before.plan, self.tools, plans=before.plans), self._flow)
+            if not report.ok:
+                raise PlanRejected(report)
+            header = replace(header, lock=Lock.of((before.plan, *before.plans.values()), self.tools))
+        retried = await execution.submissions.retry(row, header, retry_id=name)
+        return execution, retried, await self._go_on(execution, retried)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
         """Return what happened in a run, every conclusion drawn and compared again; nothing is called.
@@ -753,6 +842,7 @@ class Engine:
         inputs: Mapping[str, Json] | None = None,
         plan: PlanLike | None = None,
         allow_writes: bool = False,
+        run_id_new: str | None = None,
     ) -> Run:
         """Run again what a change affects, as a new run; what it leaves alone comes from the parent's journal.
 
@@ -762,15 +852,23 @@ class Engine:
             set: Path of a step or item -> the value that stands in its place.
             inputs: Inputs that differ from the parent's.
             plan: An edited plan; without it the parent's.
-            allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
+            allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval. A write of unknown outcome waits
+                in any case.
+            run_id_new: The fork's id: repeating the same fork with it returns or continues that run. `None`: each fork is another run.
 
         Raises:
             RunNotFound: There is no such run.
             PlanRejected: The edited plan has faults.
-            InputRejected: A path is none of the plan's, or a value does not fit its step or input.
+            InputRejected: A path is none of the plan's, a value does not fit its step or input, or the new id is another run's.
         """
         forked = await self.submit_fork(
-            run_id, at=at, set=set, inputs=inputs, plan=plan, allow_writes=allow_writes
+            run_id,
+            at=at,
+            set=set,
+            inputs=inputs,
+            plan=plan,
+            allow_writes=allow_writes,
+            run_id_new=run_id_new,
         )
         return await self.wait(forked.id)
 
@@ -783,6 +881,7 @@ class Engine:
         inputs: Mapping[str, Json] | None = None,
         plan: PlanLike | None = None,
         allow_writes: bool = False,
+        run_id_new: str | None = None,
     ) -> Run:
         """Start a fork and return it at once. Arguments and errors are those of `fork`."""
         execution = await self._open()
@@ -790,8 +889,9 @@ class Engine:
         if parent.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
         values, given = values_of("set", set), values_of("inputs", inputs)
+        holds: Holds = "none" if allow_writes else "all"
         changes = _Changes(
-            None if at is None else step_of(at), values, given, "none" if allow_writes else "all"
+            None if at is None else step_of(at), values, given, holds, run_id=child_id_of(run_id_new)
         )
         return await self._fork(execution, parent, parent.plan if plan is None else plan, changes)
 
@@ -810,48 +910,71 @@ class Engine:
             at=changes.at,
             overrides=overrides,
             holds=changes.holds,
-            header=replace(header, planning=changes.planning),
+            header=replace(header, planning=changes.planning, replan=changes.replan),
             also=changes.also,
+            fork_id=changes.run_id,
         )
         await execution.resume(forked)
         return await execution.archive.get(forked)
 
-    async def _mended(self, execution: Execution, run: Run, times: int) -> Run:
-        """Return a run, or if it failed what became of its plan when the planner had patched it, at most so often.
+    async def _patched(self, execution: Execution, run: Run) -> Run:
+        """Return a run, or if it failed what became of its plan when the planner had patched it, as often as the run's header says.
 
         Each patched plan is a run of its own, whose parent is the run that failed: finished steps keep their results, and a
         write that was made is not made again unless a person allows it.
         """
-        saved = {each.name: each.plan for each in await self.list_plans()} if times else {}
-        for _ in range(times):
-            if run.status != RunStatus.FAILED or run.plan is None:
+        while run.status == RunStatus.FAILED and run.plan is not None:
+            times = Header.from_dict((await execution.archive.row(run.id)).header).replan
+            if not times:
                 return run
-            cost = await execution.patching_cost(run.id)
-            try:
-                mended = await self._planner.repair_run(
-                    run.plan,
-                    run.steps,
-                    self.tools,
-                    task=run.task,
-                    plans=saved.get,
-                    judge=lambda report: judged(report, self._flow),
-                    output_error=next((error for error in run.errors if not error.step), None),
-                    budget=cost.left,
-                    spent=_adding(cost),
-                )
-            except PlanningFailed as no_patch:
-                execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
+            patching = self._patching.get(run.id)
+            if patching is None:  # of an attempt without a patch this engine makes no second one
+                name, work = f"firmplan mend {run.id}", self._patch(execution, run, times)
+                patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
+            await asyncio.wait([patching])
+            patched = None if patching.cancelled() else patching.result()
+            if patched is None:
                 return run
-            attempts = [attempt.to_dict() for attempt in mended.attempts]
-            record: Json = {
-                "source": f"patch of {run.id}",
-                "usage": mended.usage.to_dict(),
-                "attempts": list(attempts),
-            }
-            failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
-            changes = _Changes(None, {}, {}, "made", failed, with_cost(record, cost), cost.rest)
-            run = await execution.wait((await self._fork(execution, run, mended.plan, changes)).id)
+            run = await self._moved(execution, patched)
         return run
+
+    async def _patch(self, execution: Execution, run: Run, times: int) -> str | None:
+        """Return the run of a failed run's patched plan, which has one id whoever makes it; `None`: there is no patch."""
+        name = patch_id(run.id)
+        if await execution.archive.is_known(name) or run.plan is None:
+            return name
+        saved = {each.name: each.plan for each in await self.list_plans()}
+        cost = await execution.patching_cost(run.id)
+        try:
+            mended = await self._planner.repair_run(
+                run.plan,
+                run.steps,
+                self.tools,
+                task=run.task,
+                plans=saved.get,
+                judge=lambda report: judged(report, self._flow),
+                output_error=next((error for error in run.errors if not error.step), None),
+                budget=cost.left,
+                spent=_adding(cost),
+            )
+        except (PlanningFailed, ConfigError) as no_patch:
+            execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
+            return None
+        attempts = [attempt.to_dict() for attempt in mended.attempts]
+        record: Json = {
+            "source": f"patch of {run.id}",
+            "usage": mended.usage.to_dict(),
+            "attempts": list(attempts),
+        }
+        failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
+        record = with_cost(record, cost)
+        changes = _Changes(None, {}, {}, "made", failed, record, cost.rest, name, times - 1)
+        try:
+            return (await self._fork(execution, run, mended.plan, changes)).id
+        except InputRejected:
+            if await execution.archive.is_known(name):  # another engine has just patched it otherwise
+                return name
+            raise
 
     # --- deleting
 
@@ -908,6 +1031,11 @@ class Engine:
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
+
+        Args:
+            data: The bytes, or the path of a file.
+            media_type: What they are; `None`: the name's ending says it.
+            name: A name for people; a file has its own.
 
         Raises:
             InputRejected: They are too many, or the file cannot be read.
@@ -1101,6 +1229,9 @@ class Engine:
     get_sync = _twin(get)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
+    go_on_sync = _twin(go_on)
+    retry_sync = _twin(retry)
+    submit_retry_sync = _twin(submit_retry)
     replay_sync = _twin(replay)
     replay_run_sync = _twin(replay_run)
     export_sync = _twin(export)

@@ -24,6 +24,7 @@ FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
 COMMAND_LINE = "the command line"
 CONCURRENCY_DEFAULT = 64
+PARK_AFTER_DEFAULT = 3
 
 Flow = Literal["enforce", "warn", "off"]
 Text = Annotated[str, Field(min_length=1)]
@@ -61,6 +62,7 @@ class Layer(BaseModel):
     base_url: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] | None = None
     flow: Flow | None = None
+    park_after: Annotated[int, Field(ge=1)] | None = None
     models: dict[str, Any] | None = None
     planner: PlannerTable | None = None
 
@@ -76,6 +78,7 @@ class Settings:
         base_url: The endpoint, if any was set.
         concurrency: Most calls in flight at once.
         flow: What an unsafe flow of data does.
+        park_after: How many deaths of its process in a row, without progress, park a run.
         models: Further model aliases, from the file.
         planner: Arguments of the planner, from the file.
         origin: Setting name -> where its value came from, for people.
@@ -87,6 +90,7 @@ class Settings:
     base_url: str | None
     concurrency: int
     flow: Flow
+    park_after: int
     models: Mapping[str, Any]
     planner: Mapping[str, Any]
     origin: Mapping[str, str]
@@ -105,7 +109,15 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
     """
     file = find_file(folder)
     layers = (
-        ("the default", Layer(store=STORE_DEFAULT, concurrency=CONCURRENCY_DEFAULT, flow="enforce")),
+        (
+            "the default",
+            Layer(
+                store=STORE_DEFAULT,
+                concurrency=CONCURRENCY_DEFAULT,
+                flow="enforce",
+                park_after=PARK_AFTER_DEFAULT,
+            ),
+        ),
         (str(file), _read_file(file) if file else Layer()),
         ("the environment", _layer(_read_environment(env), "the environment")),
         (COMMAND_LINE, _layer(flags, COMMAND_LINE)),
@@ -123,6 +135,7 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         base_url=merged.get("base_url"),
         concurrency=merged["concurrency"],
         flow=merged["flow"],
+        park_after=merged["park_after"],
         models=merged.get("models", {}),
         planner=merged["planner"].options() if "planner" in merged else {},
         origin=origin,
@@ -156,13 +169,14 @@ def _read_file(file: Path) -> Layer:
 def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     said: dict[str, object] = {
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
-        for name in ("store", "model", "base_url", "concurrency", "flow")
+        for name in ("store", "model", "base_url", "concurrency", "flow", "park_after")
     }
     said["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
     ] or None
-    if isinstance(count := said["concurrency"], str) and count.strip().isdecimal():
-        said["concurrency"] = int(count)
+    for name in ("concurrency", "park_after"):
+        if isinstance(count := said[name], str) and count.strip().isdecimal():
+            said[name] = int(count)
     return said
 
 

@@ -113,7 +113,7 @@ def resolve_command(
         raise InputRejected(
             f"expected exactly one of --done JSON, --retry and --fail WHY, found {len(verdicts)}"
         )
-    verdict = {**verdicts[0], "by": said.by or _login(), "attempt": attempt}
+    verdict: dict[str, Any] = {**verdicts[0], "by": said.by or _login(), "attempt": attempt}
     return _decide(lambda engine: engine.resolve(run_id, step, **verdict), "resolved", flags, as_json=as_json)
 
 

@@ -10,6 +10,7 @@ import typer
 EXAMPLES: Final[Mapping[str, str]] = {
     "run": "plan.yaml --tools tools.py --input today=2026-03-10",
     "resume": "run_be40097b6b473dae --tools tools.py --budget usd=2",
+    "retry": "run_be40097b6b473dae --tools tools.py --run-id invoices-second-try",
     "fork": "run_be40097b6b473dae --tools tools.py --at price --set rate=0.07",
     "replay": "run_be40097b6b473dae",
     "export": "run_be40097b6b473dae --output run.bundle",

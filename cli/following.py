@@ -75,6 +75,8 @@ class Following:
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
         elif code is Exit.WAITING:
+            if run.status == "parked":
+                screen.note(errors_text(run))
             screen.answer(advice(run, self._settings))
         else:
             screen.note(errors_text(run) or f"the run was {run.status}")

@@ -1,4 +1,4 @@
-"""`fork`: a new run that does again what a change affects."""
+"""`fork` and `retry`: a new run that does again what a change affects, or that goes on where another one failed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class ForkRequest:
     inputs: tuple[str, ...]
     plan: str | None
     allow_writes: bool
+    new_id: str | None
 
 
 def fork_command(request: ForkRequest, flags: Mapping[str, object], *, as_json: bool) -> int:
@@ -53,4 +54,22 @@ async def _submit(engine: Engine, request: ForkRequest, values: Mapping[str, Jso
         inputs=read_inputs(request.inputs, plan or parent.plan),
         plan=plan,
         allow_writes=request.allow_writes,
+        run_id_new=request.new_id,
     )
+
+
+def retry_command(
+    run_id: str, new_id: str | None, replan: int, flags: Mapping[str, object], *, as_json: bool
+) -> int:
+    """Go on with an ended run as a new one, and follow that to its end, or until it waits."""
+    settings = settings_of(flags)
+    toolset = load_toolset(settings)
+
+    async def work() -> int:
+        following = Following(settings, as_json=as_json)
+        with following.kept():
+            async with look(settings, toolset) as engine:
+                run = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan)
+                return await following.follow(engine, run)
+
+    return drive(work)

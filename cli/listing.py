@@ -43,6 +43,10 @@ def runs_command(
             screen.answer(screen.table(("RUN", "STATUS", "CREATED (UTC)", "TASK OR PLAN"), rows))
             if any(run.abandoned for run in page.runs):
                 screen.note(f"abandoned: its process is gone; go on with\n  {resume_line('RUN', settings)}")
+            for run in page.runs:
+                if run.status == "parked":
+                    line = resume_line(run.id, settings)
+                    screen.note(f"parked: run {run.id}: {screen.one_line(run.reason or '')}\n  {line}")
             if page.cursor:
                 screen.note(f"more with --cursor {page.cursor}")
         else:

@@ -23,7 +23,7 @@ RUN_SCHEMA: Final[Document] = {
         "run_id": {"type": "string"},
         "status": {
             "enum": [*STATUS_EXIT],
-            "description": "running and queued: ask wait_run. waiting, indeterminate, over_budget: a person decides.",
+            "description": "running and queued: ask wait_run. waiting, indeterminate, over_budget, parked: a person decides.",
         },
         "output": {"description": "The plan's output; null unless succeeded."},
         "errors": {
@@ -78,7 +78,9 @@ def run_document(run: Run, settings: Settings) -> Document:
         "digest": run.digest,
         "usage": dict(run.usage),
     }
-    return made | ({"advice": advice(run, settings)} if waits or run.status == "over_budget" else {})
+    return made | (
+        {"advice": advice(run, settings)} if waits or run.status in ("over_budget", "parked") else {}
+    )
 
 
 def run_text(run: Run, settings: Settings) -> str:

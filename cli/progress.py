@@ -97,6 +97,8 @@ class Progress:
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":
                 return f"{WAIT} {step}  waits for approval"
+            case "RunParked":
+                return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
             case "BudgetReached":
                 return f"{WAIT} {step}  waits for a larger budget: {data.get('limit')}"
             case _:

@@ -23,9 +23,14 @@ STATUS_EXIT = {
     "waiting": Exit.WAITING,
     "indeterminate": Exit.WAITING,
     "over_budget": Exit.WAITING,
+    "parked": Exit.WAITING,
     "queued": Exit.WAITING,
     "running": Exit.WAITING,
 }
+
+
+HAPPENED = {"denied": "was denied", "parked": "is parked"}
+"""What is said of an error that is no failure of a step, by its code."""
 
 
 def exit_of(run: Run) -> Exit:
@@ -71,7 +76,7 @@ def errors_text(run: Run) -> str:
     lines: list[str] = []
     for error in run.errors:
         where = f"step '{error.step}'" if error.step else "the run"
-        happened = "was denied" if error.code == "denied" else f"failed [{error.code}]"
+        happened = HAPPENED.get(error.code, f"failed [{error.code}]")
         why = f": {error.message}" if error.message else ""
         is_said = error.message.startswith("denied by ")  # nobody gave a reason
         lines.append(f"error: {where} {f'was {error.message}' if is_said else f'{happened}{why}'}")
@@ -153,13 +158,17 @@ def advice(run: Run, settings: Settings) -> str:
     if run.status == "over_budget":
         lines.append(f"the budget is used up (so far {_used(run)}): raise it")
         raised = " --budget NAME=AMOUNT"
-    if lines:
-        go_on = "then go on with"
-    elif run.abandoned:
-        go_on = "its process is gone: go on with"
-    else:
-        go_on = "a process drives it now; wait for it with"
-    return "\n".join([*lines, go_on, f"  {resume_line(run.id, settings)}{raised}"])
+    return "\n".join(
+        [*lines, _when_to_resume(run, bool(lines)), f"  {resume_line(run.id, settings)}{raised}"]
+    )
+
+
+def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
+    if run.status == "parked":
+        return "once that is mended, go on with"
+    if has_to_be_done:
+        return "then go on with"
+    return "its process is gone: go on with" if run.abandoned else "a process drives it now; wait for it with"
 
 
 def lists_in(run: Run) -> Mapping[str, Sequence[str]]:

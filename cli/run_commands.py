@@ -14,7 +14,7 @@ PANEL = "Runs"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (run, resume, fork, replay, export, approve, deny, decide, resolve, cancel):
+    for command in (run, resume, retry, fork, replay, export, approve, deny, decide, resolve, cancel):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -89,6 +89,38 @@ def resume(
     )
 
 
+NewId = Annotated[
+    str | None,
+    typer.Option("--run-id", metavar="ID", help="Name the new run; the same command again goes on with it."),
+]
+
+
+def retry(
+    run_id: options.RunId,
+    new_id: NewId = None,
+    replan: Annotated[
+        int,
+        typer.Option("--replan", metavar="N", help="Patch the plan this often, at most, if the run fails."),
+    ] = 0,
+    tools: options.Tools = None,
+    store: options.Store = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    as_json: options.Json = False,
+) -> int:
+    """Go on with a failed or cancelled run, as a new run. What succeeded stands; what failed or was not reached runs."""
+    from .forking import retry_command
+
+    return retry_command(
+        run_id,
+        new_id,
+        replan,
+        {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},
+        as_json=as_json,
+    )
+
+
 def fork(
     run_id: options.RunId,
     at: Annotated[
@@ -108,6 +140,7 @@ def fork(
         bool,
         typer.Option("--allow-writes", help="Let affected writes go ahead; else each waits for approval."),
     ] = False,
+    new_id: NewId = None,
     tools: options.Tools = None,
     store: options.Store = None,
     model: options.Model = None,
@@ -118,7 +151,7 @@ def fork(
     """Run again what a change affects, as a new run. The rest comes from the parent's journal."""
     from .forking import ForkRequest, fork_command
 
-    request = ForkRequest(run_id, at, tuple(values or ()), tuple(inputs or ()), plan, allow_writes)
+    request = ForkRequest(run_id, at, tuple(values or ()), tuple(inputs or ()), plan, allow_writes, new_id)
     return fork_command(
         request,
         {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},

@@ -21,6 +21,7 @@ from .config import Settings
 from .failure import Exit
 from .following import Following
 from .session import NO_TOOLS, drive, load_toolset, look, open_engine, settings_of
+from .suggesting import retry_line
 from .target import Task, checked, find_target
 from .tasks import read_task
 from .values import read_budget, read_inputs
@@ -71,13 +72,17 @@ def resume_command(
             async with look(settings, toolset) as engine:
                 run = await engine.get(run_id)
                 try:
-                    return await following.follow(
+                    code = await following.follow(
                         engine, run, engine.resume(run_id, budget=raised), after=run.last_event
                     )
                 except ConfigError as fault:
                     if len(toolset):
                         raise
                     raise ConfigError(f"{fault.message}; {NO_TOOLS}") from fault
+                if run.status in ("failed", "cancelled") and not as_json:
+                    line = retry_line(run_id, settings)
+                    screen.note(f"the run had ended, and never changes; go on with it as a new run\n  {line}")
+                return code
 
     return drive(work)
 

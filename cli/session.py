@@ -72,6 +72,7 @@ async def open_engine(
         max_concurrency=settings.concurrency,
         flow=settings.flow,
         recover=recover,
+        park_after=settings.park_after,
     )
     with _named_store():
         await engine.__aenter__()

@@ -17,6 +17,11 @@ def resume_line(run_id: str, settings: Settings) -> str:
     return f"firmplan resume {run_id}{flags_of(settings, MOVING)}"
 
 
+def retry_line(run_id: str, settings: Settings) -> str:
+    """Return the command that goes on with an ended run as a new one."""
+    return f"firmplan retry {run_id}{flags_of(settings, MOVING)}"
+
+
 def decision_line(word: str, run_id: str, step: str, wants: str, settings: Settings) -> str:
     """Return the command that decides about a step."""
     wanted = f" {wants}" if wants else ""

@@ -76,6 +76,7 @@ class Turn:
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
+        is_cut_off: Whether its process died in its last call: another call uses budget again.
         is_ruled: Whether it has been decided whether a person is needed.
         is_approved: Whether a person has allowed the call.
         is_ahead: Whether a person is, or was, asked about it before its turn has come among the items of an ordered `for_each`.
@@ -96,6 +97,7 @@ class Turn:
     attempts: int = 0
     failed: int = 0
     lost: int = 0
+    is_cut_off: bool = False
     pause_s: float | None = None
     is_ruled: bool = False
     is_approved: bool = False
@@ -298,6 +300,11 @@ def is_bad(cell: Node | Item | Turn, soft: frozenset[Reason]) -> bool:
 def is_asked(turn: Turn) -> bool:
     """Whether the turn waits for a person to allow its call."""
     return turn.state is State.WAITING and turn.reason is Reason.APPROVAL
+
+
+def is_decided(turn: Turn) -> bool:
+    """Whether a person has allowed the turn's call, which has not been made since."""
+    return turn.state is State.READY and turn.verdict is not None
 
 
 def undecided_attempt(turn: Turn) -> int | None:

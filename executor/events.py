@@ -11,7 +11,7 @@ Nobody changes an event. The classes are not frozen all the same: that makes eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeGuard
 
@@ -35,9 +35,29 @@ class RunStarted:
 
 @dataclass(slots=True)
 class RunResumed:
-    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off."""
+    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off.
+
+    Attributes:
+        died: Whether the process that had the run died with it; `None`: no.
+        deaths: How many deaths count against the run now (`deaths.py`); `None`: none.
+    """
 
     by: str
+    died: bool | None = None
+    deaths: int | None = None
+
+
+@dataclass(slots=True)
+class RunParked:
+    """The run lost its process again and again without progress: nobody drives it until someone resumes it.
+
+    Attributes:
+        deaths: How many deaths count against it.
+        calls: The calls that were in flight at the last death: `{"step": path, "tool": name}` each; an `ask` step has no tool.
+    """
+
+    deaths: int
+    calls: Sequence[Mapping[str, Json]]
 
 
 @dataclass(slots=True)
@@ -335,6 +355,7 @@ class IdMade:
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
+    | RunParked
     | CallStarted
     | CallSucceeded
     | CallMade
@@ -370,6 +391,7 @@ JournalEvent: TypeAlias = Cause | Consequence | Remark
 CAUSES: tuple[type[Cause], ...] = (
     RunStarted,
     RunResumed,
+    RunParked,
     CallStarted,
     CallSucceeded,
     CallMade,

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .journal.header import Header
 
 Holds: TypeAlias = Literal["all", "made", "none"]
-PastOutcome: TypeAlias = Literal["unknown", "refused", "denied"]
+PastOutcome: TypeAlias = Literal["unknown", "refused", "denied", "done"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
 
@@ -68,16 +68,24 @@ class PastWrite:
         args: Digest of the arguments that it was made with; empty for a call that was not made.
         key: The idempotency key that it handed to the world. A call with the same arguments hands over the same key, so that a server which
             knows the key does not act twice.
+        tool: The tool that was called: the same call at another path, where an edited plan or list has moved it to, is asked about as well.
     """
 
     outcome: PastOutcome
     run: str = ""
     args: str = ""
     key: str = ""
+    tool: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Return it as JSON, without what is not known."""
-        said = {"outcome": self.outcome, "run": self.run, "args": self.args, "key": self.key}
+        said = {
+            "outcome": self.outcome,
+            "run": self.run,
+            "args": self.args,
+            "key": self.key,
+            "tool": self.tool,
+        }
         return {name: value for name, value in said.items() if value}
 
     def told(self, args: str) -> str:
@@ -91,6 +99,8 @@ class PastWrite:
                 return f"{where} called it{other}; the call is done, result refused: it took effect, and what it returned was not taken"
             case "denied":
                 return f"a person denied it in {where}"
+            case "done":
+                return f"{where} called it{other}, and the call is done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,8 @@ class Fork:
         unknown: Paths of writes whose outcome in the parent is unknown, in forks of older versions, which called them where they were affected and
             writes were allowed. A replay of such a fork decides as it did; new forks have `past_writes`.
         past_writes: Path of each write about which a person is asked in any case -> what an earlier run knows of it.
+        again: Of a retry, which goes on with the parent where it ended: paths of the calls that the parent made and that are made again. The
+            parent answers for all its other calls; cone and `holds` are those of the parent and say what still waits for a person.
         overrides: Path of a step or item -> the value that stands in its place.
         holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
             already, or `none`.
@@ -118,8 +130,13 @@ class Fork:
     items: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     past_writes: Mapping[str, PastWrite] = field(default_factory=dict[str, PastWrite])
+    again: frozenset[str] | None = None
 
     def is_affected(self, path: str) -> bool:
+        """Whether a call at this path is made anew, rather than answered for by the parent."""
+        return self.is_in_cone(path) if self.again is None else path in self.again
+
+    def is_in_cone(self, path: str) -> bool:
         """Whether the path lies in the cone."""
         root = root_of(path)
         if root not in self.cone:
@@ -128,17 +145,21 @@ class Fork:
         return not items or any(is_within(path, item) for item in items)
 
     def is_afresh(self, path: str) -> bool:
-        """Whether the path lies in the step that was asked to run again."""
-        return bool(self.at) and is_within(path, self.at)
+        """Whether the path lies in the step that was asked to run again, or is called again by a retry."""
+        return (self.again is not None and path in self.again) or (bool(self.at) and is_within(path, self.at))
 
-    def is_held(self, path: str) -> bool:
-        """Whether a write at this path waits for a person.
+    def is_held(self, path: str, tool: str, args: str) -> bool:
+        """Whether a write at this path, of this tool with arguments of this digest, waits for a person.
 
         A write of unknown outcome always does. Where writes are not allowed, an affected write does, and one that the parent never came to.
         """
-        if path in self.past_writes:
+        if self.find_past(path, tool, args) is not None and path not in self.unknown:
             return True
-        is_affected = self.is_affected(path)
+        if self.again is not None and (path in self.again or self.settled.get(path, args) != args):
+            return (
+                path not in self.again
+            )  # every attempt failed for sure, or the parent has made it with other arguments
+        is_affected = self.is_in_cone(path)
         if path in self.unknown:
             return self.holds != "none" or not is_affected
         match self.holds:
@@ -161,16 +182,42 @@ class Fork:
         So an edited plan may handle the failure (`on_error`), and nothing is called. It does not stand for a step that was asked to run again.
         """
         past = self.past_writes.get(path)
-        return past is not None and past.outcome == "refused" and not self.is_afresh(path)
+        if past is None or self.again is not None:
+            return past is not None and not self.is_affected(path)
+        return past.outcome == "refused" and not self.is_afresh(path)
+
+    def is_same_request(self, other: Fork) -> bool:
+        """Whether two forks of one run, with the same plan and inputs, were asked for in the same words."""
+        return self._request == other._request
 
     @property
-    def asked_about(self) -> Mapping[str, PastWrite]:
-        """What earlier runs know of the writes that wait for a person here, by path."""
-        return {**{path: PastWrite("unknown") for path in self.unknown}, **self.past_writes}
+    def _request(self) -> tuple[bool, str, str, Mapping[str, str]]:
+        given = {path: value.digest for path, value in self.overrides.items()}
+        return self.again is None, self.at, self.holds, given
 
-    def key_of(self, path: str, args: str) -> str:
+    @property
+    def is_newer(self) -> bool:
+        """Whether an older version would misread it: that would call what waits for a person here."""
+        return bool(self.past_writes) or self.again is not None
+
+    def find_past(self, path: str, tool: str, args: str) -> PastWrite | None:
+        """Return what an earlier run knows of a call, for which a person is asked therefore.
+
+        A write that was made at another path counts where it is the same call: an edited plan may have renamed its step, or an edited
+        list moved its item. A retry has the plan and the inputs of its parent, so that equal calls at two paths are two calls.
+        """
+        if (past := self.past_writes.get(path)) is not None:
+            return past
+        if path in self.unknown:
+            return PastWrite("unknown")
+        if self.again is not None or not tool:
+            return None
+        same = (past for past in self.past_writes.values() if (past.tool, past.args) == (tool, args))
+        return next(same, None)
+
+    def key_of(self, path: str, tool: str, args: str) -> str:
         """Return the idempotency key under which an earlier run called exactly this write; empty: none did, as far as is known."""
-        past = self.past_writes.get(path)
+        past = self.find_past(path, tool, args)
         return past.key if past is not None and past.args == args else ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,6 +233,8 @@ class Fork:
         }
         if self.past_writes:
             data["past_writes"] = {path: past.to_dict() for path, past in self.past_writes.items()}
+        if self.again is not None:
+            data["again"] = sorted(self.again)
         return data
 
     @classmethod
@@ -197,8 +246,9 @@ class Fork:
         items = tuple(data["items"])
         unknown = tuple(data.get("unknown", ()))
         past = {path: PastWrite(**given) for path, given in data.get("past_writes", {}).items()}
+        again = frozenset(data["again"]) if "again" in data else None
         cone = tuple(data["cone"])
-        return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past)
+        return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past, again)
 
 
 def is_within(path: str, whole: str) -> bool:

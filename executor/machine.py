@@ -95,6 +95,7 @@ from .events import (
     RetryDue,
     RetryScheduled,
     RunFinished,
+    RunParked,
     RunResumed,
     RunStarted,
     StepCancelled,
@@ -103,7 +104,7 @@ from .events import (
     StepSkipped,
     StepSucceeded,
 )
-from .fork import Fork
+from .fork import Fork, PastWrite
 from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .scope import Scope, evaluate_bool, failure_of, output_of, request_of, sealed_in
@@ -142,10 +143,11 @@ class Machine:
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: A fault of the run itself (its output expression), not of a step.
+        parked: Why nobody drives the run until someone resumes it; `None`: it is not parked.
         fork: How the run came of its parent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a run is made of
         self,
         program: Program,
         inputs: Mapping[str, Json],
@@ -169,6 +171,7 @@ class Machine:
         self.status: RunStatus | None = None
         self.output: Sealed | None = None
         self.failure: Failure | None = None
+        self.parked: RunParked | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
         self.fork = fork
@@ -189,7 +192,7 @@ class Machine:
             EngineBug: The event is not possible in the state that its step is in.
         """
         if at > self._now and self._live and self.status is None and not isinstance(event, _BEGINNINGS):
-            self.purse.spent["seconds"] += at - self._now
+            self._spend_time(at - self._now)
         self._now = at
         match event:
             case CallMade():
@@ -200,7 +203,7 @@ class Machine:
                 self._call_returned(self.turns[event.step], event.output, event.usage)
             case CallReused():
                 self._call_reused(self.turns[event.step], event)
-            case RunStarted() | RunResumed() | BudgetRaised() | CancelAsked():
+            case RunStarted() | RunResumed() | RunParked() | BudgetRaised() | CancelAsked():
                 self._handle_run(event)
             case _:
                 self._handle_turn(self.turns[event.step], event)
@@ -214,14 +217,22 @@ class Machine:
             calls.sort(key=_order)
         return records + [command for _, command in calls] if calls else records
 
-    def _handle_run(self, event: RunStarted | RunResumed | BudgetRaised | CancelAsked) -> None:
+    def _spend_time(self, seconds: float) -> None:
+        """Count time in which calls were ready or running; nobody drives a run that is parked, whatever is decided about it."""
+        if self.parked is None:
+            self.purse.spent["seconds"] += seconds
+
+    def _handle_run(self, event: RunStarted | RunResumed | RunParked | BudgetRaised | CancelAsked) -> None:
         """Take in what became of the run as a whole."""
         match event:
             case RunStarted():
                 self.is_started = True
                 self._open_frame(self.root)
-            case RunResumed():
-                self._take_over()
+            case RunResumed(died=died):
+                self.parked = None
+                self._take_over(has_died=bool(died))
+            case RunParked():
+                self.parked = event
             case BudgetRaised(budget=budget):
                 self._raise_budget(budget)
             case CancelAsked(by):
@@ -350,14 +361,18 @@ class Machine:
         """Set aside what a call needs."""
         if turn.item.node.policy.effect is Effect.MODEL:
             self.purse.reserve(turn.path, self._needs(turn))
-        elif not turn.attempts:
+        elif not turn.attempts or turn.is_cut_off:
             self.purse.spent["steps"] += 1.0
+        if turn.is_cut_off:
+            turn.is_cut_off = False
 
     def _needs(self, turn: Turn) -> Mapping[str, float]:
         action = turn.item.node.code.action
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
         is_model = turn.item.node.policy.effect is Effect.MODEL
-        return self.purse.needs_of(is_first=not turn.attempts, is_model=is_model, tokens_max=tokens_max)
+        # A call that a death cut off is made once more at the run's expense: a step that kills its process must not do so for free.
+        is_first = not turn.attempts or turn.is_cut_off
+        return self.purse.needs_of(is_first=is_first, is_model=is_model, tokens_max=tokens_max)
 
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
         """Take in a changed budget, and try again what waits for it."""
@@ -404,6 +419,12 @@ class Machine:
         turn = self.turns.get(step)
         action = turn.item.node.code.action if turn is not None else None
         return action.tool if isinstance(action, CallTool) else None
+
+    def past_write_of(self, turn: Turn) -> PastWrite | None:
+        """Return what an earlier run knows of a call that waits for a person."""
+        if not is_asked(turn) or turn.call is None:
+            return None
+        return self.fork.find_past(turn.path, self.tool_of(turn.path) or "", turn.call.digest)
 
     def is_stuck(self) -> bool:
         """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
@@ -644,7 +665,7 @@ class Machine:
         if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
             return
         path = item.path if node.code.repeat is None else first_turn_of(item)
-        if node.policy.approval == "never" and not self._is_held(path, node.policy):
+        if node.policy.approval == "never" and not self._is_held(path, node.policy, "", ""):
             return
         try:
             with Scope(item) as scope:
@@ -891,7 +912,7 @@ class Machine:
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
-                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, call.digest))
+                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, tool, call.digest))
                 reconcile = policy.can_reconcile and is_open
                 sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
@@ -914,11 +935,15 @@ class Machine:
                 raise EngineBug(f"step '{turn.path}' has nothing to call")
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        return (policy.approval != "never" or self._is_held(turn.path, policy)) and not turn.is_ruled
+        args = turn.call.digest if turn.call is not None else ""
+        tool = self.tool_of(turn.path) or ""
+        return (
+            policy.approval != "never" or self._is_held(turn.path, policy, tool, args)
+        ) and not turn.is_ruled
 
-    def _is_held(self, path: str, policy: CallPolicy) -> bool:
-        """Whether a fork has this write wait for a person."""
-        return policy.effect is Effect.WRITE and self.fork.is_held(path)
+    def _is_held(self, path: str, policy: CallPolicy, tool: str, args: str) -> bool:
+        """Whether a fork has this write wait for a person; without arguments: whether it may, whatever they come to."""
+        return policy.effect is Effect.WRITE and self.fork.is_held(path, tool, args)
 
     def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
@@ -926,7 +951,8 @@ class Machine:
         if self.fork.is_settled(path, call.digest):
             return "free"
         is_tainted = bool(node.code.tainted)
-        if self._is_held(path, policy) or policy.approval == "always":
+        tool = node.code.action.tool if isinstance(node.code.action, CallTool) else ""
+        if self._is_held(path, policy, tool, call.digest) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
             return "free"
@@ -991,9 +1017,11 @@ class Machine:
         turn.failure = Failure("outcome-unknown", why)
         self._record(StepIndeterminate(turn.path, why))
 
-    def _take_over(self) -> None:
+    def _take_over(self, *, has_died: bool) -> None:
         """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
         for turn in self._leaf_turns():
+            if has_died and turn.state is State.RUNNING:
+                turn.is_cut_off = True
             if turn.state is State.RUNNING and turn.item.node.policy.effect is Effect.WRITE:
                 self._call_lost(turn, "the process stopped in mid-call")
             elif turn.state is State.RUNNING:

@@ -31,6 +31,7 @@ class RunStatus(StrEnum):
     WAITING = "waiting"
     INDETERMINATE = "indeterminate"
     OVER_BUDGET = "over_budget"
+    PARKED = "parked"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -89,6 +89,7 @@ OWN_CODES = frozenset(
         "not-finite",
         "null-value",
         "overflow",
+        "parked",
         "type-error",
     ]
 )

@@ -161,7 +161,7 @@ class TaskPattern:
             value = self._read(index, text[start:end])
             if isinstance(value, NoFit):
                 continue
-            rests = [[]] if is_last else self._fill(text, index + 1, after, known, most, bounds)
+            rests: list[Values] = [[]] if is_last else self._fill(text, index + 1, after, known, most, bounds)
             found += [
                 [(name, value), *rest]
                 for rest in rests

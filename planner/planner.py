@@ -194,6 +194,13 @@ class Planner:
     ) -> Preview:
         """Return what `plan` would send first for a task; nothing is sent.
 
+        Args:
+            task: The words.
+            tools: What plans may call.
+            inputs: Values that are given beside the words.
+            saved: Saved plans that may answer the task, or be adapted to it.
+            complete: Whether the plan is to run with just these inputs.
+
         Raises:
             InputRejected: The task is empty or too long, or an input is not JSON.
             ConfigError: A file of the library holds no plan.

@@ -257,7 +257,7 @@ def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
 
 def _conditions(source: Member, target: Member, place: _Place) -> list[Fault]:
     demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
-    if is_met(demanded, source):
+    if is_met(demanded, source) or are_apart(source.beyond, source.beyond):  # all its values, or none
         return []
     return [place.mismatch if are_apart(source.beyond, demanded) else place.unchecked]
 

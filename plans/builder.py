@@ -53,6 +53,11 @@ class PlanBuilder:
         item: The item of the step's `for_each`.
         index: Its position.
         prev: The value of the previous iteration of the step's `repeat`.
+
+    Args:
+        task: The words that the plan answers.
+        description: For people.
+        name: What a plan within a plan is called; `inner` gives it.
     """
 
     def __init__(
@@ -114,7 +119,14 @@ class PlanBuilder:
         default: object = _UNSET,
         description: str | None = None,
     ) -> Reference:
-        """Declare an input: `type` is a Python type or a JSON Schema."""
+        """Declare an input.
+
+        Args:
+            name: How the plan and its caller name it.
+            type: A Python type or a JSON Schema.
+            default: Its value where the caller gives none; without it one has to be given.
+            description: For people and planners.
+        """
         schema = schema_of_annotation(type)
         if description is not None:
             schema["description"] = description
@@ -168,7 +180,13 @@ class PlanBuilder:
         return self._add(id, name, {"tool": name, "args": in_plan(given)}, options)
 
     def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Reference:  # noqa: A002, ANN401  # the plan's word; the keys of `call`
-        """Add a step that computes a value; options are those of `call`."""
+        """Add a step that computes a value.
+
+        Args:
+            value: The value; references and expressions in it are computed when the step runs.
+            id: The step's id.
+            options: As for `call`.
+        """
         return self._add(id, "value", {"set": in_plan(value)}, option_keys(**options))
 
     def ask(  # noqa: PLR0913  # the keys of an ask
@@ -186,7 +204,20 @@ class PlanBuilder:
         id: str | None = None,  # noqa: A002  # the plan's word
         **options: Any,  # noqa: ANN401  # the keys of `call`
     ) -> Reference:
-        """Add a prompt; `returns` is a Python type or a JSON Schema, text by default; options are those of `call`."""
+        """Add a prompt.
+
+        Args:
+            prompt: The words.
+            returns: A Python type or a JSON Schema of the answer; text by default.
+            model: An alias of `Engine(models=)`.
+            system: What the model is told first.
+            examples: Pairs of input and output.
+            temperature: Not sent if it is `None`.
+            max_tokens: Most tokens of the answer.
+            guard: Conditions that the answer has to meet.
+            id: The step's id.
+            options: As for `call`.
+        """
         ask: dict[str, Any] = {"prompt": in_plan(prompt)}
         if returns is not _UNSET:
             ask["returns"] = schema_of_annotation(returns)
@@ -207,7 +238,17 @@ class PlanBuilder:
         id: str | None = None,  # noqa: A002  # the plan's word
         **options: Any,  # noqa: ANN401  # the keys of `call`
     ) -> Reference:
-        """Add a bounded agent; options are those of `call`."""
+        """Add a bounded agent.
+
+        Args:
+            goal: What it is to reach.
+            tools: What it may call.
+            returns: A Python type or a JSON Schema; text by default.
+            max_steps: Most calls.
+            budget: Most `tokens`, `usd` and so on.
+            id: The step's id.
+            options: As for `call`.
+        """
         agent: dict[str, Any] = {"goal": in_plan(goal), "tools": [self._noted(tool) for tool in tools]}
         if returns is not _UNSET:
             agent["returns"] = schema_of_annotation(returns)
@@ -234,7 +275,22 @@ class PlanBuilder:
         why: str | None = None,
         **arguments: object,
     ) -> Reference:
-        """Add a step that runs a plan: one built by `inner`, another builder or plan, or a saved plan by name or digest."""
+        """Add a step that runs a plan.
+
+        Args:
+            plan: One built by `inner`, another builder or plan, or a saved plan by name or digest.
+            args: Inputs by name, for those that are called like one of the options here.
+            id: As for `call`, like the rest.
+            for_each: See `call`.
+            when: See `call`.
+            after: See `call`.
+            on_error: See `call`.
+            repeat: See `call`.
+            retries: See `call`.
+            timeout: See `call`.
+            why: See `call`.
+            arguments: Inputs by name.
+        """
         name = plan if isinstance(plan, str) else self._adopted(plan)
         options = option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
         given = in_plan({**(args or {}), **arguments})
@@ -249,8 +305,11 @@ class PlanBuilder:
     def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Reference:  # noqa: A002  # the plan's word
         """Run one step for each item of a list; return the list of results.
 
-        `body` is called once, with the item and, if it takes two arguments, its index. It adds one step, or none: then what it
-        returns is computed for each item. A part of the step's value is fine: `p.each(cities, lambda c: p.call(weather, city=c).celsius)`.
+        Args:
+            items: The list.
+            body: Called once, with the item and, if it takes two arguments, its index. It adds one step, or none: then what it returns is
+                computed for each item. A part of the step's value is fine: `p.each(cities, lambda c: p.call(weather, city=c).celsius)`.
+            id: The step's id.
         """
         before = len(self._steps)
         made = body(self.item, self.index) if wants_index(body) else body(self.item)
@@ -266,7 +325,13 @@ class PlanBuilder:
         return Reference(expression(text), 0)
 
     def either(self, condition: object, then: object, otherwise: object) -> Reference:
-        """Return `then if condition else otherwise`."""
+        """Return `then if condition else otherwise`.
+
+        Args:
+            condition: What decides, by Python's truth.
+            then: The value where it holds.
+            otherwise: The value where it does not.
+        """
         return Reference(
             f"{operand(then, OR)} if {operand(condition, OR)} else {operand(otherwise, CONDITION)}", CONDITION
         )

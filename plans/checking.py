@@ -14,6 +14,7 @@ from .definitions import named_parts
 from .expressions.faults import Fault
 from .findings import Findings
 from .limits import Limits
+from .reading import read_with_warnings
 from .schema import read_schema
 from .signature import Signature, Signatures
 from .types import NEVER, TEXT, UNKNOWN, ObjectType, Type
@@ -62,8 +63,8 @@ class Checking:
     outputs: dict[int, Type] = field(default_factory=dict[int, Type])
     steps: dict[int, list[Type]] = field(default_factory=dict[int, "list[Type]"])
     named_parts_left: int = field(init=False)
-    _read: dict[tuple[int, str | int], tuple[Type, list[Fault]]] = field(
-        default_factory=dict["tuple[int, str | int]", "tuple[Type, list[Fault]]"]
+    _read: dict[tuple[int, str | int], tuple[Type, list[Fault], list[Fault]]] = field(
+        default_factory=dict["tuple[int, str | int]", "tuple[Type, list[Fault], list[Fault]]"]
     )
     _returns: dict[str, Type] = field(default_factory=dict[str, Type])
     _tools: dict[str, Accepted] = field(default_factory=dict[str, Accepted])
@@ -102,13 +103,13 @@ class Checking:
         """Return the type of a schema of the plan, with what is wrong with it noted."""
         if schema == _PLAIN_TEXT:
             return TEXT
-        made, faults = self._reading(body, schema)
-        told = (replace(fault, inner=fault.inner.removesuffix('["$ref"]')) for fault in faults)
+        made, faults, warnings = self._reading(body, schema)
+        told = (replace(fault, inner=fault.inner.removesuffix('["$ref"]')) for fault in (*faults, *warnings))
         self.findings.add_faults(body, path, told)
         return NEVER if faults else made
 
-    def _reading(self, body: Body, schema: Mapping[str, Json]) -> tuple[Type, list[Fault]]:
-        """Return the type of a schema of the plan and its faults; each schema, and each name alone, is read once."""
+    def _reading(self, body: Body, schema: Mapping[str, Json]) -> tuple[Type, list[Fault], list[Fault]]:
+        """Return the type of a schema of the plan, its faults and its warnings; each schema, and each name alone, is read once."""
         ref = schema.get("$ref") if len(schema) == 1 else None
         key = (
             id(body.types),
@@ -121,8 +122,8 @@ class Checking:
                 most = self.limits.named_parts_max
                 message = f"expected schemas that rest on at most {most} parts of named types, counted for each schema, found more"
                 hint = "name fewer types in one another, or raise Limits.named_parts_max"
-                return NEVER, [Fault("limit-exceeded", message, hint)]
-            self._read[key] = read_schema(schema, body.types)
+                return NEVER, [Fault("limit-exceeded", message, hint)], []
+            self._read[key] = read_with_warnings(schema, body.types)
         return self._read[key]
 
 

@@ -1,6 +1,6 @@
 """Schemas that stand alone: what they name taken along in `$defs`, and what plans mean said in JSON Schema's own words.
 
-JSON Schema leaves objects open, knows no `nullable` and lets `properties` pass for text; plans do not. So that validation at
+JSON Schema leaves objects open and knows no `nullable`; plans do not. So that validation at
 run time agrees with the types that the checker saw, objects are closed here: with `additionalProperties`, or where a
 schema is composed of several, with `unevaluatedProperties` on the whole. A definition that is a part of such a
 composition is taken along a second time, left open. What stands under `if` and `not` is a question, and stays as it is.
@@ -88,7 +88,7 @@ class _Carrying:
         if "additionalItems" in given and _is_old_tuple(given):
             made.setdefault("items", self.carried(given["additionalItems"], document, "closed", room - 1))
         if mode != "verbatim":
-            _say_more(made, given)
+            _name_required(made, given)
         if mode == "closed":
             self.close(made, given, document, composed=composed)
         return made if given.get("nullable") is not True else {"anyOf": [made, {"type": "null"}]}
@@ -155,12 +155,8 @@ def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
     return inner if key in {"$ref", "anyOf", "oneOf", "allOf"} else "closed"
 
 
-def _say_more(made: dict[str, Json], given: Mapping[str, Json]) -> None:
-    """Say the kind that a schema implies, and name the fields that it requires."""
-    if "type" not in given:
-        kind = "object" if "properties" in given else "array" if "items" in given else None
-        if kind is not None:
-            made["type"] = kind
+def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
+    """Name the fields that a schema requires."""
     fields, required = made.get("properties"), given.get("required")
     if isinstance(fields, dict) and isinstance(required, list):
         for name in required:

@@ -101,7 +101,8 @@ def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, 
         if group == _OF_TUPLES:
             starts = "prefixItems" in schema or isinstance(schema.get("items"), list)
         else:
-            starts = group[0] in schema
+            # Beside `properties` the other fields' schemas mean nothing alone: `reading.py` demands the whole schema then.
+            starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
         if starts and not _says_nothing(group[0], schema):
             yield {key: schema[key] for key in group if key in schema}
 
@@ -113,6 +114,29 @@ def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
     if key in ("required", "additionalProperties"):
         return value is True or value == []
     return key.startswith("min") and value == 0 and key != "minimum"
+
+
+def kinds_of(schema: Mapping[str, Json]) -> frozenset[str] | None:
+    """Return the kinds that a schema's own `type`, `const` and `enum` say; `None`: they say none."""
+    given = schema.get("type")
+    every = given if isinstance(given, list) else [given]
+    kinds = frozenset(kind for kind in every if isinstance(kind, str) and kind in KINDS)
+    if kinds:
+        return kinds
+    options = [schema["const"]] if "const" in schema else schema.get("enum")
+    return frozenset(map(_json_kind, options)) if isinstance(options, list) else None
+
+
+def _json_kind(value: Json) -> str:
+    names: dict[type, str] = {
+        bool: "boolean",
+        int: "integer",
+        float: "number",
+        str: "string",
+        list: "array",
+        dict: "object",
+    }
+    return names.get(type(value), "null")
 
 
 def misshapen(schema: Mapping[str, Json]) -> Iterator[tuple[str, str, str]]:

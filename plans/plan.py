@@ -198,6 +198,16 @@ class Plan(_Frozen):
 
     Made by `Plan.model_validate(dict)`, `Plan.load(path)` or `PlanBuilder`. Equal plans have equal digests; plans that
     differ only in prose have too.
+
+    Attributes:
+        firmplan: The version of the format: 1.
+        task: The words that it answers.
+        description: For people.
+        inputs: Name -> JSON Schema, with a `default` where it may be left out.
+        types: Name -> JSON Schema that other schemas name.
+        plans: Name -> plan that steps may run.
+        steps: What it does.
+        output: What it comes to; absent: null.
     """
 
     firmplan: Literal[1]
@@ -293,7 +303,13 @@ class Plan(_Frozen):
         *,
         width: int = 100,
     ) -> str:
-        """Return a picture of the plan; with a toolset, effects are told apart. As text it is at most `width` columns wide."""
+        """Return a picture of the plan.
+
+        Args:
+            format: What the picture is made of.
+            toolset: Tells effects apart.
+            width: Most columns of a text.
+        """
         from .render import render  # noqa: PLC0415  # only for people
 
         return render(self, format, toolset, width=width)

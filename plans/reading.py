@@ -1,7 +1,8 @@
 """JSON Schemas read as types.
 
 A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a condition, so that
-the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a condition. An object is closed unless `additionalProperties` is given and not false, or it has no
+the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a condition. A schema that
+says no `type` admits values of every kind, as JSON Schema has it: its `properties` bind objects alone. An object is closed unless `additionalProperties` is given and not false, or it has no
 `properties`. References are followed where they are harmless and kept as names where a type holds itself or would get
 large.
 
@@ -30,7 +31,16 @@ from .definitions import (
     unescaped_name,
 )
 from .expressions.faults import Fault
-from .keywords import KINDS, demands, for_no_kind, for_no_schema, found_value, misshapen
+from .keywords import (
+    KIND_OF_KEYWORD,
+    KINDS,
+    demands,
+    for_no_kind,
+    for_no_schema,
+    found_value,
+    kinds_of,
+    misshapen,
+)
 from .kinds import Conditions, depth_of, size_of
 from .meeting import meet, parts_of
 from .nearest import did_you_mean, listing
@@ -48,7 +58,7 @@ from .types import (
     Unknown,
     type_of,
 )
-from .union import ALTERNATIVES_MAX
+from .union import ALTERNATIVES_MAX, members
 from .values import Json, into
 
 INLINE_SIZE_MAX = 300
@@ -79,8 +89,16 @@ def read_schema(
         schema: Any JSON; what is not a JSON Schema is a fault and reads as `UNKNOWN`.
         types: Schemas for `#/types/Name`. Their own faults are not told here: read each of them for that.
     """
+    made, faults, _ = read_with_warnings(schema, types)
+    return made, faults
+
+
+def read_with_warnings(
+    schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
+) -> tuple[Type, list[Fault], list[Fault]]:
+    """As `read_schema`; also return a warning for each place that says of one kind what holds, and no `type`."""
     reader = _Reader(Documents(schema, types))
-    return reader.read_all(), reader.faults
+    return reader.read_all(), reader.faults, reader.warnings
 
 
 class _Reader:
@@ -94,23 +112,37 @@ class _Reader:
         self.read_places: dict[Place, Type] = {}
         self.endless = endless_places(documents, self.order)
         self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
+        self.said = SaidKinds(documents)
+        self.context: frozenset[str] | None = (
+            None  # kinds that the schema around a part says; `None`: it says none
+        )
+        self.is_untyped = (
+            False  # whether a part of the value that is being read says no `type`, and nothing around it does
+        )
+        self.untyped: set[Place] = set()
 
     def read_all(self) -> Type:
         made: Type = UNKNOWN
         for place in self.order.places:
             path = "" if place == ROOT else None
+            schema = self.documents.at(place)
+            self.context, self.is_untyped = None, False
             if place in self.endless:
                 self.fault("bad-shape", path, _ENDLESS)
                 made = UNKNOWN
             else:
-                made = self.read(self.documents.at(place), path, place.document, DEPTH_MAX)
+                made = self.part(schema, path, place.document, DEPTH_MAX)
             self.read_places[place] = made
+            if self.is_untyped:
+                self.untyped.add(place)
+            made = self.settled(made, schema, path, place.document)
             if place in self.order.loops:
                 self.book[self.names.name(place)] = made
         return made.resolved if isinstance(made, Named) else made
 
     def read(self, schema: Json, path: str | None, document: str, room: int) -> Type:
-        """Return the type of one schema.
+        """Return the type of one schema that is all that is said of a value.
 
         Args:
             schema: What stands at `path`.
@@ -118,6 +150,32 @@ class _Reader:
             document: Where references are looked up.
             room: Levels that may still be read.
         """
+        before = self.context, self.is_untyped
+        self.context, self.is_untyped = None, False
+        made = self.settled(self.part(schema, path, document, room), schema, path, document)
+        self.context, self.is_untyped = before
+        return made
+
+    def settled(self, made: Type, schema: Json, path: str | None, document: str) -> Type:
+        """Return the type of a whole schema; where none of its parts says a kind, that of any value, with the schema as a condition.
+
+        Parts of a schema are read kind by kind, so that `{"allOf": [{"type": "object"}, {"properties": ..}]}` is an object with fields.
+        Of a whole, the alternatives of all kinds would say more than its author did: a text among them would fit no place of an object.
+        """
+        known = as_mapping(schema)
+        if known is None or self.said.of(known, document) is not None or not members(made):
+            return made
+        if self.is_untyped:
+            made = Unknown((self.repeated(known, document),))
+        key = next((key for key in known if key in KIND_OF_KEYWORD), None)
+        if path is not None and key is not None and isinstance(made, Unknown):
+            kind = KIND_OF_KEYWORD[key]
+            message = f"expected 'type' beside '{key}', found none: a value that is no {kind} fits too"
+            self.warnings.append(Fault("unchecked-type", message, f'write "type": "{kind}" beside it', path))
+        return made
+
+    def part(self, schema: Json, path: str | None, document: str, room: int) -> Type:
+        """Return the type of one schema, which may be one of several that are said of a value; arguments as of `read`."""
         if isinstance(schema, bool):
             return UNKNOWN if schema else NEVER
         known = as_mapping(schema)
@@ -135,7 +193,10 @@ class _Reader:
             return UNKNOWN
         for key, expected, found in misshapen(known):
             self.fault("bad-shape", _at(path, key), f"expected {expected}, found {found}")
+        around = self.context
+        self.context = both_kinds(around, self.said.of(known, document, nullable=False))
         made = self.whole(known, path, document, room)
+        self.context = around
         if any(key in known for key in DEPENDENT):
             made = self.conditional(made, known, document)
         if known.get("nullable") is True:
@@ -188,7 +249,7 @@ class _Reader:
             branches = schema.get(key)
             if isinstance(branches, list) and branches:
                 place = _at(path, key)
-                read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
+                read = [self.part(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
                 said: dict[str, Json] = {key: branches}
                 made = alternatives(read) if key == "anyOf" else self.one_of(read, schema, said, document)
                 yield Unknown((self.repeated(said, document),)) if made is None else made, said
@@ -199,7 +260,7 @@ class _Reader:
                 message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
                 self.fault("limit-exceeded", place, message, "write them as one schema")
             for at, one in enumerate(every[:PARTS_MAX]):
-                yield self.read(one, _at(place, at), document, room - 1), one
+                yield self.part(one, _at(place, at), document, room - 1), one
 
     def one_of(
         self, read: Sequence[Type], schema: Mapping[str, Json], said: Mapping[str, Json], document: str
@@ -264,8 +325,10 @@ class _Reader:
         """Return the kinds that a schema admits; `None`: it does not say."""
         given = schema.get("type")
         if given is None and "type" not in schema:
-            implied = [kind for key, kind in (("properties", "object"), ("items", "array")) if key in schema]
-            return implied[:1] or None
+            if "properties" not in schema and "items" not in schema:
+                return None  # conditions say it all
+            self.is_untyped = self.is_untyped or self.context is None
+            return [kind for kind in KINDS if kind in (self.context or KINDS_APART)]
         every = given if isinstance(given, list) else [given]
         known = [kind for kind in every if isinstance(kind, str) and kind in KINDS]
         if len(known) < len(every) or not every:
@@ -305,8 +368,7 @@ class _Reader:
         read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(heads)]
         if isinstance(rest, Mapping | bool):
             read.append(self.read(rest, _at(path, "items"), document, room - 1))
-        made = alternatives(read)
-        return Unknown((self.repeated(schema, document),)) if made is None else made
+        return alternatives(read) or UNKNOWN  # what stands in which place is a condition of the list
 
     def object(
         self, schema: Mapping[str, Json], path: str | None, document: str, room: int, beyond: Conditions
@@ -342,14 +404,19 @@ class _Reader:
             self.unknown(ref, path)
             return UNKNOWN
         made = self.read_places.get(place)
+        is_untyped = place in self.untyped
         if place in self.endless:
             self.fault("bad-shape", path, _ENDLESS)
             return UNKNOWN
         if place not in self.order.loops and made is not None and _is_small(made):
+            self.is_untyped = self.is_untyped or (is_untyped and self.context is None)
             return made
         name = self.names.name(place)
         if made is not None:
-            self.book.setdefault(name, made)
+            whole = cast("Mapping[str, Json]", self.documents.at(place))
+            self.book.setdefault(
+                name, Unknown((self.repeated(whole, place.document),)) if is_untyped else made
+            )
         return Named(name, self.names.key(place), self.book)
 
     def unknown(self, ref: str, path: str | None) -> None:
@@ -369,6 +436,62 @@ class _Reader:
     def fault(self, code: str, path: str | None, message: str, hint: str = "") -> None:
         if path is not None:
             self.faults.append(Fault(code, message, hint, path))
+
+
+KINDS_APART = frozenset(KINDS) - {"integer"}
+"""The kinds of all values, each once: an integer is a number."""
+
+
+class SaidKinds:
+    """The kinds that schemas say, as far as their text says it; each schema is looked at once."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._known: dict[int, frozenset[str] | None] = {}  # by identity: the documents hold the schemas
+
+    def of(self, schema: Json, document: str, *, nullable: bool = True) -> frozenset[str] | None:
+        """Return the kinds of values that a schema admits at most; `None`: it says none.
+
+        Args:
+            schema: A schema of one of the documents.
+            document: Where its references are looked up.
+            nullable: Whether null counts where `nullable` admits it.
+        """
+        known = as_mapping(schema)
+        if known is None:
+            return None
+        if id(schema) not in self._known:
+            self._known[id(schema)] = None  # of a schema that comes back to itself
+            self._known[id(schema)] = self._found(known, document)
+        found = self._known[id(schema)]
+        return found | {"null"} if found is not None and nullable and known.get("nullable") is True else found
+
+    def _found(self, schema: Mapping[str, Json], document: str) -> frozenset[str] | None:
+        found = kinds_of(schema)
+        parts = schema.get("allOf")
+        for part in parts if isinstance(parts, list) else ():
+            found = both_kinds(found, self.of(part, document))
+        ref = schema.get("$ref")
+        place = self._documents.place(ref, document) if isinstance(ref, str) else None
+        if place is not None:
+            found = both_kinds(found, self.of(self._documents.at(place), place.document))
+        for key in ("anyOf", "oneOf"):
+            branches = schema.get(key)
+            if isinstance(branches, list):
+                every = [self.of(branch, document) for branch in branches]
+                known = [kinds for kinds in every if kinds is not None]
+                if len(known) == len(every):
+                    found = both_kinds(found, frozenset[str]().union(*known))
+        return found
+
+
+def both_kinds(left: frozenset[str] | None, right: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the kinds that two schemas admit together, each of which says some or none."""
+    if left is None or right is None:
+        return right if left is None else left
+    both = left & right
+    numbers = {"integer", "number"}
+    return both | {"integer"} if left & numbers and right & numbers and not both & numbers else both
 
 
 def _at(path: str | None, part: str | int) -> str | None:

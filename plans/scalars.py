@@ -21,7 +21,8 @@ def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
     if source.only is not None:
         return _all_or_none(_fits(value, target) for value in source.only)
     if not is_met(demanded, source):
-        return False if are_apart(source.beyond, demanded) else None
+        is_apart = are_apart(source.beyond, demanded) and not are_apart(source.beyond, source.beyond)
+        return False if is_apart else None
     if isinstance(target, Unknown):
         return True
     return True if target.only is None and target.kind in (source.kind, "number") else None

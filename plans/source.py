@@ -41,9 +41,10 @@ def parse_source(given: str | bytes, limits: Limits = LIMITS) -> Source:
     Raises:
         TextFault: It is too long, or neither JSON nor YAML, or holds what is no JSON.
     """
-    if len(given) > limits.text_bytes_max:
+    size = _size_of(given)
+    if size > limits.text_bytes_max:
         raise TextFault(
-            f"expected at most {limits.text_bytes_max} bytes of text, found {len(given)}: "
+            f"expected at most {limits.text_bytes_max} bytes of text, found {size}: "
             "split the plan, or raise Limits.text_bytes_max",
             code="limit-exceeded",
         )
@@ -66,6 +67,12 @@ def fault_report(fault: TextFault) -> CheckReport:
     found = problem(fault.code, fault.path, str(fault))
     report = CheckReport((found,))
     return report if fault.line is None else report.with_lines({fault.path: fault.line})
+
+
+def _size_of(given: str | bytes) -> int:
+    """Return the bytes of a text in UTF-8; text of ASCII alone is not encoded for that."""
+    is_plain = isinstance(given, bytes) or given.isascii()
+    return len(given if is_plain else given.encode("utf-8", "surrogatepass"))
 
 
 def _decoded(given: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""Make the generated pages of `docs/`: the states of a step, the codes of the check, the command line; and the format's schema.
+"""Make the generated pages of `docs/`: the Python API, the states of a step, the codes of the check, the command line; and the format's schema.
 
     python scripts/docs.py            # write them
     python scripts/docs.py --check    # exit with 1 if one is not up to date
@@ -8,10 +8,14 @@ Each page is made from the code that it tells of, so that it cannot say anything
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import is_dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -19,6 +23,10 @@ from pathlib import Path
 DOCS = Path(__file__).parent.parent / "docs"
 NOTE = "<!-- Made by scripts/docs.py from the code; `make docs` makes it again. -->"
 COLUMNS = "110"
+HANDED_OUT = ("Context", "Plan", "CheckReport", "Tool")
+"""Classes whose objects firmplan hands out, or that are made by a method of theirs."""
+MADE_BY_PEOPLE = ("Model", "ToolError")
+"""Data classes and errors that people make themselves."""
 
 
 def states() -> str:
@@ -32,7 +40,10 @@ def states() -> str:
         "",
         "Every change of a step's state is one of these moves; the machine asserts it.",
     ]
-    lines += ["A run's status is the worst of its steps': indeterminate, waiting, over budget, running.", ""]
+    lines += [
+        "A run's status is the worst of its steps': indeterminate, waiting, over budget, running. A run is `parked`,"
+    ]
+    lines += ["whatever its steps are, after it lost its process again and again.", ""]
     lines += ["```mermaid", "stateDiagram-v2", "  [*] --> pending"]
     lines += [f"  {one.value} --> {other.value}" for one in State for other in State if other in MOVES[one]]
     lines += [f"  {state.value} --> [*]" for state in State if not MOVES[state]]
@@ -84,6 +95,100 @@ def _help(*words: str) -> str:
     return said.getvalue().strip()
 
 
+def api() -> str:
+    """Return the page with every public name: its signature, and what each of its parameters means."""
+    import firmplan  # noqa: PLC0415  # each page loads only its room
+
+    lines = [
+        "# The Python API",
+        "",
+        NOTE,
+        "",
+        "Every name that imports from `firmplan`, with its parameters, from the docstrings. Every coroutine method of `Engine` has a twin for",
+        "programs without an event loop: `engine.run_sync(..)`. What the names are for is told in [The engine](ENGINE.md),",
+        "[Tools](TOOLS.md), [Planner](PLANNER.md), [The plan format](PLAN_FORMAT.md), [Looking back](REUSE.md) and [Errors](ERRORS.md).",
+    ]
+    for name in firmplan.__all__:
+        lines += ["", f"## {name}", "", *_entry(name, getattr(firmplan, name))]
+        for method, made in _methods_of(getattr(firmplan, name)):
+            lines += ["", f"### {name}.{method}", "", *_entry(method, made)]
+    return "\n".join([*lines, ""])
+
+
+def _methods_of(made: object) -> list[tuple[str, Callable[..., object]]]:
+    """Return the public methods of a class that are firmplan's own, by name; a twin is told with its method."""
+    if not inspect.isclass(made):
+        return []
+    found = inspect.getmembers(made, lambda each: inspect.isfunction(each) or inspect.ismethod(each))
+    return [
+        (name, each)
+        for name, each in found
+        if not name.startswith("_") and not name.endswith("_sync") and each.__module__.startswith("firmplan")
+    ]
+
+
+def _entry(name: str, made: object) -> Iterator[str]:
+    """Yield the lines about one name: its signature, the first words of its docstring, and what its parameters mean."""
+    text = inspect.cleandoc(made.__doc__ or "")
+    signature = signature_of(name, made)
+    if signature:
+        yield from ("```python", signature, "```", "")
+    yield from text.split("\n\n")[0].split("\n")
+    # Of what firmplan makes itself, nobody hands in what it is made of.
+    for heading in ("Attributes", "Args") if signature or not inspect.isclass(made) else ("Attributes",):
+        if told := documented(text, heading):
+            yield ""
+            yield from (f"- `{word}`: {meaning}" for word, meaning in told.items())
+    if found := re.search(r"[Aa]rguments and errors are those of `(\w+)`", text):
+        yield from ("", f"Its parameters are those of `{found[1]}`.")
+
+
+def signature_of(name: str, made: object) -> str:
+    """Return how something is called; empty for a class whose objects only firmplan makes."""
+    is_made_here = inspect.isclass(made) and (
+        made.__name__ in HANDED_OUT or is_dataclass(made) or issubclass(made, Exception)
+    )
+    if is_made_here and getattr(made, "__name__", "") not in MADE_BY_PEOPLE:
+        return ""
+    parameters = inspect.signature(made).parameters.values()  # type: ignore[arg-type]  # a class or a function
+    shown = inspect.Signature(
+        [
+            each.replace(annotation=inspect.Parameter.empty, default=_Shown.of(each.default))
+            for each in parameters
+            if each.name != "self"
+        ]
+    )
+    word = "await " if inspect.iscoroutinefunction(made) else ""
+    return f"{word}{name}{shown}"
+
+
+class _Shown(str):
+    """A default as it is written in a page: one that only says that nothing was given is `...`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, default: object) -> object:
+        """Return what stands for a default."""
+        if default is inspect.Parameter.empty:
+            return default
+        if isinstance(default, str):
+            return cls(json.dumps(default, ensure_ascii=False))
+        if isinstance(default, type):
+            return cls(default.__name__)
+        return cls("..." if type(default) is object else repr(default))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def documented(text: str, heading: str) -> dict[str, str]:
+    """Return what a docstring says of each name under a heading such as `Args`."""
+    found = re.search(rf"^{heading}:\n((?:    .*\n|\n)+)", f"{text}\n", re.MULTILINE)
+    entries = re.findall(r"^    \**(\w+): (.*(?:\n      .*)*)", found[1] if found else "", re.MULTILINE)
+    return {word: " ".join(meaning.split()) for word, meaning in entries}
+
+
 def schema() -> str:
     """Return the JSON Schema of the plan format, which the package carries for editors."""
     from firmplan.plans import Plan  # noqa: PLC0415  # each page loads only its room
@@ -92,6 +197,7 @@ def schema() -> str:
 
 
 PAGES = {
+    "API.md": api,
     "STATES.md": states,
     "CODES.md": codes,
     "COMMANDS.md": commands,

@@ -136,6 +136,7 @@ class ForkBody(Body):
         inputs: Inputs that differ from the parent's.
         plan: An edited plan.
         allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
+        run_id_new: The new run's id: the same fork with the same id is that run, however often it is asked for.
     """
 
     at: Annotated[str, Field(min_length=1)] | None = None
@@ -143,6 +144,19 @@ class ForkBody(Body):
     inputs: dict[str, Any] | None = None
     plan: dict[str, Any] | None = None
     allow_writes: bool = False
+    run_id_new: str | None = None
+
+
+class RetryBody(Body):
+    """How a run goes on that failed or was cancelled.
+
+    Attributes:
+        run_id_new: The new run's id: the same retry with the same id is that run, however often it is asked for.
+        replan: How often, at most, the planner may patch the plan if the new run fails.
+    """
+
+    run_id_new: str | None = None
+    replan: Count = 0
 
 
 Attempt = Annotated[

@@ -119,7 +119,7 @@ class Intake:
 
     async def _resumed(self, run_id: str) -> None:
         try:
-            await self.engine.resume(run_id)
+            await self.engine.go_on(run_id)
         except FirmplanError:
             self._own.pop(run_id, None)  # it will not do better a second later
             raise
@@ -132,7 +132,7 @@ class Intake:
 
     async def active(self) -> dict[str, int]:
         """Return how many runs are in each status that is not an end, counted up to the queue's limit."""
-        statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget")
+        statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget", "parked")
         return {status: len(await self._runs_in(status)) for status in statuses}
 
     async def _runs_in(self, status: str) -> list[RunSummary]:

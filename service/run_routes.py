@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from ..errors import InputRejected
 from ..executor import Run
 from ..plans import Plan, canonical
-from .bodies import DecideBody, ForkBody, ResumeBody, RunBody, StrictRoute, TaskBody
+from .bodies import DecideBody, ForkBody, ResumeBody, RetryBody, RunBody, StrictRoute, TaskBody
 from .guard import CLIENT
 from .hosting import REFUSALS, Hosted, Hosting, answer
 from .intake import Submission
@@ -20,7 +20,8 @@ from .journal_stream import event_stream
 from .problems import Refusal
 from .views import RunPageView, RunStatus, RunView
 
-ENDED = ("succeeded", "failed", "cancelled")
+GONE_WRONG = ("failed", "cancelled")
+ENDED = ("succeeded", *GONE_WRONG)
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"], responses=REFUSALS)
 
@@ -125,6 +126,12 @@ async def resume_run(run_id: str, hosted: Hosted, body: ResumeBody | None = None
     """Answer with the run as it stands; it goes on behind the answer."""
     run = await hosted.engine.get(run_id)
     budget = body.budget.amounts() if body and body.budget else None
+    if run.status in GONE_WRONG:  # nothing goes on behind the answer, but for a patch of the plan
+        try:
+            run = await hosted.engine.resume(run_id, budget=budget)
+        except InputRejected as error:
+            raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
+        return _run(run, HTTPStatus.ACCEPTED)
     hosted.intake.go_on(run_id, hosted.engine.resume(run_id, budget=budget))
     return _run(run, HTTPStatus.ACCEPTED)
 
@@ -142,9 +149,31 @@ async def fork_run(run_id: str, hosted: Hosted, body: ForkBody | None = None) ->
         inputs=given.inputs,
         plan=given.plan,
         allow_writes=given.allow_writes,
+        run_id_new=given.run_id_new,
     )
     hosted.intake.adopt(fork.id)
     return answer(fork.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{fork.id}"})
+
+
+@router.post(
+    "/runs/{run_id}/retry",
+    status_code=202,
+    response_model=RunView,
+    summary="Go on with an ended run as a new one",
+)
+async def retry_run(run_id: str, hosted: Hosted, body: RetryBody | None = None) -> Response:
+    """Answer with the new run, durable before the answer; what failed or was not reached runs behind it. 409: the run has not failed."""
+    given = body or RetryBody()
+    run = await hosted.engine.get(run_id)
+    await hosted.intake.check_queue()
+    try:
+        retried = await hosted.engine.submit_retry(run_id, run_id_new=given.run_id_new, replan=given.replan)
+    except InputRejected as error:
+        if run.status in GONE_WRONG:
+            raise
+        raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
+    hosted.intake.adopt(retried.id)
+    return answer(retried.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{retried.id}"})
 
 
 @router.post("/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls at once")

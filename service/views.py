@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 RunStatus = Literal[
-    "queued", "running", "waiting", "indeterminate", "succeeded", "failed", "cancelled", "over_budget"
+    "queued",
+    "running",
+    "waiting",
+    "indeterminate",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "over_budget",
+    "parked",
 ]
 StepStatus = Literal[
     "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
@@ -108,6 +116,7 @@ class RunSummaryView(_View):
     updated: UnixSeconds
     digest: str
     abandoned: Abandoned
+    reason: Annotated[str | None, Field(description="Why the run is parked; else null.")]
 
 
 class RunPageView(_View):

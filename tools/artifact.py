@@ -55,14 +55,25 @@ class Artifact(BaseModel):
 
     @classmethod
     def of_bytes(cls, data: bytes, *, media_type: str | None = None, name: str = "") -> Artifact:
-        """Return the artifact of some bytes; without a media type, the name's ending says it."""
+        """Return the artifact of some bytes.
+
+        Args:
+            data: The bytes.
+            media_type: What they are; `None`: the name's ending says it.
+            name: A name for people.
+        """
         return cls(digest=digest(data), media_type=media_type or _media_type(name), size=len(data), name=name)
 
     @classmethod
     def of_file(
         cls, path: str | PathLike[str], *, media_type: str | None = None, name: str | None = None
     ) -> Artifact:
-        """Return the artifact of a file as it is now, under the file's name.
+        """Return the artifact of a file as it is now.
+
+        Args:
+            path: The file.
+            media_type: What it holds; `None`: the name's ending says it.
+            name: A name for people; `None`: the file's.
 
         Raises:
             ConfigError: It cannot be read.

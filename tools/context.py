@@ -224,6 +224,11 @@ class Context:
     def save(self, data: bytes, *, media_type: str | None = None, name: str = "") -> Artifact:
         """Keep bytes in the store and return the artifact that stands for them.
 
+        Args:
+            data: The bytes.
+            media_type: What they are; `None`: the name's ending says it.
+            name: A name for people, such as `invoice.pdf`.
+
         Raises:
             ToolError: There is no store for bytes here (code `no-blobs`).
             TypeError: They are no bytes.

@@ -28,6 +28,7 @@ FIELDS_MAX: Final = 40  # of one event
 
 Form: TypeAlias = Literal["json", "console"]
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 60}
+CRITICAL: Final = 50
 
 
 def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
@@ -78,10 +79,11 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
         )
     else:
         form, level = read_setting(os.environ)
+        is_off = level == LEVELS["off"]  # structlog knows no level above critical: those lines are dropped
         log = structlog.wrap_logger(
-            _Lines(sys.stderr),
+            _Lines(None if is_off else sys.stderr),
             processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), *first, _renderer(form)],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
+            wrapper_class=structlog.make_filtering_bound_logger(min(level, CRITICAL)),
             context_class=dict,
         )
     found: FilteringBoundLogger = log.bind(**bound)

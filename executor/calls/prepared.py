@@ -182,9 +182,9 @@ class Preparation:
         if known is not None:
             call.fingerprint = known.fingerprint
         if call.is_write:
-            call.write_key = self._fork.key_of(call.step, call.args_digest) or idempotency_key(
-                self._run_id, call.step, call.args_digest
-            )
+            call.write_key = self._fork.key_of(
+                call.step, call.tool.name if call.tool is not None else "", call.args_digest
+            ) or idempotency_key(self._run_id, call.step, call.args_digest)
         return call
 
     def _look_up(self, name: str) -> _Known:

@@ -94,8 +94,8 @@ def is_verdict(event: JournalEvent) -> TypeGuard[Verdict]:
 
 def key_of(event: Verdict, attempt: int) -> DecisionKey:
     """Return what a decision is about; `attempt` counts where an older record does not name one."""
-    about = "call" if isinstance(event, Approved | Denied) else "outcome"
-    return DecisionKey(event.step, event.attempt if event.attempt is not None else attempt, about)
+    number = event.attempt if event.attempt is not None else attempt
+    return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
 
 
 @dataclass(slots=True)

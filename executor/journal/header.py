@@ -26,6 +26,8 @@ from .programs import read_plan
 from .recent import Lately
 
 HEADER_FORMAT: Final = 1
+ASKING_FORMAT: Final = 2
+"""Of forks that ask a person where an older version would not, and of retries: an older version must not go on with them."""
 RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
@@ -42,6 +44,7 @@ class Header:
         budget: What the run may use, as it was submitted (`budget.py`).
         fork: How it came of its parent, if it did.
         language: The version of the expression language that the run began with. It decides which functions its plan has.
+        replan: How often, at most, the planner may patch the plan if the run fails.
         rules: The version of the machine's moves that the run began with (`machine.py`).
     """
 
@@ -58,6 +61,7 @@ class Header:
     fork: Fork | None = None
     language: int = EXPRESSION_VERSION
     rules: int = RULES_VERSION
+    replan: int = 0
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -83,8 +87,8 @@ class Header:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; the plan in it is shared, and never to be changed."""
-        return {
-            "format": HEADER_FORMAT,
+        data: dict[str, Any] = {
+            "format": ASKING_FORMAT if self.fork is not None and self.fork.is_newer else HEADER_FORMAT,
             "expressions": self.language,
             "plan": _WRITTEN.get(self.plan, Plan.to_dict) if self.plan else None,
             "plans": {name: plan.to_dict() for name, plan in self.plans.items()},
@@ -97,7 +101,9 @@ class Header:
             "concurrency_max": self.concurrency_max,
             "budget": dict(self.budget),
             "fork": self.fork.to_dict() if self.fork else None,
-        } | ({"rules": self.rules} if self.rules != RULES_ONCE else {})
+        }
+        data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
+        return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
@@ -109,9 +115,9 @@ class Header:
 
     @classmethod
     def _read(cls, data: Mapping[str, Any]) -> Header:
-        if data.get("format") != HEADER_FORMAT:
+        if data.get("format") not in (HEADER_FORMAT, ASKING_FORMAT):
             raise StoreError(
-                f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT}"
+                f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT} and {ASKING_FORMAT}"
             )
         if (language := data.get("expressions", 1)) > EXPRESSION_VERSION:
             raise StoreError(
@@ -135,6 +141,7 @@ class Header:
             budget=data["budget"],
             fork=Fork.from_dict(data["fork"]),
             language=language,
+            replan=data.get("replan", 0),
             rules=rules,
         )
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
+from ...plans.differences import differences
 from ...plans.plan import AgentStep, Plan, ToolStep
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Tool, Toolset
 from ..policy import ApprovalKind, CallPolicy
+
+CHANGES_TOLD: Final = 3  # places of a signature that a message names
+_PROSE: Final = (
+    "title",
+    "description",
+    "examples",
+)  # of a schema; a parameter of that name has an object there
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,17 @@ class ToolLock:
             return "had a reconcile, and has none any more"
         return None
 
+    def find_changed_signature(self, tool: Tool) -> str | None:
+        """Return how what a tool takes or returns has changed since, as words; descriptions do not count."""
+        for what, before, now in (
+            ("parameters", self.parameters, tool.parameters),
+            ("result", self.returns, tool.returns),
+        ):
+            if before != now and (old := _bare(before)) != (new := _bare(now)):
+                places = "; ".join(map(str, differences(old, new)[:CHANGES_TOLD]))
+                return f"its {what} changed: {places}"
+        return None
+
     @property
     def policy(self) -> CallPolicy:
         """What the machine needs to know."""
@@ -93,6 +112,21 @@ class ToolLock:
             can_reconcile=self.can_reconcile,
             approval=self.approval,
         )
+
+
+def _bare(schema: Json | Mapping[str, Json]) -> Json:
+    """Return a schema without what is only told of it."""
+    match schema:
+        case dict():
+            return {
+                name: _bare(part)
+                for name, part in schema.items()
+                if name not in _PROSE or not isinstance(part, str | list)
+            }
+        case list():
+            return [_bare(part) for part in schema]
+        case _:
+            return cast("Json", schema)
 
 
 class Lock:

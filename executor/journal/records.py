@@ -52,7 +52,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A journal entry for people and programs, without the engine's types."""
+    """A journal entry for people and programs, without the engine's types.
+
+    Attributes:
+        seq: Its place in the journal, from 1.
+        type: What happened (docs/JOURNAL_FORMAT.md).
+        step: Path of the step, item or iteration; empty for the run as a whole.
+        at: Unix seconds.
+        data: The other fields of the record.
+    """
 
     seq: int
     type: str

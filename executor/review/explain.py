@@ -27,7 +27,7 @@ from ..outcome import walk
 from ..runs.archive import Archive
 from ..runs.arguments import step_of
 from ..runs.run import turns_of
-from ..states import TERMINAL, Reason
+from ..states import TERMINAL
 from ..stores.store import Store
 from .evidence import Evidence, gather
 from .explanation import Explanation, Verdict
@@ -178,14 +178,18 @@ class _View:
             )
             return self._said(turn.path, "ended", failed.code, f"{text}: {failed.message}")
         reason, text = standing(turn, self._machine)
-        past = self._machine.fork.asked_about.get(turn.path)
-        if reason == Reason.APPROVAL and past is not None and turn.call is not None:
+        past = self._machine.past_write_of(turn)
+        if past is not None and turn.call is not None:
             text += f": {past.told(turn.call.digest)}"
         return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
 
     def _explain_reuse(self, event: CallReused) -> Explanation:
         if not event.key:
-            text = f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
+            text = (
+                f"was taken from its parent {event.source}, where it succeeded: this run goes on with that one"
+                if self._machine.fork.again is not None
+                else f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
+            )
             said = self._said(event.step, "reused", "parent", text)
             return replace(said, source=(event.source, event.step))
         made = self._evidence.results.get(event.key)
@@ -203,6 +207,8 @@ class _View:
     def _explain_call(self, event: CallStarted) -> Explanation:
         if event.why is not None:
             because, text, source = _told(event.why)
+            if because == "afresh" and event.step in (self._machine.fork.again or ()):
+                text = f"it failed in the parent {self._parent}, and this run goes on with that one"
             return replace(self._said(event.step, "ran", because, f"ran because {text}"), source=source)
         own = self._evidence.own.get(event.step)
         if own is None:

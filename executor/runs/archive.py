@@ -20,7 +20,8 @@ from ...plans.shape import describe
 from ...plans.values import Json
 from ...tools import Artifact
 from ...tools.logbook import open_log
-from ..events import Cause
+from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
+from ..journal.decided import is_verdict
 from ..journal.header import Header
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuild
@@ -32,20 +33,34 @@ from ..stores.store import Decision, RunRow, Store, StoredPlan, read_values
 from .arguments import count_of, run_of
 from .collector import old_objects_aside
 from .driver import Driver
-from .run import NO_USAGE, Run, RunError, run_errors, run_status, run_usage, step_views, with_planning
+from .run import (
+    NO_USAGE,
+    PARKED,
+    Run,
+    RunError,
+    parked_message,
+    parked_planning_message,
+    run_errors,
+    run_status,
+    run_usage,
+    step_views,
+    with_planning,
+)
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 PLANNED: Final = (
     "~"  # begins the names of plans that nobody sees: kept for the planner, or by their digest only
 )
+TAIL: Final = 20  # records at the end of a journal, among which it stands why the run is parked
 LIMIT_MAX: Final = 1000  # runs in one page
+GIVEN_MAX: Final = 10_000  # ended runs of which it is remembered that `resume` has returned them
 UNDER_WAY: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # they go on by themselves, if driven
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line in a list of runs. Times are Unix seconds; `abandoned` as in `Run`."""
+    """A line in a list of runs. Times are Unix seconds; `abandoned` as in `Run`; `reason` says of a parked run why it is."""
 
     id: str
     status: str
@@ -56,6 +71,7 @@ class RunSummary:
     updated: float
     digest: str
     abandoned: bool = False
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -111,6 +127,9 @@ class Archive:
         self.planned = PlannedPlans(store)
         self.uses = UsesKept(store)
         self._recent: OrderedDict[str, Run] = OrderedDict()
+        self._given: dict[
+            str, None
+        ] = {}  # ended runs that `resume` has returned since a decision had ended them
 
     async def row(self, run_id: str) -> RunRow:
         """Return a run's row. Raises: RunNotFound."""
@@ -120,6 +139,26 @@ class Archive:
                 f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
             )
         return row
+
+    async def is_known(self, run_id: str) -> bool:
+        """Whether there is a run of that id."""
+        return await self._store.find_run(run_of(run_id)) is not None
+
+    async def take_decided_end(self, row: RunRow) -> bool:
+        """Whether a decision ended a run that nobody has resumed after that; asked again, it is not: whoever resumed the run has its end."""
+        if row.id in self._given:
+            return False
+        events = [entry.event for entry in await load_entries(self._store, row)]
+        begun = max(
+            (place for place, event in enumerate(events) if isinstance(event, RunStarted | RunResumed)),
+            default=0,
+        )
+        if not any(is_verdict(event) or isinstance(event, CancelAsked) for event in events[begun:]):
+            return False
+        self._given[row.id] = None
+        if len(self._given) > GIVEN_MAX:
+            del self._given[next(iter(self._given))]
+        return True
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
@@ -233,11 +272,23 @@ class Archive:
                 row.updated,
                 row.digest,
                 self._is_abandoned(row.status, row),
+                await self._why_parked(row) if row.status == RunStatus.PARKED else None,
             )
             for row in rows[:limit]
         ]
         more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
         return RunPage(tuple(page), more)
+
+    async def _why_parked(self, row: RunRow) -> str:
+        """Return why a run is parked, by the end of its journal: its machine need not be built for a line in a list."""
+        lines = await self._store.read_journal(row.id, max(0, row.last_seq - TAIL), limit=TAIL)
+        for line in reversed(lines):
+            if b'"type":"RunParked"' in line and isinstance(
+                event := read_entry(line, _no_value).event, RunParked
+            ):
+                return parked_message(event)
+        # It has no plan, or much was decided about it since.
+        return "; ".join(error.message for error in (await self.get(row.id)).errors if error.code == PARKED)
 
     async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
         """Save a plan under a name; an earlier one of it stays, by its digest. Raises: InputRejected: the name is not one."""
@@ -323,6 +374,8 @@ def _unplanned(row: RunRow, header: Header) -> Run:
     match header.planning:
         case {"failed": {"code": str(code), "message": str(message)}}:
             errors = (RunError("", code, message),)
+        case {"deaths": int(deaths)} if row.status == RunStatus.PARKED:
+            errors = (RunError("", PARKED, parked_planning_message(deaths)),)
         case _:
             pass
     return Run(

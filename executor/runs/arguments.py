@@ -14,6 +14,7 @@ from typing import Final, TypeVar, cast
 from ...errors import ConfigError, InputRejected, RunNotFound
 from ...plans.shape import describe
 from ...plans.values import Json
+from ..stores.store import REPLAY
 
 Value = TypeVar("Value")
 
@@ -128,10 +129,34 @@ def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     return None if edit is None else values_of("edit", edit, "arguments")
 
 
+def new_id_of(what: str, given: object) -> str | None:
+    """Return the id that a new run is to have, `None` for one of the engine's own. Raises: InputRejected: no run can have it."""
+    if given is not None and not (isinstance(given, str) and RUN_ID.fullmatch(given)):
+        raise InputRejected(f"{what}: expected text of 1 to 128 of A-Z a-z 0-9 . _ : -, found {given!r:.200}")
+    return given
+
+
+def child_id_of(given: object) -> str | None:
+    """Return the id that a fork or retry is to have, as `new_id_of`. Raises: InputRejected: also for one that means a kept replay."""
+    found = new_id_of("run_id_new", given)
+    if found is not None and found.startswith(REPLAY):
+        raise InputRejected(
+            f"run_id_new: expected an id that does not begin with '{REPLAY}', as those of kept replays do, found {found!r}"
+        )
+    return found
+
+
 def concurrency_of(given: object) -> int:
     """Return a limit on calls at a time. Raises: ConfigError."""
     if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
         raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r:.80}")
+    return given
+
+
+def park_after_of(given: object) -> int:
+    """Return after how many deaths of its process a run is parked. Raises: ConfigError."""
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
+        raise ConfigError(f"park_after: expected an integer of at least 1, found {given!r:.80}")
     return given
 
 

@@ -1,7 +1,8 @@
 """The calls of one run that are due: each made in its place, at most once, and what came of it handed to the loop.
 
 A call takes what an identical one returns that is under way, or was just made. It has a place while it runs. Of a write the intent is
-durable before it is called. Of others the start goes on record when they first wait, so that a call that never does is one record.
+durable before it is called; in a life of the run that follows a death the start of every call is, so that it shows which call kills.
+Of others the start goes on record when they first wait, so that a call that never does is one record.
 How a call is made is `caller.py`; what follows from what came of it is for the loop to carry out.
 """
 
@@ -68,6 +69,7 @@ class Calling:
         results: What stands for calls, and what is kept of them.
         early: Calls that were begun while the plan was still being written.
         draws: What calls are told of time and chance.
+        is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
         writing: Path of each write that is being called -> its timeout in seconds, if it has one.
@@ -85,8 +87,10 @@ class Calling:
         results: Results,
         early: EarlySteps | None,
         draws: Draws,
+        is_careful: bool,
     ) -> None:
         self._loop = loop
+        self._is_careful = is_careful
         self._machine = loop.machine
         self._journal = loop.journal
         self._facilities = facilities
@@ -159,12 +163,17 @@ class Calling:
             outcome, usage = self._caller.adopt(call, early.hand_over(call))
         elif is_write:
             return await self._write(call)
-        elif call.has_more_to_record:
-            self._begin(call)
-            outcome, usage = await self._caller.make(call)
+        elif self._is_careful or call.has_more_to_record:
+            outcome, usage = await self._begin_and_make(call)
         else:
             outcome, usage = await noticed(self._caller.make(call), lambda: self._begin(call))
         return await self._conclude(call, outcome, epochs, usage)
+
+    async def _begin_and_make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+        self._begin(call)
+        if self._is_careful:  # if it kills this process, the next one knows which call did
+            await self._journal.flush()
+        return await self._caller.make(call)
 
     async def _write(self, call: PreparedCall) -> Reusable | None:
         """Call a write, once its intent is durable, unless the run was cancelled meanwhile."""

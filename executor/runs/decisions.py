@@ -103,15 +103,19 @@ def ruling_of(step: str, said: object) -> Ruling:
     Raises:
         InputRejected: It is none of these.
     """
-    given: Mapping[str, object] = {said: True} if said in WORDS else cast("Mapping[str, object]", said)
-    named = [name for name in VERDICTS if name in given] if isinstance(given, Mapping) else []
+    given: Mapping[str, object] = {}
+    if isinstance(said, str):
+        given = {said: True} if said in WORDS else {}
+    elif isinstance(said, Mapping):
+        given = cast("Mapping[str, object]", said)
+    named = [name for name in VERDICTS if name in given]
     if len(named) != 1:
-        raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
+        raise InputRejected(f"expected {_FORMS}, found {describe(cast('object', said))}")
     verdict = named[0]
     known = (verdict, *BESIDES.get(verdict, ("attempt",)))
-    if other := next((name for name in given if name not in known), None):
+    if others := [name for name in given if name not in known]:
         raise InputRejected(
-            f"expected no other fields than {', '.join(known)} beside '{verdict}', found {other!r}"
+            f"expected no other fields than {', '.join(known)} beside '{verdict}', found {others[0]!r}"
         )
     if verdict in ("approve", "deny", "retry") and given[verdict] is not True:
         raise InputRejected(f"{verdict}: expected true, found {describe(given[verdict])}")
@@ -310,7 +314,8 @@ class Decisions:
         if claimed is None:
             raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
         now = self._facilities.clock.now()
-        await self._store.set_header(row.id, row.header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
+        header = claimed.header  # as the planning left it: what it used stands in it
+        await self._store.set_header(row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
 

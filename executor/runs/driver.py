@@ -12,7 +12,7 @@ the machine does not want any more. What it does not know: how a plan runs (`mac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, Final, NamedTuple
 
@@ -74,13 +74,14 @@ class Driver:
         inherited: Of a fork: what the parent's calls came to, by path.
         early: Calls that were begun while the plan was still being written.
         drawn: What calls were told of time and chance before, by step.
+        is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
         journal: The run's.
         is_parking: Whether the driver has been told to stop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a run is driven with
         self,
         facilities: Facilities,
         row: RunRow,
@@ -89,6 +90,8 @@ class Driver:
         inherited: Mapping[str, Inherited] = _NOTHING,
         early: EarlySteps | None = None,
         drawn: Mapping[str, Used] = _NOTHING,
+        *,
+        is_careful: bool = False,
     ) -> None:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
@@ -100,6 +103,7 @@ class Driver:
         self._admission = Admission(machine, self._results, self._clearance, self._preparation)
         self._early = early
         self._draws = Draws(drawn, self.journal, facilities.clock.now, self._recorder.is_called)
+        self._is_careful = is_careful
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._shift: _Shift | None = None
         self._context = copy_context()
@@ -108,8 +112,12 @@ class Driver:
 
     # --- life
 
-    async def drive(self, first: Cause | None, decisions: Sequence[Decision] = ()) -> None:
-        """Hand in the first event and what people decided since, and go on until nothing more happens by itself.
+    async def drive(self, first: Sequence[Cause], decisions: Sequence[Decision] = ()) -> None:
+        """Hand in the first events and what people decided since, and go on until nothing more happens by itself.
+
+        Args:
+            first: What begins the work on the run, or goes on with it; of several only what follows from the last is carried out.
+            decisions: What people decided that the journal does not hold.
 
         Raises:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.
@@ -118,14 +126,37 @@ class Driver:
         try:
             async with asyncio.TaskGroup() as group:
                 self._begin(group)
-                if first is not None:
-                    await self.take_in(first)
+                await self._take_in_first(first)
                 await self._decide(decisions)
         except BaseExceptionGroup as group_of_faults:
             raise first_of(group_of_faults) from None
         finally:
             self._shift, self._recorder.is_driving = None, False
+            self._recorder.on_outcome = None  # it holds the driver, which holds the recorder
         await self.journal.rest()
+
+    async def _take_in_first(self, first: Sequence[Cause]) -> None:
+        for event in first:
+            follow_up = self._recorder.note(event, self.facilities.clock.now())
+            if event is first[-1] or self.machine.status is not None:
+                await self.go_on(event, follow_up)
+                return
+
+    def call_after(self, steps: Iterable[str], then: Callable[[], None]) -> None:
+        """Have something done once each of these calls, or any where none is named, has an outcome that is durable."""
+        left = set(steps)
+
+        def hear(step: str) -> None:
+            left.discard(step)
+            if not left:
+                self._recorder.on_outcome = None
+                self._spawn("", flush())
+
+        async def flush() -> None:
+            await self.journal.flush()
+            then()
+
+        self._recorder.on_outcome = hear
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         """Have calls made from now on, in tasks of this group."""
@@ -139,6 +170,7 @@ class Driver:
             results=self._results,
             early=self._early,
             draws=self._draws,
+            is_careful=self._is_careful,
         )
         workers_max = max(WORKERS_MIN, 2 * self.facilities.places.count)
         crew = Crew(calling.make, self._is_wanted, self._spawn, self._tasks, workers_max)
@@ -161,9 +193,11 @@ class Driver:
         else:
             await asyncio.wait([task])
 
-    async def note(self, decisions: Sequence[Decision]) -> None:
-        """Take in what people decided about a run that nobody drives; nothing is called. Raises: StoreError."""
+    async def note(self, decisions: Sequence[Decision], events: Sequence[Cause] = ()) -> None:
+        """Take in events, then what people decided, of a run that nobody drives; nothing is called. Raises: StoreError."""
         self.is_parking = True
+        for event in events:
+            self._recorder.note(event, self.facilities.clock.now())
         await self._decide(decisions)
         await self.journal.flush()
 

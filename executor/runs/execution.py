@@ -11,24 +11,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed
+from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed, StoreError
 from ...plans.nearest import listing
 from ..budget import PlanningCost, amounts_in
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
-from ..events import BudgetRaised, Cause, RunResumed, RunStarted
+from ..cells import is_decided, undecided_attempt
+from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import build_machine, check_header, fold, load_entries, parse_lines
+from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import Decision, RunRow
 from .archive import UNDER_WAY, Archive
 from .collector import old_objects_aside
+from .deaths import (
+    ALONE_AFTER,
+    PARK_AFTER,
+    PLANNING_DEATHS,
+    Deaths,
+    DriveLock,
+    Permit,
+    count_deaths,
+    planning_deaths,
+)
 from .decisions import Decisions
 from .deletion import Deletion, RunsDeleted
 from .driver import Driver
@@ -47,7 +60,35 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Used
 
+LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
 CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run's journal as it was before the run was claimed: `head` is that of its chain."""
+
+    head: bytes
+    entries: Sequence[Entry]
+    deaths: Deaths
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A run that was claimed to be driven.
+
+    Attributes:
+        deaths: What deaths mean for it.
+        first: What begins the work on it, or goes on with it.
+        is_asked: Whether someone resumes it.
+    """
+
+    row: RunRow
+    header: Header
+    entries: Sequence[Entry]
+    deaths: Deaths
+    first: Sequence[Cause]
+    is_asked: bool = False
 
 
 class Execution:
@@ -56,10 +97,14 @@ class Execution:
     Args:
         facilities: What runs share.
         presence: How owners of the store are seen.
+        park_after: How many deaths of its process in a row, without progress, park a run.
     """
 
-    def __init__(self, facilities: Facilities, presence: Presence) -> None:
+    def __init__(self, facilities: Facilities, presence: Presence, *, park_after: int = PARK_AFTER) -> None:
         self.facilities = facilities
+        self._park_after = park_after
+        self._lock = DriveLock()
+        self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
         self._owner = Owner(presence)
         facilities.expect_lease = lambda: self._owner.expect_lease(self._store)
@@ -67,7 +112,6 @@ class Execution:
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
         self._unplanned: set[str] = set()  # runs whose plan is being made here
-        self._recovering: asyncio.Task[None] | None = None
         self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
         self._watch = Watch(
@@ -89,10 +133,8 @@ class Execution:
             self._owner.acquire()
 
     async def close(self) -> None:
-        """Park the runs under way, and let go; they go on with `resume`."""
-        if self._recovering is not None:
-            self._recovering.cancel()
-            await asyncio.wait([self._recovering])
+        """Stop the runs under way, and let go of all; they go on with `resume`."""
+        await self._takeover.end()
         self.facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
         for task in self._driving.values():
@@ -105,6 +147,9 @@ class Execution:
         left = [task for task in left if task.cancel()]  # the others have ended, with their loop perhaps
         if left:  # a tool may not heed it: its run stays where its journal ends
             await asyncio.wait(left, timeout=CUT_OFF_S)
+        for row in list(self._claimed.values()):  # what was to drive it did not get so far, or does not end
+            with suppress(StoreError):  # its next owner takes this process for dead then
+                await self._let_go(row)
         await self._owner.wait()
         self.facilities.threads.close()
         await self.facilities.processes.close()
@@ -145,6 +190,8 @@ class Execution:
         run_id: str,
         plan: Callable[[EarlySteps], Awaitable[Planned]],
         cost: PlanningCost | None = None,
+        *,
+        is_asked: bool = False,
     ) -> asyncio.Task[None]:
         """Plan a submitted task in the background, then drive it; return that work.
 
@@ -155,23 +202,63 @@ class Execution:
             run_id: The run.
             plan: Makes its plan.
             cost: Told by `plan` what it uses; recorded with what becomes of it.
+            is_asked: Whether someone resumes it: then no earlier death counts against it.
         """
         under_way = self._driving.get(run_id)
         if under_way is not None:
             return under_way
-        return self._follow(run_id, self._plan_and_drive(run_id, plan, cost))
+        return self._follow(run_id, self._plan_and_drive(run_id, plan, cost, is_asked=is_asked))
 
     async def _plan_and_drive(
-        self, run_id: str, plan: Callable[[EarlySteps], Awaitable[Planned]], cost: PlanningCost | None
+        self,
+        run_id: str,
+        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        cost: PlanningCost | None,
+        *,
+        is_asked: bool,
     ) -> None:
-        row = await self._owner.claim(self._store, run_id)
-        if row is None:
-            return
-        early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
-        try:
-            await self._plan_with(early, row, plan, cost)
-        finally:
-            await early.drop()
+        known = await self.archive.row(run_id)
+        count = 0 if is_asked else planning_deaths(known.header) + self._has_lost_owner(known)
+        with await self._permit(count) as permit:
+            row = await self._owner.claim(self._store, run_id)
+            if row is None:
+                return
+            self._claimed[run_id] = row
+            try:
+                row = await self._count_planning_deaths(row, is_asked=is_asked)
+                if row.status in FINAL or row.status == RunStatus.PARKED:
+                    return
+                early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
+                try:
+                    await self._plan_with(early, row, plan, cost, permit)
+                finally:
+                    await early.drop()
+            finally:
+                if run_id in self._claimed:
+                    await self._let_go(row)
+
+    async def _count_planning_deaths(self, row: RunRow, *, is_asked: bool) -> RunRow:
+        """Return the row of a task that is about to be planned, with the deaths that count against it made durable."""
+        before = planning_deaths(row.header)
+        count = 0 if is_asked else before + (row.taken_from is not None)
+        if count == before and (not is_asked or row.status != RunStatus.PARKED):
+            return row
+        planning = {name: value for name, value in _planning_of(row).items() if name != PLANNING_DEATHS}
+        if count:
+            planning[PLANNING_DEATHS] = count
+        status = RunStatus.PARKED if count >= self._park_after else RunStatus.QUEUED
+        if status is RunStatus.PARKED:
+            self.facilities.log.warning("run parked", run=row.id, deaths=count, calls="its planning")
+        return await self._set_planning(row, planning, status.value)
+
+    def _has_lost_owner(self, row: RunRow) -> bool:
+        """Whether the process that has a run by its row is dead."""
+        return row.owner is not None and not self._owner.is_driven(row)
+
+    async def _permit(self, deaths: int) -> Permit:
+        """Return a permit to drive a run: alone, once no other run is driven, if so many deaths count against it."""
+        is_alone = self._is_suspect(deaths) and not self._lock.is_inside
+        return await (self._lock.alone() if is_alone else self._lock.share())
 
     async def _plan_with(
         self,
@@ -179,6 +266,7 @@ class Execution:
         row: RunRow,
         plan: Callable[[EarlySteps], Awaitable[Planned]],
         cost: PlanningCost | None,
+        permit: Permit,
     ) -> None:
         run_id = row.id
         header = Header.from_dict(row.header)
@@ -197,8 +285,8 @@ class Execution:
             raise
         except asyncio.CancelledError:
             if cost is not None and any(cost.used.values()):  # it is planned again, within what is left
-                await self._set_planning(row, {"cost": cost.to_dict()}, row.status)
-            await self._owner.let_go(self._store, row)
+                await self._set_planning(row, _planning_of(row) | {"cost": cost.to_dict()}, row.status)
+            await self._let_go(row)
             raise
         header = planned.complete(header, cost)
         digest = planned.plan.digest
@@ -208,7 +296,8 @@ class Execution:
         self._unplanned.discard(run_id)
         early.close()
         settled = replace(row, header=header.to_dict())
-        await self._drive(settled, header, [], RunStarted(header_digest(settled.header)), early)
+        first = (RunStarted(header_digest(settled.header)),)
+        await self._drive(Taken(settled, header, (), Deaths(), first), permit, early)
 
     async def _leave_unplanned(
         self, row: RunRow, cost: PlanningCost | None, fault: Exception, over: str | None = None
@@ -220,12 +309,16 @@ class Execution:
             else {"over": over}
         )
         status = RunStatus.FAILED if over is None else RunStatus.OVER_BUDGET
-        await self._set_planning(row, why | ({} if cost is None else {"cost": cost.to_dict()}), status.value)
-        await self._owner.let_go(self._store, row)
+        if cost is not None:
+            why["cost"] = cost.to_dict()
+        await self._set_planning(row, why, status.value)
+        await self._let_go(row)
 
-    async def _set_planning(self, row: RunRow, planning: dict[str, Json], status: str) -> None:
-        header = replace(Header.from_dict(row.header), planning=planning)
+    async def _set_planning(self, row: RunRow, planning: Mapping[str, Json] | None, status: str) -> RunRow:
+        """Record how the planning of a task stands; return its row. Raises: StoreError."""
+        header = replace(Header.from_dict(row.header), planning=dict(planning) if planning else None)
         await self._store.set_header(row.id, header.to_dict(), None, row.epoch, status, self.now())
+        return replace(row, header=header.to_dict(), status=status)
 
     def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
@@ -249,22 +342,73 @@ class Execution:
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
             )
 
-    async def _start(self, run_id: str, first: Cause) -> bool:
-        """Claim a run and drive it in the background; `False`: another owner has it."""
+    async def _start(self, run_id: str, permit: Permit, seen: Seen | None, *, is_asked: bool) -> bool:
+        """Claim a run and drive it in the background; `False`: another owner has it. The permit is given back in any case."""
+        try:
+            taken = await self._take(run_id, seen, is_asked=is_asked)
+        except BaseException:
+            permit.give_back()
+            raise
+        if taken is None:
+            permit.give_back()
+            return False
+        self._faults.pop(run_id, None)
+        self._follow(run_id, self._drive(taken, permit))
+        return True
+
+    async def _start_later(self, run_id: str, deaths: int, *, is_asked: bool) -> None:
+        """Claim a run and drive it, once it may be driven; until then it is nobody's, so that no death counts against it."""
+        permit = await self._permit(deaths)
+        try:
+            taken = await self._take(run_id, is_asked=is_asked)
+        except BaseException:
+            permit.give_back()
+            raise
+        if taken is None:
+            permit.give_back()
+            return
+        self._faults.pop(run_id, None)
+        await self._drive(taken, permit)
+
+    async def _take(self, run_id: str, seen: Seen | None = None, *, is_asked: bool = False) -> Taken | None:
+        """Claim a run and return what is needed to drive it; `None`: another owner has it.
+
+        Args:
+            run_id: The run.
+            seen: Its journal, if it was read already.
+            is_asked: Whether someone resumes it: then no earlier death counts against it.
+
+        Raises:
+            StoreError: Its journal was changed.
+            ConfigError: A tool of the run is missing here.
+        """
         row = await self._owner.claim(self._store, run_id)
         if row is None:
-            return False
+            return None
+        self._claimed[run_id] = row
         try:
             header = Header.from_dict(row.header)
             self._expect_tools(row.id, header)
-            entries = await load_entries(self._store, row)
+            entries = seen.entries if seen is not None and seen.head == row.head else None
+            entries = await load_entries(self._store, row) if entries is None else entries
             check_header(row, entries)
         except BaseException:
-            await self._owner.let_go(self._store, row)
+            await self._let_go(row)
             raise
-        self._faults.pop(run_id, None)
-        self._follow(run_id, self._drive(row, header, entries, first))
-        return True
+        deaths = Deaths() if is_asked else count_deaths(entries, has_died=row.taken_from is not None)
+        return Taken(row, header, entries, deaths, self._first_events(row, deaths), is_asked)
+
+    def _first_events(self, row: RunRow, deaths: Deaths) -> Sequence[Cause]:
+        """Return what begins the work on a run, or goes on with it."""
+        first: list[Cause] = [] if row.last_seq else [RunStarted(header_digest(row.header))]
+        if row.last_seq or deaths.count:
+            has_died = row.taken_from is not None
+            first.append(RunResumed(self._owner.name, has_died or None, deaths.count or None))
+        return first
+
+    async def _let_go(self, row: RunRow) -> None:
+        self._claimed.pop(row.id, None)
+        await self._owner.let_go(self._store, row)
 
     def _expect_tools(self, run_id: str, header: Header) -> None:
         """Raise where a tool of the run is missing here, or is none that the run may go on with. Raises: ConfigError."""
@@ -282,60 +426,100 @@ class Execution:
                     "was, or fork the run"
                 )
 
-    async def _drive(
-        self,
-        row: RunRow,
-        header: Header,
-        entries: Sequence[Entry],
-        first: Cause,
-        early: EarlySteps | None = None,
-    ) -> None:
+    def _expect_signatures(self, run_id: str, header: Header, machine: Machine) -> None:
+        """Raise where a person was asked about a call, and its tool takes or returns something else by now. Raises: ConfigError.
+
+        The call would fail, and the run with it for ever; or it would be another call than the one that the person saw.
+        """
+        if not machine.turns:  # as in every run that begins
+            return
+        changed = {
+            name: how
+            for name, locked in header.lock.items()
+            if (how := locked.find_changed_signature(self.facilities.tools.get(name))) is not None
+        }
+        if not changed:
+            return
+        for turn in machine.turns.values():
+            name = machine.tool_of(turn.path)
+            if name in changed and (undecided_attempt(turn) is not None or is_decided(turn)):
+                raise ConfigError(
+                    f"run {run_id} cannot go on here: a person decides about the call of step '{turn.path}', and the tool '{name}' is not "
+                    f"the one that it was asked for: {changed[name]}. Declare the tool as it was and resume the run; or deny the call, "
+                    "and retry the run with the new tool"
+                )
+
+    async def _drive(self, taken: Taken | None, permit: Permit, early: EarlySteps | None = None) -> None:
         """Drive a claimed run until it has ended or waits, then let go of it.
 
         Whoever decides leaves the decision in the store first and then looks for an owner; the owner lets go first and
         then looks for decisions: so one of them sees the other.
         """
-        claimed: RunRow | None = row
-        while claimed is not None:
-            try:
-                entries = entries if claimed is row else await load_entries(self._store, claimed)
-                goes_on = await self._drive_once(claimed, header, entries, first, early)
-            finally:
-                if self._owner.has(row.id):  # else the store released the run with its last record
-                    await asyncio.wait([self._owner.let_go_beside(self._store, claimed)])
-            if not goes_on or not await self.archive.decisions(row.id):
-                return
-            claimed, first = await self._owner.claim(self._store, row.id), RunResumed(self._owner.name)
+        with permit:
+            while taken is not None:
+                run_id = taken.row.id
+                # Another process may have died with the run since its journal was read.
+                is_to_wait = self._is_suspect(taken.deaths.count) and not (
+                    permit.is_alone or permit.is_inside
+                )
+                try:
+                    if is_to_wait:
+                        goes_on = await self._note(taken, taken.first)
+                    else:
+                        goes_on = await self._drive_once(taken, permit, early)
+                finally:
+                    self._claimed.pop(run_id, None)
+                    if self._owner.has(run_id):  # else the store released the run with its last record
+                        await asyncio.wait([self._owner.let_go_beside(self._store, taken.row)])
+                if is_to_wait and goes_on:
+                    await permit.exclude_others()
+                elif not goes_on or not await self.archive.decisions(run_id):
+                    return
+                taken = await self._take(run_id)
 
-    async def _drive_once(
-        self,
-        row: RunRow,
-        header: Header,
-        entries: Sequence[Entry],
-        first: Cause,
-        early: EarlySteps | None,
-    ) -> bool:
+    def _is_suspect(self, deaths: int) -> bool:
+        """Whether a run is to be driven alone, since so many deaths count against it."""
+        return ALONE_AFTER <= deaths < self._park_after
+
+    async def _drive_once(self, taken: Taken, permit: Permit, early: EarlySteps | None) -> bool:
         """Drive a run as its owner; return whether a decision could move it on."""
+        row, header = taken.row, taken.header
         machine = build_machine(header)
-        fold(machine, entries)
-        if machine.status is not None:
+        fold(machine, taken.entries)
+        if machine.status is not None or (machine.parked is not None and not taken.is_asked):
             return False
+        if taken.deaths.count >= self._park_after:
+            return await self._park(taken, machine)
+        self._expect_signatures(row.id, header, machine)
         inherited = await self._inherited(row, header)
-        drawn = recalled(entries, await self._drawn_before(header))
-        driver = Driver(self.facilities, row, machine, header, inherited, early, drawn)
+        drawn = recalled(taken.entries, await self._drawn_before(header))
+        is_careful = taken.deaths.is_careful or row.taken_from is not None
+        driver = Driver(
+            self.facilities,
+            row,
+            machine,
+            header,
+            inherited,
+            early,
+            drawn,
+            is_careful=is_careful,
+        )
+        if permit.is_alone:
+            self.facilities.log.warning("run driven alone", run=row.id, deaths=taken.deaths.count)
+            driver.call_after(taken.deaths.suspects, permit.let_others_in)
         self._drivers[row.id] = driver
-        cause: Cause | None = first
+        first = taken.first
         try:
             decisions: Sequence[Decision] = await self.archive.decisions(row.id)
-            while cause is not None or decisions:
+            while first or decisions:
                 with old_objects_aside():
-                    await driver.drive(cause, decisions)
+                    await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False
                 if run_status(machine) in FINAL:
                     break
                 expect_outcomes(machine)
-                cause, decisions = None, await self.archive.decisions(row.id)
+                first, decisions = (), await self.archive.decisions(row.id)
             self.archive.remember(driver)
         finally:
             driver.journal.close()
@@ -343,6 +527,30 @@ class Execution:
                 self._owner.forget(row.id)
             del self._drivers[row.id]
         return run_status(machine) not in FINAL
+
+    async def _park(self, taken: Taken, machine: Machine) -> bool:
+        """Put on record that nobody drives a run until someone resumes it; return whether that could be now."""
+        calls: list[Mapping[str, Json]] = [
+            {"step": step, "tool": tool} if (tool := machine.tool_of(step)) is not None else {"step": step}
+            for step in taken.deaths.cut_off
+        ]
+        count = taken.deaths.count
+        self.facilities.log.warning(
+            "run parked", run=taken.row.id, deaths=count, calls=listing(taken.deaths.cut_off)
+        )
+        await self._note(taken, [*taken.first, RunParked(count, calls)], machine)
+        return False
+
+    async def _note(self, taken: Taken, events: Sequence[Cause], machine: Machine | None = None) -> bool:
+        """Put events on record of a run that was claimed, and what was decided about it; nothing is called. Return whether it goes on."""
+        if machine is None:
+            machine = build_machine(taken.header)
+            fold(machine, taken.entries)
+        if machine.status is not None or (machine.parked is not None and not taken.is_asked):
+            return False
+        driver = Driver(self.facilities, taken.row, machine, taken.header)
+        await driver.note(await self.archive.decisions(taken.row.id), events)
+        return machine.status is None
 
     async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
@@ -402,7 +610,12 @@ class Execution:
             fault = self._faults.get(run_id)  # kept until the run goes on: all who wait must hear of it
             if fault is not None and row.status not in FINAL and not is_driven:
                 raise fault
-            if row.status not in UNDER_WAY or not is_driven:
+            if row.status not in UNDER_WAY:
+                return await self.archive.shown(row)
+            if not is_driven:
+                if self._takeover.is_to_come(row):
+                    await self._takeover.take_up(row)
+                    continue
                 return await self.archive.shown(row)
             await asyncio.sleep(POLL_S)
 
@@ -412,9 +625,12 @@ class Execution:
         while True:
             driver = self._drivers.get(run_id)
             task = self._driving.get(run_id)
-            for entry in await parse_lines(self._store, await self._store.read_journal(run_id, after)):
+            lines = await self._store.read_journal(run_id, after, limit=LINES_MAX)
+            for entry in await parse_lines(self._store, lines):
                 yield Event.of(entry)
                 after = entry.seq
+            if len(lines) == LINES_MAX:
+                continue
             if driver is not None and self._drivers.get(run_id) is driver:
                 await driver.journal.wait_past(after)
                 continue
@@ -424,6 +640,9 @@ class Execution:
             if task is not None and not task.done():
                 await asyncio.wait([task], timeout=POLL_S)
                 continue
+            if row.status in UNDER_WAY and not self._is_driven(row) and self._takeover.is_to_come(row):
+                await self._takeover.take_up(row)
+                continue
             if row.status in FINAL or not self._owner.is_driven(row):
                 return
             await asyncio.sleep(POLL_S)
@@ -431,26 +650,45 @@ class Execution:
     # --- go on
 
     async def resume(self, run_id: str) -> None:
-        """Go on with a run that nobody drives. A run that has ended, or is driven, is left as it is.
+        """Go on with a run that nobody drives, also with one that is parked: no earlier death counts against it any more.
+
+        A run that has ended, or is driven, is left as it is.
 
         Raises:
             RunNotFound: There is no such run.
         """
-        await self.go_on(await self.archive.row(run_id))
+        await self.go_on(await self.archive.row(run_id), is_asked=True)
 
-    async def go_on(self, row: RunRow) -> None:
-        """As `resume`, with a run's row that was just read."""
+    async def go_on(self, row: RunRow, *, is_asked: bool = False) -> None:
+        """Go on with a run, whose row was just read, if nobody drives it; one that is parked goes on if someone asks for it."""
         task = self._driving.get(row.id)
         if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
             return
+        if row.status == RunStatus.PARKED and not is_asked:
+            return
         row.expect_to_go_on()
-        first = self._first_event(row)
-        if not await self._start(row.id, first) and row.id not in self._driving:
+        seen = None if is_asked else await self._see(row)
+        count = seen.deaths.count if seen is not None else 0
+        is_alone = self._is_suspect(count) and not self._lock.is_inside
+        permit = None if is_alone else self._lock.try_share()
+        if (task := self._driving.get(row.id)) is not None and not task.done():  # while its journal was read
+            if permit is not None:
+                permit.give_back()
+        elif permit is None:
+            self._follow(row.id, self._start_later(row.id, count, is_asked=is_asked))
+        elif not await self._start(row.id, permit, seen, is_asked=is_asked) and row.id not in self._driving:
             row = await self.archive.row(row.id)
             if row.owner is not None and self._owner.is_elsewhere(row.owner):
-                self._follow(row.id, self._take_over(row.id))
+                self._follow(row.id, self._take_over(row.id, is_asked=is_asked))
 
-    async def _take_over(self, run_id: str) -> None:
+    async def _see(self, row: RunRow) -> Seen | None:
+        """Return the journal of a run before it is claimed, so that what may kill this process stays another's; `None`: of no use."""
+        if not (row.last_seq or row.owner) or self._owner.is_driven(row):
+            return None
+        entries = await load_entries(self._store, row)
+        return Seen(row.head, entries, count_deaths(entries, has_died=row.owner is not None))
+
+    async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
         """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
         self.facilities.log.info("waits for the lease of another machine", run=run_id)
         row = await self.archive.row(run_id)
@@ -458,19 +696,23 @@ class Execution:
             await asyncio.sleep(POLL_S)
             row = await self.archive.row(run_id)
         if row.status in UNDER_WAY:
-            await self._start(run_id, self._first_event(row))
-
-    def _first_event(self, row: RunRow) -> RunStarted | RunResumed:
-        """Return what begins the work on a run, or goes on with it."""
-        return RunResumed(self._owner.name) if row.last_seq else RunStarted(header_digest(row.header))
+            seen = None if is_asked else await self._see(row)
+            await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
 
     async def find_abandoned(self) -> list[Run]:
         """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""
         return await self._takeover.find()
 
-    def recover(self, go_on: Callable[[Run], Awaitable[object]]) -> None:
-        """Go on with every run whose owner dies from now on, for as long as this execution is open."""
-        if self._recovering is None:
-            self._recovering = asyncio.get_running_loop().create_task(
-                self._takeover.watch(go_on), name="firmplan takeover"
-            )
+    def recover(self, go_on: Callable[[str], Awaitable[object]]) -> None:
+        """Go on in the background with every run that nobody drives, and as long as this execution is open with those whose owner dies.
+
+        Args:
+            go_on: Goes on with the run of an id; that of a parked run leaves it alone.
+        """
+        self._takeover.begin(go_on)
+
+
+def _planning_of(row: RunRow) -> dict[str, Json]:
+    """Return what a task without a plan has on record about its planning."""
+    planning = Header.from_dict(row.header).planning
+    return dict(planning) if isinstance(planning, dict) else {}

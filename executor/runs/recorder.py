@@ -5,7 +5,7 @@ It does not carry anything out: what is to be done now is returned to the driver
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...plans.signature import Effect
@@ -19,8 +19,10 @@ from ..events import (
     PlanMade,
     ResolvedDone,
     ResolvedFailed,
+    RunResumed,
     RunStarted,
 )
+from . import deaths
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
@@ -42,6 +44,7 @@ class Recorder:
 
     Attributes:
         is_driving: Whether the run is being driven now.
+        on_outcome: Told the step of each call that has an outcome; `None`: nobody is.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Recorder:
         self._made = made
         self.is_driving = False
         self._telling = Telling(run_id)
+        self.on_outcome: Callable[[str], None] | None = None
         self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
 
     def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
@@ -68,7 +72,8 @@ class Recorder:
                 opens = resource if isinstance(event, CallStarted) else None
                 journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
             else:
-                journal.add(event, at, decision=decision)
+                # A count of deaths has to survive whatever happens next.
+                journal.add(event, at, decision=decision, is_synced=_is_count(event))
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
             concluded = [command.event for command in commands if isinstance(command, Record)]
@@ -76,6 +81,8 @@ class Recorder:
                 journal.add(consequence, at)
         if self._telling.is_told:
             self._telling.tell(event)
+        if self.on_outcome is not None and isinstance(event, deaths.OUTCOMES):
+            self.on_outcome(event.step)
         for consequence in concluded:
             self._telling.tell(consequence)
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
@@ -85,8 +92,8 @@ class Recorder:
         return self.is_driving and self._machine.is_running(step)
 
     def must_be_durable(self, event: Cause | None) -> bool:
-        """Whether what follows from an event waits until it is durable: that of a write, or where too much is not."""
-        if self._journal.is_behind:
+        """Whether what follows from an event waits until it is durable: that of a write or a death, or where too much is not."""
+        if self._journal.is_behind or (event is not None and _is_count(event)):
             return True
         return event is not None and bool(self._resources) and self._written_by(event) is not None
 
@@ -95,3 +102,8 @@ class Recorder:
         step = getattr(event, "step", None)
         name = self._machine.tool_of(step) if step is not None else None
         return self._resources.get(name) if name is not None else None
+
+
+def _is_count(event: Cause) -> bool:
+    """Whether an event says how many deaths count against the run."""
+    return type(event) is RunResumed and bool(event.deaths)

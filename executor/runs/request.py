@@ -32,7 +32,7 @@ from ..journal.header import Header, default_seed
 from ..journal.lock import Lock
 from ..policy import REUSE_MODES, ReuseMode
 from ..sealed import Sealed
-from .arguments import COUNT_MAX, RUN_ID, concurrency_of, count_of, file_of, seed_of, values_of
+from .arguments import COUNT_MAX, concurrency_of, count_of, file_of, new_id_of, seed_of, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Options:
     concurrency_max: int | None
     reuse: ReuseMode
     budget: Mapping[str, float]
+    replan: int = 0
 
     def __post_init__(self) -> None:
         if self.reuse not in REUSE_MODES:
@@ -51,11 +52,7 @@ class Options:
         if self.concurrency_max is not None:
             concurrency_of(self.concurrency_max)
         seed_of(self.seed)
-        is_text = isinstance(cast("object", self.run_id), str)
-        if self.run_id is not None and not (is_text and RUN_ID.fullmatch(self.run_id)):
-            raise InputRejected(
-                f"run_id: expected text of 1 to 128 of A-Z a-z 0-9 . _ : -, found {self.run_id!r:.200}"
-            )
+        new_id_of("run_id", self.run_id)
 
     def header(
         self,
@@ -80,6 +77,7 @@ class Options:
             reuse=self.reuse,
             concurrency_max=self.concurrency_max,
             budget=self.budget,
+            replan=self.replan,
         )
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import RunFailed
+from ...plans.nearest import listing
 from ...plans.values import Json
 from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
+from ..events import RunParked
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ..journal.header import Header
     from ..machine import Machine
 
+PARKED: Final = "parked"  # the code of the error that says why a run is parked
 NO_USAGE: Mapping[str, Json] = {
     "steps": 0,
     "calls": 0,
@@ -38,6 +41,7 @@ _BECAME: Mapping[str, str] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "was cancelled",
     RunStatus.OVER_BUDGET: "is over its budget",
+    RunStatus.PARKED: "is parked",
 }
 # The worst state of a part is the state of the whole, as long as the whole has not ended.
 WENT_WRONG = (State.FAILED, State.CANCELLED)
@@ -128,9 +132,10 @@ class Run:
     """A run as it stood when it was asked for.
 
     Attributes:
-        status: `queued running waiting indeterminate succeeded failed cancelled over_budget`.
+        status: `queued running waiting indeterminate succeeded failed cancelled over_budget parked`.
         output: The plan's output; `None` unless succeeded.
-        errors: Failures in plan order; those that `on_error` handled are not among them.
+        errors: Failures in plan order; those that `on_error` handled are not among them. Of a parked run also the calls that were in
+            flight when it last lost its process.
         digest: Over plan, inputs, statuses and outputs; final once succeeded or failed.
         plan: `None` while a task has not been planned.
         steps: Path -> view, in plan order, each step followed by its leaves.
@@ -213,6 +218,8 @@ def run_status(machine: Machine) -> RunStatus:
         return machine.status
     if not machine.is_started:
         return RunStatus.QUEUED
+    if machine.parked is not None:
+        return RunStatus.PARKED
     if not machine.is_stuck():
         return RunStatus.RUNNING
     turns = machine.turns.values()
@@ -258,10 +265,10 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
-    for path, past in machine.fork.asked_about.items():
-        turn = machine.turns.get(path)
-        if turn is not None and is_asked(turn) and turn.call is not None:
-            views[path] = replace(views[path], past_write=_past_write(past, turn.call.digest))
+    if machine.fork.past_writes or machine.fork.unknown:
+        for turn in machine.turns.values():
+            if (past := machine.past_write_of(turn)) is not None and turn.call is not None:
+                views[turn.path] = replace(views[turn.path], past_write=_past_write(past, turn.call.digest))
     if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
         for path, reason in held_back(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
@@ -279,7 +286,36 @@ def run_errors(machine: Machine) -> tuple[RunError, ...]:
     found = list(_errors(machine.root))
     if machine.failure is not None:
         found.append(_error_of("", machine.failure))
+    if machine.parked is not None and machine.status is None:
+        found += parked_errors(machine.parked)
     return tuple(found)
+
+
+def parked_errors(parked: RunParked) -> list[RunError]:
+    """Return why a run is parked, as an error at each call that was in flight when it last lost its process."""
+    message = parked_message(parked)
+    return [RunError(str(call["step"]), PARKED, message) for call in parked.calls] or [
+        RunError("", PARKED, message)
+    ]
+
+
+def parked_message(parked: RunParked) -> str:
+    """Return why a run is parked, as a sentence that names the calls that were in flight."""
+    calls = [
+        f"step '{call['step']}' " + (f"(tool '{call['tool']}')" if "tool" in call else "(a prompt)")
+        for call in parked.calls
+    ]
+    return _parked(parked.deaths, f"in flight: {listing(calls)}" if calls else "no call was in flight")
+
+
+def parked_planning_message(deaths: int) -> str:
+    """Return why a task is parked whose plan could not be made."""
+    return _parked(deaths, "its plan was being made")
+
+
+def _parked(deaths: int, when: str) -> str:
+    times = "once" if deaths == 1 else f"{deaths} times in a row"
+    return f"its process died {times} without progress of the run; {when}; find out why, then resume the run"
 
 
 def run_usage(machine: Machine) -> dict[str, Json]:

@@ -5,9 +5,11 @@ A run that is submitted goes on whatever happens to this process. The same name 
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ...errors import InputRejected
 from ...plans import Plan
@@ -25,6 +27,7 @@ from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild
 from ..machine import Machine
 from ..outcome import walk
+from ..retry import retry_of
 from ..sealed import Sealed
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
@@ -54,6 +57,46 @@ class Planned:
             planning=with_cost(self.record, cost),
             language=EXPRESSION_VERSION,  # of the planner, which may be newer than the process that took the task
         )
+
+
+_NOT_ENDED: Final = "it has not ended; wait for it, resume it where its process has gone, or cancel it"
+_NOT_RETRIED: Final = {
+    "succeeded": "it has succeeded, so there is nothing to go on with; fork it to do a part of it again",
+    "queued": _NOT_ENDED,
+    "running": _NOT_ENDED,
+    "waiting": "it waits for a person; approve or deny what waits, then resume it",
+    "indeterminate": "the outcome of one of its writes is unknown; resolve that, then resume it",
+    "over_budget": "its budget is used up; resume it with a larger one",
+    "parked": "it is parked; resume it",
+}
+"""Status -> why a run of that status is not retried, and what to do."""
+
+
+def expect_retry(row: RunRow) -> None:
+    """Raise `InputRejected` for a run that a retry cannot go on with: it has neither failed nor been cancelled, or is a kept replay."""
+    if row.is_replay:
+        raise InputRejected(
+            f"run {row.id} is a replay of run {row.parent} that was kept; retry run {row.parent}, if that has failed"
+        )
+    if (why := _NOT_RETRIED.get(row.status)) is not None:
+        raise InputRejected(
+            f"retry: expected a run that has failed or was cancelled, found run {row.id}, which is {row.status}: {why}"
+        )
+
+
+def expect_resume(row: RunRow) -> None:
+    """Raise `InputRejected` for a run that failed or was cancelled: it never changes, and a retry goes on with it."""
+    if row.status in (RunStatus.FAILED, RunStatus.CANCELLED) and not row.is_replay:
+        became = "has failed" if row.status == RunStatus.FAILED else "was cancelled"
+        raise InputRejected(
+            f"resume: run {row.id} {became}, and a run that has ended is never changed; go on with it as a new run: "
+            f"`firmplan retry {row.id}`, engine.retry({row.id!r}) or POST /v1/runs/{row.id}/retry"
+        )
+
+
+def patch_id(run_id: str) -> str:
+    """Return the id of the run of a failed run's patched plan: the same for every engine, so that a plan is patched once."""
+    return f"run_{hashlib.sha256(f'patch of {run_id}'.encode()).hexdigest()[:16]}"
 
 
 def with_cost(record: Json, cost: PlanningCost | None) -> Json:
@@ -103,7 +146,8 @@ class Submissions:
         )
 
     async def _expect_same(self, row: RunRow, header: Header) -> None:
-        existing = Header.from_dict((await self._archive.row(row.id)).header)
+        kept = await self._archive.row(row.id)
+        existing = Header.from_dict(kept.header)
         is_same_work = (
             existing.plan.digest == header.plan.digest
             if header.plan is not None and existing.plan is not None
@@ -114,9 +158,18 @@ class Submissions:
             if header.plan is None
             else existing.inputs
         )
+        name = "run_id" if row.parent is None else "run_id_new"
         if not is_same_work or canonical(dict(given)) != canonical(dict(header.inputs)):
             what = "another plan or task" if not is_same_work else "other inputs"
-            raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another run_id")
+            raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another {name}")
+        if row.parent is not None and not _is_same_child(kept.parent, existing.fork, row.parent, header.fork):
+            found = (
+                f"it comes of run {kept.parent}" if kept.parent is not None else "it comes of no other run"
+            )
+            raise InputRejected(
+                f"a run '{row.id}' exists already, and it is not the same fork or retry of run {row.parent} ({found}): expected the "
+                f"arguments with which it was made; repeat those, or choose another {name}"
+            )
 
     async def fork(
         self,
@@ -127,12 +180,22 @@ class Submissions:
         holds: Holds,
         header: Header,
         also: Sequence[str] = (),
+        fork_id: str | None = None,
     ) -> str:
-        """Submit a fork of a run, with the plan, inputs and lock of `header`; return its id.
+        """Submit a fork of a run, and return its id; where there is a run of that id that is the same fork, it is left as it is.
+
+        Args:
+            run_id: The parent.
+            at: See `Fork`, as the next two.
+            overrides: See `Fork`.
+            holds: See `Fork`.
+            header: Plan, inputs and lock of the fork.
+            also: Ids of further steps that are affected.
+            fork_id: The fork's id; `None`: a new one.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: A path is none of the plan's, or the run was never planned.
+            InputRejected: A path is none of the plan's, the run was never planned, or the id is another run's.
         """
         row = await self._archive.row(run_id)
         parent = Header.from_dict(row.header)
@@ -155,7 +218,26 @@ class Submissions:
             past_writes=await self._past_writes(row, entries),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
-        return await self.submit(replace(header, fork=fork), run_id=None, parent=run_id)
+        return await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)
+
+    async def retry(self, row: RunRow, header: Header, *, retry_id: str | None) -> str:
+        """Submit a run that goes on with an ended one, and return its id; one of that id that is the same retry is left as it is.
+
+        Args:
+            row: The ended run.
+            header: The new run's: plan and inputs are those of the ended one; its plan is `None` where that was never planned.
+            retry_id: The new run's id; `None`: a new one.
+
+        Raises:
+            InputRejected: The id is another run's.
+        """
+        if header.plan is None:
+            return await self.submit(header, run_id=retry_id, parent=row.id)
+        entries = await load_entries(self._store, row)
+        _, machine = rebuild(row, entries)
+        inherited = inherited_from(entry.event for entry in entries)
+        fork = retry_of(machine, inherited, await self._past_writes(row, entries))
+        return await self.submit(replace(header, fork=fork), run_id=retry_id, parent=row.id)
 
     async def _past_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, PastWrite]:
         """Return the writes about which forks of a run ask a person in any case, by path."""
@@ -165,15 +247,22 @@ class Submissions:
             parent = await self._archive.row(row.parent)
             above = await self._past_writes(parent, await load_entries(self._store, parent))
             before |= {path: above.get(path, PastWrite("unknown")) for path in fork.unknown}
-        machines: list[Machine] = []  # built where a lost attempt was followed by another
+        machines: list[Machine] = []  # built where it is needed, which is seldom
 
-        def has_reconciled(path: str) -> bool:
+        def machine() -> Machine:
             if not machines:
                 machines.append(rebuild(row, entries)[1])
-            turn = machines[0].turns.get(path)
+            return machines[0]
+
+        def has_reconciled(path: str) -> bool:
+            turn = machine().turns.get(path)
             return turn is not None and turn.item.node.policy.can_reconcile
 
-        return PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
+        found = PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
+        for path, past in found.items():
+            if past.key and not past.tool and (tool := machine().tool_of(path)) is not None:
+                found[path] = replace(past, tool=tool)
+        return found
 
     async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
         """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""
@@ -185,3 +274,12 @@ class Submissions:
             if path not in known:
                 hint = did_you_mean(path, known, "`firmplan show` lists its steps and their parts")
                 raise InputRejected(f"run {row.id} has no '{path}': {hint}")
+
+
+def _is_same_child(
+    parent_a: str | None, fork_a: Fork | None, parent_b: str | None, fork_b: Fork | None
+) -> bool:
+    """Whether two runs with the same plan and inputs come of one run in the same way."""
+    if fork_a is None or fork_b is None:  # a task that is planned again, or a run that is no fork
+        return parent_a == parent_b and fork_a is fork_b
+    return parent_a == parent_b and fork_a.is_same_request(fork_b)

@@ -31,6 +31,7 @@ from .sieve import named_in
 from .store import (
     CHILDREN_TOLD,
     PLAN_COLUMNS,
+    SEQ_MAX,
     Batch,
     DecisionKey,
     Removal,
@@ -107,7 +108,8 @@ _DELETING: Final = (
 )
 _JOURNAL: Final = """
     SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
-        (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0) ORDER BY first_seq
+        (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0)
+        AND first_seq<=%(last)s ORDER BY first_seq
 """
 # In the order of keys: two processes that decide about the same steps at once wait for each other in no ring.
 _DECIDE: Final = """
@@ -255,7 +257,9 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                     db.execute("DELETE FROM firmplan_owners WHERE name=%s", (found.owner,))
                 db.execute("INSERT INTO firmplan_owners VALUES (%s, 0) ON CONFLICT DO NOTHING", (owner,))
                 db.execute("UPDATE firmplan_runs SET owner=%s, epoch=epoch+1 WHERE id=%s", (owner, run_id))
-            return replace(found, owner=owner, epoch=found.epoch + 1, beat=beats.get(owner, 0))
+            taken_from = found.owner if found.owner != owner else None
+            beat = beats.get(owner, 0)
+            return replace(found, owner=owner, epoch=found.epoch + 1, beat=beat, taken_from=taken_from)
 
         return await self._main.call(work)
 
@@ -354,12 +358,13 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
     # --- journals and values
 
-    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
         lines: list[bytes] = []
-        for first_seq, joined in await self._look(_JOURNAL, {"run": run_id, "next": after + 1}):
+        last = SEQ_MAX if limit is None else min(after + limit, SEQ_MAX)
+        for first_seq, joined in await self._look(_JOURNAL, {"run": run_id, "next": after + 1, "last": last}):
             lines += joined.split(b"\n")[max(0, after + 1 - first_seq) :]
-        return lines
+        return lines if limit is None else lines[:limit]
 
     async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
         """See `Store.read_heads`."""

@@ -25,6 +25,7 @@ from .store import (
     CHILDREN_TOLD,
     EVERYTHING,
     PLAN_COLUMNS,
+    SEQ_MAX,
     Batch,
     DecisionKey,
     Removal,
@@ -257,7 +258,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
             (beat,) = self._sql("SELECT beat FROM owners WHERE name=?", (owner,)).fetchone()
             self._sql("COMMIT")
-            return replace(row, owner=owner, epoch=row.epoch + 1, beat=beat)
+            taken_from = row.owner if row.owner != owner else None
+            return replace(row, owner=owner, epoch=row.epoch + 1, beat=beat, taken_from=taken_from)
 
         return await self._call(work)
 
@@ -403,19 +405,20 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         await self._call(work)
 
-    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
+    async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
 
         def work() -> list[bytes]:
             lines: list[bytes] = []
             statement = (
                 "SELECT first_seq, lines FROM journal WHERE run_id=? AND first_seq>=coalesce("
-                "(SELECT max(first_seq) FROM journal WHERE run_id=? AND first_seq<=?), 0) ORDER BY first_seq"
+                "(SELECT max(first_seq) FROM journal WHERE run_id=? AND first_seq<=?), 0) AND first_seq<=? ORDER BY first_seq"
             )
-            for first_seq, joined in self._sql(statement, (run_id, run_id, after + 1)):
+            last = SEQ_MAX if limit is None else min(after + limit, SEQ_MAX)
+            for first_seq, joined in self._sql(statement, (run_id, run_id, after + 1, last)):
                 found = joined.split(b"\n")
                 lines += found[max(0, after + 1 - first_seq) :]
-            return lines
+            return lines if limit is None else lines[:limit]
 
         return await self._call(work)
 

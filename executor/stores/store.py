@@ -19,6 +19,7 @@ from ...errors import InputRejected, StoreError
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 
+SEQ_MAX: Final = 2**63 - 1  # the largest number of a record that stores can compare
 REPLAY: Final = "replay_"  # how the ids of kept replays begin
 RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
 PLAN_COLUMNS: Final = "name, plan, digest, saved, row_digest"
@@ -36,6 +37,7 @@ class RunRow:
         owner: Who drives it, or `None`.
         head: Head of the journal's hash chain; `last_seq` is its length.
         beat: Its owner's, which rises as long as that lives (`owner.py`).
+        taken_from: Of a row that was just claimed: the owner that was overtaken, since it was dead; `None`: there was none.
     """
 
     id: str
@@ -52,6 +54,7 @@ class RunRow:
     head: bytes = bytes(32)
     last_seq: int = 0
     beat: int | None = None
+    taken_from: str | None = None
 
     @property
     def is_replay(self) -> bool:
@@ -426,7 +429,7 @@ class Store(Protocol):
     ) -> RunRow | None:
         """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
 
-        A new owner begins to beat; one that was overtaken has no beat any more.
+        A new owner begins to beat; one that was overtaken has no beat any more, and the row tells of it.
         """
         ...
 
@@ -480,8 +483,8 @@ class Store(Protocol):
         """Forget decisions that came too late: they do not stand any more."""
         ...
 
-    async def read_journal(self, run_id: str, after: int = 0) -> Sequence[bytes]:
-        """Return the lines past `after`, in order."""
+    async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
+        """Return the lines past `after`, in order; no more than `limit`, nor does it read much more."""
         ...
 
     async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:

@@ -170,3 +170,55 @@ def test_a_run_is_verified(firmplan, ran, home, plan_file):
     assert answer.code == 3
     assert "'pid' is not deterministic: step 'p' came out differently" in answer.out
     assert json.loads(firmplan("verify", run, "-t", "odd.py", "--json").out)["ok"] is False
+
+
+def test_a_failed_run_is_retried_with_the_mended_tool(firmplan, plan_file, home):
+    """`resume` names the command; the new run takes what succeeded from the old one, and the same command again is the same run."""
+    path = plan_file(
+        task="Halve a sum",
+        inputs={},
+        steps=[
+            {"id": "odd", "tool": "add", "args": {"a": 1, "b": 2}},
+            {"id": "cut", "tool": "half", "args": {"n": "${odd}"}},
+        ],
+        output="${cut}",
+    )
+    failed = firmplan("run", path, "-t", "tools.py", "--json")
+    run = failed.document["id"]
+    told = firmplan("resume", run, "-t", "tools.py")
+    assert (failed.code, told.code) == (1, 2)
+    assert f"`firmplan retry {run}`" in told.err
+    tools = home / "tools.py"
+    tools.write_text(tools.read_text().replace("if n % 2:", "if n < 0:"))
+    again = firmplan("retry", run, "--run-id", "again", "-t", "tools.py")
+    assert (again.code, again.out) == (0, "1\n")
+    document = firmplan("retry", run, "--run-id", "again", "-t", "tools.py", "--json").document
+    assert (document["id"], document["parent"], document["steps"]["odd"]["reused"]) == ("again", run, True)
+    assert "again" in firmplan("runs", "--tree").out
+    wrong = firmplan("retry", "again", "-t", "tools.py")
+    assert (wrong.code, "fork it to do a part of it again" in wrong.err) == (2, True)
+
+
+def test_what_waits_says_what_an_earlier_run_knows(firmplan, plan_file):
+    """A person denied the call in the run that is retried: whoever is asked again reads that."""
+    mail = {"id": "mail", "tool": "send", "args": {"to": "me"}}
+    path = plan_file(task="Mail me", inputs={}, steps=[mail], output="${mail}")
+    run = firmplan("run", path, "-t", "tools.py", "--json").document["id"]
+    firmplan("deny", run, "mail", "--by", "ann")
+    ended = firmplan("resume", run, "-t", "tools.py")
+    assert (ended.code, f"firmplan retry {run} --tools tools.py" in ended.err) == (1, True)
+    again = firmplan("retry", run, "-t", "tools.py")
+    assert again.code == 4
+    assert f"a person denied it in run {run}" in again.out
+
+
+def test_a_fork_with_an_id_is_made_once(firmplan, ran):
+    """`--run-id`: the same fork again is that run, and another one is refused."""
+    run = ran()
+    first = firmplan("fork", run, "--set", "total=7", "--run-id", "mine", "-t", "tools.py", "--json").document
+    second = firmplan(
+        "fork", run, "--set", "total=7", "--run-id", "mine", "-t", "tools.py", "--json"
+    ).document
+    assert (first["id"], second["id"], second["output"]) == ("mine", "mine", 7)
+    other = firmplan("fork", run, "--set", "total=8", "--run-id", "mine", "-t", "tools.py")
+    assert (other.code, "exists already" in other.err) == (2, True)

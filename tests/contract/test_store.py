@@ -214,6 +214,38 @@ def test_runs_that_someone_drives_are_listed(make_store):
     with_store(make_store, law)
 
 
+def test_a_claim_tells_of_the_owner_that_it_overtook(make_store):
+    """A dead one; one that has let go, or the same again, is none."""
+
+    async def law(store):
+        assert (await claimed(store)).taken_from is None
+        assert (await store.claim("r", "me", **DEAD)).taken_from is None
+        taken = await store.claim("r", "you", **DEAD)
+        assert (taken.owner, taken.taken_from) == ("you", "me")
+        await store.release({"r": taken.epoch})
+        assert (await store.claim("r", "they", **DEAD)).taken_from is None
+        assert (await store.find_run("r")).taken_from is None
+
+    with_store(make_store, law)
+
+
+def test_a_journal_is_read_in_pages(make_store):
+    """At most so many lines, from anywhere in a flush; a page past the end is empty."""
+
+    async def law(store):
+        row = await claimed(store)
+        for part in ((b"1", b"2", b"3"), (b"4",), (b"5", b"6", b"7", b"8")):
+            await append(store, batch_of(row, *part))
+            row = replace(row, last_seq=row.last_seq + len(part), head=chain(row.head, part))
+        whole = [b"%d" % n for n in range(1, 9)]
+        for after in range(9):
+            for limit in range(1, 10):
+                found = await store.read_journal("r", after, limit=limit)
+                assert found == whole[after : after + limit], (after, limit)
+
+    with_store(make_store, law)
+
+
 def test_many_runs_are_released_at_once(make_store):
     """Each only where the epoch is the one it was claimed with; the owner goes with its last run."""
 

@@ -13,7 +13,7 @@ from firmplan import Engine
 from firmplan.executor import RunStatus
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "ENGINE.md").read_text(encoding="utf-8")
-NOT_IN_THE_TABLE = {"aclose", "replay_run", "submit_fork"}
+NOT_IN_THE_TABLE = {"aclose", "replay_run", "submit_fork", "submit_retry"}
 """Methods for `with`, and the parts of `replay` and `fork` that servers need."""
 
 

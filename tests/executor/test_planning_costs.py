@@ -210,19 +210,39 @@ def test_patches_cost_and_share_the_budget():
     assert (over.status, done.status, planning_of(done)["model_calls"]) == ("over_budget", "succeeded", 2)
 
 
-def test_what_a_planning_used_before_its_engine_closed_counts(tmp_path):
-    """It is planned again by another engine, within what is left."""
+def asking_twice():
+    """Return a script whose second answer never comes, and what is set once it was asked for."""
     waiting = asyncio.Event()
-
-    async def act(engine):
-        await engine.submit(TASK, run_id="r", budget={"model_calls": 2})
-        await waiting.wait()
 
     def reply(request):
         if "does not pass its check" in json.dumps(request):
             waiting.set()
             return Slow(GOOD, 60)
         return BAD
+
+    return reply, waiting
+
+
+def test_a_cancelled_planning_keeps_its_cost():
+    """It was paid for."""
+    reply, waiting = asking_twice()
+
+    async def act(engine):
+        await engine.submit(TASK, run_id="r")
+        await waiting.wait()
+        return await engine.cancel("r")
+
+    run, _ = story(reply, act)
+    assert (run.status, planning_of(run)["model_calls"]) == ("cancelled", 1)
+
+
+def test_what_a_planning_used_before_its_engine_closed_counts(tmp_path):
+    """It is planned again by another engine, within what is left."""
+    reply, waiting = asking_twice()
+
+    async def act(engine):
+        await engine.submit(TASK, run_id="r", budget={"model_calls": 2})
+        await waiting.wait()
 
     story(reply, act, store=tmp_path / "s.db")
 

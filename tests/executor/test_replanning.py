@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import Engine, Planner, tool
+from firmplan.executor import Header, Lock
 from firmplan.testing import ScriptedModel, Slow
 
 made: list[str] = []
@@ -128,3 +129,101 @@ def test_closing_the_engine_ends_a_planning_that_nobody_waits_for():
             assert [task for task in asyncio.all_tasks() if task.get_name().startswith("firmplan mend")] == []
 
     asyncio.run(drive())
+
+
+ASKING = {
+    **PLAN,
+    "steps": [
+        {"id": "ok", "tool": "ask", "args": {}},
+        *PLAN["steps"][:2],
+        {**PLAN["steps"][2], "after": ["ok"]},
+        PLAN["steps"][3],
+    ],
+}
+
+
+@tool(effect="write", approval="always", resource="desk", version=1)
+def ask() -> str:
+    """Ask somebody."""
+    return "yes"
+
+
+TOOLS = [price, send, ask]
+
+
+async def wait_for(engine):
+    """Wait for the run `r`."""
+    return await engine.wait("r")
+
+
+async def resume(engine):
+    """Resume the run `r`."""
+    return await engine.resume("r")
+
+
+async def run_again(engine):
+    """Run the same plan under the same name."""
+    return await engine.run(ASKING, run_id="r")
+
+
+@pytest.mark.parametrize("look", [wait_for, resume, run_again])
+@pytest.mark.parametrize("submits", [False, True])
+def test_a_run_is_patched_by_a_later_engine(tmp_path, look, submits):
+    """The run keeps how often its plan may be patched: through an approval, a restart and a failure without a planner."""
+    made.clear()
+    store = tmp_path / "s.db"
+
+    async def drive():
+        async with Engine(TOOLS, store=store) as engine:
+            begin = engine.submit if submits else engine.run
+            await begin(ASKING, run_id="r", replan=1)
+            assert (await engine.wait("r")).status == "waiting"
+            await engine.approve("r", "ok", by="ann")
+        async with Engine(TOOLS, store=store) as engine:  # it has no planner
+            assert (await engine.resume("r")).status == "failed"
+            assert (await engine.wait("r")).id == "r"
+        async with ScriptedModel([PATCH]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine(TOOLS, store=store, planner=planner) as engine:
+                done, again = await asyncio.gather(look(engine), wait_for(engine))
+            async with Engine(TOOLS, store=store, planner=planner) as engine:
+                third = await look(engine)
+            return done, again, third, len(model.requests)
+
+    done, again, third, requests = asyncio.run(drive())
+    assert (done.status, done.output, done.parent) == ("succeeded", "costs 9", "r")
+    assert (again.id, third.id, requests) == (done.id, done.id, 1)
+    assert made[-2:] == ["price silver", "send costs 9"]
+
+
+def test_a_patched_run_is_patched_no_more_often_than_was_said():
+    """The number counts down from run to run."""
+    bad = {"operations": [{"op": "set", "step": "gold", "at": "why", "value": "again"}]}
+    done, _, runs, requests = run([bad, bad, bad], replan=2)
+    assert (done.status, len(runs), len(requests)) == ("failed", 3, 2)
+
+
+def test_a_retry_is_patched_as_well():
+    """`retry(replan=1)`: what the failed run did stands in the patched one too."""
+    made.clear()
+
+    async def drive():
+        async with ScriptedModel([PATCH]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine(TOOLS, store="memory:", planner=planner) as engine:
+                assert (await engine.run(PLAN, run_id="r")).status == "failed"
+                return await engine.retry("r", run_id_new="again", replan=1)
+
+    done = asyncio.run(drive())
+    assert (done.output, done.parent) == ("costs 9", "again")
+    assert sorted(made) == sorted(
+        ["price tea", "send hello", "price gold", "price gold", "price silver", "send costs 9"]
+    )
+
+
+def test_only_a_run_that_may_be_patched_says_so():
+    """An absent number means none, as in headers of older versions."""
+    fields = {"plan": None, "inputs": {}, "seed": "", "lock": Lock(())}
+    assert "replan" not in Header(**fields).to_dict()
+    written = Header(**fields, replan=2).to_dict()
+    assert Header.from_dict(written).replan == 2

@@ -9,6 +9,9 @@ import sqlite3
 import pytest
 from firmplan import Context, Engine, Run, tool
 from firmplan.errors import ConfigError, InputRejected, RunFailed, StoreError, ToolError
+from firmplan.executor import SqliteStore
+from firmplan.executor.runs.execution import LINES_MAX
+from firmplan.service.journal_stream import event_stream
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, one_run, plan_of, statuses
 
@@ -242,6 +245,43 @@ def test_events_end_with_the_run_and_may_be_read_from_anywhere():
             assert (live[0].type, live[-1].type) == ("RunStarted", "RunFinished")
             later = [event async for event in rig.execution.events("r", 3)]
             assert later == live[3:]
+
+    asyncio.run(main())
+
+
+def test_events_come_before_the_journal_is_read(tmp_path):
+    """The first event of a long journal needs one page of it, and all of them come once and in order."""
+    read = []
+
+    class Counting(SqliteStore):
+        async def read_journal(self, run_id, after=0, *, limit=None):
+            lines = await super().read_journal(run_id, after, limit=limit)
+            read.append(len(lines))
+            return lines
+
+    steps = {"id": "a", "tool": "t", "for_each": "${range(2000)}", "args": {"x": "${item}"}}
+
+    async def main():
+        made = ScriptedTool("t", lambda x: x, effect="read")
+        async with Rig([made], Counting(str(tmp_path / "s.db"))) as rig:
+            run = await rig.run(plan_of(steps), "r")
+            read.clear()
+            events = rig.execution.events("r")
+            assert (await anext(events)).type == "RunStarted"
+            assert read == [LINES_MAX]
+            assert [event.seq async for event in events] == list(range(2, run.last_event + 1))
+            assert max(read) == LINES_MAX
+            assert sum(read) == run.last_event
+            read.clear()
+            stream = event_stream(rig.execution.events("r"), asyncio.Event())
+            texts = [await anext(stream) for _ in range(2)]
+            assert texts[1].startswith("id: 1\nevent: RunStarted\n")
+            assert read == [LINES_MAX], "over HTTP too"
+            await stream.aclose()
+            read.clear()
+            middle = rig.execution.events("r", 1500)
+            assert (await anext(middle)).seq == 1501
+            assert read == [LINES_MAX]
 
     asyncio.run(main())
 

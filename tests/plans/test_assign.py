@@ -149,9 +149,17 @@ def test_objects(source: Type, target: Type, faults: list) -> None:
     assert found(source, target) == faults
 
 
-CIRCLE = {"properties": {"kind": {"const": "circle"}, "r": {"type": "number"}}, "required": ["kind", "r"]}
-SQUARE = {"properties": {"kind": {"const": "square"}, "r": {"type": "number"}}, "required": ["kind", "r"]}
-UNTAGGED = {"properties": {"r": {"type": "number"}}, "required": ["r"]}
+CIRCLE = {
+    "type": "object",
+    "properties": {"kind": {"const": "circle"}, "r": {"type": "number"}},
+    "required": ["kind", "r"],
+}
+SQUARE = {
+    "type": "object",
+    "properties": {"kind": {"const": "square"}, "r": {"type": "number"}},
+    "required": ["kind", "r"],
+}
+UNTAGGED = {"type": "object", "properties": {"r": {"type": "number"}}, "required": ["r"]}
 DEFAULTED = [{**shape, "required": ["r"]} for shape in (CIRCLE, SQUARE)]
 """Shapes whose tag has a default, as pydantic writes them."""
 
@@ -182,7 +190,7 @@ DEFAULTED = [{**shape, "required": ["r"]} for shape in (CIRCLE, SQUARE)]
         pytest.param({"type": "array", "minItems": 3}, {"type": "array", "maxItems": 2}, MISMATCH, id="lengths-apart"),
         pytest.param({"type": "integer", "minimum": 3}, {"oneOf": [{"type": "integer", "minimum": 2}, {"type": "integer", "maximum": 1}]}, None, id="one-of-two-ranges"),
         pytest.param({"type": "string"}, {"enum": [f"v{number}" for number in range(100)]}, UNCHECKED, id="very-many-values"),
-        pytest.param({"items": {"enum": ["a", "b"]}}, {"anyOf": [{"items": {"const": "a"}}, {"items": {"const": "b"}}]}, UNCHECKED, id="lists-of-one-or-the-other"),
+        pytest.param({"type": "array", "items": {"enum": ["a", "b"]}}, {"anyOf": [{"type": "array", "items": {"const": "a"}}, {"type": "array", "items": {"const": "b"}}]}, UNCHECKED, id="lists-of-one-or-the-other"),
         pytest.param({"const": [2, 1]}, {"const": [1, 2]}, UNCHECKED, id="order-of-a-constant"),
         pytest.param(
             {"prefixItems": [{"type": "integer"}], "items": {"type": ["integer", "string"]}, "type": "array"},
@@ -191,24 +199,24 @@ DEFAULTED = [{**shape, "required": ["r"]} for shape in (CIRCLE, SQUARE)]
             id="what-follows-a-tuple",
         ),
         pytest.param({"type": "array", "items": [{"type": "integer"}]}, {"type": "array", "items": {"type": "integer"}}, UNCHECKED, id="old-tuples-go-on"),
-        pytest.param({"properties": {"a": {}, "z": {}}}, {"type": "object", "anyOf": [{"properties": {"a": {}}}]}, UNCHECKED, id="closed-beside-its-type"),
+        pytest.param({"type": "object", "properties": {"a": {}, "z": {}}}, {"type": "object", "anyOf": [{"type": "object", "properties": {"a": {}}}]}, UNCHECKED, id="closed-beside-its-type"),
         pytest.param({"allOf": [{"contains": {"const": 1}}, {"minContains": 2}]}, {"contains": {"const": 1}, "minContains": 2}, UNCHECKED, id="words-that-belong-together"),
-        pytest.param({"properties": {"a": {}}, "patternProperties": {"^x": {}}, "additionalProperties": True}, {"properties": {"a": {}}, "patternProperties": {"^x": {}}}, UNCHECKED, id="closed-beside-patterns"),
+        pytest.param({"type": "object", "properties": {"a": {}}, "patternProperties": {"^x": {}}, "additionalProperties": True}, {"type": "object", "properties": {"a": {}}, "patternProperties": {"^x": {}}}, UNCHECKED, id="closed-beside-patterns"),
         pytest.param(
-            {"properties": {"c": {}}, "anyOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
-            {"anyOf": [{"properties": {"a": {}, "c": {}}}, {"properties": {"b": {}, "c": {}}}]},
+            {"type": "object", "properties": {"c": {}}, "anyOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]},
+            {"anyOf": [{"type": "object", "properties": {"a": {}, "c": {}}}, {"type": "object", "properties": {"b": {}, "c": {}}}]},
             UNCHECKED,
             id="fields-of-both-alternatives",
         ),
         pytest.param(
-            {"properties": {"a": {"type": "integer"}, "k": {"const": "x"}}, "required": ["a", "k"]},
-            {"oneOf": [{"properties": {"k": {"const": "x"}}}, {"properties": {"a": False, "k": {"const": "x"}}}], "properties": {"a": True}},
+            {"type": "object", "properties": {"a": {"type": "integer"}, "k": {"const": "x"}}, "required": ["a", "k"]},
+            {"oneOf": [{"type": "object", "properties": {"k": {"const": "x"}}}, {"type": "object", "properties": {"a": False, "k": {"const": "x"}}}], "properties": {"a": True}},
             UNCHECKED,
             id="a-field-that-one-alternative-forbids-and-the-whole-names",
         ),
         pytest.param(
-            {"properties": {"a": {"type": "integer"}, "k": {"const": "x"}}, "required": ["a", "k"]},
-            {"anyOf": [{"properties": {"k": {"const": "x"}}}, {"properties": {"a": {"type": "string"}, "k": {"const": "x"}}}], "properties": {"a": True}},
+            {"type": "object", "properties": {"a": {"type": "integer"}, "k": {"const": "x"}}, "required": ["a", "k"]},
+            {"anyOf": [{"type": "object", "properties": {"k": {"const": "x"}}}, {"type": "object", "properties": {"a": {"type": "string"}, "k": {"const": "x"}}}], "properties": {"a": True}},
             UNCHECKED,
             id="a-field-that-one-alternative-narrows-and-the-whole-names",
         ),
@@ -242,13 +250,17 @@ def test_what_is_cut_off_never_fits() -> None:
 def test_a_comparison_rests_on_no_assumption_that_failed() -> None:
     """What fits only as long as two recursive types fit is asked again once they turn out not to."""
     types = {
-        "P": {"properties": {"next": {"$ref": "#/types/Q"}, "n": {"type": "string"}}},
-        "Q": {"properties": {"back": {"$ref": "#/types/P"}}},
-        "R": {"properties": {"next": {"$ref": "#/types/S"}, "n": {"type": "integer"}}},
-        "S": {"properties": {"back": {"$ref": "#/types/R"}}},
+        "P": {"type": "object", "properties": {"next": {"$ref": "#/types/Q"}, "n": {"type": "string"}}},
+        "Q": {"type": "object", "properties": {"back": {"$ref": "#/types/P"}}},
+        "R": {"type": "object", "properties": {"next": {"$ref": "#/types/S"}, "n": {"type": "integer"}}},
+        "S": {"type": "object", "properties": {"back": {"$ref": "#/types/R"}}},
     }
-    source, _ = read_schema({"properties": {"p": {"$ref": "#/types/P"}, "q": {"$ref": "#/types/Q"}}}, types)
-    target, _ = read_schema({"properties": {"p": {"$ref": "#/types/R"}, "q": {"$ref": "#/types/S"}}}, types)
+    source, _ = read_schema(
+        {"type": "object", "properties": {"p": {"$ref": "#/types/P"}, "q": {"$ref": "#/types/Q"}}}, types
+    )
+    target, _ = read_schema(
+        {"type": "object", "properties": {"p": {"$ref": "#/types/R"}, "q": {"$ref": "#/types/S"}}}, types
+    )
     assert {inner for _, inner in found(source, target)} >= {".p.n", ".q.back.n"}
 
 
@@ -366,7 +378,7 @@ def test_one_fault_a_place(a: Type, b: Type) -> None:
 @given(small_values, schemas)
 def test_a_valid_value_has_no_type_mismatch(value: object, schema: object) -> None:
     """What JSON Schema accepts, the types accept."""
-    types = {"A": {"type": "integer"}, "B": {"properties": {"a": {"type": "string"}}}}
+    types = {"A": {"type": "integer"}, "B": {"type": "object", "properties": {"a": {"type": "string"}}}}
     if isinstance(schema, dict) and jsonschema_rs.is_valid(self_contained(schema, types), value):
         target, _ = read_schema(schema, types)
         assert MISMATCH not in [fault.code for fault in assign(type_of(value), target)]

@@ -6,8 +6,10 @@ import json
 import math
 import types
 
+import jsonschema_rs
 import pytest
-from firmplan import Plan, Tool, check
+from firmplan import Engine, Plan, Tool, check
+from firmplan.plans.inputs import fit_inputs
 from firmplan.plans.limits import Limits
 
 
@@ -689,6 +691,50 @@ class TestSchemas:
             ("unknown-type", "$.types.A.items"),
             ("unknown-type", "$.steps[0].agent.returns.properties.k"),
         ]
+
+    @pytest.mark.parametrize(
+        ("schema", "use", "kind"),
+        [
+            ({"properties": {"n": {"type": "integer"}}, "required": ["n"]}, "${x.n + 1}", "object"),
+            ({"items": {"type": "integer"}}, "${sum(x)}", "array"),
+            ({"minimum": 1}, "${x + 1}", "number"),
+            ({"minLength": 1}, "${x.upper()}", "string"),
+        ],
+    )
+    def test_a_schema_without_a_type_admits_every_kind(self, problems, hints, schema, use, kind):
+        """The check says what validation does: whether such a value has fields, items or a sum is known only in the run."""
+        returned = {"steps": [{"id": "x", "ask": {"prompt": "p", "returns": schema}}], "output": use}
+        assert problems(returned) == [
+            ("unchecked-type", "$.steps[0].ask.returns"),
+            ("unchecked-type", "$.output"),
+        ]
+        assert hints(returned)[0] == f'write "type": "{kind}" beside it'
+        typed = {
+            "steps": [{"id": "x", "ask": {"prompt": "p", "returns": {**schema, "type": kind}}}],
+            "output": use,
+        }
+        assert problems(typed) == []
+        tool = Tool.from_callable(lambda: 1, name="t", parameters={}, returns=schema, effect="pure")
+        called = {"steps": [{"id": "x", "tool": "t"}], "output": use}
+        assert problems(called, [tool]) == [("unchecked-type", "$.output")]
+        given = {"inputs": {"x": schema}, "steps": [], "output": use.replace("x", "inputs.x", 1)}
+        assert problems(given)[0] == ("unchecked-type", "$.inputs.x")
+        for value in (None, True, "", {}, [], 2):
+            is_valid = jsonschema_rs.is_valid(schema, value)
+            assert (
+                fit_inputs(Plan.model_validate({"firmplan": 1, **given}), {"x": value})[1] == []
+            ) is is_valid
+
+    def test_a_result_of_another_kind_fails_where_it_is_used(self, problems):
+        """The warning comes true: the tool's result passes its schema, and has no such field."""
+        tool = Tool.from_callable(
+            lambda: "text", name="t", parameters={}, returns={"properties": {"n": {"type": "integer"}}}
+        )
+        plan = {"steps": [{"id": "x", "tool": "t"}, {"id": "y", "set": "${x.n}"}], "output": "${y}"}
+        assert problems(plan, [tool]) == [("unchecked-type", "$.steps[1].set")]
+        with Engine([tool], store="memory:") as engine:
+            run = engine.run_sync({"firmplan": 1, **plan})
+        assert (run.steps["x"].status, run.steps["y"].status) == ("succeeded", "failed")
 
     def test_a_schema_that_is_none_is_a_fault_of_shape(self, problems):
         plan = {"inputs": {"x": {"type": "text"}}, "steps": [], "output": "${inputs.x}"}

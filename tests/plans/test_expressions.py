@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from firmplan.plans.expressions.evaluate import compile_node
+from firmplan.plans.expressions.syntax import parse
 from firmplan.plans.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
 
 SCOPE: dict[str, Any] = {
@@ -60,6 +62,8 @@ VALUES: dict[str, Any] = {
     "-n % 3": 2,
     "n % -3": -2,
     "n ** 2": 49,
+    "n ** 1": 7,
+    "n ** 0": 1,
     "2 ** n": 128.0,
     "2 ** -1": 0.5,
     "f ** 2": 4.0,
@@ -77,6 +81,9 @@ VALUES: dict[str, Any] = {
     "[True] == [1]": False,
     "1 < 2 < 3": True,
     "3 > n > 1": False,
+    "1 < n < 3": False,
+    "1 < 3 > 2 == 2": True,
+    "1 < n < 9 != 9": False,
     "'a' < 'b'": True,
     "2 in xs": True,
     "True in [1]": False,
@@ -89,6 +96,10 @@ VALUES: dict[str, Any] = {
     "n and t": "Hello World",
     "0 or '' or []": [],
     "nothing or 'x'": "x",
+    "n or t": 7,
+    "'' or n or t": 7,
+    "0 and t": 0,
+    "n and empty and t": [],
     "not empty": True,
     "1 if empty else 2": 2,
     # comprehensions
@@ -188,6 +199,9 @@ FAULTS = {
     "[a for a, b in [xs]]": "bad-value",
     "xs[t]": "type-error",
     "xs[yes]": "type-error",
+    "xs[True]": "type-error",
+    "sorted(n, key=lambda x: x)": "type-error",
+    "max(t, key=lambda x: x)": "type-error",
     "d[n]": "type-error",
     "{n: 1}": "type-error",
     "t[f]": "type-error",
@@ -224,7 +238,17 @@ def test_run_time_fault(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["gone", "gone.x", "n if yes else gone", "[x for x in xs if gone]", "first(gone)", "first(gone, gone.x)"],
+    [
+        "gone",
+        "gone.x",
+        "n if yes else gone",
+        "[x for x in xs if gone]",
+        "first(gone)",
+        "first(gone, gone.x)",
+        "first(first(gone))",
+        "first(gone, first(gone))",
+        "first(first(gone), gone)",
+    ],
 )
 def test_reference_to_a_skipped_step(text: str) -> None:
     """A reference outside `first` leads to the skip, also where it would not be evaluated; so does a `first` with nothing left."""
@@ -232,6 +256,19 @@ def test_reference_to_a_skipped_step(text: str) -> None:
     with pytest.raises(RefersToSkipped) as caught:
         formula.evaluate(SCOPE)
     assert caught.value.step == "gone"
+
+
+@pytest.mark.parametrize("text", ["gone", "gone.x", "gone + 1", "[gone]", "n if yes else gone"])
+def test_the_evaluator_hands_no_skipped_value_on(text: str) -> None:
+    """Whoever evaluates without asking first what was skipped is told, where it is reached; elsewhere it does no harm."""
+    node = parse(text)
+    evaluate = compile_node(node)
+    if text.startswith("n if"):
+        assert evaluate(SCOPE) == 7
+        return
+    with pytest.raises((RefersToSkipped, EvalFault)) as caught:
+        evaluate(SCOPE)
+    assert text == "gone.x" or isinstance(caught.value, RefersToSkipped)
 
 
 def test_first_passes_over_whole_arguments() -> None:

@@ -72,20 +72,45 @@ def read(schema: object, types: dict | None = None) -> Type:
         ({"type": "string", "pattern": "^a"}, "text with conditions"),
         ({"type": "string", "minLength": 0}, "text"),
         ({"type": "array"}, "list of a value of unknown type"),
-        ({"items": {"type": "integer"}}, "list of integer"),
+        ({"type": "array", "items": {"type": "integer"}}, "list of integer"),
+        ({"items": {"type": "integer"}}, "a value with conditions"),
         ({"type": "array", "prefixItems": [{"type": "integer"}], "items": False}, "list of integer"),
         ({"type": "array", "prefixItems": [{"type": "integer"}], "maxItems": 1}, "list of integer"),
         ({"type": "object"}, "object"),
         ({"type": "object", "properties": {}}, "an empty object"),
         ({"type": "object", "properties": {"a": {}}}, "{a?}"),
-        ({"properties": {"a": {}}, "required": ["a"]}, "{a}"),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, "{a}"),
+        ({"properties": {"a": {}}, "required": ["a"]}, "a value with conditions"),
+        ({"type": ["object", "null"], "properties": {"a": {}}}, "{a?} or null"),
         ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, "{a?, ..}"),
         ({"type": "object", "properties": {"a": {}}, "additionalProperties": False}, "{a?}"),
         ({"type": "object", "additionalProperties": False}, "an empty object"),
         ({"allOf": [{"type": "integer"}, {"type": "number"}]}, "integer"),
         ({"allOf": [{"type": "integer"}, {"type": "string"}]}, "no value"),
-        ({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}, "required": ["b"]}]}, "{a?, b}"),
-        ({"properties": {"a": {}}, "anyOf": [{"required": ["a"]}, {}]}, "{a?}"),
+        (
+            {
+                "type": "object",
+                "allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}, "required": ["b"]}],
+            },
+            "{a?, b}",
+        ),
+        ({"allOf": [{"type": "object"}, {"properties": {"a": {}}}]}, "{a?}"),
+        ({"allOf": [{"type": ["object", "null"]}, {"properties": {"a": {}}}]}, "{a?} or null"),
+        (
+            {"allOf": [{"$ref": "#/$defs/N"}, {"properties": {"b": {}}}], "$defs": {"N": NOTE}},
+            "{text, places, b?}",
+        ),
+        (
+            {"type": "object", "allOf": [{"$ref": "#/$defs/U"}], "$defs": {"U": {"properties": {"a": {}}}}},
+            "{a?}",
+        ),
+        ({"$ref": "#/$defs/U", "$defs": {"U": {"properties": {"a": {}}}}}, "a value with conditions"),
+        ({"anyOf": [{"type": "object", "properties": {"a": {}}}, {"type": "null"}]}, "{a?} or null"),
+        ({"anyOf": [{"properties": {"a": {}}}, {"type": "null"}]}, "a value with conditions"),
+        ({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}, "a value with conditions"),
+        ({"type": "object", "properties": {"a": {}}, "anyOf": [{"required": ["a"]}, {}]}, "{a?}"),
+        ({"type": "array", "items": {"properties": {"a": {}}}}, "list of a value with conditions"),
+        ({"enum": [{"a": 1}, "x"], "properties": {"a": {}}}, '"x" or {a}'),
         ({"not": {}}, "no value"),
     ],
 )
@@ -108,7 +133,9 @@ def test_references_are_followed() -> None:
     types = {"Note": NOTE, "Notes": {"type": "array", "items": {"$ref": "#/types/Note"}}}
     assert read({"$ref": "#/types/Notes"}, types) == ListType(read(NOTE))
     assert read({"$ref": "#/$defs/N", "$defs": {"N": NOTE}}) == read(NOTE)
-    assert read({"items": {"$ref": "#/definitions/N"}, "definitions": {"N": NOTE}}) == ListType(read(NOTE))
+    assert read(
+        {"type": "array", "items": {"$ref": "#/definitions/N"}, "definitions": {"N": NOTE}}
+    ) == ListType(read(NOTE))
     assert read({"$ref": "#/types/My%20Note"}, {"My Note": NOTE}) == read(NOTE)
 
 
@@ -136,7 +163,8 @@ def test_large_definitions_stay_names() -> None:
         "type": "object",
         "properties": {f"f{number}": {"type": "string"} for number in range(INLINE_SIZE_MAX)},
     }
-    made = read({"properties": {"a": {"$ref": "#/types/W"}, "b": {"$ref": "#/types/W"}}}, {"W": wide})
+    both = {"a": {"$ref": "#/types/W"}, "b": {"$ref": "#/types/W"}}
+    made = read({"type": "object", "properties": both}, {"W": wide})
     assert made.fields["a"].type == made.fields["b"].type
     assert isinstance(made.fields["a"].type, Named)
     assert shown(made.fields["a"].type) == "W"

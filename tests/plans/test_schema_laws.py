@@ -6,11 +6,26 @@ from typing import Any
 
 import jsonschema_rs
 from firmplan.plans.assign import assign
+from firmplan.plans.beyond import as_schema
 from firmplan.plans.literal import literal_faults
 from firmplan.plans.paths import parts_of
 from firmplan.plans.schema import read_schema, self_contained
-from firmplan.plans.types import NULL, ListType, ObjectType, Property, Scalar, Type, schema_of, type_of, union
-from hypothesis import assume, event, given, settings
+from firmplan.plans.types import (
+    NEVER,
+    NULL,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Property,
+    Scalar,
+    Type,
+    Unknown,
+    members,
+    schema_of,
+    type_of,
+    union,
+)
+from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
 from .schema_values import VALUES, named, neighbours, schemas, with_definition
@@ -20,6 +35,87 @@ def accepted(schema: Any, types: dict[str, Any]) -> list[Any]:
     """Return the values of the pool that a schema accepts."""
     valid = jsonschema_rs.Draft202012Validator(self_contained(schema, types)).is_valid
     return [value for value in VALUES if valid(value)]
+
+
+def is_member(value: Any, of: Type, *, closed: bool) -> bool:
+    """Whether a type has a value; of open objects, whatever fields they have beside those that it knows."""
+    return any(_is_one_of(value, member, closed=closed) for member in members(of))
+
+
+def _is_one_of(value: Any, member: Scalar | ListType | ObjectType | Unknown, *, closed: bool) -> bool:
+    demanded = as_schema(member.beyond)
+    if not jsonschema_rs.is_valid(self_contained(demanded) if closed else demanded, value):
+        return False
+    match member:
+        case Unknown():
+            return True
+        case Scalar(kind=kind, only=only):
+            said: dict[str, Any] = {"type": kind} if only is None else {"type": kind, "enum": list(only)}
+            return jsonschema_rs.is_valid(said, value)
+        case ListType(item=item):
+            return isinstance(value, list) and all(is_member(part, item, closed=closed) for part in value)
+        case ObjectType(fields=fields, extra=extra):
+            other = extra if extra is not None else UNKNOWN if not closed else NEVER
+            return (
+                isinstance(value, dict)
+                and all(name in value or not known.required for name, known in fields.items())
+                and all(
+                    is_member(part, fields[name].type if name in fields else other, closed=closed)
+                    for name, part in value.items()
+                )
+            )
+
+
+@given(schemas, named, st.data())
+@settings(max_examples=400)
+def test_a_type_has_every_value_that_validation_admits(schema: Any, types: dict[str, Any], data: Any) -> None:
+    """Whatever jsonschema-rs accepts of a schema as plans mean it is a member of the type that it reads as."""
+    schema = with_definition(data.draw, schema)
+    assume(isinstance(schema, dict))
+    of, faults = read_schema(schema, types)
+    known = accepted(schema, types)
+    assume(not faults and known)
+    event(f"kinds: {len({type(value) for value in known})}")
+    assert [value for value in known if not is_member(value, of, closed=True)] == []
+
+
+ONE_SCHEMA_ALONE = (
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "$ref",
+    "if",
+    "not",
+    "dependentSchemas",
+    "unevaluated",
+    "nullable",
+)
+
+
+@given(schemas)
+@settings(max_examples=400)
+@example({"properties": {"a": {"type": "integer"}}})
+@example({"items": {"type": "integer"}})
+@example({"minimum": 1})
+@example({"type": "array", "maxItems": 1, "prefixItems": [{"type": "null"}, {"pattern": "^x"}]})
+@example(
+    {
+        "type": "object",
+        "properties": {"a": {}},
+        "patternProperties": {"^x": {}},
+        "additionalProperties": False,
+    }
+)
+@example(
+    {"type": "object", "properties": {"a": {"properties": {"a": {"type": "string"}}}}, "required": ["a"]}
+)
+def test_a_type_has_every_value_that_a_tools_schema_admits(schema: Any) -> None:
+    """The same of a tool's result, which is held to the schema as it stands: no `type` admits every kind, and objects are open."""
+    assume(isinstance(schema, dict) and not any(key in str(schema) for key in ONE_SCHEMA_ALONE))
+    of, faults = read_schema(schema)
+    assume(not faults and not isinstance(schema.get("items"), list) and "'items': [" not in str(schema))
+    valid = jsonschema_rs.Draft202012Validator(schema).is_valid
+    assert [value for value in VALUES if valid(value) and not is_member(value, of, closed=False)] == []
 
 
 @given(neighbours() | st.tuples(schemas, schemas), named)

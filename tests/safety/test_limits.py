@@ -7,8 +7,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from firmplan.executor import SqliteStore, limits
+from firmplan import Engine, InputRejected, OutcomeUnknown, ToolError
+from firmplan.executor import SqliteStore, limits, machine, policy
 from firmplan.executor.journal import journal
+from firmplan.executor.runs import archive
+from firmplan.testing import FakeClock
 from firmplan.tools import Artifact, Context, Tool, Toolset, tool
 from rig import Rig, one_run, plan_of
 
@@ -167,3 +170,104 @@ def test_a_slow_store_slows_the_run_down(tmp_path, monkeypatch):
             assert (await rig.execution.wait(run_id)).output == 600
 
     asyncio.run(main())
+
+
+# --- each bound, to the unit
+
+
+def ended(run, step):
+    """Return how a step ended: its status, and the code of its error."""
+    return run.steps[step].status, next((error.code for error in run.errors if error.step == step), None)
+
+
+@pytest.mark.parametrize(("size", "end"), [(998, ("succeeded", None)), (999, ("failed", "limit-exceeded"))])
+def test_a_value_has_a_limit(monkeypatch, size, end):
+    """Counted as canonical JSON, quotes included."""
+    monkeypatch.setattr(limits, "VALUE_BYTES_MAX", 1000)
+    run = one_run(plan_of({"id": "a", "tool": "large_here", "args": {"size": size}}), large_here)
+    assert ended(run, "a") == end
+
+
+@pytest.mark.parametrize(("size", "end"), [(1000, ("succeeded", None)), (1001, ("failed", "limit-exceeded"))])
+def test_an_artifact_fits_up_to_its_limit(monkeypatch, size, end):
+    monkeypatch.setattr(limits, "ARTIFACT_BYTES_MAX", 1000)
+
+    @tool(effect="read", version=1)
+    def make(size: int, *, ctx: Context) -> Artifact:
+        """Make an artifact."""
+        return ctx.save(bytes(size))
+
+    assert ended(one_run(plan_of({"id": "a", "tool": "make", "args": {"size": size}}), make), "a") == end
+
+
+@pytest.mark.parametrize(("most", "fitting"), [(300, 3), (299, 2), (400, 4)])
+def test_the_results_of_a_run_fit_up_to_their_limit(monkeypatch, most, fitting):
+    """Whatever made them: a result of a hundred bytes each, one after the other."""
+    monkeypatch.setattr(limits, "RUN_BYTES_MAX", most)
+    steps = [
+        {"id": f"s{n}", "tool": "large_here", "args": {"size": 98}, "after": [f"s{n - 1}"] if n else []}
+        for n in range(4)
+    ]
+    run = one_run(plan_of(*steps), large_here)
+    assert [run.steps[f"s{n}"].status for n in range(4)].count("succeeded") == fitting
+    assert [error.code for error in run.errors][:1] == ["limit-exceeded"] * (fitting < 4)
+
+
+def test_what_a_failed_call_says_has_a_limit():
+    """The beginning is kept, and how long it was."""
+    most = limits.MESSAGE_MAX
+
+    @tool(effect="read", version=1)
+    def fail(size: int) -> int:
+        """Say much."""
+        raise ToolError("x" * size)
+
+    told = {
+        size: one_run(plan_of({"id": "a", "tool": "fail", "args": {"size": size}}), fail).errors[0].message
+        for size in (most, most + 1)
+    }
+    assert told == {most: "x" * most, most + 1: "x" * most + f".. ({most + 1} characters)"}
+
+
+@pytest.mark.parametrize(("count", "end"), [(5, ("succeeded", None)), (6, ("failed", "limit-exceeded"))])
+def test_the_items_of_a_step_have_a_limit(monkeypatch, count, end):
+    monkeypatch.setattr(machine, "ITEMS_MAX", 5)
+    plan = plan_of({"id": "a", "set": "${item}", "for_each": f"${{range({count})}}"})
+    assert ended(one_run(plan), "a") == end
+
+
+@pytest.mark.parametrize(("levels", "status"), [(2, "succeeded"), (3, "failed")])
+def test_plans_inside_one_another_have_a_limit_at_run_time(monkeypatch, levels, status):
+    """Where the check was given another limit, or a saved plan has changed."""
+    monkeypatch.setattr(machine, "DEPTH_MAX", 2)
+    plans = {f"p{n}": {"steps": [{"id": "a", "plan": f"p{n + 1}"}]} for n in range(levels - 1)}
+    plans[f"p{levels - 1}"] = {"steps": [{"id": "a", "set": 1}]}
+    run = one_run(plan_of({"id": "a", "plan": "p0"}, plans=plans))
+    assert run.status == status
+    assert [error.code for error in run.errors][:1] == ["limit-exceeded"] * (status == "failed")
+
+
+def test_a_lost_write_is_called_again_so_often():
+    """An idempotent write whose outcome stays unknown: then a person decides."""
+    calls = []
+
+    @tool(effect="write", version=1, idempotent=True, resource="till")
+    async def pay(x: int) -> int:
+        """Be cut off."""
+        calls.append(x)
+        raise OutcomeUnknown("cut off")
+
+    async def main():
+        async with Rig([pay], clock=FakeClock()) as rig:
+            return await rig.run(plan_of({"id": "a", "tool": "pay", "args": {"x": 1}}))
+
+    run = asyncio.run(main())
+    assert (run.status, len(calls)) == ("indeterminate", 1 + policy.LOST_RETRIES_MAX)
+
+
+def test_a_page_of_runs_has_a_limit():
+    """A thousand at once; the next page is asked for with the cursor."""
+    with Engine([], store="memory:") as engine:
+        assert engine.list_runs_sync(limit=archive.LIMIT_MAX).runs == ()
+        with pytest.raises(InputRejected, match=f"{archive.LIMIT_MAX}"):
+            engine.list_runs_sync(limit=archive.LIMIT_MAX + 1)

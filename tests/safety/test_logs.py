@@ -31,6 +31,24 @@ def lose() -> int:
     raise ConnectionError("cut")
 
 
+def _shout(ctx: Context) -> int:
+    for level in ("debug", "info", "warning", "error", "critical"):
+        getattr(ctx.log, level)("now")
+    return 1
+
+
+@tool(effect="read", version=1)
+def shout_in_thread(*, ctx: Context) -> int:
+    """Say all that can be said."""
+    return _shout(ctx)
+
+
+@tool(effect="read", version=1, isolation="process")
+def shout_in_process(*, ctx: Context) -> int:
+    """Say all that can be said, in another process."""
+    return _shout(ctx)
+
+
 PLAN = plan_of({"id": "a", "tool": "talk", "args": {"x": 1}}, {"id": "b", "set": "${a + 1}"}, output="${b}")
 
 
@@ -77,6 +95,19 @@ def test_an_unknown_outcome_is_a_warning(monkeypatch, capfd):
     (line,) = lines(capfd)
     assert (line["event"], line["level"], line["step"]) == ("step indeterminate", "warning", "a")
     assert "cut" in line["why"]
+
+
+@pytest.mark.parametrize("words", ["off", "json off", "console:off"])
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_log_that_is_off_says_nothing(words, isolation, monkeypatch, capfd):
+    """Whatever happens, and whatever a tool says: also what is worse than an error."""
+    monkeypatch.setenv("FIRMPLAN_LOG", words)
+    run = one_run(plan_of({"id": "a", "tool": "lose"}), lose)
+    shouted = one_run(
+        plan_of({"id": "a", "tool": f"shout_in_{isolation}"}), shout_in_thread, shout_in_process
+    )
+    assert (run.status, shouted.status) == ("indeterminate", "succeeded")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_fields_are_bounded(monkeypatch, capfd):

@@ -293,3 +293,40 @@ def test_watchers_may_ask_for_the_head_only(server):
     for path in ("/", "/healthz", "/readyz", "/metrics"):
         answer = server.client.head(path)
         assert (answer.status_code, answer.content) == (200, b""), path
+
+
+def test_a_failed_run_is_retried(server):
+    """A new run goes on with it; the same request again is that run. Resume of the failed one is 409 and names retry."""
+    run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
+    server.wait(run, "waiting")
+    at = f"/v1/runs/{run}"
+    refused = server.post(f"{at}/retry")
+    assert (refused.status_code, "approve or deny" in refused.json()["detail"]) == (409, True)
+    server.post(f"{at}/steps/mail/deny", {"by": "ann"})
+    assert server.wait(run)["status"] == "failed"
+    ended = server.post(f"{at}/resume")
+    assert (ended.status_code, ended.json()["code"]) == (409, "input-rejected")
+    assert f"POST {at}/retry" in ended.json()["detail"]
+    answers = [server.post(f"{at}/retry", {"run_id_new": "again"}) for _ in range(2)]
+    assert [(each.status_code, each.json()["id"], each.json()["parent"]) for each in answers] == [
+        (202, "again", run)
+    ] * 2
+    assert answers[0].headers["location"] == "/v1/runs/again"
+    waiting = server.wait("again", "waiting")
+    assert waiting["steps"]["mail"]["past_write"]["outcome"] == "denied"
+    server.post("/v1/runs/again/steps/mail/approve", {"by": "ann"})
+    assert server.wait("again")["output"] == "sent to me"
+    assert server.get(at).json()["status"] == "failed"
+    assert server.post(f"{at}/retry", {"run_id_new": "a b"}).status_code == 422
+
+
+def test_a_fork_with_an_id_is_made_once(server):
+    """Whoever lost the answer asks again; other changes under that id are refused."""
+    run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 40}}).json()["id"]
+    server.wait(run)
+    body = {"set": {"total": 7}, "run_id_new": "mine"}
+    ids = [server.post(f"/v1/runs/{run}/fork", body).json()["id"] for _ in range(2)]
+    assert ids == ["mine", "mine"]
+    assert server.wait("mine")["output"] == 7
+    other = server.post(f"/v1/runs/{run}/fork", {"set": {"total": 8}, "run_id_new": "mine"})
+    assert (other.status_code, "exists already" in other.json()["detail"]) == (422, True)

@@ -6,15 +6,16 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import httpx2
-from firmplan import Engine
+from firmplan import Engine, tool
+from firmplan.service import guard, intake
 from firmplan.service.app import create_app
 from firmplan.service.guard import Buckets, Limits
 
 
 @asynccontextmanager
-async def served(**options):
+async def served(tools=(), **options):
     """A client of an application in this process."""
-    async with Engine([], store="memory:") as engine:
+    async with Engine(list(tools), store="memory:") as engine:
         app = create_app(engine, **options)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -124,5 +125,46 @@ def test_a_queue_may_be_longer_than_a_page_of_runs():
             for _ in range(3):
                 assert (await client.post("/v1/runs", json={"plan": waiting})).status_code == 202
             assert "firmplan_runs_active" in (await client.get("/metrics")).text
+
+    asyncio.run(main())
+
+
+def test_what_a_server_remembers_is_bounded(monkeypatch):
+    """Rates of clients, bodies of keys, its own runs: the one not seen for longest is forgotten first."""
+    for module, name in ((guard, "CLIENTS_MAX"), (intake, "KEYS_MAX"), (intake, "OWN_MAX")):
+        monkeypatch.setattr(module, name, 3)
+    buckets = Buckets(1.0, 1, lambda: 0.0)
+    for client in "abc":
+        assert buckets.take(client) == 0
+    assert buckets.take("a") > 0  # seen again: now `b` is the oldest
+    assert buckets.take("d") == 0
+    assert [buckets.take(client) > 0 for client in "acd"] == [True, True, True]
+    assert buckets.take("b") == 0
+    taken = intake.Intake(None, Limits(), None)
+    for run_id in "abcad":
+        taken.adopt(run_id)
+        taken._remember(run_id, f"body of {run_id}")
+    assert list(taken._own) == list(taken._bodies) == ["c", "a", "d"]
+
+
+def test_a_queue_ends_at_its_limit():
+    """As many runs as the limit says are queued or running; one more is refused, and told when to come back."""
+
+    async def main():
+        release = asyncio.Event()
+
+        @tool(effect="read", version=1)
+        async def wait() -> int:
+            """Wait until the test says so."""
+            await release.wait()
+            return 1
+
+        plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "wait"}]}
+        async with served(tools=[wait], limits=Limits(queue=2)) as client:
+            answers = [await client.post("/v1/runs", json={"plan": plan}) for _ in range(3)]
+            assert [answer.status_code for answer in answers] == [202, 202, 429]
+            assert answers[2].json()["code"] == "queue-full"
+            assert answers[2].headers["retry-after"] == str(intake.RETRY_AFTER_S)
+            release.set()
 
     asyncio.run(main())

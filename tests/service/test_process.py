@@ -76,7 +76,7 @@ def test_limits_answer_413_and_429(tmp_path):
     with Server(tmp_path, "--body-limit", "1", "--queue", "2") as server:
         large = server.post("/v1/tasks", {"task": "x" * 2_000_000})
         assert large.status_code == 413
-        slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 1.0}}], "output": None}
+        slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 20.0}}], "output": None}
         codes = [server.post("/v1/runs", {"plan": slow}).status_code for _ in range(4)]
         assert codes == [202, 202, 429, 429]
         assert server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}}).headers.get("retry-after")

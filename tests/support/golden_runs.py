@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ WAITING: dict[str, Any] = {
     ],
     "output": "${pay}",
 }
+PARKED: dict[str, Any] = {"firmplan": 1, "steps": [{"id": "bite", "tool": "kill"}], "output": "${bite}"}
 FAILED: dict[str, Any] = {
     "firmplan": 1,
     "steps": [
@@ -193,8 +195,13 @@ def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after th
             raise ConnectionError("cut")
         return ctx.attempt
 
+    @tool(effect="write", resource="lair", idempotent=True, version=1)
+    def kill() -> int:
+        """End the process."""
+        os._exit(9)
+
     lost = [losing("lose", "a"), losing("lose_b", "b"), losing("lose_c", "c")]
-    return [double, halve, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, *lost]
+    return [double, halve, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, kill, *lost]
 
 
 async def make(store: Path) -> None:
@@ -221,6 +228,9 @@ async def make(store: Path) -> None:
             await engine.resume("resumed")
             await engine.fork("plain", set={"a": 10}, allow_writes=True)
             await engine.replay("plain", keep=True)
+    await asyncio.to_thread(subprocess.run, [sys.executable, __file__, "kill", store], check=False)
+    async with Engine(tools, store=store, models=models, park_after=1) as engine:
+        await engine.go_on("parked")
     await _planned(store, tools)
 
 
@@ -236,6 +246,12 @@ async def _planned(store: Path, tools: list[Tool]) -> None:
         async with Engine(tools, store=store, planner=planner) as engine:
             await engine.run("Double five numbers", run_id="planned", budget={"tokens": 1_000_000})
             await engine.run("Fail, and do without", run_id="patched", replan=1)
+
+
+async def _kill(store: Path) -> None:
+    """Run a step that ends this process."""
+    async with Engine(tools_of([]), store=store) as engine:
+        await engine.run(PARKED, run_id="parked")
 
 
 async def _decided(engine: Engine) -> None:
@@ -290,7 +306,9 @@ def _told(run: Run) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write `store.sqlite` and `runs.json`."""
+    """Write `store.sqlite` and `runs.json`; or, told so, end while a run of a store is under way."""
+    if sys.argv[1] == "kill":
+        asyncio.run(_kill(Path(sys.argv[2])))
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
     store = folder / "store.sqlite"

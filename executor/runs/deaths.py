@@ -1,0 +1,256 @@
+"""Deaths of processes: which of them count against a run, and what follows from that.
+
+A step that kills the process that calls it would be called again by every process that takes its run over, and take the other
+runs of each with it. So deaths are counted, in the journal, before a run is driven again. A death counts against a run that has
+made no progress since it was last taken up: no outcome of a call became durable. It also counts against each call that it cut off,
+since a run may make progress beside the call that kills; of that the journal is sure only where every start was durable before its
+call, which is so in each life of a run that follows a death. Of both counts the larger one decides. An explicit resume begins anew.
+
+After the first death starts are durable before their calls (`calling.py`), after the second the run is driven alone (`DriveLock`), and
+after the last one it is parked: nobody drives it until someone resumes it. A process that ends in order lets go of its runs, and is no death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from ..events import CallFailed, CallLost, CallMade, CallReused, CallStarted, CallSucceeded, RunResumed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..journal.records import Entry
+
+PARK_AFTER: Final = 3  # deaths; the engine's setting says otherwise
+ALONE_AFTER: Final = 2  # deaths
+# How long a run that arrives lets runs go first that wait to be driven alone: one of these may wait for a run that waits for the newcomer.
+PATIENCE_S: Final = 30.0
+
+PLANNING_DEATHS: Final = (
+    "deaths"  # where a task without a plan has the count: in its header, under `planning`
+)
+
+OUTCOMES: Final = (CallSucceeded, CallMade, CallReused, CallFailed, CallLost)
+
+
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """What deaths mean for a run that is about to be driven.
+
+    Attributes:
+        count: How many count against it.
+        is_careful: Whether the run follows a death: starts are durable before their calls.
+        suspects: Paths of the calls that deaths in a row cut off, and that have no outcome yet.
+        cut_off: Paths of the calls that the last death cut off.
+    """
+
+    count: int = 0
+    is_careful: bool = False
+    suspects: frozenset[str] = frozenset()
+    cut_off: tuple[str, ...] = ()
+
+
+class _Count:
+    """The count while a journal is read."""
+
+    def __init__(self) -> None:
+        self._of_run = 0
+        self._of_calls: dict[str, int] = {}
+        self._in_flight: dict[str, None] = {}
+        self._has_progressed = False
+        self._is_careful = False
+        self.cut_off: tuple[str, ...] = ()
+
+    def read(self, entry: Entry) -> None:
+        match entry.event:
+            case CallStarted(step=step):
+                self._in_flight[step] = None
+            case (
+                CallSucceeded(step=step)
+                | CallMade(step=step)
+                | CallReused(step=step)
+                | CallFailed(step=step)
+                | CallLost(step=step)
+            ):
+                self._in_flight.pop(step, None)
+                self._of_calls.pop(step, None)
+                self._has_progressed = True
+            case RunResumed(died=died, deaths=deaths):
+                self.take_up(has_died=bool(died))
+                if not deaths:
+                    self._of_run = 0
+                    self._of_calls.clear()
+                self._is_careful = bool(died or deaths)
+            case _:
+                pass
+
+    def take_up(self, *, has_died: bool) -> None:
+        """Count a death, or an end in order, of the process that had the run up to here."""
+        if self._has_progressed:
+            self._of_run = 0
+        elif has_died:
+            self._of_run += 1
+        if has_died and self._is_careful:
+            for step in self._in_flight:
+                self._of_calls[step] = self._of_calls.get(step, 0) + 1
+        self.cut_off = tuple(self._in_flight) if has_died else ()
+        self._in_flight.clear()
+        self._has_progressed = False
+
+    def deaths(self, *, has_died: bool) -> Deaths:
+        count = max(self._of_run, *self._of_calls.values(), 0)
+        return Deaths(count, has_died or count > 0, frozenset(self._of_calls), self.cut_off)
+
+
+def count_deaths(entries: Iterable[Entry], *, has_died: bool) -> Deaths:
+    """Return what deaths mean for a run that is about to be driven.
+
+    Args:
+        entries: Its journal.
+        has_died: Whether the process that had it last died with it.
+    """
+    count = _Count()
+    for entry in entries:
+        count.read(entry)
+    count.take_up(has_died=has_died)
+    return count.deaths(has_died=has_died)
+
+
+def planning_deaths(header: Mapping[str, Any]) -> int:
+    """Return how many deaths count against a task that has no plan yet, so no journal either."""
+    planning = header.get("planning")
+    return (
+        int(cast("Mapping[str, Any]", planning).get(PLANNING_DEATHS, 0))
+        if isinstance(planning, Mapping)
+        else 0
+    )
+
+
+class DriveLock:
+    """A lock of readers and writers over the runs that one engine drives: most share it, one that is driven alone excludes them.
+
+    A run that a tool of a driven run starts passes, else the two would wait for each other.
+    """
+
+    def __init__(self) -> None:
+        self._shared = 0
+        self._alone: Permit | None = None
+        self._waiting: deque[Permit] = deque()  # to be alone
+        self._changed = asyncio.Event()
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether whoever asks is a part of a run that is driven under this lock."""
+        return _INSIDE.get() is self
+
+    def try_share(self) -> Permit | None:
+        """Return a permit if the run may be driven beside others now."""
+        if not self.is_inside and (self._alone is not None or self._waiting):
+            return None
+        self._shared += 1
+        return Permit(self)
+
+    async def share(self) -> Permit:
+        """Return a permit once the run may be driven beside others."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + PATIENCE_S
+        while (permit := self.try_share()) is None:
+            if self._alone is None and clock() >= until:
+                self._shared += 1
+                return Permit(self)
+            await self._wait(None if self._alone is not None else until - clock())
+        return permit
+
+    async def alone(self) -> Permit:
+        """Return a permit once no other run is driven; they come in turn."""
+        permit = Permit(self)
+        await self.exclude(permit)
+        return permit
+
+    async def exclude(self, permit: Permit) -> None:
+        """Give a permit that holds nothing the whole lock."""
+        self._waiting.append(permit)
+        try:
+            while self._alone is not None or self._shared or self._waiting[0] is not permit:
+                await self._wait(None)
+            self._alone = permit
+        finally:
+            self._waiting.remove(permit)
+            self.notify()
+
+    def is_alone(self, permit: Permit) -> bool:
+        """Whether the permit excludes all others."""
+        return self._alone is permit
+
+    def give_back(self, permit: Permit, *, keep_share: bool = False) -> None:
+        """Take a permit back; or leave it a share where it was alone."""
+        if self._alone is permit:
+            self._alone = None
+            self._shared += keep_share
+        elif not keep_share:
+            self._shared -= 1
+        self.notify()
+
+    def notify(self) -> None:
+        """Have all who wait look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _wait(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+
+_INSIDE: Final[ContextVar[DriveLock | None]] = ContextVar("firmplan_drive_lock", default=None)
+
+
+class Permit:
+    """The right to drive one run; a context manager that gives it back, in the task that drives.
+
+    Attributes:
+        is_inside: Whether a tool of another driven run has started the run.
+    """
+
+    def __init__(self, lock: DriveLock) -> None:
+        self._lock = lock
+        self.is_inside = lock.is_inside
+        self._is_held = True
+
+    def __enter__(self) -> Self:
+        _INSIDE.set(self._lock)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_back()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other run may be driven meanwhile."""
+        return self._lock.is_alone(self)
+
+    async def exclude_others(self) -> None:
+        """Give the share back, and wait until the run may be driven alone."""
+        self.give_back()
+        await self._lock.exclude(self)
+        self._is_held = True
+
+    def let_others_in(self) -> None:
+        """Let other runs be driven beside this one."""
+        if self.is_alone:
+            self._lock.give_back(self, keep_share=True)
+
+    def give_back(self) -> None:
+        """Give the permit back; idempotent."""
+        if self._is_held:
+            self._is_held = False
+            self._lock.give_back(self)

@@ -1,0 +1,276 @@
+"""A budget to the last unit: what is counted, when it is counted, and where the run stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from firmplan import OutcomeUnknown, ToolError
+from firmplan.executor.budget import LIMITS, Purse, added, amount_of
+from firmplan.testing import FakeClock
+from firmplan.tools import tool
+from rig import Rig, plan_of
+
+SPENT = dict.fromkeys(LIMITS, 0.0)
+
+
+def call(id_, name="work", **keys):
+    return {"id": id_, "tool": name, "args": {"x": 1}, **keys}
+
+
+def working(clock, **options):
+    """A tool that takes as many seconds as it is told."""
+
+    @tool(effect="read", version=1, **options)
+    async def work(x: int) -> int:
+        """Take three seconds."""
+        clock.advance(3.0)
+        return x
+
+    return work
+
+
+def paying(clock):
+    @tool(effect="write", version=1, approval="always", resource="till")
+    async def pay(x: int) -> int:
+        """Take three seconds, once allowed."""
+        clock.advance(3.0)
+        return x
+
+    return pay
+
+
+def in_rig(drive, clock, *tools):
+    async def main():
+        async with Rig(tools, clock=clock) as rig:
+            return await drive(rig)
+
+    return asyncio.run(main())
+
+
+# --- seconds
+
+
+def chain(count, name="work"):
+    return plan_of(*[call(f"s{n}", name, **({"after": [f"s{n - 1}"]} if n else {})) for n in range(count)])
+
+
+def test_the_seconds_of_calls_count():
+    """Three calls of three seconds; the limit stops the call that would begin after it, and not the one before."""
+    clock = FakeClock()
+    runs = {
+        limit: in_rig(
+            lambda rig, limit=limit: rig.run(chain(4), budget={"seconds": limit}), clock, working(clock)
+        )
+        for limit in (0, 3, 6.5, 9, 9.5, 100)
+    }
+    assert {
+        limit: [step.status for step in run.steps.values()].count("succeeded") for limit, run in runs.items()
+    } == {
+        0: 0,
+        3: 1,
+        6.5: 3,
+        9: 3,
+        9.5: 4,
+        100: 4,
+    }
+    assert {limit: run.status for limit, run in runs.items()} == {
+        **dict.fromkeys((0, 3, 6.5, 9), "over_budget"),
+        **dict.fromkeys((9.5, 100), "succeeded"),
+    }
+    assert runs[100].usage["seconds"] == 12.0
+    assert runs[3].usage["seconds"] == 3.0
+
+
+def test_time_in_which_a_run_waits_for_a_person_does_not_count():
+    """A day until the approval; what was used before it and after it does."""
+    clock = FakeClock()
+
+    async def drive(rig):
+        plan = plan_of(call("a"), call("p", "pay", after=["a"]), call("b", after=["p"]))
+        waiting = await rig.run(plan, "r", budget={"seconds": 9.5})
+        assert (waiting.status, waiting.usage["seconds"]) == ("waiting", 3.0)
+        clock.advance(86_400.0)
+        await rig.decisions.approve("r", "p", by="ann")
+        await rig.execution.resume("r")
+        return await rig.execution.wait("r")
+
+    run = in_rig(drive, clock, working(clock), paying(clock))
+    assert (run.status, run.usage["seconds"]) == ("succeeded", 9.0)
+
+
+def test_time_in_which_nobody_drives_a_run_does_not_count():
+    """Stopped over its budget, the run lies there for a day; with more seconds it goes on where its clock stood."""
+    clock = FakeClock()
+
+    async def drive(rig):
+        stopped = await rig.run(chain(4), "r", budget={"seconds": 6})
+        assert (stopped.status, stopped.usage["seconds"]) == ("over_budget", 6.0)
+        clock.advance(86_400.0)
+        await rig.decisions.raise_budget("r", {"seconds": 9})
+        await rig.execution.resume("r")
+        again = await rig.execution.wait("r")
+        assert (again.status, again.usage["seconds"]) == ("over_budget", 9.0)
+        clock.advance(86_400.0)
+        await rig.decisions.raise_budget("r", {"seconds": 13})
+        await rig.execution.resume("r")
+        return await rig.execution.wait("r")
+
+    run = in_rig(drive, clock, working(clock))
+    assert (run.status, run.usage["seconds"]) == ("succeeded", 12.0)
+
+
+def test_pauses_before_another_attempt_count():
+    """A run that pauses goes on by itself: its time is used."""
+    clock = FakeClock()
+
+    @tool(effect="read", version=1, retries=1)
+    async def flaky(x: int) -> int:
+        """Fail once."""
+        clock.advance(1.0)
+        if not failed:
+            failed.append(x)
+            raise ToolError("busy", temporary=True)
+        return x
+
+    failed = []
+    run = in_rig(lambda rig: rig.run(plan_of(call("a", "flaky"))), clock, flaky)
+    assert run.status == "succeeded"
+    assert 2.0 < run.usage["seconds"] < 2.5
+
+
+# --- steps
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 4])
+def test_the_steps_of_a_run_count_once_each(limit):
+    """The limit itself is used up; a further attempt of a step is no further step."""
+    clock = FakeClock()
+    tries = []
+
+    @tool(effect="read", version=1, retries=2)
+    async def flaky(x: int) -> int:
+        """Fail twice for each step."""
+        tries.append(x)
+        if len(tries) % 3:
+            raise ToolError("busy", temporary=True)
+        return x
+
+    run = in_rig(lambda rig: rig.run(chain(4, "flaky"), budget={"steps": limit}), clock, flaky)
+    assert run.usage["steps"] == limit
+    assert len(tries) == 3 * limit
+    assert run.status == ("succeeded" if limit == 4 else "over_budget")
+
+
+def test_many_calls_at_once_do_not_pass_the_limit_together():
+    """What is under way is set aside before the next one begins."""
+    clock, begun = FakeClock(), []
+
+    @tool(effect="read", version=1)
+    async def work(x: int) -> int:
+        """Note that it began."""
+        begun.append(x)
+        await asyncio.sleep(0)
+        return x
+
+    plan = plan_of({"id": "a", "tool": "work", "for_each": "${range(20)}", "args": {"x": "${item}"}})
+    run = in_rig(lambda rig: rig.run(plan, budget={"steps": 7}), clock, work)
+    assert (run.status, len(begun), run.usage["steps"]) == ("over_budget", 7, 7)
+
+
+def test_a_lost_write_that_is_called_again_is_one_step():
+    clock, calls = FakeClock(), []
+
+    @tool(effect="write", version=1, idempotent=True, resource="till")
+    async def pay(x: int) -> int:
+        """Lose the first outcome."""
+        calls.append(x)
+        if len(calls) == 1:
+            raise OutcomeUnknown("cut off")
+        return x
+
+    run = in_rig(lambda rig: rig.run(plan_of(call("a", "pay")), budget={"steps": 1}), clock, pay)
+    assert (run.status, run.usage["steps"], len(calls)) == ("succeeded", 1, 2)
+
+
+# --- what models use
+
+
+def needs(purse, *, first=True, tokens=None):
+    return purse.needs_of(is_first=first, is_model=True, tokens_max=tokens)
+
+
+def test_a_call_needs_what_the_largest_so_far_took():
+    """Tokens at least as many as its own answer may have; other calls need a step, and a further attempt nothing."""
+    purse = Purse({})
+    assert purse.needs_of(is_first=True, is_model=False, tokens_max=None) == {"steps": 1.0}
+    assert purse.needs_of(is_first=False, is_model=False, tokens_max=None) == {}
+    assert needs(purse) == {"steps": 1.0, "model_calls": 1.0, "tokens": 0.0, "usd": 0.0}
+    assert needs(purse, first=False, tokens=50) == {
+        "steps": 0.0,
+        "model_calls": 1.0,
+        "tokens": 50.0,
+        "usd": 0.0,
+    }
+    for tokens, usd in ((70, 0.5), (20, 0.75), (60, 0.25)):
+        purse.reserve("a", needs(purse))
+        purse.settle("a", {"calls": 1, "tokens": tokens, "usd": usd})
+    assert needs(purse) == {"steps": 1.0, "model_calls": 1.0, "tokens": 70.0, "usd": 0.75}
+    assert needs(purse, tokens=90)["tokens"] == 90.0
+    assert purse.spent == {**SPENT, "steps": 3.0, "model_calls": 3.0, "tokens": 150.0, "usd": 1.5}
+
+
+def test_what_was_set_aside_gives_way_to_what_was_used():
+    """More, or less; what is not known keeps the call that was made, and no tokens."""
+    purse = Purse({})
+    purse.reserve("a", needs(purse, tokens=100))
+    assert purse.spent == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 100.0}
+    purse.settle("a", {"calls": 3, "tokens": 40, "usd": 0.5})
+    assert purse.spent == {**SPENT, "steps": 1.0, "model_calls": 3.0, "tokens": 40.0, "usd": 0.5}
+    purse.reserve("b", needs(purse))
+    assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 80.0, "usd": 1.0}
+    purse.settle("b", None)
+    assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
+    purse.settle("b", None)
+    purse.settle("c", None)
+    assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
+
+
+def test_what_was_used_counts_also_where_nothing_was_set_aside():
+    """A tool that is no model may have asked one."""
+    purse = Purse({})
+    purse.settle("a", {"calls": 2, "tokens": 7, "usd": 0.5})
+    assert purse.spent == {**SPENT, "model_calls": 2.0, "tokens": 7.0, "usd": 0.5}
+
+
+@pytest.mark.parametrize("name", ["steps", "model_calls", "tokens", "usd"])
+def test_a_limit_is_reached_exactly(name):
+    """As much as the limit fits; a hundredth more does not; and nothing fits where it is used up."""
+    purse = Purse({name: 10.0})
+    assert purse.find_short({name: 10.0}, 0.0) is None
+    assert purse.find_short({name: 10.01}, 0.0) == name
+    purse.spent[name] = 9.0
+    assert purse.find_short({name: 1.0}, 0.0) is None
+    assert purse.find_short({name: 1.01}, 0.0) == name
+    purse.spent[name] = 10.0
+    assert purse.find_short({name: 0.0}, 0.0) == name
+    assert Purse({}).find_short({name: 1e9}, 1e9) is None
+
+
+def test_seconds_are_looked_at_first_and_end_at_their_limit():
+    purse = Purse({"seconds": 5.0, "steps": 0.0})
+    assert purse.find_short({"steps": 1.0}, 5.0) == "seconds"
+    assert purse.find_short({"steps": 1.0}, 4.99) == "steps"
+    assert Purse({"seconds": 5.0}).find_short({"steps": 1.0}, 4.99) is None
+
+
+def test_the_use_of_several_attempts_is_added():
+    """Calls and tokens are integers; what else a usage says is the last one's."""
+    one = {"calls": 1, "tokens": 10, "usd": 0.5, "model": "a"}
+    assert added(None, None) is None
+    assert added(one, None) == added(None, one) == one
+    both = added(one, {"calls": 2, "tokens": 5, "usd": 0.25, "model": "b"})
+    assert both == {"calls": 3, "tokens": 15, "usd": 0.75, "model": "b"}
+    assert [type(both[name]) for name in ("calls", "tokens", "usd")] == [int, int, float]
+    assert [amount_of({"usd": value}, "usd") for value in (2, 0.5, "5", None)] == [2.0, 0.5, 0.0, 0.0]
+    assert amount_of(None, "usd") == amount_of({}, "usd") == 0.0
