@@ -76,10 +76,10 @@ def canonical(value: object) -> bytes:
     if _count_easy(value, DEPTH_MAX) >= 0:
         try:
             # What orjson returns keeps a buffer of 4 KiB and more; a slice of it is as long as it has to be, and of a large one too much.
-            text = orjson.dumps(value, option=_SORTED_LINE)
-            if len(text) < LARGE_BYTES:
-                return text[:-1]
-            del text
+            line = orjson.dumps(value, option=_SORTED_LINE)
+            if len(line) < LARGE_BYTES:
+                return line[:-1]
+            del line
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         except (orjson.JSONEncodeError, RecursionError):
             pass  # a lone surrogate; the careful walk says where

@@ -69,6 +69,11 @@ Outcome: TypeAlias = Returned | Failed | Lost
 _Work: TypeAlias = "CoroutineType[object, object, object]"
 
 
+def is_unrepeatable(tool: Tool) -> bool:
+    """Whether a second call of it beside the first would change the world twice."""
+    return tool.effect is Effect.WRITE and not tool.idempotent
+
+
 async def call_tool(
     tool: Tool,
     args: bytes,

@@ -49,6 +49,7 @@ class PreparedCall:
         why: Why no earlier result stands for it.
         is_begun: Whether its start is on record.
         started: Unix seconds.
+        handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
@@ -61,6 +62,7 @@ class PreparedCall:
     why: Mapping[str, Json] | None = None
     is_begun: bool = False
     started: float = 0.0
+    handed: float = 0.0
     ended: float = 0.0
     blobs: CallBlobs | None = None
 

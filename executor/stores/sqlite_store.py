@@ -32,6 +32,7 @@ from .store import (
     RunRow,
     StoredPlan,
     digest_of_plan,
+    fenced,
     left_by,
 )
 
@@ -43,6 +44,10 @@ _APPEND: Final = (
     "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
 )
 _APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
+# From a number that nobody has seen: whoever watched the same owner before takes it for another beat, and so it does after each claim.
+_BEGIN_TO_BEAT: Final = (
+    "INSERT INTO owners VALUES (?, abs(random() >> 32)) ON CONFLICT (name) DO UPDATE SET beat=beat+1"
+)
 _FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
 # Tables whose rows belong to one run and go with it. Rows of `reusable` stand on their own, and stay.
 OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
@@ -112,7 +117,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
                 (plan_digest, status, at, run_id, epoch),
             )
             if cursor.rowcount != 1:
-                raise _fenced(run_id)
+                raise self._fenced(run_id)
             self._sql("DELETE FROM headers WHERE run_id=?", (run_id,))
             self._keep_header(run_id, header)
             self._sql("COMMIT")
@@ -241,7 +246,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:
         """See `Store.claim`."""
 
@@ -252,13 +257,15 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
                 self._sql("ROLLBACK")
                 return None
-            if row.owner != owner:
+            if row.owner != owner and not by_force:
                 self._sql("DELETE FROM owners WHERE name=?", (row.owner,))
-            self._sql("INSERT OR IGNORE INTO owners VALUES (?, 0)", (owner,))
+            self._sql(_BEGIN_TO_BEAT, (owner,))
             self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
+            if by_force:
+                self._sql(_FREE_OWNERS)
             (beat,) = self._sql("SELECT beat FROM owners WHERE name=?", (owner,)).fetchone()
             self._sql("COMMIT")
-            taken_from = row.owner if row.owner != owner else None
+            taken_from = row.owner if row.owner != owner and not by_force else None
             return replace(row, owner=owner, epoch=row.epoch + 1, beat=beat, taken_from=taken_from)
 
         return await self._call(work)
@@ -273,6 +280,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             self._sql("COMMIT")
 
         await self._call(work)
+
+    async def list_owned(self, owner: str) -> Mapping[str, int]:
+        """See `Store.list_owned`."""
+        statement = "SELECT id, epoch FROM runs WHERE owner=?"
+        return await self._call(lambda: dict(self._sql(statement, (owner,)).fetchall()))
 
     async def raise_beat(self, owner: str) -> bool:
         """See `Store.raise_beat`."""
@@ -314,7 +326,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             ),
         )
         if changed.rowcount != 1:
-            return _fenced(batch.run_id)
+            return self._fenced(batch.run_id)
         if (
             self._large_header is not None
             and self._large_header[0] == batch.run_id
@@ -337,6 +349,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         for number in batch.decided:
             self._sql("DELETE FROM decisions WHERE number=?", (number,))
         return None
+
+    def _fenced(self, run_id: str) -> StoreError:
+        """Return why an owner may not write: it is the owner no more."""
+        found = self._sql("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()
+        return fenced(run_id, found[0] if found is not None else None)
 
     def _raise_epoch(self, resource: str) -> None:
         for name in (resource, EVERYTHING):
@@ -490,7 +507,3 @@ def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
 def _read_header(text: bytes) -> Mapping[str, Any]:
     """Return a header, which nobody changes."""
     return cast("Mapping[str, Any]", orjson.loads(text))
-
-
-def _fenced(run_id: str) -> StoreError:
-    return StoreError(f"run {run_id} has another owner now: this process may not write to it any more")
