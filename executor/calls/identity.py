@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from ...plans.property_order import property_order
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, canonical, digest, digest_of_text, parse_canonical
 from ...tools import Tool
@@ -139,6 +140,9 @@ def model_key(
     if temperature != 0:
         parts["sample"] = list(sample)
     if judgement is None or judgement.digest is None:
+        # Keys are sorted in a key's parts. The output type of an `@agent`, and so its order, is part of the judgement.
+        if order := property_order(parts.get("schema")):
+            parts["order"] = order
         return ContentKey(digest(canonical(["model", parts])), subject, parts)
     key = digest(canonical(["model", parts, judgement.digest]))
     return ContentKey(key, subject, parts, code=judgement.digest)
