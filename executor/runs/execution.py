@@ -25,7 +25,7 @@ from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..cells import is_decided, undecided_attempt
 from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
-from ..fork import Inherited, inherited_from
+from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import build_machine, check_header, fold, load_entries, parse_lines
@@ -584,7 +584,7 @@ class Execution:
 
     async def _drawn_before(self, header: Header) -> Mapping[str, Used]:
         """Return what earlier runs told the calls that a fork may make again under their keys: the same call is told the same."""
-        past = header.fork.past_writes if header.fork is not None else {}
+        past = (header.fork or Fork()).past_writes
         found: dict[str, Used] = {}
         for run_id in sorted({each.run for each in past.values() if each.key}):
             drawn = recalled(await load_entries(self._store, await self.archive.row(run_id)))
