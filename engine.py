@@ -73,12 +73,14 @@ from .executor.runs.arguments import (
     decisions_of,
     edit_of,
     file_of,
+    lease_of,
     park_after_of,
     person_of,
     reason_of,
     run_of,
     secrets_of,
     step_of,
+    take_over_of,
     times_of,
     values_of,
     words_of,
@@ -102,6 +104,7 @@ from .executor.runs.request import (
 from .executor.runs.store_care import back_up, check_store
 from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
 from .executor.stores.location import StoreLocation, open_location
+from .executor.stores.store import LEASE_S
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use, pattern_fault
 from .plans import CheckReport, Plan, check
@@ -177,6 +180,7 @@ class Engine:
         secrets: Name -> secret; `None`: environment variables of that name.
         recover: Go on in the background with every run that nobody drives when the engine opens, and while it is open with those
             whose process dies; parked runs stay parked.
+        lease: Seconds after which others take over the runs of a process that they cannot see and that has given no sign of life: 1 to 3600.
         park_after: How many deaths of its process in a row, without progress, park a run.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
@@ -195,6 +199,7 @@ class Engine:
         flow: Flow = "enforce",
         secrets: Mapping[str, str] | None = None,
         recover: bool = False,
+        lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
         clock: Clock | None = None,
     ) -> None:
@@ -219,6 +224,7 @@ class Engine:
         self._accepted = AcceptedPlans()
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
+        self._lease = lease_of(lease)
         self._park_after = park_after_of(park_after)
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
@@ -294,7 +300,9 @@ class Engine:
                     secrets=self._secrets,
                     flow=self._flow,
                 )
-                execution = Execution(facilities, presence_of(self._location), park_after=self._park_after)
+                execution = Execution(
+                    facilities, presence_of(self._location), park_after=self._park_after, lease_s=self._lease
+                )
                 await execution.open()
                 self._execution, self._loop = execution, loop
                 self._servers = hold_servers(self.tools)
@@ -398,7 +406,7 @@ class Engine:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
         archive = (await self._open()).archive
-        saved = await self.list_plans()
+        saved = [SavedPlan(name, plan) for name, plan in await archive.list_sound_plans()]
         by_name = {each.name: each.plan for each in saved}
         try:
             found = await self._planner.plan(
@@ -550,7 +558,13 @@ class Engine:
         return run_id, None
 
     async def _go_on(
-        self, execution: Execution, run_id: str, *, stream: bool = False, is_asked: bool = False
+        self,
+        execution: Execution,
+        run_id: str,
+        *,
+        stream: bool = False,
+        is_asked: bool = False,
+        take_over: bool = False,
     ) -> asyncio.Task[None] | None:
         """Drive a run that nobody drives, and a parked one if someone asks for it; return the planning of one that has no plan yet."""
         row = await execution.archive.row(run_id)
@@ -564,7 +578,7 @@ class Engine:
                 cost,
                 is_asked=is_asked,
             )
-        await execution.go_on(row, is_asked=is_asked)
+        await execution.go_on(row, is_asked=is_asked, take_over=take_over)
         if row.header.get("replan") and row.status not in FINAL:
             self._tend(execution, run_id)
         return None
@@ -644,8 +658,18 @@ class Engine:
         """Yield as `events` does, for programs without an event loop."""
         return iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
-    async def resume(self, run_id: str, *, budget: Mapping[str, float] | None = None) -> Run:
+    async def resume(
+        self, run_id: str, *, budget: Mapping[str, float] | None = None, take_over: bool = False
+    ) -> Run:
         """Go on after a crash, a pause, a decision or with a larger budget, also with a parked run; return as `run` does.
+
+        A run that another process drives is waited for, and a warning in the log says which process that is.
+
+        Args:
+            run_id: The run.
+            budget: A larger budget, where the run waits for one.
+            take_over: Take the run from a process that drives it and hangs. What that process still appends is refused, it calls no further
+                write, and where a write is under way that may not be repeated, it ends itself as soon as it notices.
 
         Raises:
             RunNotFound: There is no such run.
@@ -657,7 +681,7 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
         row = await execution.archive.row(run_id)
-        await self._go_on(execution, run_id, is_asked=True)
+        await self._go_on(execution, run_id, is_asked=True, take_over=take_over_of(take_over))
         run = await self._patched(execution, await self._moved(execution, run_id))
         if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
             expect_resume(row)
@@ -943,7 +967,7 @@ class Engine:
         name = patch_id(run.id)
         if await execution.archive.is_known(name) or run.plan is None:
             return name
-        saved = {each.name: each.plan for each in await self.list_plans()}
+        saved = dict(await execution.archive.list_sound_plans())
         cost = await execution.patching_cost(run.id)
         try:
             mended = await self._planner.repair_run(

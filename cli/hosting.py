@@ -66,16 +66,16 @@ def serve_command(request: ServeRequest, flags: Mapping[str, object]) -> int:
                 )
                 await asyncio.sleep(0)  # the signal that ended it reaches this command only now
             except asyncio.CancelledError:
-                await _tell_parked(engine)
+                await _tell_kept(engine)
                 raise
         return Exit.OK
 
     return drive(work, stopped=Exit.OK)
 
 
-async def _tell_parked(engine: Engine) -> None:
+async def _tell_kept(engine: Engine) -> None:
     """Say that runs under way are kept, if there are any."""
-    parked = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
-    if parked:
-        count = screen.plural(len(parked), "run")
+    kept = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
+    if kept:
+        count = screen.plural(len(kept), "run")
         screen.note(f"stopped; {count} under way kept: the next server goes on there, or `firmplan resume`")

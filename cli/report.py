@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..errors import InputRejected
 from ..executor import Run, StepView
@@ -29,6 +29,7 @@ STATUS_EXIT = {
 }
 
 
+DRIVEN: Final = "a process drives it now; wait for it with"
 HAPPENED = {"denied": "was denied", "parked": "is parked"}
 """What is said of an error that is no failure of a step, by its code."""
 
@@ -158,9 +159,11 @@ def advice(run: Run, settings: Settings) -> str:
     if run.status == "over_budget":
         lines.append(f"the budget is used up (so far {_used(run)}): raise it")
         raised = " --budget NAME=AMOUNT"
-    return "\n".join(
-        [*lines, _when_to_resume(run, bool(lines)), f"  {resume_line(run.id, settings)}{raised}"]
-    )
+    line = f"  {resume_line(run.id, settings)}{raised}"
+    told = [*lines, _when_to_resume(run, bool(lines)), line]
+    if told[-2] == DRIVEN:
+        told += ["or, where that process hangs, take the run from it with", f"{line} --take-over"]
+    return "\n".join(told)
 
 
 def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
@@ -168,7 +171,7 @@ def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
         return "once that is mended, go on with"
     if has_to_be_done:
         return "then go on with"
-    return "its process is gone: go on with" if run.abandoned else "a process drives it now; wait for it with"
+    return "its process is gone: go on with" if run.abandoned else DRIVEN
 
 
 def lists_in(run: Run) -> Mapping[str, Sequence[str]]:

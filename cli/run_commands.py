@@ -73,6 +73,10 @@ def resume(
     tools: options.Tools = None,
     store: options.Store = None,
     budget: options.Budget = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Take the run from a process that drives it and hangs."),
+    ] = False,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
     concurrency: options.Concurrency = None,
@@ -85,6 +89,7 @@ def resume(
         run_id,
         tuple(budget or ()),
         {"tools": tools, "store": store, "model": model, "base_url": base_url, "concurrency": concurrency},
+        take_over=take_over,
         as_json=as_json,
     )
 

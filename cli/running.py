@@ -59,7 +59,7 @@ def run_command(request: RunRequest, flags: Mapping[str, object], *, as_json: bo
 
 
 def resume_command(
-    run_id: str, budget: tuple[str, ...], flags: Mapping[str, object], *, as_json: bool
+    run_id: str, budget: tuple[str, ...], flags: Mapping[str, object], *, take_over: bool, as_json: bool
 ) -> int:
     """Go on with a run to its end, or until it waits."""
     settings = settings_of(flags)
@@ -72,9 +72,8 @@ def resume_command(
             async with look(settings, toolset) as engine:
                 run = await engine.get(run_id)
                 try:
-                    code = await following.follow(
-                        engine, run, engine.resume(run_id, budget=raised), after=run.last_event
-                    )
+                    going_on = engine.resume(run_id, budget=raised, take_over=take_over)
+                    code = await following.follow(engine, run, going_on, after=run.last_event)
                 except ConfigError as fault:
                     if len(toolset):
                         raise

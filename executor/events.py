@@ -28,9 +28,14 @@ _TOOK_EFFECT: Final = "the call took effect, but what it returned is refused: "
 
 @dataclass(slots=True)
 class RunStarted:
-    """The run begins: `header` is the digest of its header, which holds plan, inputs, seed and tool signatures."""
+    """The run begins: `header` is the digest of its header, which holds plan, inputs, seed and tool signatures.
+
+    Attributes:
+        by: The owner that drives the run from here, until a `RunResumed`; older journals do not say.
+    """
 
     header: str
+    by: str | None = None
 
 
 @dataclass(slots=True)

@@ -68,16 +68,24 @@ class PastWrite:
         args: Digest of the arguments that it was made with; empty for a call that was not made.
         key: The idempotency key that it handed to the world. A call with the same arguments hands over the same key, so that a server which
             knows the key does not act twice.
+        tool: The tool that was called: the same call at another path, where an edited plan or list has moved it to, is asked about as well.
     """
 
     outcome: PastOutcome
     run: str = ""
     args: str = ""
     key: str = ""
+    tool: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Return it as JSON, without what is not known."""
-        said = {"outcome": self.outcome, "run": self.run, "args": self.args, "key": self.key}
+        said = {
+            "outcome": self.outcome,
+            "run": self.run,
+            "args": self.args,
+            "key": self.key,
+            "tool": self.tool,
+        }
         return {name: value for name, value in said.items() if value}
 
     def told(self, args: str) -> str:
@@ -140,12 +148,12 @@ class Fork:
         """Whether the path lies in the step that was asked to run again, or is called again by a retry."""
         return (self.again is not None and path in self.again) or (bool(self.at) and is_within(path, self.at))
 
-    def is_held(self, path: str, args: str) -> bool:
-        """Whether a write at this path, with arguments of this digest, waits for a person.
+    def is_held(self, path: str, tool: str, args: str) -> bool:
+        """Whether a write at this path, of this tool with arguments of this digest, waits for a person.
 
         A write of unknown outcome always does. Where writes are not allowed, an affected write does, and one that the parent never came to.
         """
-        if path in self.past_writes:
+        if self.find_past(path, tool, args) is not None and path not in self.unknown:
             return True
         if self.again is not None and (path in self.again or self.settled.get(path, args) != args):
             return (
@@ -192,14 +200,24 @@ class Fork:
         """Whether an older version would misread it: that would call what waits for a person here."""
         return bool(self.past_writes) or self.again is not None
 
-    @property
-    def asked_about(self) -> Mapping[str, PastWrite]:
-        """What earlier runs know of the writes that wait for a person here, by path."""
-        return {**{path: PastWrite("unknown") for path in self.unknown}, **self.past_writes}
+    def find_past(self, path: str, tool: str, args: str) -> PastWrite | None:
+        """Return what an earlier run knows of a call, for which a person is asked therefore.
 
-    def key_of(self, path: str, args: str) -> str:
+        A write that was made at another path counts where it is the same call: an edited plan may have renamed its step, or an edited
+        list moved its item. A retry has the plan and the inputs of its parent, so that equal calls at two paths are two calls.
+        """
+        if (past := self.past_writes.get(path)) is not None:
+            return past
+        if path in self.unknown:
+            return PastWrite("unknown")
+        if self.again is not None or not tool:
+            return None
+        same = (past for past in self.past_writes.values() if (past.tool, past.args) == (tool, args))
+        return next(same, None)
+
+    def key_of(self, path: str, tool: str, args: str) -> str:
         """Return the idempotency key under which an earlier run called exactly this write; empty: none did, as far as is known."""
-        past = self.past_writes.get(path)
+        past = self.find_past(path, tool, args)
         return past.key if past is not None and past.args == args else ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -104,10 +104,10 @@ from .events import (
     StepSkipped,
     StepSucceeded,
 )
-from .fork import Fork
+from .fork import Fork, PastWrite
 from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
-from .scope import Scope, evaluate_bool, failure_of, output_of, request_of
+from .scope import Scope, evaluate_bool, failure_of, output_of, request_of, sealed_in
 from .sealed import Sealed, Values
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 from .verdict import verdict_of, verdict_of_inputs
@@ -420,6 +420,12 @@ class Machine:
         action = turn.item.node.code.action if turn is not None else None
         return action.tool if isinstance(action, CallTool) else None
 
+    def past_write_of(self, turn: Turn) -> PastWrite | None:
+        """Return what an earlier run knows of a call that waits for a person."""
+        if not is_asked(turn) or turn.call is None:
+            return None
+        return self.fork.find_past(turn.path, self.tool_of(turn.path) or "", turn.call.digest)
+
     def is_stuck(self) -> bool:
         """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
         return self.status is None and self._live == 0
@@ -659,11 +665,11 @@ class Machine:
         if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
             return
         path = item.path if node.code.repeat is None else first_turn_of(item)
-        if node.policy.approval == "never" and not self._is_held(path, node.policy, ""):
+        if node.policy.approval == "never" and not self._is_held(path, node.policy, "", ""):
             return
         try:
             with Scope(item) as scope:
-                call = Sealed(action.args.spell(scope, scope.sealed))
+                call = sealed_in(action.args, scope)
         except (RefersToSkipped, EvalFault, NotJson):
             return
         if self._ruling(path, node, call) != "free":
@@ -692,9 +698,9 @@ class Machine:
         action = turn.item.node.code.action
         match action:
             case CallTool(args=args):
-                self._ready(turn, Sealed(args.spell(scope, scope.sealed)))
+                self._ready(turn, sealed_in(args, scope))
             case SetValue(value):
-                self._turn_succeeded(turn, Sealed(value.spell(scope, scope.sealed)))
+                self._turn_succeeded(turn, sealed_in(value, scope))
             case AskModel() as ask:
                 self._ready(turn, Sealed.of(request_of(ask, scope)))
             case RunPlan(program=program, args=args):
@@ -906,7 +912,7 @@ class Machine:
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
-                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, call.digest))
+                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, tool, call.digest))
                 reconcile = policy.can_reconcile and is_open
                 sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
@@ -930,11 +936,14 @@ class Machine:
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
         args = turn.call.digest if turn.call is not None else ""
-        return (policy.approval != "never" or self._is_held(turn.path, policy, args)) and not turn.is_ruled
+        tool = self.tool_of(turn.path) or ""
+        return (
+            policy.approval != "never" or self._is_held(turn.path, policy, tool, args)
+        ) and not turn.is_ruled
 
-    def _is_held(self, path: str, policy: CallPolicy, args: str) -> bool:
+    def _is_held(self, path: str, policy: CallPolicy, tool: str, args: str) -> bool:
         """Whether a fork has this write wait for a person; without arguments: whether it may, whatever they come to."""
-        return policy.effect is Effect.WRITE and self.fork.is_held(path, args)
+        return policy.effect is Effect.WRITE and self.fork.is_held(path, tool, args)
 
     def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
@@ -942,7 +951,8 @@ class Machine:
         if self.fork.is_settled(path, call.digest):
             return "free"
         is_tainted = bool(node.code.tainted)
-        if self._is_held(path, policy, call.digest) or policy.approval == "always":
+        tool = node.code.action.tool if isinstance(node.code.action, CallTool) else ""
+        if self._is_held(path, policy, tool, call.digest) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
             return "free"

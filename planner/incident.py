@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..plans.plan import Plan
-from ..plans.values import Json, canonical
+from ..plans.property_order import text_in_order
+from ..plans.values import Json
 from .signatures import shown_schema
 
 STATUSES = (
@@ -253,7 +254,7 @@ class Incident:
         if self.output_code is not None:
             lines.append(f"- the plan's output: failed ({self.output_code})")
         head = [f"# Task\n\n{task}"] if task else []
-        spelled = f"# The plan\n\n```json\n{canonical(plan).decode()}\n```"
+        spelled = f"# The plan\n\n```json\n{text_in_order(plan)}\n```"
         return "\n\n".join([*head, spelled, "# Where its steps stand\n\n" + "\n".join(lines)])
 
     def _line(self, step: str) -> str:

@@ -20,7 +20,7 @@ from ..errors import InputRejected
 from ..plans.derived_ids import derived_id
 from ..plans.plan import Plan
 from ..plans.signature import Signatures
-from ..plans.values import Json, canonical, normal
+from ..plans.values import Json, canonical, normal_in_order
 from .literals import is_said, place_pattern, rewritten
 from .pattern import TaskPattern, pattern_fault
 
@@ -132,7 +132,7 @@ def learn(
     words = " ".join((task or plan.task or "").split())
     if not words:
         raise InputRejected("expected a plan with a task to learn from, found none; give the plan a 'task'")
-    work = _Work(cast("_Raw", normal(plan.to_dict())), words)
+    work = _Work(cast("_Raw", normal_in_order(plan.to_dict())), words)
     named = _named_inputs(work, plan, inputs or {})
     free = [each for each in _candidates(work, tools) if each.text not in {other.text for other in named}]
     alone, shared = _apart([*named, *free])

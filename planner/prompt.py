@@ -11,9 +11,12 @@ from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias
 
+from ..plans.expressions.functions import FUNCTIONS
+from ..plans.expressions.methods import METHODS
 from ..plans.problems import Problem
+from ..plans.property_order import text_in_order
 from ..plans.signature import Signature
-from ..plans.values import Json, canonical, digest
+from ..plans.values import Json, digest
 from ..tools.completion import Message
 from .given import given_schemas
 from .incident import Incident
@@ -24,6 +27,9 @@ Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
 PROMPTS = ("adapt", "choose", "plan", "more", "given", "repair", "mend", "anew", "unread", "patch", "repatch")
 """The texts of plannings, by file name."""
+
+UNTOLD = frozenset({"secret"})
+"""Functions that planners are not told of: which secrets there are is no business of theirs."""
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
@@ -139,7 +145,7 @@ def _example(saved: SavedPlan) -> str:
     """Return a saved plan as the prompt's worked examples are written."""
     told = saved.plan.to_dict()
     task = told.pop("task", None) or saved.name
-    return f"Task: {task}\n\n```json\n{canonical(told).decode()}\n```"
+    return f"Task: {task}\n\n```json\n{text_in_order(told)}\n```"
 
 
 def fault_line(fault: Problem) -> str:
@@ -155,6 +161,9 @@ def _again(draft: str, plea: str) -> tuple[Message, ...]:
 
 @cache
 def text_of(name: str) -> str:
-    """Return the text of a prompt's file."""
+    """Return the text of a prompt's file, with what the language has filled in from its own tables."""
     folder = resources.files(__name__.rpartition(".")[0]).joinpath("prompts")
-    return folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
+    text = folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
+    functions = " ".join(each for each in FUNCTIONS if each not in UNTOLD)
+    methods = " ".join(f".{each}()" for each in METHODS)
+    return text.replace("<functions>", functions).replace("<methods>", methods)

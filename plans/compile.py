@@ -40,6 +40,7 @@ from .program import (
     Waits,
 )
 from .program import Fallback as FallbackCode
+from .property_order import as_written
 from .schema import self_contained
 from .shape import Draft
 from .signature import Signature, Signatures
@@ -304,7 +305,7 @@ def _agent(compiling: _Compiling, number: int, position: int, untrusted: int) ->
     step = cast("AgentStep", body.steps[position])
     agent, goal = step.agent, step.templates["goal"]
     tools = [tool for name in agent.tools if (tool := compiling.signatures.find(name)) is not None]
-    returns = self_contained(agent.returns, body.types)
+    returns = as_written(self_contained(agent.returns, body.types))
     is_tainted = bool(compiling.survey.flows[number].labels.of(goal, position) & untrusted)
     return RunAgent(
         goal=goal.formula,
@@ -325,7 +326,7 @@ def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
         prompt=texts["prompt"].formula,
         system=None if system is None else system.formula,
         examples=None if examples is None else examples.formula,
-        returns=self_contained(ask.returns, types),
+        returns=as_written(self_contained(ask.returns, types)),
         model=ask.model or DEFAULT_MODEL,
         temperature=None if ask.temperature is None else float(ask.temperature),
         max_tokens=ask.max_tokens,

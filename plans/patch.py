@@ -39,7 +39,7 @@ from .plan import Plan
 from .problems import problem
 from .renaming import Captured, rename_input, rename_step
 from .shape import draft_of
-from .values import NotJson, normal
+from .values import NotJson, normal_in_order
 
 __all__ = ["Patch", "apply_patch"]
 
@@ -62,7 +62,7 @@ def apply_patch(plan: Plan, patch: Patch | Mapping[str, Any] | Sequence[Any]) ->
     Raises:
         PlanRejected: An operation does not fit the plan, or the outcome has not the shape of a plan.
     """
-    raw = cast("_Raw", normal(plan.to_dict()))
+    raw = cast("_Raw", normal_in_order(plan.to_dict()))
     for number, operation in enumerate(Patch.of(patch).operations):
         try:
             _apply(raw, operation)
@@ -169,7 +169,7 @@ def _check_free(steps: list[_Raw], id_: object, key: str) -> None:
 
 def _owned(value: object, key: str) -> Any:  # noqa: ANN401  # any JSON
     try:
-        return normal(value)
+        return normal_in_order(value)
     except NotJson as fault:
         raise _Unfit("bad-shape", key, f"expected JSON, found {fault}") from fault
 

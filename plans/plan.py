@@ -26,7 +26,7 @@ from pydantic import (
 from typing_extensions import override
 
 from .signature import Signature, Signatures
-from .values import Digest, Json, NotJson, normal
+from .values import Digest, Json, NotJson, normal_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -225,7 +225,7 @@ class Plan(_Frozen):
         context: Mapping[str, object] = info.context or {}
         if isinstance(given, dict) and not context.get(OWNED):
             try:
-                given = normal(cast("object", given))
+                given = normal_in_order(cast("object", given))
             except NotJson as fault:
                 raise ValueError(f"not JSON at {fault.path}: {fault}") from fault
         return cast("Self", handler(given))

@@ -163,7 +163,7 @@ class _Reader:
         Of a whole, the alternatives of all kinds would say more than its author did: a text among them would fit no place of an object.
         """
         known = as_mapping(schema)
-        if known is None or self.said.of(known, document) is not None or not members(made):
+        if known is None or self.said.of(schema, document) is not None or not members(made):
             return made
         if self.is_untyped:
             made = Unknown((self.repeated(known, document),))
@@ -194,7 +194,7 @@ class _Reader:
         for key, expected, found in misshapen(known):
             self.fault("bad-shape", _at(path, key), f"expected {expected}, found {found}")
         around = self.context
-        self.context = both_kinds(around, self.said.of(known, document, nullable=False))
+        self.context = both_kinds(around, self.said.of(schema, document, nullable=False))
         made = self.whole(known, path, document, room)
         self.context = around
         if any(key in known for key in DEPENDENT):

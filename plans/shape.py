@@ -17,7 +17,7 @@ from .nearest import did_you_mean, listing
 from .paths import Part, key, parts_of, path_of
 from .plan import ACTIONS, OWNED, Plan
 from .problems import Problem, problem
-from .values import Json, NotJson, normal
+from .values import Json, NotJson, normal_in_order
 
 NOT_JSON_MAX = 20
 """Places without a JSON value that are named one by one before the rest is given up: each costs a walk."""
@@ -149,7 +149,7 @@ def _as_json(given: object, problems: list[Problem]) -> Json:
     current = given
     for _ in range(NOT_JSON_MAX):
         try:
-            return normal(current)
+            return normal_in_order(current)
         except NotJson as fault:
             hint = "a plan holds only JSON: null, true, false, finite numbers, text, lists, and objects with text keys"
             code = "limit-exceeded" if fault.is_limit else "bad-shape"

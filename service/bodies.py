@@ -122,9 +122,14 @@ class RunBody(Body):
 
 
 class ResumeBody(Body):
-    """What may change when a run goes on."""
+    """What may change when a run goes on.
+
+    Attributes:
+        take_over: Take the run from another process that drives it and hangs.
+    """
 
     budget: Budget | None = None
+    take_over: bool = False
 
 
 class ForkBody(Body):

@@ -126,13 +126,14 @@ async def resume_run(run_id: str, hosted: Hosted, body: ResumeBody | None = None
     """Answer with the run as it stands; it goes on behind the answer."""
     run = await hosted.engine.get(run_id)
     budget = body.budget.amounts() if body and body.budget else None
+    take_over = body is not None and body.take_over
     if run.status in GONE_WRONG:  # nothing goes on behind the answer, but for a patch of the plan
         try:
             run = await hosted.engine.resume(run_id, budget=budget)
         except InputRejected as error:
             raise Refusal(HTTPStatus.CONFLICT, error.code, error.message) from error
         return _run(run, HTTPStatus.ACCEPTED)
-    hosted.intake.go_on(run_id, hosted.engine.resume(run_id, budget=budget))
+    hosted.intake.go_on(run_id, hosted.engine.resume(run_id, budget=budget, take_over=take_over))
     return _run(run, HTTPStatus.ACCEPTED)
 
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
+from ..plans.property_order import arranged
 from ..plans.values import Json, canonical, digest
 from .allowance import Allowance
 from .answer import Answer
@@ -275,10 +276,11 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
         ConfigError: A guard or an example is not one.
     """
     check_guards("ask", guard)
-    pairs = [Example.read(f"ask: examples[{index}]", example) for index, example in enumerate(examples)]
+    schema: Mapping[str, Json] = {"type": "string"} if returns is None else returns
+    read = [Example.read(f"ask: examples[{index}]", example) for index, example in enumerate(examples)]
+    pairs = [replace(each, answer=arranged(each.answer, schema)) for each in read]
     head = (Message("system", system),) if system else ()
     messages = (*head, *example_messages(pairs), Message("user", prompt))
-    schema = {"type": "string"} if returns is None else returns
     return ModelRequest(model, messages, schema, temperature, max_tokens, tuple(guard))
 
 

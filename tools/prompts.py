@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 from ..plans.examples import read_example
 from ..plans.nearest import did_you_mean, listing
+from ..plans.property_order import text_in_order
 from ..plans.values import Json, canonical
 from .completion import Message
 
@@ -41,10 +42,15 @@ class Example:
 def example_messages(examples: Sequence[Example]) -> tuple[Message, ...]:
     """Return examples as turns of a conversation that has already gone well."""
     turns = (
-        (Message("user", as_text(each.asked)), Message("assistant", as_text(each.answer)))
+        (Message("user", as_text(each.asked)), Message("assistant", _in_order(each.answer)))
         for each in examples
     )
     return tuple(message for turn in turns for message in turn)
+
+
+def _in_order(answer: Json) -> str:
+    """Return an example's answer with its fields as they stand, in the order in which an answer is wanted."""
+    return answer if isinstance(answer, str) else text_in_order(answer)
 
 
 def as_text(value: Json) -> str:

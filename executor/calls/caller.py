@@ -7,7 +7,7 @@ that its arguments name. What came of it is an `Outcome`; what follows from it i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias, cast
 
@@ -18,16 +18,54 @@ from ...tools.completion import Usage as ModelUsage
 from ...tools.failures import said
 from ...tools.outage import ModelError
 from ..commands import StartToolCall
+from ..events import (
+    CallFailed,
+    CallMade,
+    CallReused,
+    CallStarted,
+    CallSucceeded,
+    ResolvedDone,
+    ResolvedFailed,
+    ResolvedRetry,
+    RunResumed,
+    RunStarted,
+)
 from ..journal.journal import Journal
+from ..journal.records import Entry
 from ..sealed import Sealed
 from .artifacts import CallBlobs, digests_in
-from .calls import Failed, Outcome, Returned, call_tool, reconcile
+from .calls import Failed, Lost, Outcome, Returned, call_tool, is_unrepeatable, reconcile
 from .draws import Draws
 from .facilities import Facilities
 from .identity import idempotency_key
 from .prepared import PreparedCall
 
 Usage: TypeAlias = Mapping[str, Json]
+
+
+def callers_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
+    """Return step -> the owners, oldest first, that have begun a call of it whose outcome a journal does not hold."""
+    owner: str | None = None
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        match entry.event:
+            case RunStarted(by=owner) | RunResumed(by=owner):
+                pass
+            case CallStarted(step=step) if owner is not None:
+                found[step] = (*(name for name in found.get(step, ()) if name != owner), owner)
+            case (
+                CallSucceeded(step=step)
+                | CallFailed(step=step)
+                | CallMade(step=step)
+                | CallReused(step=step)
+                | ResolvedDone(step=step)
+                | ResolvedRetry(step=step)
+                | ResolvedFailed(step=step)
+            ):
+                found.pop(step, None)
+            case _:
+                pass
+    return found
 
 
 class Caller:
@@ -40,6 +78,7 @@ class Caller:
         journal: Where the run is recorded; `None`: nowhere.
         on_progress: Told how far a call has come: step, fraction, note.
         draws: What calls are told of time and chance, where that is recorded.
+        callers: Step -> the former owners whose calls of it may be under way.
     """
 
     def __init__(
@@ -50,6 +89,7 @@ class Caller:
         journal: Journal | None = None,
         on_progress: Callable[[str, float, str], None] | None = None,
         draws: Draws | None = None,
+        callers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._facilities = facilities
         self._journal = journal
@@ -57,19 +97,42 @@ class Caller:
         self._seed = seed
         self._on_progress = on_progress
         self._draws = draws
+        self._callers = callers or {}
 
     async def reconcile(self, call: PreparedCall) -> Outcome | None:
         """Return what became of a write of unknown outcome; `None`: it did not take place, or there is nothing to ask."""
         if call.tool is None or not getattr(call.command, "reconcile", False):
             return None
+        found = await self._reconciled(call, call.tool)
+        callers, ownership = self._callers.get(call.step, ()), self._facilities.ownership
+        if found is not None or ownership is None or not ownership.may_survive(callers):
+            return found
+        # Found nothing: so far. A process that stood still may be about to go on with its call.
+        if (survivor := await ownership.find_survivor(callers)) is not None:
+            return Lost(
+                f"reconcile found nothing, but {survivor}, which made the call and lost the run, may still go on with it; end that process, "
+                "then say what became of the call (resolve)"
+            )
+        return await self._reconciled(call, call.tool)
+
+    async def _reconciled(self, call: PreparedCall, tool: Tool) -> Outcome | None:
         args = cast("dict[str, Json]", Sealed(call.args).value)
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
-        return await reconcile(call.tool, call.write_key, args, threads, timeout_s)
+        return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
     async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         """Return what came of a call, and what it used of a model. Raises: StoreError: the lease has gone, before a write."""
-        if call.is_write and self._facilities.expect_lease is not None:
-            await self._facilities.expect_lease()
+        if not call.is_write:
+            return await self._make(call)
+        if self._facilities.expect_lease is not None:
+            await self._facilities.expect_lease(call.handed)
+        ownership = self._facilities.ownership
+        if ownership is None or call.tool is None or not is_unrepeatable(call.tool):
+            return await self._make(call)
+        with ownership.lease.guarding(self._run_id):
+            return await self._make(call)
+
+    async def _make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         if call.request is not None:
             return await self._ask(call.request, call.tool, call.command.timeout_s)
         tool = call.tool
@@ -77,7 +140,9 @@ class Caller:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
         if tool.is_async and not tool.wants_context:  # it takes nothing of us
             timeout_s = call.command.timeout_s
-            return await call_tool(tool, call.args, None, self._facilities.threads, timeout_s), None
+            return await call_tool(
+                tool, call.args, None, self._facilities.threads, timeout_s, call.value
+            ), None
         return await self._call(call, tool), None
 
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
@@ -96,7 +161,7 @@ class Caller:
         context = call.context = self._context(call, tool, blobs)
         secrets, timeout_s = self._facilities.secrets, call.command.timeout_s
         if tool.isolation != "process":
-            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s)
+            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s, call.value)
         return await self._facilities.processes.call(
             tool,
             call.args,

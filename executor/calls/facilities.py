@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
@@ -25,6 +25,8 @@ from .threads import Threads
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from .lease import Lease
+
 
 class Clock(Protocol):
     """Time, as data: `FakeClock` in tests."""
@@ -35,6 +37,24 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after that long."""
+        ...
+
+
+class Ownership(Protocol):
+    """How this process has its runs: `Owner`.
+
+    Attributes:
+        lease: For how long.
+    """
+
+    lease: Lease
+
+    def may_survive(self, names: Iterable[str], /) -> bool:
+        """Whether a call of one of these former owners may still be under way."""
+        ...
+
+    async def find_survivor(self, names: Iterable[str], /) -> str | None:
+        """Return a former owner whose calls may be under way for as long as nobody ends it, once those have ended that end by themselves."""
         ...
 
 
@@ -61,7 +81,9 @@ class Facilities:
     Attributes:
         places: Calls at a time, over all runs.
         flow: What untrusted data at a write means (`clearance.py`).
-        expect_lease: Raises a `StoreError` where this process may have lost its runs: asked before each write.
+        expect_lease: Raises a `StoreError` where this process may have lost its runs: asked before each write, with the time at which its
+            intent was handed to the store, by `elapsed_s`.
+        ownership: How this process has its runs; `None`: nobody else can have them.
         commits: Make journals durable.
         in_flight: Content key -> the result that an identical call is about to give.
     """
@@ -75,7 +97,8 @@ class Facilities:
     processes: Processes = field(default_factory=Processes)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     flow: Flow = "enforce"
-    expect_lease: Callable[[], Awaitable[None]] | None = None
+    expect_lease: Callable[[float], Awaitable[None]] | None = None
+    ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     commits: Commits = field(init=False)
     in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])

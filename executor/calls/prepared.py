@@ -49,6 +49,7 @@ class PreparedCall:
         why: Why no earlier result stands for it.
         is_begun: Whether its start is on record.
         started: Unix seconds.
+        handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
@@ -61,6 +62,7 @@ class PreparedCall:
     why: Mapping[str, Json] | None = None
     is_begun: bool = False
     started: float = 0.0
+    handed: float = 0.0
     ended: float = 0.0
     blobs: CallBlobs | None = None
 
@@ -98,6 +100,12 @@ class PreparedCall:
         if not (used.varies or used.env or used.secrets):
             return None
         return {name: value for name, value in asdict(used).items() if value}
+
+    @property
+    def value(self) -> Json:
+        """Its arguments as they are parsed, where they are large and as the plan gives them; else `None`."""
+        given = getattr(self.command, "args", None)
+        return given.shared if isinstance(given, Sealed) and self.args is given.data else None
 
     def start(self) -> CallStarted:
         """Note that its start is on record; return the event that says so, of a write with its intent."""
@@ -149,11 +157,14 @@ class Preparation:
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
-        args = known.tool.bind_spelled(given.data)
+        args = known.tool.bind_spelled(given.data, given.shared)
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
-        args_digest = given.digest if args == given.data else digest(args)  # most are as they were given
-        key = known.keys.of(args, args_digest, command.sample)
+        if args == given.data:  # most are as they were given
+            args, args_digest = given.data, given.digest
+        else:
+            args_digest = digest(args)
+        key = known.keys.of(args, args_digest, command.sample, given.shared if args is given.data else None)
         return self._noted(PreparedCall(command, given.digest, known.tool, args, None, key), known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
@@ -173,9 +184,9 @@ class Preparation:
         if known is not None:
             call.fingerprint = known.fingerprint
         if call.is_write:
-            call.write_key = self._fork.key_of(call.step, call.args_digest) or idempotency_key(
-                self._run_id, call.step, call.args_digest
-            )
+            call.write_key = self._fork.key_of(
+                call.step, call.tool.name if call.tool is not None else "", call.args_digest
+            ) or idempotency_key(self._run_id, call.step, call.args_digest)
         return call
 
     def _look_up(self, name: str) -> _Known:

@@ -31,6 +31,7 @@ from .frames import (
     write_call,
     write_frame,
 )
+from .lease import MOMENT_ENV, Lease, Moment
 
 CALLS_MAX: Final = 1000  # calls of one child; then a new one takes its place, and what tools leaked is gone
 IDLE_MAX: Final = 8  # children kept without work: each holds some 40 MiB
@@ -45,10 +46,14 @@ class Processes:
 
     Args:
         extra: Environment of the children beside this process's own.
+
+    Attributes:
+        lease: Their writes end with it.
     """
 
     def __init__(self, extra: Mapping[str, str] | None = None) -> None:
         self._extra = extra or {}
+        self.lease: Lease | None = None
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
@@ -129,7 +134,7 @@ class Processes:
                 raise
 
     async def _new_child(self) -> _Child:
-        child = await _Child.start(self._extra)
+        child = await _Child.start(self._extra, self.lease.moment if self.lease is not None else None)
         self._all.add(child)
         return child
 
@@ -166,9 +171,10 @@ class _Child:
         self.calls = 0
 
     @classmethod
-    async def start(cls, extra: Mapping[str, str]) -> _Child:
+    async def start(cls, extra: Mapping[str, str], lease_end: Moment | None) -> _Child:
         """Start a child. Raises: _ChildDied: the system gives none."""
         environ = dict(os.environ)
+        shared = {} if lease_end is None else {MOMENT_ENV: str(lease_end.fd)}
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -176,7 +182,8 @@ class _Child:
                 "firmplan.executor.calls.worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**environ, **extra, WORKER_ENV: "1"},
+                env={**environ, **extra, **shared, WORKER_ENV: "1"},
+                pass_fds=() if lease_end is None else (lease_end.fd,),
                 limit=HEAD_BYTES_MAX,
                 process_group=0,
             )

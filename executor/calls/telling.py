@@ -12,14 +12,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ...tools.logbook import is_told, open_log
-from ..events import CallStarted, JournalEvent, RetryDue, StepIndeterminate
+from ..events import CallStarted, JournalEvent, RetryDue, RunParked, StepIndeterminate
 from ..journal.records import FIELDS
 from ..sealed import Sealed
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-_QUIET: Final = (RetryDue,)  # the schedule has said when
+_QUIET: Final = (RetryDue, RunParked)  # the schedule has said when; of a parked run the execution warns
 
 
 class Telling:

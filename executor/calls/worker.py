@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
@@ -27,8 +27,9 @@ from ...errors import ConfigError
 from ...tools import Context, Tool, Used
 from ...tools.loading import load_tools
 from .artifacts import CallBlobs
-from .calls import Failed, Outcome, call_tool
+from .calls import Failed, Outcome, call_tool, is_unrepeatable
 from .frames import READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
+from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 from .progress import EVERY_S
 from .threads import Threads, Worker
 
@@ -44,7 +45,8 @@ def main() -> None:
         most = int(megabytes) * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     hand = Worker()
-    child = Child(calls, answers, Threads([hand]), os.getcwd(), dict(os.environ))  # noqa: PTH109  # a plain text
+    watchdog = _watchdog(os.environ.pop(MOMENT_ENV, None))
+    child = Child(calls, answers, Threads([hand]), os.getcwd(), dict(os.environ), watchdog)  # noqa: PTH109  # a plain text
     for work in (lambda: _end_with(calls), lambda: _answer_all(child, calls)):
         threading.Thread(target=work, daemon=True).start()
     hand.work()
@@ -58,6 +60,11 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return calls, answers
+
+
+def _watchdog(fd: str | None) -> Watchdog | None:
+    """Return what ends this process, as the engine's ends, when the engine's lease ends in the middle of a write."""
+    return None if fd is None else Watchdog(Moment(int(fd)).get, EARLY_S, lambda _why: _end())
 
 
 def _end_with(calls: BinaryIO) -> None:
@@ -93,6 +100,7 @@ class Child:
         threads: The main thread, as the only one.
         folder: Where every call begins.
         environ: What every call begins with.
+        watchdog: Keeps writes from outliving the engine's lease, where others may take its runs over.
     """
 
     calls: BinaryIO
@@ -100,6 +108,7 @@ class Child:
     threads: Threads
     folder: str
     environ: Mapping[str, str]
+    watchdog: Watchdog | None
 
     def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
         """Make a call, and say what came of it."""
@@ -112,7 +121,9 @@ class Child:
             used = context.used
             _limit_cpu()
             self.say(write_frame(READY))
-            outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
+            is_guarded = self.watchdog is not None and is_unrepeatable(tool)
+            with self.watchdog.guarding() if self.watchdog is not None and is_guarded else nullcontext():
+                outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
         except ConfigError as fault:
             outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
         line.close()

@@ -13,6 +13,8 @@ import orjson
 
 from ...plans import Plan
 from ...plans.compile import compile_plan
+from ...plans.property_order import order_in
+from ...plans.values import canonical
 from .recent import Lately, Recent
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .lock import Lock
 
 _NAMES: Lately[object, bytes] = Lately(8)
+_ORDERS: Lately[Plan, bytes] = Lately(8)
 _PLANS: Recent[bytes, Plan] = Recent()
 _PROGRAMS: Recent[tuple[bytes, ...], Program] = Recent()
 
@@ -48,9 +51,13 @@ def program_of(plan: Plan, lock: Lock, plans: Mapping[str, Plan], language: int)
     """
     key = (
         str(language).encode(),
+        _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
-        *(f"{name} {plans[name].digest}".encode() for name in sorted(plans)),
+        *(
+            f"{name} {plans[name].digest}".encode() + _ORDERS.get(plans[name], _order)
+            for name in sorted(plans)
+        ),
     )
     return _PROGRAMS.get(
         key,
@@ -62,6 +69,11 @@ def program_of(plan: Plan, lock: Lock, plans: Mapping[str, Plan], language: int)
 def _name(data: object) -> bytes:
     """Return what names stored JSON; what was stored holds no NaN, which orjson would write as null."""
     return _NAMES.get(data, lambda given: sha256(orjson.dumps(given)).digest())
+
+
+def _order(plan: Plan) -> bytes:
+    """Return what tells plans of one digest apart: the order of the properties that models are asked for."""
+    return canonical(order_in(plan))
 
 
 def _steps(plan: Plan) -> int:

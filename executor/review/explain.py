@@ -27,7 +27,7 @@ from ..outcome import walk
 from ..runs.archive import Archive
 from ..runs.arguments import step_of
 from ..runs.run import turns_of
-from ..states import TERMINAL, Reason
+from ..states import TERMINAL
 from ..stores.store import Store
 from .evidence import Evidence, gather
 from .explanation import Explanation, Verdict
@@ -178,8 +178,8 @@ class _View:
             )
             return self._said(turn.path, "ended", failed.code, f"{text}: {failed.message}")
         reason, text = standing(turn, self._machine)
-        past = self._machine.fork.asked_about.get(turn.path)
-        if reason == Reason.APPROVAL and past is not None and turn.call is not None:
+        past = self._machine.past_write_of(turn)
+        if past is not None and turn.call is not None:
             text += f": {past.told(turn.call.digest)}"
         return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
 

@@ -23,6 +23,7 @@ _DECLARED: Final = {"version": "its version", "fingerprint_extra": "its fingerpr
 _PLAIN: Final[dict[str, tuple[ChangePart, str]]] = {
     "models": ("model", "the model"),
     "schema": ("schema", "the output schema"),
+    "order": ("schema", "the order of the output's properties"),
     "guard": ("guard", "the guard"),
     "sample": ("sample", "the item or iteration"),
     "format": ("version", "the format of keys"),
@@ -163,7 +164,7 @@ def _part_changes(name: str, before: Json, after: Json) -> Iterator[KeyChange]:
         yield from (_message_change(each) for each in found)
         return
     part, known_as = _PLAIN.get(name, ("parameter", name))
-    if name in ("schema", "guard"):
+    if name in ("schema", "order", "guard"):
         yield KeyChange(part, name, f"{known_as} changed", before, after)
         return
     old, new = (

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeAlias
 
+import orjson
+
 from ...plans import Plan
 from ...plans.saved import references_of
 from ...plans.values import NotJson, canonical
@@ -54,6 +56,8 @@ def _name_of(given: Plan | Mapping[str, Any]) -> _Name | None:
     if isinstance(given, Plan):
         return id(given)
     try:
-        return sha256(canonical(given)).digest()
-    except NotJson:  # the check says what is wrong with it
+        canonical(given)
+        # In the given order, which the digest of a plan leaves out: properties of answers have one.
+        return sha256(orjson.dumps(given)).digest()
+    except (NotJson, orjson.JSONEncodeError):  # the check says what is wrong with it
         return None

@@ -20,6 +20,8 @@ Value = TypeVar("Value")
 
 COUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
 REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
+LEASE_S_MIN: Final = 1.0  # an owner renews it six times in that time, and timers strike a moment late
+LEASE_S_MAX: Final = 3600.0  # for so long nobody takes over what a dead machine left
 RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -150,6 +152,23 @@ def concurrency_of(given: object) -> int:
     """Return a limit on calls at a time. Raises: ConfigError."""
     if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
         raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r:.80}")
+    return given
+
+
+def lease_of(given: object) -> float:
+    """Return the length of a lease in seconds. Raises: ConfigError."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not LEASE_S_MIN <= cast("float", given) <= LEASE_S_MAX:
+        raise ConfigError(
+            f"lease: expected a number of seconds from {LEASE_S_MIN:g} to {LEASE_S_MAX:g}, found {given!r:.80}"
+        )
+    return float(cast("float", given))
+
+
+def take_over_of(given: object) -> bool:
+    """Return whether a run is taken over by force. Raises: InputRejected."""
+    if not isinstance(given, bool):
+        raise InputRejected(f"take_over: expected true or false, found {describe(given)}")
     return given
 
 

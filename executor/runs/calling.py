@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..calls.at_once import noticed
 from ..calls.caller import Caller, Usage
 from ..calls.calls import Failed, Lost, Outcome, Returned, fitting
+from ..calls.lease import elapsed_s
 from ..calls.progress import Progress
 from ..calls.telling import tell_trace
 from ..events import BudgetReached, CallFailed, CallLost, CallSucceeded, Cause
@@ -69,6 +70,7 @@ class Calling:
         results: What stands for calls, and what is kept of them.
         early: Calls that were begun while the plan was still being written.
         draws: What calls are told of time and chance.
+        callers: Step -> the former owners whose calls of it may be under way.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
@@ -87,6 +89,7 @@ class Calling:
         results: Results,
         early: EarlySteps | None,
         draws: Draws,
+        callers: Mapping[str, Sequence[str]],
         is_careful: bool,
     ) -> None:
         self._loop = loop
@@ -100,7 +103,7 @@ class Calling:
         self._results = results
         self._early = early
         progress = Progress(loop.journal, facilities.clock.now, recorder.is_called)
-        self._caller = Caller(facilities, run_id, header.seed, loop.journal, progress.note, draws)
+        self._caller = Caller(facilities, run_id, header.seed, loop.journal, progress.note, draws, callers)
         self._places: asyncio.Semaphore | None = None  # a limit of the run's own
         if header.concurrency_max is not None:
             shared = early.places if early is not None else None
@@ -179,6 +182,7 @@ class Calling:
         """Call a write, once its intent is durable, unless the run was cancelled meanwhile."""
         self._begin(call)
         self.writing[call.step] = call.command.timeout_s
+        call.handed = elapsed_s()
         try:
             await self._journal.flush()
             if self._machine.is_cancelled:  # and nothing has happened yet

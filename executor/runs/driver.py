@@ -74,6 +74,7 @@ class Driver:
         inherited: Of a fork: what the parent's calls came to, by path.
         early: Calls that were begun while the plan was still being written.
         drawn: What calls were told of time and chance before, by step.
+        callers: Step -> the former owners whose calls of it may be under way.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
@@ -91,6 +92,7 @@ class Driver:
         early: EarlySteps | None = None,
         drawn: Mapping[str, Used] = _NOTHING,
         *,
+        callers: Mapping[str, Sequence[str]] = _NOTHING,
         is_careful: bool = False,
     ) -> None:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
@@ -102,6 +104,7 @@ class Driver:
         self._preparation = Preparation(facilities, row.id, header.fork)
         self._admission = Admission(machine, self._results, self._clearance, self._preparation)
         self._early = early
+        self._callers = callers
         self._draws = Draws(drawn, self.journal, facilities.clock.now, self._recorder.is_called)
         self._is_careful = is_careful
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -170,6 +173,7 @@ class Driver:
             results=self._results,
             early=self._early,
             draws=self._draws,
+            callers=self._callers,
             is_careful=self._is_careful,
         )
         workers_max = max(WORKERS_MIN, 2 * self.facilities.places.count)

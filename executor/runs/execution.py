@@ -10,6 +10,7 @@ store and tells the owner; a snapshot of a run that this process does not drive 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,18 +19,19 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed, StoreError
 from ...plans.nearest import listing
 from ..budget import PlanningCost, amounts_in
+from ..calls.caller import callers_in
 from ..calls.draws import recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..cells import is_decided, undecided_attempt
 from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
-from ..fork import Inherited, inherited_from
+from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import build_machine, check_header, fold, load_entries, parse_lines
 from ..machine import Machine
 from ..states import FINAL, RunStatus
-from ..stores.store import Decision, RunRow
+from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
 from .archive import UNDER_WAY, Archive
 from .collector import old_objects_aside
 from .deaths import (
@@ -60,6 +62,11 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Used
 
+TELL_S: Final = 2.0  # how long a run of another process is waited for before it is said whose it is
+TELL_AGAIN_S: Final = 60.0
+TAKE_OVER_HINT: Final = (
+    "if it hangs, `firmplan resume RUN --take-over`, or resume(take_over=True), takes the run from it"
+)
 LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
 CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
 
@@ -98,16 +105,26 @@ class Execution:
         facilities: What runs share.
         presence: How owners of the store are seen.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        lease_s: How long the lease on runs is.
     """
 
-    def __init__(self, facilities: Facilities, presence: Presence, *, park_after: int = PARK_AFTER) -> None:
+    def __init__(
+        self,
+        facilities: Facilities,
+        presence: Presence,
+        *,
+        park_after: int = PARK_AFTER,
+        lease_s: float = LEASE_S,
+    ) -> None:
         self.facilities = facilities
         self._park_after = park_after
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
-        self._owner = Owner(presence)
-        facilities.expect_lease = lambda: self._owner.expect_lease(self._store)
+        self._owner = Owner(presence, lease_s)
+        facilities.ownership = self._owner
+        facilities.processes.lease = self._owner.lease
+        facilities.expect_lease = lambda since: self._owner.expect_lease(self._store, since)
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, BaseException] = {}
@@ -249,7 +266,7 @@ class Execution:
         status = RunStatus.PARKED if count >= self._park_after else RunStatus.QUEUED
         if status is RunStatus.PARKED:
             self.facilities.log.warning("run parked", run=row.id, deaths=count, calls="its planning")
-        return await self._set_planning(row, planning or None, status.value)
+        return await self._set_planning(row, planning, status.value)
 
     def _has_lost_owner(self, row: RunRow) -> bool:
         """Whether the process that has a run by its row is dead."""
@@ -296,7 +313,7 @@ class Execution:
         self._unplanned.discard(run_id)
         early.close()
         settled = replace(row, header=header.to_dict())
-        first = (RunStarted(header_digest(settled.header)),)
+        first = (self._started(settled),)
         await self._drive(Taken(settled, header, (), Deaths(), first), permit, early)
 
     async def _leave_unplanned(
@@ -314,8 +331,9 @@ class Execution:
         await self._set_planning(row, why, status.value)
         await self._let_go(row)
 
-    async def _set_planning(self, row: RunRow, planning: Json, status: str) -> RunRow:
-        header = replace(Header.from_dict(row.header), planning=planning)
+    async def _set_planning(self, row: RunRow, planning: Mapping[str, Json] | None, status: str) -> RunRow:
+        """Record how the planning of a task stands; return its row. Raises: StoreError."""
+        header = replace(Header.from_dict(row.header), planning=dict(planning) if planning else None)
         await self._store.set_header(row.id, header.to_dict(), None, row.epoch, status, self.now())
         return replace(row, header=header.to_dict(), status=status)
 
@@ -341,10 +359,12 @@ class Execution:
                 "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
             )
 
-    async def _start(self, run_id: str, permit: Permit, seen: Seen | None, *, is_asked: bool) -> bool:
+    async def _start(
+        self, run_id: str, permit: Permit, seen: Seen | None, *, is_asked: bool, by_force: bool = False
+    ) -> bool:
         """Claim a run and drive it in the background; `False`: another owner has it. The permit is given back in any case."""
         try:
-            taken = await self._take(run_id, seen, is_asked=is_asked)
+            taken = await self._take(run_id, seen, is_asked=is_asked, by_force=by_force)
         except BaseException:
             permit.give_back()
             raise
@@ -355,11 +375,11 @@ class Execution:
         self._follow(run_id, self._drive(taken, permit))
         return True
 
-    async def _start_later(self, run_id: str, deaths: int, *, is_asked: bool) -> None:
+    async def _start_later(self, run_id: str, deaths: int, *, is_asked: bool, by_force: bool = False) -> None:
         """Claim a run and drive it, once it may be driven; until then it is nobody's, so that no death counts against it."""
         permit = await self._permit(deaths)
         try:
-            taken = await self._take(run_id, is_asked=is_asked)
+            taken = await self._take(run_id, is_asked=is_asked, by_force=by_force)
         except BaseException:
             permit.give_back()
             raise
@@ -369,19 +389,22 @@ class Execution:
         self._faults.pop(run_id, None)
         await self._drive(taken, permit)
 
-    async def _take(self, run_id: str, seen: Seen | None = None, *, is_asked: bool = False) -> Taken | None:
+    async def _take(
+        self, run_id: str, seen: Seen | None = None, *, is_asked: bool = False, by_force: bool = False
+    ) -> Taken | None:
         """Claim a run and return what is needed to drive it; `None`: another owner has it.
 
         Args:
             run_id: The run.
             seen: Its journal, if it was read already.
             is_asked: Whether someone resumes it: then no earlier death counts against it.
+            by_force: Whether a living owner loses it.
 
         Raises:
             StoreError: Its journal was changed.
             ConfigError: A tool of the run is missing here.
         """
-        row = await self._owner.claim(self._store, run_id)
+        row = await self._owner.claim(self._store, run_id, by_force=by_force)
         if row is None:
             return None
         self._claimed[run_id] = row
@@ -399,7 +422,7 @@ class Execution:
 
     def _first_events(self, row: RunRow, deaths: Deaths) -> Sequence[Cause]:
         """Return what begins the work on a run, or goes on with it."""
-        first: list[Cause] = [] if row.last_seq else [RunStarted(header_digest(row.header))]
+        first: list[Cause] = [] if row.last_seq else [self._started(row)]
         if row.last_seq or deaths.count:
             has_died = row.taken_from is not None
             first.append(RunResumed(self._owner.name, has_died or None, deaths.count or None))
@@ -501,6 +524,7 @@ class Execution:
             inherited,
             early,
             drawn,
+            callers=callers_in(taken.entries),
             is_careful=is_careful,
         )
         if permit.is_alone:
@@ -560,7 +584,7 @@ class Execution:
 
     async def _drawn_before(self, header: Header) -> Mapping[str, Used]:
         """Return what earlier runs told the calls that a fork may make again under their keys: the same call is told the same."""
-        past = header.fork.past_writes if header.fork is not None else {}
+        past = (header.fork or Fork()).past_writes
         found: dict[str, Used] = {}
         for run_id in sorted({each.run for each in past.values() if each.key}):
             drawn = recalled(await load_entries(self._store, await self.archive.row(run_id)))
@@ -597,6 +621,7 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
+        tell_at = time.monotonic() + TELL_S
         while True:
             task = self._driving.get(run_id)
             if task is not None:
@@ -616,7 +641,18 @@ class Execution:
                     await self._takeover.take_up(row)
                     continue
                 return await self.archive.shown(row)
-            await asyncio.sleep(POLL_S)
+            tell_at = await self._pause(row, tell_at)
+
+    async def _pause(self, row: RunRow, tell_at: float) -> float:
+        """Wait a moment for another process that drives a run; tell who that is where it takes long, and return when to tell it again."""
+        now = time.monotonic()
+        if now >= tell_at and self._owner.is_anothers(row):
+            self.facilities.log.warning(
+                "waits for another process that drives the run", **self._told_owner(row), hint=TAKE_OVER_HINT
+            )
+            tell_at = now + TELL_AGAIN_S
+        await asyncio.sleep(POLL_S)
+        return tell_at
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past `after` as they become durable, until nothing more comes by itself."""
@@ -648,37 +684,60 @@ class Execution:
 
     # --- go on
 
-    async def resume(self, run_id: str) -> None:
+    async def resume(self, run_id: str, *, take_over: bool = False) -> None:
         """Go on with a run that nobody drives, also with one that is parked: no earlier death counts against it any more.
 
         A run that has ended, or is driven, is left as it is.
 
+        Args:
+            run_id: The run.
+            take_over: Whether another process that drives the run loses it: what it still appends is refused, and it calls no further write.
+
         Raises:
             RunNotFound: There is no such run.
         """
-        await self.go_on(await self.archive.row(run_id), is_asked=True)
+        await self.go_on(await self.archive.row(run_id), is_asked=True, take_over=take_over)
 
-    async def go_on(self, row: RunRow, *, is_asked: bool = False) -> None:
-        """Go on with a run, whose row was just read, if nobody drives it; one that is parked goes on if someone asks for it."""
+    async def go_on(self, row: RunRow, *, is_asked: bool = False, take_over: bool = False) -> None:
+        """Go on with a run, whose row was just read, if nobody drives it; one that is parked goes on if someone asks for it.
+
+        Args:
+            row: The run's.
+            is_asked: Whether someone asks for it.
+            take_over: As in `resume`.
+        """
         task = self._driving.get(row.id)
-        if row.status in FINAL or (task is not None and not task.done()) or row.plan_digest is None:
+        if row.status in FINAL or row.plan_digest is None:
             return
-        if row.status == RunStatus.PARKED and not is_asked:
+        by_force = take_over and self._owner.is_anothers(row)
+        if (task is not None and not task.done() and not by_force) or (
+            row.status == RunStatus.PARKED and not is_asked
+        ):
             return
         row.expect_to_go_on()
+        if by_force:
+            await self._prepare_takeover(row, task)
         seen = None if is_asked else await self._see(row)
         count = seen.deaths.count if seen is not None else 0
         is_alone = self._is_suspect(count) and not self._lock.is_inside
         permit = None if is_alone else self._lock.try_share()
+        asked = {"is_asked": is_asked, "by_force": by_force}
         if (task := self._driving.get(row.id)) is not None and not task.done():  # while its journal was read
             if permit is not None:
                 permit.give_back()
         elif permit is None:
-            self._follow(row.id, self._start_later(row.id, count, is_asked=is_asked))
-        elif not await self._start(row.id, permit, seen, is_asked=is_asked) and row.id not in self._driving:
+            self._follow(row.id, self._start_later(row.id, count, **asked))
+        elif not await self._start(row.id, permit, seen, **asked) and row.id not in self._driving:
             row = await self.archive.row(row.id)
             if row.owner is not None and self._owner.is_elsewhere(row.owner):
                 self._follow(row.id, self._take_over(row.id, is_asked=is_asked))
+
+    async def _prepare_takeover(self, row: RunRow, task: asyncio.Task[None] | None) -> None:
+        """Say from whom a run is taken by force, and wait no longer for that process."""
+        self.facilities.log.warning("run taken over by force", **self._told_owner(row))
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _see(self, row: RunRow) -> Seen | None:
         """Return the journal of a run before it is claimed, so that what may kill this process stays another's; `None`: of no use."""
@@ -689,14 +748,25 @@ class Execution:
 
     async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
         """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
-        self.facilities.log.info("waits for the lease of another machine", run=run_id)
-        row = await self.archive.row(run_id)
+        row, tell_at = await self.archive.row(run_id), time.monotonic() + TELL_S
         while row.status in UNDER_WAY and self._owner.is_driven(row):
-            await asyncio.sleep(POLL_S)
+            tell_at = await self._pause(row, tell_at)
             row = await self.archive.row(run_id)
         if row.status in UNDER_WAY:
             seen = None if is_asked else await self._see(row)
             await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
+
+    def _told_owner(self, row: RunRow) -> dict[str, object]:
+        """Return who drives a run of another process, as fields for the log."""
+        silent_s = max(0.0, self.now() - row.updated)
+        return {
+            "run": row.id,
+            "owner": str(OwnerName.of(row.owner or "")),
+            "last_record_s_ago": round(silent_s, 1),
+        }
+
+    def _started(self, row: RunRow) -> RunStarted:
+        return RunStarted(header_digest(row.header), self._owner.name)
 
     async def find_abandoned(self) -> list[Run]:
         """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""

@@ -9,22 +9,20 @@ Before a write is called the owner has renewed its lease, and if it cannot, the 
 from __future__ import annotations
 
 import asyncio
-import time
+import math
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 from ...errors import StoreError
-from ..stores.store import RunRow, Store
+from ..calls.lease import Lease, elapsed_s, end_process
+from ..stores.store import LEASE_S, OwnerName, RunRow, Store
 from .presence import Presence
 
-LEASE_S: Final = 30.0  # how long a beat of another machine has to stand still
-BEAT_S: Final = 5.0  # how often a beat is raised while runs are driven
-MARGIN_S: Final = 10.0  # a write is called only while the lease has more left than this
-
-
-def elapsed_s() -> float:
-    """Return seconds since some start: they do not jump, and pass while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+# How long after the end of its lease a call of a process that ends itself is surely over: timers strike in time, commands take a moment.
+GONE_S: Final = 1.0
+LOOK_S: Final = 0.2  # how often it is looked whether a process is gone
+STILL_S: Final = 1.0  # a process that stood still for longer asks the store before it calls a write
 
 
 class Owner:
@@ -32,20 +30,25 @@ class Owner:
 
     Args:
         presence: How owners of the store are seen.
+        lease_s: How long the lease is, in seconds.
+
+    Attributes:
+        lease: The one that this owner has.
     """
 
-    def __init__(self, presence: Presence) -> None:
+    def __init__(self, presence: Presence, lease_s: float = LEASE_S) -> None:
         self._presence = presence
-        self.name = presence.new_name()
+        self.name = presence.new_name(lease_s)
+        self.lease = Lease(lease_s, is_needed=presence.is_leased)
+        self.lease.renewed(elapsed_s())
         self._is_visible = False  # nobody is where a store can only be looked at
-        self._held: set[str] = set()  # runs that are being claimed, or are claimed
+        self._held: dict[str, int] = {}  # runs that are being claimed (0), or are claimed, with their epochs
         self._kept: dict[str, RunRow] = {}  # runs to be released: now, or again after the store failed
         self._releasing = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
-        self._renewed = elapsed_s()
-        self._seen: dict[
-            str, tuple[int, float]
-        ] = {}  # beats of those that are not seen, and since when they stand still
+        # Beats of those that are not seen, and since when they stand still.
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._gone: dict[str, float] = {}  # until when calls of owners that were overtaken may be under way
 
     # --- life
 
@@ -57,30 +60,55 @@ class Owner:
     def release(self) -> None:
         """Stop being alive."""
         self._presence.release(self.name)
+        self.lease.close()
 
     # --- runs
 
-    async def claim(self, store: Store, run_id: str) -> RunRow | None:
-        """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run."""
+    async def claim(self, store: Store, run_id: str, *, by_force: bool = False) -> RunRow | None:
+        """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run.
+
+        Args:
+            store: Where the run is.
+            run_id: The run.
+            by_force: Whether a living owner loses it.
+        """
         if run_id in self._held:
             return None
         if not self._is_visible:
             await store.expect_writable()
             self.acquire()
-        self._held.add(run_id)
+        self._held[run_id] = 0
         row = None
+        former: list[
+            tuple[str, bool]
+        ] = []  # who had it, and whether that lives: the store asks, within its transaction
+
+        def is_alive(name: str, beat: int | None) -> bool:
+            # Where the store says that this owner has it, an earlier claim or release failed in a way nobody can know of.
+            lives = name != self.name and self.is_alive(name, beat)
+            former[:] = [(name, lives)]
+            return lives and not by_force
+
+        began = elapsed_s()
         try:
             await self._let_go_of_kept(store)
-            # Where the store says that this owner has it, an earlier claim or release failed in a way nobody can know of.
-            row = await store.claim(
-                run_id, self.name, is_alive=lambda name, beat: name != self.name and self.is_alive(name, beat)
-            )
+            began = elapsed_s()
+            row = await store.claim(run_id, self.name, is_alive=is_alive, by_force=by_force)
         finally:
             if row is None:
-                self._held.discard(run_id)
+                self._held.pop(run_id, None)
         if row is not None:
-            self._renewed = elapsed_s()
+            self._held[run_id] = row.epoch
+            self.lease.renewed(began)
+            for name, lives in former:
+                self._note_overtaken(name, lives=lives)
         return row
+
+    def _note_overtaken(self, name: str, *, lives: bool) -> None:
+        """Note until when calls of an owner may be under way that just lost a run to this one."""
+        # Its beat stood still since then; of one that was overtaken by force it may have been raised right before.
+        since = elapsed_s() if lives or name not in self._seen else self._seen[name][1]
+        self._gone[name] = since + OwnerName.of(name).lease_s + GONE_S
 
     async def let_go(self, store: Store, row: RunRow) -> None:
         """Stop owning a run. Where the store fails, that is made good before the next claim. Raises: StoreError."""
@@ -88,7 +116,7 @@ class Owner:
         try:
             await self._let_go_of_kept(store)
         finally:
-            self._held.discard(row.id)
+            self._held.pop(row.id, None)
 
     def let_go_beside(self, store: Store, row: RunRow) -> asyncio.Task[None]:
         """Stop owning a run, while others go on; where the store fails, that is made good later."""
@@ -113,7 +141,7 @@ class Owner:
 
     def forget(self, run_id: str) -> None:
         """Count a run as let go of: the store has released it with its last record (`Batch.releases`)."""
-        self._held.discard(run_id)
+        self._held.pop(run_id, None)
 
     async def _let_go_of_kept(self, store: Store) -> None:
         """Release all kept runs in one transaction. Runs that are kept meanwhile share the next one."""
@@ -133,28 +161,54 @@ class Owner:
     @property
     def is_beat_due(self) -> bool:
         """Whether the beat is to be raised; asked on any thread."""
-        return self._is_older_than(BEAT_S)
+        return self._is_older_than(self.lease.beat_s)
 
     async def keep_beating(self, store: Store) -> None:
         """Raise the beat where that is due. Raises: StoreError: the lease has gone, or the store fails."""
-        await self._renew(store, BEAT_S)
+        await self._renew(store, self.lease.beat_s)
 
-    async def expect_lease(self, store: Store) -> None:
-        """Make sure that a write may be called now. Raises: StoreError: it may not."""
-        await self._renew(store, LEASE_S - MARGIN_S)
+    async def expect_lease(self, store: Store, since: float) -> None:
+        """Make sure that a write may be called now.
+
+        Args:
+            store: Where the runs are.
+            since: When the write's intent was handed to the store, by `elapsed_s`: if this process has stood still since, the run may
+                have been taken from it.
+
+        Raises:
+            StoreError: The write may not be called.
+        """
+        has_stood_still = elapsed_s() - since > STILL_S
+        await self._renew(store, 0 if has_stood_still else self.lease.length_s - self.lease.margin_s)
 
     async def _renew(self, store: Store, after_s: float) -> None:
         """Raise the beat if that is so long ago."""
         began = elapsed_s()
         if not self._is_older_than(after_s):
             return
+        # Before the beat is raised: who takes a run by force after this counts from then.
+        lost = await self._find_lost(store)
         if not await store.raise_beat(self.name):
-            raise StoreError("this process has lost its lease: another machine drives its runs now")
-        self._renewed = began
+            self._end_if(self.lease.guarded)
+            raise StoreError("this process has lost its lease: another process drives its runs now")
+        self._end_if(lost)
+        self.lease.renewed(began)
+
+    async def _find_lost(self, store: Store) -> list[str]:
+        """Return the runs that were taken from this owner while a write of theirs is under way."""
+        if not (guarded := self.lease.guarded):
+            return []
+        owned = await store.list_owned(self.name)
+        return [run_id for run_id in guarded if self._held.get(run_id) != owned.get(run_id)]
+
+    def _end_if(self, lost: Iterable[str]) -> None:
+        """End this process if one of these runs is in the middle of a write."""
+        if named := sorted(set(lost) & set(self.lease.guarded)):
+            end_process(f"run {named[0]} was taken from this process while a write of it is under way")
 
     def _is_older_than(self, age_s: float) -> bool:
         """Whether the lease, if one is needed, was last renewed that long ago."""
-        return not self._presence.is_alone and elapsed_s() - self._renewed >= age_s
+        return not self._presence.is_alone and self.lease.is_older_than(age_s, elapsed_s())
 
     # --- others
 
@@ -163,6 +217,36 @@ class Owner:
         if row.id in self._held or row.owner == self.name:
             return row.id in self._held
         return row.owner is not None and self.is_alive(row.owner, row.beat)
+
+    def is_anothers(self, row: RunRow) -> bool:
+        """Whether another living owner has the run."""
+        return row.id not in self._held and self.is_driven(row)
+
+    async def find_survivor(self, names: Iterable[str]) -> str | None:
+        """Return a former owner whose calls may still be under way, and will be for as long as nobody ends it; `None`: there is none.
+
+        Waits for those that end by themselves.
+        """
+        for name in names:
+            while (left_s := self._outlives_s(name)) > 0:
+                if left_s == math.inf:
+                    return str(OwnerName.of(name))
+                await asyncio.sleep(min(left_s, LOOK_S))
+        return None
+
+    def may_survive(self, names: Iterable[str]) -> bool:
+        """Whether a call of one of these former owners may still be under way."""
+        return any(self._outlives_s(name) > 0 for name in names)
+
+    def _outlives_s(self, name: str) -> float:
+        """Return for how long calls of a former owner may still be under way; `inf`: nobody can say."""
+        if name == self.name or self._presence.sees(name) is False:
+            return 0
+        known = OwnerName.of(name)
+        if not (known.ends_surely and self._presence.is_leased):
+            return math.inf
+        until = self._gone.setdefault(name, elapsed_s() + known.lease_s + GONE_S)
+        return max(0.0, until - elapsed_s())
 
     def is_elsewhere(self, name: str) -> bool:
         """Whether an owner cannot be seen from here, so that its beat alone tells of it."""
@@ -183,4 +267,4 @@ class Owner:
         if seen_beat != beat:
             self._seen[name] = (beat, now)
             return True
-        return now - since <= LEASE_S
+        return now - since <= OwnerName.of(name).lease_s

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from filelock import FileLock, Timeout
 
 from ...errors import StoreError
+from ..calls.lease import ends_surely
 from ..stores.location import StoreLocation
 from .host import is_same_host, this_host
 
@@ -36,12 +37,14 @@ class Presence(Protocol):
 
     Attributes:
         is_alone: Nobody else can have the store, so that no lease is needed.
+        is_leased: Others of the same machine take runs over once their lease has ended, although the process may live.
     """
 
     is_alone: bool
+    is_leased: bool
 
-    def new_name(self) -> str:
-        """Return a name for an owner of this process."""
+    def new_name(self, lease_s: float) -> str:
+        """Return a name for an owner of this process, whose lease has that length."""
         ...
 
     def acquire(self, name: str) -> None:
@@ -68,10 +71,11 @@ class Alone:
     """In this process's memory: owners are those of this process."""
 
     is_alone = True
+    is_leased = False
 
-    def new_name(self) -> str:
+    def new_name(self, lease_s: float) -> str:
         """See `Presence.new_name`."""
-        return _name(str(os.getpid()))
+        return _name(str(os.getpid()), lease_s, ends=False)
 
     def acquire(self, name: str) -> None:
         """See `Presence.acquire`."""
@@ -151,13 +155,14 @@ class Processes(Alone):
     """Processes of this machine, by number and start: nothing is written anywhere."""
 
     is_alone = False
+    is_leased = True
 
     def __init__(self) -> None:
         self._host = this_host()
 
-    def new_name(self) -> str:
+    def new_name(self, lease_s: float) -> str:
         """See `Presence.new_name`."""
-        return _name(".".join(_process()))
+        return _name(".".join(_process()), lease_s, ends=ends_surely())
 
     def sees(self, name: str) -> bool | None:
         """See `Presence.sees`. What is there may be another by the same number, or may have let go: then nothing is said."""
@@ -183,8 +188,9 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _name(process: str) -> str:
-    return f"{process}-{secrets.token_hex(6)}@{this_host()}"
+def _name(process: str, lease_s: float, *, ends: bool) -> str:
+    kind = "k" if ends else "l"
+    return f"{process}-{kind}{round(lease_s * 1000)}x{secrets.token_hex(6)}@{this_host()}"
 
 
 def _is_own(name: str) -> bool:

@@ -265,10 +265,10 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
-    for path, past in machine.fork.asked_about.items():
-        turn = machine.turns.get(path)
-        if turn is not None and is_asked(turn) and turn.call is not None:
-            views[path] = replace(views[path], past_write=_past_write(past, turn.call.digest))
+    if machine.fork.past_writes or machine.fork.unknown:
+        for turn in machine.turns.values():
+            if (past := machine.past_write_of(turn)) is not None and turn.call is not None:
+                views[turn.path] = replace(views[turn.path], past_write=_past_write(past, turn.call.digest))
     if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
         for path, reason in held_back(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)

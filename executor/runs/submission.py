@@ -67,7 +67,7 @@ _NOT_RETRIED: Final = {
     "waiting": "it waits for a person; approve or deny what waits, then resume it",
     "indeterminate": "the outcome of one of its writes is unknown; resolve that, then resume it",
     "over_budget": "its budget is used up; resume it with a larger one",
-    "parked": "it is parked; resume it",
+    "parked": "its process died again and again; find out why, then resume it",
 }
 """Status -> why a run of that status is not retried, and what to do."""
 
@@ -247,15 +247,22 @@ class Submissions:
             parent = await self._archive.row(row.parent)
             above = await self._past_writes(parent, await load_entries(self._store, parent))
             before |= {path: above.get(path, PastWrite("unknown")) for path in fork.unknown}
-        machines: list[Machine] = []  # built where a lost attempt was followed by another
+        machines: list[Machine] = []  # built where it is needed, which is seldom
 
-        def has_reconciled(path: str) -> bool:
+        def machine() -> Machine:
             if not machines:
                 machines.append(rebuild(row, entries)[1])
-            turn = machines[0].turns.get(path)
+            return machines[0]
+
+        def has_reconciled(path: str) -> bool:
+            turn = machine().turns.get(path)
             return turn is not None and turn.item.node.policy.can_reconcile
 
-        return PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
+        found = PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
+        for path, past in found.items():
+            if past.key and not past.tool and (tool := machine().tool_of(path)) is not None:
+                found[path] = replace(past, tool=tool)
+        return found
 
     async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
         """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""

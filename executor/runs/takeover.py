@@ -71,7 +71,7 @@ class Takeover:
 
     async def end(self) -> None:
         """Take nothing more up, and wait for the claims that are under way: one that is cut off would look like a death."""
-        if self._task is None:
+        if self._task is None or self._task.done():  # its loop may have ended, and the task with it
             return
         self._stopping.set()
         await asyncio.wait([self._task], timeout=STOP_S)
@@ -81,7 +81,7 @@ class Takeover:
     async def _work(self) -> None:
         try:
             await self._take_up(await self._unowned_and_orphans())
-        except FirmplanError as fault:
+        except Exception as fault:  # noqa: BLE001  # nobody waits for this task: the log alone can hear of it
             self._tell(fault)
         finally:
             self._tried = None
@@ -89,7 +89,7 @@ class Takeover:
             try:
                 orphans = [row for row in await self._store.list_driven() if not self._is_driven(row)]
                 await self._take_up(row for row in orphans if (row.id, row.epoch) not in self._left)
-            except FirmplanError as fault:
+            except Exception as fault:  # noqa: BLE001  # the same
                 self._tell(fault)
 
     async def _is_stopped_within(self, seconds: float) -> bool:
@@ -99,9 +99,10 @@ class Takeover:
         except TimeoutError:
             return False
 
-    def _tell(self, fault: FirmplanError) -> None:
-        """Tell the log of a store that fails: whoever uses it next is told too."""
-        self._log().warning("no look for runs of dead processes", error=str(fault), code=fault.code)
+    def _tell(self, fault: Exception) -> None:
+        """Tell the log of a look that failed, mostly of a store that does: whoever uses it next is told too."""
+        code = fault.code if isinstance(fault, FirmplanError) else ""
+        self._log().warning("no look for runs of dead processes", error=str(fault) or repr(fault), code=code)
 
     # --- taking up
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ...errors import StoreError
 from .postgres_link import Connection, Cursor, rows
-from .store import Batch
+from .store import Batch, fenced
 
 _MOVED: Final = """
     moved AS (
@@ -60,7 +60,7 @@ _LOCK: Final = """
     ) ORDER BY name FOR UPDATE
 """
 # Nobody else's owner is looked at: it may be claiming its first run right now.
-_FREE: Final = """
+FREE: Final = """
     DELETE FROM firmplan_owners o WHERE o.name = ANY(%s::text[]) AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name)
 """
 KEPT_BYTES_MAX: Final = 16 * 1024 * 1024  # values of one statement, which the server holds in memory twice
@@ -98,7 +98,7 @@ def append(db: Connection, batch: Batch) -> Cursor:
 def free_owners(db: Connection, batches: Sequence[Batch]) -> None:
     """Remove the owners that gave up their last run in some batches, inside the transaction that appended them."""
     if names := sorted({batch.releases for batch in batches if batch.releases is not None}):
-        db.execute(_FREE, (names,), prepare=True)
+        db.execute(FREE, (names,), prepare=True)
 
 
 def lock_resources(db: Connection, batches: Sequence[Batch]) -> None:
@@ -114,9 +114,9 @@ def lock_resources(db: Connection, batches: Sequence[Batch]) -> None:
 
 def refusal(db: Connection, run_id: str, epoch: int, first_seq: int | None = None) -> StoreError:
     """Return why an owner may not write: it is the owner no more, or the store does not hold what it believes to have written."""
-    found = rows(db, "SELECT epoch, last_seq FROM firmplan_runs WHERE id=%s", (run_id,))
+    found = rows(db, "SELECT epoch, last_seq, owner FROM firmplan_runs WHERE id=%s", (run_id,))
     if first_seq is None or not found or found[0][0] != epoch:
-        return StoreError(f"run {run_id} has another owner now: this process may not write to it any more")
+        return fenced(run_id, found[0][2] if found else None)
     return StoreError(
         f"run {run_id} has {found[0][1]} records in the store, and record {first_seq} was to follow: the server has lost what was "
         "not durable yet (did it crash?); resume the run, it goes on from there"

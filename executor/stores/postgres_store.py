@@ -22,7 +22,7 @@ import orjson
 import psycopg
 
 from ...errors import StoreError
-from .postgres_append import append, free_owners, lock_resources, refusal
+from .postgres_append import FREE, append, free_owners, lock_resources, refusal
 from .postgres_cache import PostgresCache, add_left
 from .postgres_link import DURABLE, Connection, durably, rows
 from .postgres_prune import PostgresPrune, value_finder
@@ -65,6 +65,11 @@ _SET_HEADER: Final = """
 """
 _LOCKED: Final = f"""
     SELECT {_ROW_COLUMNS}, NULL, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s FOR UPDATE OF firmplan_runs
+"""
+# From a number that nobody has seen: whoever watched the same owner before takes it for another beat, and so it does after each claim.
+_BEGIN_TO_BEAT: Final = """
+    INSERT INTO firmplan_owners VALUES (%s, floor(random() * 2147483647)::bigint)
+    ON CONFLICT (name) DO UPDATE SET beat=firmplan_owners.beat+1 RETURNING beat
 """
 _BEATS: Final = "SELECT name, beat FROM firmplan_owners WHERE name IN (%s, %s) ORDER BY name FOR UPDATE"
 # An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
@@ -241,7 +246,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
         return [_row(found, {}) for found in await self._look(_DRIVEN)]
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:
         """See `Store.claim`. The rows of run and owner are locked while the question is asked: neither moves meanwhile."""
 
@@ -253,12 +258,13 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 beats: dict[str, int] = dict(rows(db, _BEATS, (found.owner, owner)))
                 if found.owner is not None and is_alive(found.owner, beats.get(found.owner)):
                     return None
-                if found.owner != owner:
+                if found.owner != owner and not by_force:
                     db.execute("DELETE FROM firmplan_owners WHERE name=%s", (found.owner,))
-                db.execute("INSERT INTO firmplan_owners VALUES (%s, 0) ON CONFLICT DO NOTHING", (owner,))
+                (beat,) = rows(db, _BEGIN_TO_BEAT, (owner,))[0]
                 db.execute("UPDATE firmplan_runs SET owner=%s, epoch=epoch+1 WHERE id=%s", (owner, run_id))
-            taken_from = found.owner if found.owner != owner else None
-            beat = beats.get(owner, 0)
+                if by_force:
+                    db.execute(FREE, ([found.owner],))
+            taken_from = found.owner if found.owner != owner and not by_force else None
             return replace(found, owner=owner, epoch=found.epoch + 1, beat=beat, taken_from=taken_from)
 
         return await self._main.call(work)
@@ -271,6 +277,10 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 db.execute(_RELEASE, (list(epochs), list(epochs.values())))
 
         await self._main.call(work)
+
+    async def list_owned(self, owner: str) -> Mapping[str, int]:
+        """See `Store.list_owned`."""
+        return dict(await self._look("SELECT id, epoch FROM firmplan_runs WHERE owner=%s", (owner,)))
 
     async def raise_beat(self, owner: str) -> bool:
         """See `Store.raise_beat`."""

@@ -6,6 +6,7 @@ survives a power loss), others with NORMAL (they survive a killed process). The 
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ import orjson
 from ...errors import StoreError
 from .sieve import named_in
 from .sqlite_cache import SqliteCache
+from .sqlite_file import LARGE_BYTES, PORTION_BYTES
 from .sqlite_prune import SqlitePrune, value_finder
 from .sqlite_uses import SqliteUses
 from .store import (
@@ -30,6 +32,7 @@ from .store import (
     RunRow,
     StoredPlan,
     digest_of_plan,
+    fenced,
     left_by,
 )
 
@@ -41,15 +44,23 @@ _APPEND: Final = (
     "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
 )
 _APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
+# From a number that nobody has seen: whoever watched the same owner before takes it for another beat, and so it does after each claim.
+_BEGIN_TO_BEAT: Final = (
+    "INSERT INTO owners VALUES (?, abs(random() >> 32)) ON CONFLICT (name) DO UPDATE SET beat=beat+1"
+)
 _FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
 # Tables whose rows belong to one run and go with it. Rows of `reusable` stand on their own, and stay.
 OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
+_ENDED: Final = ("succeeded", "failed", "cancelled")
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
 
 class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     """A store in the SQLite file `path`, made if it is not there."""
+
+    # Of the last run with a large header that was submitted here, until it ends: id, digest of the text, and what it says.
+    _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
 
     # --- runs
 
@@ -81,7 +92,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             )
             is_new = cursor.rowcount == 1
             if is_new:
-                self._sql("INSERT INTO headers VALUES (?,?)", (row.id, orjson.dumps(row.header)))
+                self._keep_header(row.id, row.header)
             self._sql("COMMIT")
             return is_new
 
@@ -106,15 +117,57 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
                 (plan_digest, status, at, run_id, epoch),
             )
             if cursor.rowcount != 1:
-                raise _fenced(run_id)
-            self._sql("UPDATE headers SET header=? WHERE run_id=?", (orjson.dumps(header), run_id))
+                raise self._fenced(run_id)
+            self._sql("DELETE FROM headers WHERE run_id=?", (run_id,))
+            self._keep_header(run_id, header)
             self._sql("COMMIT")
 
         await self._call(work)
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
-        return await self._look(lambda db: _find_run(db, run_id))
+        return await self._look(lambda db: self._find(db, run_id))
+
+    def _find(self, db: sqlite3.Connection, run_id: str) -> RunRow | None:
+        if "headers" not in self._numbered:
+            return _find_run(db, run_id)
+        statement = (
+            f"SELECT {_ROW}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END "
+            "FROM runs JOIN headers ON run_id=id WHERE id=?"
+        )
+        found = db.execute(statement, (run_id,)).fetchone()
+        if found is None:
+            return None
+        *row, number, text = found
+        if text is not None:
+            return _row(row, _read_header(text))
+        header = self._read_large(db, run_id, number)
+        db.execute("PRAGMA shrink_memory")  # its pages are not needed any more
+        return _row(row, header)
+
+    def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
+        """Return a large header: the one that this store has last written, if it is that one to the byte, else what is read."""
+        with db.blobopen("headers", "header", number, readonly=True) as blob:
+            known = self._large_header
+            if known is not None and known[0] == run_id:
+                hashed = hashlib.sha256()
+                while portion := blob.read(PORTION_BYTES):
+                    hashed.update(portion)
+                if hashed.digest() == known[1]:
+                    return known[2]
+                blob.seek(0)
+            return cast("Mapping[str, Any]", orjson.loads(blob.read()))
+
+    def _keep_header(self, run_id: str, header: Mapping[str, Any]) -> None:
+        """Insert a header, inside a transaction."""
+        text = orjson.dumps(header)
+        self._put("INSERT INTO headers VALUES (?,?)", (run_id,), text, "headers", "header")
+        if len(text) >= LARGE_BYTES:  # it is read again and again while the run is driven
+            self._large_header = (run_id, hashlib.sha256(text).digest(), header)
+
+    def _keep_value(self, name: str, data: bytes) -> None:
+        """Insert a value if it is not there, inside a transaction."""
+        self._put("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name,), data, "stored_values", "data")
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """See `Store.delete_run`. A run that has ended is read before the transaction: nothing of it changes any more."""
@@ -193,24 +246,26 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:
         """See `Store.claim`."""
 
         def work() -> RunRow | None:
             self._known.check(self._open_db())
             self._sql("BEGIN IMMEDIATE")
-            row = _find_run(self._open_db(), run_id)
+            row = self._find(self._open_db(), run_id)
             if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
                 self._sql("ROLLBACK")
                 return None
-            if row.owner != owner:
+            if row.owner != owner and not by_force:
                 self._sql("DELETE FROM owners WHERE name=?", (row.owner,))
-            self._sql("INSERT OR IGNORE INTO owners VALUES (?, 0)", (owner,))
+            self._sql(_BEGIN_TO_BEAT, (owner,))
             self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
+            if by_force:
+                self._sql(_FREE_OWNERS)
             (beat,) = self._sql("SELECT beat FROM owners WHERE name=?", (owner,)).fetchone()
             self._sql("COMMIT")
-            taken_from = row.owner if row.owner != owner else None
+            taken_from = row.owner if row.owner != owner and not by_force else None
             return replace(row, owner=owner, epoch=row.epoch + 1, beat=beat, taken_from=taken_from)
 
         return await self._call(work)
@@ -225,6 +280,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             self._sql("COMMIT")
 
         await self._call(work)
+
+    async def list_owned(self, owner: str) -> Mapping[str, int]:
+        """See `Store.list_owned`."""
+        statement = "SELECT id, epoch FROM runs WHERE owner=?"
+        return await self._call(lambda: dict(self._sql(statement, (owner,)).fetchall()))
 
     async def raise_beat(self, owner: str) -> bool:
         """See `Store.raise_beat`."""
@@ -266,13 +326,19 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             ),
         )
         if changed.rowcount != 1:
-            return _fenced(batch.run_id)
+            return self._fenced(batch.run_id)
+        if (
+            self._large_header is not None
+            and self._large_header[0] == batch.run_id
+            and batch.status in _ENDED
+        ):
+            self._large_header = None
         self._sql(
             "INSERT INTO journal VALUES (?,?,?,?)",
             (batch.run_id, batch.first_seq, b"\n".join(batch.lines), batch.head),
         )
         for digest, data in batch.values.items():
-            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (digest, data))
+            self._keep_value(digest, data)
         for step, resource in batch.opened.items():
             self._sql("INSERT OR REPLACE INTO open_writes VALUES (?,?,?)", (batch.run_id, step, resource))
             self._raise_epoch(resource)
@@ -283,6 +349,11 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         for number in batch.decided:
             self._sql("DELETE FROM decisions WHERE number=?", (number,))
         return None
+
+    def _fenced(self, run_id: str) -> StoreError:
+        """Return why an owner may not write: it is the owner no more."""
+        found = self._sql("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()
+        return fenced(run_id, found[0] if found is not None else None)
 
     def _raise_epoch(self, resource: str) -> None:
         for name in (resource, EVERYTHING):
@@ -385,7 +456,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         def work() -> None:
             self._sync("FULL")
             self._sql("BEGIN IMMEDIATE")
-            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name, data))
+            self._keep_value(name, data)
             self._sql("INSERT OR REPLACE INTO saved_values VALUES (?,?)", (name, at))
             self._sql("COMMIT")
 
@@ -436,7 +507,3 @@ def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
 def _read_header(text: bytes) -> Mapping[str, Any]:
     """Return a header, which nobody changes."""
     return cast("Mapping[str, Any]", orjson.loads(text))
-
-
-def _fenced(run_id: str) -> StoreError:
-    return StoreError(f"run {run_id} has another owner now: this process may not write to it any more")

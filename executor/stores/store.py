@@ -8,6 +8,7 @@ acknowledged before stays.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,39 @@ REPLAY: Final = "replay_"  # how the ids of kept replays begin
 RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
 PLAN_COLUMNS: Final = "name, plan, digest, saved, row_digest"
 CHILDREN_TOLD: Final = 3  # children that a run is kept for, as far as they are told
+LEASE_S: Final = 30.0  # how long the lease of an owner is, unless its engine says otherwise
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerName:
+    """What the name of an owner says of it.
+
+    Attributes:
+        process: Its number, or whatever stands in that place.
+        host: Its machine.
+        lease_s: How long its lease is; older names do not say, and mean 30 seconds.
+        ends_surely: Whether its process is ended with its lease if it is in the middle of a write then, even while it stands still.
+    """
+
+    process: str
+    host: str
+    lease_s: float
+    ends_surely: bool
+
+    @classmethod
+    def of(cls, name: str) -> OwnerName:
+        """Read a name."""
+        front, _, host = name.partition("@")
+        process, _, token = front.rpartition("-")
+        said = re.fullmatch(r"([kl])(\d+)x[0-9a-f]+", token)
+        lease_s = int(said[2]) / 1000 if said is not None else LEASE_S
+        return cls(
+            process.partition(".")[0], host.partition("~")[0], lease_s, said is not None and said[1] == "k"
+        )
+
+    def __str__(self) -> str:
+        return f"process {self.process or '?'} on host {self.host or '?'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,12 +458,22 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool]
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:
         """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
 
         A new owner begins to beat; one that was overtaken has no beat any more, and the row tells of it.
+
+        Args:
+            run_id: The run.
+            owner: Its new owner.
+            is_alive: Whether its present owner lives.
+            by_force: The present owner lives, and loses this run alone: it goes on beating for its other runs.
         """
+        ...
+
+    async def list_owned(self, owner: str) -> Mapping[str, int]:
+        """Return the runs of an owner, with the epochs at which it has claimed them."""
         ...
 
     async def raise_beat(self, owner: str) -> bool:
@@ -584,3 +627,9 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
                 f"the value {name} was changed in the store {store.name}: its bytes have another digest"
             )
     return found
+
+
+def fenced(run_id: str, owner: str | None) -> StoreError:
+    """Return the error for a process that has lost a run, and who has it now."""
+    named = f", {OwnerName.of(owner)}" if owner is not None else ""
+    return StoreError(f"run {run_id} has another owner now{named}: this process may not write to it any more")

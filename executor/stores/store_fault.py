@@ -6,11 +6,17 @@ Looks at the file and its folder as they are now, so it is asked once something 
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from ...errors import StoreError
 
+_LOCKS = Path("/proc/locks")  # of this machine; other systems tell it by a command
+WORDS_MAX: Final = 4  # of the command line of a process: enough to know it by
+COMMAND_MAX: Final = 200  # characters
 _IDS = os.access in os.supports_effective_ids
 
 
@@ -18,6 +24,9 @@ def told_fault(path: str, fault: Exception) -> StoreError:
     """Return the error for a file that could not be used: which one, why, and what to do."""
     if path == ":memory:":
         return StoreError(f"the store in memory failed: {fault}")
+    code = getattr(fault, "sqlite_errorcode", None)
+    if isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreError(f"the store {path} failed: {fault}, by {_holder(Path(path))}")
     if (why := why_read_only(path)) is not None:
         return StoreError(f"the store {path} is read-only: {why}")
     why = _why(Path(path)) or _by_code(fault)
@@ -74,3 +83,48 @@ def _by_code(fault: Exception) -> str | None:
 
 def _may(path: Path, how: int) -> bool:
     return os.access(path, how, effective_ids=_IDS)
+
+
+def _holder(path: Path) -> str:
+    """Return who holds the lock that writers of a file wait for, as far as the system tells, and what to do."""
+    cure = "wait until it has ended its transaction, or end the process if it hangs"
+    pids = _lockers(path)
+    if os.getpid() in pids:
+        return f"another connection of this process ({os.getpid()}); let that end its transaction"
+    if pids:
+        return f"{' and '.join(_named(pid) for pid in pids)}: {cure}"
+    return f"another process, which `fuser -v {shlex.quote(str(path))}` or `lsof {shlex.quote(str(path))}` names: {cure}"
+
+
+def _lockers(path: Path) -> list[int]:
+    """Return the processes that have locked a file of SQLite for writing: itself, or what stands for it beside a write-ahead log."""
+    wanted: set[tuple[int, int, int]] = set()
+    for file in (path, path.with_name(f"{path.name}-shm")):
+        with suppress(OSError):
+            found = file.stat()
+            wanted.add((os.major(found.st_dev), os.minor(found.st_dev), found.st_ino))
+    pids: list[int] = []
+    with suppress(OSError, ValueError):
+        for line in _LOCKS.read_text().splitlines():
+            words = line.split()
+            if "->" in words or "WRITE" not in words:  # the first waits for it, as this process did
+                continue
+            at = words.index("WRITE")
+            major, minor, inode = words[at + 2].split(":")
+            if (int(major, 16), int(minor, 16), int(inode)) in wanted and int(words[at + 1]) > 0:
+                pids.append(int(words[at + 1]))
+    return sorted(set(pids))
+
+
+def _named(pid: int) -> str:
+    """Return a process's number, and its command where the system tells."""
+    words: list[str] = []
+    with suppress(OSError):
+        for word in (
+            Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:WORDS_MAX]
+        ):
+            if not word or "=" in word or "://" in word:  # what follows may be a password
+                break
+            words.append(word)
+    command = " ".join(words)[:COMMAND_MAX]
+    return f"process {pid} ({command})" if command else f"process {pid}"

@@ -64,6 +64,22 @@ def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
     assert (done["status"], done["output"], done["abandoned"]) == ("succeeded", 7, False)
 
 
+def test_a_run_is_taken_from_a_process_that_hangs(firmplan, home, stalled):
+    """The command that `show` tells goes on with it, and says from whom it took it; the other process is not waited for."""
+    stalled.send_signal(signal.SIGSTOP)
+    (home / "go").touch()
+    assert (
+        "hangs, take the run from it with\n  firmplan resume stuck --take-over"
+        in firmplan("show", "stuck").out
+    )
+    done = firmplan("resume", "stuck", "--take-over", "-t", "stalling.py", "--json")
+    assert (done.document["status"], done.document["output"]) == ("succeeded", 7)
+    assert f"owner='process {stalled.pid} on host" in done.err
+    stalled.send_signal(signal.SIGCONT)
+    stalled.communicate(timeout=PATIENCE_S)
+    assert firmplan("show", "stuck", "--json").document["last_event"] == done.document["last_event"]
+
+
 def test_suggested_commands_have_the_flags_that_they_need(firmplan, home, plan_file, monkeypatch):
     """Flags of this command are repeated; what stands in the file or the environment is not."""
     path = plan_file(

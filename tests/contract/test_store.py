@@ -114,17 +114,46 @@ def test_an_owner_beats_until_it_is_overtaken_or_owns_nothing(make_store):
     async def law(store):
         for run_id in ("r", "s"):
             await claimed(store, run_id)
+        before = (await store.find_run("s")).beat
         assert await store.raise_beat("me")
         asked = []
         assert await store.claim("r", "you", is_alive=lambda *known: not asked.append(known)) is None
-        assert asked == [("me", 1)]
-        assert [row.beat for row in await store.list_driven()] == [1, 1]
-        assert (await store.claim("r", "you", **DEAD)).beat == 0
+        assert asked == [("me", before + 1)]
+        assert [row.beat for row in await store.list_driven()] == [before + 1] * 2
+        assert (await store.claim("r", "you", **DEAD)).beat == (await store.find_run("r")).beat
         assert not await store.raise_beat("me")
         assert (await store.find_run("s")).beat is None
         row = await store.find_run("r")
         await store.release({"r": row.epoch})
         assert not await store.raise_beat("you")
+
+    with_store(make_store, law)
+
+
+def test_each_claim_is_a_beat_that_nobody_has_seen(make_store):
+    """Also of an owner that had let go of all its runs: who watched it before does not take it for one that stands still."""
+
+    async def law(store):
+        first = await claimed(store, "r")
+        assert (await claimed(store, "s")).beat == first.beat + 1
+        await store.release({"r": 1, "s": 1})
+        assert (await claimed(store, "t")).beat not in (first.beat, first.beat + 1)
+
+    with_store(make_store, law)
+
+
+def test_an_owner_that_loses_a_run_by_force_keeps_the_others(make_store):
+    """It goes on beating for them; with its last run it goes."""
+
+    async def law(store):
+        for run_id in ("r", "s"):
+            await claimed(store, run_id)
+        assert (await store.claim("r", "you", **DEAD, by_force=True)).epoch == 2
+        assert await store.list_owned("me") == {"s": 1}
+        assert await store.list_owned("you") == {"r": 2}
+        assert await store.raise_beat("me")
+        assert (await store.claim("s", "you", **DEAD, by_force=True)).epoch == 2
+        assert not await store.raise_beat("me")
 
     with_store(make_store, law)
 
@@ -209,7 +238,8 @@ def test_runs_that_someone_drives_are_listed(make_store):
         await append(store, replace(batch_of(ended, b"one"), status="succeeded"))
         let_go = await claimed(store, "parked")
         await store.release({"parked": let_go.epoch})
-        assert await store.list_driven() == [replace(driven, header={})]
+        assert await store.list_driven() == [replace(await store.find_run("driven"), header={})]
+        assert driven.owner == "me"
 
     with_store(make_store, law)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 
 import pytest
-from firmplan import Engine
+from firmplan import Engine, InputRejected
 from public import statuses, within
 from write_child import PLAN, Server, run_and_die
 
@@ -101,3 +101,30 @@ def test_an_edited_call_is_another_call(store, server, options):
     assert within(main()).status == "succeeded"
     assert [amount for _, amount, _ in server.calls()] == ["5", "7"]
     assert server.effects() == 2
+
+
+def test_a_retry_goes_on_where_a_person_says_that_it_did_nothing(store, server, options):
+    """From another process: what succeeded stands, the write is made anew under a key of its own, and the same retry is made once."""
+
+    async def main():
+        async with Engine(server.tools(**options), store=store) as engine:
+            run = await engine.resume("one")
+            if options:  # an idempotent write is made again by itself
+                with pytest.raises(InputRejected, match="it has succeeded"):
+                    await engine.retry("one")
+                return None
+            assert run.status == "indeterminate"
+            await engine.resolve("one", "paid", fail="looked: it did nothing")
+            assert (await engine.resume("one")).status == "failed"
+            done = await engine.retry("one", run_id_new="two")
+        async with Engine(server.tools(**options), store=store) as engine:
+            again = await engine.retry("one", run_id_new="two")
+            return done, again, await engine.replay("two")
+
+    found = within(main())
+    if found is not None:
+        done, again, replayed = found
+        assert (done.output, again.digest, replayed.digest) == (6, done.digest, done.digest)
+        assert [path for path, step in done.steps.items() if step.reused] == ["seen", "other"]
+        assert server.effects() == 2
+    assert len(server.calls()) == 2

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import firmplan
-from firmplan.executor.runs import owner
+from firmplan.executor.calls.lease import BEATS
 from firmplan.executor.stores.location import open_location
 from firmplan.executor.stores.postgres_link import DEFAULTS
 from firmplan.executor.stores.postgres_tables import SERVER_MIN
+from firmplan.executor.stores.store import LEASE_S
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "STORES.md").read_text(encoding="utf-8")
 
@@ -37,5 +38,5 @@ def test_the_defaults_of_a_url_are_those_of_the_code():
 def test_versions_and_times_are_those_of_the_code():
     """The oldest server, the beat and the lease."""
     assert f"PostgreSQL {SERVER_MIN // 10000} or newer" in PAGE
-    assert f"every {owner.BEAT_S:.0f} seconds" in PAGE
-    assert f"stand still for {owner.LEASE_S:.0f} seconds" in PAGE
+    assert f"every {LEASE_S / BEATS:.0f} seconds" in PAGE
+    assert f"stand still for {LEASE_S:.0f} seconds" in PAGE

@@ -15,7 +15,7 @@ from firmplan import (
     ToolError,
     tool,
 )
-from firmplan.executor.fork import Fork
+from firmplan.executor.fork import Fork, PastWrite
 from firmplan.testing import FakeClock, MemoryStore, ScriptedTool
 from public import call, plan, statuses, within
 
@@ -530,6 +530,42 @@ def test_a_write_that_a_person_denied_waits_in_every_fork():
     assert "a person denied it" in step.past_write["message"]
 
 
+def test_the_same_call_under_another_name_waits_as_well():
+    """An edited plan has renamed the step, or another list moved the item: it is the call that may have taken effect, under its key."""
+    till, keys = Till(idempotent=True), []
+
+    @tool(effect="write", resource="till", version=1, idempotent=True)
+    def pay(x: int, *, ctx: Context) -> int:
+        """Pay."""
+        keys.append(ctx.idempotency_key)
+        if till.is_broken and x == 5:
+            raise OutcomeUnknown("cut off")
+        return x
+
+    tools = [pay, *till.tools[1:]]
+    each = plan(
+        {"id": "p", "tool": "pay", "for_each": "${inputs.of}", "args": {"x": "${item}"}},
+        inputs={"of": {"type": "array", "items": {"type": "integer"}}},
+    )
+    renamed = plan(call("other", "pay", args={"x": 5}), call("free", "pay", args={"x": 6}, after=["other"]))
+
+    async def main():
+        async with Engine(tools, store="memory:", clock=FakeClock()) as engine:
+            assert (await engine.run(each, inputs={"of": [1, 5]}, run_id="one")).status == "indeterminate"
+            before, till.is_broken = len(keys), False
+            moved = await engine.fork("one", inputs={"of": [5, 2]}, allow_writes=True)
+            edited = await engine.fork("one", plan=renamed, allow_writes=True)
+            assert [moved.steps["p[0]"].status, edited.steps["other"].status] == ["waiting", "waiting"]
+            assert edited.steps["other"].past_write["same_key"] is True
+            assert len(keys) == before
+            await engine.approve(edited.id, "other", by="ann")
+            return await engine.resume(edited.id), keys[1:]
+
+    done, called = within(main())
+    assert statuses(done) == {"other": "succeeded", "free": "succeeded"}
+    assert len(set(called[:-1])) == 1
+
+
 def test_a_fork_of_an_older_version_decides_as_it_did():
     """Its header has `unknown` and nothing more; replayed, a write in its cone that it called without asking is no other story."""
     header = {
@@ -542,9 +578,9 @@ def test_a_fork_of_an_older_version_decides_as_it_did():
         "unknown": ["p", "q"],
     }
     fork = Fork.from_dict(header)
-    assert (fork.is_held("p", ""), fork.is_held("q", "")) == (False, True)
+    assert (fork.is_held("p", "pay", ""), fork.is_held("q", "pay", "")) == (False, True)
     assert fork.to_dict() == header
-    assert fork.asked_about["p"].outcome == "unknown"
+    assert fork.find_past("p", "pay", "") == PastWrite("unknown")
 
 
 def test_a_write_in_flight_is_not_repeated():

@@ -11,6 +11,7 @@ from firmplan import Context, Engine, Run, tool
 from firmplan.errors import ConfigError, InputRejected, RunFailed, StoreError, ToolError
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs.execution import LINES_MAX
+from firmplan.service.journal_stream import event_stream
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, one_run, plan_of, statuses
 
@@ -271,6 +272,12 @@ def test_events_come_before_the_journal_is_read(tmp_path):
             assert [event.seq async for event in events] == list(range(2, run.last_event + 1))
             assert max(read) == LINES_MAX
             assert sum(read) == run.last_event
+            read.clear()
+            stream = event_stream(rig.execution.events("r"), asyncio.Event())
+            texts = [await anext(stream) for _ in range(2)]
+            assert texts[1].startswith("id: 1\nevent: RunStarted\n")
+            assert read == [LINES_MAX], "over HTTP too"
+            await stream.aclose()
             read.clear()
             middle = rig.execution.events("r", 1500)
             assert (await anext(middle)).seq == 1501

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import firmplan
@@ -21,6 +22,8 @@ from firmplan.planner.prompt import (
     unread_messages,
 )
 from firmplan.planner.signatures import shown_schema, signature_line
+from firmplan.plans.expressions.functions import FUNCTIONS
+from firmplan.plans.expressions.methods import METHODS
 from firmplan.plans.patch import Patch, apply_patch
 from firmplan.plans.problems import problem
 from firmplan.plans.values import digest
@@ -217,7 +220,7 @@ give it: you will be shown those that are like it, and asked again.
 Task: Tell it
 
 ```json
-{"firmplan":1,"output":"${a}","steps":[{"id":"a","set":1}]}
+{"firmplan":1,"steps":[{"id":"a","set":1}],"output":"${a}"}
 ```
 
 # Given inputs
@@ -244,3 +247,23 @@ def test_tools_that_a_fault_names_are_shown_with_it():
     plea = repair_messages("{}", faults, EXAMPLE_TOOLS)[-1].content
     assert "- weather(city: text)" in plea
     assert "send_mail" not in plea
+
+
+def test_the_prompt_lists_the_functions_and_methods_of_the_language(monkeypatch):
+    """All of both tables but `secret`, in their order; a function that the language gets is in the prompt, and makes it another one."""
+    (system, _) = planning_messages("task", [], {})
+    listed = re.search(r"these functions: `([^`]+)`; on text `([^`]+)`", system.content)
+    assert listed[1].split() == [name for name in FUNCTIONS if name != "secret"]
+    assert listed[2].split() == [f".{name}()" for name in METHODS]
+    assert not re.search(r"<(functions|methods)>", "".join(text_of(name) for name in PROMPTS))
+    before = prompt_version()
+    monkeypatch.setitem(FUNCTIONS, "slug", replace(FUNCTIONS["str"], since=2))
+    text_of.cache_clear()
+    try:
+        assert " secret" not in text_of("plan").split("these functions:")[1][:400]
+        assert " first slug`; on text" in text_of("plan")
+        assert prompt_version() != before
+    finally:
+        monkeypatch.undo()
+        text_of.cache_clear()
+    assert prompt_version() == before

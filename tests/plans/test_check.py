@@ -912,8 +912,8 @@ def test_literals_are_judged_as_the_values_that_they_will_be(problems, make_tool
     assert found(c="$${x}", l=["$${x}", "${n}"]) == []
     assert found(c="$${y}") == [("bad-literal", "$.steps[1].args.c")]
     assert found(s="$${ab}", l=["${n}", "$${y}"]) == [
-        ("bad-literal", "$.steps[1].args.l[1]"),
         ("bad-literal", "$.steps[1].args.s"),
+        ("bad-literal", "$.steps[1].args.l[1]"),
     ]
 
 

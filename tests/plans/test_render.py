@@ -83,7 +83,7 @@ inputs  a: string, b: string = "Oslo"
   │
 4 ●    spots   read   geocode(name=item)
   │                   for each note.places
-5 ◇    mail    write  send_mail(body="Hi! ${note}", to="me@example.org")
+5 ◇    mail    write  send_mail(to="me@example.org", body="Hi! ${note}")
                       when warmer == inputs.a
                       after spots
 
@@ -112,7 +112,7 @@ def test_inner_plans_are_drawn_too():
     })  # fmt: skip
     text = outer.render("text", TOOLS)
     assert "1 ◆  a  write  plan p(n=1)" in text
-    assert 'plan p(n: integer)\n  1 ◆  mail  write  send_mail(body=inputs.n, to="x")\n  output  mail' in text
+    assert 'plan p(n: integer)\n  1 ◆  mail  write  send_mail(to="x", body=inputs.n)\n  output  mail' in text
     assert 'subgraph p0["plan p(n: integer)"]' in outer.render("mermaid", TOOLS)
     assert ">plan p<" in outer.render("svg", TOOLS)
 

@@ -21,7 +21,7 @@ from crash_child import PLAN, World, tools_of
 from firmplan import ConfigError, Engine, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.restore import load_entries
-from firmplan.executor.stores import sqlite_file
+from firmplan.executor.stores import sqlite_file, store_fault
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
 
@@ -220,6 +220,38 @@ def test_a_locked_store_is_waited_for_and_then_told(tmp_path, monkeypatch):
             other.close()
 
     asyncio.run(main())
+
+
+HOLDS = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_whoever_locks_a_store_is_named(tmp_path, monkeypatch):
+    """The process and its command, without what may be a secret in it; where the system does not tell, the command that does."""
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 100)
+    path, plan = tmp_path / "s.db", {"firmplan": 1, "steps": [{"id": "a", "set": 1}]}
+    with Engine([], store=path) as engine:
+        engine.list_runs_sync()
+        command = [sys.executable, "-c", HOLDS, path, "--password=x"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout.readline() == "locked\n"
+            with pytest.raises(StoreError) as raised:
+                engine.run_sync(plan)
+            monkeypatch.setattr(store_fault, "_LOCKS", Path("/nowhere"))
+            with pytest.raises(
+                StoreError, match=r"locked, by another process, which `fuser -v .*s\.db` or `lsof"
+            ):
+                engine.run_sync(plan)
+            other.stdin.close()
+        if Path("/proc/locks").exists():
+            assert f"is locked, by process {other.pid} ({sys.executable} -c)" in raised.value.message
+            assert "password" not in raised.value.message
+        assert engine.run_sync(plan).status == "succeeded"
 
 
 def test_a_store_that_is_locked_when_it_is_opened(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from firmplan.executor.runs import owner
 from firmplan.executor.runs.host import HOST_ENV, is_same_host, this_host
 from firmplan.executor.runs.owner import Owner
 from firmplan.executor.runs.presence import LockFiles
+from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
@@ -34,9 +35,6 @@ def tools(tmp_path, monkeypatch):
     """The children's tools here, on machine `b`, with short leases."""
     monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
     monkeypatch.setenv(HOST_ENV, "b")
-    monkeypatch.setattr(owner, "LEASE_S", LEASE_S)
-    monkeypatch.setattr(owner, "BEAT_S", LEASE_S / 8)
-    monkeypatch.setattr(owner, "MARGIN_S", LEASE_S / 4)
     return lease_child.TOOLS
 
 
@@ -113,7 +111,7 @@ class Slow(SqliteStore):
     def append(self, batches):
         faults = super().append(batches)
         if any(batch.opened for batch in batches):
-            self.clock_s += owner.LEASE_S
+            self.clock_s += USUAL_LEASE_S
             if self.is_taken:
                 assert asyncio.run(self.claim("r", "1-x@c~", is_alive=lambda *_: False))
         return faults
@@ -186,10 +184,10 @@ def test_a_beat_is_watched_by_this_machines_own_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(owner, "elapsed_s", lambda: clock[0])
     watcher, far = Owner(LockFiles(str(tmp_path / "s.db"))), "7-x@elsewhere~"
     assert watcher.is_alive(far, 5)
-    clock[0] += owner.LEASE_S
+    clock[0] += USUAL_LEASE_S
     assert watcher.is_alive(far, 5)
     assert watcher.is_alive(far, 6), "it beats"
-    clock[0] += owner.LEASE_S
+    clock[0] += USUAL_LEASE_S
     assert watcher.is_alive(far, 6)
     clock[0] += 0.1
     assert not watcher.is_alive(far, 6)

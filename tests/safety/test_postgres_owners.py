@@ -15,7 +15,7 @@ from pathlib import Path
 import lease_child
 import pytest
 from firmplan import Engine
-from firmplan.executor.runs import owner, presence
+from firmplan.executor.runs import presence
 from firmplan.executor.runs.host import HOST_ENV
 from firmplan.executor.runs.presence import Processes
 from firmplan.executor.stores.postgres_store import PostgresStore
@@ -56,9 +56,6 @@ def start(tmp_path, postgres_url):
 def tools(tmp_path, monkeypatch):
     """The tools of the children, in this process, with their short leases."""
     monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
-    monkeypatch.setattr(owner, "LEASE_S", LEASE_S)
-    monkeypatch.setattr(owner, "BEAT_S", LEASE_S / 8)
-    monkeypatch.setattr(owner, "MARGIN_S", LEASE_S / 4)
     return lease_child.TOOLS
 
 
@@ -86,12 +83,9 @@ def test_many_processes_drive_a_run_once(tmp_path, start):
     assert effects(tmp_path) == [(f"s{n}", str(first.pid)) for n in range(30)]
 
 
-def test_a_dead_owner_of_this_machine_is_recognised_at_once(
-    tmp_path, postgres_url, tools, start, monkeypatch
-):
+def test_a_dead_owner_of_this_machine_is_recognised_at_once(tmp_path, postgres_url, tools, start):
     """Killed in the middle: the next process goes on without waiting for the lease; a zombie is dead."""
-    monkeypatch.setattr(owner, "LEASE_S", 600.0)  # far past the end of this test
-    with start("run", lease_s=600.0) as first:
+    with start("run", lease_s=600.0) as first:  # far past the end of this test
         wait_at_gate(postgres_url)
         first.kill()
         (tmp_path / "go").touch()
@@ -213,7 +207,7 @@ def test_runs_that_stop_at_once_are_released_together(cluster, postgres_url):
 def test_a_store_shared_by_two_engines_of_one_process(postgres_url):
     """An engine that was closed is no owner any more, though its process lives on; one that is open is."""
     seer = Processes()
-    name = seer.new_name()
+    name = seer.new_name(LEASE_S)
     assert seer.sees(name) is False
     seer.acquire(name)
     assert Processes().sees(name) is True
@@ -226,7 +220,7 @@ def test_what_cannot_be_seen_of_a_process_is_not_said(monkeypatch):
     seer = Processes()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         _, start, space = presence._process()
-        host = seer.new_name().partition("@")[2]
+        host = seer.new_name(LEASE_S).partition("@")[2]
         its_start = presence._state(other.pid)[1]
         assert seer.sees(f"{other.pid}.{its_start}.{space}-x@{host}") is None, "it is there: its beat tells"
         assert seer.sees(f"{other.pid}.1.{space}-x@{host}") is False, "another had the number"

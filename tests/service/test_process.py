@@ -42,6 +42,18 @@ def test_a_living_server_takes_over_what_a_killed_one_left(tmp_path):
         assert [second.wait(run)["output"] for run in runs] == [2, 2, 2]
 
 
+def test_a_run_is_taken_from_a_server_that_hangs(tmp_path):
+    """The other server goes on with it at once, although the first one lives."""
+    slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 1.5}}, SLOW["steps"][1]]}
+    with Server(tmp_path) as first, Server(tmp_path) as second:
+        run = first.post("/v1/runs", {"plan": slow}).json()["id"]
+        first.process.send_signal(signal.SIGSTOP)
+        assert second.post(f"/v1/runs/{run}/resume", {"take_over": "yes"}).status_code == 422
+        assert second.post(f"/v1/runs/{run}/resume", {"take_over": True}).status_code == 202
+        assert second.wait(run)["output"] == 2
+        first.process.send_signal(signal.SIGCONT)
+
+
 def test_sigterm_parks_runs_and_ends_in_order(tmp_path):
     """A stopped server says goodbye with the signal's code, and its runs go on later."""
     with Server(tmp_path) as first:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from firmplan import Engine, RunNotFound, tool
-from firmplan.executor.runs import owner
 
-FOLDER = Path(sys.argv[2] if len(sys.argv) > 2 else ".")
+FOLDER = Path(sys.argv[2] if len(sys.argv) > 2 else os.environ.get("LEASE_FOLDER", "."))
 
 PLAN = {
     "firmplan": 1,
@@ -62,7 +62,34 @@ def leave_a_fork() -> int:
     return pid
 
 
-TOOLS = [note, wait_for_go, leave_a_fork]
+def sent(_key: str, _args: dict[str, object]) -> str | None:
+    """Say whether the letter is out."""
+    path = FOLDER / "effects"
+    return "letter" if path.exists() and "letter" in path.read_text() else None
+
+
+def _send() -> str:
+    (FOLDER / "waiting").write_text(str(os.getpid()))
+    while not (FOLDER / "go").exists():
+        time.sleep(0.01)
+    return note.fn(word="letter")
+
+
+@tool(effect="write", resource="box", version=1, reconcile=sent)
+def send() -> str:
+    """Send a letter, once the file says so; in a thread."""
+    return _send()
+
+
+@tool(effect="write", resource="box", version=1, reconcile=sent, isolation="process")
+def send_apart() -> str:
+    """Do the same in a process."""
+    return _send()
+
+
+TOOLS = [note, wait_for_go, leave_a_fork, send, send_apart]
+SENDS = {"firmplan": 1, "steps": [{"id": "s", "tool": "send"}], "output": "${s}"}
+SENDS_APART = {"firmplan": 1, "steps": [{"id": "s", "tool": "send_apart"}], "output": "${s}"}
 
 
 def wait_at_gate(store: str | Path, run_id: str = "r", step: str = "gate") -> None:
@@ -87,20 +114,30 @@ FORKS = {
 
 def main() -> None:
     """Do as told. With `LEASE_S` leases are that short; `LEASE_STORE` is another store than the file in the folder."""
-    if short := os.environ.get("LEASE_S"):
-        owner.LEASE_S, owner.BEAT_S, owner.MARGIN_S = float(short), float(short) / 8, float(short) / 4
+    lease = float(os.environ.get("LEASE_S", "30"))
     command, run_id = sys.argv[1], sys.argv[3] if len(sys.argv) > 3 else "r"
     store = os.environ.get("LEASE_STORE", FOLDER / "s.db")
     if command == "open":
         for _ in range(15):
-            with Engine(TOOLS, store=store, recover=True):
+            with Engine(TOOLS, store=store, recover=True, lease=lease):
                 pass
         return
-    with Engine(TOOLS, store=store) as engine:
+    with Engine(TOOLS, store=store, lease=lease) as engine:
         if command == "resume":
             run = engine.resume_sync(run_id)
+        elif command == "take_over":
+            (FOLDER / "go").unlink(missing_ok=True)
+            threading.Thread(target=lambda: engine.resume_sync(run_id, take_over=True), daemon=True).start()
+            while (
+                engine.get_sync(run_id).last_event < 3
+            ):  # it was started, its call was, and it was taken over
+                time.sleep(0.01)
+            print("taken", flush=True)  # noqa: T201  # what the test reads
+            time.sleep(1000)
+            return
         else:
-            plan = {"run": PLAN, "many": MANY, "fork": FORKS}[command]
+            plans = {"run": PLAN, "many": MANY, "fork": FORKS, "send": SENDS, "send_apart": SENDS_APART}
+            plan = plans[command]
             run = engine.run_sync(plan, run_id=run_id)
         print(run.status)  # noqa: T201  # what the test reads
 
