@@ -107,7 +107,7 @@ from .events import (
 from .fork import Fork, PastWrite
 from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
-from .scope import Scope, evaluate_bool, failure_of, output_of, request_of
+from .scope import Scope, evaluate_bool, failure_of, output_of, request_of, sealed_in
 from .sealed import Sealed, Values
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 from .verdict import verdict_of, verdict_of_inputs
@@ -669,7 +669,7 @@ class Machine:
             return
         try:
             with Scope(item) as scope:
-                call = Sealed(action.args.spell(scope, scope.sealed))
+                call = sealed_in(action.args, scope)
         except (RefersToSkipped, EvalFault, NotJson):
             return
         if self._ruling(path, node, call) != "free":
@@ -698,9 +698,9 @@ class Machine:
         action = turn.item.node.code.action
         match action:
             case CallTool(args=args):
-                self._ready(turn, Sealed(args.spell(scope, scope.sealed)))
+                self._ready(turn, sealed_in(args, scope))
             case SetValue(value):
-                self._turn_succeeded(turn, Sealed(value.spell(scope, scope.sealed)))
+                self._turn_succeeded(turn, sealed_in(value, scope))
             case AskModel() as ask:
                 self._ready(turn, Sealed.of(request_of(ask, scope)))
             case RunPlan(program=program, args=args):

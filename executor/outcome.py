@@ -7,9 +7,10 @@ worker, no attempt and no reuse: two runs with one digest are the same run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Final
 
-from ..plans.values import Json, canonical, digest
+from ..plans.values import Json, digest_of_pieces, spelled_in_pieces
 from .cells import Frame, Turn
 
 DIGEST_FORMAT: Final = 1
@@ -34,8 +35,10 @@ def walk(frame: Frame) -> Iterator[Turn]:
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
     steps = ",".join([_spelled(cell) for cell in walk(root)])
-    before = canonical([DIGEST_FORMAT, root.program.plan.digest, dict(inputs)])[:-1]
-    return digest(b"%b,[%b]]" % (before, steps.encode()))
+    before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
+    after = b",[%b]]" % steps.encode()
+    # In pieces: the inputs may be large, and are in memory already.
+    return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
 
 
 def _spelled(cell: Turn) -> str:

@@ -11,7 +11,7 @@ from ..plans.expressions.faults import Skipped
 from ..plans.expressions.operators import kind_of
 from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.program import AskModel
-from ..plans.values import Json
+from ..plans.values import LARGE_BYTES, Json, shared_copy
 from .cells import Failure, Frame, Item, Turn
 from .sealed import Sealed, Values
 
@@ -50,12 +50,22 @@ class Scope:
         self._scope.update(self._hidden)
 
 
+def sealed_in(formula: Formula, scope: Values) -> Sealed:
+    """Return a template's value; of a large one what is in memory already is shared. Raises: EvalFault, RefersToSkipped, NotJson."""
+    data, value = formula.spell_and_tell(scope, scope.sealed)
+    copy = shared_copy(value, data)
+    return Sealed(data) if copy is None else Sealed.known(data, copy)
+
+
 def output_of(frame: Frame) -> Sealed:
     """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvalFault."""
     formula = frame.program.output
     if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
         return Sealed(b"null")
     try:
+        known = frame.scope.sealed.get(formula.whole or "")
+        if known is not None and len(known.data) >= LARGE_BYTES:
+            return known
         return Sealed.of(formula.evaluate(frame.scope))
     except RefersToSkipped:
         return Sealed(b"null")

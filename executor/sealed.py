@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..plans.expressions.faults import Skipped
-from ..plans.values import Digest, Json, NotJson, canonical, digest, parse, parse_canonical
+from ..plans.values import (
+    LARGE_BYTES,
+    Digest,
+    Json,
+    NotJson,
+    canonical,
+    digest,
+    parse,
+    parse_canonical,
+    shared_copy,
+)
 
 
 class _Unread:
@@ -36,7 +46,17 @@ class Sealed:
     @classmethod
     def of(cls, value: Json) -> Sealed:
         """Seal a JSON value. Raises: NotJson: it is not JSON."""
-        return cls(canonical(value))
+        sealed = cls(canonical(value))
+        if (copy := shared_copy(value, sealed.data)) is not None:
+            sealed._value = copy  # its own class
+        return sealed
+
+    @classmethod
+    def known(cls, data: bytes, value: Json) -> Sealed:
+        """Seal canonical bytes whose parsed form is at hand, which nobody changes: of a large value one is enough."""
+        sealed = cls(data)
+        sealed._value = value  # its own class
+        return sealed
 
     @classmethod
     def checked(cls, data: bytes) -> Sealed:
@@ -51,6 +71,13 @@ class Sealed:
         """The parsed canonical form; shared, so never to be changed."""
         if isinstance(self._value, _Unread):
             self._value = parse_canonical(self.data)
+        return self._value
+
+    @property
+    def shared(self) -> Json:
+        """The parsed form of a large value, if it is at hand; else `None`, and whoever needs one parses the bytes."""
+        if len(self.data) < LARGE_BYTES or isinstance(self._value, _Unread):
+            return None
         return self._value
 
     @property

@@ -160,6 +160,13 @@ class Formula:
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
 
+    @property
+    def whole(self) -> str | None:
+        """The step whose value is the template's; `None`: it is more than the name of one."""
+        self._spliced()
+        form = self._form
+        return form.names[0] if form is not None and form.text == b"%b" else None
+
     def ready(self) -> Formula:
         """Return the template, made ready to be spelled: a run then begins with that behind it."""
         self._spliced()
@@ -172,7 +179,13 @@ class Formula:
         return self._splices
 
     def spell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes:
-        """Return the canonical bytes of the template's value; the whole values of steps are put in as they are spelled.
+        """Return the canonical bytes of the template's value; arguments and errors are those of `spell_and_tell`."""
+        return self.spell_and_tell(scope, spelled)[0]
+
+    def spell_and_tell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> tuple[bytes, Json]:
+        """Return the canonical bytes of the template's value, and the value if it was evaluated for that, else `None`.
+
+        The whole values of steps are put in as they are spelled.
 
         Args:
             scope: As for `evaluate`.
@@ -185,13 +198,23 @@ class Formula:
         """
         if self._form is not None:
             try:
-                made = self._form.text % tuple([spelled[name].data for name in self._form.names])
+                texts = tuple([spelled[name].data for name in self._form.names])
             except KeyError:
                 pass  # one is skipped, or has not been spelled
             else:
-                return made if _is_surely_small(made) else canonical(self.evaluate(scope))
+                made = self._form.text % texts if sum(map(len, texts)) <= SPLICED_BYTES_MAX else None
+                return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
         if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
-            return canonical(self.evaluate(scope))  # which says what was skipped
+            return self._told(scope)  # which says what was skipped
+        made = self._put_together(scope, spelled)
+        return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
+
+    def _told(self, scope: Scope) -> tuple[bytes, Json]:
+        value = self.evaluate(scope)
+        return canonical(value), value
+
+    def _put_together(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes | None:
+        """Return the spelling of all parts; `None`: one is too large to be spelled twice, or has no value."""
         parts: list[bytes] = []
         try:
             for splice in self._spliced():
@@ -202,10 +225,11 @@ class Formula:
                     parts.append(canonical(scope[splice]) if known is None else known.data)
                 else:
                     parts.append(canonical(checked(splice(scope))))
+                if len(parts[-1]) > SPLICED_BYTES_MAX:
+                    return None
         except (EvalFault, RefersToSkipped, KeyError):
-            return canonical(self.evaluate(scope))  # which comes to the fault that stands first in the plan
-        made = b"".join(parts)
-        return made if _is_surely_small(made) else canonical(self.evaluate(scope))
+            return None  # evaluating it comes to the fault that stands first in the plan
+        return b"".join(parts)
 
 
 _NO_NAMES: frozenset[str] = frozenset()

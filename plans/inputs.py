@@ -17,7 +17,7 @@ from .plan import InnerPlan, Plan
 from .problems import Problem, problem
 from .schema import literal_faults, self_contained
 from .shape import describe
-from .values import Json, NotJson, canonical, parse_canonical
+from .values import Json, NotJson, canonical, parse_canonical, shared_copy
 
 
 def fit_inputs(
@@ -74,7 +74,9 @@ def fit_value(
         return None, [problem("bad-input", at, f"input '{name}': expected JSON, found {what}")]
     if bytes_max is not None and len(data) > bytes_max:
         return None, [too_large(name, len(data), bytes_max)]
-    value = with_integers(parse_canonical(data), self_contained(schema, types))
+    copy = shared_copy(given, data)
+    value = with_integers(parse_canonical(data) if copy is None else copy, self_contained(schema, types))
+    del data
     faults = literal_faults(value, schema, types)
     return value, [
         problem("bad-input", where + fault.inner, f"input '{name}': {fault.message}", fault.hint)

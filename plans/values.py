@@ -21,7 +21,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Final, NewType, TypeAlias, cast
 
@@ -39,6 +39,11 @@ _TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
 _TOO_LARGE = f"more than {NODES_MAX} values in one value"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+LARGE_BYTES: Final = 1024 * 1024  # from here on a copy too many is felt
+SHARED_BYTES_MIN: Final = (
+    4096  # for each part of a large value: then copying its parts one by one costs less than parsing
+)
+PIECE_LENGTH: Final = 256 * 1024  # characters
 _SORTED_LINE: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -70,8 +75,12 @@ def canonical(value: object) -> bytes:
     """
     if _count_easy(value, DEPTH_MAX) >= 0:
         try:
-            # What orjson returns keeps a buffer of 4 KiB and more; a slice of it is as long as it has to be.
-            return orjson.dumps(value, option=_SORTED_LINE)[:-1]
+            # What orjson returns keeps a buffer of 4 KiB and more; a slice of it is as long as it has to be, and of a large one too much.
+            line = orjson.dumps(value, option=_SORTED_LINE)
+            if len(line) < LARGE_BYTES:
+                return line[:-1]
+            del line
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         except (orjson.JSONEncodeError, RecursionError):
             pass  # a lone surrogate; the careful walk says where
     plain = _Rebuild().rebuild(value, "$", DEPTH_MAX)
@@ -85,7 +94,73 @@ def normal(value: object) -> Json:
     Raises:
         NotJson: As `canonical`.
     """
-    return parse_canonical(canonical(value))
+    data = canonical(value)
+    copy = shared_copy(value, data)
+    return parse_canonical(data) if copy is None else copy
+
+
+def shared_copy(value: object, data: bytes) -> Json:
+    """Return a copy of a large value that shares its texts, which nobody can change; `None`: it is small, or no text of it is large.
+
+    Args:
+        value: What was spelled.
+        data: Its canonical bytes; where it is exactly JSON, the copy is what these parse to.
+    """
+    if len(data) < LARGE_BYTES:
+        return None
+    count = _count_easy(value, DEPTH_MAX)
+    return copied(cast("Json", value)) if 0 < count <= len(data) // SHARED_BYTES_MIN else None
+
+
+def copied(value: Json) -> Json:
+    """Return a value with lists and objects of its own, keys in canonical order."""
+    if type(value) is dict:
+        return {name: copied(value[name]) for name in sorted(value)}
+    if type(value) is list:
+        return [copied(part) for part in value]
+    return value
+
+
+def digest_of_text(text: str) -> Digest:
+    """Return the digest of a text's canonical bytes, which are never all in memory."""
+    if len(text) < LARGE_BYTES:
+        return digest(canonical(text))
+    return digest_of_pieces(spelled_in_pieces(text))
+
+
+def spelled_in_pieces(value: Json) -> Iterator[bytes]:
+    """Yield the canonical bytes of a value, piece by piece where it is a large text or has one as a part."""
+    if isinstance(value, str) and len(value) >= LARGE_BYTES:
+        yield b'"'
+        yield from _pieces(value)
+        yield b'"'
+    elif isinstance(value, dict) and any(map(_is_large_text, value.values())):
+        for place, name in enumerate(sorted(value)):
+            yield b"%b%b:" % (b"," if place else b"{", canonical(name))
+            yield from spelled_in_pieces(value[name])
+        yield b"}"
+    else:
+        yield canonical(value)
+
+
+def _is_large_text(value: Json) -> bool:
+    return isinstance(value, str) and len(value) >= LARGE_BYTES
+
+
+def is_spelled(text: str, data: bytes) -> bool:
+    """Whether some bytes are the canonical ones of a text, without making those."""
+    whole, at = memoryview(data), 1
+    for piece in _pieces(text):
+        if whole[at : at + len(piece)] != piece:
+            return False
+        at += len(piece)
+    return data[:1] == b'"' and data[at:] == b'"'
+
+
+def _pieces(text: str) -> Iterator[bytes]:
+    """Yield what stands between the quotes of a text's canonical bytes: each character is spelled by itself."""
+    for start in range(0, len(text), PIECE_LENGTH):
+        yield orjson.dumps(text[start : start + PIECE_LENGTH])[1:-1]
 
 
 def normal_in_order(value: object) -> Json:
@@ -135,6 +210,14 @@ def parse(data: bytes | str) -> Json:
 def digest(data: bytes) -> Digest:
     """Return the name of some bytes: `sha256:` and 64 hexadecimal digits."""
     return "sha256:" + sha256(data).hexdigest()  # type: ignore[return-value]  # a `NewType` is a call, and a step makes three of these
+
+
+def digest_of_pieces(pieces: Iterable[bytes]) -> Digest:
+    """Return the name of some bytes that come in pieces."""
+    hashed = sha256()
+    for piece in pieces:
+        hashed.update(piece)
+    return cast("Digest", f"sha256:{hashed.hexdigest()}")
 
 
 def into(path: str, part: str | int) -> str:

@@ -26,7 +26,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from ..errors import ConfigError
 from ..plans.integral import with_ordered_sets
 from ..plans.paths import path_of
-from ..plans.values import Json, NotJson, canonical, parse_canonical
+from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
 from .exact import Fits, exactly, scalar
 from .faults import argument_faults, pydantic_faults, shown
@@ -85,17 +85,17 @@ class PythonTypes:
             raise bad_args(pydantic_faults(error)) from None
         return self._normal(model, given)
 
-    def bind_spelled(self, args: bytes) -> bytes:  # noqa: D102  # as `Types` says
-        given = cast("dict[str, Json]", parse_canonical(args))
+    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
+        given = cast("dict[str, Json]", parse_canonical(args) if value is None else value)
         if {name: type(value) for name, value in given.items()} == self._kinds:  # as for most tools
             return args
         return args if self._are_exact(given) else self.bind(given)
 
-    def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102  # as `Types` says
+    def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102  # as `Types` says
         if (
             self._exact is not None
         ):  # every type is JSON's own, and binding has seen to it that the values are
-            return cast("dict[str, Any]", parse_canonical(args))
+            return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
         model = self._model.model_validate_json(args, strict=True)
         return {name: getattr(model, field) for field, name in self._names.items()}
 

@@ -22,7 +22,7 @@ import jsonschema_rs
 
 from ..errors import ConfigError, ToolError
 from ..plans.integral import Schema, with_integers
-from ..plans.values import Json, NotJson, canonical, parse_canonical
+from ..plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
 from .failures import described
 from .faults import argument_faults, schema_faults
 
@@ -50,11 +50,11 @@ class Types(Protocol):
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
         ...
 
-    def bind_spelled(self, args: bytes) -> bytes:
+    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:
         """As `bind`, for arguments that are canonical JSON already."""
         ...
 
-    def unpack(self, args: bytes) -> dict[str, Any]:
+    def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:
         """Return fresh Python values for bound arguments."""
         ...
 
@@ -141,19 +141,21 @@ class SchemaTypes:
         if faults:
             raise bad_args(faults)
         try:
-            text = canonical({**self._defaults, **args})
+            given = {**self._defaults, **args}
+            text = canonical(given)
         except NotJson as fault:
             raise bad_args([str(fault)]) from None
-        value = self._arguments.with_integers(parse_canonical(text))
+        parsed = _parsed(given, text)
+        value = self._arguments.with_integers(parsed)
         if not self._arguments.accepts(value):
             raise bad_args(self._arguments.faults(value))
-        return canonical(value)
+        return text if value is parsed else canonical(value)
 
-    def bind_spelled(self, args: bytes) -> bytes:  # noqa: D102
-        return self.bind(cast("dict[str, Json]", parse_canonical(args)))
+    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102
+        return self.bind(cast("dict[str, Json]", parse_canonical(args) if value is None else value))
 
-    def unpack(self, args: bytes) -> dict[str, Any]:  # noqa: D102
-        return cast("dict[str, Any]", parse_canonical(args))
+    def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102
+        return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
 
     def seal(self, result: object) -> bytes:  # noqa: D102
         try:
@@ -162,10 +164,17 @@ class SchemaTypes:
             raise bad_result([str(fault)]) from None
         if self._result is None:
             return text
-        value = self._result.with_integers(parse_canonical(text))
+        parsed = _parsed(result, text)
+        value = self._result.with_integers(parsed)
         if not self._result.accepts(value):
             raise bad_result(self._result.faults(value))
-        return canonical(value)
+        return text if value is parsed else canonical(value)
+
+
+def _parsed(value: object, text: bytes) -> Json:
+    """Return what canonical bytes say; of a large value its texts are shared."""
+    copy = shared_copy(value, text)
+    return parse_canonical(text) if copy is None else copy
 
 
 def _schema(where: str, key: str, schema: object) -> dict[str, Json]:

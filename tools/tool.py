@@ -139,19 +139,22 @@ class Tool(Declaration, Generic[P, R]):
         except Exception as fault:  # noqa: BLE001  # validators are anybody's code; the same below
             raise fault_of(self.name, fault, "bad-args") from None
 
-    def bind_spelled(self, args: bytes) -> bytes:
-        """Return arguments that are canonical JSON already, validated and normalised. Raises: ToolError: as `bind`."""
+    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:
+        """Return arguments that are canonical JSON already, validated and normalised; `value` as for `invoke`. Raises: ToolError: as `bind`."""
         try:
-            return self.types.bind_spelled(args)
+            return self.types.bind_spelled(args, value)
         except Exception as fault:  # noqa: BLE001
             raise fault_of(self.name, fault, "bad-args") from None
 
-    def invoke(self, args: bytes, ctx: Context | None) -> object:
+    def invoke(self, args: bytes, ctx: Context | None, value: Json = None) -> object:
         """Call the function with bound arguments; return what it returns, for async functions an awaitable.
 
-        `ctx` is for one that `wants_context`.
+        Args:
+            args: As `bind` returned them.
+            ctx: For a tool that `wants_context`.
+            value: The arguments as they are parsed, where they are large; `None`: they are parsed here.
         """
-        given = self.types.unpack(args)
+        given = self.types.unpack(args, value)
         if self.types.context is not None:
             given[self.types.context] = ctx
         return cast("Callable[..., object]", self.fn)(**given)

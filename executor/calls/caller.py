@@ -140,7 +140,9 @@ class Caller:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
         if tool.is_async and not tool.wants_context:  # it takes nothing of us
             timeout_s = call.command.timeout_s
-            return await call_tool(tool, call.args, None, self._facilities.threads, timeout_s), None
+            return await call_tool(
+                tool, call.args, None, self._facilities.threads, timeout_s, call.value
+            ), None
         return await self._call(call, tool), None
 
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
@@ -159,7 +161,7 @@ class Caller:
         context = call.context = self._context(call, tool, blobs)
         secrets, timeout_s = self._facilities.secrets, call.command.timeout_s
         if tool.isolation != "process":
-            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s)
+            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s, call.value)
         return await self._facilities.processes.call(
             tool,
             call.args,

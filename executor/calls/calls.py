@@ -15,7 +15,7 @@ from typing import TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
-from ...plans.values import Json
+from ...plans.values import LARGE_BYTES, Json, is_spelled
 from ...tools import Context, Tool
 from ...tools.failures import (
     ResultRefused,
@@ -75,7 +75,12 @@ def is_unrepeatable(tool: Tool) -> bool:
 
 
 async def call_tool(
-    tool: Tool, args: bytes, context: Context | None, threads: Threads, timeout_s: float | None
+    tool: Tool,
+    args: bytes,
+    context: Context | None,
+    threads: Threads,
+    timeout_s: float | None,
+    value: Json = None,
 ) -> Outcome:
     """Call the tool, wherever it is declared to run, and return what came of it.
 
@@ -85,15 +90,16 @@ async def call_tool(
         context: What it is handed; `None` only for an asynchronous tool that asks for none.
         threads: Where it runs if it is to run in one.
         timeout_s: `None`: it may take as long as it likes.
+        value: Large arguments that are parsed already, and that the call gets a copy of; `None`: they are parsed for it.
     """
     forks = Forks.count
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
             if limit is None:
-                return await _result_of(tool, args, context, threads, is_limited=False)
+                return await _result_of(tool, args, context, threads, value, is_limited=False)
             async with limit:
-                return await _result_of(tool, args, context, threads, is_limited=True)
+                return await _result_of(tool, args, context, threads, value, is_limited=True)
         finally:
             leave_if_forked(forks)
     except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
@@ -107,7 +113,7 @@ async def call_tool(
 
 
 async def _result_of(
-    tool: Tool, args: bytes, context: Context | None, threads: Threads, *, is_limited: bool
+    tool: Tool, args: bytes, context: Context | None, threads: Threads, value: Json, *, is_limited: bool
 ) -> Outcome:
     def tell() -> None:
         log = context.log if context is not None else open_log()
@@ -115,10 +121,10 @@ async def _result_of(
 
     see = see_apart if is_limited else see_through
     if tool.is_async:
-        return _taken(tool, await see(tool.invoke(args, context), tell))
+        return _taken(tool, await see(tool.invoke(args, context, value), tell))
 
     def here() -> Outcome | _Begun:
-        made = tool.invoke(args, context)
+        made = tool.invoke(args, context, value)
         return _Begun(cast("_Work", made)) if type(made) is CoroutineType else _taken(tool, made)
 
     done = here() if tool.isolation == "inline" else await _in_thread(tool, here, context, threads)
@@ -216,6 +222,8 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
         return _refused(tool, fault)
     if not is_small_enough(len(data)):
         return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
+    if type(result) is str and len(data) >= LARGE_BYTES and is_spelled(result, data):
+        return Returned(Sealed.known(data, result))
     return Returned(Sealed(data))
 
 

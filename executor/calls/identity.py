@@ -7,13 +7,13 @@ say which of them differs. What cannot be named is not reused: `content_key` the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ...plans.property_order import property_order
 from ...plans.signature import Effect
-from ...plans.values import Digest, Json, canonical, digest, parse_canonical
+from ...plans.values import Digest, Json, canonical, digest, digest_of_text, parse_canonical
 from ...tools import Tool
 from ...tools.fingerprint import Fingerprint
 
@@ -37,6 +37,7 @@ class ContentKey:
         subject: The tool, or `ask`.
         parts: What it was made from, but for code and arguments.
         args: The arguments, canonical; empty for a prompt.
+        value: The same as they are parsed, where they are large and that is at hand.
         code: Digest of the tool's fingerprint; empty for a prompt.
         because: Why there is no key, as a word.
         why_not: The same as a sentence.
@@ -49,6 +50,7 @@ class ContentKey:
     code: str = ""
     because: NotKept | None = None
     why_not: str = ""
+    value: Json = None
 
     @classmethod
     def none(cls, because: NotKept, why_not: str) -> ContentKey:
@@ -61,7 +63,7 @@ class ContentKey:
             return b'{"args":%b}' % self.args if self.args else b"{}"
         parts = {name: _abridged(value) for name, value in self.parts.items()}
         if self.args:
-            args = parse_canonical(self.args)
+            args = parse_canonical(self.args) if self.value is None else self.value
             parts["args"] = _abridged(args) if len(self.args) > PARTS_BYTES_MAX else args
         return canonical(parts)
 
@@ -86,13 +88,20 @@ class ToolKeys:
         self._none = _unnamed(tool, fingerprint)
         self._stem = canonical(["tool", KEY_FORMAT, tool.name, self._code])[:-1]
 
-    def of(self, args: bytes, args_digest: Digest, sample: Sequence[int]) -> ContentKey:
-        """Return the key of a call with bound arguments."""
+    def of(self, args: bytes, args_digest: Digest, sample: Sequence[int], value: Json = None) -> ContentKey:
+        """Return the key of a call.
+
+        Args:
+            args: Bound, canonical.
+            args_digest: Their digest.
+            sample: Indices of items and iterations.
+            value: The arguments as they are parsed, where they are large.
+        """
         if self._none is not None:
             return self._none
         if not self._is_sampled:
             named = b'%b,"%b",null]' % (self._stem, args_digest.encode())
-            return ContentKey(digest(named), self._subject, _NO_PARTS, args, self._code)
+            return ContentKey(digest(named), self._subject, _NO_PARTS, args, self._code, value=value)
         parts: dict[str, Json] = {"sample": list(sample)}
         named = b'%b,"%b",%b]' % (self._stem, args_digest.encode(), canonical(parts["sample"]))
         return ContentKey(digest(named), self._subject, parts, args, self._code)
@@ -143,10 +152,16 @@ def _abridged(value: Json) -> Json:
     """Return a value with its long texts by digest: equal parts stay equal, different ones different."""
     match value:
         case str() if len(value) > TEXT_KEPT_MAX:
-            return {"$text": digest(canonical(value)), "length": len(value), "start": value[:40]}
-        case list() if len(canonical(value)) > PARTS_BYTES_MAX:
+            return {"$text": digest_of_text(value), "length": len(value), "start": value[:40]}
+        case list() if _is_long(value, value):
             return [_abridged(each) for each in value]
-        case dict() if len(canonical(value)) > PARTS_BYTES_MAX:
+        case dict() if _is_long(value, value.values()):
             return {name: _abridged(each) for name, each in value.items()}
         case _:
             return value
+
+
+def _is_long(value: Json, parts: Iterable[Json]) -> bool:
+    """Whether a list or an object is too long to be kept in full; one with a long text surely is."""
+    has_long = any(isinstance(part, str) and len(part) > PARTS_BYTES_MAX for part in parts)
+    return has_long or len(canonical(value)) > PARTS_BYTES_MAX

@@ -101,6 +101,12 @@ class PreparedCall:
             return None
         return {name: value for name, value in asdict(used).items() if value}
 
+    @property
+    def value(self) -> Json:
+        """Its arguments as they are parsed, where they are large and as the plan gives them; else `None`."""
+        given = getattr(self.command, "args", None)
+        return given.shared if isinstance(given, Sealed) and self.args is given.data else None
+
     def start(self) -> CallStarted:
         """Note that its start is on record; return the event that says so, of a write with its intent."""
         self.is_begun = True
@@ -151,11 +157,14 @@ class Preparation:
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
-        args = known.tool.bind_spelled(given.data)
+        args = known.tool.bind_spelled(given.data, given.shared)
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
-        args_digest = given.digest if args == given.data else digest(args)  # most are as they were given
-        key = known.keys.of(args, args_digest, command.sample)
+        if args == given.data:  # most are as they were given
+            args, args_digest = given.data, given.digest
+        else:
+            args_digest = digest(args)
+        key = known.keys.of(args, args_digest, command.sample, given.shared if args is given.data else None)
         return self._noted(PreparedCall(command, given.digest, known.tool, args, None, key), known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:

@@ -21,7 +21,8 @@ CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 CREATE TABLE owners (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Apart from the rows, which every flush changes: a row that held a plan of thousands of steps would be written anew each time.
-CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT, WITHOUT ROWID;
+-- It has row numbers, by which a large header is written and read in portions, as other tables have whose values may be large.
+CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT;
 
 -- One row a flush: the lines of its records, joined by line feeds.
 CREATE TABLE journal (
@@ -32,7 +33,7 @@ CREATE TABLE journal (
     PRIMARY KEY (run_id, first_seq)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
 -- What callers have saved as inputs, and when: nothing may refer to it yet.
 CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -40,12 +41,12 @@ CREATE TABLE reusable (
     key TEXT PRIMARY KEY,
     run_id TEXT NOT NULL,
     step TEXT NOT NULL,
-    output BLOB NOT NULL,
     created REAL NOT NULL,
     epochs BLOB NOT NULL,
     env BLOB NOT NULL,
-    row_digest BLOB NOT NULL DEFAULT x''
-) STRICT, WITHOUT ROWID;
+    row_digest BLOB NOT NULL DEFAULT x'',
+    output BLOB NOT NULL
+) STRICT;
 
 -- What calls were made from, so that a later one can say which part differs: `code` names the parts of the tool's fingerprint.
 CREATE TABLE calls (

@@ -6,13 +6,13 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from ...plans.values import digest as digest_of
 from .known_keys import KnownKeys
-from .sqlite_file import SqliteFile, selected
+from .sqlite_file import LARGE_BYTES, SqliteFile, selected
 from .store import (
     EVERYTHING,
     RESULT_COLUMNS,
@@ -25,6 +25,7 @@ from .store import (
 )
 
 _CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
+_ADD_RESULT: Final = "INSERT OR REPLACE INTO reusable (key, run_id, step, created, epochs, env, row_digest, output) VALUES (?,?,?,?,?,?,?,?)"
 _RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
 
 
@@ -67,7 +68,8 @@ class SqliteCache(SqliteFile):
 
     def _add_left(self, left: Leavings) -> None:
         """Add what calls leave, inside a transaction. Calls are sorted when someone asks: few are ever asked about."""
-        rows = [entry.to_row() for entry in left.results]
+        rows = [_output_last(entry.to_row()) for entry in left.results if len(entry.output) < LARGE_BYTES]
+        large = [_output_last(entry.to_row()) for entry in left.results if len(entry.output) >= LARGE_BYTES]
         made_from = [
             (
                 call.run_id,
@@ -82,9 +84,9 @@ class SqliteCache(SqliteFile):
             for call in left.calls
         ]
         self._known.add(entry.key for entry in left.results)
-        self._open_db().executemany(
-            f"INSERT OR REPLACE INTO reusable ({RESULT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
-        )
+        self._open_db().executemany(_ADD_RESULT, rows)
+        for *row, output in large:
+            self._put(_ADD_RESULT, row, output, "reusable", "output")
         for digest, parts in left.codes.items():
             self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
         if made_from:
@@ -202,3 +204,8 @@ class SqliteCache(SqliteFile):
             )
 
         return await self._call(work)
+
+
+def _output_last(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row of the table `reusable` with its output at the end, which may be large."""
+    return (*row[:3], *row[4:], row[3])

@@ -41,6 +41,8 @@ BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits t
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
 CACHE_KIB: Final = 32 * 1024
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type='table' UNION SELECT name FROM sqlite_temp_master"
+LARGE_BYTES: Final = 1024 * 1024  # a value past this is written and read in portions
+PORTION_BYTES: Final = 256 * 1024
 VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
 T = TypeVar("T")
@@ -56,6 +58,10 @@ class SqliteFile:
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # none in memory: there is nothing to share
         self._synchronous = ""
+        self._numbered: frozenset[str] = (
+            frozenset()
+        )  # tables that have row numbers: those of older stores have none
+        self._has_put_large = False
         self._copied: TemporaryDirectory[str] | None = None
         self.is_read_only = False
 
@@ -146,6 +152,7 @@ class SqliteFile:
             self._migrate(db)
             _use_wal(db)
             db.execute("PRAGMA synchronous=NORMAL")
+            self._numbered = numbered_tables(db)
             self._synchronous = "NORMAL"
             if self.name != ":memory:":
                 self._reader = self._connect_reader()
@@ -237,13 +244,21 @@ class SqliteFile:
         """Do the work on the thread that asks, once nobody else uses the connection; errors become StoreErrors."""
         with self._turn:
             try:
-                return self._written(work)
+                made = self._written(work)
+                self._let_go_of_pages()
             except StoreError:
                 self._roll_back()
                 raise
             except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
                 self._roll_back()
                 raise told_fault(self.name, fault) from fault
+            return made
+
+    def _let_go_of_pages(self) -> None:
+        """Free the pages that a large value has left in memory: nobody reads it back soon."""
+        if self._has_put_large:
+            self._has_put_large = False
+            self._sql("PRAGMA shrink_memory")
 
     def _written(self, work: Callable[[], T]) -> T:
         """Do the work; where it writes and the connection may only look, once more on one that writes, if there can be one by now."""
@@ -269,6 +284,24 @@ class SqliteFile:
     def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._open_db().execute(statement, values)
 
+    def _put(self, statement: str, values: Sequence[object], data: bytes, table: str, column: str) -> int:
+        """Insert a row whose last value is `data`, and return how many were inserted; a large one without a copy of it in memory.
+
+        SQLite copies what a statement is handed, and once more into the row. Where the table has row numbers, a large value is written in
+        portions into room that is made for it.
+        """
+        if len(data) < LARGE_BYTES or table not in self._numbered:
+            return self._sql(statement, (*values, data)).rowcount
+        head, _, tail = statement.rpartition("?")
+        inserted = self._sql(f"{head}zeroblob(?){tail}", (*values, len(data)))
+        self._has_put_large = True
+        if inserted.rowcount == 1 and inserted.lastrowid is not None:
+            with self._open_db().blobopen(table, column, inserted.lastrowid) as blob:
+                whole = memoryview(data)
+                for start in range(0, len(whole), PORTION_BYTES):
+                    blob.write(whole[start : start + PORTION_BYTES])
+        return inserted.rowcount
+
     def _sync(self, how: Literal["NORMAL", "FULL"]) -> None:
         """Have the next commit survive a killed process, or a power loss too."""
         if self._synchronous != how:
@@ -277,6 +310,12 @@ class SqliteFile:
 
     def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
         return selected(self._open_db(), columns, table, key, wanted)
+
+
+def numbered_tables(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the tables whose rows have numbers, by which a value can be written in portions."""
+    statement = "SELECT name FROM sqlite_master WHERE type='table' AND upper(sql) NOT LIKE '%WITHOUT ROWID%'"
+    return frozenset(name for (name,) in db.execute(statement))
 
 
 def format_of(path: Path) -> int:

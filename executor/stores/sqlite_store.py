@@ -6,6 +6,7 @@ survives a power loss), others with NORMAL (they survive a killed process). The 
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ import orjson
 from ...errors import StoreError
 from .sieve import named_in
 from .sqlite_cache import SqliteCache
+from .sqlite_file import LARGE_BYTES, PORTION_BYTES
 from .sqlite_prune import SqlitePrune, value_finder
 from .sqlite_uses import SqliteUses
 from .store import (
@@ -49,12 +51,16 @@ _BEGIN_TO_BEAT: Final = (
 _FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
 # Tables whose rows belong to one run and go with it. Rows of `reusable` stand on their own, and stay.
 OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
+_ENDED: Final = ("succeeded", "failed", "cancelled")
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
 
 class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     """A store in the SQLite file `path`, made if it is not there."""
+
+    # Of the last run with a large header that was submitted here, until it ends: id, digest of the text, and what it says.
+    _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
 
     # --- runs
 
@@ -86,7 +92,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             )
             is_new = cursor.rowcount == 1
             if is_new:
-                self._sql("INSERT INTO headers VALUES (?,?)", (row.id, orjson.dumps(row.header)))
+                self._keep_header(row.id, row.header)
             self._sql("COMMIT")
             return is_new
 
@@ -112,14 +118,56 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             )
             if cursor.rowcount != 1:
                 raise self._fenced(run_id)
-            self._sql("UPDATE headers SET header=? WHERE run_id=?", (orjson.dumps(header), run_id))
+            self._sql("DELETE FROM headers WHERE run_id=?", (run_id,))
+            self._keep_header(run_id, header)
             self._sql("COMMIT")
 
         await self._call(work)
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
-        return await self._look(lambda db: _find_run(db, run_id))
+        return await self._look(lambda db: self._find(db, run_id))
+
+    def _find(self, db: sqlite3.Connection, run_id: str) -> RunRow | None:
+        if "headers" not in self._numbered:
+            return _find_run(db, run_id)
+        statement = (
+            f"SELECT {_ROW}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END "
+            "FROM runs JOIN headers ON run_id=id WHERE id=?"
+        )
+        found = db.execute(statement, (run_id,)).fetchone()
+        if found is None:
+            return None
+        *row, number, text = found
+        if text is not None:
+            return _row(row, _read_header(text))
+        header = self._read_large(db, run_id, number)
+        db.execute("PRAGMA shrink_memory")  # its pages are not needed any more
+        return _row(row, header)
+
+    def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
+        """Return a large header: the one that this store has last written, if it is that one to the byte, else what is read."""
+        with db.blobopen("headers", "header", number, readonly=True) as blob:
+            known = self._large_header
+            if known is not None and known[0] == run_id:
+                hashed = hashlib.sha256()
+                while portion := blob.read(PORTION_BYTES):
+                    hashed.update(portion)
+                if hashed.digest() == known[1]:
+                    return known[2]
+                blob.seek(0)
+            return cast("Mapping[str, Any]", orjson.loads(blob.read()))
+
+    def _keep_header(self, run_id: str, header: Mapping[str, Any]) -> None:
+        """Insert a header, inside a transaction."""
+        text = orjson.dumps(header)
+        self._put("INSERT INTO headers VALUES (?,?)", (run_id,), text, "headers", "header")
+        if len(text) >= LARGE_BYTES:  # it is read again and again while the run is driven
+            self._large_header = (run_id, hashlib.sha256(text).digest(), header)
+
+    def _keep_value(self, name: str, data: bytes) -> None:
+        """Insert a value if it is not there, inside a transaction."""
+        self._put("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name,), data, "stored_values", "data")
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """See `Store.delete_run`. A run that has ended is read before the transaction: nothing of it changes any more."""
@@ -205,7 +253,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         def work() -> RunRow | None:
             self._known.check(self._open_db())
             self._sql("BEGIN IMMEDIATE")
-            row = _find_run(self._open_db(), run_id)
+            row = self._find(self._open_db(), run_id)
             if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
                 self._sql("ROLLBACK")
                 return None
@@ -279,12 +327,18 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         )
         if changed.rowcount != 1:
             return self._fenced(batch.run_id)
+        if (
+            self._large_header is not None
+            and self._large_header[0] == batch.run_id
+            and batch.status in _ENDED
+        ):
+            self._large_header = None
         self._sql(
             "INSERT INTO journal VALUES (?,?,?,?)",
             (batch.run_id, batch.first_seq, b"\n".join(batch.lines), batch.head),
         )
         for digest, data in batch.values.items():
-            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (digest, data))
+            self._keep_value(digest, data)
         for step, resource in batch.opened.items():
             self._sql("INSERT OR REPLACE INTO open_writes VALUES (?,?,?)", (batch.run_id, step, resource))
             self._raise_epoch(resource)
@@ -402,7 +456,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         def work() -> None:
             self._sync("FULL")
             self._sql("BEGIN IMMEDIATE")
-            self._sql("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name, data))
+            self._keep_value(name, data)
             self._sql("INSERT OR REPLACE INTO saved_values VALUES (?,?)", (name, at))
             self._sql("COMMIT")
 

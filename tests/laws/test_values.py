@@ -12,14 +12,19 @@ from firmplan.plans.values import (
     DEPTH_MAX,
     INTEGER_MAX,
     INTEGER_MIN,
+    LARGE_BYTES,
     NotJson,
     canonical,
     digest,
+    digest_of_text,
+    is_spelled,
     normal,
     parse,
     parse_canonical,
+    shared_copy,
+    spelled_in_pieces,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -251,3 +256,30 @@ def test_not_json_survives_pickling():
     error = NotJson("no", "$.a")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.path) == (str(error), error.path)
+
+
+LARGE_TEXTS = st.sampled_from(["x" * LARGE_BYTES, 'ä\n"\\' * LARGE_BYTES, "\U0001f600\x01" * LARGE_BYTES])
+
+
+@given(
+    st.recursive(
+        LARGE_TEXTS,
+        lambda parts: st.lists(parts, max_size=2) | st.dictionaries(st.text(max_size=3), parts, max_size=2),
+        max_leaves=3,
+    )
+)
+@settings(max_examples=10)
+def test_a_large_value_is_spelled_in_pieces_and_copied_as_it_is_parsed(value):
+    """What saves memory changes nothing: pieces are the canonical bytes, and a copy with shared texts is what they parse to, in the same order."""
+    data = canonical(value)
+    assert b"".join(spelled_in_pieces(value)) == data
+    copy = shared_copy(value, data)
+    if copy is not None:
+        assert canonical(copy) == data
+        assert list(copy) == list(parse_canonical(data))
+        assert normal(value) == copy
+    if isinstance(value, str):
+        assert digest_of_text(value) == digest(data)
+        assert is_spelled(value, data)
+        assert not is_spelled(value, data[:-2] + b'y"')
+        assert not is_spelled(value, data + b" ")
