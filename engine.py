@@ -50,6 +50,7 @@ from .executor import (
     Review,
     Run,
     RunDiff,
+    RunOwner,
     RunPage,
     RunsDeleted,
     RunStatus,
@@ -182,6 +183,7 @@ class Engine:
             whose process dies; parked runs stay parked.
         lease: Seconds after which others take over the runs of a process that they cannot see and that has given no sign of life: 1 to 3600.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        on_waiting: Called where a run that another process drives is waited for: after 2 s, then once a minute. `None`: the log says who has it.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -201,6 +203,7 @@ class Engine:
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
+        on_waiting: Callable[[RunOwner], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if flow not in FLOWS:
@@ -226,6 +229,7 @@ class Engine:
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = park_after_of(park_after)
+        self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -301,7 +305,11 @@ class Engine:
                     flow=self._flow,
                 )
                 execution = Execution(
-                    facilities, presence_of(self._location), park_after=self._park_after, lease_s=self._lease
+                    facilities,
+                    presence_of(self._location),
+                    park_after=self._park_after,
+                    lease_s=self._lease,
+                    on_waiting=self._on_waiting,
                 )
                 await execution.open()
                 self._execution, self._loop = execution, loop
@@ -628,6 +636,11 @@ class Engine:
         execution = await self._open()
         return await execution.archive.get(run_id)
 
+    async def find_owner(self, run_id: str) -> RunOwner | None:
+        """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
+        execution = await self._open()
+        return await execution.find_owner(run_of(run_id))
+
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> RunPage:
@@ -663,7 +676,7 @@ class Engine:
     ) -> Run:
         """Go on after a crash, a pause, a decision or with a larger budget, also with a parked run; return as `run` does.
 
-        A run that another process drives is waited for, and a warning in the log says which process that is.
+        A run that another process drives is waited for, and `on_waiting`, or a warning in the log, says which process that is.
 
         Args:
             run_id: The run.
@@ -1251,6 +1264,7 @@ class Engine:
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
+    find_owner_sync = _twin(find_owner)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
     go_on_sync = _twin(go_on)
