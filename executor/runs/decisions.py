@@ -107,10 +107,10 @@ def ruling_of(step: str, said: object) -> Ruling:
     if isinstance(said, str):
         given = {said: True} if said in WORDS else {}
     elif isinstance(said, Mapping):
-        given = cast("Mapping[str, object]", said)
+        said = given = cast("Mapping[str, object]", said)
     named = [name for name in VERDICTS if name in given]
     if len(named) != 1:
-        raise InputRejected(f"expected {_FORMS}, found {describe(cast('object', said))}")
+        raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
     verdict = named[0]
     known = (verdict, *BESIDES.get(verdict, ("attempt",)))
     if others := [name for name in given if name not in known]:
