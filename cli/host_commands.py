@@ -44,7 +44,7 @@ def runs(
 
 @runs_app.command("delete")
 def runs_delete(run: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:
-    """Delete a run that has ended. One that another run came of stays."""
+    """Delete a run that has ended. A run with children (forks, retries, kept replays) stays."""
     from .caring import delete_command
 
     return delete_command(run, {"store": store}, as_json=as_json)
@@ -65,7 +65,7 @@ def runs_prune(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Delete the runs that ended long enough ago. What has not ended, and what other runs came of, stays."""
+    """Delete the runs that ended long enough ago. Runs that have not ended, and runs with children that stay, are kept."""
     from .caring import prune_command
 
     return prune_command(older, {"store": store}, keep_failed=keep_failed, dry_run=dry_run, as_json=as_json)

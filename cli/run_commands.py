@@ -114,7 +114,7 @@ def retry(
     concurrency: options.Concurrency = None,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with a failed or cancelled run, as a new run. What succeeded stands; what failed or was not reached runs."""
+    """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run."""
     from .forking import retry_command
 
     return retry_command(
@@ -249,7 +249,7 @@ def decide(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Decide about several calls at once, all or nothing. Items of a list are asked about together."""
+    """Decide about several calls at once, all or none; for example about the items of a list."""
     from .deciding import decide_command
 
     return decide_command(run_id, decisions, by, {"tools": tools, "store": store}, as_json=as_json)

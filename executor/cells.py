@@ -303,14 +303,14 @@ def is_asked(turn: Turn) -> bool:
 
 
 def is_decided(turn: Turn) -> bool:
-    """Whether a person has allowed the turn's call, which has not been made since."""
+    """Whether a person has allowed the turn's call and the call has not been made yet."""
     return turn.state is State.READY and turn.verdict is not None
 
 
 def undecided_attempt(turn: Turn) -> int | None:
-    """Return the attempt, counted from 1, that a person has to decide about; `None`: there is nothing to decide.
+    """Return the attempt, counted from 1, that a person has to decide about; `None`: no decision is due.
 
-    Before a call that is the attempt which would be the next one, after a call of unknown outcome the one that was made last.
+    Before a call this is the next attempt; after a call of unknown outcome it is the last attempt.
     """
     if is_asked(turn):
         return turn.attempts + 1

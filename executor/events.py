@@ -145,7 +145,7 @@ class CallFailed:
 
     @property
     def is_done(self) -> bool:
-        """Whether the call took effect all the same; records of older versions say so in their message only."""
+        """Whether the call took effect although it failed; records of older versions say this only in the message."""
         return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
@@ -321,7 +321,7 @@ class RunFinished:
 
 @dataclass(slots=True)
 class PlanMade:
-    """A planner made the run's plan, or the patch that this run goes on with. It moves nothing: the header has it all.
+    """A planner made the run's plan, or the patch that this run goes on with. The event changes no state: the header holds the details.
 
     Attributes:
         source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"` or `"patch of <run>"`.

@@ -90,7 +90,7 @@ def is_said(raw: _Raw, value: str | float, *, everywhere: bool = False) -> bool:
     """
     steps = cast("list[_Raw]", raw["steps"])
     holders: list[Json] = [raw.get("output"), raw.get("plans"), *(_templates(step) for step in steps)]
-    # A text counts outside templates too: a tool or a step of that name may well be what the task means.
+    # Texts outside templates count too: the task may mean a tool or a step of that name.
     beside = [leaf for leaf in _leaves(raw["steps"]) if everywhere or isinstance(leaf, str)]
     return any(_says(leaf, value) for leaf in (*_leaves(holders), *beside))
 
@@ -106,7 +106,7 @@ def _templates(step: _Raw) -> list[Json]:
 
 
 def _leaves(part: Json) -> Iterator[str | int | float]:
-    """Yield every text and number in a part of a plan that means something."""
+    """Yield every meaningful text and number in a part of a plan."""
     parts: list[Json] = [part]
     while parts:
         match parts.pop():

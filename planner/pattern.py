@@ -26,7 +26,7 @@ TASK_CHARACTERS_MAX = 2_000
 """Longer tasks are not held against patterns: nobody phrases one that long twice, and time grows with the square."""
 
 READINGS_MAX = 8
-"""Ways to read the rest of a task that are looked for, to see whether there is more than one."""
+"""Number of readings of the rest of a task that are searched: two are enough to see an ambiguity."""
 
 Values: TypeAlias = "list[tuple[str, Json]]"
 _WORD = re.compile(r"\w+")
@@ -79,7 +79,7 @@ class TaskPattern:
         return (-words, sum(is_free(self.inputs[name], self.types) for name in self.holes))
 
     def match(self, task: str) -> dict[str, Json] | None:
-        """Return the inputs that a task's words give; `None` if the task is not of this pattern, or is so in doubt.
+        """Return the inputs in a task's words; `None` if the task does not match the pattern, or matches only in doubt.
 
         A task that is the pattern itself, holes and all, gives none: whoever asks so gives the inputs apart.
         """
@@ -87,7 +87,7 @@ class TaskPattern:
         return None if reading is None or reading.doubt is not None else reading.inputs
 
     def reading(self, task: str) -> Reading | None:
-        """Return what `match` does, a match in doubt included."""
+        """Return the result of `match`, including a match in doubt."""
         text = plain(task)
         if text.casefold() == self.text.casefold():
             return Reading({})
@@ -114,7 +114,7 @@ class TaskPattern:
         return Reading(values, self._excess(values))
 
     def _excess(self, values: Mapping[str, Json]) -> str | None:
-        """Return which hole takes more words than its input's default has."""
+        """Return the hole that takes more words than its input's default has."""
         for name, most in self._words_max.items():
             words = len(str(values[name]).split())
             if words > most:

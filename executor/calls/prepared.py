@@ -103,7 +103,7 @@ class PreparedCall:
 
     @property
     def value(self) -> Json:
-        """Its arguments as they are parsed, where they are large and as the plan gives them; else `None`."""
+        """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
         given = getattr(self.command, "args", None)
         return given.shared if isinstance(given, Sealed) and self.args is given.data else None
 

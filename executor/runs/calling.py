@@ -58,7 +58,7 @@ class Loop(Protocol):
 
 
 class Calling:
-    """See the module. The loop makes it when it begins to drive, and drops it when it stops: the two refer to each other.
+    """See the module. The loop makes this object when it begins to drive, and drops it when it stops, because the two refer to each other.
 
     Args:
         loop: The run's.
@@ -74,7 +74,7 @@ class Calling:
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
-        writing: Path of each write that is being called -> its timeout in seconds, if it has one.
+        writing: Path of each write in flight -> its timeout in seconds, if it has a timeout.
     """
 
     def __init__(  # noqa: PLR0913  # what the calls of a run meet on their way

@@ -179,7 +179,7 @@ class Processes(Alone):
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file that can only be read; where even that is not possible it counts as held."""
+    """Whether a process holds the lock of a read-only file; if the lock cannot be tested, it counts as held."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -276,7 +276,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
 
 
 def _past_write(past: PastWrite, args: str) -> Json:
-    """Return what is known of an earlier run's call to whoever decides about a call with these arguments."""
+    """Return what is known of an earlier run's call, for the person who decides about a call with these arguments."""
     same_key = bool(past.key) and past.args == args
     return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
 
@@ -309,7 +309,7 @@ def parked_message(parked: RunParked) -> str:
 
 
 def parked_planning_message(deaths: int) -> str:
-    """Return why a task is parked whose plan could not be made."""
+    """Return why a task is parked that died while its plan was made."""
     return _parked(deaths, "its plan was being made")
 
 
