@@ -178,9 +178,9 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on in the background with every run that nobody drives when the engine opens, and while it is open with those
-            whose process dies; parked runs stay parked.
-        lease: Seconds after which others take over the runs of a process that they cannot see and that has given no sign of life: 1 to 3600.
+        recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
+            dies; parked runs stay parked.
+        lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
         park_after: How many deaths of its process in a row, without progress, park a run.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
@@ -526,7 +526,7 @@ class Engine:
     ) -> Run:
         """Make a run durable, start it, and return it at once; a task that cannot be planned becomes a failed run.
 
-        Arguments and errors are those of `run`. With `replan`, `wait` returns what became of the last patched plan; the run keeps the number, so
+        Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too.
         """
         execution = await self._open()
@@ -674,7 +674,7 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
             InputRejected: The budget is not one. Or the run has failed or was cancelled: it never changes, and `retry` goes on with it. Where a
-                decision has ended it, whoever resumes it after that is given the run.
+                decision has ended it, the first `resume` after that returns the run.
             ConfigError: A tool of the run is missing, or has changed since a person was asked about its call.
         """
         execution = await self._open()
@@ -690,7 +690,7 @@ class Engine:
     async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
         """Continue a run that failed or was cancelled as a new run, whose parent is the ended run; return as `run` does.
 
-        What succeeded stands and is not called, reads included. What failed or was not reached runs, with the tools as they are now. Writes
+        Calls that succeeded are not repeated, reads included. Calls that failed or were not reached are made, with the present tools. Writes
         that the ended run never called, or every attempt of which failed, need no approval but the tool's own. A write of unknown
         outcome, one that is done and whose result was refused, and one that a person denied wait for a person. The ended run stays as it is.
 
@@ -1025,16 +1025,16 @@ class Engine:
         """Delete all runs that ended long enough ago, children before their parents; runs with children that stay are kept.
 
         Args:
-            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: however young.
+            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: any age.
             statuses: Some of `succeeded`, `failed`, `cancelled`; `None`: all three.
-            dry_run: Delete nothing, and return what would be deleted.
+            dry_run: Delete nothing, and return the runs that would be deleted.
 
         Raises:
             InputRejected: Neither an age nor statuses are given, or one of them is not valid.
         """
         if older_than is None and statuses is None:
             raise InputRejected(
-                "prune: expected older_than, statuses or both; without them every ended run would go"
+                "prune: expected older_than, statuses or both; without them every ended run would be deleted"
             )
         age_s, named = age_of("older_than", older_than), statuses_of(statuses)
         execution = await self._open()
@@ -1138,7 +1138,7 @@ class Engine:
             step: Path of the leaf.
             by: Who decides.
             edit: Arguments in the place of some of the present ones; without it the call is made with exactly those.
-            attempt: The attempt that is decided about, counted from 1 (`attempt` of the step); `None`: the one that waits now.
+            attempt: The attempt that the decision is about, counted from 1 (`attempt` of the step); `None`: the attempt that waits now.
 
         Raises:
             RunNotFound: There is no such run.

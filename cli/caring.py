@@ -66,7 +66,7 @@ def upgrade_command(flags: Mapping[str, object], *, as_json: bool) -> int:
             more = {"compacted": True} if is_compacted else {}
             screen.document({"store": settings.store_name, "before": before, "after": after, **more})
         elif before == after:
-            rest = compacted or ": nothing was to do"
+            rest = compacted or ": nothing had to be done"
             screen.answer(f"{settings.store_name} has format {after}, the newest{rest}")
         else:
             screen.answer(f"{settings.store_name} had format {before}, and has {after} now{compacted}")

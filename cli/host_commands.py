@@ -56,11 +56,9 @@ def runs_prune(
         str,
         typer.Option("--older", metavar="AGE", help="Only runs whose last record is older: 90d, 12h."),
     ],
-    keep_failed: Annotated[
-        bool, typer.Option("--keep-failed", help="Leave runs that failed where they are.")
-    ] = False,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep runs that failed.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Delete nothing, and say what would be deleted.")
+        bool, typer.Option("--dry-run", help="Delete nothing, and list the runs that would be deleted.")
     ] = False,
     store: options.Store = None,
     as_json: options.Json = False,

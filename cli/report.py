@@ -162,13 +162,13 @@ def advice(run: Run, settings: Settings) -> str:
     line = f"  {resume_line(run.id, settings)}{raised}"
     told = [*lines, _when_to_resume(run, bool(lines)), line]
     if told[-2] == DRIVEN:
-        told += ["or, where that process hangs, take the run from it with", f"{line} --take-over"]
+        told += ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
     return "\n".join(told)
 
 
 def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
     if run.status == "parked":
-        return "once that is mended, go on with"
+        return "once the cause is mended, go on with"
     if has_to_be_done:
         return "then go on with"
     return "its process is gone: go on with" if run.abandoned else DRIVEN

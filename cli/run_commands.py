@@ -96,7 +96,9 @@ def resume(
 
 NewId = Annotated[
     str | None,
-    typer.Option("--run-id", metavar="ID", help="Name the new run; the same command again goes on with it."),
+    typer.Option(
+        "--run-id", metavar="ID", help="Id of the new run; the same command again continues that run."
+    ),
 ]
 
 
@@ -105,7 +107,7 @@ def retry(
     new_id: NewId = None,
     replan: Annotated[
         int,
-        typer.Option("--replan", metavar="N", help="Patch the plan this often, at most, if the run fails."),
+        typer.Option("--replan", metavar="N", help="Patch the plan at most N times if the run fails."),
     ] = 0,
     tools: options.Tools = None,
     store: options.Store = None,
@@ -194,7 +196,10 @@ By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decide
 Attempt = Annotated[
     int | None,
     typer.Option(
-        "--attempt", metavar="N", min=1, help="The attempt that this is about; else the one that waits now."
+        "--attempt",
+        metavar="N",
+        min=1,
+        help="Attempt that the decision is about; default: the attempt that waits now.",
     ),
 ]
 
@@ -241,7 +246,7 @@ def decide(
         list[str],
         typer.Argument(
             metavar="STEP=DECISION..",
-            help="approve, deny or retry; or JSON that says more. A step stands for all its parts that wait.",
+            help="approve, deny, retry, or a JSON object. A step stands for all its waiting parts.",
         ),
     ],
     by: By = None,

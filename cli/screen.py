@@ -34,7 +34,7 @@ class Unwritable(Exception):  # noqa: N818  # says what it is
     """Standard output or error cannot be written: the disk is full, or the reader has closed the pipe.
 
     Attributes:
-        is_unread: Whether the reader has gone, as `head` does: then there is nothing to tell.
+        is_unread: Whether the reader has closed the pipe, as `head` does; then no message is needed.
     """
 
     def __init__(self, fault: OSError) -> None:

@@ -22,7 +22,7 @@ class Purse:
     """The budget of one run.
 
     Attributes:
-        limits: Name -> most of it; a name that is missing has no limit.
+        limits: Name -> its limit; a missing name has no limit.
         planning: Name -> how much of it the planning of the run used.
         spent: Name -> how much of it is used or reserved, by the planning too.
     """
@@ -102,9 +102,9 @@ class PlanningCost:
 
     Attributes:
         now: Unix seconds.
-        limits: Name -> most of it for the run: planning and steps together.
+        limits: Name -> the limit for the run, planning and steps together.
         own: Name -> how much of it steps have used before, as those of a run whose plan is patched.
-        before: Name -> how much of it earlier plannings used.
+        before: Name -> the amount that earlier plannings used.
     """
 
     now: Callable[[], float]

@@ -76,10 +76,10 @@ class Turn:
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
-        is_cut_off: Whether its process died in its last call: another call uses budget again.
+        is_cut_off: Whether the process died in the last call, so that another call uses budget again.
         is_ruled: Whether it has been decided whether a person is needed.
         is_approved: Whether a person has allowed the call.
-        is_ahead: Whether a person is, or was, asked about it before its turn has come among the items of an ordered `for_each`.
+        is_ahead: Whether a person was asked about the call before its item's turn in an ordered `for_each`.
     """
 
     path: StepPath

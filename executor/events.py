@@ -31,7 +31,7 @@ class RunStarted:
     """The run begins: `header` is the digest of its header, which holds plan, inputs, seed and tool signatures.
 
     Attributes:
-        by: The owner that drives the run from here, until a `RunResumed`; older journals do not say.
+        by: The owner that drives the run until the next `RunResumed`; empty in older journals.
     """
 
     header: str
@@ -177,7 +177,7 @@ class Approved:
     """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them.
 
     Attributes:
-        attempt: The call that was asked about, counted from 1, as in every decision; `None`: an older record, which does not say.
+        attempt: The attempt that the decision is about, counted from 1; `None`: an older record without an attempt.
     """
 
     step: str
@@ -202,8 +202,8 @@ class ResolvedDone:
     """A person says that the call of unknown outcome took effect, and what it returned.
 
     Attributes:
-        attempt: The call whose outcome was unknown, as in the next two; `None`: an older record, which does not say.
-        by: Who says so; `None`: nobody was named.
+        attempt: The attempt whose outcome was unknown; `None`: an older record without an attempt.
+        by: The person who decided; `None`: no name was given.
     """
 
     step: str

@@ -65,8 +65,8 @@ class PastWrite:
     Attributes:
         outcome: What is known of the earlier call.
         run: The run that made it, or in which a person denied it; empty where a fork of an older version does not tell.
-        args: Digest of the arguments that it was made with; empty for a call that was not made.
-        key: The idempotency key that it handed to the world. A call with the same arguments hands over the same key, so that a server which
+        args: Digest of the call's arguments; empty if the call was not made.
+        key: The idempotency key of the call. A call with the same arguments is made under the same key, so that a server which
             knows the key does not act twice.
         tool: The tool that was called: the same call at another path, where an edited plan or list has moved it to, is asked about as well.
     """
@@ -90,13 +90,13 @@ class PastWrite:
 
     def told(self, args: str) -> str:
         """Return a sentence for the person who decides about a call with arguments of this digest."""
-        where = f"run {self.run}" if self.run else "a run that this one comes of"
+        where = f"run {self.run}" if self.run else "an ancestor of this run"
         other = " with other arguments" if self.args not in ("", args) else ""
         match self.outcome:
             case "unknown":
                 return f"{where} called it{other}, and the outcome of that call is unknown: it may have taken effect"
             case "refused":
-                return f"{where} called it{other}; the call is done, result refused: it took effect, and what it returned was not taken"
+                return f"{where} called it{other}; the call is done, result refused: it took effect, but its result was not accepted"
             case "denied":
                 return f"a person denied it in {where}"
             case "done":

@@ -32,7 +32,7 @@ def retry_of(
 
     Args:
         machine: The ended run's.
-        inherited: What its calls came to, by path.
+        inherited: The outcomes of the parent's calls, by path.
         past_writes: See `Fork`.
     """
     before = machine.fork

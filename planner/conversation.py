@@ -48,7 +48,7 @@ class Spending:
     A request is not sent if a request as large as the largest so far would pass a limit. The size of the first request is unknown.
 
     Attributes:
-        limits: Name -> most of it; a name that is missing has no limit.
+        limits: Name -> its limit; a missing name has no limit.
         told: Is told what each answered request used.
     """
 

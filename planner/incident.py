@@ -134,7 +134,7 @@ class StepState:
         code: Why it failed: one of `OWN_CODES`.
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or what it waits for.
-        is_filled_in: Whether it failed, and the value of its `on_error` stands for its result.
+        is_filled_in: Whether the step failed and the value of its `on_error` replaces its result.
         parts: How many of its items or iterations stand where: their state on one line -> how many.
         took_effect: Whether it is a write that is done, although it failed: its result was refused.
     """

@@ -70,7 +70,7 @@ class _Value:
 
     Attributes:
         places: Where it stands in the task's words; a place inside a longer value's is none.
-        inputs: The plan's own inputs that have it; empty for a value of an argument.
+        inputs: The plan's inputs with this value; empty for a value of an argument.
         argument: The argument's name.
         schema: The argument's type.
     """
@@ -92,7 +92,7 @@ class _Work:
     """A plan being made into a template.
 
     Attributes:
-        holes: Where in the task's words which input is named.
+        holes: Where each input stands in the task's words.
     """
 
     raw: _Raw
@@ -265,8 +265,8 @@ def _name(work: _Work, each: _Value) -> None:
         own = _own_places(work, each)
         if own is None:
             raise InputRejected(
-                f"the inputs {names} all have the value {shown}, and the words '{work.task}' do not tell whose is where; "
-                "expected a task that names each of them at a place of its own: reword it, or run it with distinct values"
+                f"the inputs {names} all have the value {shown}, and the words '{work.task}' do not tell which place belongs to which input; "
+                "expected a task that names each input at a place of its own: reword it, or run it with distinct values"
             )
         places = own
     if is_said(work.raw, each.value, everywhere=len(each.places) > len(each.inputs)):
@@ -280,8 +280,8 @@ def _name(work: _Work, each: _Value) -> None:
 def _own_places(work: _Work, each: _Value) -> dict[Span, str] | None:
     """Return which of several places of one value belongs to which input; `None`: the words do not tell.
 
-    Only words tell, those beside a place that are part of an input's name: `8 men` is `men`, `from 8` is `from_day`. The order in
-    which inputs are declared tells nothing, since a plan has them in the order of the alphabet.
+    Only a word beside a place that is part of an input's name identifies the input: `8 men` is `men`, `from 8` is `from_day`. The order
+    of the inputs identifies nothing, since a plan has them in the order of the alphabet.
     """
     near = {name: _beside(work.task, each.places, name) for name in each.inputs}
     own = {places[0]: name for name, places in near.items() if len(places) == 1}

@@ -86,7 +86,7 @@ def is_said(raw: _Raw, value: str | float, *, everywhere: bool = False) -> bool:
     Args:
         raw: The plan.
         value: A text or a number.
-        everywhere: Whether a number counts in settings of a step too, such as `retries`, and not only where a template may stand.
+        everywhere: Whether to search also the numbers in a step's settings, such as `retries`, and not only the places for templates.
     """
     steps = cast("list[_Raw]", raw["steps"])
     holders: list[Json] = [raw.get("output"), raw.get("plans"), *(_templates(step) for step in steps)]

@@ -203,8 +203,8 @@ def _said(step: Step) -> bytes:
 def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> list[Problem]:
     """Return the places where a patched plan repeats a write.
 
-    Only steps that the patch adds, or whose call it changes, are looked at: where the plan itself makes one write twice, as for two
-    lists of people, each was meant, and each stays as it is.
+    Only steps that the patch adds, or whose call it changes, are checked: if the plan itself makes one write twice, for example for two
+    lists of people, both writes were intended and stay.
 
     Args:
         writes: Steps whose writes are done or may be done.

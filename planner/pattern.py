@@ -38,7 +38,7 @@ class Reading:
 
     Attributes:
         inputs: The values of the holes.
-        doubt: Why the values may not be what the task means: then only a model may say so. `None`: they are.
+        doubt: Why the values may differ from the meaning of the task, so that only a model may decide; `None`: no doubt.
     """
 
     inputs: dict[str, Json]
@@ -118,7 +118,7 @@ class TaskPattern:
         for name, most in self._words_max.items():
             words = len(str(values[name]).split())
             if words > most:
-                return f"the input '{name}' would take {words} words, its default has {most}"
+                return f"the input '{name}' would take {words} words, but its default has {most}"
         return None
 
     @cached_property
@@ -146,8 +146,8 @@ class TaskPattern:
             text: The task.
             index: Of the first hole to fill.
             start: Where that begins.
-            known: What was returned before, by `index` and `start`.
-            most: Lists that are looked for.
+            known: Earlier results, by `index` and `start`.
+            most: Most lists to search for.
             bounds: Most words of a hole, by its name.
         """
         if (index, start) in known:
@@ -189,9 +189,7 @@ def pattern_fault(plan: Plan) -> str | None:
     if not holes:
         return None
     if not literals[0].strip() and not any(_WORD.search(literal) for literal in literals):
-        return (
-            "its pattern is all hole and would answer every task; expected words of its own beside the holes"
-        )
+        return "its pattern has only holes and would answer every task; expected words beside the holes"
     if "" in literals[1:-1]:
         return "nothing tells two of its holes apart; expected words between them"
     defaults = {name: plan.inputs[name].get("default") for name in plan.inputs}

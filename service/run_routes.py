@@ -160,7 +160,7 @@ async def fork_run(run_id: str, hosted: Hosted, body: ForkBody | None = None) ->
     "/runs/{run_id}/retry",
     status_code=202,
     response_model=RunView,
-    summary="Go on with an ended run as a new one",
+    summary="Continue a failed or cancelled run as a new run",
 )
 async def retry_run(run_id: str, hosted: Hosted, body: RetryBody | None = None) -> Response:
     """Answer with the new run, which is durable before the answer; its calls are made in the background. 409: the run has neither failed nor been cancelled."""

@@ -37,7 +37,9 @@ EARLY_S: Final = 1.0  # how long before the kernel's timer a process that runs e
 LOOK_S: Final = 0.5  # how often it is looked whether the lease was renewed
 IDLE_S: Final = 5.0  # how long the thread stays where nothing is guarded
 EXIT_CODE: Final = 75  # EX_TEMPFAIL: another process goes on with the runs
-MOMENT_ENV: Final = "FIRMPLAN_LEASE_FD"  # where a child process that calls tools finds the end of the lease
+MOMENT_ENV: Final = (
+    "FIRMPLAN_LEASE_FD"  # tells a child process that calls tools the file descriptor of the lease's end
+)
 
 
 def elapsed_s() -> float:
@@ -86,7 +88,7 @@ class Watchdog:
 
     Args:
         until: Returns the moment, by `elapsed_s`; asked again and again.
-        early_s: How long before it a process that runs is ended.
+        early_s: How many seconds before the moment a running process is ended.
         end: Ends it then, and says why.
     """
 
@@ -153,8 +155,8 @@ class Lease:
     """The lease of one engine's owner.
 
     Args:
-        length_s: How long it lasts after it was renewed.
-        is_needed: Whether others take the runs over when it has ended, although they may live: then the process ends itself before.
+        length_s: How long the lease lasts after a renewal.
+        is_needed: Whether other processes take the runs over at the end of the lease even if this process lives; then it ends itself before that.
     """
 
     def __init__(self, length_s: float, *, is_needed: bool) -> None:

@@ -69,8 +69,8 @@ class Calling:
         preparation: Has prepared the calls.
         results: What stands for calls, and what is kept of them.
         early: Calls that were begun while the plan was still being written.
-        draws: What calls are told of time and chance.
-        callers: Step -> the former owners whose calls of it may be under way.
+        draws: The times, ids and random numbers that calls get.
+        callers: Step -> the former owners whose calls of the step may be in flight.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:

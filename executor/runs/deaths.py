@@ -44,7 +44,7 @@ class Deaths:
     """How deaths affect a run that is about to be driven.
 
     Attributes:
-        count: How many count against it.
+        count: The number of deaths that count against the run.
         is_careful: Whether the run follows a death: starts are durable before their calls.
         suspects: Paths of the calls that deaths in a row cut off, and that have no outcome yet.
         cut_off: Paths of the calls that the last death cut off.

@@ -68,8 +68,8 @@ class Ruling:
 
     Attributes:
         step: Path of the leaf.
-        attempt: The attempt that it is about; `None`: the one that waits now.
-        given: What belongs to it: edited arguments, a reason, a result, or why the call counts as failed.
+        attempt: The attempt that the decision is about; `None`: the attempt that waits now.
+        given: The value of the decision: edited arguments, a reason, a result, or why the call counts as failed.
     """
 
     step: str
@@ -90,7 +90,7 @@ BESIDES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FORMS: Final = (
     '"approve", "deny" or "retry", or an object with one of approve (true; edit), deny (true; reason), done (what was returned), '
-    "retry (true), fail (why), and attempt if it is to be named"
+    "retry (true), fail (why), and optionally attempt"
 )
 
 
@@ -141,7 +141,7 @@ class Asked:
 
     Attributes:
         pending: Decisions that its journal does not hold yet.
-        history: Those that it holds; read where somebody decides about what does not wait any more.
+        history: The decisions in the journal; read only if a decision is about an attempt that no longer waits.
     """
 
     row: RunRow
@@ -171,7 +171,7 @@ class Asked:
             or (ruling.verdict == "approve" and ruling.given)
         ):
             what = "attempt" if ruling.attempt is not None else "done" if ruling.verdict == "done" else "edit"
-            raise InputRejected(f"'{what}' is said of one call; name it: {listing(waiting)}")
+            raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
         decided = {key.step for key in self.pending if key.about == ruling.about}
         return [
             replace(ruling, step=path)
@@ -231,7 +231,7 @@ class Decisions:
             step: Path of the leaf.
             by: Who decides.
             edit: Arguments that replace some of the call's.
-            attempt: The attempt that the decision is about; `None`: the one that waits now. So for every decision.
+            attempt: The attempt that the decision is about; `None`: the attempt that waits now. The same holds for every decision.
 
         Raises:
             RunNotFound: There is no such run.
@@ -264,7 +264,7 @@ class Decisions:
 
         Args:
             run_id: The run.
-            decisions: Path of a leaf, or of a step all of whose waiting parts are meant that have no decision of their own -> see `ruling_of`.
+            decisions: Path of a leaf, or of a step (for its waiting parts that have no entry of their own) -> see `ruling_of`.
             by: Who decides.
 
         Raises:
@@ -343,7 +343,7 @@ class Decisions:
             asked: The run.
             rulings: One for each leaf.
             by: Who decides.
-            faults: Path -> what is wrong with a decision; what is found is added, and where there is any, nothing is recorded.
+            faults: Path -> the fault of a decision. Faults are added here; if there is any fault, no decision is recorded.
         """
         made: dict[DecisionKey, Verdict] = {}
         for ruling in rulings:

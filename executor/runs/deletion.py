@@ -30,10 +30,10 @@ class RunsDeleted:
 
     Attributes:
         runs: Ids of the runs, newest first.
-        kept: Run -> why it stays, of those that were old enough.
+        kept: Run -> why it stays, for runs that were old enough.
         values: How many stored values, artifacts among them, nothing named any more.
         bytes: Their size.
-        is_dry_run: Nothing was deleted; `values` and `bytes` are not known then.
+        is_dry_run: Whether nothing was deleted; `values` and `bytes` are then unknown.
     """
 
     runs: tuple[str, ...]
@@ -105,9 +105,9 @@ class Deletion:
         """Delete all runs of these statuses whose end is that long ago, children before their parents.
 
         Args:
-            age_s: Since a run's last record; `None`: however young.
+            age_s: Seconds since a run's last record; `None`: any age.
             statuses: Some of `ENDED`; `None`: each of them.
-            is_dry_run: Delete nothing, and say what would be.
+            is_dry_run: Delete nothing, and report the runs that would be deleted.
         """
         rows = [row async for row in self._rows()]
         gone, kept = await self._remove_old(rows, age_s, statuses, is_dry_run=is_dry_run)
@@ -198,5 +198,7 @@ def _is_meant(row: RunRow, until: float | None, statuses: Collection[str] | None
 
 def _why_kept(removal: Removal) -> str:
     if removal.children:
-        return f"{' and '.join(removal.children[:3])} came of it, and may need its journal: delete that first"
+        return (
+            f"{' and '.join(removal.children[:3])} came of it and may need its journal: delete that run first"
+        )
     return f"it has not ended (it is {removal.status}): cancel it first, or let it end"

@@ -74,7 +74,7 @@ class Driver:
         inherited: Of a fork: what the parent's calls came to, by path.
         early: Calls that were begun while the plan was still being written.
         drawn: What calls were told of time and chance before, by step.
-        callers: Step -> the former owners whose calls of it may be under way.
+        callers: Step -> the former owners whose calls of the step may be in flight.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
@@ -119,8 +119,8 @@ class Driver:
         """Handle the first events and the decisions since, then continue until the run ends or waits.
 
         Args:
-            first: What begins the work on the run, or goes on with it; of several only what follows from the last is carried out.
-            decisions: What people decided that the journal does not hold.
+            first: The events that begin or continue the run; only the commands of the last event are carried out.
+            decisions: The decisions of people that are not in the journal.
 
         Raises:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.

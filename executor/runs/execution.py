@@ -85,9 +85,9 @@ class Taken:
     """A run that was claimed to be driven.
 
     Attributes:
-        deaths: What deaths mean for it.
-        first: What begins the work on it, or goes on with it.
-        is_asked: Whether someone resumes it.
+        deaths: How deaths affect the run.
+        first: The events that begin or continue the run.
+        is_asked: Whether this is an explicit resume.
     """
 
     row: RunRow
@@ -218,8 +218,8 @@ class Execution:
         Args:
             run_id: The run.
             plan: Makes its plan.
-            cost: Told by `plan` what it uses; recorded with what becomes of it.
-            is_asked: Whether someone resumes it: then no earlier death counts against it.
+            cost: Counts the usage of `plan`; recorded with the outcome of the planning.
+            is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
         """
         under_way = self._driving.get(run_id)
         if under_way is not None:
@@ -397,7 +397,7 @@ class Execution:
         Args:
             run_id: The run.
             seen: Its journal, if it was read already.
-            is_asked: Whether someone resumes it: then no earlier death counts against it.
+            is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
             by_force: Whether a living owner loses it.
 
         Raises:
@@ -703,7 +703,7 @@ class Execution:
 
         Args:
             row: The run's.
-            is_asked: Whether someone asks for it.
+            is_asked: Whether this is an explicit resume.
             take_over: As in `resume`.
         """
         task = self._driving.get(row.id)
@@ -773,10 +773,10 @@ class Execution:
         return await self._takeover.find()
 
     def recover(self, go_on: Callable[[str], Awaitable[object]]) -> None:
-        """Go on in the background with every run that nobody drives, and as long as this execution is open with those whose owner dies.
+        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies.
 
         Args:
-            go_on: Goes on with the run of an id; that of a parked run leaves it alone.
+            go_on: Continues the run of an id; leaves a parked run alone.
         """
         self._takeover.begin(go_on)
 

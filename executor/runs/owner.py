@@ -225,7 +225,7 @@ class Owner:
     async def find_survivor(self, names: Iterable[str]) -> str | None:
         """Return a former owner that no lease ends and whose calls may still be in flight; `None`: there is no such owner.
 
-        Waits for those that end by themselves.
+        Waits for the owners that end by themselves.
         """
         for name in names:
             while (left_s := self._outlives_s(name)) > 0:

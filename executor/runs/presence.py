@@ -37,7 +37,7 @@ class Presence(Protocol):
 
     Attributes:
         is_alone: Nobody else can have the store, so that no lease is needed.
-        is_leased: Others of the same machine take runs over once their lease has ended, although the process may live.
+        is_leased: Processes on the same machine take runs over at the end of the lease, even if the owner lives.
     """
 
     is_alone: bool

@@ -40,7 +40,7 @@ class Recorder:
         journal: The run's.
         run_id: The run.
         lock: The tools as the run knows them.
-        made: How a planner made the run's plan; it stands behind the run's first record.
+        made: How a planner made the run's plan; this record follows the run's first record.
 
     Attributes:
         is_driving: Whether the run is being driven now.

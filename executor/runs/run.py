@@ -85,7 +85,7 @@ class StepView:
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
-        attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
+        attempt: The attempt that a person has to decide about, counted from 1; `None`: no attempt waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
@@ -315,7 +315,9 @@ def parked_planning_message(deaths: int) -> str:
 
 def _parked(deaths: int, when: str) -> str:
     times = "once" if deaths == 1 else f"{deaths} times in a row"
-    return f"its process died {times} without progress of the run; {when}; find out why, then resume the run"
+    return (
+        f"its process died {times} without progress of the run; {when}; find the cause, then resume the run"
+    )
 
 
 def run_usage(machine: Machine) -> dict[str, Json]:

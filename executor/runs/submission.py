@@ -59,9 +59,9 @@ class Planned:
         )
 
 
-_NOT_ENDED: Final = "it has not ended; wait for it, resume it where its process has gone, or cancel it"
+_NOT_ENDED: Final = "it has not ended; wait for it, resume it if its process has died, or cancel it"
 _NOT_RETRIED: Final = {
-    "succeeded": "it has succeeded, so there is nothing to go on with; fork it to do a part of it again",
+    "succeeded": "it has succeeded, so nothing is left to continue; fork it to repeat a part of it",
     "queued": _NOT_ENDED,
     "running": _NOT_ENDED,
     "waiting": "it waits for a person; approve or deny what waits, then resume it",
@@ -89,7 +89,7 @@ def expect_resume(row: RunRow) -> None:
     if row.status in (RunStatus.FAILED, RunStatus.CANCELLED) and not row.is_replay:
         became = "has failed" if row.status == RunStatus.FAILED else "was cancelled"
         raise InputRejected(
-            f"resume: run {row.id} {became}, and a run that has ended is never changed; go on with it as a new run: "
+            f"resume: run {row.id} {became}, and an ended run never changes; continue it as a new run: "
             f"`firmplan retry {row.id}`, engine.retry({row.id!r}) or POST /v1/runs/{row.id}/retry"
         )
 
@@ -163,9 +163,7 @@ class Submissions:
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another {name}")
         if row.parent is not None and not _is_same_child(kept.parent, existing.fork, row.parent, header.fork):
-            found = (
-                f"it comes of run {kept.parent}" if kept.parent is not None else "it comes of no other run"
-            )
+            found = f"its parent is run {kept.parent}" if kept.parent is not None else "it has no parent"
             raise InputRejected(
                 f"a run '{row.id}' exists already, and it is not the same fork or retry of run {row.parent} ({found}): expected the "
                 f"arguments with which it was made; repeat those, or choose another {name}"

@@ -138,7 +138,7 @@ def _upgrade(db: Connection, name: str, found: int) -> None:
     except psycopg.errors.InsufficientPrivilege as fault:
         raise StoreError(
             f"the store {name} has format {found}, and the user {db.info.user} may not bring it to format {POSTGRES_FORMAT}: "
-            "the tables are somebody else's; run `firmplan store upgrade` as the user who made them"
+            "the tables belong to another user; run `firmplan store upgrade` as the user who made them"
         ) from fault
 
 

@@ -16,7 +16,7 @@ class Unused:
 
     Attributes:
         last: Id of a run and when it was made -> the number of its last record that was read. The id of a deleted run is free again.
-        gone: Runs that were deleted before, and of which results for reuse were read.
+        gone: Deleted runs whose results for reuse were already read.
         saved_before: What was saved later is not unused.
     """
 

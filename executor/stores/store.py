@@ -36,8 +36,8 @@ class OwnerName:
     Attributes:
         process: Its number, or whatever stands in that place.
         host: Its machine.
-        lease_s: How long its lease is; older names do not say, and mean 30 seconds.
-        ends_surely: Whether its process is ended with its lease if it is in the middle of a write then, even while it stands still.
+        lease_s: The length of the lease; 30 seconds if an older name does not give it.
+        ends_surely: Whether the owner's process, running or stopped, is surely ended with its lease in the middle of a write.
     """
 
     process: str
@@ -97,7 +97,7 @@ class RunRow:
     def expect_parent(self, *, is_there: bool) -> None:
         """Raise `StoreError` if the run's parent is gone: the run would need the parent's journal."""
         if not is_there:
-            raise StoreError(f"run {self.parent} was deleted meanwhile: nothing can come of it any more")
+            raise StoreError(f"run {self.parent} was deleted meanwhile: it can have no children any more")
 
     def expect_to_go_on(self) -> None:
         """Raise `InputRejected` for a kept replay: whoever went on with it would make the writes of its parent once more."""
@@ -223,7 +223,7 @@ class StoredPlan:
     Attributes:
         text: The plan as JSON.
         digest: Of the plan, as it was when it was saved.
-        is_altered: The row is not as it was written. A row of a store of format 1 has no digest, so that only the plan's own
+        is_altered: The row was changed. A row of a store of format 1 has no digest, so that only the plan's own
             digest can tell.
     """
 
@@ -357,7 +357,7 @@ class DecisionKey:
     Attributes:
         step: Path of the leaf.
         attempt: The call, counted from 1.
-        about: Whether the `call` may be made, or what became of it: its `outcome`.
+        about: Whether the `call` may be made, or which `outcome` it had.
     """
 
     step: str
@@ -379,9 +379,9 @@ class Removal:
 
     Attributes:
         status: The run's; `None`: there is no such run.
-        children: Runs that came of it, some of them: while there is one, the run stays.
+        children: Some children of the run; a run with children stays.
         is_removed: Whether it is gone.
-        named: Digests of stored values that it named, and that may be nobody's now.
+        named: Digests of stored values that the run named, and that perhaps nothing names now.
     """
 
     status: str | None
@@ -427,7 +427,7 @@ class Store(Protocol):
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """Remove a run with one of these statuses and without children, with everything that belongs only to it, in one transaction.
 
-        Results that later runs may reuse stay, and so do the values that it named: `prune_values` removes those.
+        Results that later runs may reuse stay. Values that the run named stay too, until `prune_values` removes them.
         """
         ...
 
@@ -468,7 +468,7 @@ class Store(Protocol):
             run_id: The run.
             owner: Its new owner.
             is_alive: Whether its present owner lives.
-            by_force: The present owner lives, and loses this run alone: it goes on beating for its other runs.
+            by_force: The present owner lives and loses only this run; it keeps its heartbeat for its other runs.
         """
         ...
 

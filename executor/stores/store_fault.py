@@ -44,11 +44,11 @@ def why_read_only(name: str) -> str | None:
         return None
     is_mounted_so = os.statvfs(path).f_flag & os.ST_RDONLY
     why = (
-        "its file system is mounted so"
+        "its file system is mounted read-only"
         if is_mounted_so
-        else "this user may not write it, or not in its folder"
+        else "this user may not write the file or its folder"
     )
-    return f"{why}; its runs can be looked at; to write, make that possible, or copy the store elsewhere (firmplan store backup FILE)"
+    return f"{why}; its runs can be shown; to write, make file and folder writable, or copy the store elsewhere (firmplan store backup FILE)"
 
 
 def _why(path: Path) -> str | None:

@@ -394,7 +394,7 @@ def test_repeating_a_fork_with_its_id_is_that_run():
                 with pytest.raises(InputRejected, match="exists already"):
                     await engine.fork("one", **changes, run_id_new="two")
             await engine.run(STEPS, run_id="other")
-            with pytest.raises(InputRejected, match="it comes of run one"):
+            with pytest.raises(InputRejected, match="its parent is run one"):
                 await engine.fork("other", at="b", set={"a": 7}, allow_writes=True, run_id_new="two")
             with pytest.raises(InputRejected, match="run_id_new: expected text of 1 to 128"):
                 await engine.fork("one", run_id_new="a b")
