@@ -469,7 +469,7 @@ def test_resume_of_an_ended_run_names_retry(end):
             run = await engine.resume("one")
             assert run.status == end
             desk.taken()
-            with pytest.raises(InputRejected, match=r"never changed.*firmplan retry one"):
+            with pytest.raises(InputRejected, match=r"never changes.*firmplan retry one"):
                 await engine.resume("one")
             assert desk.taken() == []
             assert await engine.get("one") == run
