@@ -406,7 +406,7 @@ class Engine:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
         archive = (await self._open()).archive
-        saved = await self.list_plans()
+        saved = [SavedPlan(name, plan) for name, plan in await archive.list_sound_plans()]
         by_name = {each.name: each.plan for each in saved}
         try:
             found = await self._planner.plan(
@@ -967,7 +967,7 @@ class Engine:
         name = patch_id(run.id)
         if await execution.archive.is_known(name) or run.plan is None:
             return name
-        saved = {each.name: each.plan for each in await self.list_plans()}
+        saved = dict(await execution.archive.list_sound_plans())
         cost = await execution.patching_cost(run.id)
         try:
             mended = await self._planner.repair_run(

@@ -254,7 +254,7 @@ def decide(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Decide about several calls at once, all or none; for example about the items of a list."""
+    """Decide about several calls at once, all or none. Items of a list may be decided together."""
     from .deciding import decide_command
 
     return decide_command(run_id, decisions, by, {"tools": tools, "store": store}, as_json=as_json)

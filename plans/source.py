@@ -71,8 +71,9 @@ def fault_report(fault: TextFault) -> CheckReport:
 
 def _size_of(given: str | bytes) -> int:
     """Return the bytes of a text in UTF-8; text of ASCII alone is not encoded for that."""
-    is_plain = isinstance(given, bytes) or given.isascii()
-    return len(given if is_plain else given.encode("utf-8", "surrogatepass"))
+    if isinstance(given, bytes) or given.isascii():
+        return len(given)
+    return len(given.encode("utf-8", "surrogatepass"))
 
 
 def _decoded(given: str | bytes) -> str:

@@ -58,6 +58,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tests/plans/test_expressions_laws.py",
             "tests/plans/test_expressions_refused.py",
             "tests/plans/test_formula.py",
+            "tests/plans/test_infer.py",
             "tests/plans/test_hostile_plans.py",
             "tests/docs/test_expressions_page.py",
             "tests/blackbox/test_arguments.py",
@@ -341,13 +342,23 @@ def exchange(source: Source, mutant: Mutant) -> bool:
         if isinstance(each, FunctionType) and each.__code__.co_filename == source.file:
             live[each.__code__.co_qualname, each.__code__.co_firstlineno].append(each)
     exchanged = False
-    for old, new in pairs:
+    while pairs:
+        old, new = pairs.pop()
         found = live[old.co_qualname, old.co_firstlineno]
         for function in [each for each in found if each.__code__ == old] or found:
             if len(function.__code__.co_freevars) == len(new.co_freevars):
                 function.__code__ = new
                 exchanged = True
+        pairs += _inner(old, new)
     return exchanged
+
+
+def _inner(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType]]:
+    """Pair the changed functions inside a function: those that it has made already live on their own, as in tables of operators."""
+    before, after = ([each for each in code.co_consts if isinstance(each, CodeType)] for code in (old, new))
+    if len(before) != len(after):
+        return []
+    return [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
 
 
 def _functions_of(code: CodeType) -> Iterator[CodeType]:
@@ -457,8 +468,12 @@ class Runner:
             mutants = [each for each in mutants if int(first) <= each.line <= int(last or first)]
         if 0 < self.options.sample < len(mutants):
             mutants = Random(self.options.seed).sample(mutants, self.options.sample)  # noqa: S311  # no secret
-        again = {each.id for each in mutants} & self.results.survivors if self.options.again else set()
-        todo = [each for each in mutants if each.id not in self.results.known or each.id in again]
+        left = self.results.survivors
+        todo = [
+            each
+            for each in mutants
+            if (each.id in left if self.options.again else each.id not in self.results.known)
+        ]
         self._say(
             f"{len(mutants)} mutants, {len(mutants) - len(todo)} of them known from {self.options.results}"
         )
@@ -699,7 +714,9 @@ def main() -> int:
         "--results", default=str(ROOT / ".venv" / "mutants" / "results.jsonl"), help="the file of results"
     )
     parser.add_argument("--tests", nargs="*", help="collect these instead of those that stand in GROUPS")
-    parser.add_argument("--again", action="store_true", help="try survivors again, since tests were added")
+    parser.add_argument(
+        "--again", action="store_true", help="try survivors once more, and no others, since tests were added"
+    )
     parser.add_argument("--report", action="store_true", help="only print what the file of results holds")
     options = parser.parse_args()
     sources, tests = sources_of(options.names)

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from ...errors import Diverged, EngineBug, InputRejected, StoreError
+from ...errors import Diverged, EngineBug, InputRejected, RunNotFound, StoreError
 from ..commands import Record
 from ..events import (
     REMARKS,
@@ -58,11 +58,28 @@ async def load_entries(store: Store, row: RunRow) -> list[Entry]:
 
     Raises:
         StoreError: A record was changed, lost or swapped.
+        RunNotFound: The run was deleted while its journal was read.
     """
     if not row.last_seq:  # it has just been submitted
         return []
-    lines = await store.read_journal(row.id)
-    return await read_entries(store, row, lines)
+    try:
+        return await read_entries(store, row, await store.read_journal(row.id))
+    except StoreError:
+        await expect_run(store, row)
+        raise
+
+
+async def expect_run(store: Store, row: RunRow) -> None:
+    """Raise `RunNotFound` if a run was deleted since its row was read.
+
+    A run is read in several transactions. If it is still there after the last one, what they read is whole: its records and values go only
+    with it.
+    """
+    found = await store.find_run(row.id)
+    if found is None or found.created != row.created:  # another run may have its id by now
+        raise RunNotFound(
+            f"run {row.id} was deleted from the store {store.name} while it was read; `firmplan runs` lists the runs that are there"
+        )
 
 
 def rebuild(

@@ -82,7 +82,7 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
                 keys[key] = None
             case _:
                 pass
-    found = await store.find_calls(run_id, list(called)) if called else {}
+    found: Mapping[str, CallRecord] = await store.find_calls(run_id, list(called)) if called else {}
     # The digest chain covers the journal, but not the `calls` table: a row with another key describes another call.
     own = {step: record for step, record in found.items() if journaled[step] in ("", record.key)}
     subjects: dict[str, dict[str, float]] = {}

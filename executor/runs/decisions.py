@@ -107,10 +107,10 @@ def ruling_of(step: str, said: object) -> Ruling:
     if isinstance(said, str):
         given = {said: True} if said in WORDS else {}
     elif isinstance(said, Mapping):
-        given = cast("Mapping[str, object]", said)
+        said = given = cast("Mapping[str, object]", said)
     named = [name for name in VERDICTS if name in given]
     if len(named) != 1:
-        raise InputRejected(f"expected {_FORMS}, found {describe(cast('object', said))}")
+        raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
     verdict = named[0]
     known = (verdict, *BESIDES.get(verdict, ("attempt",)))
     if others := [name for name in given if name not in known]:
@@ -569,7 +569,12 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
     turn = machine.turns.get(step)
     if turn is not None and turn.reason is Reason.BUDGET:
         return f"step '{step}' waits for a larger budget, not for a person: resume the run with one"
-    found = f"is {turn.state.value}" if turn is not None else "is not there, or has not started"
+    if turn is not None:
+        found = f"is {turn.state.value}"
+    elif any(is_within(path, step) for path in machine.turns):
+        found = "stands for its parts, none of which does"
+    else:
+        found = "is not there, or has not started"
     wanted = "waits for approval" if state is State.WAITING else "is of unknown outcome"
     others = [
         each.path
@@ -579,7 +584,7 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
     known = (
         f"those that {'do' if state is State.WAITING else 'are'}: {listing(others)}"
         if others
-        else "there is none"
+        else f"no step of the run {wanted}"
     )
     return f"expected a step that {wanted}, found '{step}', which {found}; {known}"
 

@@ -20,7 +20,7 @@ from ...plans.values import canonical
 from ..calls.artifacts import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
 from ..journal.records import GENESIS
-from ..journal.restore import build_machine, fold, value_names
+from ..journal.restore import build_machine, expect_run, fold, value_names
 from ..stores.store import REPLAY, Batch, RunRow, Store, read_values
 from .archive import snapshot
 from .arguments import file_of
@@ -67,7 +67,8 @@ class Replays:
         run = await self._archive.replayed(row)
         if not keep:
             return run
-        return await self._keep(row, await self._store.read_journal(row.id), {})
+        lines, values, blobs = await self._read(row)
+        return await self._keep(row, lines, {**values, **blobs})
 
     async def replay_bundle(self, path: Path, *, keep: bool) -> Run:
         """Return what a bundle says happened, as `replay` does. Raises: InputRejected, Diverged, StoreError."""
@@ -86,13 +87,24 @@ class Replays:
         path = _path_of(where)
         row = await self._archive.row(run_id)
         await self._archive.rebuilt(row)  # what does not replay here would replay nowhere
-        lines = (await self._store.read_journal(run_id))[: row.last_seq]
-        values = await read_values(self._store, value_names(lines))
-        blobs = await self._artifacts(row, lines, values)
+        lines, values, blobs = await self._read(row)
         decisions = [line for _, line in await self._store.list_decisions(run_id)]
         data = write_bundle(Bundle(row, lines, values, blobs, decisions))
         await asyncio.to_thread(_write_whole, path, data)
         return path
+
+    async def _read(self, row: RunRow) -> tuple[Sequence[bytes], Mapping[str, bytes], Mapping[str, bytes]]:
+        """Return a run's records up to its row's last one, their values, and the bytes of their artifacts.
+
+        Raises:
+            RunNotFound: It was deleted meanwhile: a copy would lack some of it.
+            StoreError: A value was changed.
+        """
+        lines = (await self._store.read_journal(row.id))[: row.last_seq]
+        values = await read_values(self._store, value_names(lines))
+        blobs = await self._artifacts(row, lines, values)
+        await expect_run(self._store, row)
+        return lines, values, blobs
 
     async def _artifacts(
         self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]

@@ -67,7 +67,7 @@ _NOT_RETRIED: Final = {
     "waiting": "it waits for a person; approve or deny what waits, then resume it",
     "indeterminate": "the outcome of one of its writes is unknown; resolve that, then resume it",
     "over_budget": "its budget is used up; resume it with a larger one",
-    "parked": "it is parked; resume it",
+    "parked": "its process died again and again; find out why, then resume it",
 }
 """Status -> why a run of that status is not retried, and what to do."""
 

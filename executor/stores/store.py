@@ -620,7 +620,7 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
     Raises:
         StoreError: The bytes of one have another digest.
     """
-    found = await store.find_values(digests) if digests else {}
+    found: Mapping[str, bytes] = await store.find_values(digests) if digests else {}
     for name, data in found.items():
         if digest(data) != name:
             raise StoreError(

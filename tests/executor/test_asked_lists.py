@@ -139,6 +139,30 @@ def test_a_list_is_decided_item_by_item_in_one_go():
     asyncio.run(main())
 
 
+def test_a_step_whose_parts_wait_no_more_is_told_as_such():
+    """It is there: the message does not say that it is not, and names what the run has instead."""
+
+    @tool(effect="write", approval="always", name="pay")
+    def paying(amount: int) -> int:
+        """Pay."""
+        return amount
+
+    async def main():
+        async with Rig([paying]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.decisions.decide("r", {"pay": "approve"}, by="ann")
+            for step, found in (
+                ("pay", "'pay', which stands for its parts, none of which does"),
+                ("no", "'no', which is not there"),
+            ):
+                with pytest.raises(InputRejected) as caught:
+                    await rig.decisions.decide("r", {step: {"fail": "lost"}}, by="bob")
+                assert found in str(caught.value)
+                assert str(caught.value).endswith("; no step of the run is of unknown outcome")
+
+    asyncio.run(main())
+
+
 def test_a_list_is_decided_about_whole_or_not_at_all():
     """One message names each entry at fault, and what would fit is not recorded either."""
 
@@ -381,7 +405,9 @@ def test_runs_that_were_asked_item_after_item_are_read_and_go_on(tmp_path):
     """As a store has them that was made before lists were asked about as one: `tests/vectors/lists`, kept for ever."""
     shutil.copy(VECTORS / "store.sqlite", tmp_path / "s.db")
     seen = json.loads((VECTORS / "seen.json").read_text(encoding="utf-8"))
-    paying = pay()
+    amount = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+    # The tool that the approval was asked for: another one stops the run.
+    paying = pay(parameters=amount | {"additionalProperties": False}, returns={"type": "integer"})
     with Engine([paying], store=tmp_path / "s.db") as engine:
         for run_id, was in seen.items():
             run = engine.replay_sync(run_id)

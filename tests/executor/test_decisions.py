@@ -202,7 +202,10 @@ def test_only_what_waits_can_be_decided(step):
                 rig.decisions.resolve_retry("r", step),
                 rig.decisions.resolve_failed("r", step, ""),
             ):
-                with pytest.raises(InputRejected, match=r"of unknown outcome, found .*; there is none$"):
+                with pytest.raises(
+                    InputRejected,
+                    match=r"of unknown outcome, found .*; no step of the run is of unknown outcome$",
+                ):
                     await decide
             with pytest.raises(RunNotFound):
                 await rig.decisions.approve("other", step, by="a", edit=None)

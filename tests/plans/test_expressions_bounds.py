@@ -16,6 +16,7 @@ from firmplan.plans.expressions.frame import (
     checked,
     weigh,
 )
+from firmplan.plans.expressions.syntax import parse
 from firmplan.plans.formula import EvalFault, parse_formula
 
 TEN: list[Any] = list(range(10))
@@ -76,12 +77,15 @@ WORK: dict[str, int] = {
     "distinct(rows)": 30,
     "distinct([d, e])": 52,
     "join(ws)": 11,
+    "join(ws[:0], t)": 0,
     'join(ws, "________________")': 20,
     "t + t": 20,
     "xs + ys": 20,
     "t * n": 100,
     "xs * n": 100,
     "n * xs": 100,
+    "t * (0 - n)": 0,
+    "xs * (0 - n)": 0,
     "xs == ys": 10,
     "rows == rows": 30,
     "d == e": 10,
@@ -156,6 +160,20 @@ def test_work_ends_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == "limit-exceeded"
 
 
+def test_constant_parts_share_one_budget() -> None:
+    """What one part of an expression has paid is not there for the next: a plan of constants is bounded as well."""
+    parts = [parse(text) for text in ("[x for x in [1, 2, 3]]", "[x for x in [1, 2]]")]
+    budget = Frame({}, 0)
+    budget.work = 15
+    for node, left in zip(parts, (6, 0), strict=True):
+        evaluate_closed(node, budget)
+        assert budget.work == left
+    with pytest.raises(EvalFault, match="divide it among steps"):
+        evaluate_closed(parts[1], budget)
+    faults = parse_formula("${len([x for x in range(900000)]) + len([x for x in range(900000)])}")[1]
+    assert [fault.code for fault in faults] == ["limit-exceeded"]
+
+
 def test_a_frame_has_no_more_than_its_work() -> None:
     """The bound itself, to the unit."""
     budget = Frame({}, 0)
@@ -213,7 +231,8 @@ def test_the_weight_of_a_value() -> None:
     deep: Any = 0
     for _ in range(40):
         deep = [deep, deep]  # 2 ** 40 parts, if anybody counted them
-    assert 100 < weigh(deep, 100) < 300
+    assert weigh(deep, 100) == 104
+    assert weigh([[[0] * 5] * 5] * 5, 20) == 22
 
 
 @pytest.mark.parametrize(
@@ -233,6 +252,22 @@ def test_the_weight_of_a_value() -> None:
 def test_what_would_take_without_end_is_not_begun(text: str, scope: dict[str, Any], code: str) -> None:
     """The size of what comes out is known before it is made."""
     assert code_of(text, **scope) == code
+
+
+def test_what_nests_deeper_than_the_stack_is_a_fault() -> None:
+    """Values of steps never do; whoever evaluates others gets a fault, and not Python's error."""
+    one: Any = 1
+    other: Any = 1
+    for _ in range(100_000):
+        one, other = [one], [other]
+    assert code_of("one == other", one=one, other=other) == "limit-exceeded"
+    assert code_of("[one]", one=one) == "limit-exceeded"
+    with pytest.raises(EvalFault, match="nested too deep"):
+        evaluate_closed(parse("one == other"), Frame({"one": one, "other": other}, 0))
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    assert code_of("str(deep)", deep=deep) == "limit-exceeded"
 
 
 def test_numbers_at_the_edge_are_worked_out() -> None:

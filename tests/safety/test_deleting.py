@@ -225,6 +225,42 @@ def test_a_fork_of_a_run_that_was_just_deleted_is_refused(store):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("read", [1, 2])
+@pytest.mark.parametrize("how", ["replay", "keep", "export", "fork", "explain", "diff"])
+def test_a_run_that_is_deleted_while_it_is_read_is_told_as_deleted(store, tmp_path, how, read):
+    """Not as changed outside firmplan; and no copy is left that lacks what went."""
+
+    async def main():
+        async with store.engine() as engine, store.engine() as other:
+            await engine.run(LONG, inputs={"of": "a"}, run_id="r")
+            looks = {
+                "replay": lambda: engine.replay("r"),
+                "keep": lambda: engine.replay("r", keep=True),
+                "export": lambda: engine.export("r", tmp_path / "bundle"),
+                "fork": lambda: engine.fork("r", at="long"),
+                "explain": lambda: engine.explain("r", "long"),
+                "diff": lambda: engine.diff("r", "r"),
+            }
+            kept = (await engine._open())._store
+            whole, reads = kept.read_journal, []
+
+            async def read_journal(run_id, *args, **more):
+                reads.append(run_id)
+                if len(reads) == read:
+                    await other.delete("r")
+                return await whole(run_id, *args, **more)
+
+            kept.read_journal = read_journal
+            if read == 1 or how in ("keep", "export", "diff"):
+                with pytest.raises(RunNotFound, match=r"deleted|no run"):
+                    await looks[how]()
+                assert (await other.list_runs()).runs == ()
+            assert not (tmp_path / "bundle").exists()
+            assert (await other.check_store()).ok
+
+    asyncio.run(main())
+
+
 def test_the_uses_of_a_plan_stay_as_they_are(store):
     """A false hit is one also when the run that showed it is gone."""
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 import structlog.testing
-from firmplan import Artifact, Context, Engine, Planner, StoreError, tool
+from firmplan import Artifact, Context, Engine, Planner, PlanningFailed, StoreError, tool
 from firmplan.executor.stores.store import Reusable
 from firmplan.testing import ScriptedModel
 from public import call, plan
@@ -102,6 +102,20 @@ def test_a_saved_plan_that_was_changed_does_not_run(store):
         assert engine.run_sync(engine.find_plan_sync(digest)).output == 7
         assert engine.check_store_sync().ok
     assert store.paid == [7, 7]
+
+
+def test_a_saved_plan_that_was_changed_stops_no_other_task(store):
+    """It answers no task itself: a planner is asked, or there is none. Other saved plans answer theirs."""
+    with store.engine() as engine:
+        engine.save_plan_sync("pay", {**PAY, "task": "Pay seven"})
+        engine.save_plan_sync("other", {**PAY, "task": "Pay as always"})
+        store.sql("UPDATE plans SET plan=replace(plan, '7', '999') WHERE name=?", "pay")
+        with captured() as log:
+            assert engine.run_sync("Pay as always").output == 7
+        assert [each["plan"] for each in log if each["event"] == "altered plan passed over"] == ["pay"]
+        with pytest.raises(PlanningFailed, match="no saved plan answers"):
+            engine.run_sync("Pay seven")
+    assert store.paid == [7]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,250 @@
+"""An owner by itself, over a store and a view of others that the test makes: whom it claims from, what it lets go of, when it beats."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from firmplan import StoreError
+from firmplan.executor.runs import owner
+from firmplan.executor.runs.owner import Owner
+
+ME, OTHER = "1-me@here~", "2-other@here~"
+LONG_S = 10_000.0  # longer than any lease
+
+
+class View:
+    """Who is seen, and how: `True` and `False` of this machine, `None` of another."""
+
+    is_leased = True
+
+    def __init__(self, *, is_alone=False, seen=None):
+        self.is_alone, self.seen, self.did = is_alone, seen or {}, []
+
+    def new_name(self, *_):
+        return ME
+
+    def acquire(self, name):
+        self.did.append(("acquire", name))
+
+    def release(self, name):
+        self.did.append(("release", name))
+
+    def sees(self, name):
+        return self.seen.get(name)
+
+
+class Records:
+    """A store that notes what it is asked, and fails as it is told."""
+
+    def __init__(self, owners=()):
+        self.owners = dict(owners)  # run -> (owner, beat)
+        self.did, self.fault, self.beats = [], None, True
+
+    def _note(self, *what):
+        self.did.append(what)
+        if self.fault is not None:
+            raise self.fault
+
+    async def expect_writable(self):
+        self._note("expect_writable")
+
+    async def claim(self, run_id, name, *, is_alive, **_):
+        self._note("claim", run_id)
+        has, beat = self.owners.get(run_id, (None, None))
+        if has is not None and is_alive(has, beat):
+            return None
+        self.owners[run_id] = (name, 0)
+        return row(run_id, name)
+
+    async def release(self, epochs):
+        self._note("release", dict(epochs))
+
+    async def raise_beat(self, name):
+        self._note("raise_beat", name)
+        return self.beats
+
+    async def list_owned(self, name):
+        return {}
+
+
+def row(run_id, has=None, *, epoch=3, beat=None):
+    return SimpleNamespace(id=run_id, owner=has, epoch=epoch, beat=beat)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, as the test moves them."""
+    now = [100.0]
+    monkeypatch.setattr(owner, "elapsed_s", lambda: now[0])
+    return now
+
+
+def test_an_owner_is_visible_before_its_first_claim_and_asks_once(clock):
+    """Nobody is where a store can only be looked at; and what it claims it has, until it lets go."""
+
+    async def main():
+        view, store = View(), Records()
+        me = Owner(view)
+        assert view.did == []
+        assert (await me.claim(store, "a")).id == "a"
+        assert (await me.claim(store, "b")).id == "b"
+        assert view.did == [("acquire", ME)]
+        assert store.did == [("expect_writable",), ("claim", "a"), ("claim", "b")]
+        assert [me.has(run_id) for run_id in "abc"] == [True, True, False]
+        assert await me.claim(store, "a") is None, "it has it already"
+        assert len(store.did) == 3
+        me.forget("a")
+        assert [me.has(run_id) for run_id in "ab"] == [False, True]
+        assert (await me.claim(store, "a")).id == "a", (
+            "the store still says that it has it: it may have it again"
+        )
+        me.release()
+        assert view.did[-1] == ("release", ME)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("seen", "beat", "is_taken"),
+    [(True, None, False), (True, 5, False), (False, 5, True), (None, 5, False), (None, None, True)],
+    ids=["lives", "lives and beats", "is dead", "beats elsewhere", "has no beat elsewhere"],
+)
+def test_a_run_is_taken_from_the_dead_only(clock, seen, beat, is_taken):
+    """Of this machine's owners it is seen; of others the beat tells. A claim that failed is no claim."""
+
+    async def main():
+        store = Records({"a": (OTHER, beat)})
+        me = Owner(View(seen={OTHER: seen}))
+        claimed = await me.claim(store, "a")
+        assert (claimed is not None) == me.has("a") == is_taken
+
+    asyncio.run(main())
+
+
+def test_a_claim_that_the_store_fails_is_none(clock):
+    """The run is not held, and may be claimed again."""
+
+    async def main():
+        store, me = Records(), Owner(View())
+        store.fault = StoreError("gone")
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await me.claim(store, "a")
+            assert not me.has("a")
+        store.fault = None
+        assert await me.claim(store, "a")
+
+    asyncio.run(main())
+
+
+def test_what_could_not_be_let_go_of_is_let_go_of_before_the_next_claim(clock):
+    """With the epoch that was held; once it worked it is not done again."""
+
+    async def main():
+        store, me = Records(), Owner(View())
+        a, b = await me.claim(store, "a"), await me.claim(store, "b")
+        store.fault = StoreError("gone")
+        with pytest.raises(StoreError):
+            await me.let_go(store, a)
+        await me.let_go_beside(store, b)  # nobody waits for it: it tells nobody
+        assert not me.has("a")
+        assert not me.has("b")
+        with pytest.raises(StoreError):
+            await me.claim(store, "c")
+        store.fault, store.did = None, []
+        await me.claim(store, "c")
+        assert store.did == [("release", {"a": 3, "b": 3}), ("claim", "c")]
+        await me.claim(store, "d")
+        assert store.did[2:] == [("claim", "d")]
+
+    asyncio.run(main())
+
+
+def test_runs_that_end_at_once_are_released_together(clock):
+    """Those that are kept while a transaction is under way share the next one."""
+
+    async def main():
+        store, me = Records(), Owner(View())
+        rows = [await me.claim(store, f"r{n}") for n in range(20)]
+        store.did, go_on = [], asyncio.Event()
+        release = store.release
+
+        async def slow(epochs):
+            await release(epochs)
+            await go_on.wait()
+
+        store.release = slow
+        tasks = [me.let_go_beside(store, each) for each in rows[:1]]
+        await asyncio.sleep(0)
+        tasks += [me.let_go_beside(store, each) for each in rows[1:]]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        go_on.set()
+        await me.wait()
+        assert all(task.done() for task in tasks)
+        assert [len(what[1]) for what in store.did] == [1, 19]
+
+    asyncio.run(main())
+
+
+def test_a_beat_is_raised_when_it_is_due(clock):
+    """Not before; one that was raised, or a claim, begins the time anew; an owner whose lease has gone is told."""
+
+    async def main():
+        store, me = Records(), Owner(View())
+        assert not me.is_beat_due
+        await me.keep_beating(store)
+        assert store.did == []
+        clock[0] += LONG_S
+        assert me.is_beat_due
+        await me.keep_beating(store)
+        assert store.did == [("raise_beat", ME)]
+        assert not me.is_beat_due
+        await me.keep_beating(store)
+        assert len(store.did) == 1
+        clock[0] += LONG_S
+        await me.claim(store, "a")
+        assert not me.is_beat_due
+        clock[0] += LONG_S
+        store.beats = False
+        for _ in range(2):
+            with pytest.raises(StoreError, match="lost its lease"):
+                await me.keep_beating(store)
+
+    asyncio.run(main())
+
+
+def test_who_has_a_store_alone_needs_no_lease(clock):
+    async def main():
+        store, me = Records(), Owner(View(is_alone=True))
+        clock[0] += LONG_S
+        assert not me.is_beat_due
+        await me.keep_beating(store)
+        assert store.did == []
+
+    asyncio.run(main())
+
+
+def test_whether_a_run_is_driven(clock):
+    """By this owner, if it holds it, whatever the row says; by another one, if that lives; by nobody else."""
+
+    async def main():
+        me = Owner(View(seen={OTHER: True, "3-dead@here~": False}))
+        await me.claim(Records(), "mine")
+        assert me.is_driven(row("mine"))
+        assert me.is_driven(row("mine", "3-dead@here~")), "the row was read before the claim"
+        assert not me.is_driven(row("a", ME)), "it let go of it after the row was read"
+        assert not me.is_driven(row("a"))
+        assert me.is_driven(row("a", OTHER))
+        assert not me.is_driven(row("a", "3-dead@here~"))
+        assert me.is_driven(row("a", "4-far@elsewhere~", beat=1))
+        assert not me.is_driven(row("a", "4-far@elsewhere~"))
+        assert [me.is_elsewhere(name) for name in (OTHER, "3-dead@here~", "4-far@elsewhere~")] == [
+            False,
+            False,
+            True,
+        ]
+
+    asyncio.run(main())
