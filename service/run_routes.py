@@ -106,9 +106,8 @@ async def get_events(
     ] = None,
 ) -> Response:
     """Answer with a stream that ends when the run has ended or waits and nothing more comes."""
-    status = await hosted.engine.status(
-        run_id
-    )  # the run itself is its whole journal: no event would come before that
+    # The run itself would be its whole journal, read before the first event is sent.
+    status = await hosted.engine.status(run_id)
     seen = _seen(last_event_id, after)
     if status in ENDED and seen and await _is_last(hosted, run_id, seen):
         return Response(status_code=HTTPStatus.NO_CONTENT)
