@@ -363,15 +363,22 @@ class Engine:
         return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
 
     async def list_plans(self) -> list[SavedPlan]:
-        """Return the saved plans, by name."""
+        """Return the saved plans, by name; one that was altered in the store is left out, with a warning in the log."""
         execution = await self._open()
         return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
+
+    async def find_altered_plans(self) -> dict[str, str]:
+        """Return which saved plans were altered in the store, by name, with what is wrong and what to do: these do not run."""
+        execution = await self._open()
+        return (await execution.archive.sift_plans())[1]
 
     async def plan_uses(self) -> dict[str, PlanUses]:
         """Return how often each saved plan, of store and library, answered a task, and how often it only seemed to, by name."""
         execution = await self._open()
-        saved = (*self._planner.library, *await self.list_plans())
-        return await execution.archive.uses.of({each.name: template_digest(each.plan) for each in saved})
+        plans = {each.name: each.plan for each in self._planner.library} | (
+            await execution.archive.sift_plans()
+        )[0]
+        return await execution.archive.uses.of({name: template_digest(plan) for name, plan in plans.items()})
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
@@ -406,7 +413,7 @@ class Engine:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
         archive = (await self._open()).archive
-        saved = [SavedPlan(name, plan) for name, plan in await archive.list_sound_plans()]
+        saved = [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
         by_name = {each.name: each.plan for each in saved}
         try:
             found = await self._planner.plan(
@@ -972,7 +979,7 @@ class Engine:
         name = patch_id(run.id)
         if await execution.archive.is_known(name) or run.plan is None:
             return name
-        saved = dict(await execution.archive.list_sound_plans())
+        saved = dict(await execution.archive.list_plans())
         cost = await execution.patching_cost(run.id)
         try:
             mended = await self._planner.repair_run(
@@ -1250,6 +1257,7 @@ class Engine:
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
     list_plans_sync = _twin(list_plans)
+    find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)
     run_sync = _twin(run)

@@ -313,21 +313,24 @@ class Archive:
             await self._store.save_plan(f"{PLANNED}{old.digest}", earlier.text, old.digest, at)
 
     async def list_plans(self) -> list[tuple[str, Plan]]:
-        """Return the saved plans, by name. Raises: StoreError: one is not as it was saved."""
-        saved = await self._store.list_plans()
-        return [(each.name, read_plan(each)) for each in saved if not each.name.startswith(PLANNED)]
+        """Return the saved plans that are as they were saved, by name: one that was altered answers no task, and hides no other one."""
+        sound, altered = await self.sift_plans()
+        for name, why in altered.items():
+            open_log().warning("altered plan passed over", plan=name, error=why)
+        return list(sound.items())
 
-    async def list_sound_plans(self) -> list[tuple[str, Plan]]:
-        """Return the saved plans that are as they were saved, by name: one that was altered answers no task, and stops no other one."""
-        sound: list[tuple[str, Plan]] = []
+    async def sift_plans(self) -> tuple[dict[str, Plan], dict[str, str]]:
+        """Return the saved plans that are as they were saved, and what is wrong with the others, each by name."""
+        sound: dict[str, Plan] = {}
+        altered: dict[str, str] = {}
         for each in await self._store.list_plans():
             if each.name.startswith(PLANNED):
                 continue
             try:
-                sound.append((each.name, read_plan(each)))
+                sound[each.name] = read_plan(each)
             except StoreError as fault:
-                open_log().warning("altered plan passed over", plan=each.name, error=str(fault))
-        return sound
+                altered[each.name] = fault.message
+        return sound, altered
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`. Raises: StoreError: it is not as it was saved."""

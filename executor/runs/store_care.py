@@ -64,9 +64,14 @@ class StoreReport:
             for each in self.damages[:SHOWN_MAX]
         ]
         more = len(self.damages) - SHOWN_MAX
-        return "\n".join(
-            [f"{head}{len(self.damages)} damaged", *shown, *([f"and {more} more"] if more > 0 else [])]
-        )
+        return "\n".join([f"{head}{self._counted()}", *shown, *([f"and {more} more"] if more > 0 else [])])
+
+    def _counted(self) -> str:
+        """Return how many runs are damaged, and how much else is: a line in a list need not be about a run."""
+        runs = len({each.run for each in self.damages if each.run})
+        others = sum(not each.run for each in self.damages)
+        more = f", {others} {'other damage' if others == 1 else 'other damages'}" if others else ""
+        return f"{runs} {'run' if runs == 1 else 'runs'} damaged{more}"
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""

@@ -162,7 +162,10 @@ class Submissions:
         if not is_same_work or canonical(dict(given)) != canonical(dict(header.inputs)):
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another {name}")
-        if row.parent is not None and not _is_same_child(kept.parent, existing.fork, row.parent, header.fork):
+        if row.parent is not None and not (
+            _is_same_child(kept.parent, existing.fork, row.parent, header.fork)
+            and existing.replan == header.replan
+        ):
             found = (
                 f"it comes of run {kept.parent}" if kept.parent is not None else "it comes of no other run"
             )

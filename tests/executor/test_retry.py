@@ -374,6 +374,17 @@ def test_repeating_a_retry_with_its_id_is_that_run():
             await engine.fork("one", run_id_new="two")
         with pytest.raises(InputRejected, match="a run 'one' exists already"):
             await engine.retry("one", run_id_new="one")
+        with pytest.raises(
+            InputRejected, match="a run 'two' exists already, and it is not the same fork or retry"
+        ):
+            await engine.retry("one", run_id_new="two", replan=1)
+        first = await engine.submit_retry("one", run_id_new="three", replan=2)
+        assert (await engine.submit_retry("one", run_id_new="three", replan=2)).id == first.id
+        for times in (0, 1):
+            with pytest.raises(
+                InputRejected, match="a run 'three' exists already, and it is not the same fork or retry"
+            ):
+                await engine.submit_retry("one", run_id_new="three", replan=times)
 
     failed(work, desk)
 
