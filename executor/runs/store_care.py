@@ -92,7 +92,7 @@ async def check_store(store: Store, archive: Archive) -> StoreReport:
 
 
 async def _damaged_plans(store: Store) -> list[str]:
-    """Return which saved plans, and plans kept for the planner, are not as they were saved."""
+    """Return the saved plans, and the plans kept for the planner, that were changed since they were saved."""
     found: list[str] = []
     for stored in await store.list_plans():
         try:
@@ -126,7 +126,7 @@ async def _damage_of(store: Store, archive: Archive, run_id: str) -> str | None:
 
 
 def _expect_row(row: RunRow, run: Run) -> None:
-    """Raise `StoreError` where the row of a run that ended says otherwise than header and journal."""
+    """Raise `StoreError` if the row of an ended run differs from its header and journal."""
     found = (run.status, run.plan.digest if run.plan is not None else None)
     if (row.status, row.plan_digest) != found:
         raise StoreError(

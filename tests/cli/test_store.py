@@ -123,7 +123,7 @@ def test_upgrade_tells_the_format(kept, home):
     """A store of this version has nothing to be done; one that is empty gets its format."""
     assert (
         kept("store", "upgrade").out
-        == f"firmplan.db has format {STORE_FORMAT}, the newest: nothing was to do\n"
+        == f"firmplan.db has format {STORE_FORMAT}, the newest: nothing had to be done\n"
     )
     (home / "empty.db").touch()
     told = kept("store", "upgrade", "--store", "empty.db", "--json").document
