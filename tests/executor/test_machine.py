@@ -1,0 +1,292 @@
+"""The machine alone, event by event: when time counts, in which order calls come, what a person's word and a cancel let through."""
+
+from __future__ import annotations
+
+import pytest
+from firmplan.errors import EngineBug
+from firmplan.executor import Header, Lock
+from firmplan.executor.commands import Pause, Record, StartToolCall, StopCall
+from firmplan.executor.events import (
+    ApprovalAsked,
+    Approved,
+    BudgetRaised,
+    BudgetReached,
+    CallFailed,
+    CallLost,
+    CallMade,
+    CallStarted,
+    CallSucceeded,
+    CancelAsked,
+    Denied,
+    ResolvedDone,
+    ResolvedFailed,
+    ResolvedRetry,
+    RetryDue,
+    RunParked,
+    RunResumed,
+    RunStarted,
+    StepIndeterminate,
+)
+from firmplan.executor.journal.restore import build_machine
+from firmplan.executor.sealed import Sealed
+from firmplan.executor.states import State
+from firmplan.tools import Tool, Toolset
+from rig import plan_of
+
+PARAMETERS = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+ONE = Sealed.of(1)
+
+
+def tool(name, effect, **options):
+    return Tool.from_callable(
+        lambda x: x, name=name, parameters=PARAMETERS, effect=effect, version=1, **options
+    )
+
+
+TOOLS = Toolset(
+    [
+        tool("add", "pure"),
+        tool("look", "read", resource="bank", retries=1),
+        tool("pay", "write", resource="bank"),
+        tool("note", "write", resource="book"),
+        tool("again", "write", resource="book", idempotent=True, retries=1),
+        tool("ask", "write", resource="bank", approval="always"),
+    ]
+)
+
+
+def step(name, called, x=1, **keys):
+    return {"id": name, "tool": called, "args": {"x": x}, **keys}
+
+
+class Driven:
+    """A machine, and what it asked for at last."""
+
+    def __init__(self, *steps, budget=None):
+        plan = plan_of(*steps)
+        self.machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], TOOLS), budget=budget or {}))
+        self.asked = []
+
+    def take(self, event, at=0.0):
+        """Hand in an event; return the paths of the calls that it asks for."""
+        self.asked = self.machine.handle(event, at)
+        return [each.step for each in self.asked if isinstance(each, StartToolCall)]
+
+    def begin(self, path, at=0.0):
+        return self.take(CallStarted(path, 1, ""), at)
+
+    def end(self, path, at=0.0):
+        return self.take(CallSucceeded(path, ONE), at)
+
+    def state(self, path):
+        return self.machine.turns[path].state
+
+    @property
+    def records(self):
+        return [each.event for each in self.asked if isinstance(each, Record)]
+
+    @property
+    def spent(self):
+        return self.machine.purse.spent
+
+
+# --- what is counted
+
+
+def test_time_counts_while_calls_are_ready_or_running():
+    """Not before the run, nor while it waits for a person or is parked, nor between two lives of it; a clock that goes back counts nothing."""
+    run = Driven(step("a", "look"), step("b", "ask"))
+    assert run.take(RunStarted("h"), 10.0) == ["a"]
+    assert run.spent["seconds"] == 0
+    run.begin("a", 11.0)
+    assert run.spent["seconds"] == 1
+    run.end("a", 15.0)
+    assert run.spent["seconds"] == 5
+    run.take(RunResumed("me"), 20.0)
+    assert run.spent["seconds"] == 5
+    run.take(Approved("b", "me", run.machine.turns["b"].call.digest), 30.0)
+    assert run.spent["seconds"] == 5
+    run.begin("b", 32.0)
+    assert run.spent["seconds"] == 7
+    run.take(RunResumed("me"), 40.0)
+    assert run.spent["seconds"] == 7
+    run = Driven(step("a", "look"))
+    run.take(RunStarted("h"), 10.0)
+    run.take(RunParked(3, []), 11.0)
+    assert run.spent["seconds"] == 1
+    run.take(BudgetRaised({"steps": 9}), 50.0)
+    assert run.spent["seconds"] == 1
+    run.take(RunResumed("me"), 60.0)
+    run.begin("a", 59.0)
+    assert run.spent["seconds"] == 1
+    run.end("a", 61.0)
+    assert run.spent["seconds"] == 3
+
+
+def test_a_budget_of_seconds_ends_when_it_is_used_up_and_not_before():
+    """Time that has passed since the last event counts as well, and time that went back does not."""
+    run = Driven(step("a", "look"), step("b", "look", x="${a}"), budget={"seconds": 5})
+    run.take(RunStarted("h"), 10.0)
+    assert run.machine.find_short("a", 14.9) is None
+    assert run.machine.find_short("a", 15.0) == "seconds"
+    assert run.machine.find_short("a", 3.0) is None
+    run.begin("a", 10.0)
+    assert run.end("a", 14.0) == ["b"]
+    assert run.machine.find_short("b", 14.9) is None
+    assert run.machine.find_short("b", 15.0) == "seconds"
+    assert Driven(step("a", "look")).machine.find_short("a", 99.0) is None
+
+
+def test_each_call_is_one_step_however_often_it_is_tried():
+    """Whether it waited or not; one that a death cut off is paid for once more."""
+    run = Driven(step("a", "add"), step("b", "look"), step("c", "again"), budget={"steps": 4})
+    assert run.take(RunStarted("h")) == ["a", "b", "c"]
+    run.take(CallMade("a", 1, "", ONE, 0.0))
+    assert run.spent["steps"] == 1
+    run.begin("b")
+    assert run.spent["steps"] == 2
+    run.take(CallFailed("b", "down", "..", retryable=True))
+    assert [each.step for each in run.asked if isinstance(each, Pause)] == ["b"]
+    assert run.take(RetryDue("b")) == ["b"]
+    run.take(CallStarted("b", 2, ""))
+    assert run.spent["steps"] == 2
+    run.begin("c")
+    assert run.spent["steps"] == 3
+    run.end("b")
+    assert run.take(RunResumed("me", died=True)) == []
+    run.take(RetryDue("c"))
+    assert run.machine.find_short("c", 0.0) is None
+    run.take(CallStarted("c", 2, ""))
+    assert run.spent["steps"] == 4
+    run.take(RunResumed("me"))
+    run.take(RetryDue("c"))
+    run.take(CallStarted("c", 3, ""))
+    assert run.spent["steps"] == 4
+
+
+def test_what_waits_for_a_budget_is_tried_again_once_that_is_raised():
+    run = Driven(step("a", "look"), step("b", "ask"), budget={"steps": 1})
+    run.take(RunStarted("h"))
+    run.take(BudgetReached("a", "steps"))
+    assert run.state("a") is State.WAITING
+    assert run.machine.is_stuck()
+    assert run.take(BudgetRaised({"steps": 2})) == ["a"]
+    assert run.state("a") is State.READY
+    assert run.machine.turns["a"].reason is None
+    assert run.machine.purse.limits == {"steps": 2.0}
+
+
+def test_the_bytes_of_all_results_are_added_up():
+    """`limits.py` ends a run that has too many."""
+    run = Driven(step("a", "look"), {"id": "b", "set": "four"}, step("c", "look"))
+    run.take(RunStarted("h"))
+    size = run.machine.size
+    assert size == len(b'"four"')
+    run.begin("a")
+    run.end("a")
+    assert run.machine.size == size + 1
+    run.begin("c")
+    run.end("c")
+    assert run.machine.size == size + 2
+
+
+# --- order
+
+
+def test_calls_that_one_event_frees_come_in_the_order_of_the_plan():
+    """Whatever freed them: a result that they need, or a resource that is free."""
+    run = Driven(step("w", "pay"), step("p", "pay"), step("d", "note", x="${w}"), step("e", "add", x="${w}"))
+    assert run.take(RunStarted("h")) == ["w"]
+    run.begin("w")
+    assert run.end("w") == ["p", "d", "e"]
+
+
+def test_an_event_that_is_not_possible_is_refused():
+    """A call that was not asked for, that has not begun, or that has ended."""
+    run = Driven(step("a", "look"))
+    run.take(RunStarted("h"))
+    for event in (CallSucceeded("a", ONE), CallLost("a", "gone")):
+        with pytest.raises(EngineBug):
+            run.take(event)
+    with pytest.raises(EngineBug):
+        run.begin("b")
+    run.take(CallMade("a", 1, "", ONE, 0.0))
+    for event in (CallMade("a", 1, "", ONE, 0.0), CallStarted("a", 1, ""), CallSucceeded("a", ONE)):
+        with pytest.raises(EngineBug):
+            run.take(event)
+
+
+# --- what a person says
+
+
+def test_a_word_is_about_the_very_call_that_waits():
+    """With the arguments that were shown, about this attempt, while the run goes on; otherwise it does not fit any more."""
+    run = Driven(step("a", "ask"), step("b", "pay"))
+    assert run.take(RunStarted("h")) == []
+    assert run.records == [ApprovalAsked("a", run.machine.turns["a"].call)]
+    digest = run.machine.turns["a"].call.digest
+    fits = run.machine.accepts
+    assert fits(Approved("a", "me", digest, attempt=1))
+    assert fits(Denied("a", "me", "no", attempt=1))
+    assert not fits(Approved("a", "me", digest, attempt=2))
+    assert not fits(Approved("a", "me", "sha256:other"))
+    assert not fits(Approved("b", "me", digest))
+    assert not any(map(fits, (ResolvedDone("a", ONE), ResolvedRetry("a"), ResolvedFailed("a", "no"))))
+    assert run.take(Approved("a", "me", digest)) == ["a"]
+    assert not fits(Approved("a", "me", digest))
+    assert not fits(Denied("a", "me", "no"))
+    run.begin("a")
+    run.take(CallLost("a", "gone"))
+    assert run.records == [StepIndeterminate("a", "gone")]
+    assert all(map(fits, (ResolvedDone("a", ONE), ResolvedRetry("a"), ResolvedFailed("a", "no"))))
+    assert not fits(ResolvedRetry("a", attempt=2))
+    assert run.take(ResolvedRetry("a")) == ["a"]
+    run.begin("a")
+    assert run.end("a") == ["b"]
+    assert fits(CancelAsked("me"))
+    run.take(CancelAsked("me"))
+    assert not fits(CancelAsked("me"))
+    assert run.machine.status is not None
+    assert not fits(BudgetRaised({}))
+
+
+# --- a cancel
+
+
+def test_after_a_cancel_nothing_starts_though_a_write_in_flight_ends():
+    """Not the next item of its list, nor its next iteration, nor what waited for it, nor another attempt."""
+    pays = {"id": "pay", "tool": "pay", "for_each": [1, 2], "args": {"x": "${item}"}}
+    until = {"until": "${note == 2}", "max": 3}
+    run = Driven(pays, step("note", "note", repeat=until), step("last", "add", x="${note}"))
+    first, second = run.take(RunStarted("h"))
+    run.begin(first)
+    run.begin(second)
+    assert run.take(CancelAsked("me")) == []
+    assert not [each for each in run.asked if isinstance(each, StopCall)]
+    assert run.end(first) == []
+    assert run.end(second) == []
+    assert run.machine.status == "cancelled"
+
+
+def test_a_cancel_stops_calls_that_do_nothing_and_ends_what_waits():
+    run = Driven(step("a", "look"), step("b", "ask"), step("c", "add"))
+    assert run.take(RunStarted("h")) == ["a", "c"]
+    run.begin("a")
+    assert run.take(CancelAsked("me")) == []
+    assert [each.step for each in run.asked if isinstance(each, StopCall)] == ["a"]
+    assert run.machine.status == "cancelled"
+    assert {node.code.id: node.state for node in run.machine.root.nodes} == dict.fromkeys(
+        "abc", State.CANCELLED
+    )
+
+
+def test_a_lost_attempt_is_not_forgotten_when_the_run_is_cancelled_in_its_pause():
+    """It may have taken effect: a person has to say."""
+    run = Driven(step("a", "again"))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    run.take(CallLost("a", "gone"))
+    assert [type(each) for each in run.asked if not isinstance(each, Record)] == [Pause]
+    run.take(CancelAsked("me"))
+    assert run.state("a") is State.INDETERMINATE
+    assert run.machine.status is None
