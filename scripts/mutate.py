@@ -47,7 +47,19 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "machine": (
-        ("machine", "budget", "ledger", "cells", "states", "policy", "verdict", "held", "fork", "limits"),
+        (
+            "machine",
+            "budget",
+            "ledger",
+            "cells",
+            "states",
+            "policy",
+            "verdict",
+            "held",
+            "fork",
+            "limits",
+            "retry",
+        ),
         ("tests/executor", "tests/blackbox", "tests/sim", "tests/laws", "tests/safety/test_limits.py"),
     ),
     "evaluator": (
@@ -98,14 +110,26 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "owner": (
-        ("owner", "takeover", "presence"),
+        ("owner", "takeover", "presence", "deaths"),
         (
             "tests/blackbox/test_at_once.py",
             "tests/contract",
+            "tests/executor/test_deaths.py",
             "tests/executor/test_decisions.py",
+            "tests/executor/test_owner.py",
+            "tests/executor/test_presence.py",
+            "tests/executor/test_recovering.py",
             "tests/safety/test_hosts.py",
             "tests/safety/test_leases.py",
             "tests/safety/test_postgres_owners.py",
+        ),
+    ),
+    "lease": (
+        ("lease",),
+        (
+            "tests/executor/test_lease.py",
+            "tests/executor/test_owner.py",
+            "tests/safety/test_stopped_writes.py",
         ),
     ),
 }
@@ -115,6 +139,7 @@ PACKAGES = {
     "evaluator": "plans.expressions",
     "stores": "executor.stores",
     "owner": "executor.runs",
+    "lease": "executor.calls",
 }
 ITEM_S_MIN = 15.0  # how long one test may take before its mutant counts as hanging, whatever it took before
 TESTS_S_MAX = 8.0  # of tests, by what they took in the first pass, that one mutant meets at most
