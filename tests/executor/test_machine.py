@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from firmplan.errors import EngineBug
 from firmplan.executor import Header, Lock
-from firmplan.executor.commands import Pause, Record, StartToolCall, StopCall
+from firmplan.executor.commands import Pause, Record, RuleApproval, StartToolCall, StopCall
 from firmplan.executor.events import (
     ApprovalAsked,
+    ApprovalRuled,
     Approved,
     BudgetRaised,
     BudgetReached,
@@ -28,6 +29,7 @@ from firmplan.executor.events import (
     StepIndeterminate,
 )
 from firmplan.executor.journal.restore import build_machine
+from firmplan.executor.machine import LOST_RETRIES_MAX
 from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import State
 from firmplan.tools import Tool, Toolset
@@ -51,6 +53,8 @@ TOOLS = Toolset(
         tool("note", "write", resource="book"),
         tool("again", "write", resource="book", idempotent=True, retries=1),
         tool("ask", "write", resource="bank", approval="always"),
+        tool("found", "write", resource="bank", reconcile=lambda key, args: None, timeout=7.0),
+        tool("ruled", "write", resource="bank", approval=lambda args: args["x"] > 5),
     ]
 )
 
@@ -216,7 +220,131 @@ def test_an_event_that_is_not_possible_is_refused():
             run.take(event)
 
 
+def test_a_step_is_repeated_until_its_condition_holds_and_not_more_often_than_it_may_be():
+    """Each iteration after the one before; the last one that may be and fails the condition fails the step."""
+    for returns, calls, status in ([1, 2], 2, "succeeded"), ([1, 1, 1], 3, "failed"), ([2], 1, "succeeded"):
+        run = Driven(step("a", "pay", repeat={"until": "${a == 2}", "max": 3}), step("b", "note", x="${a}"))
+        asked = run.take(RunStarted("h"))
+        for number, value in enumerate(returns):
+            assert asked == [f"a#{number}"]
+            run.begin(asked[0])
+            asked = run.take(CallSucceeded(asked[0], Sealed.of(value)))
+        assert (asked, number + 1) == (["b"] if status == "succeeded" else [], calls)
+        if asked:
+            run.begin("b")
+            run.end("b")
+        assert run.machine.status == status
+
+
+def test_a_call_has_its_number_its_limit_of_time_and_whether_the_tool_is_asked_first():
+    """The step's own limit goes before the tool's; only after an unknown outcome is a tool asked what became of the call."""
+    run = Driven(step("a", "found"), step("b", "add", timeout=2), step("c", "add"))
+    run.take(RunStarted("h"))
+
+    def told():
+        return [
+            (each.step, each.attempt, each.timeout_s, each.reconcile)
+            for each in run.asked
+            if isinstance(each, StartToolCall)
+        ]
+
+    limit = told()[2][2]
+    assert told() == [("a", 1, 7.0, False), ("b", 1, 2.0, False), ("c", 1, limit, False)]
+    assert limit != 2.0
+    run.begin("a")
+    run.take(CallLost("a", "gone"))
+    run.take(RetryDue("a"))
+    assert told() == [("a", 2, 7.0, True)]
+
+
+# --- what is tried again
+
+
+@pytest.mark.parametrize("temporary", [False, True])
+def test_a_write_that_failed_is_tried_again_only_where_that_is_safe(temporary):
+    """Where it may be repeated, or says that it did nothing; as often as its retries say."""
+    for name, retries, is_safe in ("pay", 2, temporary), ("again", 1, True), ("look", 1, True):
+        run = Driven(step("a", name, retries=retries))
+        run.take(RunStarted("h"))
+        for attempt in range(1, retries + 2):
+            run.take(CallStarted("a", attempt, ""))
+            run.take(CallFailed("a", "down", "..", temporary=temporary, retryable=True))
+            if attempt > (retries if is_safe else 0):
+                break
+            assert run.state("a") is State.READY
+            assert not run.machine.is_callable("a"), "it pauses first"
+            assert run.machine.is_pausing("a")
+            assert run.take(RetryDue("a")) == ["a"]
+            assert not run.machine.is_pausing("a")
+        assert (run.state("a"), run.machine.status) == (State.FAILED, "failed")
+        run = Driven(step("a", name, retries=retries))
+        run.take(RunStarted("h"))
+        run.begin("a")
+        run.take(CallFailed("a", "down", "..", temporary=temporary))
+        assert run.state("a") is State.FAILED, "the tool says that trying again is of no use"
+
+
+def test_a_lost_write_is_called_again_only_where_that_is_known_to_be_safe():
+    """Not more often than it may be in a row; a person's word begins the count anew."""
+    run = Driven(step("a", "pay"), step("b", "pay"))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    assert run.take(RunResumed("me", died=True)) == []
+    assert run.state("a") is State.INDETERMINATE
+    assert run.machine.is_stuck()
+    assert run.take(ResolvedFailed("a", "no")) == []
+    assert [node.state for node in run.machine.root.nodes] == [State.FAILED, State.SKIPPED]
+    for name in "again", "found":
+        run = Driven(step("a", name))
+        run.take(RunStarted("h"))
+        for _ in range(2):
+            for attempt in range(LOST_RETRIES_MAX + 1):
+                assert run.state("a") is State.READY
+                run.take(CallStarted("a", attempt + 1, ""))
+                run.take(CallLost("a", "gone"))
+                if attempt < LOST_RETRIES_MAX:
+                    assert run.take(RetryDue("a")) == ["a"]
+            assert run.state("a") is State.INDETERMINATE
+            assert run.take(ResolvedRetry("a")) == ["a"]
+
+
+def test_calls_that_do_nothing_are_asked_for_again_after_a_stop_and_writes_are_not():
+    run = Driven(step("a", "look"), step("b", "add"), step("c", "note"))
+    assert run.take(RunStarted("h")) == ["a", "b", "c"]
+    run.begin("a")
+    run.begin("c")
+    assert run.take(RunResumed("me")) == ["a", "b"]
+    assert [run.state(path) for path in "abc"] == [State.READY, State.READY, State.INDETERMINATE]
+
+
 # --- what a person says
+
+
+def test_a_tool_s_own_rule_is_asked_before_its_call():
+    """What it lets through is called, what it does not waits for a person, who is asked once."""
+    for needed in False, True:
+        run = Driven(step("a", "ruled"))
+        assert run.take(RunStarted("h")) == []
+        assert [type(each) for each in run.asked] == [RuleApproval]
+        assert run.take(ApprovalRuled("a", needed)) == ([] if needed else ["a"])
+        if needed:
+            assert run.records == [ApprovalAsked("a", run.machine.turns["a"].call)]
+            assert run.take(Approved("a", "me", run.machine.turns["a"].call.digest)) == ["a"]
+
+
+def test_what_was_denied_is_not_called_nor_what_writes_after_it():
+    run = Driven(step("a", "ask"), step("b", "pay"), step("c", "note"))
+    assert run.take(RunStarted("h")) == ["c"]
+    assert run.take(Denied("a", "me", "no")) == []
+    assert [node.state for node in run.machine.root.nodes] == [State.CANCELLED, State.SKIPPED, State.READY]
+
+
+def test_what_was_edited_is_called_as_it_was_edited():
+    run = Driven(step("a", "ask"))
+    run.take(RunStarted("h"))
+    edit = Sealed.of({"x": 7})
+    run.take(Approved("a", "me", run.machine.turns["a"].call.digest, edit))
+    assert [each.args for each in run.asked] == [edit]
 
 
 def test_a_word_is_about_the_very_call_that_waits():
