@@ -26,7 +26,7 @@ TASK_CHARACTERS_MAX = 2_000
 """Longer tasks are not held against patterns: nobody phrases one that long twice, and time grows with the square."""
 
 READINGS_MAX = 8
-"""Ways to read the rest of a task that are looked for, to see whether there is more than one."""
+"""Number of readings of the rest of a task that are searched: two are enough to see an ambiguity."""
 
 Values: TypeAlias = "list[tuple[str, Json]]"
 _WORD = re.compile(r"\w+")
@@ -38,7 +38,7 @@ class Reading:
 
     Attributes:
         inputs: The values of the holes.
-        doubt: Why the values may not be what the task means: then only a model may say so. `None`: they are.
+        doubt: Why the values may differ from the meaning of the task, so that only a model may decide; `None`: no doubt.
     """
 
     inputs: dict[str, Json]
@@ -79,7 +79,7 @@ class TaskPattern:
         return (-words, sum(is_free(self.inputs[name], self.types) for name in self.holes))
 
     def match(self, task: str) -> dict[str, Json] | None:
-        """Return the inputs that a task's words give; `None` if the task is not of this pattern, or is so in doubt.
+        """Return the inputs in a task's words; `None` if the task does not match the pattern, or matches only in doubt.
 
         A task that is the pattern itself, holes and all, gives none: whoever asks so gives the inputs apart.
         """
@@ -87,7 +87,7 @@ class TaskPattern:
         return None if reading is None or reading.doubt is not None else reading.inputs
 
     def reading(self, task: str) -> Reading | None:
-        """Return what `match` does, a match in doubt included."""
+        """Return the result of `match`, including a match in doubt."""
         text = plain(task)
         if text.casefold() == self.text.casefold():
             return Reading({})
@@ -114,11 +114,11 @@ class TaskPattern:
         return Reading(values, self._excess(values))
 
     def _excess(self, values: Mapping[str, Json]) -> str | None:
-        """Return which hole takes more words than its input's default has."""
+        """Return the hole that takes more words than its input's default has."""
         for name, most in self._words_max.items():
             words = len(str(values[name]).split())
             if words > most:
-                return f"the input '{name}' would take {words} words, its default has {most}"
+                return f"the input '{name}' would take {words} words, but its default has {most}"
         return None
 
     @cached_property
@@ -146,8 +146,8 @@ class TaskPattern:
             text: The task.
             index: Of the first hole to fill.
             start: Where that begins.
-            known: What was returned before, by `index` and `start`.
-            most: Lists that are looked for.
+            known: Earlier results, by `index` and `start`.
+            most: Most lists to search for.
             bounds: Most words of a hole, by its name.
         """
         if (index, start) in known:
@@ -189,9 +189,7 @@ def pattern_fault(plan: Plan) -> str | None:
     if not holes:
         return None
     if not literals[0].strip() and not any(_WORD.search(literal) for literal in literals):
-        return (
-            "its pattern is all hole and would answer every task; expected words of its own beside the holes"
-        )
+        return "its pattern has only holes and would answer every task; expected words beside the holes"
     if "" in literals[1:-1]:
         return "nothing tells two of its holes apart; expected words between them"
     defaults = {name: plan.inputs[name].get("default") for name in plan.inputs}

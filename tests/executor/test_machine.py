@@ -28,6 +28,7 @@ from firmplan.executor.events import (
     RunStarted,
     StepIndeterminate,
 )
+from firmplan.executor.fork import Fork
 from firmplan.executor.journal.restore import build_machine
 from firmplan.executor.machine import LOST_RETRIES_MAX
 from firmplan.executor.sealed import Sealed
@@ -418,3 +419,51 @@ def test_a_lost_attempt_is_not_forgotten_when_the_run_is_cancelled_in_its_pause(
     run.take(CancelAsked("me"))
     assert run.state("a") is State.INDETERMINATE
     assert run.machine.status is None
+
+
+def test_a_call_that_is_withdrawn_did_nothing_unless_an_earlier_attempt_may_have():
+    """A cancel came between the note of its start and the call itself."""
+    for lost in False, True:
+        run = Driven(step("a", "again"))
+        run.take(RunStarted("h"))
+        run.begin("a")
+        if lost:
+            run.take(CallLost("a", "gone"))
+            run.take(RetryDue("a"))
+            run.take(CallStarted("a", 2, ""))
+        run.take(CancelAsked("me"))
+        assert run.state("a") is State.RUNNING
+        assert run.machine.is_cancelled
+        end = run.machine.withdrawn("a")
+        run.take(end)
+        assert isinstance(end, CallLost) == lost
+        assert run.state("a") is (State.INDETERMINATE if lost else State.CANCELLED)
+        assert run.machine.is_stuck() == lost
+
+
+def test_a_value_that_a_fork_gives_ends_its_step_whatever_that_waits_for():
+    """Nothing of the step runs, and what needs its value goes on with the one that was given."""
+    run = Driven(step("a", "pay"), step("b", "look", x="${a}", when="${a > 0}"), step("c", "add", x="${b}"))
+    run.machine.fork = Fork(overrides={"b": Sealed.of(5)})
+    assert run.take(RunStarted("h")) == ["a", "c"]
+    assert [each.args.value for each in run.asked if isinstance(each, StartToolCall)] == [{"x": 1}, {"x": 5}]
+    assert [node.state for node in run.machine.root.nodes] == [State.READY, State.SUCCEEDED, State.READY]
+
+
+def test_an_item_is_running_while_one_of_its_iterations_is():
+    """So it is shown as what it is, and a cancel ends it as such."""
+    pays = {
+        "id": "a",
+        "tool": "pay",
+        "for_each": [1, 2],
+        "args": {"x": "${item}"},
+        "repeat": {"until": "${a == 1}", "max": 2},
+    }
+    run = Driven(pays)
+    (path,) = run.take(RunStarted("h"))
+    first, second = run.machine.root.nodes[0].items
+    assert (first.state, second.state) == (State.RUNNING, State.PENDING)
+    run.begin(path)
+    (path,) = run.end(path)
+    assert (first.state, second.state) == (State.SUCCEEDED, State.RUNNING)
+    assert path == "a[1]#0"
