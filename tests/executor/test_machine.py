@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from firmplan.errors import EngineBug
 from firmplan.executor import Header, Lock
@@ -467,3 +469,38 @@ def test_an_item_is_running_while_one_of_its_iterations_is():
     (path,) = run.end(path)
     assert (first.state, second.state) == (State.SUCCEEDED, State.RUNNING)
     assert path == "a[1]#0"
+
+
+def test_a_step_begins_once_all_that_it_refers_to_and_comes_after_has_ended():
+    """Whatever of that ends first, and though its condition was decided long before."""
+    last = step("d", "add", x="${b}", when="${a > 0}", after=["c"])
+    for order in permutations("abc"):
+        run = Driven(step("a", "add"), step("b", "look"), step("c", "note"), last)
+        assert run.take(RunStarted("h")) == ["a", "b", "c"]
+        for path in order:
+            run.begin(path)
+            assert run.end(path) == (["d"] if path == order[-1] else [])
+
+
+@pytest.mark.parametrize("failed", ["a", "b"])
+def test_what_needs_a_failed_step_is_skipped(failed):
+    """Whether its condition or its arguments refer to it; the others go on."""
+    run = Driven(
+        step("a", "add"), step("b", "add"), step("d", "add", x="${b}", when="${a > 0}"), step("e", "add")
+    )
+    assert run.take(RunStarted("h")) == ["a", "b", "e"]
+    for path in "ab":
+        run.begin(path)
+        event = CallFailed(path, "down", "..") if path == failed else CallSucceeded(path, ONE)
+        assert run.take(event) == []
+    states = {node.code.id: (node.state, node.reason) for node in run.machine.root.nodes}
+    assert states["d"] == (State.SKIPPED, "dependency-failed")
+    assert states["e"] == (State.READY, None)
+
+
+def test_a_step_whose_condition_does_not_hold_is_skipped_without_waiting_for_its_arguments():
+    run = Driven(step("a", "add"), step("b", "look"), step("d", "add", x="${b}", when="${a > 1}"))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    assert run.end("a") == []
+    assert (run.machine.root.nodes[2].state, run.machine.root.nodes[2].reason) == (State.SKIPPED, "when")
