@@ -466,15 +466,15 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
         """See `Store.save_plan`."""
-        await self._call(
-            lambda: (
-                self._sql(
-                    f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
-                    (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
-                )
-                and None
+
+        def work() -> None:
+            self._sync("FULL")
+            self._sql(
+                f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
+                (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
             )
-        )
+
+        await self._call(work)
 
     async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""

@@ -594,7 +594,7 @@ class Store(Protocol):
         ...
 
     async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
-        """Save a plan under a name, replacing one of that name."""
+        """Save a plan under a name, replacing one of that name; durable through power loss."""
         ...
 
     async def list_plans(self) -> Sequence[StoredPlan]:
