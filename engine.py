@@ -178,9 +178,9 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
         secrets: Name -> secret; `None`: environment variables of that name.
-        recover: Go on in the background with every run that nobody drives when the engine opens, and while it is open with those
-            whose process dies; parked runs stay parked.
-        lease: Seconds after which others take over the runs of a process that they cannot see and that has given no sign of life: 1 to 3600.
+        recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
+            dies; parked runs stay parked.
+        lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
         park_after: How many deaths of its process in a row, without progress, park a run.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
@@ -260,7 +260,7 @@ class Engine:
         self.close()
 
     async def aclose(self) -> None:
-        """Stop the runs under way and close the store; idempotent. They go on with `resume` in another engine."""
+        """Stop the active runs and close the store; idempotent. `resume` continues the runs in another engine."""
         self._is_closed = True
         execution, self._execution, self._loop = self._execution, None, None
         mending: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
@@ -354,7 +354,7 @@ class Engine:
 
         Raises:
             PlanRejected: It has faults.
-            InputRejected: The name is not one, or the plan's `task` is a pattern that would answer what it is not meant for.
+            InputRejected: The name is no valid name, or the plan's `task` is a pattern that would match unrelated tasks.
         """
         execution = await self._open()
         checked, _ = await self._accept(plan)
@@ -363,15 +363,22 @@ class Engine:
         return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
 
     async def list_plans(self) -> list[SavedPlan]:
-        """Return the saved plans, by name."""
+        """Return the saved plans, by name; one that was altered in the store is left out, with a warning in the log."""
         execution = await self._open()
         return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
+
+    async def find_altered_plans(self) -> dict[str, str]:
+        """Return which saved plans were altered in the store, by name, with what is wrong and what to do: these do not run."""
+        execution = await self._open()
+        return (await execution.archive.sift_plans())[1]
 
     async def plan_uses(self) -> dict[str, PlanUses]:
         """Return how often each saved plan, of store and library, answered a task, and how often it only seemed to, by name."""
         execution = await self._open()
-        saved = (*self._planner.library, *await self.list_plans())
-        return await execution.archive.uses.of({each.name: template_digest(each.plan) for each in saved})
+        plans = {each.name: each.plan for each in self._planner.library} | (
+            await execution.archive.sift_plans()
+        )[0]
+        return await execution.archive.uses.of({name: template_digest(plan) for name, plan in plans.items()})
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
@@ -406,7 +413,7 @@ class Engine:
         """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
         archive = (await self._open()).archive
-        saved = [SavedPlan(name, plan) for name, plan in await archive.list_sound_plans()]
+        saved = [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
         by_name = {each.name: each.plan for each in saved}
         try:
             found = await self._planner.plan(
@@ -502,7 +509,7 @@ class Engine:
     async def _planned_and_moved(
         self, execution: Execution, run_id: str, planning: asyncio.Task[None] | None
     ) -> Run:
-        """Return a new run as `run` does, once its planning has ended, if it has one. Raises: as the planning."""
+        """Return a new run as `run` does, after its planning has ended (if it has a planning). Raises: the errors of the planning."""
         if planning is not None:
             await asyncio.wait([planning])
             if not planning.cancelled() and isinstance(
@@ -526,7 +533,7 @@ class Engine:
     ) -> Run:
         """Make a run durable, start it, and return it at once; a task that cannot be planned becomes a failed run.
 
-        Arguments and errors are those of `run`. With `replan`, `wait` returns what became of the last patched plan; the run keeps the number, so
+        Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too.
         """
         execution = await self._open()
@@ -584,7 +591,7 @@ class Engine:
         return None
 
     def _tend(self, execution: Execution, run_id: str) -> None:
-        """Have the plan of a run patched if the run fails, whether or not somebody waits for the run."""
+        """Patch the plan of a run if the run fails, whether or not a caller waits for the run."""
         tending = self._tending.get(run_id)
         if tending is None or tending.done():
             name, work = f"firmplan mend {run_id}", self._tended(execution, run_id)
@@ -597,7 +604,7 @@ class Engine:
             execution.log.warning("not mended", run=run_id, why=str(fault))
 
     async def go_on(self, run_id: str) -> Run:
-        """Go on with a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
+        """Continue a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
 
         Raises:
             RunNotFound: There is no such run.
@@ -615,7 +622,7 @@ class Engine:
         return run
 
     async def wait(self, run_id: str) -> Run:
-        """Return the run once it has ended, or nothing goes on without a person; of a run with `replan` that failed, the run of its last plan.
+        """Return the run when it has ended or waits for a person. If a run with `replan` failed, return the run of its last plan.
 
         Raises:
             RunNotFound: There is no such run.
@@ -628,6 +635,11 @@ class Engine:
         execution = await self._open()
         return await execution.archive.get(run_id)
 
+    async def status(self, run_id: str) -> str:
+        """Return a run's status alone, as `list_runs` has it; its journal, which may be long, is not read. Raises: RunNotFound."""
+        execution = await self._open()
+        return (await execution.archive.row(run_id)).status
+
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> RunPage:
@@ -639,7 +651,7 @@ class Engine:
             cursor: The `cursor` of an earlier page asks for the one that follows.
 
         Raises:
-            InputRejected: One of these is out of its range.
+            InputRejected: An argument is out of its range.
         """
         execution = await self._open()
         return await execution.archive.list_runs(status=status, limit=limit, cursor=cursor)
@@ -661,9 +673,9 @@ class Engine:
     async def resume(
         self, run_id: str, *, budget: Mapping[str, float] | None = None, take_over: bool = False
     ) -> Run:
-        """Go on after a crash, a pause, a decision or with a larger budget, also with a parked run; return as `run` does.
+        """Continue a run after a crash, a pause or a decision, with a larger budget, or after parking; return as `run` does.
 
-        A run that another process drives is waited for, and a warning in the log says which process that is.
+        If another process drives the run, `resume` waits for it, and a warning in the log names that process.
 
         Args:
             run_id: The run.
@@ -674,8 +686,8 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
             InputRejected: The budget is not one. Or the run has failed or was cancelled: it never changes, and `retry` goes on with it. Where a
-                decision has ended it, whoever resumes it after that is given the run.
-            ConfigError: A tool of the run is missing, or has changed where a person decides about its call.
+                decision has ended it, the first `resume` after that returns the run.
+            ConfigError: A tool of the run is missing, or has changed since a person was asked about its call.
         """
         execution = await self._open()
         if budget is not None:
@@ -688,9 +700,9 @@ class Engine:
         return run
 
     async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
-        """Go on with a run that failed or was cancelled, as a new run whose parent it is; return as `run` does.
+        """Continue a run that failed or was cancelled as a new run, whose parent is the ended run; return as `run` does.
 
-        What succeeded stands and is not called, reads included. What failed or was not reached runs, with the tools as they are now. Writes
+        Calls that succeeded are not repeated, reads included. Calls that failed or were not reached are made, with the present tools. Writes
         that the ended run never called, or every attempt of which failed, need no approval but the tool's own. A write of unknown
         outcome, one that is done and whose result was refused, and one that a person denied wait for a person. The ended run stays as it is.
 
@@ -701,15 +713,15 @@ class Engine:
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: The run has not failed and was not cancelled; the message says what to do. Or the new id is another run's.
+            InputRejected: The run has neither failed nor been cancelled (the message says what to do), or the new id belongs to another run.
             PlanRejected: The plan has faults with the tools as they are now.
-            PlanningFailed: The run is a task that had not been planned, and could not be planned now.
+            PlanningFailed: The run is a task without a plan, and the planning failed.
         """
         execution, retried, planning = await self._retry(run_id, run_id_new, replan)
         return await self._planned_and_moved(execution, retried, planning)
 
     async def submit_retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
-        """Start a retry and return it at once. Arguments and errors are those of `retry`; a planning that fails is the run's failure."""
+        """Start a retry and return its run immediately. Arguments and errors are those of `retry`; if the planning fails, the run fails."""
         execution, retried, _ = await self._retry(run_id, run_id_new, replan)
         return await execution.archive.get(retried)
 
@@ -883,7 +895,7 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
             PlanRejected: The edited plan has faults.
-            InputRejected: A path is none of the plan's, a value does not fit its step or input, or the new id is another run's.
+            InputRejected: A path is none of the plan's, a value does not fit its step or input, or the new id belongs to another run.
         """
         forked = await self.submit_fork(
             run_id,
@@ -942,7 +954,7 @@ class Engine:
         return await execution.archive.get(forked)
 
     async def _patched(self, execution: Execution, run: Run) -> Run:
-        """Return a run, or if it failed what became of its plan when the planner had patched it, as often as the run's header says.
+        """Return a run; if the run failed, return the run of its patched plan (the header says how often a plan is patched).
 
         Each patched plan is a run of its own, whose parent is the run that failed: finished steps keep their results, and a
         write that was made is not made again unless a person allows it.
@@ -963,11 +975,11 @@ class Engine:
         return run
 
     async def _patch(self, execution: Execution, run: Run, times: int) -> str | None:
-        """Return the run of a failed run's patched plan, which has one id whoever makes it; `None`: there is no patch."""
+        """Return the run of a failed run's patched plan; its id is the same in every engine. `None`: there is no patch."""
         name = patch_id(run.id)
         if await execution.archive.is_known(name) or run.plan is None:
             return name
-        saved = dict(await execution.archive.list_sound_plans())
+        saved = dict(await execution.archive.list_plans())
         cost = await execution.patching_cost(run.id)
         try:
             mended = await self._planner.repair_run(
@@ -1005,12 +1017,12 @@ class Engine:
     async def delete(self, run_id: str) -> RunsDeleted:
         """Delete a run that has ended, with its journal and the stored values and artifacts that nothing else names.
 
-        A run that another came of (a fork, a retry, a kept replay) stays. Results that later runs may reuse stay, since they need no journal.
+        A run with children (a fork, a retry, a kept replay) stays. Results that later runs may reuse stay, since they need no journal.
         The id is free again: a new run of that id makes its writes again.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: It has not ended (code `not-ended`), or another run came of it (code `has-children`).
+            InputRejected: The run has not ended (code `not-ended`), or has children (code `has-children`).
         """
         execution = await self._open()
         return await execution.delete(run_of(run_id))
@@ -1022,19 +1034,19 @@ class Engine:
         statuses: Sequence[str] | None = None,
         dry_run: bool = False,
     ) -> RunsDeleted:
-        """Delete all runs that ended long enough ago, children before their parents; what other runs came of stays.
+        """Delete all runs that ended long enough ago, children before their parents; runs with children that stay are kept.
 
         Args:
-            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: however young.
+            older_than: Seconds since a run's last record, or text such as `"90d"`; `None`: any age.
             statuses: Some of `succeeded`, `failed`, `cancelled`; `None`: all three.
-            dry_run: Delete nothing, and return what would be deleted.
+            dry_run: Delete nothing, and return the runs that would be deleted.
 
         Raises:
-            InputRejected: Neither an age nor statuses are given, or one is not one.
+            InputRejected: Neither an age nor statuses are given, or one of them is not valid.
         """
         if older_than is None and statuses is None:
             raise InputRejected(
-                "prune: expected older_than, statuses or both; without them every ended run would go"
+                "prune: expected older_than, statuses or both; without them every ended run would be deleted"
             )
         age_s, named = age_of("older_than", older_than), statuses_of(statuses)
         execution = await self._open()
@@ -1128,17 +1140,17 @@ class Engine:
         edit: Mapping[str, Json] | None = None,
         attempt: int | None = None,
     ) -> Run:
-        """Allow the call that waits at a step; the live owner, or `resume`, goes on.
+        """Allow the call that waits at a step; the live owner, or `resume`, continues the run.
 
-        One decision stands for an attempt: another one is refused, and the error names the one that stands (`.code` is `decided`).
-        Whoever repeats a decision of their own is given the run. All this holds for `deny` and `resolve` too.
+        One decision stands for an attempt: another decision is refused, and the error names the decision that stands (`.code` is `decided`).
+        If a caller repeats its own decision, the run is returned. The same holds for `deny` and `resolve`.
 
         Args:
             run_id: The run.
             step: Path of the leaf.
             by: Who decides.
             edit: Arguments in the place of some of the present ones; without it the call is made with exactly those.
-            attempt: The attempt that is decided about, counted from 1 (`attempt` of the step); `None`: the one that waits now.
+            attempt: The attempt that the decision is about, counted from 1 (`attempt` of the step); `None`: the attempt that waits now.
 
         Raises:
             RunNotFound: There is no such run.
@@ -1152,7 +1164,7 @@ class Engine:
     async def deny(
         self, run_id: str, step: str, *, by: str, reason: str = "", attempt: int | None = None
     ) -> Run:
-        """Refuse the call that waits at a step; what depends on it is cancelled.
+        """Refuse the call that waits at a step; the steps that depend on it are cancelled.
 
         Args:
             run_id: The run.
@@ -1218,7 +1230,7 @@ class Engine:
         return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
 
     async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
-        """Decide about several calls at once, all or nothing: about items of a list one by one, or all of them together.
+        """Decide about several calls at once, all or none: about single items of a list, or all items together.
 
         Args:
             run_id: The run.
@@ -1229,7 +1241,7 @@ class Engine:
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: An entry does not fit, or another decision stands; nothing is recorded, and each such entry is named.
+            InputRejected: An entry is not valid, or another decision stands. No decision is recorded, and the error names each such entry.
         """
         execution = await self._open()
         said = decisions_of(decisions)
@@ -1245,12 +1257,14 @@ class Engine:
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
     list_plans_sync = _twin(list_plans)
+    find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)
     run_sync = _twin(run)
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
+    status_sync = _twin(status)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
     go_on_sync = _twin(go_on)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .plans import CheckReport, Problem
 
 
-DECIDED: Final = "decided"  # the code of `InputRejected` where another decision about the attempt stands
-NOT_ENDED: Final = "not-ended"  # the one where a run is to be deleted that has not ended
-HAS_CHILDREN: Final = "has-children"  # the one where a run is to be deleted that another run came of
+DECIDED: Final = "decided"  # code of `InputRejected`: another decision about the attempt stands
+NOT_ENDED: Final = "not-ended"  # code of `InputRejected`: a run to delete has not ended
+HAS_CHILDREN: Final = "has-children"  # code of `InputRejected`: a run to delete has children
 
 
 class FirmplanError(Exception):
@@ -78,7 +78,7 @@ class PlanningFailed(PlanError):
 
     Attributes:
         attempts: Every draft in order, each with its problems (`firmplan.planner.Attempt`).
-        limit: Which limit of its budget the planning would have passed: `model_calls`, `tokens`, `usd` or `seconds`; `None`: none.
+        limit: The limit of its budget that the planning would have passed: `model_calls`, `tokens`, `usd` or `seconds`; `None`: none.
     """
 
     code = "planning-failed"

@@ -54,7 +54,7 @@ TYPER_WORDS = (
 """What typer says of an option's value, and what is said here; it offers no way to say it otherwise."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""How a write fails where no more fits. What typer and rich print does not pass through `screen`, so its faults come as they are."""
+"""Errors of a write to a full disk. typer and rich print without `screen`, so their faults arrive unchanged."""
 
 EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay diverged, 4 waiting for a person or budget."
 

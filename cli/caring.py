@@ -1,4 +1,4 @@
-"""`store check`, `store backup`, `store upgrade`, `runs delete` and `runs prune`. None of them makes a store where there is none."""
+"""`store check`, `store backup`, `store upgrade`, `runs delete` and `runs prune`. None of them makes a missing store."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def upgrade_command(flags: Mapping[str, object], *, as_json: bool) -> int:
             more = {"compacted": True} if is_compacted else {}
             screen.document({"store": settings.store_name, "before": before, "after": after, **more})
         elif before == after:
-            rest = compacted or ": nothing was to do"
+            rest = compacted or ": nothing had to be done"
             screen.answer(f"{settings.store_name} has format {after}, the newest{rest}")
         else:
             screen.answer(f"{settings.store_name} had format {before}, and has {after} now{compacted}")
@@ -90,7 +90,7 @@ def delete_command(run: str, flags: Mapping[str, object], *, as_json: bool) -> i
 def prune_command(
     older: str, flags: Mapping[str, object], *, keep_failed: bool, dry_run: bool, as_json: bool
 ) -> int:
-    """Delete the runs that ended long enough ago, and say which stay though they are as old."""
+    """Delete the runs that ended long enough ago, and name the equally old runs that stay."""
     settings = settings_of(flags)
     statuses = [status for status in ENDED if status != "failed"] if keep_failed else None
 

@@ -1,4 +1,4 @@
-"""`fork` and `retry`: a new run that does again what a change affects, or that goes on where another one failed."""
+"""`fork` and `retry`: a new run that repeats the steps that a change affects, or that continues a failed run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _submit(engine: Engine, request: ForkRequest, values: Mapping[str, Jso
 def retry_command(
     run_id: str, new_id: str | None, replan: int, flags: Mapping[str, object], *, as_json: bool
 ) -> int:
-    """Go on with an ended run as a new one, and follow that to its end, or until it waits."""
+    """Continue an ended run as a new run, and follow the new run until it ends or waits."""
     settings = settings_of(flags)
     toolset = load_toolset(settings)
 

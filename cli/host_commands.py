@@ -44,7 +44,7 @@ def runs(
 
 @runs_app.command("delete")
 def runs_delete(run: options.RunId, store: options.Store = None, as_json: options.Json = False) -> int:
-    """Delete a run that has ended. One that another run came of stays."""
+    """Delete a run that has ended. A run with children (forks, retries, kept replays) stays."""
     from .caring import delete_command
 
     return delete_command(run, {"store": store}, as_json=as_json)
@@ -56,16 +56,14 @@ def runs_prune(
         str,
         typer.Option("--older", metavar="AGE", help="Only runs whose last record is older: 90d, 12h."),
     ],
-    keep_failed: Annotated[
-        bool, typer.Option("--keep-failed", help="Leave runs that failed where they are.")
-    ] = False,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep runs that failed.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Delete nothing, and say what would be deleted.")
+        bool, typer.Option("--dry-run", help="Delete nothing, and list the runs that would be deleted.")
     ] = False,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Delete the runs that ended long enough ago. What has not ended, and what other runs came of, stays."""
+    """Delete the runs that ended long enough ago. Runs that have not ended, and runs with children that stay, are kept."""
     from .caring import prune_command
 
     return prune_command(older, {"store": store}, keep_failed=keep_failed, dry_run=dry_run, as_json=as_json)

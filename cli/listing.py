@@ -91,15 +91,17 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
 
     async def work() -> int:
         async with look(settings) as engine:
-            saved, uses = await engine.list_plans(), await engine.plan_uses()
+            uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
+            saved = await engine.list_plans()
         rows = [
             (each.name, each.plan.digest, each.plan.task or "", tuple(each.plan.inputs)) for each in saved
         ]
         if as_json:
             keys = ("name", "digest", "task", "inputs")
             plans = [{**dict(zip(keys, row, strict=True)), **uses[row[0]].to_dict()} for row in rows]
-            screen.document({"plans": plans})
-        elif rows:
+            told = [{"name": name, "message": message} for name, message in altered.items()]
+            screen.document({"plans": plans} | ({"altered": told} if told else {}))
+        elif rows or altered:
             shown = (
                 (
                     name,
@@ -111,7 +113,9 @@ def plans_command(flags: Mapping[str, object], *, as_json: bool) -> int:
                 )
                 for name, digest, task, inputs in rows
             )
-            screen.answer(screen.table(("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK"), shown))
+            broken = ((name, "altered", "", "", "", "does not run") for name in altered)
+            table = sorted([*shown, *broken])
+            screen.answer(screen.table(("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK"), table))
         else:
             screen.note(
                 f"no plans in {settings.store_name}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"

@@ -31,7 +31,7 @@ STATUS_EXIT = {
 
 DRIVEN: Final = "a process drives it now; wait for it with"
 HAPPENED = {"denied": "was denied", "parked": "is parked"}
-"""What is said of an error that is no failure of a step, by its code."""
+"""The words for an error that is no failure of a step, by its code."""
 
 
 def exit_of(run: Run) -> Exit:
@@ -57,7 +57,7 @@ def summary(run: Run) -> str:
 
 
 def _planning(run: Run) -> str:
-    """Return what making the run's plan took, where a model was asked for it."""
+    """Return the cost of the run's planning, if a model was asked."""
     planning = run.usage.get("planning")
     if (
         not isinstance(planning, dict)
@@ -116,7 +116,7 @@ ARGS_WIDTH = 1000
 
 
 def _asked(step: StepView) -> str:
-    """Return what the step would be called with, and what an earlier run knows of the call."""
+    """Return the arguments of the waiting call, and what an earlier run knows of the call."""
     args = "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
     match step.past_write:
         case {"message": str(message), "same_key": same_key}:
@@ -140,7 +140,7 @@ def advice(run: Run, settings: Settings) -> str:
         if (items := lists.get(path)) is not None:
             lines += _list_asked(run, items, settings)
         elif step.status == "indeterminate":
-            # Typed again later, the line must not be about another attempt of which nobody knows either.
+            # If a person runs this line again later, it must not resolve a later attempt, whose outcome may be unknown too.
             bound = f"--attempt {step.attempt}"
             lines += [
                 f"step '{path}', attempt {step.attempt}: nobody knows whether the call took effect{_asked(step)}",
@@ -162,20 +162,20 @@ def advice(run: Run, settings: Settings) -> str:
     line = f"  {resume_line(run.id, settings)}{raised}"
     told = [*lines, _when_to_resume(run, bool(lines)), line]
     if told[-2] == DRIVEN:
-        told += ["or, where that process hangs, take the run from it with", f"{line} --take-over"]
+        told += ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
     return "\n".join(told)
 
 
 def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
     if run.status == "parked":
-        return "once that is mended, go on with"
+        return "once the cause is mended, go on with"
     if has_to_be_done:
         return "then go on with"
     return "its process is gone: go on with" if run.abandoned else DRIVEN
 
 
 def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
-    """Return for each leaf of a list of calls that wait for approval the paths of all of them; for all but the first, none."""
+    """Return leaf -> the paths of its list of calls that wait for approval: all paths at the first leaf, none at the others."""
     found: dict[str, list[str]] = {}
     for path, step in waiting_leaves(run):
         if step.attempt is not None and step.status == "waiting" and "[" in path:
@@ -189,7 +189,7 @@ def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
 
 
 def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[str]:
-    """Yield what is asked about the items of a list, and how all or some of them are decided about."""
+    """Yield the question about the items of a list, and the commands that decide about all or some items."""
     if items:
         step = items[0][: items[0].rindex("[")]
         yield f"step '{step}': {len(items)} calls wait for approval"

@@ -96,7 +96,9 @@ def resume(
 
 NewId = Annotated[
     str | None,
-    typer.Option("--run-id", metavar="ID", help="Name the new run; the same command again goes on with it."),
+    typer.Option(
+        "--run-id", metavar="ID", help="Id of the new run; the same command again continues that run."
+    ),
 ]
 
 
@@ -105,7 +107,7 @@ def retry(
     new_id: NewId = None,
     replan: Annotated[
         int,
-        typer.Option("--replan", metavar="N", help="Patch the plan this often, at most, if the run fails."),
+        typer.Option("--replan", metavar="N", help="Patch the plan at most N times if the run fails."),
     ] = 0,
     tools: options.Tools = None,
     store: options.Store = None,
@@ -114,7 +116,7 @@ def retry(
     concurrency: options.Concurrency = None,
     as_json: options.Json = False,
 ) -> int:
-    """Go on with a failed or cancelled run, as a new run. What succeeded stands; what failed or was not reached runs."""
+    """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run."""
     from .forking import retry_command
 
     return retry_command(
@@ -194,7 +196,10 @@ By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decide
 Attempt = Annotated[
     int | None,
     typer.Option(
-        "--attempt", metavar="N", min=1, help="The attempt that this is about; else the one that waits now."
+        "--attempt",
+        metavar="N",
+        min=1,
+        help="Attempt that the decision is about; default: the attempt that waits now.",
     ),
 ]
 
@@ -241,7 +246,7 @@ def decide(
         list[str],
         typer.Argument(
             metavar="STEP=DECISION..",
-            help="approve, deny or retry; or JSON that says more. A step stands for all its parts that wait.",
+            help="approve, deny, retry, or a JSON object. A step stands for all its waiting parts.",
         ),
     ],
     by: By = None,
@@ -249,7 +254,7 @@ def decide(
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> int:
-    """Decide about several calls at once, all or nothing. Items of a list are asked about together."""
+    """Decide about several calls at once, all or none. Items of a list may be decided together."""
     from .deciding import decide_command
 
     return decide_command(run_id, decisions, by, {"tools": tools, "store": store}, as_json=as_json)

@@ -80,7 +80,7 @@ def resume_command(
                     raise ConfigError(f"{fault.message}; {NO_TOOLS}") from fault
                 if run.status in ("failed", "cancelled") and not as_json:
                     line = retry_line(run_id, settings)
-                    screen.note(f"the run had ended, and never changes; go on with it as a new run\n  {line}")
+                    screen.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
                 return code
 
     return drive(work)

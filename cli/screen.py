@@ -31,10 +31,10 @@ PLAIN = dict(zip("●○◆◇│─├┤┼┴╰╯…·✓✗", "*oWw|-++++`
 
 
 class Unwritable(Exception):  # noqa: N818  # says what it is
-    """Standard output or error takes no more: its disk is full, or its reader has closed the pipe.
+    """Standard output or error cannot be written: the disk is full, or the reader has closed the pipe.
 
     Attributes:
-        is_unread: Whether the reader has gone, as `head` does: then there is nothing to tell.
+        is_unread: Whether the reader has closed the pipe, as `head` does; then no message is needed.
     """
 
     def __init__(self, fault: OSError) -> None:
@@ -57,7 +57,7 @@ def open_closed_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Write what the streams of this process still hold. Raises: Unwritable: one of them does not take it."""
+    """Flush stdout and stderr. Raises: Unwritable: one of them cannot be written."""
     for stream in _own_streams():
         try:
             stream.flush()
@@ -66,7 +66,7 @@ def flush_streams() -> None:
 
 
 def drop_unwritten() -> None:
-    """Empty every stream that cannot be written into the null device: for a process that is about to end.
+    """Redirect every stream that cannot be written to the null device, because the process is about to end.
 
     The interpreter flushes both streams once more at exit. If that fails, it prints "Exception ignored in .." and exits
     with 120, whatever the command's own code is. Closing the streams instead would break tools that still print.
@@ -81,7 +81,7 @@ def drop_unwritten() -> None:
 
 
 def _own_streams() -> list[TextIO]:
-    """Return stdout and stderr as this process was started with them, as far as they are open."""
+    """Return the stdout and stderr that this process was started with, as far as they are open."""
     streams = (sys.__stdout__, sys.__stderr__)
     return [stream for stream in streams if stream is not None and not stream.closed]
 

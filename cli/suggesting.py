@@ -18,7 +18,7 @@ def resume_line(run_id: str, settings: Settings) -> str:
 
 
 def retry_line(run_id: str, settings: Settings) -> str:
-    """Return the command that goes on with an ended run as a new one."""
+    """Return the command that continues an ended run as a new run."""
     return f"firmplan retry {run_id}{flags_of(settings, MOVING)}"
 
 

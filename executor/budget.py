@@ -22,7 +22,7 @@ class Purse:
     """The budget of one run.
 
     Attributes:
-        limits: Name -> most of it; a name that is missing has no limit.
+        limits: Name -> its limit; a missing name has no limit.
         planning: Name -> how much of it the planning of the run used.
         spent: Name -> how much of it is used or reserved, by the planning too.
     """
@@ -39,7 +39,7 @@ class Purse:
 
     @property
     def own(self) -> dict[str, float]:
-        """How much of everything the run's own steps have used or reserved."""
+        """The amounts that the run's own steps have used or reserved."""
         return {name: amount - self.planning.get(name, 0.0) for name, amount in self.spent.items()}
 
     def find_short(self, needs: Mapping[str, float], seconds: float) -> str | None:
@@ -98,13 +98,13 @@ class Purse:
 
 @dataclass(slots=True)
 class PlanningCost:
-    """What a planner has used for a run, in all plannings up to this moment, and what is left to it.
+    """The usage of all plannings of a run so far, and the rest of the budget.
 
     Attributes:
         now: Unix seconds.
-        limits: Name -> most of it for the run: planning and steps together.
+        limits: Name -> the limit for the run, planning and steps together.
         own: Name -> how much of it steps have used before, as those of a run whose plan is patched.
-        before: Name -> how much of it earlier plannings used.
+        before: Name -> the amount that earlier plannings used.
     """
 
     now: Callable[[], float]
@@ -125,17 +125,17 @@ class PlanningCost:
 
     @property
     def rest(self) -> dict[str, float]:
-        """What of the limits the run's own steps have left to plannings and to further steps."""
+        """The limits, less the usage of the run's own steps."""
         return {name: max(0.0, limit - self.own.get(name, 0.0)) for name, limit in self.limits.items()}
 
     @property
     def left(self) -> dict[str, float]:
-        """What is left to a planner that begins now; a name that is missing has no limit."""
+        """The limits of a planner that begins now; a missing name has no limit."""
         spent = self._spent()
         return {name: max(0.0, most - spent[name]) for name, most in self.rest.items() if name in spent}
 
     def to_dict(self) -> dict[str, Json]:
-        """Return what all plannings have used, as `usage.planning` shows it."""
+        """Return the usage of all plannings, as `usage.planning` shows it."""
         spent = self._spent()
         whole: dict[str, Json] = {name: round(spent[name]) for name in ("model_calls", "tokens")}
         return {**whole, "usd": spent["usd"], "seconds": spent["seconds"]}

@@ -76,10 +76,10 @@ class Turn:
         attempts: Calls started so far.
         failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
         lost: Calls so far whose outcome stayed unknown.
-        is_cut_off: Whether its process died in its last call: another call uses budget again.
+        is_cut_off: Whether the process died in the last call, so that another call uses budget again.
         is_ruled: Whether it has been decided whether a person is needed.
         is_approved: Whether a person has allowed the call.
-        is_ahead: Whether a person is, or was, asked about it before its turn has come among the items of an ordered `for_each`.
+        is_ahead: Whether a person was asked about the call before its item's turn in an ordered `for_each`.
     """
 
     path: StepPath
@@ -303,14 +303,14 @@ def is_asked(turn: Turn) -> bool:
 
 
 def is_decided(turn: Turn) -> bool:
-    """Whether a person has allowed the turn's call, which has not been made since."""
+    """Whether a person has allowed the turn's call and the call has not been made yet."""
     return turn.state is State.READY and turn.verdict is not None
 
 
 def undecided_attempt(turn: Turn) -> int | None:
-    """Return the attempt, counted from 1, that a person has to decide about; `None`: there is nothing to decide.
+    """Return the attempt, counted from 1, that a person has to decide about; `None`: no decision is due.
 
-    Before a call that is the attempt which would be the next one, after a call of unknown outcome the one that was made last.
+    Before a call this is the next attempt; after a call of unknown outcome it is the last attempt.
     """
     if is_asked(turn):
         return turn.attempts + 1

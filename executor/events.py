@@ -31,7 +31,7 @@ class RunStarted:
     """The run begins: `header` is the digest of its header, which holds plan, inputs, seed and tool signatures.
 
     Attributes:
-        by: The owner that drives the run from here, until a `RunResumed`; older journals do not say.
+        by: The owner that drives the run until the next `RunResumed`; empty in older journals.
     """
 
     header: str
@@ -145,7 +145,7 @@ class CallFailed:
 
     @property
     def is_done(self) -> bool:
-        """Whether the call took effect all the same; records of older versions say so in their message only."""
+        """Whether the call took effect although it failed; records of older versions say this only in the message."""
         return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
@@ -177,7 +177,7 @@ class Approved:
     """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them.
 
     Attributes:
-        attempt: The call that was asked about, counted from 1, as in every decision; `None`: an older record, which does not say.
+        attempt: The attempt that the decision is about, counted from 1; `None`: an older record without an attempt.
     """
 
     step: str
@@ -202,8 +202,8 @@ class ResolvedDone:
     """A person says that the call of unknown outcome took effect, and what it returned.
 
     Attributes:
-        attempt: The call whose outcome was unknown, as in the next two; `None`: an older record, which does not say.
-        by: Who says so; `None`: nobody was named.
+        attempt: The attempt whose outcome was unknown; `None`: an older record without an attempt.
+        by: The person who decided; `None`: no name was given.
     """
 
     step: str
@@ -321,7 +321,7 @@ class RunFinished:
 
 @dataclass(slots=True)
 class PlanMade:
-    """A planner made the run's plan, or the patch that this run goes on with. It moves nothing: the header has it all.
+    """A planner made the run's plan, or the patch that this run goes on with. The event changes no state: the header holds the details.
 
     Attributes:
         source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"` or `"patch of <run>"`.

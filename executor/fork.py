@@ -65,8 +65,8 @@ class PastWrite:
     Attributes:
         outcome: What is known of the earlier call.
         run: The run that made it, or in which a person denied it; empty where a fork of an older version does not tell.
-        args: Digest of the arguments that it was made with; empty for a call that was not made.
-        key: The idempotency key that it handed to the world. A call with the same arguments hands over the same key, so that a server which
+        args: Digest of the call's arguments; empty if the call was not made.
+        key: The idempotency key of the call. A call with the same arguments is made under the same key, so that a server which
             knows the key does not act twice.
         tool: The tool that was called: the same call at another path, where an edited plan or list has moved it to, is asked about as well.
     """
@@ -78,7 +78,7 @@ class PastWrite:
     tool: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """Return it as JSON, without what is not known."""
+        """Return the known fields as JSON."""
         said = {
             "outcome": self.outcome,
             "run": self.run,
@@ -89,14 +89,14 @@ class PastWrite:
         return {name: value for name, value in said.items() if value}
 
     def told(self, args: str) -> str:
-        """Return what is known, as a sentence for whoever decides about a call with arguments of this digest."""
-        where = f"run {self.run}" if self.run else "a run that this one comes of"
+        """Return a sentence for the person who decides about a call with arguments of this digest."""
+        where = f"run {self.run}" if self.run else "an ancestor of this run"
         other = " with other arguments" if self.args not in ("", args) else ""
         match self.outcome:
             case "unknown":
                 return f"{where} called it{other}, and the outcome of that call is unknown: it may have taken effect"
             case "refused":
-                return f"{where} called it{other}; the call is done, result refused: it took effect, and what it returned was not taken"
+                return f"{where} called it{other}; the call is done, result refused: it took effect, but its result was not accepted"
             case "denied":
                 return f"a person denied it in {where}"
             case "done":
@@ -133,7 +133,7 @@ class Fork:
     again: frozenset[str] | None = None
 
     def is_affected(self, path: str) -> bool:
-        """Whether a call at this path is made anew, rather than answered for by the parent."""
+        """Whether the call at this path is made again; otherwise the parent's result stands."""
         return self.is_in_cone(path) if self.again is None else path in self.again
 
     def is_in_cone(self, path: str) -> bool:
@@ -145,13 +145,13 @@ class Fork:
         return not items or any(is_within(path, item) for item in items)
 
     def is_afresh(self, path: str) -> bool:
-        """Whether the path lies in the step that was asked to run again, or is called again by a retry."""
+        """Whether the path lies in the step of `at`, or a retry makes the call again."""
         return (self.again is not None and path in self.again) or (bool(self.at) and is_within(path, self.at))
 
     def is_held(self, path: str, tool: str, args: str) -> bool:
         """Whether a write at this path, of this tool with arguments of this digest, waits for a person.
 
-        A write of unknown outcome always does. Where writes are not allowed, an affected write does, and one that the parent never came to.
+        A write of unknown outcome always waits. If writes are not allowed, affected writes and writes that the parent never reached wait too.
         """
         if self.find_past(path, tool, args) is not None and path not in self.unknown:
             return True
@@ -179,7 +179,7 @@ class Fork:
     def is_kept(self, path: str) -> bool:
         """Whether the parent's failure stands for a write, affected or not: the call is done, and only its result was refused.
 
-        So an edited plan may handle the failure (`on_error`), and nothing is called. It does not stand for a step that was asked to run again.
+        An edited plan may then handle the failure (`on_error`) without a call. The failure does not stand for the step of `at`.
         """
         past = self.past_writes.get(path)
         if past is None or self.again is not None:
@@ -187,7 +187,7 @@ class Fork:
         return past.outcome == "refused" and not self.is_afresh(path)
 
     def is_same_request(self, other: Fork) -> bool:
-        """Whether two forks of one run, with the same plan and inputs, were asked for in the same words."""
+        """Whether two forks of one run, with the same plan and inputs, have equal arguments."""
         return self._request == other._request
 
     @property
@@ -197,11 +197,11 @@ class Fork:
 
     @property
     def is_newer(self) -> bool:
-        """Whether an older version would misread it: that would call what waits for a person here."""
+        """Whether an older version must refuse this fork: it would make calls that wait for a person here."""
         return bool(self.past_writes) or self.again is not None
 
     def find_past(self, path: str, tool: str, args: str) -> PastWrite | None:
-        """Return what an earlier run knows of a call, for which a person is asked therefore.
+        """Return the knowledge of an earlier run because of which a person is asked about a call.
 
         A write that was made at another path counts where it is the same call: an edited plan may have renamed its step, or an edited
         list moved its item. A retry has the plan and the inputs of its parent, so that equal calls at two paths are two calls.
@@ -216,7 +216,7 @@ class Fork:
         return next(same, None)
 
     def key_of(self, path: str, tool: str, args: str) -> str:
-        """Return the idempotency key under which an earlier run called exactly this write; empty: none did, as far as is known."""
+        """Return the idempotency key under which an earlier run called exactly this write; empty: no known run did."""
         past = self.find_past(path, tool, args)
         return past.key if past is not None and past.args == args else ""
 
@@ -297,14 +297,14 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
                 ended(step, digest, failed)
             case _:
                 end = _end_of(event)
-                # What failed before it was called does so again, or runs as if nobody had stopped it.
+                # A step that failed before its call fails again, or runs as if nobody had stopped it.
                 if end is not None and end.step in args and getattr(end, "code", "") != WITHDRAWN:
                     ended(end.step, args[end.step], end)
     return found
 
 
 def _end_of(event: JournalEvent) -> CallSucceeded | CallFailed | None:
-    """Return how a call ended, by itself or by what a person says."""
+    """Return the outcome of a call, by its own record or by a person's decision."""
     match event:
         case CallSucceeded() | CallFailed():
             return event
@@ -317,7 +317,7 @@ def _end_of(event: JournalEvent) -> CallSucceeded | CallFailed | None:
 
 
 class PastWrites:
-    """Finds in a run's journal the writes about which forks of the run ask a person in any case.
+    """Finds in a run's journal the writes about which every fork of the run asks a person.
 
     A write failed for sure only if every attempt did. If one attempt was lost and a later one failed, the lost one may have taken effect, and
     the outcome is unknown.
@@ -339,7 +339,7 @@ class PastWrites:
         self._begun: set[str] = set()  # attempts without an end so far
 
     def of(self, events: Iterable[JournalEvent]) -> dict[str, PastWrite]:
-        """Return what the journal leaves open, by path, sorted."""
+        """Return the writes that the journal leaves open, by path, sorted."""
         for event in events:
             match event:
                 case CallStarted(step=step, args=args, key=key, intent=intent) if intent is not None:

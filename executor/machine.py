@@ -113,8 +113,8 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 from .verdict import verdict_of, verdict_of_inputs
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
-# The version of these moves; a run keeps the one that it began with. 1: items of an ordered `for_each` are asked about one after the
-# other, each when its turn comes. 2: all of them when the step begins, as one list.
+# The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
+# after the other, each when its turn comes. 2: a person is asked about all items as one list when the step begins.
 RULES_VERSION: Final = 2
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
 
@@ -218,7 +218,7 @@ class Machine:
         return records + [command for _, command in calls] if calls else records
 
     def _spend_time(self, seconds: float) -> None:
-        """Count time in which calls were ready or running; nobody drives a run that is parked, whatever is decided about it."""
+        """Count the time while calls are ready or running. Nobody drives a parked run, whatever people decide about it."""
         if self.parked is None:
             self.purse.spent["seconds"] += seconds
 
@@ -309,7 +309,7 @@ class Machine:
                 turn.verdict = Verdict(DENIED, by, reason)
                 turn.reason = None
                 if turn.is_ahead:
-                    # How it ends depends on the items before it. Those behind it are blocked either way: nobody need be asked.
+                    # The outcome of this item depends on the items before it. The later items are blocked in any case, so no person is asked.
                     self._move(turn, State.PENDING)
                     self._block_items_after(turn.item)
                 else:
@@ -333,7 +333,7 @@ class Machine:
         self._turn_cancelled(turn, Reason.DENIED)
 
     def accepts(self, decision: Cause) -> bool:
-        """Whether a person's decision still fits: the very attempt waits for it, with exactly the arguments that were shown."""
+        """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
         if self.status is not None or isinstance(decision, BudgetRaised):
             return self.status is None
         if isinstance(decision, CancelAsked):
@@ -370,7 +370,7 @@ class Machine:
         action = turn.item.node.code.action
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
         is_model = turn.item.node.policy.effect is Effect.MODEL
-        # A call that a death cut off is made once more at the run's expense: a step that kills its process must not do so for free.
+        # A call that a death cut off uses budget again when it is repeated: a step that kills its process must not do so for free.
         is_first = not turn.attempts or turn.is_cut_off
         return self.purse.needs_of(is_first=is_first, is_model=is_model, tokens_max=tokens_max)
 
@@ -642,7 +642,7 @@ class Machine:
             self._turn_failed(turn, failure_of(fault))
 
     def _is_over_or_asked(self, item: Item) -> bool:
-        """Whether an item needs no turn to be made: it ends here, or a person was asked about its turn before."""
+        """Whether an item needs no new turn: it ends here, or its turn exists because a person was asked about it."""
         if item.failure is not None:  # its filter could not be evaluated
             self._item_failed(item, item.failure)
         elif (value := self.fork.overrides.get(item.path)) is not None:
@@ -654,9 +654,9 @@ class Machine:
         return True
 
     def _ask_ahead(self, item: Item) -> None:
-        """Have a person asked about an item's call before its turn comes, so that they see the whole list.
+        """Ask a person about an item's call before its turn comes, so that the person sees the whole list.
 
-        Only where its arguments can be computed by now; whatever is wrong with them is told when its turn comes.
+        Does nothing if the arguments cannot be computed yet; a fault in them is reported when the item's turn comes.
         """
         node, action = item.node, item.node.code.action
         is_own = (
@@ -679,7 +679,7 @@ class Machine:
             self._ready(turn, call)
 
     def _turn_came(self, turn: Turn) -> None:
-        """Go on with a call that a person was asked about ahead of its turn."""
+        """Continue a call about which a person was asked ahead of its turn."""
         turn.is_ahead = False
         if turn is not turn.item and turn.item.state is State.PENDING:
             self._move(turn.item, State.RUNNING)
@@ -943,7 +943,7 @@ class Machine:
         ) and not turn.is_ruled
 
     def _is_held(self, path: str, policy: CallPolicy, tool: str, args: str) -> bool:
-        """Whether a fork has this write wait for a person; without arguments: whether it may, whatever they come to."""
+        """Whether this write waits for a person because of the fork; without arguments: whether it may wait for any arguments."""
         return policy.effect is Effect.WRITE and self.fork.is_held(path, tool, args)
 
     def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:

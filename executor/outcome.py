@@ -37,7 +37,7 @@ def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     steps = ",".join([_spelled(cell) for cell in walk(root)])
     before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
     after = b",[%b]]" % steps.encode()
-    # In pieces: the inputs may be large, and are in memory already.
+    # Hash in pieces: the inputs may be large, and one copy is in memory already.
     return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
 
 

@@ -1,10 +1,10 @@
-"""Going on with an ended run as a new run: which of its calls are made again, and which stand.
+"""Retry: decide which calls of an ended run are made again by a new run, and which results stand.
 
-What succeeded stands, reads included, and so does a failure that `on_error` handled. Every other call that failed is made again, and
-what was not reached is made for the first time. A write of unknown outcome, one whose result was refused, and one that a person denied
-wait for a person (`fork.PastWrite`).
+Results of calls that succeeded stand, reads included, and so does a failure that `on_error` handled. Every other failed call is made again,
+and a call that was not reached is made for the first time. A write of unknown outcome, a write whose result was refused, and a write that a
+person denied wait for a person (`fork.PastWrite`).
 
-Pure questions to the cells of a run that has ended; nothing is moved here.
+This module only reads the cells of a run that has ended; it changes no state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .machine import Machine
 from .states import State
 
 EXHAUSTED: Final = ("repeat-exhausted", "agent-exhausted")
-"""Codes of steps that failed although none of their calls did: with the same results they would fail in the same way."""
+"""Codes of steps that failed although none of their calls failed: the same results would fail the step again."""
 _KEPT: Final = (State.SUCCEEDED, State.SKIPPED)
 
 
@@ -32,13 +32,13 @@ def retry_of(
 
     Args:
         machine: The ended run's.
-        inherited: What its calls came to, by path.
+        inherited: The outcomes of the parent's calls, by path.
         past_writes: See `Fork`.
     """
     before = machine.fork
     asked = dict(past_writes)
     for path, args in before.settled.items():
-        # The ended run was to ask before it made this call of its own parent's again, and did not come to it: so this run asks.
+        # The ended run had to ask before it repeated this call of its own parent, but never reached the call. So this run asks.
         if path not in inherited and path not in asked and before.is_in_cone(path):
             asked[path] = PastWrite("done", args=args)
     return Fork(
@@ -54,7 +54,7 @@ def retry_of(
 
 
 def _calls_again(machine: Machine, inherited: Mapping[str, Inherited]) -> Iterator[str]:
-    """Yield the paths of the calls that were made and are made again."""
+    """Yield the paths of the calls of the ended run that the retry repeats."""
     for path, known in inherited.items():
         if isinstance(known.outcome, CallFailed) and not _is_handled(machine.turns[path]):
             yield path
@@ -67,7 +67,7 @@ def _calls_again(machine: Machine, inherited: Mapping[str, Inherited]) -> Iterat
 
 
 def _is_handled(turn: Turn) -> bool:
-    """Whether a failure was dealt with where it happened or further out: by `on_error`, or by an agent, which was told of it."""
+    """Whether a failure was handled at its place or further out: by `on_error`, or by an agent that was shown it."""
     at: Turn | None = turn
     while at is not None:
         if at.item.state in _KEPT:

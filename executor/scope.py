@@ -51,7 +51,7 @@ class Scope:
 
 
 def sealed_in(formula: Formula, scope: Values) -> Sealed:
-    """Return a template's value; of a large one what is in memory already is shared. Raises: EvalFault, RefersToSkipped, NotJson."""
+    """Return a template's value; a large value shares memory with existing values. Raises: EvalFault, RefersToSkipped, NotJson."""
     data, value = formula.spell_and_tell(scope, scope.sealed)
     copy = shared_copy(value, data)
     return Sealed(data) if copy is None else Sealed.known(data, copy)

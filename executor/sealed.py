@@ -53,7 +53,7 @@ class Sealed:
 
     @classmethod
     def known(cls, data: bytes, value: Json) -> Sealed:
-        """Seal canonical bytes whose parsed form is at hand, which nobody changes: of a large value one is enough."""
+        """Seal canonical bytes together with their parsed form, which nobody may change, so that a large value is parsed once."""
         sealed = cls(data)
         sealed._value = value  # its own class
         return sealed
@@ -75,7 +75,7 @@ class Sealed:
 
     @property
     def shared(self) -> Json:
-        """The parsed form of a large value, if it is at hand; else `None`, and whoever needs one parses the bytes."""
+        """The parsed form of a large value, if it is kept; `None`: a reader parses the bytes."""
         if len(self.data) < LARGE_BYTES or isinstance(self._value, _Unread):
             return None
         return self._value

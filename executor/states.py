@@ -77,7 +77,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset(
         {State.READY, State.INDETERMINATE, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
     ),
-    # Back to pending: it is decided about an item whose turn has not come. Skipped: an earlier item went wrong.
+    # Back to pending: a person decided about an item whose turn has not come. Skipped: an earlier item failed.
     State.WAITING: frozenset(
         {State.PENDING, State.READY, State.INDETERMINATE, State.SKIPPED, State.CANCELLED}
     ),

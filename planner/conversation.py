@@ -43,12 +43,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Spending:
-    """What a planning may use, and has used: of `model_calls`, `tokens`, `usd` and `seconds`.
+    """The budget of a planning and its usage, of `model_calls`, `tokens`, `usd` and `seconds`.
 
-    A request is not sent where one as large as the largest so far would pass a limit; of what the first will take nothing is known.
+    A request is not sent if a request as large as the largest so far would pass a limit. The size of the first request is unknown.
 
     Attributes:
-        limits: Name -> most of it; a name that is missing has no limit.
+        limits: Name -> its limit; a missing name has no limit.
         told: Is told what each answered request used.
     """
 

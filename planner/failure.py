@@ -43,7 +43,7 @@ def no_endpoint(
 
 
 def over_budget(task: str, limit: str, attempts: Sequence[Attempt]) -> PlanningFailed:
-    """Return the failure where the planning would use more than it may."""
+    """Return the failure of a planning that would exceed its budget."""
     head = f"no plan for the task {_quoted(task)}: its planning would pass the budget's '{limit}'."
     advice = "What to do: raise the budget (`firmplan resume RUN --budget NAME=AMOUNT`), or save a plan that answers the task."
     return PlanningFailed(f"{head}\n{advice}", attempts, limit)

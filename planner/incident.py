@@ -94,14 +94,14 @@ OWN_CODES = frozenset(
         "type-error",
     ]
 )
-"""Codes that firmplan itself gives; all others are some tool's. A tool that takes one of these has said nothing of its own."""
+"""Codes that firmplan itself gives; all other codes come from tools. If a tool uses one of these codes, the code tells nothing that the tool wrote."""
 
 TOOL_ERROR = "tool-error"
 FILLED_IN = "filled in by on_error"
-"""How a step, or a part of one, is told that failed and whose `on_error` has a value."""
+"""The words in the prompt for a failed step, or part of a step, whose value `on_error` filled in."""
 
 REFUSED = "done, result refused"
-"""How a write is told that failed although it took effect: what it returned was refused."""
+"""The words in the prompt for a write that took effect although its result was refused."""
 
 _PART_ORDER = ("filled", *STATUSES)
 
@@ -134,7 +134,7 @@ class StepState:
         code: Why it failed: one of `OWN_CODES`.
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or what it waits for.
-        is_filled_in: Whether it failed, and the value of its `on_error` stands for its result.
+        is_filled_in: Whether the step failed and the value of its `on_error` replaces its result.
         parts: How many of its items or iterations stand where: their state on one line -> how many.
         took_effect: Whether it is a write that is done, although it failed: its result was refused.
     """
@@ -176,7 +176,7 @@ class StepState:
 
 
 def own_code(error: ErrorLike) -> str:
-    """Return the code of an error where it is firmplan's own, else `tool-error`."""
+    """Return the code of an error if it is firmplan's own, else `tool-error`."""
     return error.code if error.code in OWN_CODES else TOOL_ERROR
 
 
@@ -234,7 +234,7 @@ class Incident:
 
     @property
     def begun(self) -> tuple[str, ...]:
-        """Steps that are not finished, some of whose calls are done or may be done: also a write whose result was refused."""
+        """Unfinished steps with calls that are done or may be done, including writes whose result was refused."""
         return tuple(
             step.id
             for step in self.plan.steps

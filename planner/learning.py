@@ -70,7 +70,7 @@ class _Value:
 
     Attributes:
         places: Where it stands in the task's words; a place inside a longer value's is none.
-        inputs: The plan's own inputs that have it; empty for a value of an argument.
+        inputs: The plan's inputs with this value; empty for a value of an argument.
         argument: The argument's name.
         schema: The argument's type.
     """
@@ -92,7 +92,7 @@ class _Work:
     """A plan being made into a template.
 
     Attributes:
-        holes: Where in the task's words which input is named.
+        holes: Where each input stands in the task's words.
     """
 
     raw: _Raw
@@ -157,6 +157,8 @@ def _named_inputs(work: _Work, plan: Plan, inputs: Mapping[str, Json]) -> list[_
     found: dict[str, _Value] = {}
     for name, schema in plan.inputs.items():
         value = inputs.get(name, schema.get("default"))
+        if isinstance(value, float) and value.is_integer():  # the words say `8` for 8.0
+            value = int(value)
         if not _is_liftable(value) or not (places := _places(work.task, value)):
             continue
         declared[name] = {**declared[name], "default": value}
@@ -211,7 +213,7 @@ def _type_of(value: str | float, schema: Json) -> dict[str, Json]:
 
 
 def _apart(values: Sequence[_Value]) -> tuple[list[_Value], list[_Value]]:
-    """Return values with the places that are theirs alone, the longest value first, and values that share a place.
+    """Return the values that have places of their own, the longest value first, and the values that share a place.
 
     `York` in `New York` has no place there. Where it has no other, both stay as they are: with another city in the hole, the
     plan would still say `York`.
@@ -232,7 +234,7 @@ def _apart(values: Sequence[_Value]) -> tuple[list[_Value], list[_Value]]:
 
 
 def _keep(work: _Work, each: _Value) -> None:
-    """Leave a value as it is that shares its place with another. Raises: InputRejected: it is an input's."""
+    """Leave a value unchanged if it shares its place with another value. Raises: InputRejected: the value belongs to an input."""
     if each.inputs:
         raise InputRejected(
             f"the value {canonical(each.value).decode()} of the input '{each.inputs[0]}' shares its place in the words "
@@ -255,7 +257,7 @@ def _lift(work: _Work, each: _Value) -> None:
 
 
 def _name(work: _Work, each: _Value) -> None:
-    """Have task and plan name inputs that the plan has, each at its own place. Raises: InputRejected: one would have none."""
+    """Replace the values of the plan's inputs in the task by holes, each at its own place. Raises: InputRejected: an input would have no place."""
     names = ", ".join(f"'{name}'" for name in each.inputs)
     shown = canonical(each.value).decode()
     if len(each.inputs) == 1:
@@ -265,8 +267,8 @@ def _name(work: _Work, each: _Value) -> None:
         own = _own_places(work, each)
         if own is None:
             raise InputRejected(
-                f"the inputs {names} all have the value {shown}, and the words '{work.task}' do not tell whose is where; "
-                "expected a task that names each of them at a place of its own: reword it, or run it with distinct values"
+                f"the inputs {names} all have the value {shown}, and the words '{work.task}' do not tell which place belongs to which input; "
+                "expected a task that names each input at a place of its own: reword it, or run it with distinct values"
             )
         places = own
     if is_said(work.raw, each.value, everywhere=len(each.places) > len(each.inputs)):
@@ -278,10 +280,10 @@ def _name(work: _Work, each: _Value) -> None:
 
 
 def _own_places(work: _Work, each: _Value) -> dict[Span, str] | None:
-    """Return which of several places of one value is whose; `None`: nothing tells.
+    """Return which of several places of one value belongs to which input; `None`: the words do not tell.
 
-    Only words tell, those beside a place that are part of an input's name: `8 men` is `men`, `from 8` is `from_day`. The order in
-    which inputs are declared tells nothing, since a plan has them in the order of the alphabet.
+    Only a word beside a place that is part of an input's name identifies the input: `8 men` is `men`, `from 8` is `from_day`. The order
+    of the inputs identifies nothing, since a plan has them in the order of the alphabet.
     """
     near = {name: _beside(work.task, each.places, name) for name in each.inputs}
     own = {places[0]: name for name, places in near.items() if len(places) == 1}

@@ -28,7 +28,7 @@ Entry: TypeAlias = "str | PathLike[str] | Plan | SavedPlan"
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A saved plan whose pattern a task is of, with the inputs from its words and from the caller.
+    """A saved plan whose pattern a task matches, with the inputs from the task's words and from the caller.
 
     Attributes:
         doubt: Why the words may mean something else; `None`: they do not.

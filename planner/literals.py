@@ -86,11 +86,11 @@ def is_said(raw: _Raw, value: str | float, *, everywhere: bool = False) -> bool:
     Args:
         raw: The plan.
         value: A text or a number.
-        everywhere: Whether a number counts in settings of a step too, such as `retries`, and not only where a template may stand.
+        everywhere: Whether to search also the numbers in a step's settings, such as `retries`, and not only the places for templates.
     """
     steps = cast("list[_Raw]", raw["steps"])
     holders: list[Json] = [raw.get("output"), raw.get("plans"), *(_templates(step) for step in steps)]
-    # A text counts outside templates too: a tool or a step of that name may well be what the task means.
+    # Texts outside templates count too: the task may mean a tool or a step of that name.
     beside = [leaf for leaf in _leaves(raw["steps"]) if everywhere or isinstance(leaf, str)]
     return any(_says(leaf, value) for leaf in (*_leaves(holders), *beside))
 
@@ -106,7 +106,7 @@ def _templates(step: _Raw) -> list[Json]:
 
 
 def _leaves(part: Json) -> Iterator[str | int | float]:
-    """Yield every text and number in a part of a plan that means something."""
+    """Yield every meaningful text and number in a part of a plan."""
     parts: list[Json] = [part]
     while parts:
         match parts.pop():

@@ -201,10 +201,10 @@ def _said(step: Step) -> bytes:
 
 
 def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> list[Problem]:
-    """Return where a patched plan makes a write again.
+    """Return the places where a patched plan repeats a write.
 
-    Only steps that the patch adds, or whose call it changes, are looked at: where the plan itself makes one write twice, as for two
-    lists of people, each was meant, and each stays as it is.
+    Only steps that the patch adds, or whose call it changes, are checked: if the plan itself makes one write twice, for example for two
+    lists of people, both writes were intended and stay.
 
     Args:
         writes: Steps whose writes are done or may be done.
@@ -216,7 +216,7 @@ def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> li
         before = old.get(step.id)
         if before is not None and _calls(before) == _calls(step):
             continue
-        # A step that made this call for other items before may go on to make it for others, but not for those that are done.
+        # A step that made this call for some items may make it for further items, but not for items that are done.
         same = _calls if before is not None and _call(before) == _call(step) else _call
         done = next((each for each in writes if each.id != step.id and same(each) == same(step)), None)
         if done is not None:

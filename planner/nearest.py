@@ -44,9 +44,9 @@ def nearest_plans(order: Order) -> list[SavedPlan]:
 
 
 def near_template(order: Order) -> SavedPlan | None:
-    """Return the saved plan that may be adapted to a task: one whose pattern matches in doubt, else the nearest.
+    """Return the saved plan that may be adapted to a task: a plan whose pattern matches in doubt, else the nearest plan.
 
-    The nearest is taken if its own words are for the most part the task's.
+    The nearest plan counts only if most of its own words stand in the task.
 
     A task that is too long for a pattern is no form filled in, and has words enough to share some with any.
     """

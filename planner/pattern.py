@@ -26,10 +26,11 @@ TASK_CHARACTERS_MAX = 2_000
 """Longer tasks are not held against patterns: nobody phrases one that long twice, and time grows with the square."""
 
 READINGS_MAX = 8
-"""Ways to read the rest of a task that are looked for, to see whether there is more than one."""
+"""Number of readings of the rest of a task that are searched: two are enough to see an ambiguity."""
 
 Values: TypeAlias = "list[tuple[str, Json]]"
 _WORD = re.compile(r"\w+")
+_PART = re.compile(r"(?:[^\s,;]|[,;](?=\d))+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Reading:
 
     Attributes:
         inputs: The values of the holes.
-        doubt: Why the values may not be what the task means: then only a model may say so. `None`: they are.
+        doubt: Why the values may differ from the meaning of the task, so that only a model may decide; `None`: no doubt.
     """
 
     inputs: dict[str, Json]
@@ -79,7 +80,7 @@ class TaskPattern:
         return (-words, sum(is_free(self.inputs[name], self.types) for name in self.holes))
 
     def match(self, task: str) -> dict[str, Json] | None:
-        """Return the inputs that a task's words give; `None` if the task is not of this pattern, or is so in doubt.
+        """Return the inputs in a task's words; `None` if the task does not match the pattern, or matches only in doubt.
 
         A task that is the pattern itself, holes and all, gives none: whoever asks so gives the inputs apart.
         """
@@ -87,7 +88,7 @@ class TaskPattern:
         return None if reading is None or reading.doubt is not None else reading.inputs
 
     def reading(self, task: str) -> Reading | None:
-        """Return what `match` does, a match in doubt included."""
+        """Return the result of `match`, including a match in doubt."""
         text = plain(task)
         if text.casefold() == self.text.casefold():
             return Reading({})
@@ -114,11 +115,11 @@ class TaskPattern:
         return Reading(values, self._excess(values))
 
     def _excess(self, values: Mapping[str, Json]) -> str | None:
-        """Return which hole takes more words than its input's default has."""
+        """Return the hole that takes more words than its input's default has."""
         for name, most in self._words_max.items():
-            words = len(str(values[name]).split())
+            words = _length(str(values[name]))
             if words > most:
-                return f"the input '{name}' would take {words} words, its default has {most}"
+                return f"the input '{name}' would take {words} words, but its default has {most}"
         return None
 
     @cached_property
@@ -128,7 +129,7 @@ class TaskPattern:
         for name in self.holes:
             default = self.inputs[name].get("default")
             if isinstance(default, str) and not is_choice(self.inputs[name], self.types):
-                bounded[name] = max(1, len(default.split()))
+                bounded[name] = max(1, _length(default))
         return bounded
 
     def _fill(
@@ -146,8 +147,8 @@ class TaskPattern:
             text: The task.
             index: Of the first hole to fill.
             start: Where that begins.
-            known: What was returned before, by `index` and `start`.
-            most: Lists that are looked for.
+            known: Earlier results, by `index` and `start`.
+            most: Most lists to search for.
             bounds: Most words of a hole, by its name.
         """
         if (index, start) in known:
@@ -156,7 +157,7 @@ class TaskPattern:
         is_last = index + 1 == len(self.holes)
         found: list[Values] = []
         for end, after in _ends(self.literals[index + 1], text, start + 1, is_last=is_last):
-            if name in bounds and len(text[start:end].split()) > bounds[name]:
+            if name in bounds and _length(text[start:end]) > bounds[name]:
                 break
             value = self._read(index, text[start:end])
             if isinstance(value, NoFit):
@@ -179,6 +180,18 @@ class TaskPattern:
             return fault
 
 
+def said(value: object) -> str | None:
+    """Return a value as a task's words say it: `8` for 8, 8.0 and "8", which words do not tell apart; `None`: no text or number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _length(text: str) -> int:
+    """Return how many words a text has; a comma parts words, unless it is within a number."""
+    return len(_PART.findall(text))
+
+
 def pattern_fault(plan: Plan) -> str | None:
     """Return why a plan's task cannot tell its inputs from a task's words, and what to do; `None`: it can, or has no hole.
 
@@ -189,16 +202,12 @@ def pattern_fault(plan: Plan) -> str | None:
     if not holes:
         return None
     if not literals[0].strip() and not any(_WORD.search(literal) for literal in literals):
-        return (
-            "its pattern is all hole and would answer every task; expected words of its own beside the holes"
-        )
+        return "its pattern has only holes and would answer every task; expected words beside the holes"
     if "" in literals[1:-1]:
         return "nothing tells two of its holes apart; expected words between them"
     defaults = {name: plan.inputs[name].get("default") for name in plan.inputs}
     for name, default in defaults.items():
-        rivals = [
-            hole for hole in holes if defaults[hole] == default and type(defaults[hole]) is type(default)
-        ]
+        rivals = [hole for hole in holes if said(defaults[hole]) == said(default)]
         if (
             name not in holes
             and rivals

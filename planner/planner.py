@@ -73,7 +73,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What whoever asks for a plan wants beside it; see `Planner.plan`."""
+    """The further arguments of a request for a plan; see `Planner.plan`."""
 
     cache: PlanCache | None
     heard: Heard | None

@@ -29,7 +29,7 @@ PROMPTS = ("adapt", "choose", "plan", "more", "given", "repair", "mend", "anew",
 """The texts of plannings, by file name."""
 
 UNTOLD = frozenset({"secret"})
-"""Functions that planners are not told of: which secrets there are is no business of theirs."""
+"""Functions that the prompt leaves out: a planner has no need to know which secrets exist."""
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
@@ -161,7 +161,7 @@ def _again(draft: str, plea: str) -> tuple[Message, ...]:
 
 @cache
 def text_of(name: str) -> str:
-    """Return the text of a prompt's file, with what the language has filled in from its own tables."""
+    """Return the text of a prompt's file, with the language's function and method tables filled in."""
     folder = resources.files(__name__.rpartition(".")[0]).joinpath("prompts")
     text = folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
     functions = " ".join(each for each in FUNCTIONS if each not in UNTOLD)

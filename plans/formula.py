@@ -162,7 +162,7 @@ class Formula:
 
     @property
     def whole(self) -> str | None:
-        """The step whose value is the template's; `None`: it is more than the name of one."""
+        """The step whose value is the template's value; `None`: the template is more than a step's name."""
         self._spliced()
         form = self._form
         return form.names[0] if form is not None and form.text == b"%b" else None
@@ -183,9 +183,9 @@ class Formula:
         return self.spell_and_tell(scope, spelled)[0]
 
     def spell_and_tell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> tuple[bytes, Json]:
-        """Return the canonical bytes of the template's value, and the value if it was evaluated for that, else `None`.
+        """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
 
-        The whole values of steps are put in as they are spelled.
+        Complete values of steps are copied as their canonical bytes.
 
         Args:
             scope: As for `evaluate`.
@@ -214,7 +214,7 @@ class Formula:
         return canonical(value), value
 
     def _put_together(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes | None:
-        """Return the spelling of all parts; `None`: one is too large to be spelled twice, or has no value."""
+        """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
         parts: list[bytes] = []
         try:
             for splice in self._spliced():

@@ -64,7 +64,7 @@ def fit_value(
     *,
     bytes_max: int | None = None,
 ) -> tuple[Json, list[Problem]]:
-    """Return one input's value in canonical form, and what is wrong with it. Arguments are as in `fit_inputs`."""
+    """Return one input's value in canonical form, and its problems. Arguments are as in `fit_inputs`."""
     where = f"$.inputs{key(name)}"
     try:
         data = canonical(given)

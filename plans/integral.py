@@ -25,7 +25,7 @@ Schema: TypeAlias = Mapping[str, Json]
 def with_integers(value: Json, schema: Schema) -> Json:
     """Return `value` with an integer for each integral float where `schema` takes integers only.
 
-    What fits no branch of a union is left as it is, for validation to refuse. Parts without such a float are not copied.
+    A value that fits no branch of a union is left unchanged, and validation refuses it. Parts without an integral float are not copied.
 
     Args:
         value: Any JSON.
@@ -55,7 +55,7 @@ def _has_integral(value: Json) -> bool:
 
 
 _COMPOSING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"})
-"""The keywords that hold a value to other schemas than its own."""
+"""The keywords that apply further schemas to the same value."""
 
 
 class _Walk:
@@ -74,7 +74,7 @@ class _Walk:
         self._spelled: bytes | None = None
 
     def made(self, value: Json, at: str, active: tuple[str, ...]) -> Json:
-        """Return a value as the schema at a pointer has it.
+        """Return a value, normalised by the schema at a pointer.
 
         Args:
             value: The value.
@@ -100,7 +100,7 @@ class _Walk:
         return self.own(value, schema, at)
 
     def conjuncts(self, value: Json, schema: Schema, at: str) -> Iterator[str]:
-        """Yield the pointers of the schemas that the same value has to fit besides."""
+        """Yield the pointers of the further schemas that apply to the same value."""
         ref = schema.get("$ref")
         if isinstance(ref, str) and (ref == "#" or ref.startswith("#/")):
             yield unquote(ref[1:])
@@ -115,12 +115,12 @@ class _Walk:
             yield from (f"{at}/dependentSchemas/{_token(name)}" for name in dependent if name in value)
 
     def chosen(self, value: Json, branches: Sequence[str], active: tuple[str, ...]) -> Json:
-        """Return a value as all branches that it fits would have it."""
+        """Return a value, normalised by all branches that it fits."""
         fitting = [branch for branch in branches if self.accepts(branch, value)]
         return _agreed(value, [self.made(value, branch, active) for branch in fitting])
 
     def own(self, value: Json, schema: Schema, at: str) -> Json:
-        """Return a value as the keywords of one schema alone have it."""
+        """Return a value, normalised by the keywords of one schema alone."""
         match value:
             case float():
                 value = self.number(value, schema)
@@ -171,7 +171,7 @@ class _Walk:
         return validator is not None and validator.is_valid(value)
 
     def schema(self, at: str) -> Json:
-        """Return what stands at a pointer; nothing says nothing."""
+        """Return the schema at a pointer; a missing schema admits every value."""
         if at not in self._found:
             above, _, token = at.rpartition("/")
             holder, key = self.schema(above), token.replace("~1", "/").replace("~0", "~")
@@ -188,7 +188,7 @@ class _OrderingWalk(_Walk):
     """The same walk, which puts sets in order and leaves numbers alone."""
 
     def chosen(self, value: Json, branches: Sequence[str], active: tuple[str, ...]) -> Json:
-        """Return a value as the first branch that it fits would have it: of `set | list`, Python's types take the first."""
+        """Return a value, normalised by the first branch that it fits: of `set | list`, Python's types take the first."""
         fitting = next((branch for branch in branches if self.accepts(branch, value)), None)
         return value if fitting is None else self.made(value, fitting, active)
 
@@ -220,7 +220,7 @@ def _whole(value: float) -> Json:
 
 
 def _as_listed(value: Json, schema: Schema) -> Json:
-    """Return a value as the options that it equals are written, if `enum` or `const` list any."""
+    """Return a value, written as the equal options of `enum` or `const`, if there are any."""
     if "const" not in schema and "enum" not in schema:
         return value
     for key in ("const", "enum"):
@@ -266,7 +266,7 @@ def _written(value: Json, option: Json) -> Json:
 
 
 def _agreed(value: Json, every: Sequence[Json]) -> Json:
-    """Return a value with the integers that all of several spellings of it have."""
+    """Return a value with the integers on which several spellings of the value agree."""
     if not every or any(made is value for made in every):
         return value
     match value:

@@ -101,7 +101,7 @@ def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, 
         if group == _OF_TUPLES:
             starts = "prefixItems" in schema or isinstance(schema.get("items"), list)
         else:
-            # Beside `properties` the other fields' schemas mean nothing alone: `reading.py` demands the whole schema then.
+            # Beside `properties`, the schemas of other fields mean nothing alone: `reading.py` then demands the whole schema.
             starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
         if starts and not _says_nothing(group[0], schema):
             yield {key: schema[key] for key in group if key in schema}
@@ -117,7 +117,7 @@ def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
 
 
 def kinds_of(schema: Mapping[str, Json]) -> frozenset[str] | None:
-    """Return the kinds that a schema's own `type`, `const` and `enum` say; `None`: they say none."""
+    """Return the kinds that a schema's own `type`, `const` and `enum` admit; `None`: the schema has none of these."""
     given = schema.get("type")
     every = given if isinstance(given, list) else [given]
     kinds = frozenset(kind for kind in every if isinstance(kind, str) and kind in KINDS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .plan import InnerPlan, Plan
 
 PARTS_MAX = 100
-"""Schemas of one value that are looked at for its properties."""
+"""Most schemas of one value that are searched for properties."""
 
 _MAPS = (*NAMED_SCHEMAS, "$defs", "definitions")
 _LISTS = (*MANY_SCHEMAS, "items")
@@ -27,7 +27,7 @@ _ONES = (*ONE_SCHEMA, *ONE_SCHEMA_RARE)
 
 
 def property_order(schema: Json) -> dict[str, Json]:
-    """Return the names of all properties that do not stand sorted, by JSON pointer of where they are declared."""
+    """Return the names of all properties that are not declared in sorted order, by JSON pointer of their declaration."""
     return {
         pointer: list(properties)
         for pointer, properties in _declared(schema, "")
@@ -53,7 +53,7 @@ def _declared(schema: Json, at: str) -> Iterator[tuple[str, Mapping[str, Json]]]
 
 
 def order_in(plan: Plan) -> dict[str, Json]:
-    """Return the order of all properties of a plan's types and answers that do not stand sorted; empty for most plans."""
+    """Return the order of all properties of a plan's types and answers that are not declared in sorted order; empty for most plans."""
     bodies: dict[str, Plan | InnerPlan] = {"": plan, **plan.plans}
     found: dict[str, Json] = {}
     for name, body in bodies.items():
@@ -116,7 +116,7 @@ def _arranged(value: Json, schemas: Sequence[Json], root: Mapping[str, Json]) ->
 
 
 def _parts(schemas: Sequence[Json], root: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    """Return the schemas that may hold of a value, in order: those given, and what they are composed of."""
+    """Return the schemas that may apply to a value, in order: the given schemas and their parts."""
     found: list[Mapping[str, Json]] = []
     waiting = list(schemas)
     while waiting and len(found) < PARTS_MAX:

@@ -96,7 +96,7 @@ def read_schema(
 def read_with_warnings(
     schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
 ) -> tuple[Type, list[Fault], list[Fault]]:
-    """As `read_schema`; also return a warning for each place that says of one kind what holds, and no `type`."""
+    """As `read_schema`; also return a warning for each schema that constrains one kind and has no `type`."""
     reader = _Reader(Documents(schema, types))
     return reader.read_all(), reader.faults, reader.warnings
 
@@ -142,7 +142,7 @@ class _Reader:
         return made.resolved if isinstance(made, Named) else made
 
     def read(self, schema: Json, path: str | None, document: str, room: int) -> Type:
-        """Return the type of one schema that is all that is said of a value.
+        """Return the type of one schema that alone constrains a value.
 
         Args:
             schema: What stands at `path`.
@@ -157,10 +157,10 @@ class _Reader:
         return made
 
     def settled(self, made: Type, schema: Json, path: str | None, document: str) -> Type:
-        """Return the type of a whole schema; where none of its parts says a kind, that of any value, with the schema as a condition.
+        """Return the type of a whole schema. If no part of the schema names a kind, return the type of any value, with the schema as a condition.
 
         Parts of a schema are read kind by kind, so that `{"allOf": [{"type": "object"}, {"properties": ..}]}` is an object with fields.
-        Of a whole, the alternatives of all kinds would say more than its author did: a text among them would fit no place of an object.
+        Without a kind, a union of all kinds would claim more than the author wrote: its text alternative would fit no parameter for an object.
         """
         known = as_mapping(schema)
         if known is None or self.said.of(schema, document) is not None or not members(made):
@@ -175,7 +175,7 @@ class _Reader:
         return made
 
     def part(self, schema: Json, path: str | None, document: str, room: int) -> Type:
-        """Return the type of one schema, which may be one of several that are said of a value; arguments as of `read`."""
+        """Return the type of one schema, which may be one of several that constrain a value; arguments as for `read`."""
         if isinstance(schema, bool):
             return UNKNOWN if schema else NEVER
         known = as_mapping(schema)
@@ -443,14 +443,14 @@ KINDS_APART = frozenset(KINDS) - {"integer"}
 
 
 class SaidKinds:
-    """The kinds that schemas say, as far as their text says it; each schema is looked at once."""
+    """The kinds that schemas admit, as far as their text shows; each schema is read once."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self._known: dict[int, frozenset[str] | None] = {}  # by identity: the documents hold the schemas
 
     def of(self, schema: Json, document: str, *, nullable: bool = True) -> frozenset[str] | None:
-        """Return the kinds of values that a schema admits at most; `None`: it says none.
+        """Return an upper bound of the kinds that a schema admits; `None`: the schema names no kind.
 
         Args:
             schema: A schema of one of the documents.
@@ -486,7 +486,7 @@ class SaidKinds:
 
 
 def both_kinds(left: frozenset[str] | None, right: frozenset[str] | None) -> frozenset[str] | None:
-    """Return the kinds that two schemas admit together, each of which says some or none."""
+    """Return the kinds that two schemas admit together; `None` stands for a schema that names no kind."""
     if left is None or right is None:
         return right if left is None else left
     both = left & right

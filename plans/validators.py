@@ -32,7 +32,7 @@ _BASE = "https://schema.invalid/"
 
 @lru_cache(maxsize=VALIDATORS_KEPT)
 def find_validator_inside(document: bytes, pointer: str) -> Draft202012Validator | None:
-    """Return the validator of a schema where it stands in a document: what it names may lie anywhere in that.
+    """Return the validator of a schema inside a document; its references may point anywhere in the document.
 
     Args:
         document: A schema that stands alone, as canonical JSON.

@@ -100,7 +100,7 @@ def normal(value: object) -> Json:
 
 
 def shared_copy(value: object, data: bytes) -> Json:
-    """Return a copy of a large value that shares its texts, which nobody can change; `None`: it is small, or no text of it is large.
+    """Return a copy of a large value that shares its (immutable) texts; `None`: the value is small, or has no large text.
 
     Args:
         value: What was spelled.
@@ -148,7 +148,7 @@ def _is_large_text(value: Json) -> bool:
 
 
 def is_spelled(text: str, data: bytes) -> bool:
-    """Whether some bytes are the canonical ones of a text, without making those."""
+    """Whether some bytes are the canonical bytes of a text, without making the canonical bytes."""
     whole, at = memoryview(data), 1
     for piece in _pieces(text):
         if whole[at : at + len(piece)] != piece:
@@ -164,7 +164,7 @@ def _pieces(text: str) -> Iterator[bytes]:
 
 
 def normal_in_order(value: object) -> Json:
-    """As `normal`, with the keys of objects in the order in which they were given: of texts that people write, such as plans.
+    """As `normal`, but with the keys of objects in the given order, for texts that people write, such as plans.
 
     Raises:
         NotJson: As `canonical`.
@@ -213,7 +213,7 @@ def digest(data: bytes) -> Digest:
 
 
 def digest_of_pieces(pieces: Iterable[bytes]) -> Digest:
-    """Return the name of some bytes that come in pieces."""
+    """Return the digest of bytes that come in pieces."""
     hashed = sha256()
     for piece in pieces:
         hashed.update(piece)

@@ -14,6 +14,7 @@ from .expressions.faults import Fault
 from .nearest import did_you_mean, listing
 from .paths import path_of
 from .values import Json, NotJson, canonical
+from .wording import CONDITIONS, bounded
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
@@ -91,11 +92,8 @@ def _limit(words: str) -> Callable[[ValidationError], Fault]:
     """Return what tells of a bound: `words` with the bound for `{}`."""
 
     def tell(error: ValidationError) -> Fault:
-        bound = error.kind.value
-        if isinstance(bound, float) and bound.is_integer():  # the validator's own spelling of 0
-            bound = int(bound)
-        told = words.removesuffix("s") if bound == 1 else words
-        return fault_at(error, f"expected {told.format(bound)}, found {found_text(error.instance)}")
+        told = bounded(words, error.kind.value)
+        return fault_at(error, f"expected {told}, found {found_text(error.instance)}")
 
     return tell
 
@@ -123,14 +121,14 @@ TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
     "contains": lambda error: fault_at(
         error, f"expected a list with an item that its schema asks for, found {found_text(error.instance)}"
     ),
-    "minimum": _limit("a number of at least {}"),
-    "maximum": _limit("a number of at most {}"),
-    "exclusiveMinimum": _limit("a number above {}"),
-    "exclusiveMaximum": _limit("a number below {}"),
+    "minimum": _limit(f"a number {CONDITIONS['minimum']}"),
+    "maximum": _limit(f"a number {CONDITIONS['maximum']}"),
+    "exclusiveMinimum": _limit(f"a number {CONDITIONS['exclusiveMinimum']}"),
+    "exclusiveMaximum": _limit(f"a number {CONDITIONS['exclusiveMaximum']}"),
     "multipleOf": _limit("a multiple of {}"),
-    "minLength": _limit("text of at least {} characters"),
-    "maxLength": _limit("text of at most {} characters"),
-    "pattern": _limit("text that matches {}"),
+    "minLength": _limit(f"text {CONDITIONS['minLength']}"),
+    "maxLength": _limit(f"text {CONDITIONS['maxLength']}"),
+    "pattern": _limit(f"text {CONDITIONS['pattern']}"),
     "minItems": _limit("a list of at least {} items"),
     "maxItems": _limit("a list of at most {} items"),
     "minProperties": _limit("an object of at least {} fields"),

@@ -105,7 +105,7 @@ def api() -> str:
         NOTE,
         "",
         "Every name that imports from `firmplan`, with its parameters, from the docstrings. Every coroutine method of `Engine` has a twin for",
-        "programs without an event loop: `engine.run_sync(..)`. What the names are for is told in [The engine](ENGINE.md),",
+        "programs without an event loop: `engine.run_sync(..)`. These pages describe their use: [The engine](ENGINE.md),",
         "[Tools](TOOLS.md), [Planner](PLANNER.md), [The plan format](PLAN_FORMAT.md), [Looking back](REUSE.md) and [Errors](ERRORS.md).",
     ]
     for name in firmplan.__all__:
@@ -134,7 +134,7 @@ def _entry(name: str, made: object) -> Iterator[str]:
     if signature:
         yield from ("```python", signature, "```", "")
     yield from text.split("\n\n")[0].split("\n")
-    # Of what firmplan makes itself, nobody hands in what it is made of.
+    # Leave out constructor parameters of objects that only firmplan makes.
     for heading in ("Attributes", "Args") if signature or not inspect.isclass(made) else ("Attributes",):
         if told := documented(text, heading):
             yield ""
@@ -163,7 +163,7 @@ def signature_of(name: str, made: object) -> str:
 
 
 class _Shown(str):
-    """A default as it is written in a page: one that only says that nothing was given is `...`."""
+    """A default as the page shows it: `...` for a sentinel that means that no value was given."""
 
     __slots__ = ()
 
@@ -183,7 +183,7 @@ class _Shown(str):
 
 
 def documented(text: str, heading: str) -> dict[str, str]:
-    """Return what a docstring says of each name under a heading such as `Args`."""
+    """Return the description of each name under a docstring heading such as `Args`."""
     found = re.search(rf"^{heading}:\n((?:    .*\n|\n)+)", f"{text}\n", re.MULTILINE)
     entries = re.findall(r"^    \**(\w+): (.*(?:\n      .*)*)", found[1] if found else "", re.MULTILINE)
     return {word: " ".join(meaning.split()) for word, meaning in entries}

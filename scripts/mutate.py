@@ -6,9 +6,9 @@ line. Which lines may never survive, `docs/TESTING.md` says.
 
 How it is fast: pytest collects the tests once, and every mutant gets a fork of that process, in which the code of the changed function is
 exchanged. A first pass notes which test calls which function; a mutant meets only tests that call its function, those first that killed its
-neighbours, then the quickest. So a mutant costs milliseconds to seconds instead of the start of an interpreter and a collection. Kept tools were
-tried first: mutmut copies the sources into a folder of its own and finds packages by that folder, but here the root of the repository is
-the package; cosmic-ray starts pytest anew for each mutant.
+neighbours, then the quickest. So a mutant costs milliseconds to seconds instead of the start of an interpreter and a collection. Why no kept
+tool does this, judged from how they work and without a trial: mutmut copies the sources into a folder of its own and finds packages by that
+folder, but here the root of the repository is the package; cosmic-ray starts pytest anew for each mutant.
 
 What it does not do: it changes no code outside functions (constants of modules are held by the tests of pages), and none in processes that a
 test starts.
@@ -47,7 +47,19 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "machine": (
-        ("machine", "budget", "ledger", "cells", "states", "policy", "verdict", "held", "fork", "limits"),
+        (
+            "machine",
+            "budget",
+            "ledger",
+            "cells",
+            "states",
+            "policy",
+            "verdict",
+            "held",
+            "fork",
+            "limits",
+            "retry",
+        ),
         ("tests/executor", "tests/blackbox", "tests/sim", "tests/laws", "tests/safety/test_limits.py"),
     ),
     "evaluator": (
@@ -98,14 +110,26 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "owner": (
-        ("owner", "takeover", "presence"),
+        ("owner", "takeover", "presence", "deaths"),
         (
             "tests/blackbox/test_at_once.py",
             "tests/contract",
+            "tests/executor/test_deaths.py",
             "tests/executor/test_decisions.py",
+            "tests/executor/test_owner.py",
+            "tests/executor/test_presence.py",
+            "tests/executor/test_recovering.py",
             "tests/safety/test_hosts.py",
             "tests/safety/test_leases.py",
             "tests/safety/test_postgres_owners.py",
+        ),
+    ),
+    "lease": (
+        ("lease",),
+        (
+            "tests/executor/test_lease.py",
+            "tests/executor/test_owner.py",
+            "tests/safety/test_stopped_writes.py",
         ),
     ),
 }
@@ -115,6 +139,7 @@ PACKAGES = {
     "evaluator": "plans.expressions",
     "stores": "executor.stores",
     "owner": "executor.runs",
+    "lease": "executor.calls",
 }
 ITEM_S_MIN = 15.0  # how long one test may take before its mutant counts as hanging, whatever it took before
 TESTS_S_MAX = 8.0  # of tests, by what they took in the first pass, that one mutant meets at most
@@ -530,6 +555,7 @@ class Runner:
         if child == 0:
             os.close(reading)
             os.setpgid(0, 0)  # what its tests start ends with it
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
                 self._run_here(tests, writing, before, trace=trace)
             finally:
@@ -703,6 +729,11 @@ def sources_of(names: Sequence[str]) -> tuple[list[Source], list[str]]:
     return sources, tests
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does: the fork and the server of PostgreSQL end with this process."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Try mutants; the exit code is 0 if all were killed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -725,6 +756,7 @@ def main() -> int:
         os.chdir(ROOT)
         os.environ.pop("FIRMPLAN_SEED", None)
         sys.dont_write_bytecode = False
+        signal.signal(signal.SIGTERM, _interrupt)
         with tempfile.TemporaryDirectory(prefix="firmplan-mutants-") as folder:
             words = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "tmp_path_retention_policy=none"]
             runner = Runner(options, sources)

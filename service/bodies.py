@@ -166,7 +166,7 @@ class RetryBody(Body):
 
 Attempt = Annotated[
     int | None,
-    Field(ge=1, description="The attempt that is decided about; null: the one that waits now."),
+    Field(ge=1, description="The attempt that the decision is about; null: the attempt that waits now."),
     BeforeValidator(_whole),
 ]
 

@@ -77,7 +77,7 @@ async def get_run(run_id: str, hosted: Hosted) -> Response:
 
 @router.delete("/runs/{run_id}", status_code=204, summary="Delete a run that has ended")
 async def delete_run(run_id: str, hosted: Hosted) -> Response:
-    """Answer with 204 once it is gone, with the bytes that only it needed; 409 if it has not ended, or another run came of it."""
+    """Delete a run and the bytes that only it needed, and answer with 204; 409 if the run has not ended, or has children."""
     try:
         await hosted.engine.delete(run_id)
     except InputRejected as error:
@@ -106,9 +106,10 @@ async def get_events(
     ] = None,
 ) -> Response:
     """Answer with a stream that ends when the run has ended or waits and nothing more comes."""
-    run = await hosted.engine.get(run_id)
+    # The run itself would be its whole journal, read before the first event is sent.
+    status = await hosted.engine.status(run_id)
     seen = _seen(last_event_id, after)
-    if run.status in ENDED and seen and await _is_last(hosted, run_id, seen):
+    if status in ENDED and seen and await _is_last(hosted, run_id, seen):
         return Response(status_code=HTTPStatus.NO_CONTENT)
     stream = event_stream(hosted.engine.events(run_id, after=seen), hosted.closing)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -160,10 +161,10 @@ async def fork_run(run_id: str, hosted: Hosted, body: ForkBody | None = None) ->
     "/runs/{run_id}/retry",
     status_code=202,
     response_model=RunView,
-    summary="Go on with an ended run as a new one",
+    summary="Continue a failed or cancelled run as a new run",
 )
 async def retry_run(run_id: str, hosted: Hosted, body: RetryBody | None = None) -> Response:
-    """Answer with the new run, durable before the answer; what failed or was not reached runs behind it. 409: the run has not failed."""
+    """Answer with the new run, which is durable before the answer; its calls are made in the background. 409: the run has neither failed nor been cancelled."""
     given = body or RetryBody()
     run = await hosted.engine.get(run_id)
     await hosted.intake.check_queue()
@@ -179,7 +180,7 @@ async def retry_run(run_id: str, hosted: Hosted, body: RetryBody | None = None) 
 
 @router.post("/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls at once")
 async def decide_run(run_id: str, body: DecideBody, hosted: Hosted) -> Response:
-    """Record all the decisions, or none of them where one does not fit; the run goes on."""
+    """Record all decisions, or none if a decision is not valid; the run goes on."""
     run = await hosted.engine.decide(run_id, body.decisions, by=body.by)
     hosted.intake.go_on(run_id, hosted.engine.resume(run_id))
     return _run(run)

@@ -67,7 +67,7 @@ async def _decided(
     """Answer with the run after a decision about a step of that status, and let it go on.
 
     Raises:
-        Refusal: 404 for a step that the run does not have, 409 where nothing waits for such a decision, or another one stands.
+        Refusal: 404 for an unknown step, 409 if nothing waits for such a decision or another decision stands.
         InputRejected: Something does, but what was decided does not fit it.
     """
     try:

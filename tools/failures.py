@@ -51,7 +51,7 @@ REFUSED: Final = "done, result refused: the call took effect, but "
 
 
 class ResultRefused(ToolError):  # noqa: N818  # named as PlanRejected is
-    """The call of a write took effect, and what it returned cannot be taken: no other failure of a tool says that."""
+    """The call of a write took effect, but its result is refused. No other failure of a tool means this."""
 
 
 def refused(message: str) -> str:

@@ -49,7 +49,7 @@ def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
 
 def is_told(level: Literal["debug", "info"]) -> bool:
     """Whether anybody would see an event of that level. Cheap: structlog is not loaded for it."""
-    # Another thread may be importing structlog just now: then the module is there, but not all of it.
+    # Another thread may be importing structlog at this moment: then the module exists, but is incomplete.
     is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
     if is_configured is not None and is_configured():
         return True

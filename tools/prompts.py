@@ -49,7 +49,7 @@ def example_messages(examples: Sequence[Example]) -> tuple[Message, ...]:
 
 
 def _in_order(answer: Json) -> str:
-    """Return an example's answer with its fields as they stand, in the order in which an answer is wanted."""
+    """Return an example's answer with its fields in the order in which the model is asked for them."""
     return answer if isinstance(answer, str) else text_in_order(answer)
 
 

@@ -172,7 +172,7 @@ class SchemaTypes:
 
 
 def _parsed(value: object, text: bytes) -> Json:
-    """Return what canonical bytes say; of a large value its texts are shared."""
+    """Return the parsed value of canonical bytes; a large value shares its texts."""
     copy = shared_copy(value, text)
     return parse_canonical(text) if copy is None else copy
 

@@ -54,10 +54,10 @@ What happened     {command} runs --store {store}"""
 
 
 class Screen(Console):
-    """A console whose closed pipe is an error like any other; rich's own would end the process inside the event loop."""
+    """A console that raises an ordinary error if the pipe is closed; rich's own console would end the process inside the event loop."""
 
     def on_broken_pipe(self) -> None:
-        """Tell the command line that the reader has gone."""
+        """Raise the error that says that the reader has closed the pipe."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 

@@ -44,7 +44,7 @@ Usage: TypeAlias = Mapping[str, Json]
 
 
 def callers_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
-    """Return step -> the owners, oldest first, that have begun a call of it whose outcome a journal does not hold."""
+    """Return step -> the owners, oldest first, that began a call of the step whose outcome is not in the journal."""
     owner: str | None = None
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
@@ -78,7 +78,7 @@ class Caller:
         journal: Where the run is recorded; `None`: nowhere.
         on_progress: Told how far a call has come: step, fraction, note.
         draws: What calls are told of time and chance, where that is recorded.
-        callers: Step -> the former owners whose calls of it may be under way.
+        callers: Step -> the former owners whose calls of the step may be in flight.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Caller:
         callers, ownership = self._callers.get(call.step, ()), self._facilities.ownership
         if found is not None or ownership is None or not ownership.may_survive(callers):
             return found
-        # Found nothing: so far. A process that stood still may be about to go on with its call.
+        # `reconcile` found nothing so far, but a process that stood still may be about to continue its call.
         if (survivor := await ownership.find_survivor(callers)) is not None:
             return Lost(
-                f"reconcile found nothing, but {survivor}, which made the call and lost the run, may still go on with it; end that process, "
-                "then say what became of the call (resolve)"
+                f"reconcile found nothing, but {survivor}, which made the call and lost the run, may still continue the call; end that process, "
+                "then resolve the step"
             )
         return await self._reconciled(call, call.tool)
 

@@ -70,7 +70,7 @@ _Work: TypeAlias = "CoroutineType[object, object, object]"
 
 
 def is_unrepeatable(tool: Tool) -> bool:
-    """Whether a second call of it beside the first would change the world twice."""
+    """Whether a second call of the tool beside the first would change the world twice."""
     return tool.effect is Effect.WRITE and not tool.idempotent
 
 
@@ -242,7 +242,7 @@ def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
 
 
 def _after_effect(tool: Tool | None, failed: Failed) -> Failed:
-    """Return the end of a call that returned and failed all the same: of a write, that it took effect."""
+    """Return the outcome of a call whose result was refused; for a write it says that the call took effect."""
     if tool is None or tool.effect is not Effect.WRITE:
         return failed
     return replace(failed, message=refused(failed.message), took_effect=True)

@@ -22,7 +22,7 @@ _NOTHING: Final[Mapping[str, Used]] = {}
 
 
 def recalled(entries: Iterable[Entry], before: Mapping[str, Used] = _NOTHING) -> dict[str, Used]:
-    """Return step -> what its calls have drawn by the end of a journal; of steps that have returned nothing is left.
+    """Return step -> the recorded times and ids of its open calls, as a journal has them; steps that have returned are left out.
 
     Args:
         entries: The journal.

@@ -50,11 +50,11 @@ class Ownership(Protocol):
     lease: Lease
 
     def may_survive(self, names: Iterable[str], /) -> bool:
-        """Whether a call of one of these former owners may still be under way."""
+        """Whether a call of one of these former owners may still be in flight."""
         ...
 
     async def find_survivor(self, names: Iterable[str], /) -> str | None:
-        """Return a former owner whose calls may be under way for as long as nobody ends it, once those have ended that end by themselves."""
+        """Return a former owner that no lease ends, so that its calls may stay in flight; wait first for the owners that end by themselves."""
         ...
 
 

@@ -162,6 +162,6 @@ def _abridged(value: Json) -> Json:
 
 
 def _is_long(value: Json, parts: Iterable[Json]) -> bool:
-    """Whether a list or an object is too long to be kept in full; one with a long text surely is."""
+    """Whether a list or an object is too long to be kept in full; a value with a long text always is."""
     has_long = any(isinstance(part, str) and len(part) > PARTS_BYTES_MAX for part in parts)
     return has_long or len(canonical(value)) > PARTS_BYTES_MAX

@@ -1,14 +1,14 @@
 """The lease of this process on the runs that it drives, and how the process ends itself when the lease ends in the middle of a write.
 
-Whoever takes a run over may repeat a write whose `reconcile` finds nothing. A process that stood still (SIGSTOP, a paused container, a machine
-that slept) would go on with its own call when it wakes, and the write would happen twice. So while such a call is under way the process
-has a timer that ends it when its lease ends. Where others see that the process lives, they wait for it, and no timer is needed.
+The next owner of a run may repeat a write whose `reconcile` finds nothing. A process that stood still (SIGSTOP, a paused container, a machine
+that slept) would continue its own call when it wakes, and the write would happen twice. While such a call is in flight, the process therefore
+has a timer that ends it when its lease ends. If other processes can see that this process lives, they wait for it, and no timer is needed.
 
-On Linux the timer is the kernel's (`timer_create` on the clock that counts suspended time, with SIGKILL): it strikes while the process stands
-still, and before any of its threads wakes. No thread of ours could do that: threads of a woken process go on in any order. Elsewhere
-a thread is all there is; `ends_surely` says so, and an owner that cannot be sure to end says so in its name (`presence.py`).
+On Linux the timer is the kernel's (`timer_create` on the clock that counts suspended time, with SIGKILL): it kills the process while the process stands
+still, before any thread wakes. A thread could not do this: the threads of a woken process continue in any order. Other systems
+have only the thread: there `ends_surely` is false, and the owner's name says that the process may survive its lease (`presence.py`).
 
-A process that runs, and cannot renew its lease, is ended a moment earlier by a thread, which tells the log why.
+If a running process cannot renew its lease, a thread ends the process a moment earlier and logs the reason.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ EARLY_S: Final = 1.0  # how long before the kernel's timer a process that runs e
 LOOK_S: Final = 0.5  # how often it is looked whether the lease was renewed
 IDLE_S: Final = 5.0  # how long the thread stays where nothing is guarded
 EXIT_CODE: Final = 75  # EX_TEMPFAIL: another process goes on with the runs
-MOMENT_ENV: Final = "FIRMPLAN_LEASE_FD"  # where a child process that calls tools finds the end of the lease
+MOMENT_ENV: Final = (
+    "FIRMPLAN_LEASE_FD"  # tells a child process that calls tools the file descriptor of the lease's end
+)
 
 
 def elapsed_s() -> float:
-    """Return seconds since some start: they do not jump, and pass while the machine sleeps."""
+    """Return seconds of a clock that does not jump and includes the time while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def early_s(length_s: float) -> float:
-    """Return how long before the end of a lease of that length a process that runs ends by itself."""
+    """Return how many seconds before the end of its lease a running process ends itself."""
     return min(EARLY_S, length_s / 5)
 
 
@@ -82,11 +84,11 @@ class Moment:
 
 
 class Watchdog:
-    """Ends this process at a moment, unless nothing is guarded then, or the moment was put off before.
+    """Ends this process at a moment, unless no write is guarded then, or the moment was moved.
 
     Args:
         until: Returns the moment, by `elapsed_s`; asked again and again.
-        early_s: How long before it a process that runs is ended.
+        early_s: How many seconds before the moment a running process is ended.
         end: Ends it then, and says why.
     """
 
@@ -101,7 +103,7 @@ class Watchdog:
 
     @contextmanager
     def guarding(self) -> Generator[None]:
-        """Have the process end at the moment, as long as this lasts."""
+        """Guard a write: while the context is open, the process ends at the moment."""
         with self._changed:
             self._guards += 1
             if self._timer is None and ends_surely():
@@ -135,7 +137,7 @@ class Watchdog:
             pass
 
     def _look(self) -> bool:
-        """Put the timer off as far as the moment has moved, or end the process; `False`: nothing has been guarded for a while."""
+        """Set the timer to the present moment, or end the process if the moment has come; `False`: no write has been guarded for a while."""
         with self._changed:
             if not self._guards and not self._changed.wait(IDLE_S) and not self._guards:
                 self._thread = None
@@ -153,8 +155,8 @@ class Lease:
     """The lease of one engine's owner.
 
     Args:
-        length_s: How long it lasts after it was renewed.
-        is_needed: Whether others take the runs over when it has ended, although they may live: then the process ends itself before.
+        length_s: How long the lease lasts after a renewal.
+        is_needed: Whether other processes take the runs over at the end of the lease even if this process lives; then it ends itself before that.
     """
 
     def __init__(self, length_s: float, *, is_needed: bool) -> None:
@@ -168,12 +170,12 @@ class Lease:
 
     @property
     def until(self) -> float:
-        """When it ends, unless it is renewed."""
+        """The end of the lease, unless it is renewed."""
         return self._renewed + self.length_s
 
     @property
     def moment(self) -> Moment | None:
-        """The same, for child processes; `None`: they need not know."""
+        """The end of the lease, for child processes; `None`: they need no timer."""
         if self._watchdog is None:
             return None
         if self._moment is None:
@@ -187,18 +189,18 @@ class Lease:
         return list(self._guarded)
 
     def renewed(self, at: float) -> None:
-        """Note that it was renewed by something that began then."""
+        """Note that a renewal which began at that time has succeeded."""
         self._renewed = at
         if self._moment is not None:
             self._moment.set(self.until)
 
     def is_older_than(self, age_s: float, now: float) -> bool:
-        """Whether it was last renewed that long ago."""
+        """Whether the last renewal is that long ago."""
         return now - self._renewed >= age_s
 
     @contextmanager
     def guarding(self, run_id: str) -> Generator[None]:
-        """Make sure that a write of a run does not outlive the lease: the process ends first."""
+        """Guard a write of a run: the process ends before the write can outlive the lease."""
         self._guarded[run_id] += 1
         try:
             if self._watchdog is None:
@@ -212,7 +214,7 @@ class Lease:
                 del self._guarded[run_id]
 
     def close(self) -> None:
-        """Give back what the system has lent."""
+        """Release the timer and the shared memory."""
         if self._watchdog is not None:
             self._watchdog.close()
         if self._moment is not None:
@@ -221,7 +223,7 @@ class Lease:
 
 
 def end_process(why: str) -> None:
-    """End this process here and now: another may be about to repeat the write that it is in the middle of."""
+    """End this process immediately: another process may be about to repeat the write that is in flight here."""
     with suppress(Exception):  # the log is the program's
         open_log().error(
             "the process ends, so that no write happens twice",
@@ -277,7 +279,7 @@ class _KernelTimer:
 
 @cache
 def ends_surely() -> bool:
-    """Whether a process that stands still is ended at the end of its lease, before it does anything more: the system has such a timer."""
+    """Whether the system kills a stopped process at the end of its lease, before the process can do anything more."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -49,7 +49,7 @@ class PreparedCall:
         why: Why no earlier result stands for it.
         is_begun: Whether its start is on record.
         started: Unix seconds.
-        handed: When the intent of a write was handed to the store, by `elapsed_s`.
+        handed: When the store got the intent of a write, by `elapsed_s`.
         ended: Unix seconds, where it had ended before the run came to it; else 0.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
@@ -103,7 +103,7 @@ class PreparedCall:
 
     @property
     def value(self) -> Json:
-        """Its arguments as they are parsed, where they are large and as the plan gives them; else `None`."""
+        """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
         given = getattr(self.command, "args", None)
         return given.shared if isinstance(given, Sealed) and self.args is given.data else None
 
@@ -138,7 +138,7 @@ class Preparation:
     Args:
         facilities: What runs share.
         run_id: The run.
-        fork: How the run came of its parent: a write that the parent has called goes out under the parent's key again.
+        fork: How the run came of its parent: a write that the parent has called is repeated under the parent's key.
     """
 
     def __init__(self, facilities: Facilities, run_id: str, fork: Fork | None = None) -> None:

@@ -71,7 +71,7 @@ async def find_results(
 
 
 def _refusal(facilities: Facilities, entry: Reusable) -> dict[str, Json] | None:
-    """Return why an entry stands for no call, whatever its age: its digest does not tell that it is as it was stored."""
+    """Return why an entry is never reused, whatever its age: its digest does not show that the entry is unchanged."""
     if not entry.refused:
         return None
     if entry.refused == "altered":

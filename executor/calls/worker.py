@@ -63,7 +63,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _watchdog(fd: str | None) -> Watchdog | None:
-    """Return what ends this process, as the engine's ends, when the engine's lease ends in the middle of a write."""
+    """Return the timer that ends this tool process with the engine's lease in the middle of a write."""
     return None if fd is None else Watchdog(Moment(int(fd)).get, EARLY_S, lambda _why: _end())
 
 

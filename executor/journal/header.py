@@ -27,7 +27,7 @@ from .recent import Lately
 
 HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
-"""Of forks that ask a person where an older version would not, and of retries: an older version must not go on with them."""
+"""The header format of retries, and of forks that ask a person where an older version would not: older versions must refuse them."""
 RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
@@ -65,7 +65,7 @@ class Header:
 
     @property
     def planning_cost(self) -> dict[str, float]:
-        """How much of what the planning used, by the names of a budget; empty where no planner began, or an older one."""
+        """The usage of the planning, by the names of a budget; empty without a planner, or with one of an older version."""
         match self.planning:
             case {"cost": dict(cost)}:
                 return {
@@ -78,7 +78,7 @@ class Header:
 
     @property
     def plan_made(self) -> PlanMade | None:
-        """The event that tells how a planner made the plan; `None` where none did, or an older one."""
+        """The event that tells how a planner made the plan; `None` without a planner, or with one of an older version."""
         match self.planning:
             case {"source": str(source), "cost": dict(cost)}:
                 return PlanMade(source, cost)

@@ -91,7 +91,7 @@ class ToolLock:
         return None
 
     def find_changed_signature(self, tool: Tool) -> str | None:
-        """Return how what a tool takes or returns has changed since, as words; descriptions do not count."""
+        """Return in words how the parameters or the result of a tool have changed; descriptions do not count."""
         for what, before, now in (
             ("parameters", self.parameters, tool.parameters),
             ("result", self.returns, tool.returns),
@@ -115,7 +115,7 @@ class ToolLock:
 
 
 def _bare(schema: Json | Mapping[str, Json]) -> Json:
-    """Return a schema without what is only told of it."""
+    """Return a schema without its descriptive keywords."""
     match schema:
         case dict():
             return {

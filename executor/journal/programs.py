@@ -72,7 +72,7 @@ def _name(data: object) -> bytes:
 
 
 def _order(plan: Plan) -> bytes:
-    """Return what tells plans of one digest apart: the order of the properties that models are asked for."""
+    """Return the order of the properties that models are asked for: it distinguishes plans with one digest."""
     return canonical(order_in(plan))
 
 

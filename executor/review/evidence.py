@@ -83,7 +83,7 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
             case _:
                 pass
     found: Mapping[str, CallRecord] = await store.find_calls(run_id, list(called)) if called else {}
-    # The journal is chained, the records of calls are not: one of another key tells of another call.
+    # The digest chain covers the journal, but not the `calls` table: a row with another key describes another call.
     own = {step: record for step, record in found.items() if journaled[step] in ("", record.key)}
     subjects: dict[str, dict[str, float]] = {}
     for step, record in own.items():
@@ -102,5 +102,5 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
 
 
 def _intact(codes: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
-    """Return those parts of fingerprints whose digest they have: no reason is told from parts that were changed."""
+    """Return the parts whose digest matches their fingerprint; `explain` gives no reason from parts that were changed."""
     return {name: parts for name, parts in codes.items() if is_fingerprint(name, parts)}

@@ -186,7 +186,7 @@ class _View:
     def _explain_reuse(self, event: CallReused) -> Explanation:
         if not event.key:
             text = (
-                f"was taken from its parent {event.source}, where it succeeded: this run goes on with that one"
+                f"was taken from its parent {event.source}, where it succeeded: this run continues that run"
                 if self._machine.fork.again is not None
                 else f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
             )
@@ -208,7 +208,7 @@ class _View:
         if event.why is not None:
             because, text, source = _told(event.why)
             if because == "afresh" and event.step in (self._machine.fork.again or ()):
-                text = f"it failed in the parent {self._parent}, and this run goes on with that one"
+                text = f"it failed in the parent {self._parent}, and this run continues that run"
             return replace(self._said(event.step, "ran", because, f"ran because {text}"), source=source)
         own = self._evidence.own.get(event.step)
         if own is None:
@@ -268,7 +268,7 @@ def _told_refusal(given: Mapping[str, Any]) -> str:
                 f"its result from run {run} was changed in the store, outside firmplan: it has another digest"
             )
         case "no-digest":
-            return f"its result from run {run} is of a store of format 1: it has no digest to compare it with"
+            return f"its result from run {run} was kept by a store of format 1, without a digest to compare"
         case _:
             return (
                 f"its result in run {run} was made {given['ahead_s']:g} s in the future: a clock is or was wrong, and nobody knows how "

@@ -57,7 +57,7 @@ def _name_of(given: Plan | Mapping[str, Any]) -> _Name | None:
         return id(given)
     try:
         canonical(given)
-        # In the given order, which the digest of a plan leaves out: properties of answers have one.
+        # Keep the given order, which the digest of a plan leaves out: the properties of answers have an order.
         return sha256(orjson.dumps(given)).digest()
     except (NotJson, orjson.JSONEncodeError):  # the check says what is wrong with it
         return None

@@ -100,7 +100,7 @@ class PlannedPlans:
         try:
             return read_plan(stored)
         except StoreError as fault:
-            # It was kept to save a planning: the task is planned anew, and the new plan takes its place.
+            # The plan was kept to save a planning: plan the task anew, and let the new plan replace it.
             open_log().warning("kept plan refused", key=key, error=str(fault))
             return None
 
@@ -145,7 +145,7 @@ class Archive:
         return await self._store.find_run(run_of(run_id)) is not None
 
     async def take_decided_end(self, row: RunRow) -> bool:
-        """Whether a decision ended a run that nobody has resumed after that; asked again, it is not: whoever resumed the run has its end."""
+        """Whether a decision ended a run that nobody has resumed since. A second question returns false: the first caller got the end of the run."""
         if row.id in self._given:
             return False
         events = [entry.event for entry in await load_entries(self._store, row)]
@@ -195,7 +195,7 @@ class Archive:
             self._recent.popitem(last=False)
 
     def forget(self, run_id: str) -> None:
-        """Forget the snapshot of a run that is no more."""
+        """Forget the snapshot of a deleted run."""
         self._recent.pop(run_id, None)
 
     async def read_artifact(self, artifact: Artifact) -> bytes:
@@ -250,7 +250,7 @@ class Archive:
         ]
 
     async def decision_records(self, run_id: str) -> list[tuple[int, Entry]]:
-        """Return the same as records, which say when it was decided, each with its number."""
+        """Return the decisions as numbered records, which also hold the time of the decision."""
         found = await self._store.list_decisions(run_id)
         return [(number, read_decision(line)) for number, line in found]
 
@@ -287,7 +287,7 @@ class Archive:
                 event := read_entry(line, _no_value).event, RunParked
             ):
                 return parked_message(event)
-        # It has no plan, or much was decided about it since.
+        # The run has no plan, or too many decisions follow the record that parked it.
         return "; ".join(error.message for error in (await self.get(row.id)).errors if error.code == PARKED)
 
     async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
@@ -301,7 +301,7 @@ class Archive:
         return plan
 
     async def _keep_earlier(self, name: str, plan: Plan, at: float) -> None:
-        """Keep the plan that another is about to replace under its digest: plans may name it so, which means that plan for ever."""
+        """Keep the plan that is about to be replaced under its digest: other plans may refer to it by digest, and mean this plan for ever."""
         earlier = await self._store.find_plan(name)
         if earlier is None or earlier.digest == plan.digest:
             return
@@ -313,24 +313,27 @@ class Archive:
             await self._store.save_plan(f"{PLANNED}{old.digest}", earlier.text, old.digest, at)
 
     async def list_plans(self) -> list[tuple[str, Plan]]:
-        """Return the saved plans, by name. Raises: StoreError: one is not as it was saved."""
-        saved = await self._store.list_plans()
-        return [(each.name, read_plan(each)) for each in saved if not each.name.startswith(PLANNED)]
+        """Return the unaltered saved plans, by name: an altered plan answers no task, and hides no other plan."""
+        sound, altered = await self.sift_plans()
+        for name, why in altered.items():
+            open_log().warning("altered plan passed over", plan=name, error=why)
+        return list(sound.items())
 
-    async def list_sound_plans(self) -> list[tuple[str, Plan]]:
-        """Return the saved plans that are as they were saved, by name: one that was altered answers no task, and stops no other one."""
-        sound: list[tuple[str, Plan]] = []
+    async def sift_plans(self) -> tuple[dict[str, Plan], dict[str, str]]:
+        """Return the unaltered saved plans, and the faults of the altered plans, each by name."""
+        sound: dict[str, Plan] = {}
+        altered: dict[str, str] = {}
         for each in await self._store.list_plans():
             if each.name.startswith(PLANNED):
                 continue
             try:
-                sound.append((each.name, read_plan(each)))
+                sound[each.name] = read_plan(each)
             except StoreError as fault:
-                open_log().warning("altered plan passed over", plan=each.name, error=str(fault))
-        return sound
+                altered[each.name] = fault.message
+        return sound, altered
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
-        """Return a saved plan, or `None`. Raises: StoreError: it is not as it was saved."""
+        """Return a saved plan, or `None`. Raises: StoreError: the plan was changed since it was saved."""
         if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
             return None  # no name of a plan, and no digest
         stored = await self._store.find_plan(name_or_digest)
@@ -347,7 +350,7 @@ def _no_value(digest: str) -> bytes:
 
 
 def read_plan(stored: StoredPlan) -> Plan:
-    """Return a saved plan, compared with its digests. Raises: StoreError: it is not as it was saved."""
+    """Return a saved plan, compared with its digests. Raises: StoreError: the plan was changed since it was saved."""
     is_kept = stored.name.startswith(PLANNED)
     what = f"the plan {stored.digest}" if is_kept else f"the saved plan '{stored.name}'"
     cure = "plan or save it again" if is_kept else f"save it again: firmplan plans save {stored.name} FILE"

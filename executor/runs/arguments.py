@@ -114,12 +114,12 @@ def reason_of(what: str, given: object) -> str:
 
 
 def attempt_of(attempt: object) -> int | None:
-    """Return which attempt is decided about, `None` for the one that waits now. Raises: InputRejected: it is no count."""
+    """Return the attempt that the decision is about, `None` for the attempt that waits now. Raises: InputRejected: the value is no count."""
     return None if attempt is None else count_of("attempt", attempt, least=1)
 
 
 def decisions_of(given: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Return decisions by path. Raises: InputRejected: there are none, or they are no object."""
+    """Return decisions by path. Raises: InputRejected: the value is empty, or no object."""
     found = values_of("decisions", given, "decisions")
     if not found:
         raise InputRejected('decisions: expected at least one, such as {"pay[0]": "approve"}, found none')
@@ -132,14 +132,14 @@ def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
 
 
 def new_id_of(what: str, given: object) -> str | None:
-    """Return the id that a new run is to have, `None` for one of the engine's own. Raises: InputRejected: no run can have it."""
+    """Return the id for a new run, `None` if the engine chooses it. Raises: InputRejected: the id is not valid."""
     if given is not None and not (isinstance(given, str) and RUN_ID.fullmatch(given)):
         raise InputRejected(f"{what}: expected text of 1 to 128 of A-Z a-z 0-9 . _ : -, found {given!r:.200}")
     return given
 
 
 def child_id_of(given: object) -> str | None:
-    """Return the id that a fork or retry is to have, as `new_id_of`. Raises: InputRejected: also for one that means a kept replay."""
+    """Return the id for a fork or retry, as `new_id_of` does. Raises: InputRejected: also for an id of a kept replay."""
     found = new_id_of("run_id_new", given)
     if found is not None and found.startswith(REPLAY):
         raise InputRejected(

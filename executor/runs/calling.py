@@ -58,7 +58,7 @@ class Loop(Protocol):
 
 
 class Calling:
-    """See the module. The loop makes it when it begins to drive, and drops it when it stops: the two refer to each other.
+    """See the module. The loop makes this object when it begins to drive, and drops it when it stops, because the two refer to each other.
 
     Args:
         loop: The run's.
@@ -69,12 +69,12 @@ class Calling:
         preparation: Has prepared the calls.
         results: What stands for calls, and what is kept of them.
         early: Calls that were begun while the plan was still being written.
-        draws: What calls are told of time and chance.
-        callers: Step -> the former owners whose calls of it may be under way.
+        draws: The times, ids and random numbers that calls get.
+        callers: Step -> the former owners whose calls of the step may be in flight.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
-        writing: Path of each write that is being called -> its timeout in seconds, if it has one.
+        writing: Path of each write in flight -> its timeout in seconds, if it has a timeout.
     """
 
     def __init__(  # noqa: PLR0913  # what the calls of a run meet on their way

@@ -1,13 +1,13 @@
-"""Deaths of processes: which of them count against a run, and what follows from that.
+"""Deaths of processes: which deaths count against a run, and how the engine reacts.
 
-A step that kills the process that calls it would be called again by every process that takes its run over, and take the other
-runs of each with it. So deaths are counted, in the journal, before a run is driven again. A death counts against a run that has
-made no progress since it was last taken up: no outcome of a call became durable. It also counts against each call that it cut off,
-since a run may make progress beside the call that kills; of that the journal is sure only where every start was durable before its
-call, which is so in each life of a run that follows a death. Of both counts the larger one decides. An explicit resume begins anew.
+If a step kills its process, every process that takes the run over would make the call again and die, with all its other runs. The engine
+therefore counts deaths in the journal before a run is driven again. A death counts against a run that has made no progress since it was
+last claimed: no outcome of a call became durable. A death also counts against each call that it cut off, since a run may make progress
+beside the call that kills. The journal shows these calls only if every start was durable before its call, which holds after the first
+death. The larger of both counts decides. An explicit resume sets both to zero.
 
-After the first death starts are durable before their calls (`calling.py`), after the second the run is driven alone (`DriveLock`), and
-after the last one it is parked: nobody drives it until someone resumes it. A process that ends in order lets go of its runs, and is no death.
+After the first death, starts are durable before their calls (`calling.py`). After the second, the run is driven alone (`DriveLock`). After the
+last, the run is parked: nobody drives it until someone resumes it. A process that ends in order releases its runs; this is no death.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 PARK_AFTER: Final = 3  # deaths; the engine's setting says otherwise
 ALONE_AFTER: Final = 2  # deaths
-# How long a run that arrives lets runs go first that wait to be driven alone: one of these may wait for a run that waits for the newcomer.
+# How long a new run lets the runs go first that wait to be driven alone. The time is bounded to prevent a deadlock: such a run may wait for
+# a run that waits for the new one.
 PATIENCE_S: Final = 30.0
 
 PLANNING_DEATHS: Final = (
@@ -40,10 +41,10 @@ OUTCOMES: Final = (CallSucceeded, CallMade, CallReused, CallFailed, CallLost)
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """What deaths mean for a run that is about to be driven.
+    """How deaths affect a run that is about to be driven.
 
     Attributes:
-        count: How many count against it.
+        count: The number of deaths that count against the run.
         is_careful: Whether the run follows a death: starts are durable before their calls.
         suspects: Paths of the calls that deaths in a row cut off, and that have no outcome yet.
         cut_off: Paths of the calls that the last death cut off.
@@ -90,7 +91,7 @@ class _Count:
                 pass
 
     def take_up(self, *, has_died: bool) -> None:
-        """Count a death, or an end in order, of the process that had the run up to here."""
+        """Count the end of the previous owner: a death, or an end in order."""
         if self._has_progressed:
             self._of_run = 0
         elif has_died:
@@ -108,7 +109,7 @@ class _Count:
 
 
 def count_deaths(entries: Iterable[Entry], *, has_died: bool) -> Deaths:
-    """Return what deaths mean for a run that is about to be driven.
+    """Return how deaths affect a run that is about to be driven.
 
     Args:
         entries: Its journal.
@@ -122,7 +123,7 @@ def count_deaths(entries: Iterable[Entry], *, has_died: bool) -> Deaths:
 
 
 def planning_deaths(header: Mapping[str, Any]) -> int:
-    """Return how many deaths count against a task that has no plan yet, so no journal either."""
+    """Return how many deaths count against a task that has no plan yet, and therefore no journal."""
     planning = header.get("planning")
     return (
         int(cast("Mapping[str, Any]", planning).get(PLANNING_DEATHS, 0))
@@ -132,9 +133,9 @@ def planning_deaths(header: Mapping[str, Any]) -> int:
 
 
 class DriveLock:
-    """A lock of readers and writers over the runs that one engine drives: most share it, one that is driven alone excludes them.
+    """A readers-writer lock over the runs that one engine drives: most runs share it, a run that is driven alone holds it exclusively.
 
-    A run that a tool of a driven run starts passes, else the two would wait for each other.
+    A run that a tool of a driven run starts does not wait for the lock, to avoid a deadlock between the two.
     """
 
     def __init__(self) -> None:
@@ -145,7 +146,7 @@ class DriveLock:
 
     @property
     def is_inside(self) -> bool:
-        """Whether whoever asks is a part of a run that is driven under this lock."""
+        """Whether the current task belongs to a run that is driven under this lock."""
         return _INSIDE.get() is self
 
     def try_share(self) -> Permit | None:
@@ -167,7 +168,7 @@ class DriveLock:
         return permit
 
     async def alone(self) -> Permit:
-        """Return a permit once no other run is driven; they come in turn."""
+        """Return a permit once no other run is driven; waiting runs get it in order of arrival."""
         permit = Permit(self)
         await self.exclude(permit)
         return permit
@@ -188,7 +189,7 @@ class DriveLock:
         return self._alone is permit
 
     def give_back(self, permit: Permit, *, keep_share: bool = False) -> None:
-        """Take a permit back; or leave it a share where it was alone."""
+        """Take a permit back, or turn an exclusive permit into a share."""
         if self._alone is permit:
             self._alone = None
             self._shared += keep_share
@@ -197,7 +198,7 @@ class DriveLock:
         self.notify()
 
     def notify(self) -> None:
-        """Have all who wait look again."""
+        """Wake all waiters, which then check again."""
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -68,8 +68,8 @@ class Ruling:
 
     Attributes:
         step: Path of the leaf.
-        attempt: The attempt that it is about; `None`: the one that waits now.
-        given: What belongs to it: edited arguments, a reason, a result, or why the call counts as failed.
+        attempt: The attempt that the decision is about; `None`: the attempt that waits now.
+        given: The value of the decision: edited arguments, a reason, a result, or why the call counts as failed.
     """
 
     step: str
@@ -79,7 +79,7 @@ class Ruling:
 
     @property
     def about(self) -> About:
-        """Whether it is about a call that waits, or about what became of one."""
+        """Whether the decision is about a call that waits, or about the outcome of a call."""
         return VERDICTS[self.verdict]
 
 
@@ -90,7 +90,7 @@ BESIDES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FORMS: Final = (
     '"approve", "deny" or "retry", or an object with one of approve (true; edit), deny (true; reason), done (what was returned), '
-    "retry (true), fail (why), and attempt if it is to be named"
+    "retry (true), fail (why), and optionally attempt"
 )
 
 
@@ -101,7 +101,7 @@ def ruling_of(step: str, said: object) -> Ruling:
     `{"retry": true}`, `{"fail": "why"}`, each with `attempt` if it is to be named.
 
     Raises:
-        InputRejected: It is none of these.
+        InputRejected: The value is not one of these forms.
     """
     given: Mapping[str, object] = {}
     if isinstance(said, str):
@@ -137,11 +137,11 @@ def ruling_of(step: str, said: object) -> Ruling:
 
 @dataclass(slots=True)
 class Asked:
-    """A run as it is to be decided about.
+    """The state of a run, as decisions need it.
 
     Attributes:
         pending: Decisions that its journal does not hold yet.
-        history: Those that it holds; read where somebody decides about what does not wait any more.
+        history: The decisions in the journal; read only if a decision is about an attempt that no longer waits.
     """
 
     row: RunRow
@@ -150,10 +150,10 @@ class Asked:
     history: History | None = None
 
     def spread(self, ruling: Ruling, named: Container[str]) -> Sequence[Ruling]:
-        """Return a decision about a step as one about each of its parts that wait; those `named` have one of their own.
+        """Expand a decision about a step into decisions about its waiting parts, except those in `named`, which have their own.
 
         Raises:
-            InputRejected: It says something that only one call can have.
+            InputRejected: The decision has a field that applies to a single call only.
         """
         turn = self.machine.turns.get(ruling.step)
         if turn is not None and turn.is_leaf:
@@ -171,7 +171,7 @@ class Asked:
             or (ruling.verdict == "approve" and ruling.given)
         ):
             what = "attempt" if ruling.attempt is not None else "done" if ruling.verdict == "done" else "edit"
-            raise InputRejected(f"'{what}' is said of one call; name it: {listing(waiting)}")
+            raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
         decided = {key.step for key in self.pending if key.about == ruling.about}
         return [
             replace(ruling, step=path)
@@ -189,7 +189,7 @@ class Asked:
         return max((key for key in known if key.step == step and key.about == about), default=None)
 
     def lock_of(self, turn: Turn) -> ToolLock | None:
-        """Return the tool of a leaf as its run knows it: whoever decides need not have the tool."""
+        """Return the tool of a leaf from the run's header, since the deciding process may not have the tool."""
         action = turn.item.node.code.action
         return (
             Header.from_dict(self.row.header).lock.find(action.tool) if isinstance(action, CallTool) else None
@@ -224,14 +224,14 @@ class Decisions:
         edit: Mapping[str, Json] | None = None,
         attempt: int | None = None,
     ) -> Run:
-        """Allow a call that waits, with exactly the arguments it has now.
+        """Allow a waiting call with exactly its present arguments.
 
         Args:
             run_id: The run.
             step: Path of the leaf.
             by: Who decides.
             edit: Arguments that replace some of the call's.
-            attempt: The attempt that the decision is about; `None`: the one that waits now. So for every decision.
+            attempt: The attempt that the decision is about; `None`: the attempt that waits now. The same holds for every decision.
 
         Raises:
             RunNotFound: There is no such run.
@@ -264,12 +264,12 @@ class Decisions:
 
         Args:
             run_id: The run.
-            decisions: Path of a leaf, or of a step all of whose waiting parts are meant that have no decision of their own -> see `ruling_of`.
+            decisions: Path of a leaf, or of a step (for its waiting parts that have no entry of their own) -> see `ruling_of`.
             by: Who decides.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: A decision is none, fits nothing that waits, or another one stands; every such entry is named.
+            InputRejected: A decision is not valid, nothing waits for it, or another decision stands; the error names every such entry.
         """
         async with self._alone(run_id):
             faults: dict[str, InputRejected] = {}
@@ -288,7 +288,7 @@ class Decisions:
     async def raise_budget(self, run_id: str, budget: Mapping[str, float]) -> None:
         """Let a run use more (or less); a run that has ended is left as it is. Raises: RunNotFound.
 
-        A task without a plan takes it in once it has one; its next planning goes by it already.
+        A task without a plan applies the new budget to its next planning, and to its steps once the plan exists.
         """
         row = await self._archive.row(run_id)
         if row.status not in FINAL:
@@ -322,7 +322,7 @@ class Decisions:
     # --- one decision after the other
 
     def _alone(self, run_id: str) -> asyncio.Lock:
-        """Return what has this engine decide about one run one thing after the other; what others decide meets it in the store."""
+        """Return the lock that makes this engine record decisions about a run one at a time; the store orders decisions of other processes."""
         return self._locks.setdefault(run_of(run_id), asyncio.Lock())
 
     async def _decide_one(self, run_id: str, ruling: Ruling, by: str) -> Run:
@@ -337,13 +337,13 @@ class Decisions:
     async def _record(
         self, asked: Asked, rulings: Sequence[Ruling], by: str, faults: dict[str, InputRejected]
     ) -> None:
-        """Record what a person decides about some leaves, all or nothing, and hand it to whoever drives the run.
+        """Record a person's decisions about some leaves, all or none, and pass them to the process that drives the run.
 
         Args:
             asked: The run.
             rulings: One for each leaf.
             by: Who decides.
-            faults: Path -> what is wrong with a decision; what is found is added, and where there is any, nothing is recorded.
+            faults: Path -> the fault of a decision. Faults are added here; if there is any fault, no decision is recorded.
         """
         made: dict[DecisionKey, Verdict] = {}
         for ruling in rulings:
@@ -355,21 +355,21 @@ class Decisions:
                 made |= {} if verdict is None else {key_of(verdict, 0): verdict}
         run_id = asked.row.id
         if made and not faults:
-            # A decision outlives a crash, so what it is about has to as well: the call would be asked about again otherwise.
+            # A decision survives a crash, so the record of its question must survive too: otherwise the person would be asked again.
             await self._flush(run_id)
             faults.update(await self._leave(run_id, _in_order(asked.machine, made)))
         if not faults and (made or asked.pending):
             await self._hand_over(run_id)
 
     async def _asked(self, run_id: str) -> Asked:
-        """Return a run as it is to be decided about."""
+        """Return the state of a run, as decisions need it."""
         row = await self._archive.row(run_id)
         row.expect_to_go_on()
         machine = await self._archive.machine(row)
         return Asked(row, machine, await self._pending(run_id, machine))
 
     async def _pending(self, run_id: str, machine: Machine) -> Mapping[DecisionKey, Entry]:
-        """Return the decisions that the run's journal does not hold yet; the first about an attempt stands."""
+        """Return the decisions that are not yet in the run's journal; the first decision about an attempt stands."""
         found: dict[DecisionKey, Entry] = {}
         for _, entry in await self._archive.decision_records(run_id):
             if is_verdict(entry.event):
@@ -379,7 +379,7 @@ class Decisions:
         return found
 
     async def _recall(self, asked: Asked) -> None:
-        """Read what was decided before, up to this moment."""
+        """Read the earlier decisions, up to this moment."""
         if asked.history is None:
             await self._flush(asked.row.id)
             asked.pending = await self._pending(asked.row.id, asked.machine)
@@ -387,12 +387,12 @@ class Decisions:
             asked.history = History.of(await load_entries(self._store, row))
 
     async def _flush(self, run_id: str) -> None:
-        """Make durable what has happened in a run that is driven here."""
+        """Make all records of a run that is driven here durable."""
         if (driver := self._drivers.get(run_id)) is not None:
             await driver.journal.flush()
 
     async def _verdict(self, asked: Asked, ruling: Ruling, by: str) -> Verdict | None:
-        """Return a decision as an event; `None`: the very same one stands. Raises: InputRejected: it does not fit, or another one stands."""
+        """Return a decision as an event; `None`: the same decision stands. Raises: InputRejected: the decision is not valid, or another one stands."""
         turn = asked.machine.turns.get(ruling.step)
         waits = undecided_attempt(turn) if turn is not None and _is_about(turn, ruling.about) else None
         attempt = ruling.attempt if ruling.attempt is not None else waits
@@ -415,7 +415,7 @@ class Decisions:
         return await self._event(asked, turn, turn.call or Sealed(b"null"), ruling, by, waits)
 
     async def _is_repeated(self, asked: Asked, turn: Turn, ruling: Ruling, by: str, standing: Entry) -> bool:
-        """Whether somebody repeats a decision of their own, in every part."""
+        """Whether the decision repeats a decision of the same person exactly."""
         if not is_verdict(standing.event):
             return False
         call = turn.call
@@ -477,17 +477,17 @@ class Decisions:
         expect_small(f"done: the value of step '{turn.path}'", sealed)
         return sealed
 
-    # --- from here to whoever drives the run
+    # --- passing decisions to the process that drives the run
 
     async def _leave(self, run_id: str, made: Mapping[DecisionKey, Verdict]) -> Mapping[str, InputRejected]:
-        """Make decisions durable, all or none; return what stands in the way, by path."""
+        """Make decisions durable, all or none; return the decisions that conflict, by path."""
         now = self._facilities.clock.now()
         records = {
             key: write_entry(Entry(0, now, event), inline_bytes_max=None)[0] for key, event in made.items()
         }
         while records and (standing := await self._store.add_decisions(run_id, records)):
             others = {key: read_decision(record) for key, record in standing.items()}
-            # Somebody may have left the very same decision in this moment.
+            # Another process may have left the same decision at this moment.
             faults = {
                 key.step: _decided(key, other) for key, other in others.items() if other.event != made[key]
             }
@@ -497,14 +497,14 @@ class Decisions:
         return {}
 
     async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
-        """Make a decision about a whole run durable, and hand it over."""
+        """Make a decision about a whole run durable, and pass it on."""
         line, _ = write_entry(Entry(0, self._facilities.clock.now(), decision), inline_bytes_max=None)
         await self._store.add_decision(run_id, line)
         await self._hand_over(run_id)
         return await self._archive.get(run_id)
 
     async def _hand_over(self, run_id: str) -> None:
-        """Have decisions taken in by the run's driver, or note them until a resume; another process looks for them by itself."""
+        """Pass decisions to the run's driver, or keep them until a resume; another process finds them in the store."""
         while decisions := await self._archive.decisions(run_id):
             if (driver := self._drivers.get(run_id)) is not None:
                 await driver.take_decisions(decisions)
@@ -527,13 +527,13 @@ class Decisions:
 
 
 def _within(path: str, whole: str) -> list[str]:
-    """Return a path, and the steps and items around it that lie within a step, but not that step itself."""
+    """Return a path, and the enclosing steps and items up to, but not including, a given step."""
     ends = [mark.start() for mark in PART.finditer(path) if mark.start() > len(whole)]
     return [path, *(path[:end] for end in ends)]
 
 
 def _in_order(machine: Machine, made: Mapping[DecisionKey, Verdict]) -> Mapping[DecisionKey, Verdict]:
-    """Return decisions in plan order, and denials last, from behind: one of an item blocks the items after it, which would be decided no more."""
+    """Return decisions in plan order, with denials last and in reverse order: a denied item blocks the later items, so their decisions must come first."""
     order = {key: machine.turns[key.step].order for key in made}
     kept = sorted((key for key in made if not isinstance(made[key], Denied)), key=order.__getitem__)
     denied = sorted(
@@ -543,7 +543,7 @@ def _in_order(machine: Machine, made: Mapping[DecisionKey, Verdict]) -> Mapping[
 
 
 def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
-    """Return one error that names each entry at fault."""
+    """Return one error that names each faulty entry."""
     told = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
     are_decided = all(fault.code == DECIDED for fault in faults.values())
     return InputRejected(

@@ -1,9 +1,9 @@
 """Deleting runs: one, or all that ended long enough ago, with the bytes that only they needed.
 
-Rules it keeps: a run that has not ended stays, since somebody may go on with it; a run that another run came of stays, since a fork needs
-its parent's journal. Each run goes in one transaction, so that a process killed meanwhile leaves it whole or gone. The bytes that nothing names
-any more go after the runs: until then, and after a kill until the next `prune`, they are there in vain and harm nobody. What later runs may
-reuse stays: each such result has its own digest and needs no journal.
+A run that has not ended stays, since a process may continue it. A run with children stays, since a fork needs its parent's journal.
+Each run is deleted in one transaction, so that a kill leaves it whole or gone. The bytes that nothing names any more are removed after the
+runs; if the process is killed before that, they take space until the next `prune`, but do no harm. Results that later runs may reuse stay:
+each has its own digest and needs no journal.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class RunsDeleted:
 
     Attributes:
         runs: Ids of the runs, newest first.
-        kept: Run -> why it stays, of those that were old enough.
+        kept: Run -> why it stays, for runs that were old enough.
         values: How many stored values, artifacts among them, nothing named any more.
         bytes: Their size.
-        is_dry_run: Nothing was deleted; `values` and `bytes` are not known then.
+        is_dry_run: Whether nothing was deleted; `values` and `bytes` are then unknown.
     """
 
     runs: tuple[str, ...]
@@ -81,7 +81,7 @@ class Deletion:
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: It has not ended (code `not-ended`), or another run came of it (code `has-children`).
+            InputRejected: The run has not ended (code `not-ended`), or has children (code `has-children`).
         """
         row = await self._archive.row(run_id)
         removed = await self._remove(row)
@@ -102,12 +102,12 @@ class Deletion:
     async def prune(
         self, age_s: float | None, statuses: Collection[str] | None, *, is_dry_run: bool
     ) -> RunsDeleted:
-        """Delete all runs that ended so long ago with one of these statuses, children before their parents.
+        """Delete all runs of these statuses whose end is that long ago, children before their parents.
 
         Args:
-            age_s: Since a run's last record; `None`: however young.
+            age_s: Seconds since a run's last record; `None`: any age.
             statuses: Some of `ENDED`; `None`: each of them.
-            is_dry_run: Delete nothing, and say what would be.
+            is_dry_run: Delete nothing, and report the runs that would be deleted.
         """
         rows = [row async for row in self._rows()]
         gone, kept = await self._remove_old(rows, age_s, statuses, is_dry_run=is_dry_run)
@@ -115,7 +115,7 @@ class Deletion:
         why = {row.id: kept[row.id] for row in rows if row.id in kept}
         if is_dry_run:
             return RunsDeleted(runs, why, is_dry_run=True)
-        # All bytes are looked at, not only those of these runs: what a killed process has left behind goes as well.
+        # Scan all bytes, not only those of these runs, to remove also the bytes that a killed process has left behind.
         pruned = await self._store.prune_values(saved_before=self._saved_before())
         await self._store.give_back_room()
         return RunsDeleted(runs, why, pruned.values, pruned.bytes)
@@ -128,7 +128,7 @@ class Deletion:
         *,
         is_dry_run: bool,
     ) -> tuple[set[str], dict[str, str]]:
-        """Remove the runs that are meant, and return which are gone and why others stay. One pass does, if clocks were right."""
+        """Remove the selected runs; return the deleted runs, and why others stay. One pass is enough if the clocks were right."""
         children: dict[str, set[str]] = {}
         for row in rows:
             if row.parent is not None:
@@ -155,7 +155,7 @@ class Deletion:
         return gone, kept
 
     async def _remove(self, row: RunRow) -> Removal:
-        # Nobody goes on with a kept replay, whatever its status: it is a picture of another run.
+        # A kept replay never goes on, whatever its status: it is a copy of another run.
         statuses = (*ENDED, row.status) if row.is_replay else ENDED
         removed = await self._store.delete_run(row.id, statuses)
         if removed.is_removed:
@@ -174,7 +174,7 @@ class Deletion:
 
 
 def statuses_of(given: object) -> Sequence[str] | None:
-    """Return statuses of ended runs; `None`: each of them. Raises: InputRejected: one is no such status."""
+    """Return statuses of ended runs; `None`: all such statuses. Raises: InputRejected: a value is no such status."""
     if given is None:
         return None
     listed = (
@@ -198,5 +198,7 @@ def _is_meant(row: RunRow, until: float | None, statuses: Collection[str] | None
 
 def _why_kept(removal: Removal) -> str:
     if removal.children:
-        return f"{' and '.join(removal.children[:3])} came of it, and may need its journal: delete that first"
+        return (
+            f"{' and '.join(removal.children[:3])} came of it and may need its journal: delete that run first"
+        )
     return f"it has not ended (it is {removal.status}): cancel it first, or let it end"

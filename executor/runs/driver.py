@@ -53,9 +53,9 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class _Shift(NamedTuple):
-    """What there is only while a run is being driven: it refers to the driver, which therefore drops it when it stops.
+    """The state that exists only while a run is driven. It refers to the driver, so the driver drops it when it stops.
 
-    So no cycle keeps a run in memory that has ended.
+    This breaks the reference cycle, which would keep an ended run in memory.
     """
 
     group: asyncio.TaskGroup
@@ -74,7 +74,7 @@ class Driver:
         inherited: Of a fork: what the parent's calls came to, by path.
         early: Calls that were begun while the plan was still being written.
         drawn: What calls were told of time and chance before, by step.
-        callers: Step -> the former owners whose calls of it may be under way.
+        callers: Step -> the former owners whose calls of the step may be in flight.
         is_careful: Whether the start of every call is durable before it (`deaths.py`).
 
     Attributes:
@@ -116,11 +116,11 @@ class Driver:
     # --- life
 
     async def drive(self, first: Sequence[Cause], decisions: Sequence[Decision] = ()) -> None:
-        """Hand in the first events and what people decided since, and go on until nothing more happens by itself.
+        """Handle the first events and the decisions since, then continue until the run ends or waits.
 
         Args:
-            first: What begins the work on the run, or goes on with it; of several only what follows from the last is carried out.
-            decisions: What people decided that the journal does not hold.
+            first: The events that begin or continue the run; only the commands of the last event are carried out.
+            decisions: The decisions of people that are not in the journal.
 
         Raises:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.
@@ -146,7 +146,7 @@ class Driver:
                 return
 
     def call_after(self, steps: Iterable[str], then: Callable[[], None]) -> None:
-        """Have something done once each of these calls, or any where none is named, has an outcome that is durable."""
+        """Call back when each of the named calls has a durable outcome; without names, when any call has."""
         left = set(steps)
 
         def hear(step: str) -> None:
@@ -162,7 +162,7 @@ class Driver:
         self._recorder.on_outcome = hear
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
-        """Have calls made from now on, in tasks of this group."""
+        """Make calls from now on, in tasks of this group."""
         calling = Calling(
             self,
             self.facilities,
@@ -182,7 +182,7 @@ class Driver:
 
     @property
     def _writing(self) -> Mapping[str, float | None]:
-        """Path of each write that is being called -> its timeout in seconds, if it has one."""
+        """Path of each write in flight -> its timeout in seconds, if it has a timeout."""
         return self._shift.calling.writing if self._shift is not None else {}
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
@@ -198,7 +198,7 @@ class Driver:
             await asyncio.wait([task])
 
     async def note(self, decisions: Sequence[Decision], events: Sequence[Cause] = ()) -> None:
-        """Take in events, then what people decided, of a run that nobody drives; nothing is called. Raises: StoreError."""
+        """Handle events, then the decisions of people, in a run that nobody drives; make no call. Raises: StoreError."""
         self.is_parking = True
         for event in events:
             self._recorder.note(event, self.facilities.clock.now())

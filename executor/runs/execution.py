@@ -85,9 +85,9 @@ class Taken:
     """A run that was claimed to be driven.
 
     Attributes:
-        deaths: What deaths mean for it.
-        first: What begins the work on it, or goes on with it.
-        is_asked: Whether someone resumes it.
+        deaths: How deaths affect the run.
+        first: The events that begin or continue the run.
+        is_asked: Whether this is an explicit resume.
     """
 
     row: RunRow
@@ -150,7 +150,7 @@ class Execution:
             self._owner.acquire()
 
     async def close(self) -> None:
-        """Stop the runs under way, and let go of all; they go on with `resume`."""
+        """Stop the active runs and release all runs; `resume` continues them."""
         await self._takeover.end()
         self.facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
@@ -189,7 +189,7 @@ class Execution:
     # --- start
 
     async def planning_cost(self, row: RunRow) -> PlanningCost:
-        """Return what may be used for planning a task, and what earlier plannings of it have used."""
+        """Return the budget for planning a task, and the usage of its earlier plannings."""
         header = Header.from_dict(row.header)
         limits = dict(header.budget)
         for decision in await self.archive.decisions(row.id):
@@ -198,7 +198,7 @@ class Execution:
         return PlanningCost(self.facilities.clock.now, limits, before=header.planning_cost)
 
     async def patching_cost(self, run_id: str) -> PlanningCost:
-        """Return what may be used for patching the plan of a run that ended, and for the run that goes on with it."""
+        """Return the budget for patching the plan of an ended run, and for the run of the patched plan."""
         purse = (await self.archive.machine(await self.archive.row(run_id))).purse
         return PlanningCost(self.facilities.clock.now, purse.limits, purse.own, purse.planning)
 
@@ -218,8 +218,8 @@ class Execution:
         Args:
             run_id: The run.
             plan: Makes its plan.
-            cost: Told by `plan` what it uses; recorded with what becomes of it.
-            is_asked: Whether someone resumes it: then no earlier death counts against it.
+            cost: Counts the usage of `plan`; recorded with the outcome of the planning.
+            is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
         """
         under_way = self._driving.get(run_id)
         if under_way is not None:
@@ -319,7 +319,7 @@ class Execution:
     async def _leave_unplanned(
         self, row: RunRow, cost: PlanningCost | None, fault: Exception, over: str | None = None
     ) -> None:
-        """Record why a task has no plan, and what that has used: the run failed, or is over its budget (`over` names the limit)."""
+        """Record why a task has no plan, and the usage of its planning: the run failed, or is over its budget (`over` names the limit)."""
         why: dict[str, Json] = (
             {"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
             if over is None
@@ -376,7 +376,7 @@ class Execution:
         return True
 
     async def _start_later(self, run_id: str, deaths: int, *, is_asked: bool, by_force: bool = False) -> None:
-        """Claim a run and drive it, once it may be driven; until then it is nobody's, so that no death counts against it."""
+        """Wait until a run may be driven, then claim and drive it. Before the claim the run has no owner, so that no death counts against it."""
         permit = await self._permit(deaths)
         try:
             taken = await self._take(run_id, is_asked=is_asked, by_force=by_force)
@@ -392,12 +392,12 @@ class Execution:
     async def _take(
         self, run_id: str, seen: Seen | None = None, *, is_asked: bool = False, by_force: bool = False
     ) -> Taken | None:
-        """Claim a run and return what is needed to drive it; `None`: another owner has it.
+        """Claim a run and return the objects that drive it; `None`: another owner has the run.
 
         Args:
             run_id: The run.
             seen: Its journal, if it was read already.
-            is_asked: Whether someone resumes it: then no earlier death counts against it.
+            is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
             by_force: Whether a living owner loses it.
 
         Raises:
@@ -421,7 +421,7 @@ class Execution:
         return Taken(row, header, entries, deaths, self._first_events(row, deaths), is_asked)
 
     def _first_events(self, row: RunRow, deaths: Deaths) -> Sequence[Cause]:
-        """Return what begins the work on a run, or goes on with it."""
+        """Return the events that begin or continue a run."""
         first: list[Cause] = [] if row.last_seq else [self._started(row)]
         if row.last_seq or deaths.count:
             has_died = row.taken_from is not None
@@ -449,9 +449,9 @@ class Execution:
                 )
 
     def _expect_signatures(self, run_id: str, header: Header, machine: Machine) -> None:
-        """Raise where a person was asked about a call, and its tool takes or returns something else by now. Raises: ConfigError.
+        """Raise if a person was asked about a call and the signature of its tool has changed since. Raises: ConfigError.
 
-        The call would fail, and the run with it for ever; or it would be another call than the one that the person saw.
+        Otherwise the call would fail, and the run for ever with it; or the call would differ from the one that the person saw.
         """
         if not machine.turns:  # as in every run that begins
             return
@@ -552,7 +552,7 @@ class Execution:
         return run_status(machine) not in FINAL
 
     async def _park(self, taken: Taken, machine: Machine) -> bool:
-        """Put on record that nobody drives a run until someone resumes it; return whether that could be now."""
+        """Record that a run is parked; return whether the record could be made now."""
         calls: list[Mapping[str, Json]] = [
             {"step": step, "tool": tool} if (tool := machine.tool_of(step)) is not None else {"step": step}
             for step in taken.deaths.cut_off
@@ -565,7 +565,7 @@ class Execution:
         return False
 
     async def _note(self, taken: Taken, events: Sequence[Cause], machine: Machine | None = None) -> bool:
-        """Put events on record of a run that was claimed, and what was decided about it; nothing is called. Return whether it goes on."""
+        """Record events of a claimed run, and the decisions about it, without a call. Return whether the run goes on."""
         if machine is None:
             machine = build_machine(taken.header)
             fold(machine, taken.entries)
@@ -583,7 +583,7 @@ class Execution:
         return inherited_from(entry.event for entry in entries)
 
     async def _drawn_before(self, header: Header) -> Mapping[str, Used]:
-        """Return what earlier runs told the calls that a fork may make again under their keys: the same call is told the same."""
+        """Return the times and ids that earlier runs gave to the calls that a fork may repeat under their keys, so that the same call gets the same values."""
         past = (header.fork or Fork()).past_writes
         found: dict[str, Used] = {}
         for run_id in sorted({each.run for each in past.values() if each.key}):
@@ -596,7 +596,7 @@ class Execution:
     # --- delete
 
     async def delete(self, run_id: str) -> RunsDeleted:
-        """Delete a run that has ended. Raises: RunNotFound, InputRejected: it has not, or another run came of it."""
+        """Delete a run that has ended. Raises: RunNotFound, InputRejected: the run has not ended, or has children."""
         task = self._driving.get(run_id)
         if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be let go of
             await asyncio.wait([task])
@@ -608,7 +608,7 @@ class Execution:
     async def prune(
         self, *, age_s: float | None, statuses: Sequence[str] | None, is_dry_run: bool
     ) -> RunsDeleted:
-        """Delete the runs that ended so long ago with one of these statuses; see `Deletion.prune`."""
+        """Delete the runs of these statuses whose end is that long ago; see `Deletion.prune`."""
         await self._owner.wait()
         return await self._deletion.prune(age_s, statuses, is_dry_run=is_dry_run)
 
@@ -644,7 +644,7 @@ class Execution:
             tell_at = await self._pause(row, tell_at)
 
     async def _pause(self, row: RunRow, tell_at: float) -> float:
-        """Wait a moment for another process that drives a run; tell who that is where it takes long, and return when to tell it again."""
+        """Wait a moment for another process that drives a run. If the wait is long, log the process; return the time of the next log line."""
         now = time.monotonic()
         if now >= tell_at and self._owner.is_anothers(row):
             self.facilities.log.warning(
@@ -685,7 +685,7 @@ class Execution:
     # --- go on
 
     async def resume(self, run_id: str, *, take_over: bool = False) -> None:
-        """Go on with a run that nobody drives, also with one that is parked: no earlier death counts against it any more.
+        """Continue a run that nobody drives, also a parked run: earlier deaths no longer count against it.
 
         A run that has ended, or is driven, is left as it is.
 
@@ -699,11 +699,11 @@ class Execution:
         await self.go_on(await self.archive.row(run_id), is_asked=True, take_over=take_over)
 
     async def go_on(self, row: RunRow, *, is_asked: bool = False, take_over: bool = False) -> None:
-        """Go on with a run, whose row was just read, if nobody drives it; one that is parked goes on if someone asks for it.
+        """Continue a run, whose row was just read, if nobody drives it; a parked run continues only on an explicit resume.
 
         Args:
             row: The run's.
-            is_asked: Whether someone asks for it.
+            is_asked: Whether this is an explicit resume.
             take_over: As in `resume`.
         """
         task = self._driving.get(row.id)
@@ -733,14 +733,14 @@ class Execution:
                 self._follow(row.id, self._take_over(row.id, is_asked=is_asked))
 
     async def _prepare_takeover(self, row: RunRow, task: asyncio.Task[None] | None) -> None:
-        """Say from whom a run is taken by force, and wait no longer for that process."""
+        """Log the process from which a run is taken by force, and stop waiting for that process."""
         self.facilities.log.warning("run taken over by force", **self._told_owner(row))
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
 
     async def _see(self, row: RunRow) -> Seen | None:
-        """Return the journal of a run before it is claimed, so that what may kill this process stays another's; `None`: of no use."""
+        """Return the journal of a run before the claim: if reading it kills this process, the death does not count against the run. `None`: not useful."""
         if not (row.last_seq or row.owner) or self._owner.is_driven(row):
             return None
         entries = await load_entries(self._store, row)
@@ -757,7 +757,7 @@ class Execution:
             await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
 
     def _told_owner(self, row: RunRow) -> dict[str, object]:
-        """Return who drives a run of another process, as fields for the log."""
+        """Return the process that drives a run, as fields for the log."""
         silent_s = max(0.0, self.now() - row.updated)
         return {
             "run": row.id,
@@ -773,15 +773,15 @@ class Execution:
         return await self._takeover.find()
 
     def recover(self, go_on: Callable[[str], Awaitable[object]]) -> None:
-        """Go on in the background with every run that nobody drives, and as long as this execution is open with those whose owner dies.
+        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies.
 
         Args:
-            go_on: Goes on with the run of an id; that of a parked run leaves it alone.
+            go_on: Continues the run of an id; leaves a parked run alone.
         """
         self._takeover.begin(go_on)
 
 
 def _planning_of(row: RunRow) -> dict[str, Json]:
-    """Return what a task without a plan has on record about its planning."""
+    """Return the record of the planning of a task without a plan."""
     planning = Header.from_dict(row.header).planning
     return dict(planning) if isinstance(planning, dict) else {}

@@ -46,7 +46,7 @@ class Owner:
         self._kept: dict[str, RunRow] = {}  # runs to be released: now, or again after the store failed
         self._releasing = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
-        # Beats of those that are not seen, and since when they stand still.
+        # Heartbeats of owners that cannot be observed directly, and since when each stands still.
         self._seen: dict[str, tuple[int, float]] = {}
         self._gone: dict[str, float] = {}  # until when calls of owners that were overtaken may be under way
 
@@ -84,7 +84,7 @@ class Owner:
         ] = []  # who had it, and whether that lives: the store asks, within its transaction
 
         def is_alive(name: str, beat: int | None) -> bool:
-            # Where the store says that this owner has it, an earlier claim or release failed in a way nobody can know of.
+            # If the store says that this owner has the run, an earlier claim or release failed with an unknown outcome.
             lives = name != self.name and self.is_alive(name, beat)
             former[:] = [(name, lives)]
             return lives and not by_force
@@ -105,8 +105,8 @@ class Owner:
         return row
 
     def _note_overtaken(self, name: str, *, lives: bool) -> None:
-        """Note until when calls of an owner may be under way that just lost a run to this one."""
-        # Its beat stood still since then; of one that was overtaken by force it may have been raised right before.
+        """Note until when calls may be in flight of an owner that just lost a run to this owner."""
+        # The heartbeat stood still since then; if the run was taken by force, the beat may have been raised right before.
         since = elapsed_s() if lives or name not in self._seen else self._seen[name][1]
         self._gone[name] = since + OwnerName.of(name).lease_s + GONE_S
 
@@ -136,11 +136,11 @@ class Owner:
             await asyncio.wait(here)
 
     def has(self, run_id: str) -> bool:
-        """Whether this owner has a run, or is about to claim it."""
+        """Whether this owner has a run, or is about to claim the run."""
         return run_id in self._held
 
     def forget(self, run_id: str) -> None:
-        """Count a run as let go of: the store has released it with its last record (`Batch.releases`)."""
+        """Note that the store has released a run with its last record (`Batch.releases`)."""
         self._held.pop(run_id, None)
 
     async def _let_go_of_kept(self, store: Store) -> None:
@@ -186,7 +186,7 @@ class Owner:
         began = elapsed_s()
         if not self._is_older_than(after_s):
             return
-        # Before the beat is raised: who takes a run by force after this counts from then.
+        # Take the time before the beat is raised: a process that takes a run by force later counts from the beat.
         lost = await self._find_lost(store)
         if not await store.raise_beat(self.name):
             self._end_if(self.lease.guarded)
@@ -195,7 +195,7 @@ class Owner:
         self.lease.renewed(began)
 
     async def _find_lost(self, store: Store) -> list[str]:
-        """Return the runs that were taken from this owner while a write of theirs is under way."""
+        """Return the runs that were taken from this owner while a write of the run is in flight here."""
         if not (guarded := self.lease.guarded):
             return []
         owned = await store.list_owned(self.name)
@@ -223,9 +223,9 @@ class Owner:
         return row.id not in self._held and self.is_driven(row)
 
     async def find_survivor(self, names: Iterable[str]) -> str | None:
-        """Return a former owner whose calls may still be under way, and will be for as long as nobody ends it; `None`: there is none.
+        """Return a former owner that no lease ends and whose calls may still be in flight; `None`: there is no such owner.
 
-        Waits for those that end by themselves.
+        Waits for the owners that end by themselves.
         """
         for name in names:
             while (left_s := self._outlives_s(name)) > 0:
@@ -235,11 +235,11 @@ class Owner:
         return None
 
     def may_survive(self, names: Iterable[str]) -> bool:
-        """Whether a call of one of these former owners may still be under way."""
+        """Whether a call of one of these former owners may still be in flight."""
         return any(self._outlives_s(name) > 0 for name in names)
 
     def _outlives_s(self, name: str) -> float:
-        """Return for how long calls of a former owner may still be under way; `inf`: nobody can say."""
+        """Return for how many seconds calls of a former owner may still be in flight; `inf`: unknown."""
         if name == self.name or self._presence.sees(name) is False:
             return 0
         known = OwnerName.of(name)

@@ -37,7 +37,7 @@ class Presence(Protocol):
 
     Attributes:
         is_alone: Nobody else can have the store, so that no lease is needed.
-        is_leased: Others of the same machine take runs over once their lease has ended, although the process may live.
+        is_leased: Processes on the same machine take runs over at the end of the lease, even if the owner lives.
     """
 
     is_alone: bool
@@ -179,7 +179,7 @@ class Processes(Alone):
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file that can only be read; where even that is not possible it counts as held."""
+    """Whether a process holds the lock of a read-only file; if the lock cannot be tested, it counts as held."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

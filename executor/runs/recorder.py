@@ -40,7 +40,7 @@ class Recorder:
         journal: The run's.
         run_id: The run.
         lock: The tools as the run knows them.
-        made: How a planner made the run's plan; it stands behind the run's first record.
+        made: How a planner made the run's plan; this record follows the run's first record.
 
     Attributes:
         is_driving: Whether the run is being driven now.
@@ -88,11 +88,11 @@ class Recorder:
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
 
     def is_called(self, step: str) -> bool:
-        """Whether the call of a step is under way, and the run is being driven: then the call may add to the record."""
+        """Whether the call of a step is in flight and the run is driven, so that the call may add records."""
         return self.is_driving and self._machine.is_running(step)
 
     def must_be_durable(self, event: Cause | None) -> bool:
-        """Whether what follows from an event waits until it is durable: that of a write or a death, or where too much is not."""
+        """Whether the consequences of an event wait until the event is durable: for a write, for a death, or if too many records are not durable yet."""
         if self._journal.is_behind or (event is not None and _is_count(event)):
             return True
         return event is not None and bool(self._resources) and self._written_by(event) is not None

@@ -82,7 +82,7 @@ class Options:
 
 
 def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a plan's inputs, made to fit. Raises: InputRejected: they do not, or are too large."""
+    """Return a plan's inputs, normalised to their schemas. Raises: InputRejected: an input does not fit, or is too large."""
     inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX)
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
@@ -91,7 +91,7 @@ def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def task_inputs(given: Mapping[str, Json] | None) -> Mapping[str, Json]:
-    """Return the inputs of a task, which has no plan yet that says what they are. Raises: InputRejected: they are none, or too large."""
+    """Return the inputs of a task; it has no plan yet that declares them. Raises: InputRejected: they are not valid, or too large."""
     inputs = values_of("inputs", given)
     problems = [
         too_large(name, size, bounds.VALUE_BYTES_MAX)
@@ -105,7 +105,7 @@ def task_inputs(given: Mapping[str, Json] | None) -> Mapping[str, Json]:
 
 
 def _expect_room(inputs: Mapping[str, Json]) -> None:
-    """Raise `InputRejected` where the inputs together are too large: they are stored, and read, in one piece."""
+    """Raise `InputRejected` if the inputs together are too large: they are stored and read in one piece."""
     if len(inputs) > 1 and (size := sum(_sizes(inputs).values())) > bounds.INPUTS_BYTES_MAX:
         raise InputRejected(
             f"inputs: expected at most {bounds.INPUTS_BYTES_MAX // bounds.MIB} MiB of JSON in all, found "
@@ -114,7 +114,7 @@ def _expect_room(inputs: Mapping[str, Json]) -> None:
 
 
 def _sizes(inputs: Mapping[str, Json]) -> dict[str, int]:
-    """Return the size of each value as JSON; what is no JSON counts as nothing here, and is told by whoever reads it."""
+    """Return the size of each value as JSON; a value that is no JSON counts as 0 here, and its reader reports it."""
     sizes: dict[str, int] = {}
     for name, value in inputs.items():
         with suppress(NotJson):

@@ -85,7 +85,7 @@ class StepView:
         finished: Unix seconds, or `None`.
         reason: Why it was skipped or cancelled, or what it waits for.
         args: What it would be called with, while a person has to decide about the call; secrets by name.
-        attempt: The attempt that a person has to decide about, counted from 1; `None`: none waits. A decision may name it.
+        attempt: The attempt that a person has to decide about, counted from 1; `None`: no attempt waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
@@ -276,7 +276,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
 
 
 def _past_write(past: PastWrite, args: str) -> Json:
-    """Return what is known of an earlier run's call to whoever decides about a call with these arguments."""
+    """Return what is known of an earlier run's call, for the person who decides about a call with these arguments."""
     same_key = bool(past.key) and past.args == args
     return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
 
@@ -309,13 +309,15 @@ def parked_message(parked: RunParked) -> str:
 
 
 def parked_planning_message(deaths: int) -> str:
-    """Return why a task is parked whose plan could not be made."""
+    """Return why a task is parked that died while its plan was made."""
     return _parked(deaths, "its plan was being made")
 
 
 def _parked(deaths: int, when: str) -> str:
     times = "once" if deaths == 1 else f"{deaths} times in a row"
-    return f"its process died {times} without progress of the run; {when}; find out why, then resume the run"
+    return (
+        f"its process died {times} without progress of the run; {when}; find the cause, then resume the run"
+    )
 
 
 def run_usage(machine: Machine) -> dict[str, Json]:

@@ -64,9 +64,14 @@ class StoreReport:
             for each in self.damages[:SHOWN_MAX]
         ]
         more = len(self.damages) - SHOWN_MAX
-        return "\n".join(
-            [f"{head}{len(self.damages)} damaged", *shown, *([f"and {more} more"] if more > 0 else [])]
-        )
+        return "\n".join([f"{head}{self._counted()}", *shown, *([f"and {more} more"] if more > 0 else [])])
+
+    def _counted(self) -> str:
+        """Return how many runs are damaged, and how much else is: a line in a list need not be about a run."""
+        runs = len({each.run for each in self.damages if each.run})
+        others = sum(not each.run for each in self.damages)
+        more = f", {others} {'other damage' if others == 1 else 'other damages'}" if others else ""
+        return f"{runs} {'run' if runs == 1 else 'runs'} damaged{more}"
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -87,7 +92,7 @@ async def check_store(store: Store, archive: Archive) -> StoreReport:
 
 
 async def _damaged_plans(store: Store) -> list[str]:
-    """Return which saved plans, and plans kept for the planner, are not as they were saved."""
+    """Return the saved plans, and the plans kept for the planner, that were changed since they were saved."""
     found: list[str] = []
     for stored in await store.list_plans():
         try:
@@ -121,7 +126,7 @@ async def _damage_of(store: Store, archive: Archive, run_id: str) -> str | None:
 
 
 def _expect_row(row: RunRow, run: Run) -> None:
-    """Raise `StoreError` where the row of a run that ended says otherwise than header and journal."""
+    """Raise `StoreError` if the row of an ended run differs from its header and journal."""
     found = (run.status, run.plan.digest if run.plan is not None else None)
     if (row.status, row.plan_digest) != found:
         raise StoreError(

@@ -45,7 +45,7 @@ class Planned:
     record: Json
 
     def complete(self, header: Header, cost: PlanningCost | None = None) -> Header:
-        """Return a task's header with its plan, and what making it has used."""
+        """Return a task's header with its plan, and the usage of the planning."""
         seed = header.seed or default_seed(self.plan, self.inputs)
         return replace(
             header,
@@ -59,9 +59,9 @@ class Planned:
         )
 
 
-_NOT_ENDED: Final = "it has not ended; wait for it, resume it where its process has gone, or cancel it"
+_NOT_ENDED: Final = "it has not ended; wait for it, resume it if its process has died, or cancel it"
 _NOT_RETRIED: Final = {
-    "succeeded": "it has succeeded, so there is nothing to go on with; fork it to do a part of it again",
+    "succeeded": "it has succeeded, so nothing is left to continue; fork it to repeat a part of it",
     "queued": _NOT_ENDED,
     "running": _NOT_ENDED,
     "waiting": "it waits for a person; approve or deny what waits, then resume it",
@@ -85,22 +85,22 @@ def expect_retry(row: RunRow) -> None:
 
 
 def expect_resume(row: RunRow) -> None:
-    """Raise `InputRejected` for a run that failed or was cancelled: it never changes, and a retry goes on with it."""
+    """Raise `InputRejected` for a run that failed or was cancelled: it never changes; only a retry continues it."""
     if row.status in (RunStatus.FAILED, RunStatus.CANCELLED) and not row.is_replay:
         became = "has failed" if row.status == RunStatus.FAILED else "was cancelled"
         raise InputRejected(
-            f"resume: run {row.id} {became}, and a run that has ended is never changed; go on with it as a new run: "
+            f"resume: run {row.id} {became}, and an ended run never changes; continue it as a new run: "
             f"`firmplan retry {row.id}`, engine.retry({row.id!r}) or POST /v1/runs/{row.id}/retry"
         )
 
 
 def patch_id(run_id: str) -> str:
-    """Return the id of the run of a failed run's patched plan: the same for every engine, so that a plan is patched once."""
+    """Return the id for the run of a failed run's patched plan: the same id in every engine, so that a plan is patched once."""
     return f"run_{hashlib.sha256(f'patch of {run_id}'.encode()).hexdigest()[:16]}"
 
 
 def with_cost(record: Json, cost: PlanningCost | None) -> Json:
-    """Return the record of a planning with what all plannings of the run have used."""
+    """Return the record of a planning, with the usage of all plannings of the run."""
     if cost is None or not isinstance(record, dict):
         return record
     return {**record, "cost": cost.to_dict()}
@@ -162,10 +162,11 @@ class Submissions:
         if not is_same_work or canonical(dict(given)) != canonical(dict(header.inputs)):
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another {name}")
-        if row.parent is not None and not _is_same_child(kept.parent, existing.fork, row.parent, header.fork):
-            found = (
-                f"it comes of run {kept.parent}" if kept.parent is not None else "it comes of no other run"
-            )
+        if row.parent is not None and not (
+            _is_same_child(kept.parent, existing.fork, row.parent, header.fork)
+            and existing.replan == header.replan
+        ):
+            found = f"its parent is run {kept.parent}" if kept.parent is not None else "it has no parent"
             raise InputRejected(
                 f"a run '{row.id}' exists already, and it is not the same fork or retry of run {row.parent} ({found}): expected the "
                 f"arguments with which it was made; repeat those, or choose another {name}"
@@ -182,7 +183,7 @@ class Submissions:
         also: Sequence[str] = (),
         fork_id: str | None = None,
     ) -> str:
-        """Submit a fork of a run, and return its id; where there is a run of that id that is the same fork, it is left as it is.
+        """Submit a fork of a run, and return its id; if the run exists already and is the same fork, it is left unchanged.
 
         Args:
             run_id: The parent.
@@ -221,7 +222,7 @@ class Submissions:
         return await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)
 
     async def retry(self, row: RunRow, header: Header, *, retry_id: str | None) -> str:
-        """Submit a run that goes on with an ended one, and return its id; one of that id that is the same retry is left as it is.
+        """Submit a retry of an ended run, and return its id; if the run exists already and is the same retry, it is left unchanged.
 
         Args:
             row: The ended run.
@@ -240,7 +241,7 @@ class Submissions:
         return await self.submit(replace(header, fork=fork), run_id=retry_id, parent=row.id)
 
     async def _past_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, PastWrite]:
-        """Return the writes about which forks of a run ask a person in any case, by path."""
+        """Return the writes about which every fork of a run asks a person, by path."""
         fork = Header.from_dict(row.header).fork or Fork()
         before = dict(fork.past_writes)
         if fork.unknown and row.parent is not None:  # a fork of an older version tells their paths only
@@ -279,7 +280,7 @@ class Submissions:
 def _is_same_child(
     parent_a: str | None, fork_a: Fork | None, parent_b: str | None, fork_b: Fork | None
 ) -> bool:
-    """Whether two runs with the same plan and inputs come of one run in the same way."""
+    """Whether two runs with the same plan and inputs are the same fork or retry of one run."""
     if fork_a is None or fork_b is None:  # a task that is planned again, or a run that is no fork
         return parent_a == parent_b and fork_a is fork_b
     return parent_a == parent_b and fork_a.is_same_request(fork_b)

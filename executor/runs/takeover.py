@@ -70,7 +70,7 @@ class Takeover:
             self._task = asyncio.get_running_loop().create_task(self._work(), name="firmplan takeover")
 
     async def end(self) -> None:
-        """Take nothing more up, and wait for the claims that are under way: one that is cut off would look like a death."""
+        """Begin no further claim, and wait for the claims in progress: a claim that is cut off would look like a death."""
         if self._task is None or self._task.done():  # its loop may have ended, and the task with it
             return
         self._stopping.set()
@@ -100,14 +100,14 @@ class Takeover:
             return False
 
     def _tell(self, fault: Exception) -> None:
-        """Tell the log of a look that failed, mostly of a store that does: whoever uses it next is told too."""
+        """Log a failed scan. Most often the store has failed, and its next user gets the error too."""
         code = fault.code if isinstance(fault, FirmplanError) else ""
         self._log().warning("no look for runs of dead processes", error=str(fault) or repr(fault), code=code)
 
-    # --- taking up
+    # --- claiming
 
     async def _take_up(self, rows: Iterable[RunRow]) -> None:
-        """Go on with runs, oldest first, a few at a time."""
+        """Claim and continue runs, oldest first, a few at a time."""
         coming = iter(sorted(rows, key=lambda row: (row.created, row.id)))
 
         async def take() -> None:
@@ -121,7 +121,7 @@ class Takeover:
                 group.create_task(take(), name="firmplan takeover")
 
     async def take_up(self, row: RunRow) -> None:
-        """Go on with a run that nobody drives, or wait until that was tried; why it cannot go on here is told to the log."""
+        """Continue a run that nobody drives, or wait until another task has tried; log why a run cannot go on here."""
         if self._tried is not None:
             if (tried := self._tried.get(row.id)) is not None:
                 await asyncio.wait([tried])
@@ -149,13 +149,13 @@ class Takeover:
             self._log().error("run not recovered", run=row.id, error=repr(bug), code="")
 
     def is_to_come(self, row: RunRow) -> bool:
-        """Whether a run that nobody drives is about to be taken up by itself."""
+        """Whether this engine is about to claim a run that nobody drives."""
         if self._tried is None or row.is_replay:
             return False
         tried = self._tried.get(row.id)
         return tried is None or not tried.done()
 
-    # --- looking
+    # --- scanning
 
     async def find(self) -> list[Run]:
         """Return every unfinished run that nobody drives, oldest first, as it stands; kept replays never go on.
@@ -182,7 +182,7 @@ class Takeover:
         return found
 
     async def _expect_readable(self, row: RunRow) -> None:
-        """Raise where a run cannot go on here: its owner would be gone from its row, and others could not see that it died."""
+        """Raise if a run cannot go on here. The claim would replace the dead owner in the row, and hide the death from other engines."""
         header = Header.from_dict((await self._archive.row(row.id)).header)
         self._expect_tools(row.id, header)
 

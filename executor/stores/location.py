@@ -45,7 +45,7 @@ class StoreLocation:
         return self.path is None or _exists(self.path)
 
     async def compact(self) -> bool:
-        """Write a file that cannot get smaller anew, so that from now on it can; whether that was to be done. Raises: StoreError."""
+        """Rewrite a file that cannot shrink, so that it can from now on; return whether a rewrite was needed. Raises: StoreError."""
         if self.path is None:
             return False
         await self.store.open()

@@ -59,7 +59,7 @@ _LOCK: Final = """
         ON w.run_id=c.run_id AND w.step=c.step
     ) ORDER BY name FOR UPDATE
 """
-# Nobody else's owner is looked at: it may be claiming its first run right now.
+# Do not remove other owners: another owner may be claiming its first run right now.
 FREE: Final = """
     DELETE FROM firmplan_owners o WHERE o.name = ANY(%s::text[]) AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name)
 """

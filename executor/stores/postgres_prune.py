@@ -58,10 +58,10 @@ class PostgresPrune(PostgresServer):
         return await asyncio.to_thread(self._prune_apart, saved_before, among)
 
     async def give_back_room(self) -> None:
-        """See `Store.give_back_room`. The server uses the room of removed rows again once its autovacuum has found them."""
+        """See `Store.give_back_room`. The server reuses the space of removed rows after its autovacuum has run."""
 
     async def compact(self) -> bool:
-        """See `Store.compact`. The layout of its files is the server's."""
+        """See `Store.compact`. The server manages its own files."""
         return False
 
     def _prune_apart(self, saved_before: float, among: frozenset[str] | None) -> Pruned:
@@ -79,7 +79,7 @@ class PostgresPrune(PostgresServer):
 
 
 def find_unused(db: Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
-    """Return what nothing names, as one snapshot has it. O(size of the store)."""
+    """Return the digests that nothing names, in one snapshot. O(size of the store)."""
     db.execute(_SNAPSHOT)
     stored = {digest for (digest,) in rows(db, "SELECT digest FROM firmplan_stored_values")}
     last = {(run_id, created): seq for run_id, created, seq in rows(db, _LAST)}
@@ -128,7 +128,7 @@ def _texts(db: Connection, statement: Query, *values: object) -> Iterator[bytes]
 
 
 def value_finder(db: Connection) -> Callable[[str], bytes | None]:
-    """Return what finds a stored value by its digest."""
+    """Return a function that finds a stored value by its digest."""
 
     def find(digest: str) -> bytes | None:
         found = rows(db, "SELECT data FROM firmplan_stored_values WHERE digest=%s", (digest,))

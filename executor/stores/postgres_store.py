@@ -66,7 +66,7 @@ _SET_HEADER: Final = """
 _LOCKED: Final = f"""
     SELECT {_ROW_COLUMNS}, NULL, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s FOR UPDATE OF firmplan_runs
 """
-# From a number that nobody has seen: whoever watched the same owner before takes it for another beat, and so it does after each claim.
+# Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
 _BEGIN_TO_BEAT: Final = """
     INSERT INTO firmplan_owners VALUES (%s, floor(random() * 2147483647)::bigint)
     ON CONFLICT (name) DO UPDATE SET beat=firmplan_owners.beat+1 RETURNING beat
@@ -91,8 +91,8 @@ _NAMING: Final = (
     "SELECT record FROM firmplan_decided_attempts WHERE run_id=%s",
 )
 _STORED: Final = "SELECT digest FROM firmplan_stored_values WHERE digest = ANY(%s::text[])"
-# Uses of a saved plan count as they do, though the run tells no more. Rows of `reusable` stand on their own, and stay. So does the
-# row of an owner: it may be claiming another run right now.
+# Uses of a saved plan keep counting after the run is deleted. Rows of `reusable` need no run, and stay. The row of an owner stays too,
+# because the owner may be claiming another run right now.
 _DELETING: Final = (
     """
     WITH ended AS (DELETE FROM firmplan_open_writes WHERE run_id=%(run)s RETURNING resource)
@@ -116,7 +116,7 @@ _JOURNAL: Final = """
         (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0)
         AND first_seq<=%(last)s ORDER BY first_seq
 """
-# In the order of keys: two processes that decide about the same steps at once wait for each other in no ring.
+# Insert in the order of keys: two processes that decide about the same steps at once then cannot deadlock.
 _DECIDE: Final = """
     INSERT INTO firmplan_decided_attempts
     SELECT %(run)s, d.* FROM unnest(%(steps)s::text[], %(attempts)s::bigint[], %(abouts)s::text[], %(records)b::bytea[])
@@ -213,7 +213,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
         return _found(await self._look(_FIND, (run_id,)))
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
-        """See `Store.delete_run`. The run is locked before its children are looked for: whoever makes one locks it, too."""
+        """See `Store.delete_run`. The run is locked before the query for its children, because a transaction that makes a child locks the parent too."""
 
         def work(db: Connection) -> Removal:
             with db.transaction():
@@ -329,7 +329,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
     async def add_decisions(
         self, run_id: str, decisions: Mapping[DecisionKey, bytes]
     ) -> Mapping[DecisionKey, bytes]:
-        """See `Store.add_decisions`. Whoever comes second about a key waits for the first one's commit, and then sees it."""
+        """See `Store.add_decisions`. The second writer of a key waits for the commit of the first, and then sees its row."""
         given = {
             "run": run_id,
             "steps": [key.step for key in decisions],

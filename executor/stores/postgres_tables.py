@@ -21,7 +21,7 @@ from .store import RESULT_COLUMNS, damaged_results
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
-# What a store of each format needs, to become one of the next.
+# Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
         "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
@@ -138,7 +138,7 @@ def _upgrade(db: Connection, name: str, found: int) -> None:
     except psycopg.errors.InsufficientPrivilege as fault:
         raise StoreError(
             f"the store {name} has format {found}, and the user {db.info.user} may not bring it to format {POSTGRES_FORMAT}: "
-            "the tables are somebody else's; run `firmplan store upgrade` as the user who made them"
+            "the tables belong to another user; run `firmplan store upgrade` as the user who made them"
         ) from fault
 
 

@@ -1,4 +1,4 @@
-"""Which digests some texts name, and which of some digests no text names: what is left of them once all texts went through."""
+"""Digests that some texts name, and the digests that no text names: those left after all texts were scanned."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """What was named nowhere, and how far the store was read.
+    """The digests that were named nowhere, and how far the store was read.
 
     Attributes:
         last: Id of a run and when it was made -> the number of its last record that was read. The id of a deleted run is free again.
-        gone: Runs that were deleted before, and of which results for reuse were read.
+        gone: Deleted runs whose results for reuse were already read.
         saved_before: What was saved later is not unused.
     """
 

@@ -207,5 +207,5 @@ class SqliteCache(SqliteFile):
 
 
 def _output_last(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a row of the table `reusable` with its output at the end, which may be large."""
+    """Return a row of the table `reusable` with the output, which may be large, in the last column."""
     return (*row[:3], *row[4:], row[3])

@@ -27,7 +27,7 @@ from ...errors import StoreError
 from .store_fault import told_fault, why_read_only
 
 STORE_FORMAT: Final = 2
-# What a store of each format needs, to become one of the next.
+# Statements that bring a store of each format to the next format.
 STEPS: Final = {
     1: (
         "ALTER TABLE reusable ADD COLUMN row_digest BLOB NOT NULL DEFAULT x''",
@@ -107,7 +107,7 @@ class SqliteFile:
         await self._call(lambda: self._sql("VACUUM INTO ?", (str(path),)))
 
     def _connect(self) -> sqlite3.Connection:
-        """Return a connection that writes, or where the medium takes no writes one that only looks."""
+        """Return a connection that writes, or a read-only connection if the medium takes no writes."""
         if why_read_only(self.name) is None:
             return self._connect_to_write()
         db, self._copied = look_at(Path(self.name))
@@ -123,7 +123,7 @@ class SqliteFile:
         return db
 
     def _become_writable(self) -> None:
-        """Connect anew where a store that could only be looked at takes writes by now. Raises: StoreError: it does not."""
+        """Reconnect if a read-only store takes writes by now. Raises: StoreError: it does not."""
         if not self.is_read_only:
             return
         why = why_read_only(self.name)
@@ -186,7 +186,7 @@ class SqliteFile:
         db.execute("COMMIT")
 
     def _expect_format(self, db: sqlite3.Connection) -> int:
-        """Return the format of the file; 0: it holds no store yet. Raises: StoreError: it is of a later version."""
+        """Return the format of the file; 0: the file holds no store yet. Raises: StoreError: a later version wrote the file."""
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found > STORE_FORMAT:
             raise StoreError(
@@ -195,7 +195,7 @@ class SqliteFile:
         return int(found)
 
     def _show_as_newest(self, db: sqlite3.Connection) -> None:
-        """Show a store that cannot be brought up as one of the newest format, by views and tables of this connection alone."""
+        """Make a store that cannot be upgraded look like the newest format, by temporary views and tables of this connection."""
         there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         for statement in _schema().split(";"):
             found = re.search(r"CREATE TABLE (\w+)", statement)
@@ -255,13 +255,13 @@ class SqliteFile:
             return made
 
     def _let_go_of_pages(self) -> None:
-        """Free the pages that a large value has left in memory: nobody reads it back soon."""
+        """Free the memory pages of a large value, which is not read again soon."""
         if self._has_put_large:
             self._has_put_large = False
             self._sql("PRAGMA shrink_memory")
 
     def _written(self, work: Callable[[], T]) -> T:
-        """Do the work; where it writes and the connection may only look, once more on one that writes, if there can be one by now."""
+        """Do the work. If it writes and the connection is read-only, repeat it on a connection that writes, if the medium allows that by now."""
         try:
             return work()
         except sqlite3.OperationalError as fault:
@@ -285,7 +285,7 @@ class SqliteFile:
         return self._open_db().execute(statement, values)
 
     def _put(self, statement: str, values: Sequence[object], data: bytes, table: str, column: str) -> int:
-        """Insert a row whose last value is `data`, and return how many were inserted; a large one without a copy of it in memory.
+        """Insert a row whose last value is `data`, and return the number of inserted rows; large data is not copied in memory.
 
         SQLite copies what a statement is handed, and once more into the row. Where the table has row numbers, a large value is written in
         portions into room that is made for it.
@@ -332,7 +332,7 @@ def format_of(path: Path) -> int:
 
 
 def look_at(path: Path) -> tuple[sqlite3.Connection, TemporaryDirectory[str] | None]:
-    """Return a connection to a file that never writes, whatever the medium, and the folder of a copy that it may need.
+    """Return a connection that never writes to the file, and the folder of the copy that it may need.
 
     SQLite reads a write-ahead log by way of a file beside it, which it cannot make on a medium that takes no writes. Without a log the file is
     all there is, and nobody changes it. With one that a killed process left, file and log are copied to where it can be made.

@@ -25,7 +25,7 @@ from .store_fault import told_fault
 _LAST: Final = "SELECT id, created, last_seq FROM runs"
 _HEADERS: Final = "SELECT header FROM headers"
 _JOURNALS: Final = "SELECT lines FROM journal"
-# What is named for reuse is named in a journal as well until its run is deleted: it is read once, and again if that came between.
+# Outputs in `reusable` are also named in a journal until the run is deleted. So read them once, and again if a deletion came between.
 _RESULTS: Final = "SELECT output FROM reusable"
 _GONE: Final = "SELECT DISTINCT run_id FROM reusable WHERE run_id NOT IN (SELECT id FROM runs)"
 _OTHERS: Final = ("SELECT record FROM decisions", "SELECT CAST(plan AS BLOB) FROM plans")
@@ -54,7 +54,7 @@ class SqlitePrune(SqliteFile):
         return self.name != ":memory:" and await self._apart(_compact)
 
     async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do work on a store in a file through a connection of its own: commits go on meanwhile."""
+        """Do work on a store in a file through a separate connection, so that commits continue meanwhile."""
         if self.name == ":memory:":
             return await self._call(lambda: work(self._open_db()))
         await self.expect_writable()
@@ -72,7 +72,7 @@ class SqlitePrune(SqliteFile):
 
 
 def _give_back_room(db: sqlite3.Connection) -> None:
-    """Move the file's last pages into free ones, a portion at a time, so that others commit in between; then cut it off."""
+    """Move the last pages of the file into free pages, a portion at a time so that others commit in between; then truncate the file."""
     before = -1
     while (free := db.execute("PRAGMA freelist_count").fetchone()[0]) not in (0, before):
         db.execute(
@@ -80,7 +80,7 @@ def _give_back_room(db: sqlite3.Connection) -> None:
         ).fetchall()  # one row for each page that it moves
         before = free
         time.sleep(PAUSE_S)
-    # What a reader holds up now is done by a later checkpoint.
+    # If a reader blocks the checkpoint now, a later checkpoint truncates the file.
     db.execute(f"PRAGMA busy_timeout={CHECKPOINT_TIMEOUT_MS}")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -104,7 +104,7 @@ def _prune(db: sqlite3.Connection, saved_before: float, among: frozenset[str] | 
 
 
 def find_unused(db: sqlite3.Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
-    """Return what nothing names, as one snapshot has it. O(size of the store)."""
+    """Return the digests that nothing names, in one snapshot. O(size of the store)."""
     db.execute("BEGIN")
     stored = {digest for (digest,) in db.execute("SELECT digest FROM stored_values")}
     last = {(run_id, created): seq for run_id, created, seq in db.execute(_LAST)}
@@ -152,7 +152,7 @@ def _written_since(db: sqlite3.Connection, unused: Unused) -> Iterator[bytes]:
 
 
 def value_finder(db: sqlite3.Connection) -> Callable[[str], bytes | None]:
-    """Return what finds a stored value by its digest."""
+    """Return a function that finds a stored value by its digest."""
 
     def find(digest: str) -> bytes | None:
         found = db.execute("SELECT data FROM stored_values WHERE digest=?", (digest,)).fetchone()

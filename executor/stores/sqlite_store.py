@@ -44,12 +44,12 @@ _APPEND: Final = (
     "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
 )
 _APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
-# From a number that nobody has seen: whoever watched the same owner before takes it for another beat, and so it does after each claim.
+# Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
 _BEGIN_TO_BEAT: Final = (
     "INSERT INTO owners VALUES (?, abs(random() >> 32)) ON CONFLICT (name) DO UPDATE SET beat=beat+1"
 )
 _FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
-# Tables whose rows belong to one run and go with it. Rows of `reusable` stand on their own, and stay.
+# Tables whose rows belong to one run and go with it. Rows of `reusable` need no run, and stay.
 OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
 _ENDED: Final = ("succeeded", "failed", "cancelled")
 # The headers that were last read: a run is looked up several times while it is driven.
@@ -59,7 +59,7 @@ HEADERS_KEPT: Final = 4
 class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     """A store in the SQLite file `path`, made if it is not there."""
 
-    # Of the last run with a large header that was submitted here, until it ends: id, digest of the text, and what it says.
+    # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
     _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
 
     # --- runs
@@ -146,7 +146,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         return _row(row, header)
 
     def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
-        """Return a large header: the one that this store has last written, if it is that one to the byte, else what is read."""
+        """Return a large header: the cached header of the last run if the bytes are equal, else the parsed text."""
         with db.blobopen("headers", "header", number, readonly=True) as blob:
             known = self._large_header
             if known is not None and known[0] == run_id:
@@ -170,7 +170,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         self._put("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name,), data, "stored_values", "data")
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
-        """See `Store.delete_run`. A run that has ended is read before the transaction: nothing of it changes any more."""
+        """See `Store.delete_run`. The run is read before the transaction, since an ended run never changes."""
 
         def work() -> Removal:
             found = self._removal(run_id, statuses)
@@ -351,7 +351,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         return None
 
     def _fenced(self, run_id: str) -> StoreError:
-        """Return why an owner may not write: it is the owner no more."""
+        """Return the error for an owner that has lost the run."""
         found = self._sql("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()
         return fenced(run_id, found[0] if found is not None else None)
 
@@ -373,7 +373,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
     async def add_decisions(
         self, run_id: str, decisions: Mapping[DecisionKey, bytes]
     ) -> Mapping[DecisionKey, bytes]:
-        """See `Store.add_decisions`. Whoever holds the transaction is the only one who writes: nothing comes between look and insert."""
+        """See `Store.add_decisions`. The transaction has the only writer, so no row can come between the query and the insert."""
 
         def work() -> dict[DecisionKey, bytes]:
             self._sync("FULL")
@@ -466,15 +466,15 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
         """See `Store.save_plan`."""
-        await self._call(
-            lambda: (
-                self._sql(
-                    f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
-                    (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
-                )
-                and None
+
+        def work() -> None:
+            self._sync("FULL")
+            self._sql(
+                f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
+                (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
             )
-        )
+
+        await self._call(work)
 
     async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""

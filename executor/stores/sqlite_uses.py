@@ -25,7 +25,7 @@ class SqliteUses(SqliteFile):
         await self._call(lambda: self._sql(statement, (name, digest, outcome, run_id, at)) and None)
 
     def _keep_outcome(self, run_id: str, status: str) -> None:
-        """Let uses of a run that is being deleted count as they do, inside a transaction: the run tells no more."""
+        """Keep the counted uses of saved plans by a run that is being deleted, inside a transaction."""
         became = "run" if status in ("failed", "cancelled") else "answered"
         self._sql(
             "UPDATE plan_uses SET run_id=NULL, outcome=CASE outcome WHEN 'answered' THEN ? ELSE outcome END WHERE run_id=?",

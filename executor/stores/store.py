@@ -31,13 +31,13 @@ EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" 
 
 @dataclass(frozen=True, slots=True)
 class OwnerName:
-    """What the name of an owner says of it.
+    """The parts of an owner's name.
 
     Attributes:
         process: Its number, or whatever stands in that place.
         host: Its machine.
-        lease_s: How long its lease is; older names do not say, and mean 30 seconds.
-        ends_surely: Whether its process is ended with its lease if it is in the middle of a write then, even while it stands still.
+        lease_s: The length of the lease; 30 seconds if an older name does not give it.
+        ends_surely: Whether the owner's process, running or stopped, is surely ended with its lease in the middle of a write.
     """
 
     process: str
@@ -95,9 +95,9 @@ class RunRow:
         return self.parent is not None and self.id.startswith(REPLAY)
 
     def expect_parent(self, *, is_there: bool) -> None:
-        """Raise `StoreError` if the run is about to come of one that is gone: it would need that one's journal."""
+        """Raise `StoreError` if the run's parent is gone: the run would need the parent's journal."""
         if not is_there:
-            raise StoreError(f"run {self.parent} was deleted meanwhile: nothing can come of it any more")
+            raise StoreError(f"run {self.parent} was deleted meanwhile: it can have no children any more")
 
     def expect_to_go_on(self) -> None:
         """Raise `InputRejected` for a kept replay: whoever went on with it would make the writes of its parent once more."""
@@ -176,7 +176,7 @@ class Reusable:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Reusable:
-        """Read a row back; one whose digest does not match comes back as refused. O(size of the output): one SHA-256."""
+        """Read a row; if its digest does not match, the result is marked as refused. O(size of the output): one SHA-256."""
         *columns, row_digest = row
         key, run_id, step, output, created, epochs, env = columns
         if row_digest != _digest_of_result(*columns):
@@ -206,7 +206,7 @@ def _loaded(parts: bytes) -> Mapping[str, Any]:
 
 
 def damaged_results(rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Return which rows of the table `reusable` are not as they were written, as words. Rows without a digest are of no use, and no damage."""
+    """Describe the rows of the table `reusable` that were changed. Rows without a digest are never reused, and are no damage."""
     results = map(Reusable.from_row, rows)
     return [
         f"the result of step '{each.step}' of run {each.run_id} that later runs may reuse is not as it was written (key {each.key}); "
@@ -223,7 +223,7 @@ class StoredPlan:
     Attributes:
         text: The plan as JSON.
         digest: Of the plan, as it was when it was saved.
-        is_altered: The row is not as it was written. A row of a store of format 1 has no digest, so that only the plan's own
+        is_altered: The row was changed. A row of a store of format 1 has no digest, so that only the plan's own
             digest can tell.
     """
 
@@ -352,12 +352,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, order=True)
 class DecisionKey:
-    """What a decision is about; of one key one decision stands.
+    """The subject of a decision; one decision stands for each key.
 
     Attributes:
         step: Path of the leaf.
         attempt: The call, counted from 1.
-        about: Whether the `call` may be made, or what became of it: its `outcome`.
+        about: Whether the `call` may be made, or which `outcome` it had.
     """
 
     step: str
@@ -375,13 +375,13 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What came of removing a run.
+    """The outcome of removing a run.
 
     Attributes:
         status: The run's; `None`: there is no such run.
-        children: Runs that came of it, some of them: while there is one, the run stays.
+        children: Some children of the run; a run with children stays.
         is_removed: Whether it is gone.
-        named: Digests of stored values that it named, and that may be nobody's now.
+        named: Digests of stored values that the run named, and that perhaps nothing names now.
     """
 
     status: str | None
@@ -401,7 +401,7 @@ class Store(Protocol):
         ...
 
     async def expect_writable(self) -> None:
-        """Raise where nothing can be written, and otherwise be ready to write. Raises: StoreError: it is read-only."""
+        """Prepare for writing. Raises: StoreError: the store is read-only."""
         ...
 
     async def close(self) -> None:
@@ -420,14 +420,14 @@ class Store(Protocol):
         """Add a run, durable through power loss; `False` if one of that id exists.
 
         Raises:
-            StoreError: It is to come of a run that is not there any more; the parent of a kept replay need not be there.
+            StoreError: The parent run no longer exists; a kept replay needs no parent.
         """
         ...
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
-        """Remove a run that has one of these statuses and that no other came of, with all that is only its own, whole or not at all.
+        """Remove a run with one of these statuses and without children, with everything that belongs only to it, in one transaction.
 
-        Results that later runs may reuse stay, and so do the values that it named: `prune_values` removes those.
+        Results that later runs may reuse stay. Values that the run named stay too, until `prune_values` removes them.
         """
         ...
 
@@ -462,13 +462,13 @@ class Store(Protocol):
     ) -> RunRow | None:
         """Become the owner if there is none or `is_alive(owner, beat)` is false; the epoch is raised. `None`: it is driven.
 
-        A new owner begins to beat; one that was overtaken has no beat any more, and the row tells of it.
+        A new owner gets a heartbeat. An owner that lost the run by force has no heartbeat any more; the returned row shows this.
 
         Args:
             run_id: The run.
             owner: Its new owner.
             is_alive: Whether its present owner lives.
-            by_force: The present owner lives, and loses this run alone: it goes on beating for its other runs.
+            by_force: The present owner lives and loses only this run; it keeps its heartbeat for its other runs.
         """
         ...
 
@@ -481,7 +481,7 @@ class Store(Protocol):
         ...
 
     async def release(self, epochs: Mapping[str, int]) -> None:
-        """Give up the ownership of runs, each if it is still held at the epoch given, in one transaction.
+        """Release runs in one transaction, each only if this owner still holds it at the given epoch.
 
         Runs that end need no such call: their last batch releases them (`Batch.releases`).
         """
@@ -499,7 +499,7 @@ class Store(Protocol):
         ...
 
     async def add_decision(self, run_id: str, decision: bytes) -> None:
-        """Leave what a person decided about a whole run for whoever drives it; durable through power loss."""
+        """Leave a person's decision about a whole run for the process that drives it; durable through power loss."""
         ...
 
     async def add_decisions(
@@ -507,10 +507,10 @@ class Store(Protocol):
     ) -> Mapping[DecisionKey, bytes]:
         """Leave decisions about attempts, all or none, durable through power loss.
 
-        Of each key one decision stands, whoever leaves another one at the same moment, and also once a journal holds it.
+        One decision stands for each key, also if another process decides at the same moment, and after a journal holds the decision.
 
         Returns:
-            The records that stand already; then nothing was left. Empty: everything was.
+            The records that stand already, in which case no decision was left; empty: all decisions were left.
         """
         ...
 
@@ -523,11 +523,11 @@ class Store(Protocol):
         ...
 
     async def drop_decisions(self, numbers: Sequence[int]) -> None:
-        """Forget decisions that came too late: they do not stand any more."""
+        """Forget decisions that came too late; they no longer stand."""
         ...
 
     async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
-        """Return the lines past `after`, in order; no more than `limit`, nor does it read much more."""
+        """Return at most `limit` lines past `after`, in order; the store reads little more than these."""
         ...
 
     async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
@@ -535,7 +535,7 @@ class Store(Protocol):
         ...
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
-        """Return values by digest, as they are stored; what is missing is left out. `read_values` compares them."""
+        """Return values by digest, as stored; missing values are left out. `read_values` compares them."""
         ...
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
@@ -543,7 +543,7 @@ class Store(Protocol):
         ...
 
     async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
-        """Remove bytes that nothing refers to: no run, result, decision or plan, nor a caller who saved them since then.
+        """Remove bytes to which no run, result, decision, plan or recent `save` of a caller refers.
 
         Args:
             saved_before: Bytes that a caller has saved later than this stay.
@@ -552,11 +552,11 @@ class Store(Protocol):
         ...
 
     async def give_back_room(self) -> None:
-        """Make the file as small as what is in it, while others go on; where that is not possible, room is used again."""
+        """Shrink the file to its content, while other processes continue; if the file cannot shrink, its free pages are used again."""
         ...
 
     async def compact(self) -> bool:
-        """Write the file anew so that it can get smaller from now on, if it was made without that; whether it was."""
+        """Rewrite a file that cannot shrink, so that it can from now on; return whether it was rewritten."""
         ...
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
@@ -594,7 +594,7 @@ class Store(Protocol):
         ...
 
     async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
-        """Save a plan under a name, replacing one of that name."""
+        """Save a plan under a name, replacing one of that name; durable through power loss."""
         ...
 
     async def list_plans(self) -> Sequence[StoredPlan]:
@@ -615,7 +615,7 @@ class Store(Protocol):
 
 
 async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
-    """Return values by digest, each compared with it; what is missing is left out.
+    """Return values by digest, each compared with its digest; missing values are left out.
 
     Raises:
         StoreError: The bytes of one have another digest.
@@ -630,6 +630,6 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
 
 
 def fenced(run_id: str, owner: str | None) -> StoreError:
-    """Return the error for a process that has lost a run, and who has it now."""
+    """Return the error for a process that has lost a run; it names the present owner."""
     named = f", {OwnerName.of(owner)}" if owner is not None else ""
     return StoreError(f"run {run_id} has another owner now{named}: this process may not write to it any more")

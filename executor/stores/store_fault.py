@@ -36,7 +36,7 @@ def told_fault(path: str, fault: Exception) -> StoreError:
 
 
 def why_read_only(name: str) -> str | None:
-    """Return why a store that is there can be read and not written, and what to do; `None`: it can be written, or is not there."""
+    """Return why an existing store is read-only, and what to do; `None`: the store can be written, or does not exist."""
     path = Path(name)
     if name == ":memory:" or not path.is_file() or not path.stat().st_size or not _may(path, os.R_OK):
         return None
@@ -44,11 +44,11 @@ def why_read_only(name: str) -> str | None:
         return None
     is_mounted_so = os.statvfs(path).f_flag & os.ST_RDONLY
     why = (
-        "its file system is mounted so"
+        "its file system is mounted read-only"
         if is_mounted_so
-        else "this user may not write it, or not in its folder"
+        else "this user may not write the file or its folder"
     )
-    return f"{why}; its runs can be looked at; to write, make that possible, or copy the store elsewhere (firmplan store backup FILE)"
+    return f"{why}; its runs can be shown; to write, make file and folder writable, or copy the store elsewhere (firmplan store backup FILE)"
 
 
 def _why(path: Path) -> str | None:
@@ -86,7 +86,7 @@ def _may(path: Path, how: int) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Return who holds the lock that writers of a file wait for, as far as the system tells, and what to do."""
+    """Return the holder of the write lock of a file, if the system tells it, and what to do."""
     cure = "wait until it has ended its transaction, or end the process if it hangs"
     pids = _lockers(path)
     if os.getpid() in pids:
@@ -97,7 +97,7 @@ def _holder(path: Path) -> str:
 
 
 def _lockers(path: Path) -> list[int]:
-    """Return the processes that have locked a file of SQLite for writing: itself, or what stands for it beside a write-ahead log."""
+    """Return the processes that hold SQLite's write lock, on the file or on its shared-memory file."""
     wanted: set[tuple[int, int, int]] = set()
     for file in (path, path.with_name(f"{path.name}-shm")):
         with suppress(OSError):

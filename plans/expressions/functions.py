@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Apply: TypeAlias = "Callable[..., Json]"  # (frame, *arguments)
 
 EXPRESSION_VERSION: Final = 1
-"""Of the language: what is accepted and what it means change only with it. A run's header keeps the version it began with."""
+"""Of the language: its syntax and its meaning change only with this number. A run's header keeps the version that it began with."""
 
 RESERVED_FUNCTIONS: Final = frozenset(
     [
@@ -61,7 +61,7 @@ RESERVED_FUNCTIONS: Final = frozenset(
         "secret",
     ]
 )
-"""The functions of version 1: these names mean nothing else. Frozen: a name added here would make stored plans unreadable."""
+"""The functions of version 1: these names are reserved. The set is frozen: another name would make stored plans unreadable."""
 
 
 @dataclass(frozen=True, slots=True)

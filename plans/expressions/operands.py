@@ -15,7 +15,7 @@ from typing import TypeAlias
 from ..kinds import depth_of
 from ..types import NEVER, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
 from .faults import Fault
-from .nodes import Node
+from .nodes import Field, Index, Name, Node, Slice
 
 Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
@@ -127,8 +127,21 @@ class Findings:
         message = (
             f"'{self.source(node)}' is {shown(of)}: whether {what} takes it is checked when the step runs"
         )
-        hint = "give the tool that makes it a return type" if isinstance(of, Unknown) else ""
+        hint = _typing_hint(node) if isinstance(of, Unknown) else ""
         self.add("unchecked-type", node, message, hint)
+
+
+def _typing_hint(node: Node) -> str:
+    """Return what to give a type, so that an operand has one: an input, what a step's tool returns, or what a loop goes over."""
+    while isinstance(node, Field | Index | Slice):
+        node = node.base
+    match node:
+        case Name(name="inputs"):
+            return "give the input a type"
+        case Name(name=name) if name not in {"item", "prev"}:
+            return "give the tool that makes it a return type"
+        case _:
+            return "give what it comes from a type"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def test_a_run_with_a_fork_stays(kept):
     fork = kept("fork", "r1", "--at", "total", "-t", "tools.py", "--json").document["id"]
     refused = kept("runs", "delete", "r1")
     assert refused.code == 2
-    assert f"run r1 stays: {fork} came of it, and may need its journal: delete that first" in refused.err
+    assert f"run r1 stays: {fork} came of it and may need its journal: delete that run first" in refused.err
     told = kept("runs", "prune", "--older", "0s", "--json").document
     assert told == {"runs": [fork, "r3", "r2", "r1"], "kept": {}, "values": 0, "bytes": 0, "dry_run": False}
     assert ids(kept) == ["r4"]
@@ -97,7 +97,7 @@ def test_an_older_store_can_get_smaller_after_its_upgrade(kept, home):
         db.execute("VACUUM")
         assert db.execute("PRAGMA auto_vacuum").fetchone() == (0,)
     assert kept("store", "upgrade").out.endswith("the newest; its file can get smaller now\n")
-    assert kept("store", "upgrade").out.endswith("the newest: nothing was to do\n")
+    assert kept("store", "upgrade").out.endswith("the newest: nothing had to be done\n")
     with closing(sqlite3.connect(home / "firmplan.db")) as db:
         assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert kept("store", "check").code == 0

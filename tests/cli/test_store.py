@@ -41,9 +41,26 @@ def test_a_changed_journal_is_found(kept, home):
     answer = kept("store", "check")
     assert answer.code == 1
     assert answer.out.startswith(
-        "firmplan.db: 3 runs checked, 1 damaged\nrun r2: the journal of run r2 does not match"
+        "firmplan.db: 3 runs checked, 1 run damaged\nrun r2: the journal of run r2 does not match"
     )
     assert [each["run"] for each in kept("store", "check", "--json").document["damages"]] == ["r2"]
+
+
+def test_damaged_runs_and_other_damages_are_counted_apart(kept, home):
+    """A saved plan that was altered is no run; the document has each damage."""
+    path = home / "firmplan.db"
+    for name in ("one", "two"):
+        kept("plans", "save", name, "plan.json", "-t", "tools.py")
+    change(path, "UPDATE plans SET saved=1 WHERE name='one'")
+    assert kept("store", "check").out.startswith(
+        "firmplan.db: 3 runs checked, 0 runs damaged, 1 other damage\n"
+    )
+    change(path, "UPDATE plans SET saved=1")
+    change(path, "UPDATE runs SET digest='sha256:0' WHERE id='r3'")
+    told = kept("store", "check").out.splitlines()
+    assert told[0] == "firmplan.db: 3 runs checked, 1 run damaged, 2 other damages"
+    assert [line.partition(":")[0] for line in told[1:]] == ["run r3", "the store", "the store"]
+    assert len(kept("store", "check", "--json").document["damages"]) == 3
 
 
 def test_a_digest_that_was_changed_is_found(kept, home):
@@ -106,7 +123,7 @@ def test_upgrade_tells_the_format(kept, home):
     """A store of this version has nothing to be done; one that is empty gets its format."""
     assert (
         kept("store", "upgrade").out
-        == f"firmplan.db has format {STORE_FORMAT}, the newest: nothing was to do\n"
+        == f"firmplan.db has format {STORE_FORMAT}, the newest: nothing had to be done\n"
     )
     (home / "empty.db").touch()
     told = kept("store", "upgrade", "--store", "empty.db", "--json").document

@@ -332,6 +332,105 @@ def test_durable_is_what_the_server_asks_for_but_never_less_than_its_disk(cluste
     assert seen == ["off", durable, "off"]
 
 
+# --- what a commit waits for
+
+WATCHED = ("runs", "headers", "journal", "decisions", "saved_values", "plans")
+
+
+def watch_commits(cluster, url):
+    """Have the server note, while it commits, what each commit that changes a row waits for, and which transaction it is."""
+    cluster.sql(
+        "CREATE TABLE commits (number serial, level text, of bigint); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO commits (level, of) VALUES (current_setting('synchronous_commit'), txid_current()); RETURN NULL; END $$;"
+        + "".join(
+            f"CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON firmplan_{table} "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note();"
+            for table in WATCHED
+        ),
+        url,
+    )
+
+
+def test_what_may_not_be_lost_waits_for_the_disk_at_its_commit(cluster, postgres_url):
+    """Runs, claims, decisions, saved values and plans, and each group with one batch that has to last; other appends wait for nothing."""
+
+    async def law(store):
+        watch_commits(cluster, postgres_url)
+
+        async def levels(doing):
+            await doing
+            noted = cluster.sql("SELECT DISTINCT level FROM commits", postgres_url)
+            cluster.sql("TRUNCATE commits", postgres_url)
+            return [level for (level,) in noted]
+
+        key = DecisionKey("pay", 1, "")
+        row, other = row_of(), row_of("s")
+        for doing in (
+            store.create_run(row),
+            store.create_run(other),
+            store.claim("r", "me", **DEAD),
+            store.claim("s", "me", **DEAD),
+            store.set_header("r", {"plan": 1}, "sha256:p", 1, "running", 2.0),
+            store.add_decision("r", b"one"),
+            store.add_decisions("r", {key: b"two"}),
+            store.add_value("v", b"data", 1.0),
+            store.save_plan("p", "{}", "sha256:p", 1.0),
+        ):
+            assert await levels(doing) == ["on"], doing
+        row, other = [await store.find_run(each) for each in "rs"]
+        plain, last = batch_of(row, b"one"), batch_of(other, b"one", is_synced=True)
+        assert await levels(append(store, plain)) == ["off"]
+        row = after(row, plain)
+        assert await levels(asyncio.to_thread(store.append, [batch_of(row, b"two"), last])) == ["on"]
+        assert await levels(append(store, batch_of(after(other, last), b"two"))) == ["off"]
+        assert await levels(store.release({"s": 1})) == ["on"]
+
+    on_stores([postgres_url], law)
+
+
+def test_a_group_is_one_transaction(cluster, postgres_url):
+    """What calls leave is committed with the records of all its batches, and not before."""
+
+    async def law(store):
+        rows = [await claimed(store, run_id) for run_id in "rs"]
+        watch_commits(cluster, postgres_url)
+        batches = [batch_of(row, b"one", opened={"w": "a"}, is_synced=True) for row in rows]
+        assert await asyncio.to_thread(store.append, batches) == [None, None]
+        assert cluster.sql("SELECT count(*), count(DISTINCT of) FROM commits", postgres_url) == [(4, 1)]
+
+    on_stores([postgres_url], law)
+
+
+@pytest.mark.parametrize("how", ["opened", "closed"])
+def test_a_group_locks_the_resources_of_all_its_writes_in_the_order_of_names(postgres_url, how):
+    """While it waits for the first one it holds none of the later ones, so that two groups wait for each other in no ring."""
+
+    async def law(store):
+        rows, names = [await claimed(store, run_id) for run_id in "rs"], ["b", "a"]
+        batches = [batch_of(row, b"one", opened={"w": name}) for row, name in zip(rows, names, strict=True)]
+        for batch in batches:
+            await append(store, batch)
+        more = [{"opened": {"x": name}} if how == "opened" else {"closed": ["w"]} for name in names]
+        batches = [
+            batch_of(after(row, batch), b"two", **fields)
+            for row, batch, fields in zip(rows, batches, more, strict=True)
+        ]
+        locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type='Lock'"
+        lock = "SELECT name FROM firmplan_resources WHERE name=%s FOR UPDATE NOWAIT"
+        with (
+            psycopg.connect(postgres_url) as other,
+            psycopg.connect(postgres_url, autocommit=True) as watcher,
+        ):
+            other.execute(lock, ("a",))
+            appending = asyncio.create_task(asyncio.to_thread(store.append, batches))
+            while watcher.execute(locked).fetchone() == (0,):  # noqa: ASYNC110  # the server says when
+                await asyncio.sleep(0.01)
+            assert watcher.execute(lock, ("b",)).fetchall() == [("b",)]
+        assert await appending == [None, None]
+
+    on_stores([postgres_url], law)
+
+
 # --- many at once
 
 

@@ -18,6 +18,7 @@ from firmplan.executor.journal.records import chain
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.store import (
     EVERYTHING,
+    REPLAY,
     Batch,
     CallRecord,
     DecisionKey,
@@ -86,6 +87,60 @@ def test_a_run_is_made_once(make_store):
         assert not await store.create_run(row_of(task="other"))
         assert await store.find_run("r") == row_of()
         assert await store.find_run("s") is None
+
+    with_store(make_store, law)
+
+
+def test_what_may_not_be_lost_waits_for_the_disk_at_its_commit(tmp_path):
+    """In a file: runs, headers, decisions, saved values and plans, and each group with one batch that has to last; other appends wait for nothing."""
+
+    async def law(store):
+        async def level(doing):
+            statements = []
+            await store._call(lambda: store._open_db().set_trace_callback(statements.append))
+            await doing
+            await store._call(lambda: store._open_db().set_trace_callback(None))
+            assert not statements[-1].startswith("PRAGMA synchronous")  # so what holds now held at the commit
+            (found,) = await store._call(lambda: store._sql("PRAGMA synchronous").fetchone())
+            return {1: "NORMAL", 2: "FULL"}[found]
+
+        async def wait_for_nothing():
+            nonlocal other
+            batch = batch_of(other, b"x")
+            assert await level(append(store, batch)) == "NORMAL"
+            other = after(other, batch)
+
+        other = await claimed(store, "s")
+        for doing in (
+            store.create_run(row_of()),
+            store.set_header("r", {"plan": 1}, "sha256:p", 0, "queued", 2.0),
+            store.add_decision("r", b"one"),
+            store.add_decisions("r", {DecisionKey("pay", 1, ""): b"two"}),
+            store.add_value("v", b"data", 1.0),
+            store.save_plan("p", "{}", "sha256:p", 1.0),
+        ):
+            await wait_for_nothing()
+            assert await level(doing) == "FULL"
+        row = await store.claim("r", "me", **DEAD)
+        await wait_for_nothing()
+        group = [batch_of(row, b"one", is_synced=True), batch_of(other, b"last")]
+        assert await level(asyncio.to_thread(store.append, group)) == "FULL"
+        other = after(other, group[1])
+        await wait_for_nothing()
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
+
+
+def test_a_run_that_comes_of_one_that_is_gone_is_not_made(make_store):
+    """It would need that one's journal. A kept replay needs none; and whoever was refused leaves the store usable."""
+
+    async def law(store):
+        with pytest.raises(StoreError, match="run gone was deleted meanwhile"):
+            await store.create_run(row_of("child", parent="gone"))
+        assert await store.find_run("child") is None
+        assert await store.create_run(row_of(f"{REPLAY}x", parent="gone"))
+        assert await store.create_run(row_of("parent"))
+        assert await store.create_run(row_of("child", parent="parent"))
 
     with_store(make_store, law)
 

@@ -201,7 +201,7 @@ def test_a_list_is_decided_about_whole_or_not_at_all():
                 "b": 'expected "approve", "deny" or "retry"',
                 "c": "expected no other fields than done, attempt beside 'done', found 'reason'",
                 "d": "retry: expected true, found ",
-                "pay": "'attempt' is said of one call; name it: pay[0], pay[2]",
+                "pay": "'attempt' applies to one call only; name the call: pay[0], pay[2]",
             }.items():
                 assert f"'{step}': " in told
                 assert words in told

@@ -566,6 +566,36 @@ def test_the_same_call_under_another_name_waits_as_well():
     assert len(set(called[:-1])) == 1
 
 
+def test_a_write_whose_result_was_refused_waits_under_another_name_too():
+    """It took effect: renamed, or moved to another item, it is asked about, also where the edited plan handles its failure."""
+    sent = []
+
+    @tool(effect="write", resource="mail", version=1)
+    def send(x: int) -> int:
+        """Send."""
+        sent.append(x)
+        return "not an integer" if x == 5 else x
+
+    renamed = plan({"id": "c", "tool": "send", "args": {"x": 5}, "on_error": {"value": 0}})
+    listed = plan({"id": "c", "tool": "send", "for_each": [6, 5], "args": {"x": "${item}"}})
+
+    async def main():
+        async with Engine([send], store="memory:", clock=FakeClock()) as engine:
+            assert (await engine.run(plan(call("b", "send", args={"x": 5})), run_id="one")).status == "failed"
+            first = await engine.fork("one", plan=renamed, allow_writes=True)
+            moved = await engine.fork("one", plan=listed, allow_writes=True)
+            again = await engine.fork(first.id, at="c", allow_writes=True)
+            return first.steps["c"], moved.steps["c[1]"], again.steps["c"]
+
+    for step in within(main()):
+        assert (step.status, step.past_write["outcome"], step.past_write["run"]) == (
+            "waiting",
+            "refused",
+            "one",
+        )
+    assert sent == [5, 6]
+
+
 def test_a_fork_of_an_older_version_decides_as_it_did():
     """Its header has `unknown` and nothing more; replayed, a write in its cone that it called without asking is no other story."""
     header = {

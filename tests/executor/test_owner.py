@@ -248,3 +248,141 @@ def test_whether_a_run_is_driven(clock):
         ]
 
     asyncio.run(main())
+
+
+def test_a_beat_that_stands_still_is_a_death_whatever_its_number(clock):
+    """Watched from here for the length of its lease; one that moves, or that was away for a while, begins the time anew."""
+    me, name = Owner(View()), "4-k5000x0a@elsewhere~"
+    for beat in (0, 1, -1, 7):
+        assert me.is_alive(name, beat)
+        clock[0] += 5.0
+        assert me.is_alive(name, beat)
+        clock[0] += 0.1
+        assert not me.is_alive(name, beat)
+    assert not me.is_alive(name)
+    assert me.is_alive(name, 7), "it had none, and has one again"
+
+
+def test_a_lease_is_renewed_before_a_write_is_called_unless_enough_is_left(clock):
+    """Always where this process stood still since the write's intent was handed to the store."""
+
+    async def main():
+        store, me = Records(), Owner(View(), 30.0)
+        await me.expect_lease(store, clock[0])
+        clock[0] += 19.9
+        await me.expect_lease(store, clock[0])
+        assert store.did == []
+        clock[0] += 0.1
+        await me.expect_lease(store, clock[0])
+        assert store.did == [("raise_beat", ME)]
+        await me.expect_lease(store, clock[0] - 1.0)
+        assert len(store.did) == 1
+        await me.expect_lease(store, clock[0] - 1.1)
+        assert len(store.did) == 2
+        store.beats = False
+        with pytest.raises(StoreError, match="lost its lease"):
+            await me.expect_lease(store, clock[0] - 1.1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("owned", "beats", "ends"),
+    [({"a": 3}, True, False), ({}, True, True), ({"a": 4}, True, True), ({"a": 3}, False, True)],
+    ids=["has it", "lost it", "has it anew", "has lost its lease"],
+)
+def test_a_process_ends_if_the_run_of_a_write_under_way_was_taken_from_it(
+    clock, monkeypatch, owned, beats, ends
+):
+    """It is found out when the beat is raised, and before; other runs of the same owner end nothing."""
+    ended = []
+    monkeypatch.setattr(owner, "end_process", ended.append)
+
+    async def main():
+        view = View()
+        view.is_leased = False  # the watchdog has a clock of its own
+        store, me = Records(), Owner(view)
+        for run_id in "ab":
+            await me.claim(store, run_id)
+
+        async def list_owned(name):
+            store._note("list_owned", name)
+            return owned
+
+        store.list_owned, store.beats, store.did = list_owned, beats, []
+        with me.lease.guarding("a"):
+            clock[0] += LONG_S
+            if beats:
+                await me.keep_beating(store)
+            else:
+                with pytest.raises(StoreError, match="lost its lease"):
+                    await me.keep_beating(store)
+        assert store.did == [("list_owned", ME), ("raise_beat", ME)]
+        assert bool(ended) == ends
+        assert all("run a was taken from this process" in why for why in ended)
+        clock[0] += LONG_S
+        store.beats, ended[:] = True, []
+        await me.keep_beating(store)
+        assert not ended, "no write is under way any more"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "left_s"),
+    [
+        ("2-k5000x0a@here~", False, 0.0),
+        (ME, None, 0.0),
+        ("2-k5000x0a@here~", True, 6.0),
+        ("2-k5000x0a@far~", None, 6.0),
+        ("2-l5000x0a@far~", None, None),
+        ("2-old@far~", None, None),
+    ],
+    ids=[
+        "is seen to be gone",
+        "this one",
+        "is there and ends",
+        "ends elsewhere",
+        "does not end",
+        "does not say",
+    ],
+)
+def test_how_long_a_call_of_a_former_owner_may_be_under_way(clock, name, seen, left_s):
+    """Not longer than its lease and a moment, where it ends surely; of others nobody can say."""
+
+    async def main():
+        me = Owner(View(seen={name: seen}))
+        assert me.may_survive([name]) == (left_s != 0.0)
+        if left_s is None:
+            assert "on host far" in await me.find_survivor([name])
+            clock[0] += LONG_S
+            assert me.may_survive([name])
+        elif left_s:
+            clock[0] += left_s - 0.1
+            assert me.may_survive([name])
+            clock[0] += 0.2
+            assert not me.may_survive([name])
+        if left_s is not None:
+            assert await me.find_survivor([name]) is None
+        assert not me.may_survive([])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("by_force", "waits_s"), [(False, 1.0), (True, 6.0)])
+def test_the_wait_for_an_overtaken_owner_counts_from_where_its_beat_stood_still(clock, by_force, waits_s):
+    """Of one that lived, from when it was overtaken: it may have raised its beat right before."""
+
+    async def main():
+        name = "2-k5000x0a@far~"
+        store, me = Records({"a": (name, 7)}), Owner(View())
+        assert me.is_alive(name, 7)
+        clock[0] += 5.0 if by_force else 5.1
+        claimed = await me.claim(store, "a", by_force=by_force)
+        assert claimed
+        clock[0] += waits_s - (0.1 if by_force else 0.2)
+        assert me.may_survive([name])
+        clock[0] += 0.2
+        assert not me.may_survive([name])
+
+    asyncio.run(main())

@@ -22,6 +22,13 @@ def price(item: str) -> int:
     return len(item)
 
 
+@tool(effect="read", resource="shop", name="price", reuse_for="1h")
+def price_kept(item: str) -> int:
+    """Price of an item in cents."""
+    made.append(item)
+    return len(item)
+
+
 def drafted(*items, name="price"):
     steps = [{"id": f"s{n}", "tool": name, "args": {"item": item}} for n, item in enumerate(items)]
     return {"firmplan": 1, "task": TASK, "steps": steps, "output": "${s0}"}
@@ -36,14 +43,14 @@ def tokens_of(usages):
     return sum(each["prompt_tokens"] + each["completion_tokens"] for each in usages)
 
 
-def story(script, act, *, store="memory:", library=None):
+def story(script, act, *, store="memory:", library=None, tools=(price,)):
     """Return what `act` comes to with an engine whose planner answers from a script, and the requests."""
     made.clear()
 
     async def main():
         async with ScriptedModel(script) as model:
             planner = Planner("m", base_url=model.base_url, library=library, adapt=False)
-            async with Engine([price], store=store, planner=planner) as engine:
+            async with Engine(tools, store=store, planner=planner) as engine:
                 return await act(engine), model.requests
 
     return asyncio.run(main())
@@ -156,6 +163,26 @@ def test_a_plan_that_came_too_dear_is_kept_and_not_begun(limit):
     assert (done.status, sorted(made)) == ("succeeded", ["milk", "tea"])
     assert planning_of(done) == planning_of(over)
     assert len(requests) == (limit == "tokens")
+
+
+def test_earlier_results_stand_though_the_planning_passed_the_budget():
+    """They cost nothing, nor does a value that is only computed: nothing is called before the budget is raised."""
+    steps = [GOOD["steps"][0], {"id": "more", "set": "${s0 + 1}"}, {**GOOD["steps"][1], "after": ["s0"]}]
+
+    async def act(engine):
+        await engine.run({"firmplan": 1, "steps": [GOOD["steps"][0]]})
+        made.clear()
+        over = await engine.run(TASK, budget={"tokens": 10}, run_id="r")
+        return over, list(made), await engine.resume("r", budget={"tokens": 1_000_000})
+
+    (over, called, done), _ = story([{**GOOD, "steps": steps}], act, tools=[price_kept])
+    assert (over.status, called) == ("over_budget", [])
+    assert {path: (step.status, step.reused) for path, step in over.steps.items()} == {
+        "s0": ("succeeded", True),
+        "more": ("succeeded", False),
+        "s1": ("waiting", False),
+    }
+    assert (done.status, made) == ("succeeded", ["milk"])
 
 
 def test_a_planning_that_would_last_too_long_is_cut_off():

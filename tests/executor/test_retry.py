@@ -374,6 +374,17 @@ def test_repeating_a_retry_with_its_id_is_that_run():
             await engine.fork("one", run_id_new="two")
         with pytest.raises(InputRejected, match="a run 'one' exists already"):
             await engine.retry("one", run_id_new="one")
+        with pytest.raises(
+            InputRejected, match="a run 'two' exists already, and it is not the same fork or retry"
+        ):
+            await engine.retry("one", run_id_new="two", replan=1)
+        first = await engine.submit_retry("one", run_id_new="three", replan=2)
+        assert (await engine.submit_retry("one", run_id_new="three", replan=2)).id == first.id
+        for times in (0, 1):
+            with pytest.raises(
+                InputRejected, match="a run 'three' exists already, and it is not the same fork or retry"
+            ):
+                await engine.submit_retry("one", run_id_new="three", replan=times)
 
     failed(work, desk)
 
@@ -394,7 +405,7 @@ def test_repeating_a_fork_with_its_id_is_that_run():
                 with pytest.raises(InputRejected, match="exists already"):
                     await engine.fork("one", **changes, run_id_new="two")
             await engine.run(STEPS, run_id="other")
-            with pytest.raises(InputRejected, match="it comes of run one"):
+            with pytest.raises(InputRejected, match="its parent is run one"):
                 await engine.fork("other", at="b", set={"a": 7}, allow_writes=True, run_id_new="two")
             with pytest.raises(InputRejected, match="run_id_new: expected text of 1 to 128"):
                 await engine.fork("one", run_id_new="a b")
@@ -469,7 +480,7 @@ def test_resume_of_an_ended_run_names_retry(end):
             run = await engine.resume("one")
             assert run.status == end
             desk.taken()
-            with pytest.raises(InputRejected, match=r"never changed.*firmplan retry one"):
+            with pytest.raises(InputRejected, match=r"never changes.*firmplan retry one"):
                 await engine.resume("one")
             assert desk.taken() == []
             assert await engine.get("one") == run

@@ -99,7 +99,7 @@ def test_a_match_in_doubt_is_put_to_the_model():
     task = "Weather in Bonn and the nearest harbour"
     planned, requests, uses = planning([NOT, GOOD], task, saved=[OTHER, warm])
     assert [attempt.source for attempt in planned.attempts] == ["saved:warm", "adapted:warm", "model"]
-    assert planned.attempts[0].error == "the input 'city' would take 5 words, its default has 1"
+    assert planned.attempts[0].error == "the input 'city' would take 5 words, but its default has 1"
     assert (planned.source, len(requests)) == ("model", 2)
     assert uses == [Use("warm", template_digest(warm.plan), "model")]
     filled = {"reasoning": "It is the same.", "fits": True, "inputs": {"city": "San Remo"}}

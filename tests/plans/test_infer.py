@@ -51,7 +51,7 @@ SCOPE: dict[str, Type] = {
     "b": BOOLEAN,
     "nul": NULL,
     "broken": NEVER,
-    "inputs": ObjectType({"city": Property(TEXT), "count": Property(INTEGER)}),
+    "inputs": ObjectType({"city": Property(TEXT), "count": Property(INTEGER), "any": Property(UNKNOWN)}),
     "item": INTEGER,
     "index": INTEGER,
     "prev": union(INTEGER, NULL),
@@ -321,6 +321,13 @@ HINTS = {
     "w.text + 1": "str(..)",
     "b + 1": "int(..)",
     "w.note": "first(w.note, ",
+    # what has no type: whoever makes it is to give it one
+    "s + 1": "give the tool that makes it a return type",
+    "ss[0].x + 1": "give the tool that makes it a return type",
+    "inputs.any + 1": "give the input a type",
+    "inputs.any.x[0]": "give the input a type",
+    "[x + 1 for x in inputs.any]": "give the input a type",
+    "[x + 1 for x in ss]": "give what it comes from a type",
 }
 
 

@@ -127,7 +127,7 @@ def test_what_writes_says_that_it_is_read_only(filled):
         ):
             with pytest.raises(
                 StoreError,
-                match=r"s\.db is read-only: its file system is mounted so; its runs can be looked at",
+                match=r"s\.db is read-only: its file system is mounted read-only; its runs can be shown",
             ):
                 write()
         look_at_all(engine)
@@ -221,7 +221,7 @@ def test_the_commands_look_and_say(filled, monkeypatch, capsys, tmp_path):
     for words in (("run", "plan.json"), ("runs", "delete", "r1"), ("store", "upgrade")):
         code, _, err = firmplan(*words)
         assert code in (1, 2)
-        assert "is read-only: its file system is mounted so" in err, words
+        assert "is read-only: its file system is mounted read-only" in err, words
     with Engine(TOOLS, store=tmp_path / "copy.db") as engine:
         assert engine.resume_sync("waits").status == "waiting"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import urllib.parse
+from contextlib import closing
 
-from served import MAIL, PLAN
+from served import MAIL, PLAN, Server
 
 
 def test_a_plan_is_accepted_and_run(server):
@@ -17,6 +19,19 @@ def test_a_plan_is_accepted_and_run(server):
     done = server.wait(run)
     assert (done["status"], done["output"]) == ("succeeded", 42)
     assert list(done["steps"]) == ["total"]
+
+
+def test_a_saved_plan_that_was_altered_hides_no_other(tmp_path):
+    """The list has the others; asked for by its name it is refused."""
+    with Server(tmp_path, "--store", "own.db") as server:
+        for name in ("one", "two"):
+            assert server.client.put(f"/v1/plans/{name}", json=PLAN).status_code == 200
+        with closing(sqlite3.connect(tmp_path / "own.db", isolation_level=None)) as db:
+            db.execute("UPDATE plans SET saved=1 WHERE name='one'")
+        assert [each["name"] for each in server.get("/v1/plans").json()["plans"]] == ["two"]
+        refused = server.get("/v1/plans/one")
+        assert refused.status_code >= 400
+        assert "the saved plan 'one' is not as it was saved" in refused.json()["detail"]
 
 
 def test_a_task_is_answered_by_a_saved_plan(server):

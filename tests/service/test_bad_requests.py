@@ -45,12 +45,21 @@ MISFITS = {
     ),
     "misspelt status": (
         ("GET", "/v1/runs?status=faild", None),
-        [("$.status", '"failed", "cancelled", "over_budget", found "faild"; did you mean \'failed\'?')],
+        [
+            (
+                "$.status",
+                '"failed", "cancelled", "over_budget", "parked", found "faild"; did you mean \'failed\'?',
+            )
+        ],
     ),
     "limit of no number": (("GET", "/v1/runs?limit=x", None), [("$.limit", 'expected integer, found "x"')]),
     "limit too small": (
         ("GET", "/v1/runs?limit=0", None),
         [("$.limit", "expected a number of at least 1, found 0")],
+    ),
+    "nobody decides": (
+        ("POST", "/v1/runs/x/steps/y/deny", "{}"),
+        [("$", "expected the field 'by' (text of at least 1 character), found an empty object")],
     ),
     "two verdicts": (
         ("POST", "/v1/runs/x/steps/y/resolve", '{"done": 1, "retry": true}'),

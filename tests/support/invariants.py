@@ -25,6 +25,8 @@ def assert_invariants(machine: Machine) -> None:
     for turn in leaves:
         if turn.state in BEGUN:
             _assert_may_run(turn)
+            if not turn.is_ahead:
+                assert turn.item.state in BEGUN, f"{turn.path} began, and the item that it belongs to did not"
     _assert_order([turn for turn in leaves if turn.state in TOUCHING], machine)
 
 

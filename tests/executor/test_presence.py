@@ -1,0 +1,156 @@
+"""How owners are seen: other processes that hold a lock, have let go of it, were killed, have ended, or are not what their number says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from firmplan import StoreError
+from firmplan.executor.runs import presence
+from firmplan.executor.runs.presence import LockFiles, Processes, presence_of
+from firmplan.executor.stores.location import open_location
+
+HOLD = """
+import sys
+from firmplan.executor.runs.presence import LockFiles
+here = LockFiles(sys.argv[1])
+name = here.new_name(30.0)
+here.acquire(name)
+print(name, flush=True)
+if sys.stdin.readline():
+    here.release(name)
+    print("released", flush=True)
+    sys.stdin.readline()
+"""
+SLEEP = "import sys; print('up', flush=True); sys.stdin.readline()"
+
+
+@contextmanager
+def child(code, *words):
+    """A process that runs some code, and the first line that it says."""
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
+        try:
+            yield made, made.stdout.readline().strip()
+        finally:
+            made.kill()
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_owner_beside_a_file_is_seen_as_long_as_it_holds_its_lock(tmp_path):
+    """By another process; once it lets go, it is seen to be gone, and leaves nothing behind."""
+    store = str(tmp_path / "s.db")
+    here = LockFiles(store)
+    with child(HOLD, store) as (other, name):
+        assert files(tmp_path) == [f"s.db-owner-{name}"]
+        assert [here.sees(name) for _ in range(3)] == [True] * 3
+        assert files(tmp_path) == [f"s.db-owner-{name}"]
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "released\n"
+        assert here.sees(name) is False
+        assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["looked for", "swept"])
+def test_a_killed_owner_beside_a_file_is_gone_at_once(tmp_path, how):
+    """Its file goes when someone looks for it, or when the next owner comes."""
+    store = str(tmp_path / "s.db")
+    here = LockFiles(store)
+    with child(HOLD, store) as (other, name):
+        other.kill()
+        other.wait()
+        assert files(tmp_path) == [f"s.db-owner-{name}"]
+        if how == "looked for":
+            assert here.sees(name) is False
+            assert files(tmp_path) == []
+        own = here.new_name(30.0)
+        here.acquire(own)
+        assert files(tmp_path) == [f"s.db-owner-{own}"]
+        assert here.sees(own) is True
+        here.release(own)
+        here.release(own)
+        assert (here.sees(own), files(tmp_path)) == (False, [])
+
+
+def test_an_owner_that_cannot_make_its_file_is_none(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    here = LockFiles(str(tmp_path / "file" / "s.db"))
+    name = here.new_name(30.0)
+    with pytest.raises(StoreError, match="cannot make a file beside the store"):
+        here.acquire(name)
+    assert here.sees(name) is False
+
+
+def test_a_lock_that_can_only_be_read_is_seen_too(tmp_path):
+    """What cannot be opened at all counts as held."""
+    store = str(tmp_path / "s.db")
+    with child(HOLD, store) as (other, name):
+        path = tmp_path / f"s.db-owner-{name}"
+        assert presence._is_locked(path) is True
+        other.kill()
+        other.wait()
+        assert presence._is_locked(path) is False
+        path.unlink()
+        assert presence._is_locked(path) is True
+
+
+def test_an_owner_elsewhere_is_not_seen(tmp_path):
+    """Neither by its lock nor by its number."""
+    for here in (LockFiles(str(tmp_path / "s.db")), Processes()):
+        name = here.new_name(30.0).partition("@")[0]
+        assert here.sees(f"{name}@some-other-machine~x") is None
+
+
+def test_who_a_store_belongs_to_decides_how_owners_are_seen(tmp_path):
+    """A server's: by number, and leased. A file's: by lock. In memory: nobody else has it."""
+    seen = [
+        presence_of(open_location(url)) for url in ("postgresql://me@db/x", str(tmp_path / "s.db"), "memory:")
+    ]
+    assert [(each.is_alone, each.is_leased) for each in seen] == [
+        (False, True),
+        (False, False),
+        (True, False),
+    ]
+
+
+# --- by number
+
+
+def named(pid, **changed):
+    """The name of an owner that is a process of this machine."""
+    _, start, space = presence._process()
+    told = {"pid": str(pid), "start": (presence._state(pid) or ("", start))[1], "space": space, **changed}
+    _, _, rest = Processes().new_name(30.0).partition("-")
+    return f"{told['pid']}.{told['start']}.{told['space']}-{rest}"
+
+
+def test_a_process_that_is_gone_is_seen_to_be():
+    """Also one that has ended and that nobody has asked how, and one whose number another has now; of one that is there nothing is said."""
+    here = Processes()
+    with child(SLEEP) as (other, _):
+        assert here.sees(named(other.pid)) is None
+        assert here.sees(named(other.pid, start="")) is None
+        assert here.sees(named(other.pid, start="1")) is False
+        assert here.sees(named(other.pid, space="1")) is None
+        name = named(other.pid)
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its number is still taken
+        assert here.sees(name) is False
+        other.wait()
+        assert here.sees(name) is False
+
+
+def test_an_owner_of_this_process_is_seen_until_it_lets_go():
+    here = Processes()
+    name = here.new_name(30.0)
+    here.acquire(name)
+    assert here.sees(name) is True
+    here.release(name)
+    assert here.sees(name) is False
