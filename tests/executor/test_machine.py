@@ -549,3 +549,24 @@ def test_pauses_go_on_after_a_stop():
     assert run.take(RunResumed("me")) == []
     assert run.asked == [pause]
     assert run.take(RetryDue("a")) == ["a"]
+
+
+def test_an_item_whose_turn_comes_before_anybody_has_decided_about_it_waits_on():
+    """All items are asked about at once; each is called only once it was approved and those before it have ended."""
+    asks = {"id": "a", "tool": "ask", "for_each": [1, 2, 3], "args": {"x": "${item}"}}
+    run = Driven(asks)
+    assert run.take(RunStarted("h")) == []
+    assert [event.step for event in run.records] == ["a[0]", "a[1]", "a[2]"]
+
+    def approve(path):
+        return run.take(Approved(path, "me", run.machine.turns[path].call.digest))
+
+    assert approve("a[2]") == []
+    assert approve("a[0]") == ["a[0]"]
+    run.begin("a[0]")
+    assert run.end("a[0]") == []
+    assert run.state("a[1]") is State.WAITING
+    assert run.machine.is_stuck()
+    assert approve("a[1]") == ["a[1]"]
+    run.begin("a[1]")
+    assert run.end("a[1]") == ["a[2]"]
