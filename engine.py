@@ -635,6 +635,11 @@ class Engine:
         execution = await self._open()
         return await execution.archive.get(run_id)
 
+    async def status(self, run_id: str) -> str:
+        """Return a run's status alone, as `list_runs` has it; its journal, which may be long, is not read. Raises: RunNotFound."""
+        execution = await self._open()
+        return (await execution.archive.row(run_id)).status
+
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> RunPage:
@@ -1259,6 +1264,7 @@ class Engine:
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
+    status_sync = _twin(status)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)
     go_on_sync = _twin(go_on)

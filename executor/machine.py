@@ -912,8 +912,9 @@ class Machine:
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
-                is_open = turn.lost > 0 or bool(self.fork.key_of(turn.path, tool, call.digest))
-                reconcile = policy.can_reconcile and is_open
+                reconcile = policy.can_reconcile and (
+                    turn.lost > 0 or bool(self.fork.key_of(turn.path, tool, call.digest))
+                )
                 sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
                     turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile

@@ -157,6 +157,8 @@ def _named_inputs(work: _Work, plan: Plan, inputs: Mapping[str, Json]) -> list[_
     found: dict[str, _Value] = {}
     for name, schema in plan.inputs.items():
         value = inputs.get(name, schema.get("default"))
+        if isinstance(value, float) and value.is_integer():  # the words say `8` for 8.0
+            value = int(value)
         if not _is_liftable(value) or not (places := _places(work.task, value)):
             continue
         declared[name] = {**declared[name], "default": value}

@@ -30,6 +30,7 @@ READINGS_MAX = 8
 
 Values: TypeAlias = "list[tuple[str, Json]]"
 _WORD = re.compile(r"\w+")
+_PART = re.compile(r"(?:[^\s,;]|[,;](?=\d))+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class TaskPattern:
     def _excess(self, values: Mapping[str, Json]) -> str | None:
         """Return the hole that takes more words than its input's default has."""
         for name, most in self._words_max.items():
-            words = len(str(values[name]).split())
+            words = _length(str(values[name]))
             if words > most:
                 return f"the input '{name}' would take {words} words, but its default has {most}"
         return None
@@ -128,7 +129,7 @@ class TaskPattern:
         for name in self.holes:
             default = self.inputs[name].get("default")
             if isinstance(default, str) and not is_choice(self.inputs[name], self.types):
-                bounded[name] = max(1, len(default.split()))
+                bounded[name] = max(1, _length(default))
         return bounded
 
     def _fill(
@@ -156,7 +157,7 @@ class TaskPattern:
         is_last = index + 1 == len(self.holes)
         found: list[Values] = []
         for end, after in _ends(self.literals[index + 1], text, start + 1, is_last=is_last):
-            if name in bounds and len(text[start:end].split()) > bounds[name]:
+            if name in bounds and _length(text[start:end]) > bounds[name]:
                 break
             value = self._read(index, text[start:end])
             if isinstance(value, NoFit):
@@ -179,6 +180,18 @@ class TaskPattern:
             return fault
 
 
+def said(value: object) -> str | None:
+    """Return a value as a task's words say it: `8` for 8, 8.0 and "8", which words do not tell apart; `None`: no text or number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _length(text: str) -> int:
+    """Return how many words a text has; a comma parts words, unless it is within a number."""
+    return len(_PART.findall(text))
+
+
 def pattern_fault(plan: Plan) -> str | None:
     """Return why a plan's task cannot tell its inputs from a task's words, and what to do; `None`: it can, or has no hole.
 
@@ -194,9 +207,7 @@ def pattern_fault(plan: Plan) -> str | None:
         return "nothing tells two of its holes apart; expected words between them"
     defaults = {name: plan.inputs[name].get("default") for name in plan.inputs}
     for name, default in defaults.items():
-        rivals = [
-            hole for hole in holes if defaults[hole] == default and type(defaults[hole]) is type(default)
-        ]
+        rivals = [hole for hole in holes if said(defaults[hole]) == said(default)]
         if (
             name not in holes
             and rivals

@@ -86,6 +86,7 @@ class Intake:
                 raise _other_body()
             if not known:
                 await self.check_queue()
+                self._bodies.pop(run_id, None)  # of a run that was deleted
             try:
                 run = await self._submit(submission, run_id)
             except InputRejected as error:
@@ -174,7 +175,7 @@ class Intake:
 
     async def _is_known(self, run_id: str) -> bool:
         try:
-            await self.engine.get(run_id)
+            await self.engine.status(run_id)
         except RunNotFound:
             return False
         return True

@@ -106,9 +106,10 @@ async def get_events(
     ] = None,
 ) -> Response:
     """Answer with a stream that ends when the run has ended or waits and nothing more comes."""
-    run = await hosted.engine.get(run_id)
+    # The run itself would be its whole journal, read before the first event is sent.
+    status = await hosted.engine.status(run_id)
     seen = _seen(last_event_id, after)
-    if run.status in ENDED and seen and await _is_last(hosted, run_id, seen):
+    if status in ENDED and seen and await _is_last(hosted, run_id, seen):
         return Response(status_code=HTTPStatus.NO_CONTENT)
     stream = event_stream(hosted.engine.events(run_id, after=seen), hosted.closing)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

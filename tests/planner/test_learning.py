@@ -201,6 +201,38 @@ def test_a_template_that_would_lose_an_input_is_refused(task, named, args):
         learn(plan_with_inputs(task, *named, args=args[:1] if args else None))
 
 
+def test_defaults_of_other_types_are_one_where_words_say_them_alike():
+    """8, 8.0 and "8" are all `8` in a task: each input has a hole of its own, or there is no template."""
+    task = "If 8 men work with 8 girls, how much do they do"
+
+    def teams(kind, default):
+        inputs = {"men": {"type": "integer", "default": 8}, "girls": {"type": kind, "default": default}}
+        steps = [{"id": "a", "tool": "work", "args": {"m": "${inputs.men}", "g": "${inputs.girls}"}}]
+        return Plan.model_validate(
+            {"firmplan": 1, "task": task, "inputs": inputs, "steps": steps, "output": "${a}"}
+        )
+
+    learned = learn(teams("number", 8.0)).plan
+    assert learned.task == "If {men} men work with {girls} girls, how much do they do"
+    found = TaskPattern.of(learned).match("If 9 men work with 9.5 girls, how much do they do")
+    assert found == {"men": 9, "girls": 9.5}
+    with pytest.raises(InputRejected, match="have the same default"):
+        learn(teams("string", "8"))
+
+
+@pytest.mark.parametrize("given", ["Oslo,Rome", "Oslo;Rome;Bonn", "Oslo, Rome"])
+def test_a_comma_parts_words_of_a_text(given):
+    """A list in the place of one word is not that one text; within a number a comma parts nothing."""
+    inputs = {"city": {"type": "string", "default": "Lima"}, "sum": {"type": "string", "default": "900"}}
+    pattern = TaskPattern.of(
+        Plan.model_validate(
+            {"firmplan": 1, "task": "Pay {sum} to {city} today", "inputs": inputs, "steps": []}
+        )
+    )
+    assert pattern.match(f"Pay 800 to {given} today") is None
+    assert pattern.match("Pay 1,300 to Oslo today") == {"sum": "1,300", "city": "Oslo"}
+
+
 def test_numbers_are_found_by_place():
     """The `3` of `3.5`, `1,300` and `-3` is no 3; a number that a prompt still says is not lifted."""
     plan = plan_of("Walk 3.5 km, 1,300 steps, at -3 degrees for 3 days in Rome", [call(city="Rome", days=3)])

@@ -18,6 +18,20 @@ def test_a_run_is_deleted(server):
     assert server.wait(again)["status"] == "succeeded"
 
 
+def test_a_key_whose_run_was_deleted_is_free_for_another_request(server):
+    """The new request is repeated safely from then on; the one that the deleted run came with is another one."""
+
+    def post(a):
+        headers = {"Idempotency-Key": "freed"}
+        return server.client.post("/v1/runs", json={"plan": PLAN, "inputs": {"a": a}}, headers=headers)
+
+    run = post(4002).json()["id"]
+    server.wait(run)
+    assert server.client.delete(f"/v1/runs/{run}").status_code == 204
+    assert [post(each).status_code for each in (4003, 4003, 4002)] == [202, 202, 409]
+    server.wait(run)
+
+
 def test_what_has_not_ended_or_has_a_fork_stays(server):
     """409, with a code for each."""
     waits = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
