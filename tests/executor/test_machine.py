@@ -504,3 +504,69 @@ def test_a_step_whose_condition_does_not_hold_is_skipped_without_waiting_for_its
     run.begin("a")
     assert run.end("a") == []
     assert (run.machine.root.nodes[2].state, run.machine.root.nodes[2].reason) == (State.SKIPPED, "when")
+
+
+@pytest.mark.parametrize(
+    ("fork", "waits"),
+    [
+        (Fork(cone=("a",), holds="all"), True),
+        (Fork(cone=("a",), holds="none"), False),
+        (Fork(cone=("a",), holds="none", unknown=("a",)), False),
+        (Fork(cone=(), holds="none", unknown=("a",)), True),
+        (Fork(cone=(), holds="made"), False),
+    ],
+)
+def test_a_fork_has_a_person_asked_about_its_writes(fork, waits):
+    """Of a tool that asks for nobody by itself; what does nothing waits for nobody."""
+    for name, effect_waits in ("pay", waits), ("look", False), ("add", False):
+        run = Driven(step("a", name))
+        run.machine.fork = fork
+        assert run.take(RunStarted("h")) == ([] if effect_waits else ["a"])
+
+
+def test_what_the_parent_of_a_fork_has_made_as_it_is_asks_nobody_again():
+    """Exactly that call: other arguments, or another decision before it, are another call."""
+    args = Driven(step("a", "ask"))
+    args.take(RunStarted("h"))
+    digest = args.machine.turns["a"].call.digest
+    for fork, asks in (
+        (Fork(settled={"a": digest}), False),
+        (Fork(settled={"a": "sha256:other"}), True),
+        (Fork(settled={"b": digest}), True),
+        (Fork(cone=("a",), settled={"a": digest}), True),
+    ):
+        run = Driven(step("a", "ask"))
+        run.machine.fork = fork
+        assert run.take(RunStarted("h")) == ([] if asks else ["a"])
+
+
+def test_pauses_go_on_after_a_stop():
+    run = Driven(step("a", "look"))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    run.take(CallFailed("a", "down", "..", retryable=True))
+    pause = run.asked[-1]
+    assert run.take(RunResumed("me")) == []
+    assert run.asked == [pause]
+    assert run.take(RetryDue("a")) == ["a"]
+
+
+def test_an_item_whose_turn_comes_before_anybody_has_decided_about_it_waits_on():
+    """All items are asked about at once; each is called only once it was approved and those before it have ended."""
+    asks = {"id": "a", "tool": "ask", "for_each": [1, 2, 3], "args": {"x": "${item}"}}
+    run = Driven(asks)
+    assert run.take(RunStarted("h")) == []
+    assert [event.step for event in run.records] == ["a[0]", "a[1]", "a[2]"]
+
+    def approve(path):
+        return run.take(Approved(path, "me", run.machine.turns[path].call.digest))
+
+    assert approve("a[2]") == []
+    assert approve("a[0]") == ["a[0]"]
+    run.begin("a[0]")
+    assert run.end("a[0]") == []
+    assert run.state("a[1]") is State.WAITING
+    assert run.machine.is_stuck()
+    assert approve("a[1]") == ["a[1]"]
+    run.begin("a[1]")
+    assert run.end("a[1]") == ["a[2]"]
