@@ -149,9 +149,9 @@ def _is_large_text(value: Json) -> bool:
 
 def is_spelled(text: str, data: bytes) -> bool:
     """Whether some bytes are the canonical bytes of a text, without making the canonical bytes."""
-    whole, at = memoryview(data), 1
+    at = 1
     for piece in _pieces(text):
-        if whole[at : at + len(piece)] != piece:
+        if not data.startswith(piece, at):
             return False
         at += len(piece)
     return data[:1] == b'"' and data[at:] == b'"'

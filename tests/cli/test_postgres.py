@@ -74,7 +74,7 @@ def test_a_store_is_checked_copied_and_brought_up(on_server, firmplan, home, clu
         on_server("run", "plan.json", "-t", "tools.py", "-i", f"a={number}", "--run-id", f"r{number}")
     assert on_server("store", "check").out == f"{name}: 2 runs checked, everything is as it was written\n"
     assert on_server("store", "upgrade", "--json").document == {"store": name, "before": 2, "after": 2}
-    assert on_server("store", "upgrade").out == f"{name} has format 1, the newest: nothing had to be done\n"
+    assert on_server("store", "upgrade").out == f"{name} has format 2, the newest: nothing had to be done\n"
     copied = on_server("store", "backup", "copy.db", "--json").document
     assert (copied["store"], copied["file"]) == (name, "copy.db")
     assert copied["bytes"] == (home / "copy.db").stat().st_size

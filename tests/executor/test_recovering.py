@@ -35,7 +35,7 @@ class Counting(SqliteStore):
         self.claimed, self.under_way, self.most = 0, 0, 0
         self.gate, self.is_full = None, asyncio.Event()
 
-    async def claim(self, run_id, owner, *, is_alive):
+    async def claim(self, run_id, owner, **options):
         self.claimed += 1
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -44,7 +44,7 @@ class Counting(SqliteStore):
         try:
             if self.gate is not None:
                 await self.gate.wait()
-            return await super().claim(run_id, owner, is_alive=is_alive)
+            return await super().claim(run_id, owner, **options)
         finally:
             self.under_way -= 1
 
@@ -126,10 +126,10 @@ def test_what_fails_is_told_and_hinders_nobody(left, capfd):
     """A store that refuses one claim: the log has the run, and the others go on."""
 
     class Refusing(Counting):
-        async def claim(self, run_id, owner, *, is_alive):
+        async def claim(self, run_id, owner, **options):
             if run_id == "r7":
                 raise ValueError("a bug of the store")
-            return await super().claim(run_id, owner, is_alive=is_alive)
+            return await super().claim(run_id, owner, **options)
 
     async def main():
         async with Engine([double], store=Refusing(left), recover=True) as engine:

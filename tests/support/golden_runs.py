@@ -281,6 +281,11 @@ def journals(store: Path) -> dict[str, list[str]]:
     return found
 
 
+def stored_part(error: dict[str, Any]) -> dict[str, Any]:
+    """Return what the journal says of an error; firmplan words the message of a parked run when it is read, and may reword it."""
+    return {name: part for name, part in error.items() if name != "message" or error["code"] != "parked"}
+
+
 async def told(store: Path) -> dict[str, Any]:
     """Return what the runs of a store came to, without any tool."""
     async with Engine([], store=store) as engine:
@@ -299,7 +304,7 @@ def _told(run: Run) -> dict[str, Any]:
         "output": run.output,
         "digest": run.digest,
         "parent": run.parent,
-        "errors": [error.to_dict() for error in run.errors],
+        "errors": [stored_part(error.to_dict()) for error in run.errors],
         "usage": dict(run.usage),
         "steps": steps,
     }
