@@ -570,3 +570,12 @@ def test_an_item_whose_turn_comes_before_anybody_has_decided_about_it_waits_on()
     assert approve("a[1]") == ["a[1]"]
     run.begin("a[1]")
     assert run.end("a[1]") == ["a[2]"]
+
+
+def test_whatever_a_tool_does_a_person_is_asked_if_it_says_so():
+    """Not only about writes."""
+    plan = plan_of(step("a", "see"))
+    seen = Toolset([tool("see", "read", resource="bank", approval="always")])
+    commands = build_machine(Header(plan, {}, "seed", Lock.of([plan], seen))).handle(RunStarted("h"))
+    assert [type(each.event) for each in commands if isinstance(each, Record)] == [ApprovalAsked]
+    assert not [each for each in commands if isinstance(each, StartToolCall)]
