@@ -579,3 +579,17 @@ def test_whatever_a_tool_does_a_person_is_asked_if_it_says_so():
     commands = build_machine(Header(plan, {}, "seed", Lock.of([plan], seen))).handle(RunStarted("h"))
     assert [type(each.event) for each in commands if isinstance(each, Record)] == [ApprovalAsked]
     assert not [each for each in commands if isinstance(each, StartToolCall)]
+
+
+def test_what_a_call_of_a_model_needs_is_set_aside_before_it_is_made():
+    """So calls that run at the same time do not pass the budget together; once a call has ended, what it used counts."""
+    plan = plan_of(step("a", "think"), step("b", "think"))
+    tools = Toolset([tool("think", "model")])
+    machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools), budget={"model_calls": 1}))
+    machine.handle(RunStarted("h"))
+    assert [machine.find_short(path, 0.0) for path in "ab"] == [None, None]
+    machine.handle(CallStarted("a", 1, ""))
+    assert machine.purse.spent["model_calls"] == 1
+    assert machine.find_short("b", 0.0) == "model_calls"
+    machine.handle(CallSucceeded("a", ONE, usage={"calls": 1}))
+    assert machine.find_short("b", 0.0) == "model_calls"
