@@ -50,6 +50,7 @@ from .executor import (
     Review,
     Run,
     RunDiff,
+    RunOwner,
     RunPage,
     RunsDeleted,
     RunStatus,
@@ -182,6 +183,7 @@ class Engine:
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -201,6 +203,7 @@ class Engine:
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
+        on_waiting: Callable[[RunOwner], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if flow not in FLOWS:
@@ -226,6 +229,7 @@ class Engine:
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = park_after_of(park_after)
+        self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
         self._execution: Execution | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -301,7 +305,11 @@ class Engine:
                     flow=self._flow,
                 )
                 execution = Execution(
-                    facilities, presence_of(self._location), park_after=self._park_after, lease_s=self._lease
+                    facilities,
+                    presence_of(self._location),
+                    park_after=self._park_after,
+                    lease_s=self._lease,
+                    on_waiting=self._on_waiting,
                 )
                 await execution.open()
                 self._execution, self._loop = execution, loop
@@ -635,6 +643,11 @@ class Engine:
         execution = await self._open()
         return await execution.archive.get(run_id)
 
+    async def find_owner(self, run_id: str) -> RunOwner | None:
+        """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
+        execution = await self._open()
+        return await execution.find_owner(run_of(run_id))
+
     async def status(self, run_id: str) -> str:
         """Return a run's status alone, as `list_runs` has it; its journal, which may be long, is not read. Raises: RunNotFound."""
         execution = await self._open()
@@ -675,7 +688,7 @@ class Engine:
     ) -> Run:
         """Continue a run after a crash, a pause or a decision, with a larger budget, or after parking; return as `run` does.
 
-        If another process drives the run, `resume` waits for it, and a warning in the log names that process.
+        If another process drives the run, `resume` waits for it, and `on_waiting`, or a warning in the log, names that process.
 
         Args:
             run_id: The run.
@@ -1264,6 +1277,7 @@ class Engine:
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
+    find_owner_sync = _twin(find_owner)
     status_sync = _twin(status)
     list_runs_sync = _twin(list_runs)
     resume_sync = _twin(resume)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ STORE_DEFAULT = "firmplan.db"
 COMMAND_LINE = "the command line"
 CONCURRENCY_DEFAULT = 64
 PARK_AFTER_DEFAULT = 3
+LEASE_DEFAULT = 30.0
 
 Flow = Literal["enforce", "warn", "off"]
 Text = Annotated[str, Field(min_length=1)]
@@ -63,6 +65,7 @@ class Layer(BaseModel):
     concurrency: Annotated[int, Field(ge=1)] | None = None
     flow: Flow | None = None
     park_after: Annotated[int, Field(ge=1)] | None = None
+    lease: Annotated[float, Field(ge=1, le=3600)] | None = None
     models: dict[str, Any] | None = None
     planner: PlannerTable | None = None
 
@@ -79,6 +82,7 @@ class Settings:
         concurrency: Most calls in flight at once.
         flow: What an unsafe flow of data does.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        lease: Seconds after which others take over the runs of a process that gives no sign of life.
         models: Further model aliases, from the file.
         planner: Arguments of the planner, from the file.
         origin: Setting name -> where its value came from, for people.
@@ -91,6 +95,7 @@ class Settings:
     concurrency: int
     flow: Flow
     park_after: int
+    lease: float
     models: Mapping[str, Any]
     planner: Mapping[str, Any]
     origin: Mapping[str, str]
@@ -116,6 +121,7 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
                 concurrency=CONCURRENCY_DEFAULT,
                 flow="enforce",
                 park_after=PARK_AFTER_DEFAULT,
+                lease=LEASE_DEFAULT,
             ),
         ),
         (str(file), _read_file(file) if file else Layer()),
@@ -136,6 +142,7 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         concurrency=merged["concurrency"],
         flow=merged["flow"],
         park_after=merged["park_after"],
+        lease=merged["lease"],
         models=merged.get("models", {}),
         planner=merged["planner"].options() if "planner" in merged else {},
         origin=origin,
@@ -169,7 +176,7 @@ def _read_file(file: Path) -> Layer:
 def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     said: dict[str, object] = {
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
-        for name in ("store", "model", "base_url", "concurrency", "flow", "park_after")
+        for name in ("store", "model", "base_url", "concurrency", "flow", "park_after", "lease")
     }
     said["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
@@ -177,6 +184,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("concurrency", "park_after"):
         if isinstance(count := said[name], str) and count.strip().isdecimal():
             said[name] = int(count)
+    if isinstance(lease := said["lease"], str):
+        with suppress(ValueError):  # told as the string that it is
+            said["lease"] = float(lease)
     return said
 
 

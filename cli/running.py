@@ -48,7 +48,7 @@ def run_command(request: RunRequest, flags: Mapping[str, object], *, as_json: bo
     async def work() -> int:
         following = Following(settings, as_json=as_json)
         with following.kept():
-            async with open_engine(settings, toolset) as engine:
+            async with open_engine(settings, toolset, on_waiting=following.tell_owner) as engine:
                 before = await _before(engine, request.run_id)
                 run = await _submit(engine, request, settings, as_json=as_json)
                 if before is not None and not as_json:
@@ -67,9 +67,9 @@ def resume_command(
     raised = read_budget(budget)
 
     async def work() -> int:
-        following = Following(settings, as_json=as_json)
+        following = Following(settings, as_json=as_json, has_changed=raised is not None)
         with following.kept():
-            async with look(settings, toolset) as engine:
+            async with look(settings, toolset, on_waiting=following.tell_owner) as engine:
                 run = await engine.get(run_id)
                 try:
                     going_on = engine.resume(run_id, budget=raised, take_over=take_over)

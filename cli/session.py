@@ -25,6 +25,7 @@ from .config import Settings, read_settings
 from .failure import Exit
 
 if TYPE_CHECKING:
+    from ..executor import RunOwner
     from ..tools.models import Spec
 
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
@@ -57,9 +58,19 @@ def is_model_configured(settings: Settings) -> bool:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, toolset: Toolset | None = None, *, recover: bool = False
+    settings: Settings,
+    toolset: Toolset | None = None,
+    *,
+    recover: bool = False,
+    on_waiting: Callable[[RunOwner], None] | None = None,
 ) -> AsyncGenerator[Engine]:
     """Yield an open engine.
+
+    Args:
+        settings: What it is made with.
+        toolset: Its tools.
+        recover: As of `Engine`.
+        on_waiting: As of `Engine`.
 
     Raises:
         ConfigError: The store cannot be opened.
@@ -73,6 +84,8 @@ async def open_engine(
         flow=settings.flow,
         recover=recover,
         park_after=settings.park_after,
+        lease=settings.lease,
+        on_waiting=on_waiting,
     )
     with _named_store():
         await engine.__aenter__()
@@ -100,8 +113,18 @@ def _named_store() -> Generator[None]:
 
 
 @asynccontextmanager
-async def look(settings: Settings, toolset: Toolset | None = None) -> AsyncGenerator[Engine]:
+async def look(
+    settings: Settings,
+    toolset: Toolset | None = None,
+    *,
+    on_waiting: Callable[[RunOwner], None] | None = None,
+) -> AsyncGenerator[Engine]:
     """Yield an open engine for a command that makes no runs: where there is no store yet, none is made, and nothing is found.
+
+    Args:
+        settings: What it is made with.
+        toolset: Its tools.
+        on_waiting: As of `Engine`.
 
     Raises:
         RunNotFound: A run was looked for where there is no store.
@@ -110,7 +133,7 @@ async def look(settings: Settings, toolset: Toolset | None = None) -> AsyncGener
     is_absent = not await is_store_there(settings)
     used = replace(settings, store=MEMORY) if is_absent else settings
     try:
-        async with open_engine(used, toolset) as engine:
+        async with open_engine(used, toolset, on_waiting=on_waiting) as engine:
             yield engine
     except RunNotFound as fault:
         if not is_absent:

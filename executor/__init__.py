@@ -18,6 +18,7 @@ from .review.verification import ToolVerdict, Verification
 from .runs.archive import RunPage, RunSummary
 from .runs.deletion import RunsDeleted
 from .runs.execution import Execution
+from .runs.owner import RunOwner
 from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, StoreReport
 from .runs.submission import Planned
@@ -52,6 +53,7 @@ __all__ = [
     "Run",
     "RunDiff",
     "RunError",
+    "RunOwner",
     "RunPage",
     "RunStatus",
     "RunSummary",

@@ -47,7 +47,7 @@ from .deaths import (
 from .decisions import Decisions
 from .deletion import Deletion, RunsDeleted
 from .driver import Driver
-from .owner import Owner
+from .owner import Owner, RunOwner
 from .presence import Presence
 from .replays import Replays
 from .run import Run, run_status
@@ -106,6 +106,7 @@ class Execution:
         presence: How owners of the store are seen.
         park_after: How many deaths of its process in a row, without progress, park a run.
         lease_s: How long the lease on runs is.
+        on_waiting: Told of the other process that is waited for, and again from time to time; `None`: the log is.
     """
 
     def __init__(
@@ -115,9 +116,11 @@ class Execution:
         *,
         park_after: int = PARK_AFTER,
         lease_s: float = LEASE_S,
+        on_waiting: Callable[[RunOwner], None] | None = None,
     ) -> None:
         self.facilities = facilities
         self._park_after = park_after
+        self._on_waiting = on_waiting or self._log_waiting
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
@@ -647,9 +650,7 @@ class Execution:
         """Wait a moment for another process that drives a run. If the wait is long, log the process; return the time of the next log line."""
         now = time.monotonic()
         if now >= tell_at and self._owner.is_anothers(row):
-            self.facilities.log.warning(
-                "waits for another process that drives the run", **self._told_owner(row), hint=TAKE_OVER_HINT
-            )
+            self._on_waiting(self._owner_of(row))
             tell_at = now + TELL_AGAIN_S
         await asyncio.sleep(POLL_S)
         return tell_at
@@ -734,7 +735,7 @@ class Execution:
 
     async def _prepare_takeover(self, row: RunRow, task: asyncio.Task[None] | None) -> None:
         """Log the process from which a run is taken by force, and stop waiting for that process."""
-        self.facilities.log.warning("run taken over by force", **self._told_owner(row))
+        self.facilities.log.warning("run taken over by force", **_logged(self._owner_of(row)))
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
@@ -756,14 +757,23 @@ class Execution:
             seen = None if is_asked else await self._see(row)
             await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
 
-    def _told_owner(self, row: RunRow) -> dict[str, object]:
-        """Return the process that drives a run, as fields for the log."""
-        silent_s = max(0.0, self.now() - row.updated)
-        return {
-            "run": row.id,
-            "owner": str(OwnerName.of(row.owner or "")),
-            "last_record_s_ago": round(silent_s, 1),
-        }
+    def _log_waiting(self, owner: RunOwner) -> None:
+        """Tell the log for whom is waited."""
+        self.facilities.log.warning(
+            "waits for another process that drives the run", **_logged(owner), hint=TAKE_OVER_HINT
+        )
+
+    async def find_owner(self, run_id: str) -> RunOwner | None:
+        """Return the living process that drives a run; `None`: none does. Raises: RunNotFound."""
+        row = await self.archive.row(run_id)
+        return self._owner_of(row) if self._is_driven(row) else None
+
+    def _owner_of(self, row: RunRow) -> RunOwner:
+        """Return who drives a run."""
+        silent_s = round(max(0.0, self.now() - row.updated), 1)
+        is_here = not self._owner.is_anothers(row)
+        name = OwnerName.of(self._owner.name if is_here else row.owner or "")
+        return RunOwner(row.id, str(name), silent_s, is_here)
 
     def _started(self, row: RunRow) -> RunStarted:
         return RunStarted(header_digest(row.header), self._owner.name)
@@ -779,6 +789,11 @@ class Execution:
             go_on: Continues the run of an id; leaves a parked run alone.
         """
         self._takeover.begin(go_on)
+
+
+def _logged(owner: RunOwner) -> dict[str, object]:
+    """Return who drives a run of another process, as fields for the log."""
+    return {"run": owner.run, "owner": owner.process, "last_record_s_ago": owner.silent_s}
 
 
 def _planning_of(row: RunRow) -> dict[str, Json]:

@@ -12,6 +12,7 @@ import asyncio
 import math
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from ...errors import StoreError
@@ -23,6 +24,23 @@ from .presence import Presence
 GONE_S: Final = 1.0
 LOOK_S: Final = 0.2  # how often it is looked whether a process is gone
 STILL_S: Final = 1.0  # a process that stood still for longer asks the store before it calls a write
+
+
+@dataclass(frozen=True, slots=True)
+class RunOwner:
+    """The process that drives a run.
+
+    Attributes:
+        run: The run's id.
+        process: Its number and its machine, in words.
+        silent_s: Seconds since its last record in the run's journal.
+        is_here: Whether it is the engine that was asked.
+    """
+
+    run: str
+    process: str
+    silent_s: float
+    is_here: bool
 
 
 class Owner:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from firmplan import Engine
+from firmplan.executor.stores.store import OwnerName
 
 TOOLS = '''
 import time
@@ -112,6 +116,70 @@ def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(firmplan, stalled):
     assert firmplan("show", "stuck", "--json").document["abandoned"] is True
 
 
+@pytest.fixture
+def waiting(stalled, monkeypatch):
+    """A command that waits for a run whose process stands still; nothing is logged, and nobody looks at a terminal."""
+    stalled.send_signal(signal.SIGSTOP)
+    monkeypatch.setenv("FIRMPLAN_LOG", "off")
+    processes = []
+
+    def resume(*words):
+        words = (sys.executable, "-m", "firmplan", "resume", "stuck", "-t", "stalling.py", *words)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    yield resume
+    for process in processes:
+        with process:
+            process.kill()
+
+
+def told_of_owner(command):
+    """Return what a command has said once it has said for whom it waits."""
+    told = ""
+    while "--take-over" not in told:
+        line = command.stderr.readline()
+        assert line, told
+        told += line
+    return told
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_waiting_command_says_who_has_the_run(home, stalled, waiting, flags):
+    """On stderr, whatever is logged: the process, its last record, how to overrule it. Once that one goes on, so does the command."""
+    command = waiting(*flags)
+    told = told_of_owner(command)
+    assert f"run stuck is driven by process {stalled.pid} on host" in told
+    assert re.search(r"whose last record of it is [\d.]+ s old; this command waits for it", told)
+    assert told.endswith("\n  firmplan resume stuck --tools stalling.py --take-over\n")
+    (home / "go").touch()
+    stalled.send_signal(signal.SIGCONT)
+    out, _ = command.communicate(timeout=PATIENCE_S)
+    assert (command.returncode, json.loads(out)["output"] if flags else out) == (0, 7 if flags else "7\n")
+
+
+def test_ctrl_c_of_a_waiting_command_says_where_the_run_goes_on(home, stalled, waiting):
+    """This command ran nothing; the run is not its to keep, nor to go on with."""
+    command = waiting("--json")
+    command.stderr.readline()
+    out, _ = interrupt(command)
+    assert command.returncode == 130
+    message = json.loads(out)["error"]["message"]
+    assert message.startswith(f"interrupted; run stuck goes on in process {stalled.pid} on host")
+    told = ", and this command changed nothing; wait for it with\n  firmplan resume stuck --tools stalling.py"
+    assert message.endswith(told)
+    command = waiting("--budget", "usd=9")
+    told_of_owner(command)
+    _, said = interrupt(command)
+    assert f"goes on in process {stalled.pid} on host" in said
+    assert "changed nothing" not in said
+    (home / "go").touch()
+    stalled.send_signal(signal.SIGCONT)
+    stalled.communicate(timeout=PATIENCE_S)
+    assert stalled.returncode == 0
+
+
 def test_a_decision_says_who_goes_on(firmplan, plan_file, stalled):
     """The process that drives the run, where one does; else the command to type."""
     told = firmplan("cancel", "stuck")
@@ -120,3 +188,23 @@ def test_a_decision_says_who_goes_on(firmplan, plan_file, stalled):
     firmplan("run", path, "-t", "tools.py", "--run-id", "r")
     told = firmplan("approve", "r", "mail", "--by", "me")
     assert told.out == "approved; unless a server has run r, go on with\n  firmplan resume r\n"
+
+
+def test_a_setting_says_how_long_a_lease_is(firmplan, home, monkeypatch):
+    """`FIRMPLAN_LEASE`, or `lease` in the file: whoever drives a run has it in its name, by which others go."""
+
+    def lease_of(run):
+        words = ("run", "plan.json", "-i", "a=1", "-t", "tools.py", "--run-id", run)
+        assert firmplan(*words).code == 0
+        with Engine([], store=home / "firmplan.db") as engine:
+            first = next(iter(engine.events_sync(run)))
+        return OwnerName.of(first.data["by"]).lease_s
+
+    (home / "firmplan.toml").write_text("lease = 7\n")
+    assert lease_of("file") == 7
+    monkeypatch.setenv("FIRMPLAN_LEASE", "2.5")
+    assert lease_of("variable") == 2.5
+    for wrong in ("0", "soon", "nan"):
+        monkeypatch.setenv("FIRMPLAN_LEASE", wrong)
+        said = firmplan("runs")
+        assert (said.code, "'lease' (in the environment)" in said.err) == (2, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import queue
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import lease_child
 import pytest
-from firmplan import ConfigError, Engine
+from firmplan import ConfigError, Engine, RunNotFound
 from firmplan.executor.calls.lease import EXIT_CODE, Lease, Moment, Watchdog, elapsed_s, ends_surely
 from firmplan.executor.runs.host import HOST_ENV
 from firmplan.executor.runs.owner import Owner
@@ -166,6 +167,27 @@ def test_of_several_owners_the_first_one_counts_too(tmp_path, stop_in_write):
         zombie.end()
         assert resolved(engine, tmp_path).output == "letter"
     assert effects(tmp_path) == [("letter", str(os.getpid()))]
+
+
+def test_a_hung_owner_is_named_to_the_program(tmp_path, stop_in_write, capfd):
+    """Whoever waits is called with its owner, in place of the log; anybody else may ask for it."""
+    zombie = stop_in_write("run")
+    told = queue.Queue()
+    with Engine(lease_child.TOOLS, store=tmp_path / "s.db", on_waiting=told.put) as engine:
+        waiting = threading.Thread(target=lambda: engine.resume_sync("r"))
+        waiting.start()
+        owner = told.get(timeout=60)
+        assert (owner.run, owner.is_here) == ("r", False)
+        assert f"process {zombie.process.pid} on host" in owner.process
+        found = engine.find_owner_sync("r")
+        assert (found.process, found.is_here) == (owner.process, False)
+        assert found.silent_s >= owner.silent_s > 0
+        engine.resume_sync("r", take_over=True)
+        waiting.join()
+        assert engine.find_owner_sync("r") is None
+        with pytest.raises(RunNotFound):
+            engine.find_owner_sync("none")
+    assert "waits for another process" not in capfd.readouterr().err
 
 
 def test_a_hung_owner_is_told_and_overruled(tmp_path, stop_in_write, capfd):
