@@ -570,3 +570,67 @@ def test_an_item_whose_turn_comes_before_anybody_has_decided_about_it_waits_on()
     assert approve("a[1]") == ["a[1]"]
     run.begin("a[1]")
     assert run.end("a[1]") == ["a[2]"]
+
+
+def test_whatever_a_tool_does_a_person_is_asked_if_it_says_so():
+    """Not only about writes."""
+    plan = plan_of(step("a", "see"))
+    seen = Toolset([tool("see", "read", resource="bank", approval="always")])
+    commands = build_machine(Header(plan, {}, "seed", Lock.of([plan], seen))).handle(RunStarted("h"))
+    assert [type(each.event) for each in commands if isinstance(each, Record)] == [ApprovalAsked]
+    assert not [each for each in commands if isinstance(each, StartToolCall)]
+
+
+def test_what_a_call_of_a_model_needs_is_set_aside_before_it_is_made():
+    """So calls that run at the same time do not pass the budget together; once a call has ended, what it used counts."""
+    plan = plan_of(step("a", "think"), step("b", "think"))
+    tools = Toolset([tool("think", "model")])
+    machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools), budget={"model_calls": 1}))
+    machine.handle(RunStarted("h"))
+    assert [machine.find_short(path, 0.0) for path in "ab"] == [None, None]
+    machine.handle(CallStarted("a", 1, ""))
+    assert machine.purse.spent["model_calls"] == 1
+    assert machine.find_short("b", 0.0) == "model_calls"
+    machine.handle(CallSucceeded("a", ONE, usage={"calls": 1}))
+    assert machine.find_short("b", 0.0) == "model_calls"
+
+
+@pytest.mark.parametrize("approval", ["untrusted", lambda args: False], ids=["untrusted", "rule"])
+def test_a_person_is_asked_about_a_write_of_untrusted_data_whatever_its_rule_would_say(approval):
+    """Of other data the tool's own approval decides."""
+    tools = Toolset(
+        [
+            tool("browse", "read", resource="web", trust="untrusted"),
+            tool("look", "read", resource="bank"),
+            tool("send", "write", resource="mail", approval=approval),
+        ]
+    )
+    for source in "browse", "look":
+        plan = plan_of(step("a", source), step("b", "send", x="${a}"))
+        machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools)))
+        machine.handle(RunStarted("h"))
+        machine.handle(CallStarted("a", 1, ""))
+        commands = machine.handle(CallSucceeded("a", ONE))
+        is_asked = any(
+            isinstance(each, Record) and isinstance(each.event, ApprovalAsked) for each in commands
+        )
+        assert is_asked == (source == "browse")
+        assert bool([each for each in commands if not isinstance(each, Record)]) != is_asked
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_what_a_call_of_a_model_has_used_counts_once_it_has_ended(end):
+    """More than was set aside, as well: nothing more starts then."""
+    plan = plan_of(step("a", "think"), step("b", "think"))
+    tools = Toolset([tool("think", "model")])
+    machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools), budget={"tokens": 100}))
+    machine.handle(RunStarted("h"))
+    machine.handle(CallStarted("a", 1, ""))
+    usage = {"calls": 1, "tokens": 150}
+    machine.handle(
+        CallSucceeded("a", ONE, usage=usage)
+        if end == "succeeded"
+        else CallFailed("a", "down", "..", usage=usage)
+    )
+    assert machine.purse.spent["tokens"] == 150
+    assert machine.find_short("b", 0.0) == "tokens"
