@@ -196,7 +196,7 @@ def test_a_failed_run_is_retried_with_the_mended_tool(firmplan, plan_file, home)
     assert (document["id"], document["parent"], document["steps"]["odd"]["reused"]) == ("again", run, True)
     assert "again" in firmplan("runs", "--tree").out
     wrong = firmplan("retry", "again", "-t", "tools.py")
-    assert (wrong.code, "fork it to do a part of it again" in wrong.err) == (2, True)
+    assert (wrong.code, "fork it to repeat a part of it" in wrong.err) == (2, True)
 
 
 def test_what_waits_says_what_an_earlier_run_knows(firmplan, plan_file):
