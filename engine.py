@@ -6,8 +6,8 @@
 Every coroutine method has a `_sync` twin for programs without an event loop; the engine then lives on a thread of its own. An
 engine opens at its first use, belongs to the event loop that opened it, and once closed stays closed.
 
-It is longer than 400 lines because it is the whole public surface in one place: a short method for each call of the contract, and what
-its docstring promises.
+The module is long because it is the whole public surface in one place: a short method for each call of the contract, with a docstring that
+states what the method promises.
 """
 
 from __future__ import annotations
