@@ -28,10 +28,13 @@ from firmplan.executor.events import (
     ResolvedRetry,
     RetryDue,
     RetryScheduled,
+    RunFinished,
     RunParked,
     RunResumed,
     RunStarted,
+    StepFailed,
     StepIndeterminate,
+    StepSkipped,
     StepSucceeded,
 )
 from firmplan.executor.fork import Fork, PastWrite
@@ -850,3 +853,28 @@ def test_a_call_that_fails_before_it_has_begun_is_treated_as_one_that_failed():
     assert [each.attempt for each in run.asked] == [1]
     run.take(CallFailed("a", "busy", "..", temporary=True, retryable=True))
     assert run.machine.status == "failed"
+
+
+# --- what the journal is told of an end
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({}, StepFailed("a", "down", "..")),
+        ({"on_error": "skip"}, StepSkipped("a", "on-error")),
+        ({"on_error": {"value": 7}}, StepSucceeded("a", Sealed.of(7).digest)),
+    ],
+    ids=["failed", "skipped", "replaced"],
+)
+def test_what_becomes_of_a_failed_call_is_recorded(keys, told):
+    """What a call or a value came to is recorded once: the event of the call itself says it where it went well."""
+    run = Driven(step("a", "pay", **keys), {"id": "s", "set": "four"}, step("w", "note"))
+    run.take(RunStarted("h"))
+    assert run.records == [StepSucceeded("s", Sealed.of("four").digest)]
+    run.begin("a")
+    run.take(CallFailed("a", "down", ".."))
+    assert run.records == [told]
+    run.begin("w")
+    run.end("w")
+    assert [type(each) for each in run.records] == [RunFinished]

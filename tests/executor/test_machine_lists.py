@@ -14,11 +14,14 @@ from firmplan.executor.events import (
     CallFailed,
     CallLost,
     CallSucceeded,
+    CancelAsked,
     Denied,
     ResolvedFailed,
     RunStarted,
+    StepCancelled,
     StepFailed,
     StepSkipped,
+    StepSucceeded,
 )
 from firmplan.executor.fork import Fork, PastWrite
 from firmplan.executor.sealed import Sealed
@@ -354,3 +357,46 @@ def test_an_item_that_goes_wrong_blocks_those_behind_it_whatever_a_person_said_o
         assert not run.machine.accepts(Denied(path, "me", ""))
     assert run.machine.status == "failed"
     assert run.machine.is_stuck() is False
+
+
+@pytest.mark.parametrize(
+    ("ends", "state", "reason"),
+    [
+        (["well", "well"], State.SUCCEEDED, None),
+        (["well", "down"], State.FAILED, None),
+        (["denied", "down"], State.FAILED, None),
+        (["down", "cancelled"], State.FAILED, None),
+        (["well", "denied"], State.CANCELLED, "denied"),
+        (["denied", "cancelled"], State.CANCELLED, "denied"),
+        (["well", "cancelled"], State.CANCELLED, "cancelled"),
+    ],
+    ids=lambda each: "-".join(each) if isinstance(each, list) else None,
+)
+def test_a_list_ends_as_the_worst_of_its_items(ends, state, reason):
+    """Each item is decided about and called by itself, since none of them changes anything."""
+    tools = Toolset([tool("see", "read", resource="bank", approval="always")])
+    run = Driven(step("a", "see", x="${item}", for_each=[1, 2]), tools=tools)
+    run.take(RunStarted("h"))
+    for number, end in enumerate(ends):
+        path = f"a[{number}]"
+        match end:
+            case "denied":
+                run.take(Denied(path, "me", "no"))
+            case "cancelled":
+                run.take(CancelAsked("me"))
+            case _:
+                run.take(Approved(path, "me", run.machine.turns[path].call.digest))
+                run.begin(path)
+                run.take(CallSucceeded(path, ONE) if end == "well" else CallFailed(path, "down", ".."))
+    (node,) = run.machine.root.nodes
+    assert (node.state, node.reason) == (state, reason)
+    assert (node.output.value if node.output else None) == ([1, 1] if state is State.SUCCEEDED else None)
+    told = {
+        State.SUCCEEDED: StepSucceeded("a", Sealed.of([1, 1]).digest),
+        State.FAILED: StepFailed("a", "items-failed", "at least one of its parts failed"),
+        State.CANCELLED: StepCancelled("a", reason),
+    }
+    assert told[state] in run.records
+    assert run.machine.status == {"succeeded": "succeeded", "failed": "failed"}.get(
+        state, "cancelled" if "cancelled" in ends else "failed"
+    )
