@@ -195,6 +195,34 @@ def test_a_run_that_has_shown_itself_lets_others_in():
     asyncio.run(main())
 
 
+def test_a_run_that_is_driven_beside_others_can_be_driven_alone_from_then_on():
+    """Its share is given back, and what it gets instead is given back too."""
+
+    async def main():
+        lock = DriveLock()
+        one, other = lock.try_share(), lock.try_share()
+        excluding = asyncio.create_task(one.exclude_others())
+        await turns()
+        assert not excluding.done()
+        assert lock.try_share() is None
+        other.give_back()
+        await turns()
+        assert excluding.done()
+        assert one.is_alone
+        assert lock.try_share() is None
+        one.give_back()
+        one.give_back()
+        assert not one.is_alone
+        next_one = lock.try_share()
+        assert next_one is not None
+        next_one.give_back()
+        alone = asyncio.create_task(lock.alone())
+        await turns()
+        assert alone.done()
+
+    asyncio.run(main())
+
+
 def test_who_gives_up_waiting_leaves_no_trace():
     """A run that was to be driven alone, and is not any more."""
 
