@@ -231,8 +231,12 @@ def test_who_gives_up_waiting_leaves_no_trace():
         first = lock.try_share()
         alone = asyncio.create_task(lock.alone())
         await turns()
+        newcomer = asyncio.create_task(lock.share())
+        await turns()
+        assert not newcomer.done()
         alone.cancel()
-        await asyncio.wait([alone])
+        await turns()
+        assert newcomer.done(), "it is told at once"
         assert lock.try_share() is not None
         first.give_back()
 
