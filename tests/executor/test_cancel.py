@@ -132,3 +132,33 @@ def test_a_kept_replay_takes_no_decision():
             assert await rig.store.list_decisions(kept.id) == []
 
     asyncio.run(main())
+
+
+def test_a_budget_for_a_task_without_a_plan_waits_for_its_first_driver():
+    """Nobody is made to drive what has no plan; the decision lies in the store."""
+
+    async def main():
+        async with Rig([]) as rig:
+            await task(rig)
+            before = await rig.execution.archive.row("t")
+            await rig.decisions.raise_budget("t", {"steps": 9})
+            assert await rig.execution.archive.row("t") == before
+            assert len(await rig.store.list_decisions("t")) == 1
+            assert (await rig.execution.planning_cost(before)).limits == {"steps": 9}
+
+    asyncio.run(main())
+
+
+def test_whoever_notes_a_decision_owns_the_run_only_meanwhile(tmp_path):
+    """Another engine can go on with it at once."""
+    store = str(tmp_path / "s.db")
+
+    async def main():
+        async with Rig([pay()], store) as rig, Rig([pay()], store) as other:
+            await rig.run(WAITS, "r")
+            await rig.decisions.approve("r", "p", by="ann")
+            assert (await rig.execution.archive.row("r")).owner is None
+            assert await rig.store.list_decisions("r") == [], "it was noted in the journal"
+            assert (await other.resume("r")).output == "paid"
+
+    asyncio.run(main())
