@@ -517,15 +517,19 @@ class Runner:
     def _look(self) -> None:
         """Run every test once, without a change: how long it takes, and which functions it calls. What fails is left out.
 
-        What was seen is kept beside the results, and only tests that are new are run again; after large changes, remove that file.
+        What was seen is kept beside the results, and only tests that are new, or whose calls of these modules nobody has looked at, are
+        run again; after large changes, remove that file.
         """
         kept = Path(f"{self.options.results}.calls")
         seen: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        if new := [test for test in self.items if test not in seen]:
+        if new := [test for test in self.items if not seen.get(test, [0, {}])[1].keys() >= self.sources.keys()]:
             self._say(f"{len(new)} tests are run once, to see which functions each of them calls")
             for told in self._in_fork(new, 120.0, before=None, trace=True):
                 if told.get("passed"):
-                    seen[told["test"]] = [told["took"], told["called"]]
+                    called: dict[str, list[str]] = {module: [] for module in self.sources}
+                    for module, function in told["called"]:
+                        called[module].append(function)
+                    seen[told["test"]] = [told["took"], seen.get(told["test"], [0, {}])[1] | called]
                 elif "test" in told:
                     self._say(f"left out, since it fails without any change: {told['test']}")
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -533,9 +537,10 @@ class Runner:
         callers: dict[tuple[str, str], list[str]] = defaultdict(list)
         for test, (took, called) in seen.items():
             if test in self.items:
-                self.took[test], self.cost[test] = took, took * len(called)
-                for module, function in called:
-                    callers[module, function].append(test)
+                mine = [(module, function) for module in self.sources for function in called.get(module, [])]
+                self.took[test], self.cost[test] = took, took * len(mine)
+                for place in mine:
+                    callers[place].append(test)
         self.callers = dict(callers)
 
     # the mutants
