@@ -527,7 +527,9 @@ class Runner:
         """
         kept = Path(f"{self.options.results}.calls")
         seen: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        if new := [test for test in self.items if not seen.get(test, [0, {}])[1].keys() >= self.sources.keys()]:
+        if new := [
+            test for test in self.items if not seen.get(test, [0, {}])[1].keys() >= self.sources.keys()
+        ]:
             self._say(f"{len(new)} tests are run once, to see which functions each of them calls")
             for told in self._in_fork(new, 120.0, before=None, trace=True):
                 if told.get("passed"):
