@@ -253,6 +253,15 @@ def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
     on_stores([postgres_url], law)
 
 
+def test_a_statement_takes_values_up_to_its_size_and_one_that_is_larger_alone(monkeypatch):
+    """The server holds the values of a statement in memory, whole."""
+    monkeypatch.setattr(postgres_append, "KEPT_BYTES_MAX", 10)
+    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 8, "i": 2}
+    portions = list(postgres_append._portions({name: bytes(size) for name, size in sizes.items()}))
+    assert portions == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"], ["i"]]
+    assert list(postgres_append._portions({})) == []
+
+
 def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(postgres_url):
     """Both are counted: the end and the beginning."""
 

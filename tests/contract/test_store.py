@@ -11,72 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from appending import append, leave
+from appending import ALIVE, DEAD, after, append, batch_of, claimed, leave, row_of, with_store
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
-from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.store import (
     EVERYTHING,
     REPLAY,
-    Batch,
     CallRecord,
     DecisionKey,
     Leavings,
     Pruned,
     Reusable,
-    RunRow,
 )
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
-
-DEAD = {"is_alive": lambda *_: False}
-ALIVE = {"is_alive": lambda *_: True}
-
-
-@pytest.fixture(params=["memory", "file", pytest.param("postgres", marks=pytest.mark.postgres)])
-def make_store(request, tmp_path):
-    """Makes a store; a second one of the same file or database sees what the first one wrote."""
-    if request.param == "memory":
-        return MemoryStore
-    if request.param == "file":
-        return lambda: SqliteStore(tmp_path / "s.db")
-    url = request.getfixturevalue("postgres_url")
-    return lambda: PostgresStore(url)
-
-
-def with_store(make_store, law):
-    """Run a law on an open store."""
-
-    async def main():
-        store = make_store()
-        await store.open()
-        try:
-            await law(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
-
-
-def row_of(run_id="r", **fields):
-    made = RunRow(run_id, "queued", "words", "sha256:p", None, 1.0, 1.0, "", {"plan": None, "n": [1, 2.5]})
-    return replace(made, **fields)
-
-
-async def claimed(store, run_id="r", **fields):
-    await store.create_run(row_of(run_id, **fields))
-    return await store.claim(run_id, "me", **DEAD)
-
-
-def batch_of(row, *lines, **fields):
-    return Batch(
-        row.id, row.epoch, row.last_seq + 1, lines, chain(row.head, lines), {}, "running", "", 2.0, **fields
-    )
-
-
-def after(row, batch):
-    return replace(row, head=batch.head, last_seq=row.last_seq + len(batch.lines))
 
 
 def test_a_run_is_made_once(make_store):
@@ -323,10 +272,10 @@ def test_a_journal_is_read_in_pages(make_store):
             await append(store, batch_of(row, *part))
             row = replace(row, last_seq=row.last_seq + len(part), head=chain(row.head, part))
         whole = [b"%d" % n for n in range(1, 9)]
-        for after in range(9):
+        for start in range(9):
             for limit in range(1, 10):
-                found = await store.read_journal("r", after, limit=limit)
-                assert found == whole[after : after + limit], (after, limit)
+                found = await store.read_journal("r", start, limit=limit)
+                assert found == whole[start : start + limit], (start, limit)
 
     with_store(make_store, law)
 

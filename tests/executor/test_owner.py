@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -100,8 +101,36 @@ def test_an_owner_is_visible_before_its_first_claim_and_asks_once(clock):
         assert (await me.claim(store, "a")).id == "a", (
             "the store still says that it has it: it may have it again"
         )
+        shared = me.lease.moment
         me.release()
         assert view.did[-1] == ("release", ME)
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(shared.fd)
+
+    asyncio.run(main())
+
+
+def test_a_run_is_held_while_it_is_being_claimed(clock):
+    """Whoever asks meanwhile is told that it is driven, and the store is asked once: two drivers of one process would call each write twice."""
+
+    async def main():
+        store, me = Records({"a": (OTHER, None)}), Owner(View())
+        begun, go_on, claim = asyncio.Event(), asyncio.Event(), store.claim
+
+        async def slow(*what, **options):
+            begun.set()
+            await go_on.wait()
+            return await claim(*what, **options)
+
+        store.claim = slow
+        claiming = asyncio.create_task(me.claim(store, "a"))
+        await begun.wait()
+        assert me.has("a")
+        assert me.is_driven(row("a", OTHER))
+        go_on.set()
+        assert await me.claim(store, "a") is None
+        assert (await claiming).id == "a"
+        assert store.did == [("expect_writable",), ("claim", "a")]
 
     asyncio.run(main())
 
@@ -239,6 +268,10 @@ def test_whether_a_run_is_driven(clock):
         assert not me.is_driven(row("a"))
         assert me.is_driven(row("a", OTHER))
         assert not me.is_driven(row("a", "3-dead@here~"))
+        assert me.is_anothers(row("a", OTHER))
+        assert not me.is_anothers(row("mine"))
+        assert not me.is_anothers(row("mine", OTHER))
+        assert not me.is_anothers(row("a", "3-dead@here~"))
         assert me.is_driven(row("a", "4-far@elsewhere~", beat=1))
         assert not me.is_driven(row("a", "4-far@elsewhere~"))
         assert [me.is_elsewhere(name) for name in (OTHER, "3-dead@here~", "4-far@elsewhere~")] == [

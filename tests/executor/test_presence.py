@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from firmplan import StoreError
+from firmplan.executor.calls.lease import ends_surely
 from firmplan.executor.runs import presence
-from firmplan.executor.runs.presence import LockFiles, Processes, presence_of
+from firmplan.executor.runs.presence import Alone, LockFiles, Processes, presence_of
 from firmplan.executor.stores.location import open_location
+from firmplan.executor.stores.store import OwnerName
 
 HOLD = """
 import sys
@@ -75,8 +78,9 @@ def test_a_killed_owner_beside_a_file_is_gone_at_once(tmp_path, how):
         assert files(tmp_path) == [f"s.db-owner-{own}"]
         assert here.sees(own) is True
         here.release(own)
+        assert files(tmp_path) == []
         here.release(own)
-        assert (here.sees(own), files(tmp_path)) == (False, [])
+        assert here.sees(own) is False
 
 
 def test_an_owner_that_cannot_make_its_file_is_none(tmp_path):
@@ -99,6 +103,46 @@ def test_a_lock_that_can_only_be_read_is_seen_too(tmp_path):
         assert presence._is_locked(path) is False
         path.unlink()
         assert presence._is_locked(path) is True
+
+
+def test_an_owner_whose_lock_cannot_be_tried_is_seen_by_reading(tmp_path, monkeypatch):
+    """Another user may read the file, and not write it: a living owner is no dead one, and a dead one's file stays."""
+    store = str(tmp_path / "s.db")
+
+    class Refused(presence.FileLock):
+        def acquire(self, *_, **__):
+            raise PermissionError("not yours")
+
+    with child(HOLD, store) as (other, name):
+        monkeypatch.setattr(presence, "FileLock", Refused)
+        here = LockFiles(store)
+        assert here.sees(name) is True
+        other.kill()
+        other.wait()
+        assert here.sees(name) is False
+        assert files(tmp_path) == [f"s.db-owner-{name}"]
+
+
+def test_an_owner_in_memory_is_one_of_this_process():
+    """As long as it is there; no other is."""
+    here = Alone()
+    name, other = here.new_name(30.0), here.new_name(30.0)
+    here.acquire(name)
+    assert (here.sees(name), here.sees(other)) == (True, False)
+    here.release(name)
+    here.release(name)
+    assert here.sees(name) is False
+
+
+def test_the_name_of_an_owner_tells_its_lease(tmp_path):
+    """And whether its process surely ends with it: where others wait for the process, nothing ends it."""
+    for here, ends in (
+        (Alone(), False),
+        (LockFiles(str(tmp_path / "s.db")), False),
+        (Processes(), ends_surely()),
+    ):
+        known = OwnerName.of(here.new_name(2.5))
+        assert (known.process, known.lease_s, known.ends_surely) == (str(os.getpid()), 2.5, ends)
 
 
 def test_an_owner_elsewhere_is_not_seen(tmp_path):
@@ -145,6 +189,16 @@ def test_a_process_that_is_gone_is_seen_to_be():
         assert here.sees(name) is False
         other.wait()
         assert here.sees(name) is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell")
+def test_the_name_of_a_process_tells_when_it_started():
+    """By what never changes in its life (the 22nd field of `proc(5)`): else its next look would find a living owner dead."""
+    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[22 - 3]
+    assert Processes().new_name(30.0).startswith(f"{os.getpid()}.{started}.")
+    with child(SLEEP) as (other, _):
+        path = Path(f"/proc/{other.pid}/stat")
+        assert presence._state(other.pid)[1] == path.read_text().rpartition(")")[2].split()[22 - 3] != started
 
 
 def test_an_owner_of_this_process_is_seen_until_it_lets_go():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from firmplan import (
     Context,
     Engine,
     InputRejected,
+    Model,
     OutcomeUnknown,
     PlanningFailed,
     PlanRejected,
@@ -16,7 +18,11 @@ from firmplan import (
     ToolError,
     tool,
 )
-from firmplan.testing import FakeClock, MemoryStore, ScriptedTool
+from firmplan.executor.events import CallSucceeded
+from firmplan.executor.fork import Fork, Inherited, PastWrite
+from firmplan.executor.retry import retry_of
+from firmplan.executor.sealed import Sealed
+from firmplan.testing import FakeClock, MemoryStore, ScriptedModel, ScriptedTool
 from public import call, plan, statuses, within
 
 
@@ -217,6 +223,63 @@ def test_a_step_that_only_ran_out_of_iterations_begins_anew():
 
     found, count = within(main())
     assert (found["a"], found["n"], count) == ("succeeded", "failed", 2)
+
+
+def test_a_repeated_inner_plan_that_only_ran_out_of_iterations_begins_anew():
+    """With all calls inside it; one with a write in it is not repeated."""
+    desk, answers = Desk(), iter(range(10))
+    ask = ScriptedTool("ask", lambda: next(answers), effect="read", version="1", resource="none")
+    inner = {"steps": [call("a", "ask")], "output": "${a}"}
+    writing = {"steps": [call("s", "send", args={"x": 1}), {"id": "n", "set": 0}], "output": "${n}"}
+    steps = plan(
+        {"id": "r", "plan": "inner", "repeat": {"until": "${r > 3}", "max": 3}},
+        {"id": "w", "plan": "writing", "repeat": {"until": "${w > 3}", "max": 2}},
+        plans={"inner": inner, "writing": writing},
+    )
+
+    async def main():
+        async with Engine([ask, *desk.tools], store="memory:") as engine:
+            run = await engine.run(steps, run_id="one")
+            assert {error.code for error in run.errors} == {"repeat-exhausted"}
+            assert desk.taken() == [("send", 1), ("send", 1)]
+            again = await engine.retry("one")
+            return statuses(again)
+
+    found = within(main())
+    assert (found["r"], found["w"]) == ("succeeded", "failed")
+    assert desk.taken() == []
+
+
+def test_a_failed_write_that_an_agent_was_shown_stands():
+    """The agent ran out of turns: the retry repeats none of its writes, neither those that succeeded nor those that failed."""
+    desk = Desk(50)
+    turns = [{"reasoning": "try", "call": {"tool": "pay", "args": {"x": x}}} for x in (50, 1)]
+    agent = {"goal": "Pay", "tools": ["pay"], "returns": {"type": "integer"}, "max_steps": 2}
+
+    async def main():
+        async with ScriptedModel(turns) as model:
+            models = {"default": Model("m", base_url=model.base_url)}
+            async with Engine(desk.tools, store="memory:", models=models) as engine:
+                run = await engine.run(plan({"id": "g", "agent": agent}), run_id="one")
+                assert [(error.step, error.code) for error in run.errors] == [("g", "agent-exhausted")]
+                assert (run.steps["g/act0"].status, desk.taken()) == ("failed", [("pay", 1), ("pay", 50)])
+                again = await engine.retry("one")
+                assert (again.status, again.steps["g/act0"].status) == ("failed", "failed")
+
+    within(main())
+    assert desk.taken() == []
+
+
+def test_a_write_that_a_fork_was_to_ask_about_is_asked_about_by_its_retry():
+    """The fork never came to it, so that its own journal does not tell that the write was made: the fork's header does."""
+    args = "sha256:a"
+    settled = dict.fromkeys(("made", "reached", "beside", "lost"), args)
+    fork = Fork(cone=("made", "reached", "lost"), holds="made", settled=settled)
+    reached = {"reached": Inherited(args, CallSucceeded("reached", Sealed(b"1")), args)}
+    lost = PastWrite("unknown", "one", args, "key")
+    found = retry_of(SimpleNamespace(fork=fork, turns={}), reached, {"lost": lost})
+    assert found.past_writes == {"made": PastWrite("done", args=args), "lost": lost}
+    assert [found.is_held(path, "send", args) for path in settled] == [True, True, False, True]
 
 
 def test_a_write_of_unknown_outcome_waits_and_goes_out_under_the_parent_s_key():

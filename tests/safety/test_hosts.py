@@ -25,6 +25,7 @@ from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
+from stopping import stop
 
 CHILD = Path(lease_child.__file__)
 LEASE_S = 3.0
@@ -91,7 +92,7 @@ def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, t
 
 def test_an_owner_that_slept_past_its_lease_writes_nothing(tmp_path, tools, first):
     """Stopped, overtaken by another machine, and woken: it sees how the run ended, and has done nothing more."""
-    first.send_signal(signal.SIGSTOP)
+    stop(first.pid)
     (tmp_path / "go").touch()
     with Engine(tools, store=tmp_path / "s.db") as engine:
         run = engine.resume_sync("r")

@@ -23,6 +23,7 @@ from firmplan.executor.runs.presence import LockFiles
 from firmplan.testing import ScriptedTool
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
+from stopping import stop
 
 CHILD = Path(lease_child.__file__)
 
@@ -167,7 +168,7 @@ def test_a_stopped_owner_is_alive(tmp_path, tools):
     """Nobody takes its run; it goes on where it was when it is woken."""
     with child("run", tmp_path) as first:
         wait_at_gate(tmp_path / "s.db")
-        first.send_signal(signal.SIGSTOP)
+        stop(first.pid)
         (tmp_path / "go").touch()
 
         async def main():
@@ -186,7 +187,7 @@ def test_an_owner_that_lost_its_run_writes_nothing(tmp_path, tools):
     """Stopped, overtaken, woken: its write is not called, its journal is refused, and it says so."""
     with child("run", tmp_path) as first:
         wait_at_gate(tmp_path / "s.db")
-        first.send_signal(signal.SIGSTOP)
+        stop(first.pid)
         (tmp_path / "go").touch()
 
         async def overtake():

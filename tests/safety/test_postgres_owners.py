@@ -22,6 +22,7 @@ from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import ScriptedTool
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
+from stopping import stop
 
 pytestmark = pytest.mark.postgres
 CHILD = Path(lease_child.__file__)
@@ -131,7 +132,7 @@ def test_a_stopped_owner_that_wakes_late_writes_nothing(tmp_path, postgres_url, 
     """Stopped past its lease, overtaken, woken: its write is not called, its records are refused; it sees how the run ended."""
     with start("run", host=host) as first:
         wait_at_gate(postgres_url)
-        first.send_signal(signal.SIGSTOP)
+        stop(first.pid)
         (tmp_path / "go").touch()
         with Engine(tools, store=postgres_url) as engine:
             run = engine.resume_sync("r")

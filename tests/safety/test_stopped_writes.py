@@ -23,6 +23,7 @@ from firmplan.executor.runs.host import HOST_ENV
 from firmplan.executor.runs.owner import Owner
 from firmplan.executor.runs.presence import LockFiles, Processes
 from firmplan.executor.stores.store import LEASE_S, OwnerName
+from stopping import stop
 
 CHILD = Path(lease_child.__file__)
 SHORT_S = 3.0
@@ -56,7 +57,7 @@ class Zombie:
             time.sleep(0.02)
         self.caller = int((folder / "waiting").read_text())  # the process of the tool
         for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
         (folder / "go").touch()
 
     def _pids(self):

@@ -11,6 +11,7 @@ import urllib.request
 
 import pytest
 from served import MAIL, PLAN, Server
+from stopping import stop
 
 SLOW = {
     "firmplan": 1,
@@ -47,7 +48,7 @@ def test_a_run_is_taken_from_a_server_that_hangs(tmp_path):
     slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 1.5}}, SLOW["steps"][1]]}
     with Server(tmp_path) as first, Server(tmp_path) as second:
         run = first.post("/v1/runs", {"plan": slow}).json()["id"]
-        first.process.send_signal(signal.SIGSTOP)
+        stop(first.process.pid)
         assert second.post(f"/v1/runs/{run}/resume", {"take_over": "yes"}).status_code == 422
         assert second.post(f"/v1/runs/{run}/resume", {"take_over": True}).status_code == 202
         assert second.wait(run)["output"] == 2
