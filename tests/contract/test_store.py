@@ -7,14 +7,18 @@ import json
 import os
 import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
+import orjson
 import pytest
 from appending import ALIVE, DEAD, after, append, batch_of, claimed, leave, row_of, with_store
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
+from firmplan.executor.stores.sqlite_file import LARGE_BYTES, PORTION_BYTES
 from firmplan.executor.stores.store import (
     EVERYTHING,
     REPLAY,
@@ -342,6 +346,63 @@ def test_values_are_kept_by_digest(make_store):
         assert await store.find_values([]) == {}
 
     with_store(make_store, law)
+
+
+def header_of(size, letter):
+    """Return a header whose text has so many bytes."""
+    header = {"plan": None, "x": ""}
+    return {"plan": None, "x": letter * (size - len(orjson.dumps(header)))}
+
+
+@pytest.mark.parametrize(
+    "size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, LARGE_BYTES + 3 * PORTION_BYTES + 7]
+)
+def test_large_bytes_are_what_they_were(make_store, size):
+    """Headers, values and results, which a file takes in portions; those that are there already stay, and no other ones change."""
+    one, other = Random(1).randbytes(size), Random(2).randbytes(size)
+    headers = [header_of(size, letter) for letter in "abc"]
+    assert len(orjson.dumps(headers[0])) == size
+
+    async def law(store):
+        for run_id, header in zip("rs", headers, strict=False):
+            assert await store.create_run(row_of(run_id, header=header))
+            assert not await store.create_run(row_of(run_id, header=headers[2]))
+        for run_id, header in zip("rsrs", [*headers[:2]] * 2, strict=True):
+            assert (await store.find_run(run_id)).header == header
+        row = await store.claim("r", "me", **DEAD)
+        assert row.header == headers[0]
+        await store.set_header("r", headers[2], "sha256:p", row.epoch, "running", 2.0)
+        assert [(await store.find_run(run_id)).header for run_id in "rs"] == [headers[2], headers[1]]
+        first = batch_of(row, b"x", values={"sha256:a": one, "sha256:b": other})
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"x", values={"sha256:a": other}))
+        await store.add_value("sha256:b", one, 1.0)
+        await store.add_value("sha256:c", one, 1.0)
+        found = await store.find_values(["sha256:a", "sha256:b", "sha256:c"])
+        assert found == {"sha256:a": one, "sha256:b": other, "sha256:c": one}
+        for outputs in ((one, other), (other, one)):
+            results = [Reusable(key, "r", "s", data, 1.0) for key, data in zip("kl", outputs, strict=True)]
+            await leave(store, Leavings(results=results))
+            assert await store.find_reusable(["k", "l"]) == dict(zip("kl", results, strict=True))
+
+    with_store(make_store, law)
+
+
+@pytest.mark.parametrize("at", [0, LARGE_BYTES // 2, -3])
+def test_a_large_header_that_was_changed_in_the_file_is_read_as_it_is_there(tmp_path, at):
+    """Although the store that wrote it still has it in memory: its digest would say that nothing was changed."""
+    header = header_of(LARGE_BYTES + PORTION_BYTES, "a")
+    text = bytearray(orjson.dumps(header))
+    text[text.index(b"aaaa") if at == 0 else at] = ord("b")
+
+    async def law(store):
+        await store.create_run(row_of(header=header))
+        assert (await store.find_run("r")).header == header
+        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+            db.execute("UPDATE headers SET header=?", (bytes(text),))
+        assert (await store.find_run("r")).header == orjson.loads(text) != header
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
 
 
 def test_what_nothing_refers_to_is_removed(make_store):
