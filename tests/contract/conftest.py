@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
+from appending import emptied
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import MemoryStore
-
-OLD = Path(__file__).parents[1] / "vectors" / "journals" / "0.3" / "store.sqlite"
-
-
-def emptied(path: Path) -> Path:
-    """Make a store as an older firmplan made it, with nothing in it: it is brought up, but its rows never get numbers."""
-    shutil.copyfile(OLD, path)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall():
-            db.execute(f"DELETE FROM {table}")
-    return path
 
 
 @pytest.fixture(params=["memory", "file", "older file", pytest.param("postgres", marks=pytest.mark.postgres)])
