@@ -424,7 +424,9 @@ class Machine:
         """Return what an earlier run knows of a call that waits for a person."""
         if not is_asked(turn) or turn.call is None:
             return None
-        return self.fork.find_past(turn.path, self.tool_of(turn.path) or "", turn.call.digest)
+        tool = self.tool_of(turn.path) or ""
+        past = self.fork.find_past(turn.path, tool, turn.call.digest)
+        return past or self.fork.find_done(turn.path, tool, turn.call, turn.item.node.policy.defaults)
 
     def is_stuck(self) -> bool:
         """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
@@ -665,7 +667,7 @@ class Machine:
         if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
             return
         path = item.path if node.code.repeat is None else first_turn_of(item)
-        if node.policy.approval == "never" and not self._is_held(path, node.policy, "", ""):
+        if node.policy.approval == "never" and not self._may_be_held(path, node.policy):
             return
         try:
             with Scope(item) as scope:
@@ -936,15 +938,23 @@ class Machine:
                 raise EngineBug(f"step '{turn.path}' has nothing to call")
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        args = turn.call.digest if turn.call is not None else ""
+        if turn.is_ruled or turn.call is None:
+            return False
         tool = self.tool_of(turn.path) or ""
-        return (
-            policy.approval != "never" or self._is_held(turn.path, policy, tool, args)
-        ) and not turn.is_ruled
+        return policy.approval != "never" or self._is_held(turn.path, policy, tool, turn.call)
 
-    def _is_held(self, path: str, policy: CallPolicy, tool: str, args: str) -> bool:
-        """Whether this write waits for a person because of the fork; without arguments: whether it may wait for any arguments."""
-        return policy.effect is Effect.WRITE and self.fork.is_held(path, tool, args)
+    def _is_held(self, path: str, policy: CallPolicy, tool: str, call: Sealed) -> bool:
+        """Whether this write waits for a person because of the fork."""
+        return policy.effect is Effect.WRITE and (
+            self.fork.is_held(path, tool, call.digest)
+            or self.fork.find_done(path, tool, call, policy.defaults) is not None
+        )
+
+    def _may_be_held(self, path: str, policy: CallPolicy) -> bool:
+        """Whether a write at this path may wait for a person because of the fork, depending on its arguments."""
+        return policy.effect is Effect.WRITE and (
+            self.fork.is_held(path, "", "") or self.fork.may_repeat(path)
+        )
 
     def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
@@ -953,7 +963,7 @@ class Machine:
             return "free"
         is_tainted = bool(node.code.tainted)
         tool = node.code.action.tool if isinstance(node.code.action, CallTool) else ""
-        if self._is_held(path, policy, tool, call.digest) or policy.approval == "always":
+        if self._is_held(path, policy, tool, call) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
             return "free"
