@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from driven import ONE, TAKES_N, TOOLS, Driven, step, tool
+from firmplan.executor.cells import Failure
 from firmplan.executor.commands import RuleApproval, StartToolCall
 from firmplan.executor.events import (
     ApprovalAsked,
@@ -310,6 +311,13 @@ def test_an_iteration_that_fails_is_the_last_and_on_error_decides_about_the_whol
     code = {"call": "down", "until": "division-by-zero", "exhausted": "repeat-exhausted"}[fault]
     assert turn.state is (State.FAILED if fault == "call" else State.SUCCEEDED)
     assert (StepFailed(path, "down", "..") in run.records) == (fault == "call")
+    assert turn.failure == (Failure("down", "..") if fault == "call" else None)
+    whole = {
+        State.FAILED: StepFailed(turn.item.path, turn.item.failure.code, turn.item.failure.message),
+        State.SKIPPED: StepSkipped(turn.item.path, "on-error"),
+        State.SUCCEEDED: StepSucceeded(turn.item.path, Sealed.of(0).digest),
+    }
+    assert whole[end[0]] in run.records
     assert (turn.item.state, turn.item.reason) == end
     assert turn.item.failure.code == (
         "division-by-zero" if isinstance(on_error, dict) and not goes_on else code
@@ -336,6 +344,8 @@ def test_an_item_that_goes_wrong_blocks_those_behind_it_whatever_a_person_said_o
     run.take(Approved(name(1), "me", digests[name(1)]))
     if end == "denied":
         run.take(Denied(name(0), "me", "no"))
+        assert (run.state(name(0)), run.machine.turns[name(0)].reason) == (State.CANCELLED, "denied")
+        assert StepCancelled("a[0]", "denied") in run.records
     else:
         run.take(Approved(name(0), "me", digests[name(0)]))
         run.begin(name(0))
