@@ -183,6 +183,18 @@ LISTS = {
         [1],
         [0, 1, 2],
     ),
+    "one done before its plan was patched": (
+        {"tool": "pay"},
+        {"fork": Fork(patched=("a",), done_writes={"pay": {TWO: "r"}})},
+        [1],
+        [0, 1, 2],
+    ),
+    "one done before another step was patched": (
+        {"tool": "pay"},
+        {"fork": Fork(patched=("b",), done_writes={"pay": {TWO: "r"}})},
+        [],
+        [0, 1, 2],
+    ),
     "one settled": ({"tool": "ask"}, {"fork": Fork(settled={"a[1]": TWO})}, [0, 2], [0, 1, 2]),
     "reads": ({"tool": "see"}, {}, [0, 1, 2], [0, 1, 2]),
 }
@@ -253,6 +265,20 @@ def test_a_write_that_an_earlier_run_made_at_another_path_waits_for_a_person():
     assert run.machine.past_write_of(run.machine.turns["a[1]"]) is None
     run.begin("a[1]")
     assert run.end("a[1]") == ["b"]
+
+
+def test_a_write_that_is_done_is_not_repeated_by_a_patched_step_unless_a_person_wants_it():
+    """Whoever decides is told; a call that changes nothing, and another write, are made."""
+    fork = Fork(patched=("a", "b", "c"), done_writes={name: {TWO: "r"} for name in ("pay", "look")})
+    run = Driven(step("a", "look", x=2), step("b", "note", x=2), step("c", "pay", x=2), fork=fork)
+    assert run.take(RunStarted("h")) == ["a", "b"]
+    assert run.machine.past_write_of(run.machine.turns["a"]) is None
+    run.begin("a")
+    assert run.end("a") == []
+    assert run.records == [ApprovalAsked("c", Sealed.of({"x": 2}))]
+    assert run.machine.past_write_of(run.machine.turns["c"]) == PastWrite("done", "r", tool="pay")
+    assert run.take(Approved("c", "me", TWO)) == ["c"]
+    assert run.machine.past_write_of(run.machine.turns["c"]) is None
 
 
 @pytest.mark.parametrize("is_repeated", [False, True], ids=["once", "repeated"])
