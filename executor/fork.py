@@ -8,6 +8,10 @@ the usual reuse holds, and a write waits for a person unless the fork allows wri
 Some writes wait for a person in every fork, inside the cone or not, whether or not the fork allows writes: those whose outcome in the parent is
 unknown, and those that a person denied there (`PastWrite`). Forks of the fork keep asking until one of them knows better. A write that is done and whose
 result was refused is done also here: its failure stands, unless the fork gives it other arguments or asks for the step; then a person is asked.
+
+A model's patch is a fork with an edited plan that no person has read. So a write in a step that the patch adds or changes also waits for a person if it
+is the same call as a write that is done. The check of the patch (`planner/mending.py`) sees only the text of calls; here their arguments are known. The
+other steps stay free: a plan may make equal calls on purpose.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from ..plans.digest import canonical_step
 from ..plans.graph import cone
 from ..plans.nearest import did_you_mean, listing
 from ..plans.program import CallTool, Program, RunPlan, StepCode
-from ..plans.values import Json
+from ..plans.values import Digest, Json, canonical, digest
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
@@ -44,12 +48,14 @@ from .ledger import WORLD
 from .sealed import Sealed
 
 if TYPE_CHECKING:
+    from ..plans.plan import Step
     from .journal.header import Header
 
 Holds: TypeAlias = Literal["all", "made", "none"]
 PastOutcome: TypeAlias = Literal["unknown", "refused", "denied", "done"]
 _ROOT: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ITEM: Final = re.compile(r"[a-z][a-z0-9_]*\[[0-9]+\]")
+_ABOUT_FAILURE: Final = ("after", "on_error", "retries", "timeout")  # of a step: they decide about no call
 
 
 def root_of(path: str) -> str:
@@ -115,6 +121,8 @@ class Fork:
         past_writes: Path of each write about which a person is asked in any case -> what an earlier run knows of it.
         again: Of a retry, which goes on with the parent where it ended: paths of the calls that the parent made and that are made again. The
             parent answers for all its other calls; cone and `holds` are those of the parent and say what still waits for a person.
+        patched: Ids of the steps whose calls come of a model's patch: of this run's, or of an ancestor's that nobody has edited since.
+        done_writes: Writes that were done before the patch: tool -> digest of the complete arguments (`complete_digest`) -> the run that made it.
         overrides: Path of a step or item -> the value that stands in its place.
         holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
             already, or `none`.
@@ -131,6 +139,8 @@ class Fork:
     unknown: tuple[str, ...] = ()
     past_writes: Mapping[str, PastWrite] = field(default_factory=dict[str, PastWrite])
     again: frozenset[str] | None = None
+    patched: tuple[str, ...] = ()
+    done_writes: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
     def is_affected(self, path: str) -> bool:
         """Whether the call at this path is made again; otherwise the parent's result stands."""
@@ -198,7 +208,7 @@ class Fork:
     @property
     def is_newer(self) -> bool:
         """Whether an older version must refuse this fork: it would make calls that wait for a person here."""
-        return bool(self.past_writes) or self.again is not None
+        return bool(self.past_writes or self.done_writes) or self.again is not None
 
     def find_past(self, path: str, tool: str, args: str) -> PastWrite | None:
         """Return the knowledge of an earlier run because of which a person is asked about a call.
@@ -214,6 +224,27 @@ class Fork:
             return None
         same = (past for past in self.past_writes.values() if (past.tool, past.args) == (tool, args))
         return next(same, None)
+
+    def find_done(self, path: str, tool: str, call: Sealed, defaults: Mapping[str, Json]) -> PastWrite | None:
+        """Return the done write that a step of a model's patch would repeat by a call.
+
+        The call has no key of the earlier one: a person who approves it wants it made once more. If the parent has made exactly this call at
+        this path, a person has decided about it there.
+
+        Args:
+            path: The call's.
+            tool: The tool that it calls.
+            call: Its arguments.
+            defaults: Arguments that the tool takes where a call gives none.
+        """
+        if not self.may_repeat(path) or tool not in self.done_writes or self.settled.get(path) == call.digest:
+            return None
+        run = self.done_writes[tool].get(complete_digest(call, defaults))
+        return None if run is None else PastWrite("done", run, tool=tool)
+
+    def may_repeat(self, path: str) -> bool:
+        """Whether a call at this path is compared with the writes that are done."""
+        return bool(self.done_writes) and root_of(path) in self.patched
 
     def key_of(self, path: str, tool: str, args: str) -> str:
         """Return the idempotency key under which an earlier run called exactly this write; empty: no known run did."""
@@ -235,6 +266,9 @@ class Fork:
             data["past_writes"] = {path: past.to_dict() for path, past in self.past_writes.items()}
         if self.again is not None:
             data["again"] = sorted(self.again)
+        if self.done_writes:
+            data["patched"] = list(self.patched)
+            data["done_writes"] = {tool: dict(calls) for tool, calls in self.done_writes.items()}
         return data
 
     @classmethod
@@ -247,8 +281,19 @@ class Fork:
         unknown = tuple(data.get("unknown", ()))
         past = {path: PastWrite(**given) for path, given in data.get("past_writes", {}).items()}
         again = frozenset(data["again"]) if "again" in data else None
-        cone = tuple(data["cone"])
-        return cls(cone, overrides, data["holds"], data["at"], data["settled"], items, unknown, past, again)
+        return cls(
+            cone=tuple(data["cone"]),
+            overrides=overrides,
+            holds=data["holds"],
+            at=data["at"],
+            settled=data["settled"],
+            items=items,
+            unknown=unknown,
+            past_writes=past,
+            again=again,
+            patched=tuple(data.get("patched", ())),
+            done_writes=data.get("done_writes", {}),
+        )
 
 
 def is_within(path: str, whole: str) -> bool:
@@ -300,6 +345,35 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
                 # A step that failed before its call fails again, or runs as if nobody had stopped it.
                 if end is not None and end.step in args and getattr(end, "code", "") != WITHDRAWN:
                     ended(end.step, args[end.step], end)
+    return found
+
+
+def complete_digest(call: Sealed, defaults: Mapping[str, Json]) -> Digest:
+    """Return the digest of a call's arguments together with the defaults that it leaves to the tool: `f(1)` and `f(1, b=0)` may be one call."""
+    match call.value:
+        case dict(given) if missing := defaults.keys() - given.keys():
+            return digest(canonical({**given, **{name: defaults[name] for name in missing}}))
+        case _:
+            return call.digest
+
+
+def done_calls(events: Iterable[JournalEvent]) -> dict[str, Sealed]:
+    """Return path -> arguments of every write of a journal that is done, also where its result was refused.
+
+    Arguments are those of the call, after an edit by a person. A write that only a parent made is none of this journal's.
+    """
+    calls: dict[str, Sealed] = {}
+    found: dict[str, Sealed] = {}
+    for event in events:
+        match event:
+            case CallStarted(step=step, intent=intent) if intent is not None:
+                calls[step] = intent
+            case CallSucceeded(step=step) | ResolvedDone(step=step) if step in calls:
+                found[step] = calls[step]
+            case CallFailed(step=step) as failed if failed.is_done and step in calls:
+                found[step] = calls[step]
+            case _:
+                pass
     return found
 
 
@@ -404,6 +478,8 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     holds: Holds,
     settled: Mapping[str, str],
     past_writes: Mapping[str, PastWrite],
+    patched: Sequence[str] = (),
+    done_writes: Mapping[str, Mapping[str, str]] | None = None,
     also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
@@ -417,6 +493,8 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         holds: See `Fork`.
         settled: See `Fork`.
         past_writes: See `Fork`.
+        patched: See `Fork`.
+        done_writes: See `Fork`.
         also: Ids of further steps that are affected.
 
     Raises:
@@ -434,7 +512,17 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
     cone = cone_of(program, [*starts, *roots])
     kept = tuple(path for path in items if root_of(path) not in whole)
-    return Fork(cone, given, holds, at or "", settled, kept, past_writes=past_writes)
+    return Fork(
+        cone,
+        given,
+        holds,
+        at or "",
+        settled,
+        kept,
+        past_writes=past_writes,
+        patched=tuple(patched),
+        done_writes=(done_writes or {}) if patched else {},
+    )
 
 
 def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:
@@ -494,11 +582,31 @@ def _conflicts(resource: str, written: set[str]) -> bool:
     return bool(written) if resource == WORLD else resource in written or WORLD in written
 
 
-def changed_steps(before: Header, after: Header) -> list[str]:
-    """Return the ids of `after`'s steps that `before` has not, or has otherwise, the plans that they run included."""
+def patched_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str, ...]:
+    """Return the ids of `after`'s steps whose calls come of a model's patch, in the plan's order.
+
+    A step whose call a person edits is the person's. An edit of what is done about failures (`_ABOUT_FAILURE`) changes no call, so it does not count.
+
+    Args:
+        before: The parent's header.
+        after: The new run's.
+        is_patch: Whether a model has made `after`'s plan of `before`'s; otherwise a person has.
+    """
+    edited = changed_steps(before, after, but=_ABOUT_FAILURE)
+    earlier = before.fork.patched if before.fork is not None else ()
+    patched = {*earlier, *edited} if is_patch else {*earlier} - {*edited}
+    return tuple(step.id for step in after.plan.steps if step.id in patched) if after.plan is not None else ()
+
+
+def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> list[str]:
+    """Return the ids of `after`'s steps that `before` has not, or has otherwise, the plans that they run included; keys in `but` do not count."""
     if before.plan is None or after.plan is None:
         return []
-    old = {step.id: canonical_step(step) for step in before.plan.steps}
+
+    def said(step: Step) -> dict[str, Json]:
+        return {key: part for key, part in canonical_step(step).items() if key not in but}
+
+    old = {step.id: said(step) for step in before.plan.steps}
     are_inner_same = (
         before.plan.plans == after.plan.plans
         and before.plan.types == after.plan.types
@@ -507,7 +615,7 @@ def changed_steps(before: Header, after: Header) -> list[str]:
     return [
         step.id
         for step in after.plan.steps
-        if old.get(step.id) != (made := canonical_step(step)) or ("plan" in made and not are_inner_same)
+        if old.get(step.id) != (made := said(step)) or ("plan" in made and not are_inner_same)
     ]
 
 

@@ -239,7 +239,7 @@ class Machine:
                 self._cancel(by)
 
     def _call_made(self, turn: Turn, event: CallMade) -> None:
-        if turn.call is None or turn.state is not State.READY:
+        if turn.state is not State.READY:
             raise EngineBug(
                 f"a call of '{turn.path}' was made that was not asked for: the step is {turn.state}"
             )
@@ -424,7 +424,9 @@ class Machine:
         """Return what an earlier run knows of a call that waits for a person."""
         if not is_asked(turn) or turn.call is None:
             return None
-        return self.fork.find_past(turn.path, self.tool_of(turn.path) or "", turn.call.digest)
+        tool = self.tool_of(turn.path) or ""
+        past = self.fork.find_past(turn.path, tool, turn.call.digest)
+        return past or self.fork.find_done(turn.path, tool, turn.call, turn.item.node.policy.defaults)
 
     def is_stuck(self) -> bool:
         """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
@@ -523,7 +525,7 @@ class Machine:
     def _begin(self, node: Node) -> None:
         """Make the node's items and start them: all at once, or the first where order matters."""
         if node.code.for_each is None:
-            node.items, node.open_items, node.is_due = (node,), 1, True
+            node.items, node.is_due = (node,), True
             self._agenda.append(node)
             return
         self._move(node, State.RUNNING)
@@ -619,8 +621,6 @@ class Machine:
         """Start the item's next iteration."""
         node = item.node
         node.is_due = False
-        if item.state in TERMINAL:
-            return
         if item is not node and self._is_over_or_asked(item):
             return
         turn = add_turn(item)
@@ -662,10 +662,10 @@ class Machine:
         is_own = (
             item.state is not State.PENDING or item.failure is not None or item.path in self.fork.overrides
         )
-        if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
+        if is_own or not isinstance(action, CallTool):
             return
         path = item.path if node.code.repeat is None else first_turn_of(item)
-        if node.policy.approval == "never" and not self._is_held(path, node.policy, "", ""):
+        if node.policy.approval == "never" and not self._may_be_held(path, node.policy):
             return
         try:
             with Scope(item) as scope:
@@ -681,7 +681,7 @@ class Machine:
     def _turn_came(self, turn: Turn) -> None:
         """Continue a call about which a person was asked ahead of its turn."""
         turn.is_ahead = False
-        if turn is not turn.item and turn.item.state is State.PENDING:
+        if turn is not turn.item:
             self._move(turn.item, State.RUNNING)
         if turn.state is not State.PENDING:
             return  # nobody has decided yet
@@ -723,8 +723,7 @@ class Machine:
     def _occupy(self, turn: Turn) -> None:
         """Have a turn hold inner steps, rather than call something itself."""
         turn.started = self._now
-        if turn.state is not State.RUNNING:
-            self._move(turn, State.RUNNING)
+        self._move(turn, State.RUNNING)
 
     def _run_frame(self, turn: Turn, frame: Frame) -> None:
         turn.frames = (*turn.frames, frame)
@@ -854,7 +853,6 @@ class Machine:
         """End an item; a step that is its own only item ends with it."""
         node = item.node
         if item is node:
-            node.open_items = 0
             self._end_node(node, state, reason, output)
             return
         self._move(item, state)
@@ -863,7 +861,7 @@ class Machine:
         node.open_items -= 1
         if node.code.sequential:
             self._after_sequential(item)
-        if node.open_items == 0 and node.state not in TERMINAL:
+        if node.open_items == 0:
             self._finish_node(node)
 
     def _after_sequential(self, item: Item) -> None:
@@ -936,15 +934,23 @@ class Machine:
                 raise EngineBug(f"step '{turn.path}' has nothing to call")
 
     def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        args = turn.call.digest if turn.call is not None else ""
+        if turn.is_ruled or turn.call is None:
+            return False
         tool = self.tool_of(turn.path) or ""
-        return (
-            policy.approval != "never" or self._is_held(turn.path, policy, tool, args)
-        ) and not turn.is_ruled
+        return policy.approval != "never" or self._is_held(turn.path, policy, tool, turn.call)
 
-    def _is_held(self, path: str, policy: CallPolicy, tool: str, args: str) -> bool:
-        """Whether this write waits for a person because of the fork; without arguments: whether it may wait for any arguments."""
-        return policy.effect is Effect.WRITE and self.fork.is_held(path, tool, args)
+    def _is_held(self, path: str, policy: CallPolicy, tool: str, call: Sealed) -> bool:
+        """Whether this write waits for a person because of the fork."""
+        return policy.effect is Effect.WRITE and (
+            self.fork.is_held(path, tool, call.digest)
+            or self.fork.find_done(path, tool, call, policy.defaults) is not None
+        )
+
+    def _may_be_held(self, path: str, policy: CallPolicy) -> bool:
+        """Whether a write at this path may wait for a person because of the fork, depending on its arguments."""
+        return policy.effect is Effect.WRITE and (
+            self.fork.is_held(path, "", "") or self.fork.may_repeat(path)
+        )
 
     def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
@@ -953,7 +959,7 @@ class Machine:
             return "free"
         is_tainted = bool(node.code.tainted)
         tool = node.code.action.tool if isinstance(node.code.action, CallTool) else ""
-        if self._is_held(path, policy, tool, call.digest) or policy.approval == "always":
+        if self._is_held(path, policy, tool, call) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
             return "free"
@@ -1068,9 +1074,7 @@ class Machine:
             node.failure = failure
             self._end_node(node, State.FAILED)
             return
-        if node.state is State.PENDING:
-            self._move(node, State.RUNNING)
-        node.items, node.open_items = (node,), 1
+        node.items = (node,)
         self._item_failed(node, failure)
 
     def _finish_node(self, node: Node) -> None:

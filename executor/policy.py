@@ -6,10 +6,12 @@ A run keeps the policies that it started with (its lock), so that a resume or a 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ..plans.signature import Effect
+from ..plans.values import Json
 
 ApprovalKind: TypeAlias = Literal["never", "always", "untrusted", "rule"]
 ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]
@@ -28,6 +30,7 @@ class CallPolicy:
     Attributes:
         retries: Further calls after a failed one, unless the step says otherwise.
         timeout_s: Limit of one call, unless the step says otherwise.
+        defaults: Arguments that the tool takes where a call gives none.
     """
 
     effect: Effect = Effect.WRITE
@@ -36,6 +39,7 @@ class CallPolicy:
     idempotent: bool = False
     can_reconcile: bool = False
     approval: ApprovalKind = "never"
+    defaults: Mapping[str, Json] = field(default_factory=dict[str, Json], hash=False)
 
 
 MODEL_POLICY: Final = CallPolicy(effect=Effect.MODEL)

@@ -50,6 +50,8 @@ def retry_of(
         items=before.items,
         past_writes=asked,
         again=frozenset(_calls_again(machine, inherited)),
+        patched=before.patched,
+        done_writes=before.done_writes,
     )
 
 

@@ -27,7 +27,7 @@ from .recent import Lately
 
 HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
-"""The header format of retries, and of forks that ask a person where an older version would not: older versions must refuse them."""
+"""The header format of retries, and of forks and patches that ask a person where an older version would not: older versions must refuse them."""
 RULES_ONCE: Final = 1  # of a run whose header does not say
 
 

@@ -111,7 +111,21 @@ class ToolLock:
             idempotent=self.idempotent,
             can_reconcile=self.can_reconcile,
             approval=self.approval,
+            defaults=self._defaults if self.effect is Effect.WRITE else {},
         )
+
+    @property
+    def _defaults(self) -> Mapping[str, Json]:
+        """The arguments that a call may leave out, with the values that they then have."""
+        match self.parameters:
+            case {"properties": dict(known)}:
+                return {
+                    name: part["default"]
+                    for name, part in known.items()
+                    if isinstance(part, dict) and "default" in part
+                }
+            case _:
+                return {}
 
 
 def _bare(schema: Json | Mapping[str, Json]) -> Json:

@@ -87,8 +87,8 @@ class StepView:
         args: What it would be called with, while a person has to decide about the call; secrets by name.
         attempt: The attempt that a person has to decide about, counted from 1; `None`: no attempt waits. A decision may name it.
         decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
-        past_write: Why the step waits for a person in a fork, where an earlier run has called it or a person has denied it there: `outcome`
-            (`unknown`, `refused`, `denied`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
+        past_write: Why the step waits for a person in a fork, retry or patched run, where an earlier run has called it or a person has denied it there: `outcome`
+            (`unknown`, `refused`, `denied`, `done`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
     """
 
@@ -265,7 +265,7 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
-    if machine.fork.past_writes or machine.fork.unknown:
+    if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
         for turn in machine.turns.values():
             if (past := machine.past_write_of(turn)) is not None and turn.call is not None:
                 views[turn.path] = replace(views[turn.path], past_write=_past_write(past, turn.call.digest))

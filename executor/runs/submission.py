@@ -19,7 +19,18 @@ from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
 from ..budget import PlanningCost
 from ..calls.facilities import Clock
-from ..fork import Fork, Holds, PastWrite, PastWrites, fork_of, inherited_from, root_of
+from ..fork import (
+    Fork,
+    Holds,
+    PastWrite,
+    PastWrites,
+    complete_digest,
+    done_calls,
+    fork_of,
+    inherited_from,
+    patched_steps,
+    root_of,
+)
 from ..journal.header import Header, default_seed
 from ..journal.lock import Lock
 from ..journal.programs import keep_plan, program_of
@@ -207,6 +218,9 @@ class Submissions:
         check_header(row, entries)
         events = [entry.event for entry in entries]
         inherited = inherited_from(events)
+        is_patch = holds == "made"
+        patched = patched_steps(parent, header, is_patch=is_patch)
+        carried = (parent.fork or Fork()).done_writes
         fork = fork_of(
             program,
             parent,
@@ -217,6 +231,8 @@ class Submissions:
             also=also,
             settled={path: known.given for path, known in inherited.items()},
             past_writes=await self._past_writes(row, entries),
+            patched=patched,
+            done_writes=await self._done_writes(row, entries) if is_patch and patched else carried,
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)
@@ -264,6 +280,25 @@ class Submissions:
             if past.key and not past.tool and (tool := machine().tool_of(path)) is not None:
                 found[path] = replace(past, tool=tool)
         return found
+
+    async def _done_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
+        """Return the writes that a run and its ancestors have done: tool -> digest of the complete arguments -> the run that made it."""
+        line = [(row, entries)]
+        while Header.from_dict(row.header).fork is not None and row.parent is not None:
+            row = await self._archive.row(row.parent)
+            line.append((row, await load_entries(self._store, row)))
+        found: dict[str, dict[str, str]] = {}
+        for ancestor, journal in reversed(line):  # the first run that made a call is named
+            calls = done_calls(entry.event for entry in journal)
+            if not calls:
+                continue
+            header, machine = rebuild(ancestor, journal)
+            policies = header.lock.policies
+            for path, call in calls.items():
+                if (tool := machine.tool_of(path)) is not None:
+                    args = complete_digest(call, policies[tool].defaults)
+                    found.setdefault(tool, {}).setdefault(args, ancestor.id)
+        return {tool: dict(sorted(found[tool].items())) for tool in sorted(found)}
 
     async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
         """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from firmplan import StoreError
@@ -188,6 +189,16 @@ def test_a_process_that_is_gone_is_seen_to_be():
         assert here.sees(name) is False
         other.wait()
         assert here.sees(name) is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell")
+def test_the_name_of_a_process_tells_when_it_started():
+    """By what never changes in its life (the 22nd field of `proc(5)`): else its next look would find a living owner dead."""
+    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[22 - 3]
+    assert Processes().new_name(30.0).startswith(f"{os.getpid()}.{started}.")
+    with child(SLEEP) as (other, _):
+        path = Path(f"/proc/{other.pid}/stat")
+        assert presence._state(other.pid)[1] == path.read_text().rpartition(")")[2].split()[22 - 3] != started
 
 
 def test_an_owner_of_this_process_is_seen_until_it_lets_go():

@@ -1,0 +1,262 @@
+"""The writing end of a journal, apart from stores and threads: what a commit takes, what waits for the disk, and what a failure stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from firmplan.errors import EngineBug, StoreError
+from firmplan.executor.events import CallStarted, CallSucceeded, StepSucceeded
+from firmplan.executor.journal import journal as module
+from firmplan.executor.journal.journal import BEHIND_MAX, Journal
+from firmplan.executor.journal.records import GENESIS, INLINE_BYTES_MAX, chain, read_entry, write_line
+from firmplan.executor.sealed import Sealed
+from firmplan.executor.states import FINAL, RunStatus
+from firmplan.executor.stores.store import CallRecord, Reusable, RunRow
+
+HEAD = chain(GENESIS, [b"before"])
+ROW = RunRow(
+    "r", "running", None, None, None, 1.0, 1.0, "", {}, epoch=7, owner="me", head=HEAD, last_seq=4, beat=1
+)
+STARTED = CallStarted("pay", 1, "sha256:0")
+ENDED = CallSucceeded("pay", Sealed(b"1"))
+PLAIN = StepSucceeded("add", "sha256:1")
+
+
+class Asked:
+    """Stands for the commits: notes within how many seconds one is asked for; `None`: as soon as commits usually come."""
+
+    def __init__(self):
+        self.within = []
+
+    def expect(self, source, within_s=None):
+        self.within.append(within_s)
+
+
+class Written:
+    """A journal that goes on behind record 4, and the commits that it asks for."""
+
+    def __init__(self, status=RunStatus.RUNNING):
+        self.status = status
+        self.asked = Asked()
+        self.journal = Journal(self.asked, ROW, lambda: (self.status, "sha256:d"))
+
+    def commit(self):
+        batch = self.journal.take()
+        self.journal.settle(batch, None)
+        return batch
+
+
+def test_a_commit_takes_all_that_was_added_once_and_goes_on_with_the_chain():
+    """Numbers, epoch, heads and what stands beside the records; then there is nothing left to take."""
+    written = Written()
+    journal = written.journal
+    assert (journal.last, journal.durable, journal.updated) == (4, 4, 1.0)
+    journal.add(PLAIN, 2.0)
+    journal.keep({"sha256:k": b"kept"})
+    journal.add(PLAIN, 3.0)
+    assert (journal.last, journal.durable, journal.updated) == (6, 4, 3.0)
+    batch = written.commit()
+    lines = [write_line(5, 2.0, PLAIN)[0], write_line(6, 3.0, PLAIN)[0]]
+    assert (batch.run_id, batch.epoch, batch.first_seq, batch.lines) == ("r", 7, 5, lines)
+    assert batch.head == chain(HEAD, lines)
+    assert (batch.values, batch.status, batch.digest, batch.updated) == (
+        {"sha256:k": b"kept"},
+        "running",
+        "sha256:d",
+        3.0,
+    )
+    assert journal.durable == 6
+    assert journal.take() is None
+    journal.add(PLAIN, 4.0)
+    batch = written.commit()
+    lines.append(write_line(7, 4.0, PLAIN)[0])
+    assert (batch.first_seq, batch.head, batch.values) == (7, chain(HEAD, lines), {})
+
+
+def test_a_write_is_noted_with_its_records_and_waits_for_the_disk():
+    """Its intent opens it, its outcome closes it: each once. What begins and ends in one commit is closed and not opened."""
+    written = Written()
+    journal = written.journal
+    journal.add(STARTED, 2.0, opens="box")
+    opening = written.commit()
+    assert (opening.opened, opening.closed, opening.is_synced) == ({"pay": "box"}, [], True)
+    journal.add(PLAIN, 2.0)
+    between = written.commit()
+    assert (between.opened, between.closed, between.is_synced) == ({}, [], False)
+    journal.add(ENDED, 2.0, closes=True)
+    ending = written.commit()
+    assert (ending.opened, ending.closed, ending.is_synced) == ({}, ["pay"], True)
+    journal.add(STARTED, 2.0, opens="box")
+    journal.add(ENDED, 2.0, closes=True)
+    both = written.commit()
+    assert (both.opened, both.closed) == ({}, ["pay"])
+
+
+@pytest.mark.parametrize("how", [{"opens": "box"}, {"closes": True}, {"decision": 3}, {"is_synced": True}])
+def test_what_must_survive_a_power_loss_is_committed_at_once_and_nothing_else_is(how):
+    """A write's intent and outcome, a decision, and what says so; each commit says it anew."""
+    written = Written()
+    written.journal.add(PLAIN, 2.0)
+    assert written.asked.within == [None]
+    written.journal.add(STARTED, 2.0, **how)
+    assert written.asked.within == [None, 0]
+    batch = written.commit()
+    assert batch.is_synced
+    assert batch.decided == ([3] if "decision" in how else [])
+    written.journal.add(PLAIN, 3.0)
+    assert written.asked.within == [None, 0, None]
+    batch = written.commit()
+    assert (batch.is_synced, batch.decided) == (False, [])
+
+
+@pytest.mark.parametrize("status", list(RunStatus))
+def test_a_run_that_stands_still_or_has_ended_waits_for_the_disk_and_only_one_that_has_ended_is_released(
+    status,
+):
+    """A person may be shown it, and an owner lets go of it."""
+    written = Written(status)
+    written.journal.add(PLAIN, 2.0)
+    assert not written.journal.is_released
+    batch = written.commit()
+    assert batch.status == status.value
+    assert batch.is_synced == (status not in (RunStatus.QUEUED, RunStatus.RUNNING))
+    assert batch.releases == ("me" if status in FINAL else None)
+    assert written.journal.is_released == (status in FINAL)
+
+
+def test_what_calls_leave_releases_no_run(monkeypatch):
+    """It may come after the record that ends the run, whose owner is let go of with that record alone."""
+    written = Written(RunStatus.SUCCEEDED)
+    monkeypatch.setattr(module, "LEFT_MAX_S", 0.0)
+    call = CallRecord("r", "pay", "t", 1.0, "k", b"{}")
+    written.journal.leave(call)
+    batch = written.commit()
+    assert (batch.lines, batch.releases, batch.head, batch.left.calls) == ([], None, HEAD, [call])
+    assert not written.journal.is_released
+    written.journal.add(PLAIN, 2.0)
+    assert written.commit().releases == "me"
+    written.journal.leave(call)
+    written.commit()
+    assert written.journal.is_released  # and stays so
+
+
+def test_what_calls_leave_waits_for_more_of_it_and_then_goes_at_once(monkeypatch):
+    """A commit before its time takes the records alone; whoever waits for all of it does not wait for its time."""
+    written = Written()
+    monkeypatch.setattr(module, "LEFT_MAX_S", 1_000.0)
+    call = CallRecord("r", "pay", "t", 1.0, "k", b"{}")
+    result = Reusable("k", "r", "pay", b"1", 1.0)
+
+    async def main():
+        written.journal.leave(call, result, {"sha256:c": {"a": "b"}})
+        assert written.asked.within == [1_000.0]
+        written.journal.leave(call)
+        assert written.journal.take() is None
+        assert written.asked.within[-1] == pytest.approx(1_000, abs=100)
+        written.journal.add(PLAIN, 2.0)
+        assert written.commit().left is None
+        resting = asyncio.create_task(written.journal.rest())
+        await asyncio.sleep(0)
+        assert written.asked.within[-1] == 0
+        assert not resting.done()
+        left = written.journal.take()
+        assert (left.left.calls, left.left.results, left.left.codes) == (
+            [call, call],
+            [result],
+            {"sha256:c": {"a": "b"}},
+        )
+        written.journal.settle(left, None)
+        await resting
+        await written.journal.rest()
+        assert written.journal.take() is None
+
+    asyncio.run(main())
+
+
+def test_waiting_ends_with_the_commit_of_what_was_added_and_not_before():
+    """A commit that came earlier is not enough; what is durable is not waited for."""
+
+    async def main():
+        written = Written()
+        await written.journal.flush()
+        assert written.asked.within == []
+        written.journal.add(PLAIN, 2.0)
+        early = written.journal.take()
+        written.journal.add(PLAIN, 3.0)
+        flushing = asyncio.create_task(written.journal.flush())
+        await asyncio.sleep(0)
+        assert written.asked.within[-1] == 0
+        written.journal.settle(early, None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (flushing.done(), written.journal.durable) == (False, 5)
+        written.commit()
+        await flushing
+        assert written.journal.durable == 6
+        waiting = asyncio.create_task(written.journal.wait_past(6))
+        await asyncio.sleep(0)
+        written.journal.close()
+        await waiting
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [(StoreError("full"), StoreError), (ValueError("a bug"), EngineBug)]
+)
+def test_after_a_commit_that_failed_nothing_more_is_taken(fault, told):
+    """The run stops where its durable prefix ends: no later record is committed behind the gap, and all who wait hear of it."""
+
+    async def main():
+        written = Written()
+        journal = written.journal
+        journal.add(PLAIN, 2.0)
+        flushing = asyncio.create_task(journal.flush())
+        await asyncio.sleep(0)
+        batch = journal.take()
+        journal.add(PLAIN, 3.0)
+        journal.settle(batch, fault)
+        with pytest.raises(told):
+            await flushing
+        assert journal.durable == 4
+        assert journal.take() is None
+        with pytest.raises(told):
+            journal.add(PLAIN, 4.0)
+        with pytest.raises(told):
+            await journal.flush()
+        with pytest.raises(told):
+            journal.flush_here()
+        assert journal.take() is None
+
+    asyncio.run(main())
+
+
+def test_so_many_events_may_wait_for_the_disk_and_no_more():
+    """A store that is slow slows the run down, instead of filling the memory."""
+    written = Written()
+    for _ in range(BEHIND_MAX):
+        written.journal.add(PLAIN, 2.0)
+    assert not written.journal.is_behind
+    written.journal.add(PLAIN, 2.0)
+    assert written.journal.is_behind
+    batch = written.journal.take()
+    assert written.journal.is_behind  # what was taken is not durable yet
+    written.journal.settle(batch, None)
+    assert not written.journal.is_behind
+
+
+def test_a_value_stands_in_its_record_up_to_its_size_and_beside_it_past_that():
+    """Either is read back as it was; what stands beside is found by its digest alone."""
+    for size in (INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1):
+        value = Sealed.of("x" * (size - 2))
+        assert len(value.data) == size
+        line, large = write_line(5, 2.0, CallSucceeded("pay", value))
+        assert [each.data for each in large] == ([value.data] if size > INLINE_BYTES_MAX else [])
+        assert (len(line) > size) == (size == INLINE_BYTES_MAX)
+        kept = {each.digest: each.data for each in large}
+        entry = read_entry(line, kept.__getitem__)
+        assert (entry.seq, entry.at, entry.event.output.data) == (5, 2.0, value.data)
+    written = Written()
+    written.journal.add(CallSucceeded("pay", value), 2.0)
+    assert written.journal.take().values == {value.digest: value.data}
