@@ -186,7 +186,9 @@ def test_repairs_are_bounded():
 
 def test_every_prompt_is_a_file_and_part_of_the_version():
     """All that plannings say is in files, and another text is another version; `pair` is what judges are asked."""
-    files = {path.name for path in (Path(firmplan.__file__).parent / "planner" / "drafting" / "prompts").iterdir()}
+    files = {
+        path.name for path in (Path(firmplan.__file__).parent / "planner" / "drafting" / "prompts").iterdir()
+    }
     assert files == {f"{name}.md" for name in (*PROMPTS, "pair")}
     assert prompt_version() == digest("\n".join(text_of(name) for name in PROMPTS).encode())
 
