@@ -24,9 +24,9 @@ from itertools import islice
 from typing import Final, Literal, assert_never
 
 from ..errors import EngineBug
-from ..plans.expressions.faults import Skipped
+from ..plans.expressions.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.expressions.operators import kind_of
-from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.faults import Skipped
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
     AskModel,
