@@ -156,6 +156,17 @@ def test_what_a_lost_call_of_a_model_set_aside_is_free_again():
     assert (run.spent["model_calls"], run.spent["tokens"]) == (2, 70)
 
 
+@pytest.mark.parametrize(("tokens", "short"), [(99, None), (100, "tokens"), (101, "tokens")])
+def test_what_the_planning_of_a_run_has_used_is_part_of_what_its_calls_may_use(tokens, short):
+    cost = {"model_calls": 1, "tokens": tokens, "usd": 0.0, "seconds": 2.5}
+    planning = {"source": "model", "cost": cost}
+    tools = Toolset([tool("muse", "model")])
+    run = Driven(step("a", "muse"), tools=tools, planning=planning, budget={"tokens": 100})
+    assert run.take(RunStarted("h")) == ["a"]
+    assert run.spent == {"steps": 0, **cost}
+    assert run.machine.find_short("a", 0.0) == short
+
+
 def test_when_a_step_began_and_ended_is_kept():
     """With its first attempt; of an earlier result that stands for the call, when it was found."""
     inner = {"steps": [step("i", "look")], "output": "${i}"}
