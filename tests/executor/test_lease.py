@@ -279,7 +279,7 @@ def test_the_kernel_s_timer_kills_at_its_moment(left_s):
 
 
 @needs_timer
-@pytest.mark.parametrize("how", ["far", "disarm", "close", "closed before", "moved"])
+@pytest.mark.parametrize("how", ["far", "disarm", "close", "close twice", "closed before", "moved"])
 def test_the_kernel_s_timer_kills_nothing_else(how):
     """Neither before its moment, nor once it is disarmed or given back."""
     set_and_give_back()
@@ -293,6 +293,8 @@ def test_the_kernel_s_timer_kills_nothing_else(how):
             case "disarm":
                 timer.disarm()
             case "close":
+                timer.close()
+            case "close twice":
                 timer.close()
                 timer.close()
                 timer.disarm()
