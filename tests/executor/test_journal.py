@@ -326,3 +326,38 @@ def test_an_entry_is_shown_without_the_types_of_the_engine():
         "at": 2.5,
         "data": {"output": {"a": 1}, "usage": {"tokens": 3}},
     }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_waits_on_the_event_loop_itself_goes_on_once_all_is_durable_or_nothing_will_be(
+    monkeypatch, fails
+):
+    """A commit of a part of it is not enough."""
+    written, said = Written(), []
+    journal = written.journal
+    journal.add(PLAIN, 2.0)
+    early = journal.take()
+    journal.add(PLAIN, 3.0)
+
+    class Settled:
+        """Stands for the condition, and does the work of the thread of commits."""
+
+        def notify_all(self):
+            pass
+
+        def wait_for(self, is_so):
+            assert written.asked.within[-1] == 0
+            said.append(is_so())
+            journal.settle(early, None)
+            said.append(is_so())
+            journal.settle(journal.take(), StoreError("full") if fails else None)
+            said.append(is_so())
+
+    monkeypatch.setattr(journal, "_settled", Settled())
+    if fails:
+        with pytest.raises(StoreError, match="full"):
+            journal.flush_here()
+    else:
+        journal.flush_here()
+    assert said == [False, False, True]
+    assert journal.durable == (5 if fails else 6)
