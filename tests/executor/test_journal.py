@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from firmplan.errors import EngineBug, StoreError
@@ -163,6 +164,7 @@ def test_what_calls_leave_waits_for_more_of_it_and_then_goes_at_once(monkeypatch
         assert written.asked.within == [1_000.0]
         written.journal.leave(call)
         assert written.journal.take() is None
+        assert len(written.asked.within) == 2  # too early: it is asked for again
         assert written.asked.within[-1] == pytest.approx(1_000, abs=100)
         written.journal.add(PLAIN, 2.0)
         assert written.commit().left is None
@@ -361,3 +363,17 @@ def test_who_waits_on_the_event_loop_itself_goes_on_once_all_is_durable_or_nothi
         journal.flush_here()
     assert said == [False, False, True]
     assert journal.durable == (5 if fails else 6)
+
+
+def test_who_waits_on_another_thread_is_woken_by_the_commit():
+    """As soon as it has waited for it."""
+    written, is_asked = Written(), threading.Event()
+    written.asked.expect = lambda *_: is_asked.set()
+    written.journal.add(PLAIN, 2.0)
+    is_asked.clear()
+    waiting = threading.Thread(target=written.journal.flush_here, daemon=True)
+    waiting.start()
+    assert is_asked.wait(10)
+    written.commit()  # takes the piece, which is free once the other one waits
+    waiting.join(10)
+    assert not waiting.is_alive()
