@@ -150,6 +150,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tests/executor/test_recent.py",
             "tests/executor/test_recovering.py",
             "tests/executor/test_replay.py",
+            "tests/executor/test_restore.py",
             "tests/executor/test_tampering.py",
             "tests/executor/test_verify.py",
             "tests/laws/test_travelling_runs.py",
