@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from .integral import with_integers
+from .format.shape import describe
 from .nearest import did_you_mean, listing
 from .paths import key
 from .plan import InnerPlan, Plan
 from .problems import Problem, problem
-from .schema import literal_faults, self_contained
-from .shape import describe
+from .types.integral import with_integers
+from .types.schema import literal_faults, self_contained
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy
 
 

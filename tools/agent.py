@@ -28,10 +28,10 @@ from ..errors import ConfigError, ToolError
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
-from .completion import Message
-from .guard import Guard, check_guards
-from .models import DEFAULT, ModelRequest, Models
-from .prompts import DATA_NOTE, Example, Template, example_messages
+from .models.completion import Message
+from .models.guard import Guard, check_guards
+from .models.models import DEFAULT, ModelRequest, Models
+from .models.prompts import DATA_NOTE, Example, Template, example_messages
 from .tool import Tool, make_tool
 
 P = ParamSpec("P")

@@ -24,8 +24,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..errors import ConfigError
-from ..plans.integral import with_ordered_sets
 from ..plans.paths import path_of
+from ..plans.types.integral import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
 from .exact import Fits, exactly, scalar

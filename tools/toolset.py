@@ -19,7 +19,7 @@ from .loading import home_of, load_tools
 from .tool import Tool
 
 if TYPE_CHECKING:
-    from .mcp_tools import McpSettings
+    from .mcp.tools import McpSettings
 
 
 class Toolset:
@@ -82,7 +82,7 @@ class Toolset:
             ConfigError: The extra `mcp` is not installed, the server cannot be reached, what it lists cannot be used, or
                 a setting is wrong.
         """
-        from .mcp_tools import import_tools  # noqa: PLC0415  # most programs have no such server
+        from .mcp.tools import import_tools  # noqa: PLC0415  # most programs have no such server
 
         return cls(import_tools(server, settings))
 
@@ -153,7 +153,7 @@ def _each(tools: object) -> Iterator[Tool]:
 
 def _way_to_name(*tools: Tool) -> str:
     """Return how one of these tools is given a name."""
-    from .mcp_tools import RemoteTool  # noqa: PLC0415  # only for a message
+    from .mcp.tools import RemoteTool  # noqa: PLC0415  # only for a message
 
     is_remote = any(isinstance(tool.fn, RemoteTool) for tool in tools)
     return 'from_mcp(.., prefix="..")' if is_remote else '@tool(name="..")'

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
-from ...tools.pace import Pace
+from ...tools.models.pace import Pace
 from ..journal.commits import Commits
 from ..stores.store import Store
 from .clearance import Flow

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, assert_never, cast
 
+from ..faults import SKIPPED, EvalFault, RefersToSkipped, Skipped
 from ..values import Json
 from . import operators
-from .faults import SKIPPED, EvalFault, RefersToSkipped, Skipped
 from .frame import Frame, checked
 from .functions import FUNCTIONS
 from .methods import METHODS

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..faults import EvalFault, Fault
 from .evaluate import evaluate_closed
-from .faults import EvalFault, Fault
 from .frame import Frame, weigh
 from .nodes import Broken, Call, Constant, Literal, Local, Name, Node, bound, mapped
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import cast
 
+from ..faults import EvalFault, Skipped
 from ..values import Json
-from .faults import EvalFault, Skipped
 
 WORK_MAX = 5_000_000  # values visited or made by one evaluation: about a second
 ITEMS_MAX = 1_000_000  # items of one list that an expression makes

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from ..faults import EvalFault
 from ..values import Json, canonical
-from .faults import EvalFault
 from .frame import weigh
 from .operators import equal, integer, is_number, less, number, result, type_fault
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never
 
-from ..types import (
+from ..faults import Fault
+from ..types.types import (
     BOOLEAN,
     NEVER,
     TEXT,
@@ -31,7 +32,6 @@ from ..types import (
 from ..values import Json
 from . import parts, results
 from .evaluate import is_exact
-from .faults import Fault
 from .nodes import (
     Binary,
     Broken,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from ..faults import EvalFault
 from ..values import Json
-from .faults import EvalFault
 from .frame import ITEMS_MAX
 from .functions import Apply, Function, a_text, an_integer, joined
 

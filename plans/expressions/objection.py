@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .faults import Fault
+from ..faults import Fault
 
 _TOKEN: Final = re.compile(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
 _VALUE_ENDS: Final = re.compile(r"[\w)\]}'\"]\s*$")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ..kinds import depth_of
-from ..types import NEVER, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
-from .faults import Fault
+from ..faults import Fault
+from ..types.kinds import depth_of
+from ..types.types import NEVER, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
 from .nodes import Field, Index, Name, Node, Slice
 
 Member: TypeAlias = Scalar | ListType | ObjectType | Unknown

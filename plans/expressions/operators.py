@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from ..faults import EvalFault
 from ..values import INTEGER_MAX, INTEGER_MIN, Json
-from .faults import EvalFault
 
 if TYPE_CHECKING:
     from .frame import Frame

@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..nearest import listing, nearest
-from ..types import NEVER, TEXT, UNKNOWN, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
+from ..types.types import (
+    NEVER,
+    TEXT,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Scalar,
+    Type,
+    Unknown,
+    members,
+    shown,
+    union,
+)
 from .methods import METHODS
 from .nodes import Constant, Field, Index, Literal, Name, Node, Slice
 from .operands import Findings, Member, Row, joined, kind_of, operand, takes

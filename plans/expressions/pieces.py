@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from ..faults import Fault
 from ..immutable import immutable
-from .faults import Fault
 from .fold import fold
 from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_hole
 from .nodes import Broken, Call, Node
@@ -218,7 +218,7 @@ def _secrets(node: Node) -> Iterator[Node]:
 
 
 def _misplaced(node: Node) -> Fault:
-    # Allowed ones are taken out of a tool step's arguments before these are read: see `plans/templates.py`.
+    # Allowed ones are taken out of a tool step's arguments before these are read: see `plans/checker/templates.py`.
     return Fault(
         "bad-expr",
         "secret(..) stands only as the whole of an argument of a tool step",

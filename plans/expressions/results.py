@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..types import (
+from ..types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,

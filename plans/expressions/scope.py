@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from ..nearest import did_you_mean, listing
-from ..types import ObjectType, Type
+from ..types.types import ObjectType, Type
 from .functions import FUNCTIONS
 
 _STEP_WORDS = frozenset(

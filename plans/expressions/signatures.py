@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..types import (
+from ..types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,

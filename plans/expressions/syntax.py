@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal as OneOf
 from typing import NoReturn, cast
 
+from ..faults import Fault
 from ..nearest import did_you_mean
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
-from .faults import Fault
 from .functions import FUNCTIONS, RESERVED_FUNCTIONS
 from .methods import METHODS
 from .nodes import (

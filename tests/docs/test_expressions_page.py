@@ -9,13 +9,13 @@ from typing import Any
 
 import firmplan
 import pytest
+from firmplan.plans.expressions.formula import EvalFault, infer, parse_formula
 from firmplan.plans.expressions.frame import CHARACTERS_MAX, ITEMS_MAX, WORK_MAX
 from firmplan.plans.expressions.functions import FUNCTIONS
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
 from firmplan.plans.expressions.methods import METHODS
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
-from firmplan.plans.formula import EvalFault, infer, parse_formula
-from firmplan.plans.types import (
+from firmplan.plans.types.types import (
     INTEGER,
     NULL,
     NUMBER,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from firmplan.errors import ConfigError
-from firmplan.tools.answer import Answer, Formless, Unreadable
-from firmplan.tools.guard import Question, check_guards, find_fault
+from firmplan.tools.models.answer import Answer, Formless, Unreadable
+from firmplan.tools.models.guard import Question, check_guards, find_fault
 
 THING = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 ASKED = Question("The bill is 30 euros, due on Monday.")

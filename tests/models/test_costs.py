@@ -9,9 +9,9 @@ import pytest
 from firmplan import ConfigError, Planner, tool
 from firmplan.testing import HttpError, ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
-from firmplan.tools.endpoint import Endpoint
-from firmplan.tools.prices import Prices
-from firmplan.tools.turns import Turns
+from firmplan.tools.models.endpoint import Endpoint
+from firmplan.tools.models.prices import Prices
+from firmplan.tools.models.turns import Turns
 
 AT_ONCE = {"retry-after-ms": "1"}
 LOCAL = {"prices": 1, "models": [{"model": "m*", "at": "http://127.0.0.1", "input": 1.0, "output": 4.0}]}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
-from firmplan.plans.assign import DEPTH_MAX, FAULTS_MAX, assign
-from firmplan.plans.kinds import DEPTH_MAX as KINDS_DEEP
-from firmplan.plans.schema import read_schema, self_contained
-from firmplan.plans.types import (
+from firmplan.plans.types.assign import DEPTH_MAX, FAULTS_MAX, assign
+from firmplan.plans.types.kinds import DEPTH_MAX as KINDS_DEEP
+from firmplan.plans.types.schema import read_schema, self_contained
+from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,

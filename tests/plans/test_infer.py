@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from firmplan.plans.expressions.formula import infer, parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS
 from firmplan.plans.expressions.methods import METHODS
 from firmplan.plans.expressions.signatures import FUNCTION_TYPES, METHOD_TYPES
-from firmplan.plans.formula import infer, parse_formula
-from firmplan.plans.types import (
+from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,

@@ -6,7 +6,7 @@ from firmplan.plans.expressions.infer import _Inference
 from firmplan.plans.expressions.operands import Findings
 from firmplan.plans.expressions.pieces import read_expression
 from firmplan.plans.expressions.plain import plain_type
-from firmplan.plans.types import (
+from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
     NULL,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
-from firmplan.plans.assign import assign
 from firmplan.plans.paths import parts_of
-from firmplan.plans.reading import INLINE_SIZE_MAX
-from firmplan.plans.schema import literal_faults, read_schema, self_contained
-from firmplan.plans.types import (
+from firmplan.plans.types.assign import assign
+from firmplan.plans.types.reading import INLINE_SIZE_MAX
+from firmplan.plans.types.schema import literal_faults, read_schema, self_contained
+from firmplan.plans.types.types import (
     INTEGER,
     NEVER,
     NULL,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jsonschema_rs
-from firmplan.plans.assign import assign
-from firmplan.plans.beyond import as_schema
-from firmplan.plans.literal import literal_faults
 from firmplan.plans.paths import parts_of
-from firmplan.plans.schema import read_schema, self_contained
-from firmplan.plans.types import (
+from firmplan.plans.types.assign import assign
+from firmplan.plans.types.beyond import as_schema
+from firmplan.plans.types.literal import literal_faults
+from firmplan.plans.types.schema import read_schema, self_contained
+from firmplan.plans.types.types import (
     NEVER,
     NULL,
     UNKNOWN,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.kinds import DEPTH_MAX, SIZE_MAX, depth_of, size_of
-from firmplan.plans.schema import read_schema
-from firmplan.plans.types import (
+from firmplan.plans.types.kinds import DEPTH_MAX, SIZE_MAX, depth_of, size_of
+from firmplan.plans.types.schema import read_schema
+from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,

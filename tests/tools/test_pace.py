@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from firmplan import Context, Engine, tool
 from firmplan.testing import FakeClock, MemoryStore
-from firmplan.tools.pace import MOST_AT_ONCE, Pace
+from firmplan.tools.models.pace import MOST_AT_ONCE, Pace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,0 +1,279 @@
+"""Whether values of one type fit the place of another: the rules of contract 2, "Types".
+
+- Every member of the source but null has to be able to fit the target, else `type-mismatch`.
+- Null, or a field that may be absent, where the target wants a value is `maybe-missing`.
+- What fits or not only by its value (number to integer, text to a choice, anything of unknown type, conditions of a schema)
+  is `unchecked-type`, and checked at run time.
+
+Lists compare by element, objects by field. Types that hold themselves fit if nothing speaks against it (the comparison is
+coinductive). A comparison is bounded in depth and in work: past a bound the answer is `unchecked-type`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeAlias
+
+from ..faults import Fault
+from ..nearest import listing
+from ..paths import key
+from .beyond import holds, is_met, relevant
+from .ranges import are_apart
+from .remedies import for_mismatch, for_null, for_stranger, for_unchecked
+from .scalars import fitting
+from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members, shown
+
+PAIRS_MAX = 5_000
+"""Pairs of types that one comparison looks at: alternatives within alternatives multiply."""
+
+DEPTH_MAX = 60
+"""Levels that one comparison goes down: two types that hold themselves can go on for long without meeting again."""
+
+FAULTS_MAX = 50
+"""Faults told of one comparison."""
+
+EVERY_ITEM = "[*]"
+"""The place of a list's items, of which types do not know the number."""
+
+_WEIGHT = {"type-mismatch": 0, "maybe-missing": 1, "unchecked-type": 2}
+
+Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+
+
+def assign(source: Type, target: Type) -> list[Fault]:
+    """Return why values of `source` do not, or may not, fit a place that wants `target`; at most one fault a place.
+
+    `Fault.inner` is the place inside the value: `.name`, `[*]` for the items of a list, empty for the value itself.
+    """
+    if source == target:
+        return []
+    return _Comparison().faults(source, target, 0)
+
+
+class _Comparison:
+    """One comparison: what it has found out, what it assumes, and the work that it may still do."""
+
+    def __init__(self) -> None:
+        self.pairs = PAIRS_MAX
+        self.known: dict[tuple[Type, Type], list[Fault]] = {}
+        self.assumed: set[tuple[Type, Type]] = set()
+
+    def faults(self, source: Type, target: Type, depth: int) -> list[Fault]:
+        """Return the faults of one place, with places relative to it."""
+        if target == UNKNOWN or source in (NEVER, target):
+            return []
+        pair = (source, target)
+        if pair in self.assumed:
+            return []
+        if pair not in self.known:
+            if self.pairs <= 0 or depth > DEPTH_MAX:
+                return [_unchecked(source, target)]
+            before = len(self.known)
+            self.assumed.add(pair)
+            found = _one_a_place(self.compared(source, target, depth))
+            self.assumed.discard(pair)
+            if found:
+                self.forget(before)
+            self.known[pair] = found
+        return self.known[pair]
+
+    def forget(self, count: int) -> None:
+        """Drop what was found to fit since there were so many pairs: it may rest on an assumption that did not hold."""
+        for pair in list(self.known)[count:]:
+            if not self.known[pair]:
+                del self.known[pair]
+
+    def compared(self, source: Type, target: Type, depth: int) -> list[Fault]:
+        wanted = members(target)
+        if UNKNOWN in wanted:
+            return []
+        given = members(source)
+        self.pairs -= len(given) * len(wanted)
+        if any(isinstance(member, Unknown) for member in given):
+            return [_unchecked(source, target)]
+        found: list[Fault] = []
+        for member in given:
+            if member == NULL:
+                if NULL not in wanted:
+                    found += _null(source, target, wanted)
+            else:
+                found += self.best(member, wanted, _Place(source, target), depth)
+        return found
+
+    def best(self, member: Member, wanted: Sequence[Member], place: _Place, depth: int) -> list[Fault]:
+        """Return the faults of one alternative of the source against the alternative of the target that suits it best."""
+        tried: list[list[Fault]] = []
+        near: list[list[Fault]] = []
+        for other in wanted:
+            faults = self.member(member, other, place, depth)
+            if not faults:
+                return []
+            tried.append(faults)
+            if type(other) is type(member) and not isinstance(member, Scalar):
+                near.append(faults)
+        possible = [faults for faults in tried if not _is_refused(faults)]
+        if possible:
+            return min(possible, key=len)
+        if len(near) == 1:
+            return near[0]
+        return [place.mismatch]
+
+    def member(self, source: Member, target: Member, place: _Place, depth: int) -> list[Fault]:
+        """Return the faults of one alternative against another."""
+        if isinstance(source, Scalar) and isinstance(target, Scalar | Unknown):
+            fits = fitting(source, target)
+            return [] if fits is True else [place.mismatch if fits is False else place.unchecked]
+        if isinstance(source, ListType) and isinstance(target, ListType):
+            return self.items(source, target, place, depth)
+        if isinstance(source, ObjectType) and isinstance(target, ObjectType):
+            return self.fields(source, target, place, depth)
+        if isinstance(target, Unknown):
+            return _conditions(source, target, place)
+        return [place.mismatch]
+
+    def items(self, source: ListType, target: ListType, place: _Place, depth: int) -> list[Fault]:
+        found = _moved(self.faults(source.item, target.item, depth + 1), EVERY_ITEM)
+        return found + _conditions(source, target, place)
+
+    def fields(self, source: ObjectType, target: ObjectType, place: _Place, depth: int) -> list[Fault]:
+        """Return the faults of objects: of the fields that are wanted, of those that are not, and of the unknown ones."""
+        found: list[Fault] = []
+        lacking: list[str] = []
+        for name, wanted in target.fields.items():
+            given = source.fields.get(name)
+            if given is None and source.extra is None:
+                if wanted.required:
+                    lacking.append(name)
+                continue
+            found += _moved(
+                self.field(given or Property(source.extra or NEVER, required=False), wanted, depth), key(name)
+            )
+        if lacking:
+            found.append(place.lacks(lacking, source))
+        found += self.strangers(source, target, depth)
+        if source.extra is not None:
+            if target.extra is None:
+                found.append(place.unchecked)
+            else:
+                found += _here(self.faults(source.extra, target.extra, depth + 1), place)
+        return found + _conditions(source, target, place)
+
+    def field(self, given: Property, wanted: Property, depth: int) -> list[Fault]:
+        """Return the faults of one field that both know; one that may be absent can fit by being absent."""
+        found = self.faults(given.type, wanted.type, depth + 1)
+        if given.required:
+            return found
+        if wanted.required:
+            refused = [fault for fault in found if fault.code == "type-mismatch"]
+            return refused or [*found, _absent(given.type, wanted.type)]
+        return [_unchecked(given.type, wanted.type)] if _is_refused(found) else found
+
+    def strangers(self, source: ObjectType, target: ObjectType, depth: int) -> list[Fault]:
+        """Return the faults of the fields that the target has no name for."""
+        found: list[Fault] = []
+        for name, given in source.fields.items():
+            if name in target.fields or given.type == NEVER:
+                continue
+            if target.extra is not None:
+                found += _moved(self.faults(given.type, target.extra, depth + 1), key(name))
+            else:
+                found.append(_stranger(name, given, source, target))
+        return found
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a place wants and gets; its faults are worded only once somebody asks."""
+
+    source: Type
+    target: Type
+
+    @cached_property
+    def mismatch(self) -> Fault:
+        message = f"expected {shown(self.target)}, found {_contrast(self.source, self.target)}"
+        return Fault("type-mismatch", message, for_mismatch(self.source, self.target))
+
+    @cached_property
+    def unchecked(self) -> Fault:
+        return _unchecked(self.source, self.target)
+
+    def lacks(self, names: Sequence[str], source: ObjectType) -> Fault:
+        noun = "field" if len(names) == 1 else "fields"
+        message = f"expected {shown(self.target)}, found {shown(source)} without the {noun} {listing(names)}"
+        return Fault("type-mismatch", message, for_mismatch(self.source, self.target))
+
+
+def _contrast(source: Type, target: Type) -> str:
+    """Return the source as text, told apart from a target that reads the same."""
+    text = shown(source)
+    return text if text != shown(target) else f"another kind of {text}"
+
+
+def _unchecked(source: Type, target: Type) -> Fault:
+    message = f"expected {shown(target)}, found {shown(source)}: whether it fits is known, and checked, only at run time"
+    return Fault("unchecked-type", message, for_unchecked(source, target))
+
+
+def _missing(source: Type, target: Type) -> Fault:
+    text = shown(source)
+    found = text if "null" in text else f"{text}, which may be null"
+    return Fault("maybe-missing", f"expected {shown(target)}, found {found}", for_null())
+
+
+def _absent(source: Type, target: Type) -> Fault:
+    return Fault(
+        "maybe-missing", f"expected {shown(target)}, found {shown(source)} that may be absent", for_null()
+    )
+
+
+def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType) -> Fault:
+    code = "type-mismatch" if given.required else "unchecked-type"
+    may = "" if given.required else " that may be there"
+    message = f"expected no other fields than {listing(target.fields)}, found the field '{name}'{may}"
+    return Fault(code, message, for_stranger(name, source, target), key(name))
+
+
+def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
+    """Return the faults of null where it is not wanted by its name."""
+    answers = [holds(None, relevant(one.beyond, "null")) for one in wanted if isinstance(one, Unknown)]
+    if True in answers:
+        return []
+    return [_unchecked(source, target) if None in answers else _missing(source, target)]
+
+
+def _conditions(source: Member, target: Member, place: _Place) -> list[Fault]:
+    demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
+    if is_met(demanded, source) or are_apart(source.beyond, source.beyond):  # all its values, or none
+        return []
+    return [place.mismatch if are_apart(source.beyond, demanded) else place.unchecked]
+
+
+def _is_refused(faults: Iterable[Fault]) -> bool:
+    return any(fault.code == "type-mismatch" for fault in faults)
+
+
+def _moved(faults: Iterable[Fault], inner: str) -> list[Fault]:
+    return [replace(fault, inner=inner + fault.inner) for fault in faults]
+
+
+def _here(faults: Iterable[Fault], place: _Place) -> list[Fault]:
+    """Return the faults of fields without names as one of the object that holds them."""
+    worst = min(faults, key=lambda fault: _WEIGHT[fault.code], default=None)
+    if worst is None:
+        return []
+    return [place.mismatch if worst.code == "type-mismatch" else replace(worst, inner="")]
+
+
+def _one_a_place(faults: Sequence[Fault]) -> list[Fault]:
+    """Return the weightiest fault of each place, in the order of the places; of very many, the weightiest first."""
+    by_place: dict[str, Fault] = {}
+    for fault in faults:
+        known = by_place.get(fault.inner)
+        if known is None or _WEIGHT[fault.code] < _WEIGHT[known.code]:
+            by_place[fault.inner] = fault
+    kept = list(by_place.values())
+    if len(kept) > FAULTS_MAX:
+        kept = sorted(kept, key=lambda fault: _WEIGHT[fault.code])[:FAULTS_MAX]
+    return kept

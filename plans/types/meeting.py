@@ -1,0 +1,206 @@
+"""What two types have in common: the type of values that have both.
+
+Schemas say so with `allOf`, with a reference beside other keywords, and with conditions beside alternatives. Parts of a
+composition know the fields of one another, as their author means: an object that is closed on its own says nothing there of other
+fields. Whether the whole is closed, `reading.py` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias, cast
+
+from ..values import Json
+from .alternatives import alternatives
+from .beyond import condition, holds, relevant, required_by, together
+from .kinds import (
+    NEVER,
+    UNKNOWN,
+    Conditions,
+    ListType,
+    Named,
+    Never,
+    ObjectType,
+    Property,
+    Scalar,
+    Type,
+    Union,
+    Unknown,
+)
+from .union import members
+
+Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+
+PAIRS_MAX = 2_000
+"""Pairs of parts that are compared."""
+
+FIELDS_MAX = 100_000
+"""Fields that are compared: wide alternatives multiply as many ones do."""
+
+DEPTH_MAX = 60
+"""Levels that a comparison goes down: types that hold themselves have no end."""
+
+
+def meet(left: Type, right: Type, *, composing: bool = False) -> Type | None:
+    """Return the type of exactly the values that have both types; `None` if no type says just that.
+
+    Args:
+        left: One type.
+        right: The other.
+        composing: Whether both are parts of one composition, whose closed objects leave it to the whole to be closed.
+    """
+    try:
+        return _Meeting(composing=composing).meet(left, right, 0)
+    except _Unsaid:
+        return None
+
+
+def narrowed(of: Type, demanded: Conditions) -> Type | None:
+    """Return the type of exactly the values that meet conditions as well; `None` if no type says just that."""
+    return meet(of, Unknown(demanded))
+
+
+def parts_of(of: Type) -> tuple[Member, ...] | None:
+    """Return the alternatives of a type, or `None` if a name among them is still being read."""
+    named = [one for one in (of.members if isinstance(of, Union) else (of,)) if isinstance(one, Named)]
+    if any(one.name not in one.book for one in named):
+        return None
+    return members(of)
+
+
+class _Unsaid(Exception):  # noqa: N818  # not an error: nobody sees it
+    """No type says what two types have in common."""
+
+
+class _Meeting:
+    """One comparison, with the work that it may still do: alternatives within alternatives multiply."""
+
+    def __init__(self, *, composing: bool) -> None:
+        self.composing = composing
+        self.pairs = PAIRS_MAX
+        self.fields = FIELDS_MAX
+
+    def meet(self, left: Type, right: Type, depth: int) -> Type:
+        if left in (UNKNOWN, right):
+            return right
+        if right == UNKNOWN:
+            return left
+        mine, theirs = parts_of(left), parts_of(right)
+        if mine is None or theirs is None or depth > DEPTH_MAX:
+            raise _Unsaid
+        self.pairs -= len(mine) * len(theirs)
+        if self.pairs < 0:
+            raise _Unsaid
+        return _said(alternatives([self.members(one, other, depth) for one in mine for other in theirs]))
+
+    def members(self, left: Member, right: Member, depth: int) -> Type:
+        match left, right:
+            case Unknown(), _:
+                return _narrowed(right, left.beyond)
+            case _, Unknown():
+                return _narrowed(left, right.beyond)
+            case Scalar(), Scalar():
+                return _scalars(left, right)
+            case ListType(), ListType():
+                item = self.meet(left.item, right.item, depth + 1)
+                return ListType(item, together(left.beyond, right.beyond))
+            case ObjectType(), ObjectType():
+                return self.objects(left, right, depth)
+            case _:
+                return NEVER
+
+    def objects(self, left: ObjectType, right: ObjectType, depth: int) -> Type:
+        self.fields -= len(left.fields) + len(right.fields)
+        if self.fields < 0:
+            raise _Unsaid
+        fields: dict[str, Property] = {}
+        for name in dict.fromkeys([*left.fields, *right.fields]):
+            mine = left.fields.get(name) or Property(self.rest(left), required=False)
+            theirs = right.fields.get(name) or Property(self.rest(right), required=False)
+            fields[name] = Property(
+                self.meet(mine.type, theirs.type, depth + 1), mine.required or theirs.required
+            )
+        if any(known.required and isinstance(known.type, Never) for known in fields.values()):
+            return NEVER
+        extra: Type | None
+        if left.extra is not None and right.extra is not None:
+            extra = self.meet(left.extra, right.extra, depth + 1)
+        elif self.composing:
+            extra = right.extra if left.extra is None else left.extra
+        else:
+            extra = None
+        kept = {name: known for name, known in fields.items() if extra is not None or known.type != NEVER}
+        return ObjectType(kept, extra, together(left.beyond, right.beyond))
+
+    def rest(self, of: ObjectType) -> Type:
+        """Return what an object may hold in a field that it has no name for."""
+        if of.extra is None:
+            return UNKNOWN if self.composing else NEVER
+        return of.extra
+
+
+def _said(of: Type | None) -> Type:
+    if of is None:
+        raise _Unsaid
+    return of
+
+
+def _scalars(left: Scalar, right: Scalar) -> Type:
+    kinds = {left.kind, right.kind}
+    if len(kinds) == 2 and kinds != {"integer", "number"}:
+        return NEVER
+    kind = left.kind if len(kinds) == 1 else "integer"
+    only = left.only if right.only is None else right.only
+    if left.only is not None and right.only is not None:
+        only = tuple(value for value in left.only if value in right.only)
+    if only is not None and len(kinds) == 2:
+        only = tuple(
+            value for value in only if type(value) is int or (isinstance(value, float) and value.is_integer())
+        )
+        only = tuple(int(cast("float", value)) for value in only)
+    return NEVER if only == () else _narrowed(Scalar(kind, only), together(left.beyond, right.beyond))
+
+
+def _narrowed(of: Member, demanded: Iterable[str]) -> Type:
+    """Return what of a type meets conditions."""
+    match of:
+        case Unknown():
+            return Unknown(together(of.beyond, demanded))
+        case Scalar():
+            return _narrowed_scalar(of, relevant(together(of.beyond, demanded), of.kind))
+        case ListType():
+            return ListType(of.item, together(of.beyond, relevant(tuple(demanded), "array")))
+        case ObjectType():
+            return _narrowed_object(of, relevant(tuple(demanded), "object"))
+
+
+_EVERY: Mapping[str, tuple[Json, ...]] = {"null": (None,), "boolean": (True, False)}
+
+
+def _narrowed_scalar(of: Scalar, demanded: Conditions) -> Type:
+    values = of.only or _EVERY.get(of.kind, ())
+    if not demanded or not values:
+        return Scalar(of.kind, of.only, demanded)
+    kept = [(value, holds(value, demanded)) for value in values]
+    good = tuple([value for value, answer in kept if answer is not False])
+    if not good:
+        return NEVER
+    unsure = any(answer is None for _, answer in kept)
+    if of.kind == "null":
+        if unsure:
+            raise _Unsaid
+        return Scalar("null")
+    only = None if of.kind == "boolean" and len(good) == 2 else good
+    return Scalar(of.kind, only, demanded if unsure else ())
+
+
+def _narrowed_object(of: ObjectType, demanded: Conditions) -> ObjectType:
+    """Return an object with further conditions; fields that it knows can be required without one."""
+    names, others = required_by(demanded)
+    fields = dict(of.fields)
+    strange: list[Json] = [name for name in names if name not in fields]
+    for name in names:
+        if name in fields:
+            fields[name] = Property(fields[name].type)
+    kept = [condition({"required": strange})] if strange else []
+    return ObjectType(fields, of.extra, together(of.beyond, others, kept))

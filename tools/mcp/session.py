@@ -1,0 +1,373 @@
+"""`Server`: one MCP server as this process speaks to it: one session, shared by all calls of all runs.
+
+All sessions of a process live on one event loop, on a thread of its own, so that engines on any loop share them. A
+session is opened when it is first needed, opened again when it has died, and closed when the last engine that holds its
+server closes, when nobody has the server's tools any more, or when the process ends.
+
+Rules: a call that a dead session cannot even be handed is handed to a new one; a call that was under way when its session
+died is not repeated, since it may have been heard. After a new session was opened, a tool that is no more what it was
+when it was loaded is not called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from ...errors import ConfigError, FirmplanError, ToolError
+from ...plans.values import Json
+from ..background import Background, call
+from ..logbook import open_log
+from .listing import Listing, changed, plain, read_listing
+from .target import Target
+
+if TYPE_CHECKING:
+    from mcp import Client, MCPError
+    from mcp.shared.dispatcher import ProgressFnT
+    from mcp.types import CallToolResult
+
+CLOSE_S: Final = 8.0  # a server that heeds nothing is killed by the transport after half of it
+SAID_CHARACTERS_MAX: Final = 500  # of what a server says of a failure
+GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
+
+
+class Server:
+    """See the module. May be used from any thread and any event loop.
+
+    Args:
+        target: Where it is.
+        open_s: How long it may take until it has listed its tools.
+    """
+
+    def __init__(self, target: Target, open_s: float) -> None:
+        self._link = _Link(target, open_s)
+        self._holders = 0
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._link.close_soon).atexit = False
+
+    def __str__(self) -> str:
+        return str(self._link.target)
+
+    @property
+    def target(self) -> Target:
+        """Where it is."""
+        return self._link.target
+
+    def list_tools(self) -> Listing:
+        """Return what it offered when it was first reached; waits for that. Raises: ConfigError: it cannot be reached."""
+        loop = _loop()
+        try:
+            return call(loop, self._link.listed())
+        except FirmplanError as fault:
+            raise ConfigError(str(fault)) from fault
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Json], *, meta: dict[str, Any], progress: ProgressFnT | None
+    ) -> CallToolResult:
+        """Return its answer to a call. A cancel here is told to the server.
+
+        Raises:
+            ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
+            ConnectionError: The connection broke, or what came was no answer: the call may have been heard.
+        """
+        asked = asyncio.run_coroutine_threadsafe(self._link.call(name, arguments, meta, progress), _loop())
+        return await asyncio.wrap_future(asked)
+
+    def hold(self) -> None:
+        """Keep its session open until it is released as often as it was held."""
+        with self._lock:
+            self._holders += 1
+
+    async def release(self) -> None:
+        """Let go; the last one closes the session and waits until that is done."""
+        with self._lock:
+            self._holders -= 1
+            is_last = self._holders == 0
+        if is_last and self._link.is_open:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._link.close(), _loop()))
+
+
+@dataclass(eq=False)
+class _Link:
+    """The way to one server. All but `close_soon` runs on the loop of all sessions."""
+
+    target: Target
+    open_s: float
+    _session: _Session | None = None
+    _first: Listing | None = None
+    _changed: frozenset[str] = frozenset()
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None
+
+    async def listed(self) -> Listing:
+        await self._connected()
+        return cast("Listing", self._first)
+
+    async def call(
+        self, name: str, arguments: dict[str, Json], meta: dict[str, Any], progress: ProgressFnT | None
+    ) -> CallToolResult:
+        from mcp import MCPError  # noqa: PLC0415  # an extra
+        from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
+
+        for is_second in (False, True):
+            session = await self._connected()
+            if name in self._changed:
+                raise ToolError(
+                    f"the MCP server {self.target} has changed its tool '{name}' since it was loaded; load it again"
+                )
+            try:
+                return await session.call(name, arguments, meta, progress)
+            except MCPError as error:
+                if error.message == GONE and not is_second:
+                    await self.close()  # it was refused unheard
+                    continue
+                raise await self._meaning(session, error) from error
+            except ValidationError as error:
+                raise ConnectionError(
+                    f"the MCP server {self.target} answers with what is no result of a call"
+                ) from error
+        raise ConnectionError(f"the MCP server {self.target} ends its sessions at once")
+
+    async def _meaning(self, session: _Session, error: MCPError) -> Exception:
+        """Return what an error in place of an answer means: refused, and so not done, or nobody knows."""
+        from mcp.types import (  # noqa: PLC0415  # an extra
+            CONNECTION_CLOSED,
+            INVALID_PARAMS,
+            METHOD_NOT_FOUND,
+            REQUEST_TIMEOUT,
+        )
+
+        said = plain(error.message, SAID_CHARACTERS_MAX)
+        if error.code in (INVALID_PARAMS, METHOD_NOT_FOUND):
+            return ToolError(f"the MCP server {self.target} refuses the call: {said}")
+        if error.code == REQUEST_TIMEOUT:
+            return TimeoutError(f"the MCP server {self.target}: {said}")
+        if error.code == CONNECTION_CLOSED and (why := await session.wait_why()):
+            said = f"{said}: {why}"
+        return ConnectionError(f"the MCP server {self.target}: {said} (error {error.code})")
+
+    async def _connected(self) -> _Session:
+        """Return a session that is alive, a new one if need be. Raises: ToolError: the server cannot be reached."""
+        async with self._opening:
+            if self._session is not None and not self._session.is_over:
+                return self._session
+            await self.close()
+            session = _Session(self.target)
+            try:
+                async with asyncio.timeout(self.open_s):
+                    listing = await session.open()
+            except BaseException as error:
+                await session.close()
+                if not isinstance(error, Exception):
+                    raise
+                raise _unreachable(self.target, error, self.open_s) from error
+            self._session = session
+            _links.add(self)
+            self._first = self._first or listing
+            self._changed = changed(self._first.tools, listing.tools)
+            return session
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def close_soon(self) -> None:
+        if self._session is not None and (running := _running_loop()) is not None:
+            asyncio.run_coroutine_threadsafe(self.close(), running)
+
+
+class _Session:
+    """One connection, alive as long as its own task is: transports must end in the task in which they began."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._ending = asyncio.Event()
+        self._opened: asyncio.Future[tuple[Client, Listing]] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._why = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can be handed to it any more."""
+        return self._ending.is_set() or self._task is None or self._task.done()
+
+    async def open(self) -> Listing:
+        self._task = asyncio.get_running_loop().create_task(self._live(), name=f"firmplan mcp {self._target}")
+        _, listing = await asyncio.shield(self._opened)
+        return listing
+
+    async def call(
+        self, name: str, arguments: dict[str, Json], meta: dict[str, Any], progress: ProgressFnT | None
+    ) -> CallToolResult:
+        from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult, InputRequiredResult  # noqa: PLC0415  # an extra
+        from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with it
+
+        client, _ = self._opened.result()
+        answers: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
+            CallToolResult | InputRequiredResult
+        )
+        # Not `client.call_tool`: it judges results itself, and a write with an unfit result has taken effect all the same.
+        params = CallToolRequestParams.model_validate(
+            {"name": name, "arguments": arguments, "_meta": meta or None}
+        )
+        answer = await client.session.send_request(
+            CallToolRequest(params=params), answers, progress_callback=progress
+        )
+        if isinstance(answer, InputRequiredResult):
+            raise ToolError(
+                f"the MCP server {self._target} asks for more before it answers (sampling, elicitation or roots), which "
+                "firmplan does not give: hand over what it needs as arguments"
+            )
+        return answer
+
+    async def wait_why(self) -> str:
+        """Return why it broke, once that is known; nothing where it only ended."""
+        if self._task is not None and self._ending.is_set():
+            await asyncio.wait([self._task], timeout=CLOSE_S)
+        return self._why
+
+    async def close(self) -> None:
+        self._ending.set()
+        if self._task is None:
+            return
+        if not self._opened.done():
+            self._task.cancel()
+        await asyncio.wait([self._task], timeout=CLOSE_S)
+        if not self._task.done():
+            self._task.cancel()
+            open_log().warning("an MCP server does not end", server=str(self._target))
+
+    async def _live(self) -> None:
+        from mcp import Client  # noqa: PLC0415  # an extra
+        from mcp.types import Implementation  # noqa: PLC0415  # an extra
+
+        known = Implementation(name="firmplan", version=version("firmplan"))
+        try:
+            async with Client(_watched(self._target, self._ending), client_info=known, cache=None) as client:
+                self._opened.set_result((client, await read_listing(client)))
+                await self._ending.wait()
+        except BaseException as error:
+            if not self._opened.done():
+                self._opened.set_exception(_innermost(error))
+                self._opened.exception()  # told where it is waited for
+            else:
+                self._why = _told(_innermost(error))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._ending.set()
+
+
+@asynccontextmanager
+async def _watched(target: Target, ended: asyncio.Event) -> AsyncGenerator[Any]:
+    """Yield the streams of a connection, telling when nothing more comes."""
+    async with target.connect() as (incoming, outgoing):
+        yield _Watched(incoming, ended), outgoing
+
+
+class _Watched:
+    """A stream that tells when it has ended."""
+
+    def __init__(self, inner: Any, ended: asyncio.Event) -> None:  # noqa: ANN401  # any of the transports' streams
+        self._inner = inner
+        self._ended = ended
+
+    @property
+    def last_context(self) -> Any:  # noqa: ANN401  # the transports' own
+        return getattr(self._inner, "last_context", None)
+
+    async def receive(self) -> Any:  # noqa: ANN401  # as above
+        return await self._inner.receive()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401  # as above
+        try:
+            return await self._inner.__anext__()
+        except BaseException:
+            self._ended.set()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._ended.set()
+        return cast("bool | None", await self._inner.__aexit__(kind, error, trace))
+
+
+# --- what faults mean
+
+
+def _unreachable(target: Target, error: Exception, open_s: float) -> FirmplanError:
+    if isinstance(error, ConfigError):
+        return error
+    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else _told(error)
+    return ToolError(f"the MCP server {target} cannot be reached: {why}", temporary=True)
+
+
+def _told(error: BaseException) -> str:
+    text = plain(str(error), SAID_CHARACTERS_MAX)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error that task groups have bundled."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+# --- the loop of all sessions
+
+_links: weakref.WeakSet[_Link] = weakref.WeakSet()
+_background: tuple[int, Background] | None = None
+_starting = threading.Lock()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the loop on which all sessions of this process live."""
+    global _background  # noqa: PLW0603  # one a process
+    with _starting:
+        if (running := _running_loop()) is not None:
+            return running
+        _links.clear()  # those of the process that this one was forked from
+        _background = os.getpid(), Background()
+        atexit.register(_close_all)
+        return _background[1].loop
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    return _background[1].loop if _background is not None and _background[0] == os.getpid() else None
+
+
+def _close_all() -> None:
+    """Close what is still open when the process ends, so that no server outlives it."""
+    loop = _running_loop()
+    if loop is not None and any(link.is_open for link in _links):
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(_closed(list(_links)), loop).result(CLOSE_S + 1)
+
+
+async def _closed(links: Iterable[_Link]) -> None:
+    await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
