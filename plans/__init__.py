@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .problems import Bounds, CheckReport, Problem
     from .program import Program
     from .signature import Effect, Signature, Signatures
-    from .types.schema import literal_faults
+    from .types.literal import literal_faults
     from .values import Digest, Json, NotJson, canonical, normal, parse
 
 _MODULES = {

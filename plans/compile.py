@@ -45,7 +45,7 @@ from .program import (
 from .program import Fallback as FallbackCode
 from .signature import Signature, Signatures
 from .toolbox import toolbox
-from .types.schema import self_contained
+from .types.contained import self_contained
 from .values import Json
 
 VARIANTS_MAX = 8

@@ -15,8 +15,9 @@ from .nearest import did_you_mean, listing
 from .paths import key
 from .plan import InnerPlan, Plan
 from .problems import Problem, problem
+from .types.contained import self_contained
 from .types.integral import with_integers
-from .types.schema import literal_faults, self_contained
+from .types.literal import literal_faults
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy
 
 

@@ -19,7 +19,7 @@ from ...plans.format.shape import describe
 from ...plans.nearest import listing
 from ...plans.program import CallTool
 from ...plans.types.integral import with_integers
-from ...plans.types.schema import literal_faults
+from ...plans.types.literal import literal_faults
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..cells import Turn, is_asked, undecided_attempt

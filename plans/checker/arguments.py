@@ -18,8 +18,8 @@ from ..nearest import did_you_mean, listing
 from ..paths import key, parts_of, path_of
 from ..types.assign import assign
 from ..types.beyond import as_schema, is_plain_tuple, of_shape
+from ..types.literal import literal_faults
 from ..types.remedies import expression_of, for_null
-from ..types.schema import literal_faults
 from ..types.types import (
     NEVER,
     NULL,
@@ -30,11 +30,11 @@ from ..types.types import (
     Property,
     Type,
     members,
-    schema_of,
-    shown,
     type_of,
     union,
 )
+from ..types.wording import shown
+from ..types.written import schema_of
 from ..values import Json, into
 from .checking import Accepted
 from .findings import is_error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..types.remedies import expression_of, for_null
-from ..types.types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members, shown
+from ..types.types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members
+from ..types.wording import shown
 from ..values import Json
 from .typed_body import TypedBody
 

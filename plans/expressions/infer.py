@@ -246,14 +246,14 @@ class _Inference:
 
     def _field(self, node: Field | Index, name: str) -> Type:
         if not isinstance(node.base, Name):
-            return parts.field(self.findings, node, self.type(node.base), name)
+            return parts.field_of(self.findings, node, self.type(node.base), name)
         base = self._name(node.base, name)
         if node.base.name == "inputs" and isinstance(base, ObjectType) and name not in base.fields:
             message, hint = unknown_input(name, base.fields, suggestions=self.findings.suggestions)
             self.findings.add("unknown-ref", node, message, hint)
             return NEVER
         return (
-            parts.field(self.findings, node, base, name)
+            parts.field_of(self.findings, node, base, name)
             if isinstance(node, Field)
             else parts.index(self.findings, node, base, exact(name))
         )

@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from ..faults import Fault
 from ..types.kinds import depth_of
-from ..types.types import NEVER, ListType, ObjectType, Scalar, Type, Unknown, members, shown, union
+from ..types.types import NEVER, ListType, ObjectType, Scalar, Type, Unknown, members, union
+from ..types.wording import shown
 from .nodes import Field, Index, Name, Node, Slice
 
 Member: TypeAlias = Scalar | ListType | ObjectType | Unknown

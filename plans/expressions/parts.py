@@ -10,19 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..nearest import listing, nearest
-from ..types.types import (
-    NEVER,
-    TEXT,
-    UNKNOWN,
-    ListType,
-    ObjectType,
-    Scalar,
-    Type,
-    Unknown,
-    members,
-    shown,
-    union,
-)
+from ..types.types import NEVER, TEXT, UNKNOWN, ListType, ObjectType, Scalar, Type, Unknown, members, union
+from ..types.wording import shown
 from .methods import METHODS
 from .nodes import Constant, Field, Index, Literal, Name, Node, Slice
 from .operands import Findings, Member, Row, joined, kind_of, operand, takes
@@ -33,7 +22,7 @@ _KEY = takes("string", "integer", wanted="text or an integer")
 _BOUND = takes("integer", wanted="integers", nulls=True)
 
 
-def field(findings: Findings, node: Field | Index, base: Type, name: str) -> Type:
+def field_of(findings: Findings, node: Field | Index, base: Type, name: str) -> Type:
     """Return the type of the field of a name."""
     every = [member for member in members(base) if kind_of(member) != "null"]
     found: list[Type] = []
@@ -116,7 +105,7 @@ def index(findings: Findings, node: Index, base: Type, key: Type) -> Type:
     """Return the type of `base[key]`."""
     position = node.key.value if isinstance(node.key, Literal | Constant) else None
     if isinstance(position, str) and not any(kind_of(member) == "string" for member in members(base)):
-        return field(findings, node, base, position)
+        return field_of(findings, node, base, position)
     keys = operand(findings, node.key, key, _KEY, "[..]")
     if not members(base) or not keys:
         return NEVER

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..types.kinds import BOOLEAN, INTEGER, NUMBER, ObjectType, Scalar, Type
+from ..types.types import BOOLEAN, INTEGER, NUMBER, ObjectType, Scalar, Type
 from .nodes import Binary, Compare, Field, Literal, Name, Node
 
 _KEEPS_WHOLE = frozenset({"+", "-", "*", "//", "%"})

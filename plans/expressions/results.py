@@ -23,9 +23,9 @@ from ..types.types import (
     Type,
     Unknown,
     members,
-    shown,
     union,
 )
+from ..types.wording import shown
 from ..values import Json
 from .nodes import Node
 from .operands import A_LIST, A_NUMBER, Findings, Member, kind_of, operand

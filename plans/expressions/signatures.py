@@ -21,9 +21,9 @@ from ..types.types import (
     ObjectType,
     Type,
     members,
-    shown,
     union,
 )
+from ..types.wording import shown
 from .nodes import Node
 from .operands import (
     A_BOOLEAN,

@@ -14,10 +14,10 @@ from .kinds import NEVER, UNKNOWN, Named, Never, ObjectType, Property, Scalar, T
 from .ranges import are_apart
 from .union import ALTERNATIVES_MAX, VALUES_MAX, Member, flattened, members, unabsorbed
 
-PAIRS_MAX = 20_000
+APART_PAIRS_MAX = 20_000
 """Pairs of types that are looked at to tell the alternatives of one schema apart."""
 
-DEPTH_MAX = 8
+APART_DEPTH_MAX = 8
 """Levels that this goes down."""
 
 
@@ -67,7 +67,7 @@ class Apart:
 
     def __init__(self, *, closed: bool) -> None:
         self.closed = closed
-        self.pairs = PAIRS_MAX
+        self.pairs = APART_PAIRS_MAX
 
     def all(self, types: Sequence[Type]) -> bool:
         """Whether no value has two of the types."""
@@ -77,7 +77,7 @@ class Apart:
         """Whether a type has no value in common with any of several but that at a position."""
         return all(self.two(one, other) for number, other in enumerate(types) if number != at)
 
-    def two(self, left: Type, right: Type, room: int = DEPTH_MAX) -> bool:
+    def two(self, left: Type, right: Type, room: int = APART_DEPTH_MAX) -> bool:
         """Whether no value has both types."""
         if isinstance(left, Never) or isinstance(right, Never):
             return True

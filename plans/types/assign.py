@@ -23,7 +23,8 @@ from .beyond import holds, is_met, relevant
 from .ranges import are_apart
 from .remedies import for_mismatch, for_null, for_stranger, for_unchecked
 from .scalars import fitting
-from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members, shown
+from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members
+from .wording import shown
 
 PAIRS_MAX = 5_000
 """Pairs of types that one comparison looks at: alternatives within alternatives multiply."""
@@ -39,7 +40,7 @@ EVERY_ITEM = "[*]"
 
 _WEIGHT = {"type-mismatch": 0, "maybe-missing": 1, "unchecked-type": 2}
 
-Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
 
 def assign(source: Type, target: Type) -> list[Fault]:
@@ -102,7 +103,9 @@ class _Comparison:
                 found += self.best(member, wanted, _Place(source, target), depth)
         return found
 
-    def best(self, member: Member, wanted: Sequence[Member], place: _Place, depth: int) -> list[Fault]:
+    def best(
+        self, member: Alternative, wanted: Sequence[Alternative], place: _Place, depth: int
+    ) -> list[Fault]:
         """Return the faults of one alternative of the source against the alternative of the target that suits it best."""
         tried: list[list[Fault]] = []
         near: list[list[Fault]] = []
@@ -120,7 +123,7 @@ class _Comparison:
             return near[0]
         return [place.mismatch]
 
-    def member(self, source: Member, target: Member, place: _Place, depth: int) -> list[Fault]:
+    def member(self, source: Alternative, target: Alternative, place: _Place, depth: int) -> list[Fault]:
         """Return the faults of one alternative against another."""
         if isinstance(source, Scalar) and isinstance(target, Scalar | Unknown):
             fits = fitting(source, target)
@@ -235,7 +238,7 @@ def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType
     return Fault(code, message, for_stranger(name, source, target), key(name))
 
 
-def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
+def _null(source: Type, target: Type, wanted: Iterable[Alternative]) -> list[Fault]:
     """Return the faults of null where it is not wanted by its name."""
     answers = [holds(None, relevant(one.beyond, "null")) for one in wanted if isinstance(one, Unknown)]
     if True in answers:
@@ -243,7 +246,7 @@ def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
     return [_unchecked(source, target) if None in answers else _missing(source, target)]
 
 
-def _conditions(source: Member, target: Member, place: _Place) -> list[Fault]:
+def _conditions(source: Alternative, target: Alternative, place: _Place) -> list[Fault]:
     demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
     if is_met(demanded, source) or are_apart(source.beyond, source.beyond):  # all its values, or none
         return []

@@ -14,7 +14,7 @@ from .alternatives import Apart, alternatives
 from .beyond import is_whole
 from .composition import Closedness
 from .kinds import UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Union, Unknown
-from .meeting import Member, parts_of
+from .meeting import Alternative, parts_of
 from .union import members
 
 FIELDS_MAX = 100_000
@@ -68,7 +68,7 @@ _NOTHING = Part(UNKNOWN, is_exact=False, is_known=False)
 """Stands for a part of which no type says anything."""
 
 
-def _without_whole(of: Member) -> Member:
+def _without_whole(of: Alternative) -> Alternative:
     """Return a type without the conditions that hold only for its schema alone."""
     kept = tuple([one for one in of.beyond if not is_whole(one)])
     if kept == of.beyond:

@@ -15,9 +15,10 @@ from ..paths import path_of
 from ..values import Json, NotJson, canonical
 from .contained import self_contained
 from .reading import read_schema
-from .types import ListType, ObjectType, Property, Type, members, shown
+from .types import ListType, ObjectType, Property, Type, members
 from .validators import find_validator
 from .violations import SHOWN_MAX, TOLD, fault_at, found_text, kind_word, not_listed, options_of
+from .wording import shown
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError

@@ -29,7 +29,7 @@ from .kinds import (
 )
 from .union import members
 
-Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
 PAIRS_MAX = 2_000
 """Pairs of parts that are compared."""
@@ -60,7 +60,7 @@ def narrowed(of: Type, demanded: Conditions) -> Type | None:
     return meet(of, Unknown(demanded))
 
 
-def parts_of(of: Type) -> tuple[Member, ...] | None:
+def parts_of(of: Type) -> tuple[Alternative, ...] | None:
     """Return the alternatives of a type, or `None` if a name among them is still being read."""
     named = [one for one in (of.members if isinstance(of, Union) else (of,)) if isinstance(one, Named)]
     if any(one.name not in one.book for one in named):
@@ -93,7 +93,7 @@ class _Meeting:
             raise _Unsaid
         return _said(alternatives([self.members(one, other, depth) for one in mine for other in theirs]))
 
-    def members(self, left: Member, right: Member, depth: int) -> Type:
+    def members(self, left: Alternative, right: Alternative, depth: int) -> Type:
         match left, right:
             case Unknown(), _:
                 return _narrowed(right, left.beyond)
@@ -161,7 +161,7 @@ def _scalars(left: Scalar, right: Scalar) -> Type:
     return NEVER if only == () else _narrowed(Scalar(kind, only), together(left.beyond, right.beyond))
 
 
-def _narrowed(of: Member, demanded: Iterable[str]) -> Type:
+def _narrowed(of: Alternative, demanded: Iterable[str]) -> Type:
     """Return what of a type meets conditions."""
     match of:
         case Unknown():

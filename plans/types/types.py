@@ -8,56 +8,17 @@ from __future__ import annotations
 
 from ..values import Json
 from .kinds import (
-    BOOLEAN,
     DEPTH_MAX,
-    INTEGER,
     NEVER,
     NULL,
-    NUMBER,
-    TEXT,
     UNKNOWN,
-    Kind,
     ListType,
-    Named,
-    Never,
     ObjectType,
     Property,
     Scalar,
     Type,
-    Union,
-    Unknown,
 )
-from .union import is_nullable, members, union, widened, without_null
-from .wording import shown
-from .written import schema_of
-
-__all__ = [
-    "BOOLEAN",
-    "INTEGER",
-    "NEVER",
-    "NULL",
-    "NUMBER",
-    "TEXT",
-    "UNKNOWN",
-    "Kind",
-    "ListType",
-    "Named",
-    "Never",
-    "ObjectType",
-    "Property",
-    "Scalar",
-    "Type",
-    "Union",
-    "Unknown",
-    "is_nullable",
-    "members",
-    "schema_of",
-    "shown",
-    "type_of",
-    "union",
-    "widened",
-    "without_null",
-]
+from .union import union
 
 
 def type_of(value: Json) -> Type:

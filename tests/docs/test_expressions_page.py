@@ -25,10 +25,10 @@ from firmplan.plans.types.types import (
     ObjectType,
     Property,
     Type,
-    shown,
     union,
     widened,
 )
+from firmplan.plans.types.wording import shown
 from firmplan.plans.values import canonical
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "EXPRESSIONS.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from firmplan.plans.expressions.methods import METHODS
 from firmplan.plans.plan import Agent, AgentStep, Ask, AskStep, PlanStep, SetStep, ToolStep
 from firmplan.plans.plan import Plan as Model
 from firmplan.plans.types.assign import assign
-from firmplan.plans.types.schema import read_schema
+from firmplan.plans.types.reading import read_schema
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "PLAN_FORMAT.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -21,10 +21,10 @@ from firmplan.plans.types.types import (
     ObjectType,
     Property,
     Type,
-    shown,
     union,
     widened,
 )
+from firmplan.plans.types.wording import shown
 
 WEATHER = ObjectType(
     {

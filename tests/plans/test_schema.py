@@ -6,8 +6,9 @@ import jsonschema_rs
 import pytest
 from firmplan.plans.paths import parts_of
 from firmplan.plans.types.assign import assign
-from firmplan.plans.types.reading import INLINE_SIZE_MAX
-from firmplan.plans.types.schema import literal_faults, read_schema, self_contained
+from firmplan.plans.types.contained import self_contained
+from firmplan.plans.types.literal import literal_faults
+from firmplan.plans.types.reading import INLINE_SIZE_MAX, read_schema
 from firmplan.plans.types.types import (
     INTEGER,
     NEVER,
@@ -21,10 +22,10 @@ from firmplan.plans.types.types import (
     Scalar,
     Type,
     members,
-    shown,
     type_of,
     union,
 )
+from firmplan.plans.types.wording import shown
 from hypothesis import given
 
 from .plan_values import garbage, schemas, small_values

@@ -8,8 +8,9 @@ import jsonschema_rs
 from firmplan.plans.paths import parts_of
 from firmplan.plans.types.assign import assign
 from firmplan.plans.types.beyond import as_schema
+from firmplan.plans.types.contained import self_contained
 from firmplan.plans.types.literal import literal_faults
-from firmplan.plans.types.schema import read_schema, self_contained
+from firmplan.plans.types.reading import read_schema
 from firmplan.plans.types.types import (
     NEVER,
     NULL,
@@ -21,10 +22,10 @@ from firmplan.plans.types.types import (
     Type,
     Unknown,
     members,
-    schema_of,
     type_of,
     union,
 )
+from firmplan.plans.types.written import schema_of
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan.plans.types.kinds import DEPTH_MAX, SIZE_MAX, depth_of, size_of
-from firmplan.plans.types.schema import read_schema
+from firmplan.plans.types.reading import read_schema
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -22,13 +22,13 @@ from firmplan.plans.types.types import (
     Union,
     is_nullable,
     members,
-    schema_of,
-    shown,
     type_of,
     union,
     widened,
     without_null,
 )
+from firmplan.plans.types.wording import shown
+from firmplan.plans.types.written import schema_of
 from hypothesis import given
 
 from .plan_values import json_values, plan_types
