@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 import jsonschema_rs
 
 from ..errors import ConfigError, ToolError
-from ..plans.types.integral import Schema, with_integers
+from ..plans.types.integers import Schema, with_integers
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
 from .failures import described
 from .faults import argument_faults, schema_faults

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..types.remedies import expression_of, for_null
+from ..types.assignable import expression_of, for_null
+from ..types.show import shown
 from ..types.types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members
-from ..types.wording import shown
 from ..values import Json
 from .typed_body import TypedBody
 

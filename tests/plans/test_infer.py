@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from firmplan.plans.expressions.formula import infer, parse_formula
-from firmplan.plans.expressions.functions import FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
-from firmplan.plans.expressions.signatures import FUNCTION_TYPES, METHOD_TYPES
+from firmplan.plans.expressions.function_types import FUNCTION_TYPES, METHOD_TYPES
+from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
+from firmplan.plans.types.show import shown
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -24,7 +24,6 @@ from firmplan.plans.types.types import (
     union,
     widened,
 )
-from firmplan.plans.types.wording import shown
 
 WEATHER = ObjectType(
     {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jsonschema_rs
 import pytest
 from firmplan.plans.paths import parts_of
-from firmplan.plans.types.assign import assign
-from firmplan.plans.types.contained import self_contained
-from firmplan.plans.types.literal import literal_faults
-from firmplan.plans.types.reading import INLINE_SIZE_MAX, read_schema
+from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.read import INLINE_SIZE_MAX, read_schema
+from firmplan.plans.types.show import shown
+from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.types.types import (
     INTEGER,
     NEVER,
@@ -25,7 +25,7 @@ from firmplan.plans.types.types import (
     type_of,
     union,
 )
-from firmplan.plans.types.wording import shown
+from firmplan.plans.types.validate import literal_faults
 from hypothesis import given
 
 from .plan_values import garbage, schemas, small_values
