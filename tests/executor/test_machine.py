@@ -19,6 +19,7 @@ from firmplan.executor.events import (
     CallFailed,
     CallLost,
     CallMade,
+    CallReused,
     CallStarted,
     CallSucceeded,
     CancelAsked,
@@ -141,6 +142,33 @@ def test_a_raised_budget_calls_nothing_that_waits_for_a_person():
     assert (run.state("a"), run.state("b")) == (State.WAITING, State.WAITING)
     assert run.take(BudgetRaised({"steps": 2})) == ["a"]
     assert (run.state("a"), run.state("b")) == (State.READY, State.WAITING)
+
+
+def test_what_a_lost_call_of_a_model_set_aside_is_free_again():
+    """That the model was asked counts all the same."""
+    run = Driven(step("a", "muse"), step("b", "muse"), tools=Toolset([tool("muse", "model")]))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    run.take(CallSucceeded("a", ONE, usage={"calls": 1, "tokens": 70}))
+    run.begin("b")
+    assert (run.spent["model_calls"], run.spent["tokens"]) == (2, 140)
+    run.take(CallLost("b", "gone"))
+    assert (run.spent["model_calls"], run.spent["tokens"]) == (2, 70)
+
+
+def test_when_a_step_began_and_ended_is_kept():
+    """With its first attempt; of an earlier result that stands for the call, when it was found."""
+    inner = {"steps": [step("i", "look")], "output": "${i}"}
+    run = Driven({"id": "p", "plan": "inner"}, step("r", "add"), plan={"plans": {"inner": inner}})
+    assert run.take(RunStarted("h"), 10.0) == ["p/i", "r"]
+    run.take(CallReused("r", "", ONE, "key", "other"), 11.0)
+    run.begin("p/i", 12.0)
+    run.take(CallFailed("p/i", "down", "..", retryable=True), 13.0)
+    run.take(RetryDue("p/i"), 14.0)
+    run.take(CallStarted("p/i", 2, ""), 15.0)
+    run.end("p/i", 16.0)
+    times = {path: (turn.started, turn.finished) for path, turn in run.machine.turns.items()}
+    assert times == {"p": (10.0, 16.0), "r": (11.0, 11.0), "p/i": (12.0, 16.0)}
 
 
 def test_the_bytes_of_all_results_are_added_up():
