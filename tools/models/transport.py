@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httpx2
@@ -20,6 +20,7 @@ from ...plans.values import Json
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
 
 _HALF: Final = re.compile("[\ud800-\udbff]$")
 """The first half of a character whose second half is in the next chunk."""
@@ -37,7 +38,7 @@ class Listener(Protocol):
         ...
 
 
-class BrokeOff(Exception):  # noqa: N818  # reads as what it says
+class StreamBroken(Exception):  # noqa: N818  # reads as what it says
     """A stream ended before its answer did; the cause says how."""
 
 
@@ -48,7 +49,7 @@ class ListenerFailed(Exception):  # noqa: N818  # the same
 def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
     """Return what asks as `client.chat.completions.create` does, with a listener to the answer.
 
-    It raises `BrokeOff` where an answer began and did not end, and `ListenerFailed`. What an endpoint
+    It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. What an endpoint
     answers in one piece all the same is taken as it is, and not heard.
     """
 
@@ -73,11 +74,11 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
         except httpx2.TransportError as fault:
             gone = openai.APIConnectionError(request=http.request)
             gone.__cause__ = fault
-            raise BrokeOff from gone
+            raise StreamBroken from gone
         except Exception as fault:
-            raise BrokeOff from fault
+            raise StreamBroken from fault
         if made.is_open:
-            raise BrokeOff from EOFError("the stream ended before the answer did")
+            raise StreamBroken from EOFError("the stream ended before the answer did")
         return made.completion()
 
     return create
@@ -183,3 +184,46 @@ def _joined(pieces: list[str]) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+# --- A bound on what an endpoint may send for one answer, so that one that never stops costs no memory.
+#
+# No model writes answers of megabytes; a compressed body may hold a thousand times its bytes, and has a bound of its own.
+# Imported with the first call: httpx is heavy.
+
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""Of one response, as it comes over the wire."""
+
+COMPRESSED_BYTES_MAX = 512 * 1024
+"""The same where it is compressed: unpacked at most about a thousand times as much."""
+
+
+class BodyTooLarge(httpx2.ReadError):  # reads as what it says
+    """An endpoint sent more than an answer can be."""
+
+
+async def bound_body(response: httpx2.Response) -> None:
+    """Have a response end with `BodyTooLarge` past its bound: a hook of an httpx client."""
+    is_plain = response.headers.get("content-encoding", "identity") == "identity"
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream, BODY_BYTES_MAX if is_plain else COMPRESSED_BYTES_MAX)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """Another stream, up to a bound."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, bytes_max: int) -> None:
+        self._inner = inner
+        self._bytes_max = bytes_max
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._bytes_max
+        async for chunk in self._inner:
+            left -= len(chunk)
+            if left < 0:
+                raise BodyTooLarge(f"it sent more than {self._bytes_max} bytes for one answer")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

@@ -18,16 +18,13 @@ from importlib.util import resolve_name
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Protocol, cast
 
-from .beginnings import begin_alike, captured_beginning, module_beginnings
 from .constants import Unseen
-from .decorators import ABSENT
-from .local_names import words_in
-from .memory import Change, is_memory, without
+from .mutable_state import Change, begin_alike, captured_beginning, is_memory, module_beginnings, without
 from .names import Imported, Path, Reading
+from .opaque_calls import HOMES, revealing
 from .origin import Origin, is_missing, origin_of
 from .references import ProjectReferences
-from .revealing import HOMES, revealing
-from .syntax import spelled
+from .syntax import ABSENT, spelled, words_in
 
 _PLACES = frozenset(
     {"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"}

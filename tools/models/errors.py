@@ -53,7 +53,7 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
     """Return the failure that an exception of the openai client stands for."""
     import openai  # noqa: PLC0415  # heavy: loaded with the first call
 
-    from .inflow import BodyTooLarge  # noqa: PLC0415  # loads httpx
+    from .transport import BodyTooLarge  # noqa: PLC0415  # loads httpx
 
     match error:
         case openai.APITimeoutError():

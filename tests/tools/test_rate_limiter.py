@@ -7,15 +7,15 @@ import asyncio
 import pytest
 from firmplan import Context, Engine, tool
 from firmplan.testing import FakeClock, MemoryStore
-from firmplan.tools.models.pace import MOST_AT_ONCE, Pace
+from firmplan.tools.models.limits import STARTS_KEPT_MAX, RateLimiter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
 def booked(rate, asked):
     """Return when calls start that are asked for at those times."""
-    pace = Pace(rate)
-    return [now + pace.book(now) for now in asked]
+    limiter = RateLimiter(rate)
+    return [now + limiter.reserve(now) for now in asked]
 
 
 def test_as_many_start_at_once_as_a_second_may_have():
@@ -28,7 +28,7 @@ def test_as_many_start_at_once_as_a_second_may_have():
 
 @settings(max_examples=300, deadline=None)
 @given(
-    rate=st.one_of(st.integers(1, 20), st.floats(0.05, 20), st.just(MOST_AT_ONCE * 2.0)),
+    rate=st.one_of(st.integers(1, 20), st.floats(0.05, 20), st.just(STARTS_KEPT_MAX * 2.0)),
     gaps=st.lists(st.one_of(st.just(0.0), st.floats(0, 3)), min_size=1, max_size=80),
 )
 def test_no_second_has_more(rate, gaps):
@@ -36,7 +36,7 @@ def test_no_second_has_more(rate, gaps):
     asked = [sum(gaps[: at + 1]) for at in range(len(gaps))]
     starts = booked(rate, asked)
     assert starts == sorted(starts)
-    most = min(max(1, int(rate)), MOST_AT_ONCE)
+    most = min(max(1, int(rate)), STARTS_KEPT_MAX)
     within = most / rate
     for at, start in enumerate(starts):
         before = starts[at - most] if at >= most else -within

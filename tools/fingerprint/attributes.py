@@ -11,6 +11,7 @@ import dis
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
+from functools import cached_property, partialmethod, singledispatchmethod
 from types import (
     CodeType,
     DynamicClassAttribute,
@@ -18,11 +19,10 @@ from types import (
     GetSetDescriptorType,
     MemberDescriptorType,
 )
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel
 
-from .members import functions_in, is_written
 from .origin import Origin, is_project_file, origin_of
 
 
@@ -125,3 +125,66 @@ def _registered(state: object, cls: object) -> list[type] | None:
     weak = cast("Any", abc)._get_dump(cls)[0]  # noqa: SLF001  # nothing public tells
     found = cast("list[type]", [each for ref in weak if (each := ref()) is not None])
     return sorted(found, key=lambda each: (each.__module__, each.__qualname__)) or None
+
+
+# --- What functions and classes hold: defaults, methods, and the file in which a person wrote them. Looks, and follows nothing.
+
+
+MARKS: Final = frozenset(
+    {
+        "__deprecated__",
+        "__final__",
+        "__isabstractmethod__",
+        "__no_type_check__",
+        "__override__",
+        "__signature__",
+    }
+)
+"""Attributes of functions that decorators of the standard library set: their text says them."""
+
+
+def defaults_of(fn: FunctionType) -> dict[str, object]:
+    """Return the defaults of a function by parameter."""
+    positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
+    given = fn.__defaults__ or ()
+    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
+        fn.__kwdefaults__ or {}
+    )
+
+
+def methods_of(cls: type) -> list[FunctionType]:
+    """Return the functions that a class defines under its own name, whatever kind of method they are."""
+    found = [each for value in vars(cls).values() for each in functions_in(value)]
+    return [each for each in found if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
+
+
+def functions_in(value: object) -> list[FunctionType]:
+    """Return the functions inside a method of any kind; none if it is no method."""
+    inner: Any = value
+    match value:
+        case FunctionType():
+            return [value]
+        case staticmethod() | classmethod():
+            parts = [inner.__func__]
+        case property():
+            parts = [value.fget, value.fset, value.fdel]
+        case cached_property() | partialmethod():
+            parts = [inner.func]
+        case singledispatchmethod():
+            parts = [inner.func, *inner.dispatcher.registry.values()]
+        case _:
+            parts = [getattr(value, "__dict__", {}).get("__wrapped__")]  # `lru_cache`, and wrappers like it
+    return [each for each in parts if isinstance(each, FunctionType)]
+
+
+def file_of(cls: type, module: Mapping[str, Any]) -> str:
+    """Return the file of a class: its module's, or in a notebook that of its methods."""
+    if file := module.get("__file__"):
+        return str(file)
+    return next((each.__code__.co_filename for each in methods_of(cls) if is_written(each)), "")
+
+
+def is_written(fn: FunctionType) -> bool:
+    """Whether a person wrote a function, rather than `namedtuple`, `dataclass` or `Enum`."""
+    file = fn.__code__.co_filename
+    return is_project_file(file) and not file.startswith(("<string>", "<attrs generated"))
