@@ -63,7 +63,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/executor", "tests/blackbox", "tests/sim", "tests/laws", "tests/safety/test_limits.py"),
     ),
     "evaluator": (
-        ("evaluate", "frame", "operators", "functions", "methods", "results"),
+        ("evaluate", "operators", "functions", "type_rules"),
         (
             "tests/plans/test_expressions.py",
             "tests/plans/test_expressions_bounds.py",
