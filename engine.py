@@ -109,18 +109,18 @@ from .executor.stores.store import LEASE_S
 from .planner import Planned as FromPlanner
 from .planner import Planner, SavedPlan, Use, pattern_fault
 from .plans import CheckReport, Plan, check
+from .plans.format.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.inputs import fit_inputs
-from .plans.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.values import Json
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
-from .tools.completion import Usage
-from .tools.mcp_tools import hold_servers, release_servers
+from .tools.mcp.tools import hold_servers, release_servers
+from .tools.models.completion import Usage
 
 if TYPE_CHECKING:
     from .executor.stores.store import RunRow
-    from .tools.mcp_session import Server
-    from .tools.models import Spec
+    from .tools.mcp.session import Server
+    from .tools.models.models import Spec
 
 P = ParamSpec("P")
 R = TypeVar("R")

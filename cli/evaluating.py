@@ -11,9 +11,9 @@ from pathlib import Path
 from ..engine import Engine
 from ..errors import InputRejected
 from ..planner import Planned, Planner
-from ..planner.measuring import Measured, Run, Summary, measure
-from ..planner.pairing import Judged, judge_pairs
-from ..planner.task_set import SetTask, TaskSet
+from ..planner.evaluate.measuring import Measured, Run, Summary, measure
+from ..planner.evaluate.pairing import Judged, judge_pairs
+from ..planner.evaluate.task_set import SetTask, TaskSet
 from ..plans import Effect
 from ..plans.plan import ToolStep
 from ..plans.values import Json

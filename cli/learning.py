@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputRejected
-from ..planner.learning import learn
+from ..planner.library.learning import learn
 from ..plans.values import canonical
 from . import screen
 from .failure import Exit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from ..tools.lint import lint
+from ..tools.fingerprint.lint import lint
 from . import screen
 from .failure import Exit
 from .session import NO_TOOLS, load_toolset, settings_of

@@ -26,7 +26,7 @@ from .failure import Exit
 
 if TYPE_CHECKING:
     from ..executor import RunOwner
-    from ..tools.models import Spec
+    from ..tools.models.models import Spec
 
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"

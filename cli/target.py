@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from ..engine import Engine
 from ..errors import InputRejected, PlanRejected, RunNotFound
-from ..planner.library import fits
+from ..planner.library.library import fits
 from ..plans import CheckReport, Plan, read_text
 from ..plans.nearest import nearest
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..engine import Engine
 from ..executor.runs.request import fitted_inputs
 from ..planner.given import is_missing
-from ..planner.library import fits
+from ..planner.library.library import fits
 from ..plans import Json, Plan
 from ..plans.inputs import fit_inputs
 from .config import Settings

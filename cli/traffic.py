@@ -12,7 +12,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from ..errors import InputRejected
-from ..tools.recorder import recording
+from ..tools.models.recorder import recording
 from . import screen
 from .app import app
 

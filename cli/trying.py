@@ -14,7 +14,7 @@ from .failure import Exit
 from .session import drive, load_toolset, look, settings_of
 
 if TYPE_CHECKING:
-    from ..tools.models import Spec
+    from ..tools.models.models import Spec
 
 
 @dataclass(frozen=True, slots=True)

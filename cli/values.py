@@ -12,11 +12,11 @@ from typing import Any
 
 from ..errors import InputRejected
 from ..plans import Json, NotJson, Plan, literal_faults, parse
-from ..plans.expressions.faults import Fault
+from ..plans.faults import Fault
 from ..plans.nearest import did_you_mean
-from ..plans.reading import read_schema
-from ..plans.types import Scalar, Type, members
-from ..plans.wording import shown
+from ..plans.types.read import read_schema
+from ..plans.types.show import shown
+from ..plans.types.types import Scalar, Type, members
 
 SHAPE_KEYS = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from ..plans.formula import parse_formula
+from ..plans.expressions.formula import parse_formula
 from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
 from .budget import amount_of

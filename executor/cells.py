@@ -154,7 +154,7 @@ class Node(Item):
         pending: Inputs and `after` steps that have not ended.
         pending_when: The part of them that `when` refers to.
         is_due: Whether it is its own only item, and that is about to start.
-        open_items: Items that have not ended.
+        open_items: Items of a list that have not ended.
     """
 
     frame: Frame

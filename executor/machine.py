@@ -24,9 +24,9 @@ from itertools import islice
 from typing import Final, Literal, assert_never
 
 from ..errors import EngineBug
-from ..plans.expressions.faults import Skipped
+from ..plans.expressions.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.expressions.operators import kind_of
-from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.faults import Skipped
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
     AskModel,
@@ -239,7 +239,7 @@ class Machine:
                 self._cancel(by)
 
     def _call_made(self, turn: Turn, event: CallMade) -> None:
-        if turn.call is None or turn.state is not State.READY:
+        if turn.state is not State.READY:
             raise EngineBug(
                 f"a call of '{turn.path}' was made that was not asked for: the step is {turn.state}"
             )
@@ -525,7 +525,7 @@ class Machine:
     def _begin(self, node: Node) -> None:
         """Make the node's items and start them: all at once, or the first where order matters."""
         if node.code.for_each is None:
-            node.items, node.open_items, node.is_due = (node,), 1, True
+            node.items, node.is_due = (node,), True
             self._agenda.append(node)
             return
         self._move(node, State.RUNNING)
@@ -621,8 +621,6 @@ class Machine:
         """Start the item's next iteration."""
         node = item.node
         node.is_due = False
-        if item.state in TERMINAL:
-            return
         if item is not node and self._is_over_or_asked(item):
             return
         turn = add_turn(item)
@@ -664,7 +662,7 @@ class Machine:
         is_own = (
             item.state is not State.PENDING or item.failure is not None or item.path in self.fork.overrides
         )
-        if is_own or not isinstance(action, CallTool) or self._cancelled_by is not None:
+        if is_own or not isinstance(action, CallTool):
             return
         path = item.path if node.code.repeat is None else first_turn_of(item)
         if node.policy.approval == "never" and not self._may_be_held(path, node.policy):
@@ -683,7 +681,7 @@ class Machine:
     def _turn_came(self, turn: Turn) -> None:
         """Continue a call about which a person was asked ahead of its turn."""
         turn.is_ahead = False
-        if turn is not turn.item and turn.item.state is State.PENDING:
+        if turn is not turn.item:
             self._move(turn.item, State.RUNNING)
         if turn.state is not State.PENDING:
             return  # nobody has decided yet
@@ -725,8 +723,7 @@ class Machine:
     def _occupy(self, turn: Turn) -> None:
         """Have a turn hold inner steps, rather than call something itself."""
         turn.started = self._now
-        if turn.state is not State.RUNNING:
-            self._move(turn, State.RUNNING)
+        self._move(turn, State.RUNNING)
 
     def _run_frame(self, turn: Turn, frame: Frame) -> None:
         turn.frames = (*turn.frames, frame)
@@ -856,7 +853,6 @@ class Machine:
         """End an item; a step that is its own only item ends with it."""
         node = item.node
         if item is node:
-            node.open_items = 0
             self._end_node(node, state, reason, output)
             return
         self._move(item, state)
@@ -865,7 +861,7 @@ class Machine:
         node.open_items -= 1
         if node.code.sequential:
             self._after_sequential(item)
-        if node.open_items == 0 and node.state not in TERMINAL:
+        if node.open_items == 0:
             self._finish_node(node)
 
     def _after_sequential(self, item: Item) -> None:
@@ -1078,9 +1074,7 @@ class Machine:
             node.failure = failure
             self._end_node(node, State.FAILED)
             return
-        if node.state is State.PENDING:
-            self._move(node, State.RUNNING)
-        node.items, node.open_items = (node,), 1
+        node.items = (node,)
         self._item_failed(node, failure)
 
     def _finish_node(self, node: Node) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..plans.expressions.faults import Skipped
+from ..plans.expressions.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
 from ..plans.expressions.operators import kind_of
-from ..plans.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.faults import Skipped
 from ..plans.program import AskModel
 from ..plans.values import LARGE_BYTES, Json, shared_copy
 from .cells import Failure, Frame, Item, Turn

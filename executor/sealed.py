@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..plans.expressions.faults import Skipped
+from ..plans.faults import Skipped
 from ..plans.values import (
     LARGE_BYTES,
     Digest,

@@ -19,27 +19,27 @@ from ..plans import SavedPlans
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.values import Json
-from ..tools.clients import Clients
-from ..tools.completion import Usage
-from ..tools.endpoint import Endpoint, Model
+from ..tools.models.clients import Clients
+from ..tools.models.completion import Usage
+from ..tools.models.endpoint import Endpoint, Model
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
-from .adapting import adapt
-from .attempt import Attempt
-from .choosing import CHOOSE_OVER
-from .conversation import Conversation, Spending
-from .drafting import Drafting
-from .ear import Ear, Heard
-from .failure import no_model
+from .drafting.adapting import adapt
+from .drafting.attempt import Attempt
+from .drafting.choosing import CHOOSE_OVER
+from .drafting.conversation import Conversation, Spending
+from .drafting.drafting import Drafting
+from .drafting.ear import Ear, Heard
+from .drafting.failure import no_model
+from .drafting.incident import ErrorLike, Incident, StepLike
+from .drafting.mending import Mended, Mending
+from .drafting.preview import Preview, preview_of
 from .given import given_faults, is_missing, with_defaults
-from .incident import ErrorLike, Incident, StepLike
-from .library import Entry, Library, fits, nearest_tasks
-from .mending import Mended, Mending
+from .library.library import Entry, Library, fits, nearest_tasks
+from .library.uses import Use, Used
 from .order import Judge, Order, inputs_of, task_of
-from .preview import Preview, preview_of
 from .reuse import PlanCache, planning_key
 from .saved import SavedPlan
-from .uses import Use, Used
 
 REUSED = "reused"
 """The source of a plan that a model wrote before, for the same task."""

@@ -11,10 +11,10 @@ from typing import Protocol, cast
 from ..plans.plan import Plan
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
-from ..tools.endpoint import Endpoint
+from ..tools.models.endpoint import Endpoint
+from .drafting.prompt import prompt_version
 from .given import given_schemas
 from .order import Order
-from .prompt import prompt_version
 
 
 class PlanCache(Protocol):

@@ -10,38 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .body import SavedPlans
-    from .builder import PlanBuilder
-    from .checker import check
+    from .builder.builder import PlanBuilder
+    from .checker.body import SavedPlans
+    from .checker.checker import check
     from .codes import CODES, Code
     from .compile import compile_plan
-    from .diff import PlanDiff
+    from .edit.diff import PlanDiff
+    from .edit.patch import Patch
+    from .format.load import load_plan, read_source, read_text, save_plan, to_yaml
     from .inputs import fit_inputs
     from .limits import LIMITS, Limits
-    from .load import load_plan, read_source, read_text, save_plan, to_yaml
-    from .patch import Patch
     from .plan import InnerPlan, Plan, Step
     from .problems import Bounds, CheckReport, Problem
     from .program import Program
-    from .schema import literal_faults
     from .signature import Effect, Signature, Signatures
+    from .types.validate import literal_faults
     from .values import Digest, Json, NotJson, canonical, normal, parse
 
 _MODULES = {
-    "body": ("SavedPlans",),
-    "builder": ("PlanBuilder",),
-    "checker": ("check",),
+    "checker.body": ("SavedPlans",),
+    "builder.builder": ("PlanBuilder",),
+    "checker.checker": ("check",),
     "codes": ("CODES", "Code"),
     "compile": ("compile_plan",),
-    "diff": ("PlanDiff",),
+    "edit.diff": ("PlanDiff",),
     "inputs": ("fit_inputs",),
     "limits": ("LIMITS", "Limits"),
-    "load": ("load_plan", "read_source", "read_text", "save_plan", "to_yaml"),
-    "patch": ("Patch",),
+    "format.load": ("load_plan", "read_source", "read_text", "save_plan", "to_yaml"),
+    "edit.patch": ("Patch",),
     "plan": ("InnerPlan", "Plan", "Step"),
     "problems": ("Bounds", "CheckReport", "Problem"),
     "program": ("Program",),
-    "schema": ("literal_faults",),
+    "types.validate": ("literal_faults",),
     "signature": ("Effect", "Signature", "Signatures"),
     "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
 }

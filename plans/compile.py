@@ -16,12 +16,14 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .agency import instructions_of, reply_schema
-from .body import Bodies, Body, SavedPlans, bodies_of
-from .effects import is_write
-from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS
-from .expressions.methods import METHODS
+from .checker.body import Bodies, Body, SavedPlans, bodies_of
+from .checker.effects import is_write
+from .checker.labels import UNTRUSTED
+from .checker.survey import Survey, survey_of
+from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node
-from .labels import UNTRUSTED
+from .format.property_order import as_written
+from .format.shape import Draft
 from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
 from .problems import CheckReport, Problem, problem
 from .program import (
@@ -40,12 +42,9 @@ from .program import (
     Waits,
 )
 from .program import Fallback as FallbackCode
-from .property_order import as_written
-from .schema import self_contained
-from .shape import Draft
 from .signature import Signature, Signatures
-from .survey import Survey, survey_of
 from .toolbox import toolbox
+from .types.standalone import self_contained
 from .values import Json
 
 VARIANTS_MAX = 8

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .checker.templates import template_of
 from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
-from .templates import template_of
 from .values import Digest, Json, canonical, digest
 
 if TYPE_CHECKING:

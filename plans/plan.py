@@ -31,9 +31,9 @@ from .values import Digest, Json, NotJson, normal_in_order
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .diff import PlanDiff
-    from .patch import Patch
-    from .templates import Template
+    from .checker.templates import Template
+    from .edit.diff import PlanDiff
+    from .edit.patch import Patch
 
 ACTIONS = ("tool", "ask", "set", "plan", "agent")
 """The keys that name a step's action; a step has exactly one."""
@@ -111,7 +111,7 @@ class StepKeys(_Frozen):
     @cached_property
     def templates(self) -> Mapping[str, Template]:
         """Every value of the step that may hold expressions, parsed once, by its place in the step."""
-        from .templates import templates_of  # noqa: PLC0415  # templates know the step models
+        from .checker.templates import templates_of  # noqa: PLC0415  # templates know the step models
 
         return templates_of(self)
 
@@ -253,13 +253,13 @@ class Plan(_Frozen):
             InputRejected: The file is not there or cannot be read.
             PlanRejected: What it holds has not the shape of a plan.
         """
-        from .load import load_plan  # noqa: PLC0415  # the edge that reads files
+        from .format.load import load_plan  # noqa: PLC0415  # the edge that reads files
 
         return load_plan(path)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the plan to a file: YAML if the name ends in `.yaml` or `.yml`, else JSON."""
-        from .load import save_plan  # noqa: PLC0415  # the edge that writes files
+        from .format.load import save_plan  # noqa: PLC0415  # the edge that writes files
 
         save_plan(self, path)
 
@@ -276,13 +276,13 @@ class Plan(_Frozen):
     @classmethod
     def json_schema(cls, toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:
         """Return the JSON Schema of the format; with a toolset, tool names and arguments are spelled out."""
-        from .json_schema import json_schema  # noqa: PLC0415  # only for editors and models
+        from .format.json_schema import json_schema  # noqa: PLC0415  # only for editors and models
 
         return json_schema(toolset)
 
     def diff(self, other: Plan) -> PlanDiff:
         """Return what changes from this plan to the other, by step and field."""
-        from .diff import diff_plans  # noqa: PLC0415  # knows the models
+        from .edit.diff import diff_plans  # noqa: PLC0415  # knows the models
 
         return diff_plans(self, other)
 
@@ -292,7 +292,7 @@ class Plan(_Frozen):
         Raises:
             PlanRejected: An operation does not fit the plan, or its outcome has not the shape of a plan.
         """
-        from .patch import apply_patch  # noqa: PLC0415  # knows the models
+        from .edit.patch import apply_patch  # noqa: PLC0415  # knows the models
 
         return apply_patch(self, patch)
 

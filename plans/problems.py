@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Literal
 
 from .codes import CODES
-from .kinds import size_of
 from .paths import parts_of
-from .types import Type, schema_of
+from .types.show import schema_of
+from .types.types import Type, size_of
 from .values import Json
 
 SHOWN_MAX = 50

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .values import Json
 
 if TYPE_CHECKING:
-    from .formula import Formula
+    from .expressions.formula import Formula
     from .plan import Plan
 
 

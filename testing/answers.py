@@ -13,7 +13,7 @@ from typing import Final, Protocol, cast
 
 from ..errors import OutcomeUnknown, ToolError
 from ..executor.calls.calls import Failed, Outcome, Returned
-from ..plans.differences import differences, shown
+from ..plans.edit.differences import differences, shown
 from ..plans.values import Json, canonical, parse
 from ..tools.failures import ResultRefused
 

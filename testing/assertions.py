@@ -18,8 +18,8 @@ from ..executor import Run, RunDiff, StepDiff, StepView
 from ..executor.fork import root_of
 from ..executor.review.compare import compare
 from ..plans import Plan
-from ..plans.diff import diff_plans
-from ..plans.differences import differences
+from ..plans.edit.diff import diff_plans
+from ..plans.edit.differences import differences
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 from .recorded import read_recorded

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from ..errors import InputRejected
+from ..plans.format.shape import describe
+from ..plans.format.source import TextFault, parse_source
 from ..plans.nearest import did_you_mean, listing
-from ..plans.shape import describe
-from ..plans.source import parse_source
-from ..plans.text_fault import TextFault
 from .assertions import EXPECT_KEYS, STEP_KEYS
 
 KEYS: Final = ("plan", "tools", "recording", "inputs", "answers", "live", "artifacts", "expect")

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, cast
 from .replies import Empty, Json, Refusal, Request, Text, ToolCall, Truncated
 
 WRAPPER = "answer"
-"""The one property that carries a structured answer which is no JSON object (see `firmplan.tools.answer`)."""
+"""The one property that carries a structured answer which is no JSON object (see `firmplan.tools.models.answer`)."""
 
 CHARACTERS_A_TOKEN = 4
 CHUNK_CHARACTERS = 16

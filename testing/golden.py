@@ -32,7 +32,7 @@ from ..errors import Diverged, InputRejected, PlanRejected
 from ..executor.review.compare import compare
 from ..executor.review.recall import Recall
 from ..plans import Plan, check
-from ..plans.source import parse_source
+from ..plans.format.source import parse_source
 from ..plans.values import Json
 from ..tools import Toolset
 from .answers import NOT_RECORDED

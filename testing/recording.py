@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tools.recorder import fingerprint
+from ..tools.models.recorder import fingerprint
 from .replies import Body, Empty, HttpError, Json, Refusal, Reply, Request, Scripted, Slow, Text, Truncated
 
 FORMAT = 1

@@ -9,28 +9,37 @@ from .agent import agent  # at once: a module of the same name would hide it lat
 from .context import Context, Used
 from .declaration import ToolOptions, ToolSettings
 from .failures import is_interruption
-from .lint import Remark, lint
+from .fingerprint.lint import Remark, lint
 from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
 if TYPE_CHECKING:
     from .artifact import Artifact, Blobs
-    from .fingerprint import Fingerprint, fingerprint_of
-    from .models import Message, Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
+    from .fingerprint.fingerprint import Fingerprint, fingerprint_of
+    from .models.models import (
+        Message,
+        Model,
+        ModelError,
+        ModelReply,
+        ModelRequest,
+        Models,
+        Usage,
+        ask_request,
+    )
 
 _LATER = {
     "Artifact": "artifact",
     "Blobs": "artifact",
-    "Fingerprint": "fingerprint",
-    "Message": "models",
-    "Model": "models",
-    "ModelError": "models",
-    "ModelReply": "models",
-    "ModelRequest": "models",
-    "Models": "models",
-    "Usage": "models",
-    "ask_request": "models",
-    "fingerprint_of": "fingerprint",
+    "Fingerprint": "fingerprint.fingerprint",
+    "Message": "models.models",
+    "Model": "models.models",
+    "ModelError": "models.models",
+    "ModelReply": "models.models",
+    "ModelRequest": "models.models",
+    "Models": "models.models",
+    "Usage": "models.models",
+    "ask_request": "models.models",
+    "fingerprint_of": "fingerprint.fingerprint",
 }
 """Names whose modules load more than a tool needs: imported when first asked for."""
 

@@ -49,7 +49,7 @@ from .failures import is_interruption
 from .schemas import SchemaTypes, Types, fault_of
 
 if TYPE_CHECKING:
-    from .fingerprint import Fingerprint
+    from .fingerprint.fingerprint import Fingerprint
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -197,7 +197,7 @@ class Tool(Declaration, Generic[P, R]):
 
     @cached_property
     def _fingerprint(self) -> Fingerprint:
-        from .fingerprint import fingerprint_of  # noqa: PLC0415  # reads source files: only when asked
+        from .fingerprint.fingerprint import fingerprint_of  # noqa: PLC0415  # reads source files: only when asked
 
         return fingerprint_of(self)
 

@@ -26,7 +26,7 @@ from firmplan.cli.planning import report_text
 from firmplan.cli.screen import IN_PLAIN, picture_width
 from firmplan.cli.session import drive, settings_of
 from firmplan.testing import ScriptedModel
-from firmplan.tools.endpoint import OPENAI_URL
+from firmplan.tools.models.endpoint import OPENAI_URL
 from rich.console import Console
 from rich.text import Text
 

@@ -14,9 +14,9 @@ from typing import TypeAlias, cast
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool
-from ...tools.completion import Usage as ModelUsage
 from ...tools.failures import said
-from ...tools.outage import ModelError
+from ...tools.models.completion import Usage as ModelUsage
+from ...tools.models.errors import ModelError
 from ..commands import StartToolCall
 from ..events import (
     CallFailed,

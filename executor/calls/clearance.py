@@ -28,9 +28,9 @@ from ..sealed import Sealed
 
 if TYPE_CHECKING:
     from ...plans import Plan
+    from ...plans.checker.whence import Whence
     from ...plans.signature import Signature
     from ...plans.values import Json
-    from ...plans.whence import Whence
     from ..cells import Turn
     from ..journal.header import Header
     from ..machine import Machine
@@ -170,7 +170,7 @@ class Clearance:
 
     def _source(self, turn: Turn, argument: str) -> tuple[str, ...]:
         """Return the paths of the steps through which untrusted data comes to an argument, its source first."""
-        from ...plans.whence import Whence  # noqa: PLC0415  # only a refusal tells it
+        from ...plans.checker.whence import Whence  # noqa: PLC0415  # only a refusal tells it
 
         if self._whence is None:
             self._whence = Whence(_plan(self._header), self._strict_lock(), self._header.plans)

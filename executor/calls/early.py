@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from ...errors import EngineBug, FirmplanError, ToolError
 from ...plans import Plan
-from ...plans.body import SavedPlans
+from ...plans.checker.body import SavedPlans
 from ...plans.compile import compile_plan
 from ...plans.signature import Effect
 from ...plans.values import Json

@@ -15,7 +15,7 @@ from .reuse import Candidate
 if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Used
-    from ...tools.fingerprint import Fingerprint
+    from ...tools.fingerprint.fingerprint import Fingerprint
     from ..journal.journal import Journal
     from ..sealed import Sealed
 

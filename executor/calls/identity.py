@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from ...plans.property_order import property_order
+from ...plans.format.property_order import property_order
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, canonical, digest, digest_of_text, parse_canonical
 from ...tools import Tool
-from ...tools.fingerprint import Fingerprint
+from ...tools.fingerprint.fingerprint import Fingerprint
 
 KEY_FORMAT: Final = 1
 ASK: Final = "ask"  # the subject of prompts that are no tool's

@@ -15,8 +15,8 @@ from ...plans.signature import Effect
 from ...plans.values import Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.failures import shortened
-from ...tools.fingerprint import Fingerprint, fingerprint_of, judgement_of
-from ...tools.masking import masked_text, masked_value
+from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
+from ...tools.logbook import masked_text, masked_value
 from ..commands import StartModelCall, StartToolCall
 from ..events import CallMade, CallStarted
 from ..fork import Fork
@@ -28,7 +28,7 @@ from .facilities import Facilities
 from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
 
 if TYPE_CHECKING:
-    from ...tools.guard import Guard
+    from ...tools.models.guard import Guard
 
 StartCall: TypeAlias = StartToolCall | StartModelCall
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any, Final, Literal, cast
 
-from ...plans.differences import differences
+from ...plans.edit.differences import differences
 from ...plans.plan import AgentStep, Plan, ToolStep
 from ...plans.signature import Effect
 from ...plans.values import Json

@@ -13,7 +13,7 @@ import orjson
 
 from ...plans import Plan
 from ...plans.compile import compile_plan
-from ...plans.property_order import order_in
+from ...plans.format.property_order import order_in
 from ...plans.values import canonical
 from .recent import Lately, Recent
 

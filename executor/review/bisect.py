@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, cast
 
 from ...errors import InputRejected
-from ...plans.differences import shown
+from ...plans.edit.differences import shown
 from ...plans.nearest import did_you_mean, listing
 from ...plans.paths import parts_of, path_of
 from ...plans.values import Json, canonical

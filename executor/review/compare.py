@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from ...plans.diff import diff_plans
-from ...plans.differences import Difference, differences
+from ...plans.edit.diff import diff_plans
+from ...plans.edit.differences import Difference, differences
 from ...plans.program import CallTool, StepCode
 from ...plans.signature import Effect
 from ..cells import Node, Turn

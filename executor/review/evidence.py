@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...tools.fingerprint import is_fingerprint
+from ...tools.fingerprint.fingerprint import is_fingerprint
 from ..events import CallReused, CallStarted
 from ..journal.records import Entry
 from ..stores.store import CallRecord, Reusable, Store

@@ -1,6 +1,6 @@
 """Which parts of two content keys differ, and how that is said: an argument, a helper, a model, a word of the prompt.
 
-Parts are compared as they are kept (`identity.py`, `tools/fingerprint.py`): arguments and messages by value and path, code by
+Parts are compared as they are kept (`identity.py`, `tools/fingerprint/fingerprint.py`): arguments and messages by value and path, code by
 the names that people know it by. Pure.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from ...plans.differences import Difference, differences, shown_pair
+from ...plans.edit.differences import Difference, differences, shown_pair
 from ...plans.values import Json
 from ..stores.store import CallRecord
 

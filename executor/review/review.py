@@ -27,7 +27,7 @@ from .verification import Verification
 from .verify import verify
 
 if TYPE_CHECKING:
-    from ...tools.models import Spec
+    from ...tools.models.models import Spec
     from ..journal.header import Header
     from ..runs.execution import Execution
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from ...plans.differences import Difference
+from ...plans.edit.differences import Difference
 from ...plans.values import Json
 from .amounts import amount, counted, steps_in
 
 if TYPE_CHECKING:
-    from ...plans.diff import PlanDiff
+    from ...plans.edit.diff import PlanDiff
 
 StepChange: TypeAlias = Literal["same", "changed", "only_a", "only_b"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from .amounts import amount
 
 if TYPE_CHECKING:
-    from ...plans.differences import Difference
+    from ...plans.edit.differences import Difference
     from ...plans.values import Json
     from .run_diff import RunDiff, StepChange, StepDiff
 

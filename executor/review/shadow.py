@@ -18,7 +18,7 @@ from ...plans.program import AskModel, CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Models
-from ...tools.models import DEFAULT, Model, Spec
+from ...tools.models.models import DEFAULT, Model, Spec
 from ..calls.caller import Caller
 from ..calls.calls import Failed, Outcome, Returned
 from ..calls.prepared import Preparation

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ...plans.differences import Difference, differences
+from ...plans.edit.differences import Difference, differences
 from ...plans.values import Json
 from ..calls.calls import Failed
 from ..outcome import walk

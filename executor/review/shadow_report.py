@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
-from ...plans.differences import Difference
+from ...plans.edit.differences import Difference
 from ...plans.values import Json
 
 PLACES_SHOWN: Final = 3  # differing places that the text shows; the report has all

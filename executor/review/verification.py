@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from ...plans.differences import Difference
+from ...plans.edit.differences import Difference
 from ...plans.values import Json
 
 ToolFinding: TypeAlias = Literal["deterministic", "differs", "changed", "unchecked"]

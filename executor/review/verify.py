@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Final
 
 from ...errors import ConfigError, ToolError
-from ...plans.differences import differences
+from ...plans.edit.differences import differences
 from ...plans.program import CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from ...plans import Plan
-from ...plans.saved import references_of
+from ...plans.format.saved import references_of
 from ...plans.values import NotJson, canonical
 from ..journal.recent import Recent
 

@@ -16,7 +16,7 @@ import orjson
 
 from ...errors import Diverged, InputRejected, PlanError, RunNotFound, StoreError, ToolError
 from ...plans import Plan
-from ...plans.shape import describe
+from ...plans.format.shape import describe
 from ...plans.values import Json
 from ...tools import Artifact
 from ...tools.logbook import open_log

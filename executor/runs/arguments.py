@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from ...errors import ConfigError, InputRejected, RunNotFound
-from ...plans.shape import describe
+from ...plans.format.shape import describe
 from ...plans.values import Json
 from ..stores.store import REPLAY
 

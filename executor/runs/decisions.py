@@ -15,11 +15,11 @@ from typing import Final, Literal, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, InputRejected, ToolError
-from ...plans.integral import with_integers
+from ...plans.format.shape import describe
 from ...plans.nearest import listing
 from ...plans.program import CallTool
-from ...plans.schema import literal_faults
-from ...plans.shape import describe
+from ...plans.types.integers import with_integers
+from ...plans.types.validate import literal_faults
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..cells import Turn, is_asked, undecided_attempt

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from ...errors import HAS_CHILDREN, NOT_ENDED, InputRejected, RunNotFound
-from ...plans.shape import describe
+from ...plans.format.shape import describe
 from ...plans.values import Json
 from ..states import FINAL, RunStatus
 from ..stores.store import Removal, RunRow, Store

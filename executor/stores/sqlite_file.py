@@ -181,8 +181,9 @@ class SqliteFile:
                 db.execute(statement)
         if found < STORE_FORMAT:
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
-        self._add_tables(db)
+        _add(db, "TABLE")
         self._expect_tables(db)
+        _add(db, "INDEX")
         db.execute("COMMIT")
 
     def _expect_format(self, db: sqlite3.Connection) -> int:
@@ -205,13 +206,6 @@ class SqliteFile:
             columns = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
             if columns and "row_digest" not in columns:
                 db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, x'' AS row_digest FROM main.{table}")
-
-    def _add_tables(self, db: sqlite3.Connection) -> None:
-        """Make the tables and indexes that were added to the format after stores of it were made."""
-        for statement in _schema().split(";"):
-            found = re.search(r"CREATE (TABLE|INDEX) (\w+)", statement)
-            if found is not None and (found[1] == "INDEX" or found[2] in ADDED):
-                db.execute(statement.replace(found[0], f"CREATE {found[1]} IF NOT EXISTS {found[2]}", 1))
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
@@ -391,6 +385,14 @@ def _use_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _add(db: sqlite3.Connection, what: Literal["TABLE", "INDEX"]) -> None:
+    """Make the tables, or the indexes, that were added to the format after stores of it were made."""
+    for statement in _schema().split(";"):
+        found = re.search(rf"CREATE {what} (\w+)", statement)
+        if found is not None and (what == "INDEX" or found[1] in ADDED):
+            db.execute(statement.replace(found[0], f"CREATE {what} IF NOT EXISTS {found[1]}", 1))
 
 
 def _schema() -> str:

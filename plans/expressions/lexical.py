@@ -16,7 +16,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .faults import Fault
+from ..faults import Fault
 
 EXPRESSION_LENGTH_MAX = 20_000  # characters of one expression: a page of code is a step too many
 BRACKETS_MAX = 60  # brackets inside brackets

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..body import Bodies, Body, bodies_of
-from ..bounds import critical_path
-from ..effects import Touches, effect_waits, is_write, joined, touches_of
+from ..checker.body import Bodies, Body, bodies_of
+from ..checker.bounds import critical_path
+from ..checker.effects import Touches, effect_waits, is_write, joined, touches_of
+from ..format.shape import Draft
 from ..graph import depths, program_order
 from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
-from ..shape import Draft
 from ..toolbox import toolbox
 from ..values import Json, canonical
 

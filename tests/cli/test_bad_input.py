@@ -104,7 +104,7 @@ def test_no_model_is_configured(firmplan):
 
 def test_an_endpoint_that_cannot_be_reached(firmplan, monkeypatch):
     """The address is named."""
-    monkeypatch.setattr("firmplan.tools.clients.PAUSE_FIRST_S", 0.001, raising=False)
+    monkeypatch.setattr("firmplan.tools.models.clients.PAUSE_FIRST_S", 0.001, raising=False)
     flags = ("--model", "m", "--base-url", "http://127.0.0.1:9/v1")
     answer = firmplan("plan", "Do something", "-t", "tools.py", *flags)
     expect(answer, 1, "127.0.0.1:9")

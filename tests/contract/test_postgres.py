@@ -15,6 +15,7 @@ from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
 from firmplan.executor.stores.location import POSTGRES_FORMAT
+from firmplan.executor.stores.postgres_link import DEADLOCKS_MAX
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.store import (
     EVERYTHING,
@@ -485,6 +486,61 @@ def test_an_append_that_the_server_gave_up_for_anothers_sake_is_tried_again(post
     on_stores([postgres_url], law)
 
 
+def test_what_the_server_gives_up_again_and_again_is_tried_so_often_and_then_told(postgres_url):
+    """Each time in a transaction of its own; the store goes on afterwards."""
+    states = []
+
+    def give_up(db):
+        states.append(db.info.transaction_status)
+        db.execute("BEGIN")
+        if len(states) < times:
+            raise psycopg.errors.DeadlockDetected("given up for another's sake")
+        db.execute("COMMIT")
+        return "done"
+
+    async def law(store):
+        nonlocal times
+        assert await store._main.call(give_up) == "done"
+        assert states == [psycopg.pq.TransactionStatus.IDLE] * DEADLOCKS_MAX
+        states.clear()
+        times = DEADLOCKS_MAX + 1
+        with pytest.raises(StoreError, match="given up for another's sake"):
+            await store._main.call(give_up)
+        assert states == [psycopg.pq.TransactionStatus.IDLE] * DEADLOCKS_MAX
+        assert await store.create_run(row_of())
+
+    times = DEADLOCKS_MAX
+    on_stores([postgres_url], law)
+
+
+@pytest.mark.parametrize("is_last_good", [True, False])
+def test_a_removal_that_the_server_gives_up_is_tried_so_often_and_then_told(
+    postgres_url, monkeypatch, is_last_good
+):
+    """As an append is; what is unused is found once."""
+    tries, remove = [], postgres_prune.remove_unused
+
+    def give_up(db, unused):
+        tries.append(unused)
+        if is_last_good and len(tries) == postgres_prune.TRIES:
+            return remove(db, unused)
+        raise psycopg.errors.DeadlockDetected("given up for another's sake")
+
+    monkeypatch.setattr(postgres_prune, "remove_unused", give_up)
+
+    async def law(store):
+        await store.add_value(digest(b"one"), b"one", 1.0)
+        if is_last_good:
+            assert await store.prune_values(saved_before=9.0) == Pruned(1, 3)
+        else:
+            with pytest.raises(StoreError, match="given up for another's sake"):
+                await store.prune_values(saved_before=9.0)
+        assert len(tries) == postgres_prune.TRIES
+        assert all(each is tries[0] for each in tries)
+
+    on_stores([postgres_url], law)
+
+
 def test_appends_of_two_processes_to_the_same_resources_are_all_counted(postgres_url):
     """They raise the epochs of the same resources in opposite order, again and again."""
 
@@ -521,6 +577,32 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
                 await append(store, batch_of(row, b"one"))
         await append(store, batch_of(row, b"one"))
         assert await store.read_journal("r") == [b"one"]
+
+    on_stores([postgres_url], law)
+
+
+@pytest.mark.parametrize(
+    "table", ["runs", "headers", "journal", "decisions", "plans", "stored_values", "saved_values"]
+)
+def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, monkeypatch, table):
+    """From the last look at what was written until they are gone."""
+    plain, seen = postgres_prune._written_since, []
+
+    def held(db, unused):
+        with psycopg.connect(postgres_url) as other:
+            try:
+                other.execute(f"LOCK TABLE firmplan_{table} IN ROW EXCLUSIVE MODE NOWAIT")
+            except psycopg.errors.LockNotAvailable:
+                seen.append(table)
+        return plain(db, unused)
+
+    monkeypatch.setattr(postgres_prune, "_written_since", held)
+
+    async def law(store):
+        await store.add_value(digest(b"one"), b"one", 1.0)
+        assert await store.prune_values(saved_before=9.0) == Pruned(1, 3)
+        assert seen == [table]
+        await store.add_value(digest(b"one"), b"one", 1.0)  # and now everybody may write
 
     on_stores([postgres_url], law)
 

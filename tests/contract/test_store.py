@@ -7,20 +7,33 @@ import json
 import os
 import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
+import orjson
 import pytest
-from appending import ALIVE, DEAD, after, append, batch_of, claimed, leave, row_of, with_store
+from appending import ALIVE, DEAD, after, append, batch_of, claimed, emptied, leave, row_of, with_store
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
+from firmplan.executor.stores.sqlite_file import (
+    BUSY_TIMEOUT_MS,
+    CACHE_KIB,
+    INCREMENTAL,
+    LARGE_BYTES,
+    PORTION_BYTES,
+    STORE_FORMAT,
+    format_of,
+)
 from firmplan.executor.stores.store import (
     EVERYTHING,
     REPLAY,
     CallRecord,
     DecisionKey,
     Leavings,
+    OwnerName,
     Pruned,
     Reusable,
 )
@@ -110,6 +123,21 @@ def test_only_one_owner_at_a_time(make_store):
         assert await store.claim("nothing", "me", **DEAD) is None
 
     with_store(make_store, law)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("12.7-k2500xab12@box~1", OwnerName("12", "box", 2.5, ends_surely=True)),
+        ("12.7-l90000x0@box", OwnerName("12", "box", 90.0, ends_surely=False)),
+        ("12.7-ab12@box", OwnerName("12", "box", 30.0, ends_surely=False)),
+        ("a-b-k1xf@a@b", OwnerName("a-b", "a@b", 0.001, ends_surely=True)),
+        ("12-k1500xZ@box", OwnerName("12", "box", 30.0, ends_surely=False)),
+    ],
+)
+def test_an_owner_is_known_by_its_name(name, told):
+    """Its lease, and whether its process ends with it, decide when another one may take over its runs."""
+    assert OwnerName.of(name) == told
 
 
 def test_an_owner_beats_until_it_is_overtaken_or_owns_nothing(make_store):
@@ -342,6 +370,63 @@ def test_values_are_kept_by_digest(make_store):
         assert await store.find_values([]) == {}
 
     with_store(make_store, law)
+
+
+def header_of(size, letter):
+    """Return a header whose text has so many bytes."""
+    header = {"plan": None, "x": ""}
+    return {"plan": None, "x": letter * (size - len(orjson.dumps(header)))}
+
+
+@pytest.mark.parametrize(
+    "size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, LARGE_BYTES + 3 * PORTION_BYTES + 7]
+)
+def test_large_bytes_are_what_they_were(make_store, size):
+    """Headers, values and results, which a file takes in portions; those that are there already stay, and no other ones change."""
+    one, other = Random(1).randbytes(size), Random(2).randbytes(size)
+    headers = [header_of(size, letter) for letter in "abc"]
+    assert len(orjson.dumps(headers[0])) == size
+
+    async def law(store):
+        for run_id, header in zip("rs", headers, strict=False):
+            assert await store.create_run(row_of(run_id, header=header))
+            assert not await store.create_run(row_of(run_id, header=headers[2]))
+        for run_id, header in zip("rsrs", [*headers[:2]] * 2, strict=True):
+            assert (await store.find_run(run_id)).header == header
+        row = await store.claim("r", "me", **DEAD)
+        assert row.header == headers[0]
+        await store.set_header("r", headers[2], "sha256:p", row.epoch, "running", 2.0)
+        assert [(await store.find_run(run_id)).header for run_id in "rs"] == [headers[2], headers[1]]
+        first = batch_of(row, b"x", values={"sha256:a": one, "sha256:b": other})
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"x", values={"sha256:a": other}))
+        await store.add_value("sha256:b", one, 1.0)
+        await store.add_value("sha256:c", one, 1.0)
+        found = await store.find_values(["sha256:a", "sha256:b", "sha256:c"])
+        assert found == {"sha256:a": one, "sha256:b": other, "sha256:c": one}
+        for outputs in ((one, other), (other, one)):
+            results = [Reusable(key, "r", "s", data, 1.0) for key, data in zip("kl", outputs, strict=True)]
+            await leave(store, Leavings(results=results))
+            assert await store.find_reusable(["k", "l"]) == dict(zip("kl", results, strict=True))
+
+    with_store(make_store, law)
+
+
+@pytest.mark.parametrize("at", [0, LARGE_BYTES // 2, -3])
+def test_a_large_header_that_was_changed_in_the_file_is_read_as_it_is_there(tmp_path, at):
+    """Although the store that wrote it still has it in memory: its digest would say that nothing was changed."""
+    header = header_of(LARGE_BYTES + PORTION_BYTES, "a")
+    text = bytearray(orjson.dumps(header))
+    text[text.index(b"aaaa") if at == 0 else at] = ord("b")
+
+    async def law(store):
+        await store.create_run(row_of(header=header))
+        assert (await store.find_run("r")).header == header
+        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+            db.execute("UPDATE headers SET header=?", (bytes(text),))
+        assert (await store.find_run("r")).header == orjson.loads(text) != header
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
 
 
 def test_what_nothing_refers_to_is_removed(make_store):
@@ -708,6 +793,103 @@ def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):
             await store.close()
 
     asyncio.run(main())
+
+
+def test_how_a_file_is_opened(tmp_path):
+    """A log that writers and readers share, room that is given back in portions, others' locks waited for; the look-ups wait for nobody, and write nothing."""
+
+    async def law(store):
+        def settings(db, *names):
+            return [db.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+        names = ("journal_mode", "auto_vacuum", "user_version", "busy_timeout", "synchronous")
+        found = await store._call(lambda: settings(store._open_db(), *names))
+        assert found == ["wal", INCREMENTAL, STORE_FORMAT, BUSY_TIMEOUT_MS, 1]
+        assert settings(store._reader, "query_only", "busy_timeout") == [1, 0]
+        cache = await store._call(lambda: settings(store._open_db(), "cache_size"))
+        assert cache == settings(store._reader, "cache_size") == [-CACHE_KIB]
+        assert not store.is_read_only
+        await store.expect_writable()
+
+    for _ in range(2):
+        with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
+
+
+@pytest.mark.parametrize("found", [1, STORE_FORMAT, STORE_FORMAT + 1])
+def test_a_file_of_this_format_and_of_those_before_is_opened_and_of_the_next_is_not(tmp_path, found):
+    """Whoever opens it finds the tables of this format, and the file says so."""
+    path = emptied(tmp_path / "s.db")
+    if found > 1:
+        with_store(lambda: SqliteStore(path), lambda store: store.create_run(row_of()))
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"PRAGMA user_version={found}")
+    assert format_of(path) == found
+    if found > STORE_FORMAT:
+        assert f"has format {found}; this firmplan reads up to {STORE_FORMAT}" in open_fault(path)
+        assert format_of(path) == found
+        return
+    with_store(lambda: SqliteStore(path), lambda store: store.save_plan("p", "{}", "sha256:p", 1.0))
+    assert format_of(path) == STORE_FORMAT
+
+
+@pytest.mark.parametrize("table", ["runs", "journal", "stored_values", "open_writes"])
+def test_a_file_without_one_of_its_tables_is_refused(tmp_path, table):
+    """It was made by a firmplan between releases, or somebody removed it; nothing is made in its place."""
+    path = tmp_path / "s.db"
+    with_store(lambda: SqliteStore(path), lambda store: store.create_run(row_of()))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"DROP TABLE {table}")
+    assert f"the store {path} has no table '{table}'" in open_fault(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT 1 FROM sqlite_master WHERE name=?", (table,)).fetchone() is None
+
+
+def test_a_failure_in_the_middle_of_a_transaction_leaves_nothing_of_it(make_store):
+    """Neither for the next statement, nor for a store that is opened later; the same store goes on."""
+
+    async def law(store):
+        row = await claimed(store)
+        wrong = batch_of(row, b"one", opened={"w": "box"}, left=Leavings([], [object()]))
+        with pytest.raises(StoreError):
+            await append(store, wrong)
+        assert await store.read_journal("r") == []
+        assert (await store.epochs(["box"])).count == {"box": 0}
+        await append(store, batch_of(row, b"two"))
+        assert await store.read_journal("r") == [b"two"]
+
+    with_store(make_store, law)
+
+
+def test_a_look_that_finds_what_nobody_wrote_is_a_store_error(tmp_path):
+    """Not an error of the language."""
+
+    async def law(store):
+        await store.create_run(row_of())
+        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+            db.execute("UPDATE headers SET header=x'7b'")
+        with pytest.raises(StoreError, match=r"the store .*s\.db failed"):
+            await store.find_run("r")
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
+
+
+def test_a_look_waits_for_nobody_and_a_write_for_others(tmp_path):
+    """While another process is in the middle of a write, what was committed is read at once; a write goes on once that one has ended."""
+
+    async def law(store):
+        await store.create_run(row_of())
+        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("UPDATE runs SET status='failed'")
+            assert (await store.find_run("r")).status == "queued"
+            writing = asyncio.create_task(store.create_run(row_of("s")))
+            assert (await store.find_run("r")).status == "queued"
+            assert not writing.done()
+            other.execute("COMMIT")
+            assert (await store.find_run("r")).status == "failed"
+        assert await writing
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
 
 
 def test_all_files_of_a_store_are_named_after_it(tmp_path):

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from firmplan import Engine
 from firmplan.errors import InputRejected, OutcomeUnknown, ToolError
+from firmplan.executor.events import Approved
 from firmplan.executor.journal.header import Header
+from firmplan.executor.journal.records import Entry, write_entry
+from firmplan.executor.sealed import Sealed
 from firmplan.testing import ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -29,6 +32,15 @@ PAYS = plan_of(
 def pay(script=lambda amount: amount, **options):
     options = {"effect": "write", "approval": "always", "resource": "bank", **options}
     return ScriptedTool("pay", script, **options)
+
+
+def left(event):
+    """A decision as it lies in the store, before anybody takes it in."""
+    return write_entry(Entry(0, 1.0, event), inline_bytes_max=None)[0]
+
+
+def digest_of(amount):
+    return Sealed.of({"amount": amount}).digest
 
 
 def waits(run):
@@ -135,6 +147,105 @@ def test_a_list_is_decided_item_by_item_in_one_go():
                 await rig.decisions.decide("r", said, by="bob")
             assert caught.value.code == "decided"
             assert "3 of 3 entries are at fault" in caught.value.message
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"approve": True, "edit": {"amount": 7}}, "edit"),
+        ({"approve": True, "attempt": 1}, "attempt"),
+        ({"deny": True, "attempt": 1}, "attempt"),
+    ],
+    ids=str,
+)
+def test_what_is_said_of_one_call_is_not_said_of_a_list(said, field):
+    """An edit of one call would be made in all of them."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying]) as rig:
+            await rig.run(PAYS, "r")
+            with pytest.raises(
+                InputRejected, match=f"'{field}' applies to one call only; name the call: pay"
+            ):
+                await rig.decisions.decide("r", {"pay": said}, by="ann")
+            assert await rig.store.list_decisions("r") == []
+
+    asyncio.run(main())
+
+
+def test_an_outcome_is_not_said_of_a_list():
+    """Each call returned a value of its own; that all of them may be made again can be said at once."""
+    sending = ScriptedTool("send", [OutcomeUnknown("?")] * 2 + ["a", "b"], effect="write")
+    plan = plan_of(
+        {"id": "s", "tool": "send", "for_each": "${[1, 2]}", "args": {"x": "${item}"}}, output="${s}"
+    )
+
+    async def main():
+        async with Rig([sending]) as rig:
+            run = await rig.run(plan, "r")
+            if run.steps["s[0]"].status == "indeterminate":
+                with pytest.raises(InputRejected, match="'done' applies to one call only; name the call: s"):
+                    await rig.decisions.decide("r", {"s": {"done": 1}}, by="ann")
+            while run.status == "indeterminate":
+                assert (await rig.decisions.decide("r", {"s": "retry"}, by="ann")).id == "r"
+                run = await rig.resume("r")
+            assert (run.status, len(sending.calls)) == ("succeeded", 4)
+
+    asyncio.run(main())
+
+
+def test_a_denial_of_a_list_gives_every_call_its_reason():
+    """And those of its calls about which somebody decided before keep that decision."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.store.add_decision("r", left(Approved("pay[0]", "bob", digest_of(2), None, 1)))
+            await rig.decisions.decide("r", {"pay": {"deny": True, "reason": "late"}}, by="ann")
+            run = await rig.resume("r")
+            assert paying.calls == [{"amount": 2}]
+            assert [statuses(run)[f"pay[{n}]"] for n in range(2)] == ["succeeded", "cancelled:denied"]
+            assert [error.message for error in run.errors] == ["late"]
+
+    asyncio.run(main())
+
+
+def test_a_list_that_is_denied_is_denied_call_by_call():
+    """From the last one on, so that each denial stands in the journal: a denial blocks those behind it, about which nothing could be said then."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.decisions.decide("r", {"pay[0]": "deny", "pay[2]": "deny", "pay[1]": "deny"}, by="ann")
+            run = await rig.resume("r")
+            assert paying.calls == []
+            assert run.status == "failed"
+            assert [line for line in await rig.event_types("r") if line.startswith("Denied")] == [
+                f"Denied pay[{n}]" for n in (2, 1, 0)
+            ]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("other", ["pay[9]", "due"])
+def test_several_decisions_are_recorded_together_or_not_at_all(other):
+    """One that is at fault leaves the others unsaid, so that they can be said again in another way."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying]) as rig:
+            await rig.run(PAYS, "r")
+            before = await rig.event_types("r")
+            with pytest.raises(InputRejected, match="nothing was decided, 1 of 2 entries is at fault"):
+                await rig.decisions.decide("r", {"pay[0]": "approve", other: "approve"}, by="ann")
+            assert await rig.store.list_decisions("r") == []
+            assert await rig.event_types("r") == before
+            await rig.decisions.decide("r", {"pay": "deny"}, by="bob")
 
     asyncio.run(main())
 

@@ -12,7 +12,10 @@ import pytest
 from firmplan import Engine, InputRejected, RunNotFound, tool
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
+from firmplan.executor.journal import bundle
 from firmplan.executor.journal.bundle import read_bundle, write_bundle
+from firmplan.executor.journal.records import GENESIS, chain
+from firmplan.plans.values import digest
 from firmplan.testing import ScriptedTool
 from public import call, plan, within
 
@@ -235,11 +238,86 @@ def test_what_is_no_bundle_is_refused_in_a_sentence(tmp_path):
 
 def test_a_bundle_of_a_newer_format_says_so(tmp_path):
     """Checksums right, format unknown: the message is to upgrade, not that it was damaged."""
-    from firmplan.executor.journal import bundle
-
     data = bundle._line("bundle", b'{"firmplan_bundle":2}')
     with pytest.raises(InputRejected, match="a bundle of format 2; this firmplan reads 1: upgrade firmplan"):
         read_bundle(data + bundle._end(1, data), "r")
+
+
+def forged(parts):
+    """Return a bundle of these parts, whose sums are all right."""
+    body = b"".join(bundle._line(kind, data) for kind, data in parts)
+    return body + bundle._end(len(parts), body)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Kind and data of the lines of a bundle, without the last."""
+    _, path = within(exported(tmp_path / "r", [add, echo], LARGE, inputs={"n": 2}))
+    found = list(bundle._checked_lines(path.read_bytes(), "r"))[:-1]
+    assert forged(found) == path.read_bytes()
+    return found
+
+
+def test_a_journal_that_is_not_the_one_of_its_bundle_is_refused_although_all_sums_are_right(parts):
+    """Its length, its head and the numbers of its records each have to fit."""
+    about = json.loads(parts[0][1])
+    lines = [data for kind, data in parts if kind == "journal"]
+    others = [part for part in parts[1:] if part[0] != "journal"]
+
+    def with_journal(lines, **changes):
+        told = {**about, "records": len(lines), "head": chain(GENESIS, lines).hex(), **changes}
+        first = ("bundle", json.dumps(told).encode())
+        return forged([first, *others, *(("journal", line) for line in lines)])
+
+    assert list(read_bundle(with_journal(lines), "r").lines) == lines
+    renumbered = [line.replace(b'{"n":%d,' % n, b'{"n":%d,' % (n + 1), 1) for n, line in enumerate(lines, 1)]
+    for wrong in (
+        with_journal(lines, records=len(lines) + 1),
+        with_journal(lines, records=len(lines) - 1),
+        with_journal(lines[:-1], records=len(lines)),
+        with_journal(lines, head=chain(GENESIS, lines[:-1]).hex()),
+        with_journal([*lines, lines[-1]]),
+        with_journal([*lines[:-2], lines[-1]]),
+        with_journal([lines[1], lines[0], *lines[2:]]),
+        with_journal(lines[1:]),
+        with_journal(renumbered),
+    ):
+        with pytest.raises(InputRejected, match="its journal does not match its hash chain"):
+            read_bundle(wrong, "r")
+
+
+def test_lines_in_a_wrong_place_are_refused_although_all_sums_are_right(parts):
+    """A bundle begins with what it is, has one header, and its kinds come in their order."""
+    first, header, value, *journal = parts
+    assert (first[0], header[0], value[0], journal[0][0]) == ("bundle", "header", "value", "journal")
+    for wrong, line in (
+        ([header, value, *journal], 1),
+        ([value, *journal], 1),
+        ([header, first, value, *journal], 1),
+        ([first, first, header, value, *journal], 2),
+        ([first, header, header, value, *journal], 3),
+        ([first, value, header, *journal], 3),
+        ([first, header, *journal, value], len(journal) + 3),
+        ([first, header, value, ("decision", b"{}"), *journal], 5),
+    ):
+        with pytest.raises(InputRejected, match=rf"line {line} \(.*\) stands in a wrong place"):
+            read_bundle(forged(wrong), "r")
+    with pytest.raises(InputRejected, match="its first lines do not say what a bundle says"):
+        read_bundle(forged([first, value, *journal]), "r")
+    with pytest.raises(InputRejected, match=r"line 2 .* is of a kind that this firmplan does not know"):
+        read_bundle(forged([first, ("strange", b"1"), header, value, *journal]), "r")
+
+
+def test_a_bundle_is_read_back_as_it_was_written(parts):
+    """With decisions that no record holds yet, and bytes of artifacts; a header of a newer format says so."""
+    found = read_bundle(forged(parts), "r")
+    made = replace(found, decisions=(b'{"a":1}', b'{"b":2}'), blobs={digest(b"\x00\n"): b"\x00\n"})
+    again = read_bundle(write_bundle(made), "r")
+    assert (list(again.decisions), again.blobs) == (list(made.decisions), made.blobs)
+    assert (again.row, again.lines, again.values) == (found.row, found.lines, found.values)
+    newer = replace(found, row=replace(found.row, header={**found.row.header, "format": 99}))
+    with pytest.raises(StoreError, match="a run header of format 99"):
+        _ = newer.header
 
 
 @pytest.mark.parametrize("lost", ["plan", "lock", "fork"])

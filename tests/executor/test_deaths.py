@@ -19,7 +19,7 @@ from firmplan.executor.events import (
 )
 from firmplan.executor.journal.records import Entry
 from firmplan.executor.runs import deaths
-from firmplan.executor.runs.deaths import DriveLock, count_deaths
+from firmplan.executor.runs.deaths import DriveLock, count_deaths, planning_deaths
 from firmplan.executor.sealed import Sealed
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, plan_of
@@ -63,6 +63,23 @@ CASES = {
         [BEGUN, start("a"), start("b"), CallSucceeded("a", ONE)], True, 0,
     ),
     "an explicit resume begins anew": ([BEGUN, died(1), died(2), RunResumed("me", died=True), start("a")], True, 1),
+    "also where the next death comes before any call": ([BEGUN, died(1), died(2), RunResumed("me", died=True)], True, 1),
+    "and for calls that were suspected": (
+        [BEGUN, died(1), start("b"), died(2), start("b"), died(3), RunResumed("me"), start("b")], True, 1,
+    ),
+    "progress counts for the life in which it was made": (
+        [BEGUN, CallMade("a", 1, "sha256:a", ONE, 0.0), died(0)], True, 1,
+    ),
+    "deaths without progress after deaths in a call beside it": (
+        [BEGUN, died(1), start("a"), start("b"), CallSucceeded("a", ONE), died(1), died(1)], True, 2,
+    ),
+    "a death counts against calls of its own life": (
+        [BEGUN, died(1), start("a"), start("b"), CallSucceeded("b", ONE), died(1), start("c"),
+         CallSucceeded("c", ONE)], True, 1,
+    ),
+    "a call that has an outcome is not suspected any more": (
+        [BEGUN, died(1), start("b"), died(2), start("b"), CallSucceeded("b", ONE)], True, 0,
+    ),
 }  # fmt: skip
 
 
@@ -88,6 +105,41 @@ def test_the_calls_that_a_death_cut_off_are_told():
     ]
     found = count_deaths([Entry(1, 0.0, event) for event in events], has_died=True)
     assert (found.cut_off, found.suspects) == (("b", "c"), {"b", "c"})
+
+
+def test_a_call_is_cut_off_by_the_death_of_its_own_life():
+    """Not by that of the next process, which died before it had begun anything."""
+    events = [BEGUN, died(1), start("a"), died(2)]
+    found = count_deaths([Entry(1, 0.0, event) for event in events], has_died=True)
+    assert (found.count, found.cut_off, found.suspects) == (3, (), {"a"})
+
+
+MADE = CallMade("a", 1, "sha256:a", ONE, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "has_died", "is_careful"),
+    [
+        ([BEGUN, MADE], False, False),
+        ([BEGUN, MADE], True, True),
+        ([BEGUN, died(1)], False, True),
+        ([BEGUN, died(1), MADE], False, False),
+    ],
+    ids=["no death", "a death beside progress", "an earlier death", "an earlier death, and progress"],
+)
+def test_starts_are_durable_before_their_calls_after_any_death(events, has_died, is_careful):
+    """Whether it counts or not: the next one has to show which calls it cuts off."""
+    found = count_deaths([Entry(1, 0.0, event) for event in events], has_died=has_died)
+    assert found.is_careful == is_careful
+
+
+@pytest.mark.parametrize(
+    ("header", "count"),
+    [({}, 0), ({"planning": None}, 0), ({"planning": {}}, 0), ({"planning": {"deaths": 2}}, 2)],
+)
+def test_deaths_of_a_planning_are_counted_in_its_header(header, count):
+    """A task without a plan has no journal."""
+    assert planning_deaths(header) == count
 
 
 async def turns():
@@ -143,6 +195,34 @@ def test_a_run_that_has_shown_itself_lets_others_in():
     asyncio.run(main())
 
 
+def test_a_run_that_is_driven_beside_others_can_be_driven_alone_from_then_on():
+    """Its share is given back, and what it gets instead is given back too."""
+
+    async def main():
+        lock = DriveLock()
+        one, other = lock.try_share(), lock.try_share()
+        excluding = asyncio.create_task(one.exclude_others())
+        await turns()
+        assert not excluding.done()
+        assert lock.try_share() is None
+        other.give_back()
+        await turns()
+        assert excluding.done()
+        assert one.is_alone
+        assert lock.try_share() is None
+        one.give_back()
+        one.give_back()
+        assert not one.is_alone
+        next_one = lock.try_share()
+        assert next_one is not None
+        next_one.give_back()
+        alone = asyncio.create_task(lock.alone())
+        await turns()
+        assert alone.done()
+
+    asyncio.run(main())
+
+
 def test_who_gives_up_waiting_leaves_no_trace():
     """A run that was to be driven alone, and is not any more."""
 
@@ -151,26 +231,68 @@ def test_who_gives_up_waiting_leaves_no_trace():
         first = lock.try_share()
         alone = asyncio.create_task(lock.alone())
         await turns()
+        newcomer = asyncio.create_task(lock.share())
+        await turns()
+        assert not newcomer.done()
         alone.cancel()
-        await asyncio.wait([alone])
+        await turns()
+        assert newcomer.done(), "it is told at once"
         assert lock.try_share() is not None
         first.give_back()
 
     asyncio.run(main())
 
 
-def test_newcomers_do_not_wait_for_ever_for_one_that_waits(monkeypatch):
-    """The run that has to end first may be waiting for the newcomer."""
-    monkeypatch.setattr(deaths, "PATIENCE_S", 0.0)
+def test_a_run_inside_one_that_is_driven_waits_for_nobody():
+    """Neither for the one that is driven alone, which waits for it, nor for one that waits to be; under another engine's lock it is not inside."""
+
+    async def main():
+        lock, other = DriveLock(), DriveLock()
+
+        async def drive(permit):
+            with permit:
+                assert (permit.is_inside, lock.is_inside, other.is_inside) == (False, True, False)
+                inner = lock.try_share()
+                assert inner is not None
+                assert inner.is_inside
+                assert lock.is_alone(permit)
+                inner.give_back()
+                inner.give_back()
+
+        alone = await lock.alone()
+        assert lock.try_share() is None
+        assert not lock.is_inside
+        await asyncio.create_task(drive(alone))
+        assert not alone.is_alone
+        assert not lock.is_inside
+        next_one = await lock.alone()
+        assert next_one.is_alone
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 0.02])
+def test_newcomers_do_not_wait_for_ever_for_one_that_waits(monkeypatch, patience_s):
+    """The run that has to end first may be waiting for the newcomer. The newcomer counts, and nobody joins one that is driven alone."""
+    monkeypatch.setattr(deaths, "PATIENCE_S", patience_s)
 
     async def main():
         lock = DriveLock()
-        lock.try_share()
+        first = lock.try_share()
         alone = asyncio.create_task(lock.alone())
         await turns()
-        await lock.share()
+        second = await asyncio.wait_for(lock.share(), 10)
+        first.give_back()
+        await turns()
         assert not alone.done()
-        alone.cancel()
+        second.give_back()
+        permit = await alone
+        third = asyncio.create_task(lock.share())
+        await turns()
+        assert not third.done(), "however long it has waited"
+        permit.give_back()
+        (await third).give_back()
+        assert (await lock.alone()).is_alone, "nobody is driven any more"
 
     asyncio.run(main())
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import ClassVar
 
 import pytest
 from firmplan.errors import InputRejected, OutcomeUnknown, RunNotFound, ToolError
-from firmplan.executor import SqliteStore
-from firmplan.executor.events import ResolvedDone, ResolvedFailed, ResolvedRetry
+from firmplan.executor import SqliteStore, limits
+from firmplan.executor.events import Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
+from firmplan.executor.journal.decided import key_of
 from firmplan.executor.journal.records import Entry, write_entry
 from firmplan.executor.sealed import Sealed
 from firmplan.testing import Held, ScriptedTool
@@ -616,6 +618,62 @@ def test_an_older_decision_that_names_no_attempt_is_about_the_one_that_waits():
     asyncio.run(main())
 
 
+def test_one_decision_stands_about_a_later_attempt_too():
+    """An older decision lies in the store while attempt 2 waits: nobody can say otherwise of that attempt."""
+    sending = lost_twice()
+
+    async def main():
+        async with Rig([sending]) as rig:
+            await rig.run(CALLS_ONCE, "r")
+            await rig.decisions.resolve_retry("r", "w")
+            await rig.resume("r")
+            await rig.store.add_decision("r", left(ResolvedRetry("w")))
+            with pytest.raises(InputRejected, match="attempt 2, is decided already") as caught:
+                await rig.decisions.resolve_failed("r", "w", "no")
+            assert caught.value.code == "decided"
+            assert (await rig.resume("r")).output == "sent"
+
+    asyncio.run(main())
+
+
+def test_a_decision_is_durable_only_after_its_question():
+    """While the record of the question waits for the disk, so does the answer: a crash between the two would have the person asked again."""
+    held, paying = Held("seen"), pay()
+    slow = ScriptedTool("look", [held, "seen"], effect="read", resource="box")
+
+    class Watched(Slow):
+        order: ClassVar[list[str]] = []
+
+        def append(self, batches):
+            found = super().append(batches)
+            self.order += ["asked" for batch in batches for line in batch.lines if b"ApprovalAsked" in line]
+            return found
+
+        async def add_decisions(self, run_id, records):
+            self.order.append("decided")
+            return await super().add_decisions(run_id, records)
+
+    async def main():
+        store = Watched()
+        async with Rig([paying, slow], store) as rig:
+            await rig.submit(PAYS, "r")
+            store.gate.clear()
+            started = asyncio.ensure_future(rig.execution.resume("r"))
+            await asyncio.to_thread(store.waiting.wait)
+            await held.called.wait()
+            assert (await rig.execution.archive.get("r")).steps["paid"].status == "waiting"
+            deciding = asyncio.create_task(rig.decisions.approve("r", "paid", by="ann"))
+            await asyncio.wait([deciding], timeout=0.1)
+            store.gate.set()
+            await deciding
+            held.release()
+            await started
+            assert (await rig.execution.wait("r")).status == "succeeded"
+            assert store.order == ["asked", "decided"]
+
+    asyncio.run(main())
+
+
 def test_whoever_repeats_their_own_decision_is_given_the_run(place):
     """Before and after it is taken in, and after the run has ended; in any part another decision, it is refused."""
     paying = pay()
@@ -648,6 +706,139 @@ def test_whoever_repeats_their_own_decision_is_given_the_run(place):
             assert [line for line in await rig.event_types("r") if line.startswith("Approved")] == [
                 "Approved paid"
             ]
+
+    asyncio.run(main())
+
+
+@tool(effect="write", approval="always", name="pay", resource="bank", version=1)
+def typed_pay(amount: int) -> dict[str, int]:
+    """Pay."""
+    return {"paid": amount}
+
+
+@tool(effect="write", name="send", resource="mail", version=1)
+def typed_send(to: str) -> int:
+    """Send."""
+    raise OutcomeUnknown("lost")
+
+
+def test_a_decision_that_does_not_fit_repeats_none():
+    """Whoever says it is told that another one stands."""
+
+    async def main():
+        async with Rig([typed_pay, look()]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.decisions.approve("r", "paid", by="ann", edit={"amount": 5})
+            with pytest.raises(InputRejected, match="is decided already"):
+                await rig.decisions.approve("r", "paid", by="ann", edit={"amount": "5"})
+            assert (await rig.decisions.approve("r", "paid", by="ann", edit={"amount": 5})).id == "r"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_here", [True, False], ids=["tool here", "tool elsewhere"])
+def test_what_a_person_gives_fits_the_tool_wherever_that_is(tmp_path, monkeypatch, is_here):
+    """An engine that has not the tool holds it against what the run's header says of the tool; the limit of size holds too."""
+    store = str(tmp_path / "s.db")
+
+    async def main():
+        async with Rig([typed_pay, typed_send, look()], store) as rig:
+            await rig.run(PAYS, "p")
+            await rig.run(CALLS_ONCE, "s")
+            assert (await rig.execution.archive.get("s")).status == "indeterminate"
+        async with Rig([typed_pay, typed_send] if is_here else [], store) as rig:
+            for edit, told in (({"amount": "much"}, "amount"), ({"amuont": 1}, "amuont")):
+                with pytest.raises(
+                    InputRejected, match=f"the edited arguments of step 'paid' do not fit.*{told}"
+                ):
+                    await rig.decisions.approve("p", "paid", by="ann", edit=edit)
+            with pytest.raises(InputRejected, match=r"done: the value is no result of step 'w'.*integer"):
+                await rig.decisions.resolve_done("s", "w", "text")
+            with monkeypatch.context() as small:
+                small.setattr(limits, "VALUE_BYTES_MAX", 12)
+                with pytest.raises(
+                    InputRejected, match="the edited arguments of step 'paid': expected at most"
+                ):
+                    await rig.decisions.approve("p", "paid", by="ann", edit={"amount": 12345678901234})
+                with pytest.raises(InputRejected, match="done: the value of step 'w': expected at most"):
+                    await rig.decisions.resolve_done("s", "w", 12345678901234)
+            assert await rig.store.list_decisions("p") == await rig.store.list_decisions("s") == []
+            await rig.decisions.approve("p", "paid", by="ann", edit={"amount": 5})
+            await rig.decisions.resolve_done("s", "w", 3.0)
+        async with Rig([typed_pay, typed_send, look()], store) as rig:
+            assert (await rig.resume("p")).output == {"paid": 5}
+            output = (await rig.resume("s")).output
+            assert (output, type(output)) == (3, int)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"), [("done", "resolved as done"), ("failed", "resolved as failed")]
+)
+def test_who_found_an_outcome_out_is_recorded(verdict, word):
+    """And that nobody was named, where nobody was."""
+
+    async def main():
+        for by in ("bob", ""):
+            async with Rig([sender(OutcomeUnknown("?"))]) as rig:
+                await rig.run(CALLS_ONCE, "r")
+                decide = {"done": rig.decisions.resolve_done, "failed": rig.decisions.resolve_failed}[verdict]
+                await decide("r", "w", "so it is", by=by)
+                decision = (await rig.resume("r")).steps["w"].decision
+                assert (decision["decision"], decision.get("by", "")) == (word, by)
+
+    asyncio.run(main())
+
+
+class Raced(SqliteStore):
+    """A store in which others decide right before a decision is left."""
+
+    def __init__(self):
+        super().__init__(":memory:")
+        self.others = []
+
+    async def add_decisions(self, run_id, records):
+        others, self.others = self.others, []
+        for event in others:
+            assert not await super().add_decisions(run_id, {key_of(event, 0): left(event)})
+        return await super().add_decisions(run_id, records)
+
+
+TWO = plan_of(
+    {"id": "p", "tool": "pay", "for_each": "${[1, 2]}", "args": {"amount": "${item}"}}, output="${p}"
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_same"),
+    [
+        (Approved("p[0]", "ann", Sealed.of({"amount": 1}).digest, None, 1), True),
+        (Approved("p[0]", "bob", Sealed.of({"amount": 1}).digest, None, 1), False),
+        (Denied("p[0]", "ann", "no", 1), False),
+    ],
+    ids=["the same", "of another", "a denial"],
+)
+def test_of_two_decisions_at_one_moment_the_first_in_the_store_stands(event, is_same):
+    """Of the same words nobody is told; of others the second one is refused, with all that was to be decided beside it."""
+    paying = pay()
+
+    async def main():
+        store = Raced()
+        async with Rig([paying], store) as rig:
+            await rig.run(TWO, "r")
+            store.others = [event]
+            deciding = rig.decisions.decide("r", {"p": "approve"}, by="ann")
+            if is_same:
+                await deciding
+            else:
+                with pytest.raises(InputRejected, match=r"'p\[0\]'.*is decided already") as caught:
+                    await deciding
+                assert caught.value.code == "decided"
+            run = await rig.resume("r")
+            denied = isinstance(event, Denied)
+            assert paying.calls == ([] if denied else [{"amount": 1}] + [{"amount": 2}] * is_same)
+            assert run.status == ("succeeded" if is_same else "failed" if denied else "waiting")
 
     asyncio.run(main())
 

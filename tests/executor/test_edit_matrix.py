@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from firmplan import Engine, Toolset
 from firmplan.testing import MemoryStore, ScriptedModel
-from firmplan.tools import origin
+from firmplan.tools.fingerprint import origin
 from public import call, plan, within
 
 DOCS = Path(__file__).parents[2] / "docs" / "REUSE.md"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+from driven import ONE, TAKES_N, TOOLS, Driven, step, tool
 from firmplan.errors import EngineBug
 from firmplan.executor import Header, Lock
-from firmplan.executor.commands import Pause, Record, RuleApproval, StartToolCall, StopCall
+from firmplan.executor.cells import Verdict
+from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from firmplan.executor.events import (
     ApprovalAsked,
     ApprovalRuled,
@@ -17,6 +19,7 @@ from firmplan.executor.events import (
     CallFailed,
     CallLost,
     CallMade,
+    CallReused,
     CallStarted,
     CallSucceeded,
     CancelAsked,
@@ -25,77 +28,23 @@ from firmplan.executor.events import (
     ResolvedFailed,
     ResolvedRetry,
     RetryDue,
+    RetryScheduled,
+    RunFinished,
     RunParked,
     RunResumed,
     RunStarted,
+    StepFailed,
     StepIndeterminate,
+    StepSkipped,
+    StepSucceeded,
 )
-from firmplan.executor.fork import Fork
+from firmplan.executor.fork import Fork, PastWrite
 from firmplan.executor.journal.restore import build_machine
 from firmplan.executor.machine import LOST_RETRIES_MAX
 from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import State
-from firmplan.tools import Tool, Toolset
+from firmplan.tools import Toolset
 from rig import plan_of
-
-PARAMETERS = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
-ONE = Sealed.of(1)
-
-
-def tool(name, effect, **options):
-    return Tool.from_callable(
-        lambda x: x, name=name, parameters=PARAMETERS, effect=effect, version=1, **options
-    )
-
-
-TOOLS = Toolset(
-    [
-        tool("add", "pure"),
-        tool("look", "read", resource="bank", retries=1),
-        tool("pay", "write", resource="bank"),
-        tool("note", "write", resource="book"),
-        tool("again", "write", resource="book", idempotent=True, retries=1),
-        tool("ask", "write", resource="bank", approval="always"),
-        tool("found", "write", resource="bank", reconcile=lambda key, args: None, timeout=7.0),
-        tool("ruled", "write", resource="bank", approval=lambda args: args["x"] > 5),
-    ]
-)
-
-
-def step(name, called, x=1, **keys):
-    return {"id": name, "tool": called, "args": {"x": x}, **keys}
-
-
-class Driven:
-    """A machine, and what it asked for at last."""
-
-    def __init__(self, *steps, budget=None):
-        plan = plan_of(*steps)
-        self.machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], TOOLS), budget=budget or {}))
-        self.asked = []
-
-    def take(self, event, at=0.0):
-        """Hand in an event; return the paths of the calls that it asks for."""
-        self.asked = self.machine.handle(event, at)
-        return [each.step for each in self.asked if isinstance(each, StartToolCall)]
-
-    def begin(self, path, at=0.0):
-        return self.take(CallStarted(path, 1, ""), at)
-
-    def end(self, path, at=0.0):
-        return self.take(CallSucceeded(path, ONE), at)
-
-    def state(self, path):
-        return self.machine.turns[path].state
-
-    @property
-    def records(self):
-        return [each.event for each in self.asked if isinstance(each, Record)]
-
-    @property
-    def spent(self):
-        return self.machine.purse.spent
-
 
 # --- what is counted
 
@@ -139,8 +88,11 @@ def test_a_budget_of_seconds_ends_when_it_is_used_up_and_not_before():
     assert run.machine.find_short("a", 3.0) is None
     run.begin("a", 10.0)
     assert run.end("a", 14.0) == ["b"]
+    assert run.machine.find_short("b", 14.0) is None
     assert run.machine.find_short("b", 14.9) is None
     assert run.machine.find_short("b", 15.0) == "seconds"
+    run.begin("b", 15.0)
+    assert run.machine.find_short("b", 14.0) == "seconds"
     assert Driven(step("a", "look")).machine.find_short("a", 99.0) is None
 
 
@@ -183,6 +135,42 @@ def test_what_waits_for_a_budget_is_tried_again_once_that_is_raised():
     assert run.machine.purse.limits == {"steps": 2.0}
 
 
+def test_a_raised_budget_calls_nothing_that_waits_for_a_person():
+    run = Driven(step("a", "note"), step("b", "ask"), budget={"steps": 0})
+    assert run.take(RunStarted("h")) == ["a"]
+    run.take(BudgetReached("a", "steps"))
+    assert (run.state("a"), run.state("b")) == (State.WAITING, State.WAITING)
+    assert run.take(BudgetRaised({"steps": 2})) == ["a"]
+    assert (run.state("a"), run.state("b")) == (State.READY, State.WAITING)
+
+
+def test_what_a_lost_call_of_a_model_set_aside_is_free_again():
+    """That the model was asked counts all the same."""
+    run = Driven(step("a", "muse"), step("b", "muse"), tools=Toolset([tool("muse", "model")]))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    run.take(CallSucceeded("a", ONE, usage={"calls": 1, "tokens": 70}))
+    run.begin("b")
+    assert (run.spent["model_calls"], run.spent["tokens"]) == (2, 140)
+    run.take(CallLost("b", "gone"))
+    assert (run.spent["model_calls"], run.spent["tokens"]) == (2, 70)
+
+
+def test_when_a_step_began_and_ended_is_kept():
+    """With its first attempt; of an earlier result that stands for the call, when it was found."""
+    inner = {"steps": [step("i", "look")], "output": "${i}"}
+    run = Driven({"id": "p", "plan": "inner"}, step("r", "add"), plan={"plans": {"inner": inner}})
+    assert run.take(RunStarted("h"), 10.0) == ["p/i", "r"]
+    run.take(CallReused("r", "", ONE, "key", "other"), 11.0)
+    run.begin("p/i", 12.0)
+    run.take(CallFailed("p/i", "down", "..", retryable=True), 13.0)
+    run.take(RetryDue("p/i"), 14.0)
+    run.take(CallStarted("p/i", 2, ""), 15.0)
+    run.end("p/i", 16.0)
+    times = {path: (turn.started, turn.finished) for path, turn in run.machine.turns.items()}
+    assert times == {"p": (10.0, 16.0), "r": (11.0, 11.0), "p/i": (12.0, 16.0)}
+
+
 def test_the_bytes_of_all_results_are_added_up():
     """`limits.py` ends a run that has too many."""
     run = Driven(step("a", "look"), {"id": "b", "set": "four"}, step("c", "look"))
@@ -206,6 +194,10 @@ def test_calls_that_one_event_frees_come_in_the_order_of_the_plan():
     assert run.take(RunStarted("h")) == ["w"]
     run.begin("w")
     assert run.end("w") == ["p", "d", "e"]
+    run = Driven(step("w", "pay"), step("p", "pay"), step("d", "note", x="${w}"))
+    assert run.take(RunStarted("h")) == ["w"]
+    run.begin("w")
+    assert run.end("w") == ["p", "d"]
 
 
 def test_an_event_that_is_not_possible_is_refused():
@@ -221,6 +213,41 @@ def test_an_event_that_is_not_possible_is_refused():
     for event in (CallMade("a", 1, "", ONE, 0.0), CallStarted("a", 1, ""), CallSucceeded("a", ONE)):
         with pytest.raises(EngineBug):
             run.take(event)
+    run = Driven(step("a", "pay"))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    for state, end in (State.RUNNING, CallLost("a", "gone")), (State.INDETERMINATE, ResolvedRetry("a")):
+        assert run.state("a") is state
+        for event in CallMade("a", 1, "", ONE, 0.0), StepIndeterminate("a", ".."):
+            with pytest.raises(EngineBug):
+                run.take(event)
+        run.take(end)
+
+
+def test_only_a_call_that_is_under_way_counts_as_running():
+    """What comes of a call that was given up is not noted any more; nor does a step that never started have one."""
+    run = Driven(step("a", "look"), step("b", "pay"))
+    run.take(RunStarted("h"))
+    is_running = run.machine.is_running
+    assert not is_running("a")
+    run.begin("a")
+    assert is_running("a")
+    assert not is_running("b")
+    run.take(CancelAsked("me"))
+    assert not is_running("a")
+
+
+def test_a_plan_without_steps_ends():
+    """Of a run, and inside another plan."""
+    run = Driven(
+        {"id": "a", "plan": "none"},
+        plan={"plans": {"none": {"steps": [], "output": "${2}"}}, "output": "${a}"},
+    )
+    run.take(RunStarted("h"))
+    assert (run.machine.status, run.machine.output.value) == ("succeeded", 2)
+    run = Driven()
+    run.take(RunStarted("h"))
+    assert run.machine.status == "succeeded"
 
 
 def test_a_step_is_repeated_until_its_condition_holds_and_not_more_often_than_it_may_be():
@@ -342,6 +369,31 @@ def test_what_was_denied_is_not_called_nor_what_writes_after_it():
     assert [node.state for node in run.machine.root.nodes] == [State.CANCELLED, State.SKIPPED, State.READY]
 
 
+@pytest.mark.parametrize(
+    ("decision", "verdict", "state"),
+    [
+        (Approved("a", "me", Sealed.of({"x": 1}).digest), Verdict("approved", "me"), State.READY),
+        (Denied("a", "me", "no"), Verdict("denied", "me", "no"), State.CANCELLED),
+        (ResolvedDone("a", ONE, by="me"), Verdict("resolved as done", "me"), State.SUCCEEDED),
+        (ResolvedRetry("a", by="me"), Verdict("resolved to be called again", "me"), State.READY),
+        (ResolvedFailed("a", "no", by="me"), Verdict("resolved as failed", "me", "no"), State.FAILED),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_who_decided_what_is_kept(decision, verdict, state):
+    """And the step does not look any more as if it waited."""
+    run = Driven(step("a", "ask" if isinstance(decision, Approved | Denied) else "pay"))
+    run.take(RunStarted("h"))
+    if not isinstance(decision, Approved | Denied):
+        run.begin("a")
+        run.take(CallLost("a", "gone"))
+    assert run.machine.accepts(decision)
+    run.take(decision)
+    turn = run.machine.turns["a"]
+    assert (turn.verdict, turn.state) == (verdict, state)
+    assert turn.reason != "approval"
+
+
 def test_what_was_edited_is_called_as_it_was_edited():
     run = Driven(step("a", "ask"))
     run.take(RunStarted("h"))
@@ -392,9 +444,12 @@ def test_after_a_cancel_nothing_starts_though_a_write_in_flight_ends():
     first, second = run.take(RunStarted("h"))
     run.begin(first)
     run.begin(second)
+    assert [node.state for node in run.machine.root.nodes] == [State.RUNNING, State.RUNNING, State.PENDING]
     assert run.take(CancelAsked("me")) == []
     assert not [each for each in run.asked if isinstance(each, StopCall)]
+    assert [node.state for node in run.machine.root.nodes] == [State.RUNNING, State.RUNNING, State.CANCELLED]
     assert run.end(first) == []
+    assert run.machine.status is None
     assert run.end(second) == []
     assert run.machine.status == "cancelled"
 
@@ -449,6 +504,7 @@ def test_a_value_that_a_fork_gives_ends_its_step_whatever_that_waits_for():
     run.machine.fork = Fork(overrides={"b": Sealed.of(5)})
     assert run.take(RunStarted("h")) == ["a", "c"]
     assert [each.args.value for each in run.asked if isinstance(each, StartToolCall)] == [{"x": 1}, {"x": 5}]
+    assert run.records == [StepSucceeded("b", Sealed.of(5).digest)]
     assert [node.state for node in run.machine.root.nodes] == [State.READY, State.SUCCEEDED, State.READY]
 
 
@@ -550,6 +606,41 @@ def test_a_step_whose_condition_does_not_hold_is_skipped_without_waiting_for_its
     run.begin("a")
     assert run.end("a") == []
     assert (run.machine.root.nodes[2].state, run.machine.root.nodes[2].reason) == (State.SKIPPED, "when")
+
+
+@pytest.mark.parametrize(
+    ("keys", "end"),
+    [
+        ({}, (State.FAILED, None)),
+        ({"on_error": "skip"}, (State.SKIPPED, "on-error")),
+        ({"on_error": {"value": 7}}, (State.SUCCEEDED, None)),
+        ({"for_each": [1, 2]}, (State.FAILED, None)),
+        ({"for_each": [1, 2], "on_error": "skip"}, (State.FAILED, None)),
+    ],
+    ids=str,
+)
+def test_a_condition_that_cannot_be_evaluated_is_a_failure_of_its_step(keys, end):
+    """Nothing of the step is called, and `on_error` decides as for any other failure."""
+    run = Driven(step("a", "pay", when="${1 // inputs.n > 0}", **keys), inputs={"n": 0}, plan=TAKES_N)
+    assert run.take(RunStarted("h")) == []
+    (node,) = run.machine.root.nodes
+    assert (node.state, node.reason) == end
+    assert run.machine.status == ("failed" if node.state is State.FAILED else "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("when", "reason"),
+    [("a > 0", "skipped-reference"), ("first(a) > 0", "skipped-reference"), ("first(a, 0) > 0", "when")],
+)
+def test_a_condition_may_refer_to_a_step_that_was_skipped(when, reason):
+    """It skips its step too, unless it says what stands for that step."""
+    off = step("a", "add", when="${inputs.n > 0}")
+    run = Driven(off, step("b", "pay", when=f"${{{when}}}"), inputs={"n": 0}, plan=TAKES_N)
+    assert run.take(RunStarted("h")) == []
+    assert [(node.state, node.reason) for node in run.machine.root.nodes] == [
+        (State.SKIPPED, "when"),
+        (State.SKIPPED, reason),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -680,3 +771,184 @@ def test_what_a_call_of_a_model_has_used_counts_once_it_has_ended(end):
     )
     assert machine.purse.spent["tokens"] == 150
     assert machine.find_short("b", 0.0) == "tokens"
+
+
+# --- what the driver is told of a call
+
+
+def test_a_question_to_a_model_is_asked_as_the_plan_says():
+    """Rendered, with the step's own limits; which one of several equal questions it is belongs to it."""
+    ask = {
+        "id": "a",
+        "ask": {"prompt": "Say ${item}", "system": "Be brief", "max_tokens": 50, "temperature": 0.5},
+        "for_each": ["x", "y"],
+        "timeout": 3,
+    }
+    run = Driven(ask)
+    assert run.take(RunStarted("h")) == ["a[0]", "a[1]"]
+    told = [each for each in run.asked if isinstance(each, StartModelCall)]
+    assert [each.request.value for each in told] == [
+        {"prompt": "Say x", "system": "Be brief"},
+        {"prompt": "Say y", "system": "Be brief"},
+    ]
+    assert {(each.max_tokens, each.temperature, each.timeout_s, each.attempt) for each in told} == {
+        (50, 0.5, 3, 1)
+    }
+    assert [each.sample for each in told] == [(0, 0), (1, 0)]
+    run.begin("a[1]")
+    assert run.take(RunResumed("me")) == ["a[0]", "a[1]"]
+    assert [each.attempt for each in run.asked if isinstance(each, StartModelCall)] == [1, 2]
+
+
+def test_which_of_several_equal_calls_it_is_belongs_to_a_call_of_a_model_only():
+    tools = Toolset([*TOOLS, tool("muse", "model")])
+    for name, samples in ("muse", [(0, 0), (1, 0)]), ("add", [(), ()]):
+        run = Driven(step("a", name, for_each=[1, 1]), tools=tools)
+        run.take(RunStarted("h"))
+        assert [each.sample for each in run.asked if isinstance(each, StartToolCall)] == samples
+
+
+@pytest.mark.parametrize(
+    ("past", "is_asked"),
+    [
+        (PastWrite("unknown", args=Sealed.of({"x": 1}).digest, key="k", tool="found"), True),
+        (PastWrite("unknown", args=Sealed.of({"x": 2}).digest, key="k", tool="found"), False),
+        (PastWrite("denied"), False),
+    ],
+    ids=["called", "called with others", "not called"],
+)
+def test_a_tool_that_can_tell_is_asked_about_a_write_that_an_earlier_run_made(past, is_asked):
+    """Once a person has allowed the call; a tool that cannot tell is called."""
+    for name in "found", "pay":
+        run = Driven(step("a", name), fork=Fork(past_writes={"a": past}))
+        assert run.take(RunStarted("h")) == []
+        assert run.take(Approved("a", "me", Sealed.of({"x": 1}).digest)) == ["a"]
+        assert [each.reconcile for each in run.asked] == [is_asked and name == "found"]
+
+
+# --- what a cancel and a stop find
+
+
+def test_a_cancel_finds_each_call_where_it_stands():
+    """What asks a rule, what pauses, what waits for a budget: nothing of it is called any more, whatever is said later."""
+    run = Driven(step("r", "ruled"), step("n", "note"), step("b", "add"), step("p", "add", retries=1))
+    assert run.take(RunStarted("h")) == ["n", "b", "p"]
+    run.begin("n")
+    run.take(BudgetReached("b", "steps"))
+    run.begin("p")
+    run.take(CallFailed("p", "down", "..", retryable=True))
+    assert run.machine.is_pausing("p")
+    run.take(CancelAsked("me"))
+    assert [each.step for each in run.asked if isinstance(each, StopCall)] == ["p"]
+    assert [run.state(path) for path in "rnbp"] == [
+        State.CANCELLED,
+        State.RUNNING,
+        State.CANCELLED,
+        State.CANCELLED,
+    ]
+    assert run.take(BudgetRaised({"steps": 9})) == []
+    assert run.take(CallFailed("n", "down", "..", temporary=True, retryable=True)) == []
+    assert run.state("n") is State.FAILED
+    assert run.machine.status == "cancelled"
+
+
+@pytest.mark.parametrize("name", ["pay", "again", "found"])
+def test_a_write_that_is_lost_after_a_cancel_is_not_called_again(name):
+    """A person decides what became of it; and to call it again is not to be had any more."""
+    for decision, state in (
+        (ResolvedRetry("a"), State.CANCELLED),
+        (ResolvedDone("a", ONE), State.SUCCEEDED),
+        (ResolvedFailed("a", "no"), State.FAILED),
+    ):
+        run = Driven(step("a", name))
+        run.take(RunStarted("h"))
+        run.begin("a")
+        run.take(CancelAsked("me"))
+        assert run.take(CallLost("a", "gone")) == []
+        assert [type(each) for each in run.asked] == [Record]
+        assert run.state("a") is State.INDETERMINATE
+        assert run.machine.status is None
+        assert run.take(decision) == []
+        assert run.state("a") is state
+
+
+def test_an_unknown_outcome_outlives_a_cancel():
+    """The run does not end before a person has said what became of the write."""
+    run = Driven(step("a", "pay"), step("b", "note"))
+    run.take(RunStarted("h"))
+    run.begin("a")
+    run.take(CallLost("a", "gone"))
+    assert run.take(CancelAsked("me")) == []
+    assert [run.state(path) for path in "ab"] == [State.INDETERMINATE, State.CANCELLED]
+    assert run.machine.status is None
+    run.take(ResolvedDone("a", ONE))
+    assert run.machine.status == "cancelled"
+
+
+def test_what_a_stop_finds_is_asked_for_again_and_nothing_else_is():
+    """Not what has ended, what waits for a person or a budget, nor a write whose outcome is unknown."""
+    steps = [step("d", "add"), step("r", "ruled"), step("n", "note"), step("b", "add"), step("c", "add")]
+    run = Driven(*steps, step("x", "ask", x="${c}"))
+    assert run.take(RunStarted("h")) == ["d", "n", "b", "c"]
+    run.begin("d")
+    run.end("d")
+    run.take(ApprovalRuled("r", needed=True))
+    run.begin("n")
+    run.take(CallLost("n", "gone"))
+    run.take(BudgetReached("b", "steps"))
+    before = {path: turn.state for path, turn in run.machine.turns.items()}
+    assert run.take(RunResumed("me", died=True)) == ["c"]
+    assert len(run.asked) == 1
+    assert {path: turn.state for path, turn in run.machine.turns.items()} == before
+    run = Driven(step("r", "ruled"))
+    run.take(RunStarted("h"))
+    run.take(RunResumed("me"))
+    assert [type(each) for each in run.asked] == [RuleApproval]
+
+
+def test_calls_of_the_past_are_not_asked_for_while_a_journal_is_read():
+    """Once it has been read, what is still ready is asked for."""
+    run = Driven(step("a", "add"), step("b", "note"))
+    run.machine.is_recounting = True
+    assert run.take(RunStarted("h")) == []
+    assert run.asked == []
+    run.machine.is_recounting = False
+    assert run.take(RunResumed("me")) == ["a", "b"]
+
+
+def test_a_call_that_fails_before_it_has_begun_is_treated_as_one_that_failed():
+    """It is tried again where its tool says so, with the same number, since nothing was called."""
+    run = Driven(step("a", "look"))
+    run.take(RunStarted("h"))
+    run.take(CallFailed("a", "busy", "..", temporary=True, retryable=True))
+    assert (run.state("a"), run.machine.is_pausing("a")) == (State.READY, True)
+    assert run.records == [RetryScheduled("a", 1, run.asked[-1].delay_s)]
+    assert run.take(RetryDue("a")) == ["a"]
+    assert [each.attempt for each in run.asked] == [1]
+    run.take(CallFailed("a", "busy", "..", temporary=True, retryable=True))
+    assert run.machine.status == "failed"
+
+
+# --- what the journal is told of an end
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({}, StepFailed("a", "down", "..")),
+        ({"on_error": "skip"}, StepSkipped("a", "on-error")),
+        ({"on_error": {"value": 7}}, StepSucceeded("a", Sealed.of(7).digest)),
+    ],
+    ids=["failed", "skipped", "replaced"],
+)
+def test_what_becomes_of_a_failed_call_is_recorded(keys, told):
+    """What a call or a value came to is recorded once: the event of the call itself says it where it went well."""
+    run = Driven(step("a", "pay", **keys), {"id": "s", "set": "four"}, step("w", "note"))
+    run.take(RunStarted("h"))
+    assert run.records == [StepSucceeded("s", Sealed.of("four").digest)]
+    run.begin("a")
+    run.take(CallFailed("a", "down", ".."))
+    assert run.records == [told]
+    run.begin("w")
+    run.end("w")
+    assert [type(each) for each in run.records] == [RunFinished]

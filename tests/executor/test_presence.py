@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from firmplan import StoreError
@@ -122,6 +123,31 @@ def test_an_owner_whose_lock_cannot_be_tried_is_seen_by_reading(tmp_path, monkey
         assert files(tmp_path) == [f"s.db-owner-{name}"]
 
 
+def test_two_that_take_a_dead_owner_s_file_away_at_once_are_both_right(tmp_path, monkeypatch):
+    """Neither fails: the file is gone as both want it. Nor does an owner whose file was taken away."""
+    store = str(tmp_path / "s.db")
+
+    class Overtaken(presence.FileLock):
+        def acquire(self, *what, **options):
+            found = super().acquire(*what, **options)
+            Path(self.lock_file).unlink()
+            return found
+
+    with child(HOLD, store) as (other, name):
+        other.kill()
+        other.wait()
+    monkeypatch.setattr(presence, "FileLock", Overtaken)
+    here = LockFiles(store)
+    assert here.sees(name) is False
+    assert files(tmp_path) == []
+    monkeypatch.undo()
+    own = here.new_name(30.0)
+    here.acquire(own)
+    (tmp_path / f"s.db-owner-{own}").unlink()
+    here.release(own)
+    assert here.sees(own) is False
+
+
 def test_an_owner_in_memory_is_one_of_this_process():
     """As long as it is there; no other is."""
     here = Alone()
@@ -188,6 +214,16 @@ def test_a_process_that_is_gone_is_seen_to_be():
         assert here.sees(name) is False
         other.wait()
         assert here.sees(name) is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell")
+def test_the_name_of_a_process_tells_when_it_started():
+    """By what never changes in its life (the 22nd field of `proc(5)`): else its next look would find a living owner dead."""
+    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[22 - 3]
+    assert Processes().new_name(30.0).startswith(f"{os.getpid()}.{started}.")
+    with child(SLEEP) as (other, _):
+        path = Path(f"/proc/{other.pid}/stat")
+        assert presence._state(other.pid)[1] == path.read_text().rpartition(")")[2].split()[22 - 3] != started
 
 
 def test_an_owner_of_this_process_is_seen_until_it_lets_go():

@@ -9,7 +9,7 @@ import naive_digest
 import pytest
 from firmplan import Plan
 from firmplan.plans.digest import canonical_form
-from firmplan.plans.source import parse_source
+from firmplan.plans.format.source import parse_source
 from firmplan.plans.values import canonical
 from hypothesis import HealthCheck, given, settings
 from typed_plans import typed_plans

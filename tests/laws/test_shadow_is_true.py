@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 from firmplan import Engine, InputRejected, ToolError, check, tool
-from firmplan.plans.differences import differences
+from firmplan.plans.edit.differences import differences
 from firmplan.testing import MemoryStore, Refusal, ScriptedModel
 from public import within
 from seeds import seeds

@@ -7,12 +7,12 @@ import json
 
 import hypothesis.strategies as st
 from firmplan import Plan, check
-from firmplan.plans.formula import SKIPPED
-from firmplan.plans.load import to_yaml
-from firmplan.plans.source import parse_source
+from firmplan.plans.expressions.formula import SKIPPED
+from firmplan.plans.format.load import to_yaml
+from firmplan.plans.format.source import parse_source
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Models
-from firmplan.tools.models import Model
+from firmplan.tools.models.models import Model
 from hypothesis import HealthCheck, given, settings
 from oracle import Oracle
 from rig import Rig

@@ -9,7 +9,7 @@ import pytest
 from firmplan import ConfigError
 from firmplan.testing import ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
-from firmplan.tools.guard import Question, check_guards, find_fault
+from firmplan.tools.models.guard import Question, check_guards, find_fault
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
 NOTHING = Question("")

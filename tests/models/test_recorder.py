@@ -9,7 +9,7 @@ import pytest
 from firmplan import ConfigError, Planner, PlanningFailed, tool
 from firmplan.testing import Body, HttpError, Refusal, ScriptedModel, Text, Truncated
 from firmplan.tools import Model, ModelError, Models, ask_request
-from firmplan.tools.recorder import recorders, recording
+from firmplan.tools.models.recorder import recorders, recording
 
 AT_ONCE = {"retry-after-ms": "1"}
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

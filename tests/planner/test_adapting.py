@@ -9,11 +9,11 @@ import re
 import pytest
 from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check, tool
 from firmplan.planner import Use
-from firmplan.planner.adapting import NO_FIT
-from firmplan.planner.nearest import near_template
+from firmplan.planner.drafting.adapting import NO_FIT
+from firmplan.planner.drafting.nearest import near_template
+from firmplan.planner.drafting.prompt import adapting_messages
 from firmplan.planner.order import Order
-from firmplan.planner.prompt import adapting_messages
-from firmplan.plans.saved import template_digest
+from firmplan.plans.format.saved import template_digest
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Toolset
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check
-from firmplan.planner.conversation import REQUESTS_MAX
+from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel, Text
 from hypothesis import given, settings
 from hypothesis import strategies as st

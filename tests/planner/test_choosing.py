@@ -7,12 +7,17 @@ import json
 
 import pytest
 from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, Tool
-from firmplan.planner.choice import choose_tools, tools_in
-from firmplan.planner.choosing import CANDIDATES_CHARACTERS_MAX, CHOOSE_OVER, SURE, candidates
-from firmplan.planner.prompt import choice_line, choosing_messages
+from firmplan.planner.drafting.choice import choose_tools, tools_in
+from firmplan.planner.drafting.choosing import (
+    CANDIDATES_CHARACTERS_MAX,
+    CHOOSE_OVER,
+    SURE,
+    candidates,
+)
+from firmplan.planner.drafting.prompt import choice_line, choosing_messages
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Model
-from firmplan.tools.recorder import recording
+from firmplan.tools.models.recorder import recording
 from tool_catalogue import OTHER_WORDS, catalogue
 
 AT_ONCE = {"retry-after-ms": "1"}

@@ -8,7 +8,7 @@ from typing import Literal
 
 import jsonschema_rs
 from firmplan import tool
-from firmplan.planner.form import FORM_BYTES_MAX, changes_answer, plan_answer
+from firmplan.planner.drafting.form import FORM_BYTES_MAX, changes_answer, plan_answer
 from firmplan.plans.values import canonical
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from firmplan import Context, Engine, OutcomeUnknown, Plan, Planner, Tool, ToolError, tool
-from firmplan.planner.learning import learn
+from firmplan.planner.library.learning import learn
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Model
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 from firmplan import InputRejected, Plan, Toolset, check, tool
-from firmplan.planner.learning import learn
-from firmplan.planner.pattern import TaskPattern
+from firmplan.planner.library.learning import learn
+from firmplan.planner.library.pattern import TaskPattern
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,11 +11,11 @@ import firmplan
 import pytest
 import yaml
 from firmplan import ConfigError, Plan, Planner, check
-from firmplan.planner.measuring import measure
-from firmplan.planner.outline import Outline, agreement, f1
-from firmplan.planner.pairing import compare, judge_pairs
-from firmplan.planner.scoring import is_answer
-from firmplan.planner.task_set import TaskSet
+from firmplan.planner.evaluate.measuring import measure
+from firmplan.planner.evaluate.outline import Outline, agreement, f1
+from firmplan.planner.evaluate.pairing import compare, judge_pairs
+from firmplan.planner.evaluate.scoring import is_answer
+from firmplan.planner.evaluate.task_set import TaskSet
 from firmplan.plans.values import canonical
 from firmplan.testing import ScriptedModel, Text
 from firmplan.tools import Model, Models

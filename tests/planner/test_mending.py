@@ -12,7 +12,7 @@ from pathlib import Path
 import firmplan
 import pytest
 from firmplan import Engine, Plan, Planner, PlanningFailed, ToolError, tool
-from firmplan.planner.incident import OWN_CODES, Incident
+from firmplan.planner.drafting.incident import OWN_CODES, Incident
 from firmplan.testing import HttpError, Refusal, ScriptedModel, Text
 from tool_catalogue import catalogue
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from firmplan import ConfigError, InputRejected, Plan, Planner, PlanningFailed, SavedPlan, tool
-from firmplan.planner.conversation import REQUESTS_MAX
+from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Model
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import firmplan
 import pytest
 from firmplan import Plan, SavedPlan, Tool, Toolset, check
-from firmplan.planner.choice import choose_tools, words_of
-from firmplan.planner.incident import Incident, StepState
-from firmplan.planner.prompt import (
+from firmplan.planner.drafting.choice import choose_tools, words_of
+from firmplan.planner.drafting.incident import Incident, StepState
+from firmplan.planner.drafting.prompt import (
     PROMPTS,
     patch_messages,
     planning_messages,
@@ -21,10 +21,9 @@ from firmplan.planner.prompt import (
     text_of,
     unread_messages,
 )
-from firmplan.planner.signatures import shown_schema, signature_line
-from firmplan.plans.expressions.functions import FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
-from firmplan.plans.patch import Patch, apply_patch
+from firmplan.planner.drafting.signatures import shown_schema, signature_line
+from firmplan.plans.edit.patch import Patch, apply_patch
+from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.problems import problem
 from firmplan.plans.values import digest
 
@@ -186,7 +185,9 @@ def test_repairs_are_bounded():
 
 def test_every_prompt_is_a_file_and_part_of_the_version():
     """All that plannings say is in files, and another text is another version; `pair` is what judges are asked."""
-    files = {path.name for path in (Path(firmplan.__file__).parent / "planner" / "prompts").iterdir()}
+    files = {
+        path.name for path in (Path(firmplan.__file__).parent / "planner" / "drafting" / "prompts").iterdir()
+    }
     assert files == {f"{name}.md" for name in (*PROMPTS, "pair")}
     assert prompt_version() == digest("\n".join(text_of(name) for name in PROMPTS).encode())
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from firmplan import Planner, PlanningFailed, tool
-from firmplan.planner.beginning import Beginning
+from firmplan.planner.drafting.beginning import Beginning
 from firmplan.testing import Cut, Drip, Empty, HttpError, Refusal, ScriptedModel, Text, Truncated
 from hypothesis import given
 from hypothesis import strategies as st

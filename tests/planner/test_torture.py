@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check, tool
-from firmplan.planner.conversation import REQUESTS_MAX
+from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
 from misbehaviours import EVERY, GOOD, Misbehaviour, table
 

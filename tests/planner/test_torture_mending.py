@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from firmplan import Plan, Planner, PlanningFailed, tool
 from firmplan.planner import Mended
-from firmplan.planner.conversation import REQUESTS_MAX
+from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
 from misbehaviours import EVERY
 

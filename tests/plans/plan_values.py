@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firmplan.plans.types import (
+from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,

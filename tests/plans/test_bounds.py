@@ -6,17 +6,18 @@ What expressions cost is in `test_expressions_bounds.py`; that work grows like t
 from __future__ import annotations
 
 import pytest
-from firmplan.plans import Limits, check, kinds, literal, problems
-from firmplan.plans.arguments import MISSING_MAX
-from firmplan.plans.definitions import DEPTH_MAX as SCHEMA_DEPTH_MAX
+from firmplan.plans import Limits, check, problems
+from firmplan.plans.checker.arguments import MISSING_MAX
+from firmplan.plans.expressions.formula import PATH_LENGTH_MAX, parse_formula
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
-from firmplan.plans.formula import PATH_LENGTH_MAX, parse_formula
+from firmplan.plans.format.yaml_text import ALIASED_MAX
 from firmplan.plans.nearest import NAME_SHOWN_MAX
-from firmplan.plans.reading import PARTS_MAX
-from firmplan.plans.schema import read_schema
+from firmplan.plans.types import types as kinds
+from firmplan.plans.types import validate as literal
+from firmplan.plans.types.definitions import DEPTH_MAX as SCHEMA_DEPTH_MAX
+from firmplan.plans.types.read import PARTS_MAX, read_schema
 from firmplan.plans.values import DEPTH_MAX, NotJson, canonical, parse
-from firmplan.plans.yaml_text import ALIASED_MAX
 from firmplan.testing import ScriptedTool
 
 TEXT = {"type": "string"}

@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 from firmplan import ConfigError, Plan, PlanBuilder, PlanRejected, tool
-from firmplan.plans.derived_ids import derived_id
-from firmplan.plans.formula import parse_formula
-from firmplan.plans.reference import Reference, expression_of, in_plan
+from firmplan.plans.builder.derived_ids import derived_id
+from firmplan.plans.builder.reference import Reference, expression_of, in_plan
+from firmplan.plans.expressions.formula import parse_formula
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel

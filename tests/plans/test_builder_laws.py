@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from firmplan import Plan, PlanBuilder, check, tool
-from firmplan.plans.load import to_yaml
-from firmplan.plans.source import parse_source
+from firmplan.plans.format.load import to_yaml
+from firmplan.plans.format.source import parse_source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.differences import DIFFERENCES_MAX, SHOWN_MAX, differences, shown, shown_pair
+from firmplan.plans.edit.differences import DIFFERENCES_MAX, SHOWN_MAX, differences, shown, shown_pair
 from firmplan.plans.values import canonical
 from hypothesis import given
 from hypothesis import strategies as st

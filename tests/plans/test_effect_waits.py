@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firmplan import Plan
-from firmplan.plans.effects import effect_waits
+from firmplan.plans.checker.effects import effect_waits
 from firmplan.plans.program import Touch
 from firmplan.plans.render.picture import picture_of
 from hypothesis import given

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from firmplan.plans.expressions.evaluate import compile_node
+from firmplan.plans.expressions.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
 from firmplan.plans.expressions.syntax import parse
-from firmplan.plans.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
 
 SCOPE: dict[str, Any] = {
     "w": {"text": "mild", "celsius": 20.5, "tags": ["a", "b"], "count": 3, "no": None, "key with space": 1},

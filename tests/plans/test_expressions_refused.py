@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.formula import EvalFault, parse_formula
+from firmplan.plans.expressions.formula import EvalFault, parse_formula
 
 BAD = [
     # ways into Python

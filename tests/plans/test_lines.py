@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.lines import lines_of
+from firmplan.plans.format.lines import lines_of
 
 JSON = """{
   "a": {"b": [1,

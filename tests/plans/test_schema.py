@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
-from firmplan.plans.assign import assign
 from firmplan.plans.paths import parts_of
-from firmplan.plans.reading import INLINE_SIZE_MAX
-from firmplan.plans.schema import literal_faults, read_schema, self_contained
-from firmplan.plans.types import (
+from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.read import INLINE_SIZE_MAX, read_schema
+from firmplan.plans.types.show import shown
+from firmplan.plans.types.standalone import self_contained
+from firmplan.plans.types.types import (
     INTEGER,
     NEVER,
     NULL,
@@ -21,10 +22,10 @@ from firmplan.plans.types import (
     Scalar,
     Type,
     members,
-    shown,
     type_of,
     union,
 )
+from firmplan.plans.types.validate import literal_faults
 from hypothesis import given
 
 from .plan_values import garbage, schemas, small_values

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jsonschema_rs
-from firmplan.plans.assign import assign
-from firmplan.plans.beyond import as_schema
-from firmplan.plans.literal import literal_faults
 from firmplan.plans.paths import parts_of
-from firmplan.plans.schema import read_schema, self_contained
-from firmplan.plans.types import (
+from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.constraints import as_schema
+from firmplan.plans.types.read import read_schema
+from firmplan.plans.types.show import schema_of
+from firmplan.plans.types.standalone import self_contained
+from firmplan.plans.types.types import (
     NEVER,
     NULL,
     UNKNOWN,
@@ -21,10 +22,10 @@ from firmplan.plans.types import (
     Type,
     Unknown,
     members,
-    schema_of,
     type_of,
     union,
 )
+from firmplan.plans.types.validate import literal_faults
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 

@@ -17,8 +17,7 @@ import pytest
 from firmplan import StoreError
 from firmplan.executor import Lock
 from firmplan.executor.journal.header import Header
-from firmplan.plans.expressions.functions import EXPRESSION_VERSION, FUNCTIONS, RESERVED_FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
+from firmplan.plans.expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "names"
 SUPPORT = Path(future_functions.__file__)
@@ -65,8 +64,8 @@ def test_before_a_bracket_a_name_is_the_function_and_elsewhere_the_value():
     """`slug(x)` calls the function also where a step, a loop or a lambda has its name: values cannot be called."""
     found = _grown(
         """
-from firmplan.plans.formula import infer, parse_formula
-from firmplan.plans.types import TEXT, ListType, ObjectType, shown
+from firmplan.plans.expressions.formula import infer, parse_formula
+from firmplan.plans.types.types import TEXT, ListType, ObjectType, shown
 def run(text, scope):
     formula, faults = parse_formula(text)
     return [formula.evaluate(scope) if not faults else faults[0].message, formula.canonical]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 from firmplan.executor.journal.records import chain
 from firmplan.executor.stores.store import Batch, Leavings, RunRow, Store
 
 DEAD = {"is_alive": lambda *_: False}
 ALIVE = {"is_alive": lambda *_: True}
+OLD = Path(__file__).parents[1] / "vectors" / "journals" / "0.3" / "store.sqlite"
 
 
 async def append(store: Store, batch: Batch) -> None:
@@ -55,3 +60,12 @@ def batch_of(row, *lines, **fields):
 
 def after(row, batch):
     return replace(row, head=batch.head, last_seq=row.last_seq + len(batch.lines))
+
+
+def emptied(path: Path) -> Path:
+    """Make a store as an older firmplan made it, with nothing in it: it is brought up, but its rows never get numbers."""
+    shutil.copyfile(OLD, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall():
+            db.execute(f"DELETE FROM {table}")
+    return path

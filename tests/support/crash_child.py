@@ -16,7 +16,7 @@ from firmplan.executor import Run, SqliteStore
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.plans import Plan
 from firmplan.tools import Context, Models, Tool, tool
-from firmplan.tools.models import Model
+from firmplan.tools.models.models import Model
 from rig import Rig
 
 PLAN = Plan.model_validate(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmplan.plans.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
+from firmplan.plans.expressions.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
 
 BAD = ("failed", "skipped:dependency-failed", "skipped:blocked")
 KEYS = ("args", "set", "for_each", "when")

@@ -11,8 +11,8 @@ from types import MappingProxyType, SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
-from firmplan.tools.constants import Spelling, Unseen
-from firmplan.tools.references import ProjectReferences
+from firmplan.tools.fingerprint.constants import Spelling, Unseen
+from firmplan.tools.fingerprint.references import ProjectReferences
 from hypothesis import given
 from hypothesis import strategies as st
 

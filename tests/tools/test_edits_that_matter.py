@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from firmplan.tools import Toolset, lint
-from firmplan.tools.fingerprint import fingerprint_of
+from firmplan.tools.fingerprint.fingerprint import fingerprint_of
 
 NUMBERS = itertools.count()
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import pytest
 from firmplan.tools import Toolset, tool
-from firmplan.tools.fingerprint import fingerprint_of
+from firmplan.tools.fingerprint.fingerprint import fingerprint_of
 
 HEAD = """
 from firmplan import tool, Context
@@ -588,7 +588,7 @@ def test_installed_packages_count_by_version(seen, monkeypatch):
     first = seen(source)
     assert "package orjson" in first.fingerprint_parts
     assert not any("json" in name for name in first.fingerprint_parts if name != "package orjson")
-    monkeypatch.setattr("firmplan.tools.origin._version", lambda name: "0.0.0")
+    monkeypatch.setattr("firmplan.tools.fingerprint.origin._version", lambda name: "0.0.0")
     second = seen(source)
     assert second.fingerprint != first.fingerprint
     assert second.fingerprint_parts["package orjson"] == "0.0.0"

@@ -18,9 +18,9 @@ from typing import Annotated
 
 import pytest
 from firmplan.tools import Toolset
-from firmplan.tools.constants import Spelling
-from firmplan.tools.fingerprint import FORMAT
-from firmplan.tools.references import ProjectReferences
+from firmplan.tools.fingerprint.constants import Spelling
+from firmplan.tools.fingerprint.fingerprint import FORMAT
+from firmplan.tools.fingerprint.references import ProjectReferences
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "fingerprints"
 WRITTEN = VECTORS / "fingerprints.json"

@@ -7,9 +7,8 @@ import re
 import textwrap
 
 import pytest
-from firmplan.tools.fingerprint import fingerprint_of
-from firmplan.tools.local_names import own_names
-from firmplan.tools.syntax import spelled
+from firmplan.tools.fingerprint.fingerprint import fingerprint_of
+from firmplan.tools.fingerprint.syntax import own_names, spelled
 from firmplan.tools.toolset import Toolset
 
 

@@ -383,7 +383,7 @@ def test_importing_firmplan_loads_no_mcp():
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     """Before anything is started."""
-    monkeypatch.setattr("firmplan.tools.mcp_tools.find_spec", lambda name: None)
+    monkeypatch.setattr("firmplan.tools.mcp.tools.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'firmplan\[mcp\]'"):
         Toolset.from_mcp("server")
 

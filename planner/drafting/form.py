@@ -1,0 +1,192 @@
+"""The schema that a model is shown of the plan that it is to write: made for its tools, as far as there is room.
+
+| form | tools | arguments |
+| --- | --- | --- |
+| typed | one alternative for each | by name and type; an expression may stand for any value |
+| named | an enum of names | any |
+| plain | any text | any |
+
+The first that is not too large is shown, with the keys that the prompt speaks of: each costs its tokens once a tool. What a model is
+shown binds nobody here: every object is read, a plan in the format as it is among them, and the check says what is wrong with it. Conditions that servers with grammars do not take
+(patterns, formats) are left out of what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, TypeAlias, cast
+
+from ...plans.format.json_schema import EXPRESSION, json_schema
+from ...plans.signature import Signature
+from ...plans.values import Json, canonical
+from ...tools.models.answer import Answer
+
+FORM_BYTES_MAX = 16_000
+"""Of a schema, as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
+
+Form: TypeAlias = Literal["typed", "named", "plain"]
+
+_Object = dict[str, Json]
+_TEXT: Json = {"type": "string"}
+_ANY: Json = {}
+_OBJECT: Json = {"type": "object", "additionalProperties": True}
+_NAMES: Json = {"type": "array", "items": _TEXT}
+_NOT_SHOWN = ("pattern", "format", "title", "default", "$schema", "examples")
+
+_ASK: Json = {
+    "type": "object",
+    "properties": {"system": _TEXT, "prompt": _TEXT, "returns": _OBJECT},
+    "required": ["prompt"],
+}
+_COMMON: _Object = {
+    "for_each": _ANY,
+    "when": _ANY,
+    "after": _NAMES,
+    "on_error": _ANY,
+    "repeat": {
+        "type": "object",
+        "properties": {"until": _TEXT, "max": {"type": "integer"}},
+        "required": ["until", "max"],
+    },
+}
+_REASONING: Json = {
+    "type": "string",
+    "description": "What has to be done, in which order, with which tools.",
+}
+_REST: _Object = {
+    "task": _TEXT,
+    "description": _TEXT,
+    "inputs": _OBJECT,
+    "types": _OBJECT,
+    "plans": _OBJECT,
+}
+
+
+def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[Answer, Form]:
+    """Return what is asked for when a whole plan is wanted, and in which form it is shown."""
+    schema, form = _fitting(_plan, tools, simplest=simplest)
+    purpose = "A plan in the firmplan format, version 1."
+    return Answer({"type": "object"}, name="plan", purpose=purpose, told=schema), form
+
+
+def changes_answer(tools: Sequence[Signature]) -> tuple[Answer, Form]:
+    """Return what is asked for when some steps of a plan are to be put right."""
+    schema, form = _fitting(_changes, tools, simplest=False)
+    purpose = "The steps that change, whole; or the whole plan."
+    return Answer({"type": "object"}, name="changes", purpose=purpose, told=schema), form
+
+
+def _fitting(
+    made: Callable[[_Object], _Object], tools: Sequence[Signature], *, simplest: bool
+) -> tuple[_Object, Form]:
+    """Return the schema in the first form for which there is room."""
+    spelled: dict[Form, Callable[[], tuple[Json, _Object]]] = {
+        "typed": partial(_typed, tools),
+        "named": partial(_any_step, {"enum": [tool.name for tool in tools]}),
+    }
+    for form, spell in () if simplest or not tools else spelled.items():
+        step, definitions = spell()
+        schema = made({"type": "array", "items": step})
+        if definitions:
+            schema["$defs"] = definitions
+        if len(canonical(schema)) <= FORM_BYTES_MAX:
+            return schema, form
+    return made({"type": "array", "items": _any_step(_TEXT)[0]}), "plain"
+
+
+def _plan(steps: _Object) -> _Object:
+    properties: _Object = {
+        "reasoning": _REASONING,
+        "firmplan": {"type": "integer", "const": 1},
+        **_REST,
+        "steps": steps,
+        "output": _ANY,
+    }
+    return {"type": "object", "properties": properties, "required": ["firmplan", "steps"]}
+
+
+def _changes(steps: _Object) -> _Object:
+    properties: _Object = {
+        "reasoning": _REASONING,
+        "changes": {**steps, "description": "Steps that change, whole, by their ids; new steps too."},
+        "remove": {**cast("_Object", _NAMES), "description": "Ids of steps that go."},
+        "inputs": _OBJECT,
+        "types": _OBJECT,
+        "output": _ANY,
+    }
+    return {"type": "object", "properties": properties, "required": ["changes"]}
+
+
+def _any_step(tool: Json) -> tuple[Json, _Object]:
+    """Return one schema for every step."""
+    actions: _Object = {"tool": tool, "args": _OBJECT, "ask": _ASK, "set": _ANY, "plan": _TEXT}
+    properties: _Object = {"id": _TEXT, "why": _TEXT, **actions, "agent": _OBJECT, **_COMMON}
+    return {"type": "object", "properties": properties, "required": ["id"]}, {}
+
+
+def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
+    """Return one alternative for each action and tool."""
+    lifted = cast("dict[str, _Object]", json_schema(list(tools))["$defs"])
+    definitions: _Object = {f"{key}": part for key, part in _COMMON.items() if part not in (_ANY, _NAMES)}
+    common: _Object = {
+        key: {"$ref": f"#/$defs/{key}"} if key in definitions else part for key, part in _COMMON.items()
+    }
+
+    def step(action: _Object, required: list[Json]) -> Json:
+        properties: _Object = {"id": _TEXT, "why": _TEXT, **action, **common}
+        return {"type": "object", "properties": properties, "required": ["id", *required]}
+
+    alternatives: list[Json] = []
+    for tool in tools:
+        args = _shown(lifted[f"args of {tool.name}"], tool.name)
+        definitions[f"{tool.name}_args"] = args
+        action: _Object = {"tool": {"const": tool.name}, "args": {"$ref": f"#/$defs/{tool.name}_args"}}
+        needs = isinstance(args, dict) and bool(args.get("required"))
+        alternatives.append(step(action, ["tool", "args"] if needs else ["tool"]))
+    alternatives += [
+        step({"ask": _ASK}, ["ask"]),
+        step({"set": _ANY}, ["set"]),
+        step({"plan": _TEXT, "args": _OBJECT}, ["plan"]),
+    ]
+    return {"anyOf": alternatives}, definitions
+
+
+def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
+    """Return a schema of arguments as it is shown: its references lead into `$defs`, alternatives are said once."""
+    if isinstance(schema, list):
+        parts = [_shown(part, tool) for part in schema]
+        return [part for index, part in enumerate(parts) if part not in parts[:index]]
+    if not isinstance(schema, dict):
+        return schema
+    if not is_names and schema == EXPRESSION:
+        return _TEXT
+    made: _Object = {}
+    for key, part in schema.items():
+        if key in _NOT_SHOWN and not is_names:
+            continue
+        if key == "$ref" and isinstance(part, str):
+            made[key] = part.replace(f"#/$defs/args%20of%20{tool}", f"#/$defs/{tool}_args")
+        elif key in ("enum", "const", "required") and not is_names:
+            made[key] = part
+        else:
+            inner = key in ("properties", "$defs", "definitions") and not is_names
+            made[key] = _shown(part, tool, is_names=inner)
+    return _merged(made)
+
+
+def _merged(schema: _Object) -> Json:
+    """Return a schema with alternatives of alternatives in one list; one alternative stands for itself."""
+    branches = schema.get("anyOf")
+    if not isinstance(branches, list):
+        return schema
+    flat: list[Json] = []
+    for branch in branches:
+        inner = branch.get("anyOf") if isinstance(branch, dict) and list(branch) == ["anyOf"] else None
+        flat += [each for each in (inner if isinstance(inner, list) else [branch]) if each not in flat]
+    rest = {key: part for key, part in schema.items() if key != "anyOf"}
+    match flat:
+        case [dict(only)]:
+            return {**rest, **only}
+        case _:
+            return {**rest, "anyOf": flat}

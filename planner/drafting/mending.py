@@ -1,0 +1,243 @@
+"""Re-planning: a typed patch for the rest of a plan that went wrong, checked before anyone applies it.
+
+What is told is in `incident.py`. A patch may not touch what is done: steps that succeeded keep their place, their words and
+their results; a write that happened, or may have happened, is not made again under another id. The patched plan
+passes the same check as every plan. Bounds are those of a planning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ...errors import PlanningFailed, PlanRejected
+from ...plans.edit.patch import Patch, apply_patch
+from ...plans.paths import path_of
+from ...plans.plan import AgentStep, Plan, PlanStep, Step, ToolStep
+from ...plans.problems import CheckReport, Problem, problem
+from ...plans.signature import Effect
+from ...plans.values import Json, canonical
+from ...tools.models.answer import Answer
+from ...tools.models.completion import Answered, Completion, Invalid, Refused, Truncated, Usage
+from ..order import Order
+from .attempt import Attempt
+from .choice import choose_tools, widened
+from .conversation import Conversation
+from .draft import parsed, plan_in, unwrapped
+from .failure import no_good_draft
+from .incident import Incident
+from .prompt import patch_messages, repair_messages, unread_messages
+
+_OBJECT: Json = {"type": "object", "additionalProperties": True}
+_TEXT: Json = {"type": "string"}
+_OPERATIONS = ("replace", "add", "remove", "set", "unset", "output", "input", "type")
+_TOLD: dict[str, Json] = {
+    "type": "object",
+    "properties": {
+        "reasoning": {"type": "string", "description": "What went wrong, and what can be done instead."},
+        "operations": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "op": {"enum": list(_OPERATIONS)},
+                    "step": {},
+                    "with": _OBJECT,
+                    "at": _TEXT,
+                    "value": {},
+                    "before": _TEXT,
+                    "after": _TEXT,
+                    "name": _TEXT,
+                    "schema": _OBJECT,
+                },
+                "required": ["op"],
+            },
+        },
+    },
+    "required": ["operations"],
+}
+ANSWER = Answer({"type": "object"}, name="patch", purpose="Operations that mend the plan.", told=_TOLD)
+_ABOUT_FAILURE = ("why", "retries", "timeout", "on_error", "after")
+_NO_WAY = "the model sees no way to mend the plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A patch that may be applied.
+
+    Attributes:
+        plan: The plan with the patch.
+        attempts: What was tried, the last of them this patch.
+    """
+
+    patch: Patch
+    plan: Plan
+    attempts: tuple[Attempt, ...]
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Mending:
+    """One conversation about one incident."""
+
+    incident: Incident
+    conversation: Conversation
+    max_repairs: int
+
+    @property
+    def order(self) -> Order:
+        """What the patched plan is judged by."""
+        return self.conversation.order
+
+    async def run(self) -> Mended:
+        """Return the first patch that may be applied.
+
+        Raises:
+            PlanningFailed: None did, or the model sees no way; it carries every attempt.
+        """
+        attempts = self.conversation.attempts
+        by_words = choose_tools(self.order.task, self.order.tools)
+        shown = widened(self.order.task, self.order.tools, by_words, self.incident.plan.to_dict())
+        messages = opening = patch_messages(self.incident, shown)
+        for _ in range(self.max_repairs + 1):
+            patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
+            attempts.append(attempt)
+            if patch is not None and not patch.operations:
+                raise PlanningFailed(_NO_WAY, attempts)
+            if patch is not None and attempt.ok and attempt.plan is not None:
+                usage = sum((each.usage for each in attempts), Usage())
+                return Mended(patch, attempt.plan, tuple(attempts), usage)
+            unseen = [tool for tool in self.order.tools if tool not in shown]
+            plea = (
+                unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
+                if attempt.error is not None
+                else repair_messages(attempt.text, attempt.faults, unseen, "repatch")
+            )
+            messages = (*opening, *plea)
+        raise no_good_draft(self.order.task, attempts)
+
+    def _judge(self, turn: Completion) -> tuple[Patch | None, Attempt]:
+        """Return the patch in a turn, if there is one, and what is wrong with it."""
+        match turn.outcome:
+            case Answered(value):
+                patch, plan, problems = self._read(value)
+                number = self.conversation.number
+                return patch, Attempt(number, turn.raw, plan, problems, turn.usage, approach="patch")
+            case Invalid() | Truncated() as unread:
+                return None, self.conversation.unread(turn, unread, "patch")
+            case Refused():
+                raise AssertionError("refusals end the conversation")
+
+    def _read(self, value: Json) -> tuple[Patch | None, Plan | None, tuple[Problem, ...]]:
+        """Return the patch in an answer, the patched plan, and their faults; a whole plan is read as its difference."""
+        try:
+            patch = self._patch_in(value)
+            if not patch.operations:
+                return patch, None, ()
+            plan = apply_patch(self.incident.plan, patch)
+        except PlanRejected as rejected:
+            return None, None, rejected.report.problems
+        report = self.order.check(plan)
+        return patch, plan, (*self.broken_rules(plan), *report.problems)
+
+    def _patch_in(self, value: Json) -> Patch:
+        """Return the patch in an answer. Raises: PlanRejected."""
+        if isinstance(value, dict):
+            whole = unwrapped(value)
+            if "operations" not in value and "steps" in whole:
+                plan = plan_in(value, self.order.task)
+                report = self.order.check(plan)
+                if not report.ok:
+                    raise PlanRejected(report)
+                return self.incident.plan.diff(Plan.model_validate(plan)).to_patch()
+            operations = parsed(value.get("operations"))
+            return Patch.of(operations if isinstance(operations, list) else {"operations": operations})
+        raise PlanRejected(
+            CheckReport((problem("bad-shape", "$", 'expected {"operations": [..]}, found something else'),))
+        )
+
+    def broken_rules(self, plan: Plan) -> tuple[Problem, ...]:
+        """Return where a patched plan changes what is done, or would do it again."""
+        old = {step.id: step for step in self.incident.plan.steps}
+        new = {step.id: step for step in plan.steps}
+        finished = self.incident.finished
+        problems: list[Problem] = []
+        for id_ in finished:
+            if id_ not in new or _said(new[id_]) != _said(old[id_]):
+                state = self.incident.state(id_).status
+                change = "removed" if id_ not in new else "changed"
+                text = f"step '{id_}' has {state} and must stay as it is, found it {change}"
+                problems.append(problem("bad-shape", "$.steps", text, "leave it as it was, and refer to it"))
+        begun = [id_ for id_ in self.incident.begun if self._may_write(old[id_])]
+        for id_ in begun:
+            if id_ not in new or self._work(new[id_], plan) != self._work(old[id_], self.incident.plan):
+                text = f"step '{id_}' has done some of its writes, and must go on as it began"
+                hint = "change 'retries', 'timeout' or 'on_error' only"
+                problems.append(problem("unsafe-retry", "$.steps", text, hint))
+        writes = [old[id_] for id_ in (*finished, *begun) if self._may_write(old[id_])]
+        return (*problems, *_repeated(writes, old, plan))
+
+    def _may_write(self, step: Step) -> bool:
+        """Whether a step may change the world: a call of a write, or what holds calls of its own."""
+        if not isinstance(step, ToolStep):
+            return isinstance(step, PlanStep | AgentStep)
+        tool = self.order.tools.find(step.tool)
+        return tool is None or tool.effect is Effect.WRITE
+
+    @staticmethod
+    def _work(step: Step, plan: Plan) -> bytes:
+        """Return what a step does, whatever is done about its failures; the inner plan that it runs included."""
+        given = step.model_dump(mode="json", exclude_unset=True)
+        inner = plan.plans.get(step.plan) if isinstance(step, PlanStep) else None
+        work = {key: part for key, part in given.items() if key not in _ABOUT_FAILURE}
+        return canonical([work, None if inner is None else inner.model_dump(mode="json", exclude_unset=True)])
+
+
+def _said(step: Step) -> bytes:
+    """Return a step as it decides what happens."""
+    return canonical(
+        {key: part for key, part in step.model_dump(mode="json", exclude_unset=True).items() if key != "why"}
+    )
+
+
+def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> list[Problem]:
+    """Return the places where a patched plan repeats a write.
+
+    Only steps that the patch adds, or whose call it changes, are checked: if the plan itself makes one write twice, for example for two
+    lists of people, both writes were intended and stay.
+
+    Args:
+        writes: Steps whose writes are done or may be done.
+        old: Steps of the plan that ran, by their ids.
+        plan: The patched plan.
+    """
+    problems: list[Problem] = []
+    for index, step in enumerate(plan.steps):
+        before = old.get(step.id)
+        if before is not None and _calls(before) == _calls(step):
+            continue
+        # A step that made this call for some items may make it for further items, but not for items that are done.
+        same = _calls if before is not None and _call(before) == _call(step) else _call
+        done = next((each for each in writes if each.id != step.id and same(each) == same(step)), None)
+        if done is not None:
+            text = f"step '{step.id}' makes the write of step '{done.id}' again, which is done or may be done"
+            path = path_of(("steps", index))
+            problems.append(problem("unsafe-retry", path, text, f"remove '{step.id}'"))
+    return problems
+
+
+def _calls(step: Step) -> bytes:
+    """Return the call that a step makes, and for which items."""
+    given = step.model_dump(mode="json", include={"for_each"})
+    return canonical([_call(step).decode(), given])
+
+
+def _call(step: Step) -> bytes:
+    """Return the call that a step makes, whatever its name."""
+    match step:
+        case ToolStep():
+            return canonical([step.tool, step.args])
+        case PlanStep():
+            return canonical(["plan", step.plan, step.args])
+        case _:
+            return canonical([step.id])

@@ -1,0 +1,263 @@
+"""Sets of tasks that planners are measured by: what is asked, with which tools, and what a good plan looks like.
+
+    eval: 1
+    groups:
+      - tools: ../research/tools.py
+        tasks:
+          - id: names
+            task: List the names of the texts in texts
+            expect: {forbidden: [extract], answer: {contains: [roemer_1676]}}
+            solution:
+              steps: [{id: t, tool: read_texts, args: {folder: texts}}]
+              output: ${[x.name for x in t]}
+
+    labels:
+      - {id: no_question, task: How many texts are there?, better: {steps: [..]}, worse: {steps: [..]}}
+      - {id: no_names, of: names, worse: {steps: [..]}, about: it gives texts}
+      - {id: the_same, of: names, even: [{steps: [..]}, {steps: [..]}]}
+
+`solution` is one good plan, by which steps and edges are measured; the tools that it calls are those that must be called,
+unless `expect.tools` says others. `labels` are pairs of plans that people have compared, or the name of a file with a list of them: a
+judge is measured by them before it is believed. `of` names a task, whose solution is the better plan unless `better` gives one.
+Paths are relative to the set's file. YAML or JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ...errors import ConfigError, FirmplanError
+from ...plans.format.load import read_source
+from ...plans.format.shape import draft_of
+from ...plans.nearest import did_you_mean, listing
+from ...plans.plan import Plan, ToolStep
+from ...plans.values import Json, NotJson, canonical
+from ...tools.toolset import Toolset
+
+FORMAT = 1
+_TASK_KEYS = ("id", "task", "inputs", "expect", "solution")
+_EXPECT_KEYS = ("tools", "forbidden", "answer", "steps_max")
+_LABEL_KEYS = ("id", "task", "of", "better", "worse", "even", "about")
+_ANSWER_KEYS = ("equals", "contains", "schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a good plan for a task looks like; what is `None` is not looked at.
+
+    Attributes:
+        tools: Tools that must be called.
+        forbidden: Tools that must not be.
+        answer: `{"equals": value}`, `{"contains": value or list}` or `{"schema": JSON Schema}` of a run's output.
+        steps_max: The most steps.
+        solution: One good plan.
+    """
+
+    tools: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    answer: Mapping[str, Json] | None = None
+    steps_max: int | None = None
+    solution: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTask:
+    """One task of a set."""
+
+    id: str
+    task: str
+    tools: Toolset
+    inputs: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    expected: Expected = field(default_factory=Expected)
+    folder: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Two plans for one task, and what people found.
+
+    Attributes:
+        better: The better of the two; where they are even, one of them.
+        even: Whether they were found equally good.
+        about: What decides, in words.
+    """
+
+    id: str
+    task: str
+    better: Plan
+    worse: Plan
+    even: bool = False
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSet:
+    """Tasks that planners are measured by, and pairs of plans that judges are measured by."""
+
+    name: str
+    tasks: tuple[SetTask, ...]
+    labels: tuple[Label, ...] = ()
+
+    @classmethod
+    def load(cls, path: str | Path) -> TaskSet:
+        """Read a set from a file. Raises: ConfigError that names the faulty entry."""
+        file = Path(path)
+        try:
+            document = read_source(file).value
+        except (OSError, ValueError, FirmplanError) as fault:
+            raise ConfigError(f"expected a set of tasks, found {file}: {fault}") from fault
+        match document:
+            case {"eval": 1, "groups": list(groups), **rest}:
+                tasks = [task for index, group in enumerate(groups) for task in _group(file, index, group)]
+            case _:
+                raise ConfigError(f'{file}: expected {{"eval": {FORMAT}, "groups": [..]}}')
+        ids = [task.id for task in tasks]
+        if twice := next((each for each in ids if ids.count(each) > 1), None):
+            raise ConfigError(f"{file}: expected an id of its own for each task, found '{twice}' twice")
+        where, labels = _listed_labels(file, cast("Json", rest.get("labels")))
+        known = {task.id: task for task in tasks}
+        compared = tuple(_label(f"{where}[{index}]", each, known) for index, each in enumerate(labels))
+        return cls(str(rest.get("name") or file.stem), tuple(tasks), compared)
+
+    def only(self, ids: Sequence[str]) -> TaskSet:
+        """Return the set with the tasks of these ids. Raises: ConfigError: there is no such task."""
+        known = [task.id for task in self.tasks]
+        for each in ids:
+            if each not in known:
+                raise ConfigError(
+                    f"{self.name}: expected the id of a task, found '{each}'; {did_you_mean(each, known)}"
+                )
+        return replace(self, tasks=tuple(task for task in self.tasks if task.id in ids))
+
+
+def _group(file: Path, index: int, group: Json) -> list[SetTask]:
+    where = f"{file}: groups[{index}]"
+    match group:
+        case {"tools": str(tools), "tasks": list(tasks)}:
+            path = file.parent / tools
+            toolset = Toolset.load(str(path) if path.suffix == ".py" else tools)
+            folder = path.parent if path.suffix == ".py" else file.parent
+            return [
+                _task(f"{where}.tasks[{number}]", each, toolset, folder) for number, each in enumerate(tasks)
+            ]
+        case _:
+            raise ConfigError(
+                f'{where}: expected {{"tools": file or module, "tasks": [..]}}, found {group!r}'
+            )
+
+
+def _task(where: str, entry: Json, tools: Toolset, folder: Path) -> SetTask:
+    match entry:
+        case {"id": str(id_), "task": str(task), **rest}:
+            _check_keys(where, cast("Mapping[str, object]", entry), _TASK_KEYS)
+            inputs = cast("dict[str, Json]", rest.get("inputs") or {})
+            expect = cast("dict[str, Any]", rest.get("expect") or {})
+            return SetTask(
+                id_,
+                task,
+                tools,
+                inputs,
+                _expected(where, expect, cast("Json", rest.get("solution")), task),
+                folder,
+            )
+        case _:
+            raise ConfigError(f'{where}: expected {{"id": .., "task": ..}}, found {entry!r}')
+
+
+def _expected(where: str, expect: dict[str, Any], solution: Json, task: str) -> Expected:
+    _check_keys(f"{where}.expect", expect, _EXPECT_KEYS)
+    plan = None if solution is None else _plan(f"{where}.solution", task, solution)
+    answer = expect.get("answer")
+    if answer is not None:
+        _check_keys(f"{where}.expect.answer", cast("dict[str, Any]", answer), _ANSWER_KEYS)
+        _check_json(f"{where}.expect.answer", answer)
+    steps = () if plan is None else plan.steps
+    called = tuple(dict.fromkeys(step.tool for step in steps if isinstance(step, ToolStep)))
+    return Expected(
+        tuple(expect.get("tools", called)),
+        tuple(expect.get("forbidden", ())),
+        answer,
+        expect.get("steps_max"),
+        plan,
+    )
+
+
+def _listed_labels(file: Path, given: Json) -> tuple[str, list[Json]]:
+    """Return labels and where they stand: in the set, or in a file beside it. Raises: ConfigError."""
+    where = f"{file}: labels"
+    if isinstance(given, str):
+        beside = file.parent / given
+        where = str(beside)
+        try:
+            given = read_source(beside).value
+        except (OSError, ValueError, FirmplanError) as fault:
+            raise ConfigError(
+                f"{file}: labels: expected a list, or a file with one, found {given}: {fault}"
+            ) from fault
+    if not isinstance(given, list | None):
+        raise ConfigError(f"{where}: expected a list of labels, found {given!r}")
+    return where, given or []
+
+
+def _label(where: str, entry: Json, tasks: Mapping[str, SetTask]) -> Label:
+    """Return a label. Raises: ConfigError."""
+    given = cast("dict[str, Json]", entry if isinstance(entry, dict) else {})
+    _check_keys(where, given, _LABEL_KEYS)
+    about = str(given.get("about", ""))
+    match given:
+        case {"id": str(id_), "even": [one, other]}:
+            task, _ = _compared(where, given, tasks)
+            pair = _plan(f"{where}.even[0]", task, one), _plan(f"{where}.even[1]", task, other)
+            return Label(id_, task, *pair, even=True, about=about)
+        case {"id": str(id_), "worse": worse}:
+            task, solution = _compared(where, given, tasks)
+            better = _plan(f"{where}.better", task, given["better"]) if "better" in given else solution
+            if better is not None:
+                return Label(id_, task, better, _plan(f"{where}.worse", task, worse), about=about)
+        case _:
+            pass
+    raise ConfigError(
+        f'{where}: expected {{"id": .., "task" or "of": .., "better": plan, "worse": plan}}, found {entry!r}'
+    )
+
+
+def _compared(where: str, entry: Mapping[str, Json], tasks: Mapping[str, SetTask]) -> tuple[str, Plan | None]:
+    """Return the task of a label, and the solution of it that is known. Raises: ConfigError."""
+    match entry:
+        case {"of": str(id_)}:
+            if id_ not in tasks:
+                raise ConfigError(
+                    f"{where}.of: expected the id of a task, found '{id_}'; {did_you_mean(id_, list(tasks))}"
+                )
+            return tasks[id_].task, tasks[id_].expected.solution
+        case {"task": str(task)}:
+            return task, None
+        case _:
+            raise ConfigError(f'{where}: expected "task" or "of", found neither')
+
+
+def _plan(where: str, task: str, given: Json) -> Plan:
+    """Return a plan of which only the parts that differ are written down. Raises: ConfigError."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}: expected a plan, found {given!r}")
+    draft = draft_of({"firmplan": 1, "task": task, **cast("Mapping[str, Any]", given)})
+    if draft.plan is None or not draft.whole:
+        raise ConfigError(f"{where}: {'; '.join(map(str, draft.problems))}")
+    return draft.plan
+
+
+def _check_keys(where: str, given: Mapping[str, object], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            hint = did_you_mean(str(key), known, f"known are {listing(known)}")
+            raise ConfigError(f"{where}: found the unknown key '{key}'; {hint}")
+
+
+def _check_json(where: str, value: object) -> None:
+    try:
+        canonical(value)
+    except NotJson as fault:
+        raise ConfigError(f"{where}: expected JSON: {fault}") from fault

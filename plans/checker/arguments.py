@@ -1,0 +1,305 @@
+"""Values of a plan against the types of their places: what is written, what is computed, and what is both.
+
+A written part that does not fit is `bad-literal` where it stands; a computed part is judged by its inferred type, and told at
+the string that computes it, whatever is wrong inside its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, cast
+
+from ..faults import Fault
+from ..immutable import immutable
+from ..nearest import did_you_mean, listing
+from ..paths import key, parts_of, path_of
+from ..types.assignable import assign, expression_of, for_null
+from ..types.constraints import as_schema, is_plain_tuple, of_shape
+from ..types.show import schema_of, shown
+from ..types.types import (
+    NEVER,
+    NULL,
+    TEXT,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Property,
+    Type,
+    members,
+    type_of,
+    union,
+)
+from ..types.validate import literal_faults
+from ..values import Json, into
+from .checking import Accepted
+from .findings import is_error
+
+
+@immutable
+class Computed:
+    """The strings of a value that hold expressions.
+
+    Attributes:
+        types: Path inside the value -> type; `NEVER` where something is wrong already.
+        holders: Paths of the lists and objects that hold one.
+    """
+
+    types: Mapping[str, Type]
+    holders: AbstractSet[str]
+
+
+MISSING_MAX = 50
+"""Missing arguments of one step that are told one by one; more are told together: their number is not the plan's text."""
+
+
+def computed(leaves: Mapping[str, Type], wrong: Collection[str]) -> Computed:
+    """Return the computed parts of a value; `wrong` are paths about which enough was said."""
+    types = (
+        {inner: NEVER if inner in wrong else found for inner, found in leaves.items()} if wrong else leaves
+    )
+    holders: set[str] = set()
+    for inner in leaves:
+        holders.update(_holders_again(inner) if len(inner) <= _CACHED_LENGTH_MAX else _holders(inner))
+    return Computed(types, holders)
+
+
+def _holders(inner: str) -> tuple[str, ...]:
+    """Return the paths of the lists and objects that hold a place."""
+    parts = parts_of(inner)
+    return tuple([path_of(parts[:count], "") for count in range(len(parts))])
+
+
+_holders_again = lru_cache(1_024)(_holders)  # the arguments of a plan's tools have few names
+_CACHED_LENGTH_MAX = 64
+
+
+def without_doubts(faults: Sequence[Fault], others: Sequence[Fault]) -> Sequence[Fault]:
+    """Return faults without doubts about the type of a place that has an error, or of which `others` say the same.
+
+    Of an expression and of where its value goes, the more exact place is told: that in the expression.
+    """
+    if not faults or not (others or any(map(is_error, faults))):
+        return faults
+    wrong = {fault.inner for fault in (*faults, *others) if is_error(fault)}
+    told = {fault.inner for fault in others if fault.code == "maybe-missing" and fault.end}
+    return [
+        fault
+        for fault in faults
+        if fault.code not in _DOUBTS
+        or (
+            fault.inner not in wrong
+            and not (fault.code == "maybe-missing" and not fault.end and fault.inner in told)
+        )
+    ]
+
+
+_DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
+
+
+def argument_faults(
+    args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
+) -> Iterator[Fault]:
+    """Yield what is wrong with arguments, with paths such as `.city`; of all together only if nothing is wrong with one.
+
+    Args:
+        args: As the plan has them.
+        accepted: What the tool or the plan accepts.
+        parts: What is computed in them.
+        secrets: Arguments that are secrets, and so are text.
+    """
+    is_wrong = False
+    for fault in _each_argument(args, accepted, parts, secrets):
+        is_wrong = is_wrong or is_error(fault)
+        yield fault
+    if accepted.whole is not None and not is_wrong and not secrets:
+        wanted, schema = accepted.whole
+        for fault in _whole_faults(dict(args), wanted, schema, parts):
+            yield replace(fault, message=f"the arguments of {accepted.owner}: {fault.message}")
+
+
+def _whole_faults(args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed) -> Iterable[Fault]:
+    if not parts.types:
+        return literal_faults(args, schema)
+    if isinstance(wanted, ObjectType):
+        return _shape_faults(args, "", wanted)
+    return [fault for fault in _composed_faults(args, "", wanted, parts) if is_error(fault)]
+
+
+def _each_argument(
+    args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
+) -> Iterator[Fault]:
+    for name, value in args.items():
+        inner = key(name)
+        wanted = accepted.types.get(name, accepted.extra)
+        if wanted is not None and parts.types.get(inner) == wanted:
+            continue
+        if wanted is None:
+            yield _unknown(name, inner, accepted, args)
+            continue
+        schema = accepted.schemas.get(name)
+        found = (
+            _computed_faults(TEXT, wanted, inner)
+            if name in secrets
+            else value_faults(value, inner, wanted, parts, schema, accepted.definitions)
+        )
+        for fault in found:
+            yield replace(fault, message=f"argument '{name}' of {accepted.owner}: {fault.message}")
+    missing = [name for name in accepted.required if name not in args]
+    if len(missing) > MISSING_MAX:
+        message = f"{accepted.owner} needs {len(missing)} arguments that are not given: {listing(missing)}"
+        yield Fault("missing-arg", message, "add them to 'args'")
+    else:
+        for name in missing:
+            message = f"{accepted.owner} needs the argument '{name}': expected {shown(accepted.types.get(name, UNKNOWN))}, found none"
+            yield Fault("missing-arg", message, f"add '{name}' to 'args'", key(name))
+
+
+def value_faults(
+    value: Json,
+    inner: str,
+    wanted: Type,
+    parts: Computed,
+    schema: Mapping[str, Json] | None = None,
+    definitions: Mapping[str, Json] | None = None,
+) -> Iterator[Fault]:
+    """Yield what is wrong with one value; a written one is judged by `schema`, if given, else by its type."""
+    if inner in parts.types:
+        yield from _computed_faults(parts.types[inner], wanted, inner, value)
+    elif inner not in parts.holders:
+        yield from _written_faults(value, inner, wanted, schema, definitions or {})
+    else:
+        yield from _mixed_faults(value, inner, wanted, parts)
+
+
+def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[Fault]:
+    for fault in assign(found, wanted):
+        if fault.code == "maybe-missing" and not fault.inner:
+            yield replace(fault, inner=inner, hint=for_null(expression_of(text)))
+            continue
+        message = (
+            f"{fault.message} (in its value, at {fault.inner.lstrip('.')})" if fault.inner else fault.message
+        )
+        yield replace(fault, message=message, inner=inner)
+
+
+def _written_faults(
+    value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
+) -> Iterable[Fault]:
+    if schema is None:
+        if wanted == UNKNOWN:
+            return
+        schema, definitions = schema_of(wanted), {}
+    for fault in literal_faults(value, schema, definitions):
+        yield replace(fault, inner=inner + fault.inner)
+
+
+def _mixed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+    """Go into a list or object that holds expressions, as far as its type says clearly what belongs where."""
+    others = [member for member in members(wanted) if member != NULL]
+    match value, others:
+        case dict(), [ObjectType() as one]:
+            yield from _object_faults(value, inner, one, parts)
+            yield from _shape_faults(value, inner, one)
+        case list(), [ListType() as one]:
+            for index, part in enumerate(value):
+                yield from value_faults(part, f"{inner}[{index}]", one.item, parts)
+            yield from _shape_faults(value, inner, one)
+        case _:
+            yield from _composed_faults(value, inner, wanted, parts)
+
+
+def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[Fault]:
+    """Yield what is wrong with a list or object as a whole, whatever its computed parts will be: its length, its names."""
+    known = of_shape(wanted.beyond)
+    faults = literal_faults(value, as_schema(known)) if known else []
+    yield from (replace(fault, inner=inner + fault.inner) for fault in faults)
+    if not faults and any(one not in known and not is_plain_tuple(one, wanted) for one in wanted.beyond):
+        found = "a list" if isinstance(value, list) else "an object"
+        message = f"expected {shown(wanted)} with conditions, found {found} that is computed in part: it is checked when the step runs"
+        yield Fault("unchecked-type", message, "", inner)
+
+
+def _object_faults(
+    value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Computed
+) -> Iterator[Fault]:
+    for name, part in value.items():
+        at = into(inner, name)
+        known = wanted.fields.get(name)
+        target = wanted.extra if known is None else known.type
+        if target is None:
+            message = f"expected one of the fields {listing(wanted.fields)}, found '{name}'"
+            yield Fault(
+                "bad-literal",
+                message,
+                did_you_mean(name, (each for each in wanted.fields if each not in value), "leave it out"),
+                at,
+            )
+        else:
+            yield from value_faults(part, at, target, parts)
+    for name, known in wanted.fields.items():
+        if known.required and name not in value:
+            message = f"the field '{name}' is missing: expected {shown(known.type)}"
+            yield Fault("bad-literal", message, f"add '{name}'", inner)
+
+
+def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+    """Judge a value as a whole by the type that its parts give it: where several types are allowed."""
+    for fault in assign(composed(value, inner, parts), wanted):
+        at = inner + fault.inner
+        holder = _nearest_computed(at, parts)
+        if holder is not None:
+            is_null = fault.code == "maybe-missing" and holder == at
+            hint = for_null(expression_of(_at(value, holder, inner))) if is_null else fault.hint
+            yield replace(fault, inner=holder, hint=hint)
+        elif fault.code == "type-mismatch" and fault.inner and at not in parts.holders:
+            yield replace(fault, code="bad-literal", inner=at)
+        elif fault.code != "unchecked-type":
+            yield replace(fault, inner=at)
+
+
+def _at(value: Json, place: str, inner: str) -> Json:
+    """Return what stands at a place inside a value that stands at `inner`."""
+    for part in parts_of(place)[len(parts_of(inner)) :]:
+        value = cast("Any", value)[part]
+    return value
+
+
+def _nearest_computed(at: str, parts: Computed) -> str | None:
+    """Return the computed string at a path or above it."""
+    steps = parts_of(at)
+    for count in range(len(steps), -1, -1):
+        path = path_of(steps[:count], "")
+        if path in parts.types:
+            return path
+    return None
+
+
+def composed(value: Json, inner: str, parts: Computed) -> Type:
+    """Return the type of a value of which some parts are computed."""
+    if inner in parts.types:
+        return parts.types[inner]
+    if inner not in parts.holders:
+        return type_of(value)
+    match value:
+        case dict():
+            return ObjectType(
+                {
+                    name: Property(composed(part, into(inner, name), parts), required=True)
+                    for name, part in value.items()
+                }
+            )
+        case list():
+            return ListType(
+                union(*(composed(part, f"{inner}[{index}]", parts) for index, part in enumerate(value)))
+            )
+        case _:
+            return type_of(value)
+
+
+def _unknown(name: str, inner: str, accepted: Accepted, args: Mapping[str, Json]) -> Fault:
+    free = [known for known in accepted.types if known not in args]
+    message = f"{accepted.owner} has no argument '{name}': expected one of {listing(accepted.types)}"
+    return Fault("unknown-arg", message, did_you_mean(name, free, "leave it out"), inner)

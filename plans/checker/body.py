@@ -1,0 +1,246 @@
+"""A list of steps in its scope: the plan's own, an inner plan's, or a saved plan's.
+
+`bodies_of` finds every body that a plan may run and who runs whom, without recursion; what a name in `plan:` means is
+decided here once. `Body.refs` says for every step whom it waits for and why.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..format.shape import Draft, draft_of
+from ..immutable import immutable
+from ..paths import path_of
+from ..plan import InnerPlan, Plan, PlanStep, Step
+from ..problems import Problem
+from .templates import Template, template_of
+
+if TYPE_CHECKING:
+    from ..values import Json
+
+SavedPlans: TypeAlias = Mapping[str, Plan] | Callable[[str], Plan | None]
+"""Saved plans by name or digest."""
+
+THE_PLAN = "the plan"
+"""What the plan that is checked is called in messages."""
+
+UNKNOWN = -1
+"""Stands for the body of a plan that is not there."""
+
+
+@immutable
+class Refs:
+    """Whom one step waits for, as positions in its body, sorted.
+
+    Attributes:
+        needs: Whatever it refers to, itself left out.
+        lenient: The part of `needs` that stands only inside `first(..)`.
+        needs_when: What `when` refers to, if it is a switch.
+        after: What `after` names.
+        is_filter: Whether `when` mentions `item` or `index`.
+        refers_to_self: Whether it refers to itself where it may not: outside `until`.
+    """
+
+    needs: tuple[int, ...]
+    lenient: frozenset[int]
+    needs_when: tuple[int, ...]
+    after: tuple[int, ...]
+    is_filter: bool
+    refers_to_self: bool
+
+    @property
+    def waits(self) -> tuple[int, ...]:
+        """Whom the step waits for, in the order of the program: references first, then `after`."""
+        return (*self.needs, *self.after) if self.after else self.needs
+
+
+@dataclass(slots=True)
+class Body:
+    """One list of steps, with what is in its scope.
+
+    Attributes:
+        where: Its path: `$`, or `$.plans.name`.
+        unit: Which plan it belongs to: 0 is the one that is checked, others are saved plans.
+        shown_at: For a saved plan: the place in the checked plan that leads here.
+        label: What the plan is called where one is told of: its name, or that by which it was saved.
+        broken: Positions of steps whose shape is at fault.
+        calls: For each `plan` step by position: the body it runs, or `UNKNOWN`.
+    """
+
+    where: str
+    unit: int
+    name: str | None
+    shown_at: str
+    label: str
+    inputs: Mapping[str, Mapping[str, Json]]
+    types: Mapping[str, Json]
+    steps: Sequence[Step]
+    output: Template
+    broken: frozenset[int]
+    position: Mapping[str, int]
+    refs: tuple[Refs, ...]
+    calls: dict[int, int] = field(default_factory=dict[int, int])
+
+    def path(self, position: int) -> str:
+        """Return the path of a step."""
+        return f"{self.where}.steps[{position}]"
+
+
+@dataclass(slots=True)
+class Unit:
+    """A whole plan among those that a check looks at."""
+
+    plan: Plan
+    shown_at: str
+    label: str
+    bodies: dict[str | None, int] = field(default_factory=dict["str | None", int])
+    """Inner plans by name; the plan itself under `None`."""
+
+
+@dataclass(slots=True)
+class Bodies:
+    """Every body that a plan may run; the first is the plan itself.
+
+    Attributes:
+        missing: The steps that run a plan which is not there.
+        misshapen: Saved plans of a faulty shape, by unit, with the faults.
+        saved: Names of saved plans, as far as they can be listed.
+    """
+
+    every: list[Body] = field(default_factory=list[Body])
+    units: list[Unit] = field(default_factory=list[Unit])
+    missing: list[tuple[Body, int]] = field(default_factory=list[tuple[Body, int]])
+    misshapen: list[tuple[int, tuple[Problem, ...]]] = field(
+        default_factory=list["tuple[int, tuple[Problem, ...]]"]
+    )
+    saved: tuple[str, ...] = ()
+
+    @property
+    def callees(self) -> list[tuple[int, ...]]:
+        """For each body: the bodies that its steps run, in order of number."""
+        return [tuple(sorted(set(body.calls.values()) - {UNKNOWN})) for body in self.every]
+
+
+def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
+    """Return every body that the plan may run. O(size of all of them)."""
+    found = Bodies(saved=() if saved is None or callable(saved) else tuple(saved))
+    by_digest: dict[str, int] = {}
+    _add_unit(found, plan, "", THE_PLAN, draft.broken)
+    for body in found.every:  # grows while it is walked
+        unit = found.units[body.unit]
+        for position, step in enumerate(body.steps):
+            if not isinstance(step, PlanStep) or position in body.broken:
+                continue
+            if step.plan in unit.bodies:
+                body.calls[position] = unit.bodies[step.plan]
+                continue
+            kept = _saved_draft(saved, step.plan)
+            other = None if kept is None else kept.plan
+            if kept is None or other is None:
+                body.calls[position] = UNKNOWN
+                found.missing.append((body, position))
+                continue
+            if other.digest not in by_digest:
+                shown_at = body.shown_at or f"{body.path(position)}.plan"
+                number = _add_unit(found, other, shown_at, step.plan, kept.broken)
+                by_digest[other.digest] = number
+                if kept.problems:
+                    found.misshapen.append((number, kept.problems))
+            body.calls[position] = found.units[by_digest[other.digest]].bodies[None]
+    return found
+
+
+def _saved_draft(saved: SavedPlans | None, name: str) -> Draft | None:
+    """Return the saved plan of a name or digest as far as its shape is right, or `None`."""
+    given: object = None
+    if callable(saved):
+        given = saved(name)
+    elif saved is not None and name in saved:
+        given = saved[name]
+    elif saved is not None and name.startswith("sha256:"):
+        given = next((plan for plan in saved.values() if getattr(plan, "digest", None) == name), None)
+    return None if given is None else draft_of(given)
+
+
+def _add_unit(
+    found: Bodies, plan: Plan, shown_at: str, label: str, broken: frozenset[tuple[str | None, int]]
+) -> int:
+    number = len(found.units)
+    unit = Unit(plan, shown_at, label)
+    found.units.append(unit)
+    bodies: list[tuple[str | None, Plan | InnerPlan]] = [(None, plan), *plan.plans.items()]
+    lost_in: dict[str | None, frozenset[int]] = {}
+    for where, position in broken:
+        lost_in[where] = lost_in.get(where, frozenset()) | {position}
+    for name, given in bodies:
+        unit.bodies[name] = len(found.every)
+        lost = lost_in.get(name, frozenset())
+        found.every.append(_body(given, name, unit, number, lost))
+    return number
+
+
+def _body(given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, broken: frozenset[int]) -> Body:
+    position: dict[str, int] = {}
+    for index, step in enumerate(given.steps):
+        position.setdefault(step.id, index)
+    return Body(
+        where="$" if name is None else path_of(("plans", name)),
+        unit=number,
+        name=name,
+        shown_at=unit.shown_at,
+        label=unit.label if name is None else name,
+        inputs=given.inputs,
+        types=_visible_types(unit, given),
+        steps=given.steps,
+        output=template_of(".output", given.output),
+        broken=broken,
+        position=position,
+        refs=tuple(_refs(step, index, position) for index, step in enumerate(given.steps)),
+    )
+
+
+def _visible_types(unit: Unit, given: Plan | InnerPlan) -> Mapping[str, Json]:
+    """Return the types that a body can name: its own, then those of its plan."""
+    if not given.types or given is unit.plan:
+        return unit.plan.types
+    return ChainMap(given.types, unit.plan.types)
+
+
+def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
+    strict: set[int] = set()
+    lenient: set[int] = set()
+    to_self = False
+    for name, template in step.templates.items():
+        formula = template.formula
+        for id_ in formula.strict:
+            if (other := position.get(id_)) is None:
+                continue
+            if other == index:
+                to_self = to_self or name != "until"
+            else:
+                strict.add(other)
+        for id_ in formula.lenient:
+            if (other := position.get(id_)) is None:
+                continue
+            if other == index:
+                to_self = to_self or name != "until"
+            else:
+                lenient.add(other)
+    when = step.templates.get("when")
+    is_filter = when is not None and not when.formula.names.isdisjoint({"item", "index"})
+    return Refs(
+        needs=tuple(sorted(strict | lenient)),
+        lenient=frozenset(lenient - strict),
+        needs_when=() if when is None or is_filter else _positions(when, position, index),
+        after=tuple(sorted({position[id_] for id_ in step.after if id_ in position})),
+        is_filter=is_filter,
+        refers_to_self=to_self or step.id in step.after,
+    )
+
+
+def _positions(template: Template, position: Mapping[str, int], index: int) -> tuple[int, ...]:
+    ids = (*template.formula.strict, *template.formula.lenient)
+    return tuple(sorted({position[id_] for id_ in ids if id_ in position} - {index}))

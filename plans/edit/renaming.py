@@ -1,0 +1,152 @@
+"""Another name for a step or an input, followed into every expression of a plan's JSON.
+
+Expressions are parsed, so text in quotes, fields and loop names of the same spelling stay. What does not parse stays too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias, cast
+
+from ..expressions.lexical import find_hole
+from ..expressions.nodes import Field, Index, Literal, Name, Node
+from ..expressions.syntax import SyntaxFault, parse
+
+_Raw: TypeAlias = dict[str, Any]
+Span: TypeAlias = tuple[int, int, str]
+"""Start and end in an expression, and what goes there."""
+
+PLACES = (
+    ("args",), ("set",), ("for_each",), ("when",), ("repeat", "until"), ("on_error", "value"),
+    ("ask", "prompt"), ("ask", "system"), ("ask", "examples"), ("agent", "goal"),
+)  # fmt: skip
+"""Where in a step templates live."""
+
+
+_LINE_BREAKS = {ord("\n"): " ", ord("\r"): " ", ord("\t"): " ", ord("\f"): " "}
+
+
+class Captured(Exception):  # noqa: N818  # becomes a problem of the patch
+    """A loop in an expression has the new name already, and would hide the step."""
+
+    def __init__(self, name: str, expression: str) -> None:
+        super().__init__(
+            f"expected a name that no loop uses, found '{name}', which stands in the expression {expression!r}"
+        )
+
+
+def rename_step(body: _Raw, old: str, new: str) -> None:
+    """Make every reference to a step in a body, and in its `after`, one to its new id; the step keeps its old.
+
+    Raises:
+        Captured: The new name means something else in an expression.
+    """
+
+    def spans(node: Node) -> Iterator[Span]:
+        if isinstance(node, Name) and node.name == old:
+            yield node.start, node.end, new
+
+    _rewrite(body, spans, new)
+    for step in cast("list[_Raw]", body["steps"]):
+        if "after" in step:
+            step["after"] = [new if id_ == old else id_ for id_ in step["after"]]
+
+
+def rename_input(body: _Raw, old: str, new: str) -> None:
+    """Make every reference to an input in a body one to its new name."""
+
+    def spans(node: Node) -> Iterator[Span]:
+        match node:
+            case Field(base=Name(name="inputs"), name=name, end=end) if name == old:
+                yield end - len(old), end, new
+            case Index(base=Name(name="inputs"), key=Literal(value=value, start=start, end=end)) if (
+                value == old
+            ):
+                yield start, end, f'"{new}"'
+            case _:
+                pass
+
+    _rewrite(body, spans, None)
+
+
+def _rewrite(body: _Raw, spans: Callable[[Node], Iterator[Span]], free: str | None) -> None:
+    """Rewrite every template of a body; `free`: a name that must still lead out of the expressions it was put into."""
+    if "output" in body:
+        body["output"] = _value(body["output"], spans, free)
+    for step in cast("list[_Raw]", body["steps"]):
+        for *way, last in PLACES:
+            holder = step.get(way[0]) if way else step
+            if isinstance(holder, dict) and last in holder:
+                found = cast("_Raw", holder)
+                found[last] = _value(found[last], spans, free)
+
+
+def _value(value: object, spans: Callable[[Node], Iterator[Span]], free: str | None) -> object:
+    match value:
+        case str():
+            return _text(value, spans, free)
+        case list():
+            return [_value(inner, spans, free) for inner in cast("list[object]", value)]
+        case dict():
+            return {name: _value(inner, spans, free) for name, inner in cast("_Raw", value).items()}
+        case _:
+            return value
+
+
+def _text(text: str, spans: Callable[[Node], Iterator[Span]], free: str | None) -> str:
+    made: list[str] = []
+    at = 0
+    while (dollar := text.find("$", at)) >= 0:
+        if text.startswith("$${", dollar):
+            made.append(text[at : dollar + 3])
+            at = dollar + 3
+        elif text.startswith("${", dollar):
+            hole = find_hole(text, dollar + 2)
+            inside = text[hole.start : hole.end]
+            made += [text[at : hole.start], inside if hole.fault else _expression(inside, spans, free)]
+            at = hole.end
+        else:
+            made.append(text[at : dollar + 1])
+            at = dollar + 1
+    return "".join([*made, text[at:]])
+
+
+def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | None) -> str:
+    plain = text.translate(_LINE_BREAKS)
+    lead = len(plain) - len(plain.lstrip())
+    stripped = plain.strip()
+    try:
+        node = parse(stripped)
+    except SyntaxFault:
+        return text
+    found = sorted(_found(node, spans), reverse=True)
+    if not found:
+        return text
+    made = stripped
+    for start, end, new in found:
+        made = made[:start] + new + made[end:]
+    if free is not None and _outside(made, free) < len(found):
+        raise Captured(free, stripped)
+    return plain[:lead] + made + plain[lead + len(stripped) :]
+
+
+def _found(node: Node, spans: Callable[[Node], Iterator[Span]]) -> Iterator[Span]:
+    yield from spans(node)
+    for part in node.parts:
+        yield from _found(part, spans)
+
+
+def _outside(text: str, name: str) -> int:
+    """Return how often a name leads out of an expression; 0 if it no longer parses."""
+    try:
+        node = parse(text)
+    except SyntaxFault:
+        return 0
+    return sum(1 for _ in _names(node, name))
+
+
+def _names(node: Node, name: str) -> Iterator[Node]:
+    if isinstance(node, Name) and node.name == name:
+        yield node
+    for part in node.parts:
+        yield from _names(part, name)

@@ -1,0 +1,473 @@
+"""A template: a JSON value whose strings may hold `${expression}`, read once and evaluated often.
+
+A string that is exactly one `${..}` is that expression's value, type kept; otherwise the results are put into the text,
+strings as they are and other values as canonical JSON. Only the plan's own strings are read; data that flows is never
+scanned.
+
+Reading never raises: what is wrong is told as faults, and evaluating a faulty formula raises `EvalFault`. The types of its
+expressions are found by `expressions/infer.py`. What is asked for seldom (canonical spelling, the compiled form) is made when
+asked for: a plan has many templates, and a check evaluates none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
+
+from ..faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
+from ..paths import key
+from ..values import DEPTH_MAX, Json, canonical
+from .evaluate import compile_node
+from .functions import text_of
+from .nodes import Call, Literal, Name, together
+from .operators import CHARACTERS_MAX, Frame, checked
+from .template import (
+    Branch,
+    Expression,
+    Leaf,
+    Tree,
+    pieces_of,
+    spelled_tree,
+    suspicious,
+    unescaped,
+    whole_pieces,
+)
+
+if TYPE_CHECKING:
+    from ..types.types import Type
+    from .infer import Inferred
+
+
+__all__ = [
+    "SKIPPED",
+    "Branch",
+    "EvalFault",
+    "Fault",
+    "Formula",
+    "Leaf",
+    "RefersToSkipped",
+    "Skipped",
+    "infer",
+    "parse_formula",
+]
+
+PATH_LENGTH_MAX = 4_000
+"""Characters of the keys that lead to a list or an object in a template: each string in it is told by its path."""
+
+SPLICED_BYTES_MAX = 64 * 1024
+"""Of a value that is put together from spelled parts; a larger one is evaluated, and held against the limits."""
+
+
+class Spelled(Protocol):
+    """A value in its canonical spelling."""
+
+    @property
+    def data(self) -> bytes: ...
+
+
+class Formula:
+    """A template that was read. Immutable.
+
+    Attributes:
+        value: As the plan has it.
+        tree: Its parts that are not plain; `None` if all of it is.
+        leaves: Each string with expressions, in order.
+        strict: Step ids referred to outside `first(..)`.
+        lenient: Step ids referred to inside `first(..)`, whether outside too or not.
+        names: Every name used: step ids, and `inputs`, `item`, `index`, `prev`.
+        inputs: Inputs used by name; empty if `inputs` is used as a whole.
+        constant: Whether it refers to nothing.
+        has_escapes: Whether a string without expressions has an escape.
+        secret: The name of the secret that is the whole value.
+    """
+
+    __slots__ = (
+        "_canonical",
+        "_form",
+        "_run",
+        "_splices",
+        "constant",
+        "has_escapes",
+        "inputs",
+        "leaves",
+        "lenient",
+        "names",
+        "secret",
+        "strict",
+        "tree",
+        "value",
+    )
+
+    def __init__(
+        self,
+        value: Json,
+        tree: Tree | None = None,
+        leaves: tuple[Leaf, ...] = (),
+        *,
+        has_escapes: bool = False,
+    ) -> None:
+        self.value = value
+        self.has_escapes = has_escapes
+        self.tree = tree
+        self.leaves = leaves
+        self._canonical: tuple[Json] | None = None
+        self._run: Run | None = None
+        self._splices: Sequence[Splice] | None = None
+        self._form: Form | None = None
+        self.strict = self.lenient = self.names = self.inputs = _NO_NAMES
+        if leaves:
+            self._refer()
+        self.secret = _secret(tree) if type(tree) is Leaf else None
+        self.constant = not self.names and self.secret is None
+
+    def _refer(self) -> None:
+        found = together(
+            [
+                piece.reading.refers
+                for leaf in self.leaves
+                for piece in leaf.pieces
+                if type(piece) is Expression
+            ]
+        )
+        self.strict, self.lenient = found.strict, found.lenient
+        others = found.lenient | found.roots
+        self.names = found.strict | others if others else found.strict
+        self.inputs = _NO_NAMES if found.all_inputs else found.inputs
+
+    def __repr__(self) -> str:
+        return f"Formula({self.value!r})"
+
+    def __reduce__(self) -> tuple[Callable[[Json], Formula], tuple[Json]]:
+        return _formula_of, (self.value,)  # what was compiled stays here
+
+    def literal(self, value: Json) -> Json:
+        """Return a value that was read with what is written in it as it will be: `$${` in text without expressions is `${`."""
+        return unescaped(value, self.tree) if self.has_escapes else value
+
+    @property
+    def canonical(self) -> Json:
+        """The value with its expressions in canonical spelling."""
+        if self._canonical is None:
+            self._canonical = (self.value if self.tree is None else spelled_tree(self.tree),)
+        return self._canonical[0]
+
+    def evaluate(self, scope: Scope) -> Json:
+        """Return the template's value in a scope of values; parts taken from the scope are not copied.
+
+        Raises:
+            EvalFault: It has no value, or is too large.
+            RefersToSkipped: It refers to a skipped step outside `first(..)`, whether that part would be evaluated or not;
+                or `first(..)` has nothing left.
+        """
+        if self.tree is None:
+            return self.value
+        if SKIPPED in (gone := [scope.get(name) for name in self.strict]):
+            raise RefersToSkipped(
+                min(name for name, value in zip(self.strict, gone, strict=True) if value is SKIPPED)
+            )
+        if self._run is None:
+            self._run = compiled(self.tree)
+        value = self._run(scope)
+        return checked(value) if len(self.leaves) > 1 else value
+
+    @property
+    def whole(self) -> str | None:
+        """The step whose value is the template's value; `None`: the template is more than a step's name."""
+        self._spliced()
+        form = self._form
+        return form.names[0] if form is not None and form.text == b"%b" else None
+
+    def ready(self) -> Formula:
+        """Return the template, made ready to be spelled: a run then begins with that behind it."""
+        self._spliced()
+        return self
+
+    def _spliced(self) -> Sequence[Splice]:
+        if self._splices is None:
+            self._splices = spliced(self.value, self.tree)
+            self._form = form_of(self._splices, self.strict)
+        return self._splices
+
+    def spell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes:
+        """Return the canonical bytes of the template's value; arguments and errors are those of `spell_and_tell`."""
+        return self.spell_and_tell(scope, spelled)[0]
+
+    def spell_and_tell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> tuple[bytes, Json]:
+        """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
+
+        Complete values of steps are copied as their canonical bytes.
+
+        Args:
+            scope: As for `evaluate`.
+            spelled: Names whose value has been spelled before.
+
+        Raises:
+            EvalFault: As `evaluate`.
+            RefersToSkipped: As `evaluate`.
+            NotJson: The value is too deep or too large.
+        """
+        if self._form is not None:
+            try:
+                texts = tuple([spelled[name].data for name in self._form.names])
+            except KeyError:
+                pass  # one is skipped, or has not been spelled
+            else:
+                made = self._form.text % texts if sum(map(len, texts)) <= SPLICED_BYTES_MAX else None
+                return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
+        if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
+            return self._told(scope)  # which says what was skipped
+        made = self._put_together(scope, spelled)
+        return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
+
+    def _told(self, scope: Scope) -> tuple[bytes, Json]:
+        value = self.evaluate(scope)
+        return canonical(value), value
+
+    def _put_together(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes | None:
+        """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
+        parts: list[bytes] = []
+        try:
+            for splice in self._spliced():
+                if isinstance(splice, bytes):
+                    parts.append(splice)
+                elif isinstance(splice, str):
+                    known = spelled.get(splice)
+                    parts.append(canonical(scope[splice]) if known is None else known.data)
+                else:
+                    parts.append(canonical(checked(splice(scope))))
+                if len(parts[-1]) > SPLICED_BYTES_MAX:
+                    return None
+        except (EvalFault, RefersToSkipped, KeyError):
+            return None  # evaluating it comes to the fault that stands first in the plan
+        return b"".join(parts)
+
+
+_NO_NAMES: frozenset[str] = frozenset()
+
+
+def _is_surely_small(spelled: bytes) -> bool:
+    """Whether a value is neither too large nor too deep; where that is not sure, evaluating it counts exactly."""
+    if len(spelled) <= DEPTH_MAX:
+        return True
+    return len(spelled) <= SPLICED_BYTES_MAX and spelled.count(b"[") + spelled.count(b"{") <= DEPTH_MAX
+
+
+def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
+    """Return a value as a template, and what is wrong with it. Never raises. O(size of the value).
+
+    Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a fault unless it is the whole value: then
+    `Formula.secret` has its name, and where it may stand is for others to judge.
+    """
+    if type(value) is str and _is_plain(value):
+        return Formula(value), []
+    reader = _Reader()
+    tree = reader.tree(value, DEPTH_MAX)
+    formula = Formula(value, tree, tuple(reader.leaves), has_escapes=reader.has_escapes)
+    return formula, reader.faults if formula.secret is None else []
+
+
+def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
+    """Return the type of a template and of each of its strings with expressions, and what is wrong with its operands.
+
+    Args:
+        formula: The template; about what is wrong with its text nothing is said again.
+        scope: Type of each name: step ids, `inputs`, `item`, `index`, `prev`.
+        suggestions: Whether hints name the nearest known name, which takes time for every name.
+    """
+    from .infer import infer_tree  # noqa: PLC0415  # what only runs plans needs no types
+
+    return infer_tree(formula.value, formula.tree, scope, suggestions=suggestions)
+
+
+def _formula_of(value: Json) -> Formula:
+    return parse_formula(value)[0]
+
+
+def _is_plain(text: str) -> bool:
+    return "$" not in text and "{{" not in text
+
+
+class _Reader:
+    """Reads one value; knows where in it it is."""
+
+    def __init__(self) -> None:
+        self.leaves: list[Leaf] = []
+        self.faults: list[Fault] = []
+        self.has_escapes = False
+        self._path: list[str | int] = []
+        self._length = 0  # of its keys
+
+    def tree(self, value: Json, room: int) -> Tree | None:
+        if type(value) is str:
+            return None if _is_plain(value) else self._text(value)
+        if isinstance(value, list | dict):
+            if room <= 0:
+                message = f"nested deeper than {DEPTH_MAX} levels"
+                self.faults.append(Fault("limit-exceeded", message, "", self._inner()))
+                return None
+            return self._branch(value, room - 1)
+        return None
+
+    def _branch(self, value: list[Json] | dict[str, Json], room: int) -> Branch | None:
+        parts: dict[int | str, Tree] = {}
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if type(part) is str:
+                if "$" not in part and "{{" not in part:
+                    continue
+                tree = self._text(part, name)
+            elif type(part) is list or type(part) is dict:
+                tree = self._inside(name, part, room)
+            else:
+                continue
+            if tree is not None:
+                parts[name] = tree
+        return Branch(value, parts) if parts else None
+
+    def _inside(self, name: str | int, part: Json, room: int) -> Tree | None:
+        length = len(name) if isinstance(name, str) else 1
+        if self._length + length > PATH_LENGTH_MAX:
+            message = f"expected a place whose keys have at most {PATH_LENGTH_MAX} characters together, found a longer one"
+            self.faults.append(Fault("limit-exceeded", message, "shorten the keys", self._inner()))
+            return None
+        self._path.append(name)
+        self._length += length
+        tree = self.tree(part, room)
+        self._length -= length
+        self._path.pop()
+        return tree
+
+    def _text(self, text: str, name: str | int | None = None) -> Tree | None:
+        """Read one string, which is no plain text, at a place in the list or object that is being read."""
+        whole = whole_pieces(text)
+        if whole is not None:
+            leaf = Leaf(self._inner(name), whole)
+            self.leaves.append(leaf)
+            return leaf
+        pieces, faults = pieces_of(text) if "${" in text else ((text,), [])
+        faults += suspicious(text, pieces)
+        inner = self._inner(name) if faults or pieces != (text,) else ""
+        self.faults += [fault.moved(inner, 0) for fault in faults]
+        if pieces == (text,):
+            return None
+        leaf = Leaf(inner, pieces)
+        if any(isinstance(piece, Expression) for piece in pieces):
+            self.leaves.append(leaf)
+        else:
+            self.has_escapes = True
+        return leaf
+
+    def _inner(self, name: str | int | None = None) -> str:
+        own = "" if name is None else key(name) if isinstance(name, str) else f"[{name}]"
+        return _joined(self._path) + own if self._path else own
+
+
+def _joined(path: list[int | str]) -> str:
+    return "".join([key(part) if isinstance(part, str) else f"[{part}]" for part in path])
+
+
+def _secret(leaf: Leaf) -> str | None:
+    match leaf.whole and leaf.whole.reading.node:
+        case Call(function="secret", arguments=(Literal(value=str() as name),)):
+            return name
+        case _:
+            return None
+
+
+# --- A template made ready to be evaluated, and to be spelled at once where it mostly passes on what is spelled already.
+#
+# Both are made when first asked for: a plan has many templates, and a check evaluates none.
+
+
+Scope: TypeAlias = Mapping[str, "Json | Skipped"]
+Run: TypeAlias = "Callable[[Scope], Json]"
+Splice: TypeAlias = "bytes | str | Run"  # as it is; the whole value of a name; what is computed
+
+
+def compiled(tree: Tree) -> Run:
+    """Return the function that evaluates a template. It raises `EvalFault`, or `RefersToSkipped`."""
+    if isinstance(tree, Branch):
+        return _branch(tree.value, [(key, compiled(part)) for key, part in tree.parts.items()])
+    if tree.whole is not None:
+        return compile_node(tree.whole.reading.folded)
+    return _text(
+        [piece if isinstance(piece, str) else compile_node(piece.reading.folded) for piece in tree.pieces]
+    )
+
+
+def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Run]]) -> Run:
+    def run(scope: Scope) -> Json:
+        made: list[Json] | dict[str, Json] = value.copy()
+        for name, part in parts:
+            made[name] = part(scope)  # type: ignore[index]  # keys are the container's own
+        return made
+
+    return run
+
+
+def _text(pieces: list[str | Run]) -> Run:
+    def run(scope: Scope) -> Json:
+        frame, length = Frame(scope, 0), 0
+        made: list[str] = []
+        for piece in pieces:
+            made.append(piece if isinstance(piece, str) else text_of(frame, piece(scope)))
+            length += len(made[-1])
+            if length > CHARACTERS_MAX:
+                frame.pay_text(length)  # says what is too long
+        return "".join(made)
+
+    return run
+
+
+class Form(NamedTuple):
+    """A template that only passes on whole values: its canonical spelling, with `%b` for each, and their names in order."""
+
+    text: bytes
+    names: tuple[str, ...]
+
+
+def form_of(splices: Sequence[Splice], names: AbstractSet[str]) -> Form | None:
+    """Return the form of a template that nothing but the whole values of these names goes into; `None`: it has none."""
+    whole = [part for part in splices if not isinstance(part, bytes)]
+    if not all(isinstance(part, str) and part in names for part in whole):
+        return None
+    text = [part.replace(b"%", b"%%") if isinstance(part, bytes) else b"%b" for part in splices]
+    return Form(b"".join(text), tuple(cast("list[str]", whole)))
+
+
+def spliced(value: Json, tree: Tree | None) -> list[Splice]:
+    """Return the parts that a template's canonical spelling is put together from, as few as possible."""
+    made: list[Splice] = []
+    _splice(value, tree, made)
+    return made
+
+
+def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
+    if tree is None:
+        _add_text(made, canonical(value))
+    elif isinstance(tree, Leaf):
+        whole = tree.whole
+        node = None if whole is None else whole.reading.folded
+        made.append(node.name if isinstance(node, Name) else compiled(tree))
+    elif isinstance(tree.value, dict):
+        before = b"{"
+        for name in sorted(tree.value):
+            _add_text(made, before + canonical(name) + b":")
+            _splice(tree.value[name], tree.parts.get(name), made)
+            before = b","
+        _add_text(made, b"}")
+    else:
+        before = b"["
+        for place, part in enumerate(tree.value):
+            _add_text(made, before)
+            _splice(part, tree.parts.get(place), made)
+            before = b","
+        _add_text(made, b"]")
+
+
+def _add_text(made: list[Splice], text: bytes) -> None:
+    last = made[-1] if made else None
+    if isinstance(last, bytes):
+        made[-1] = last + text
+    else:
+        made.append(text)

@@ -1,0 +1,142 @@
+"""The order in which a schema's author names the properties of a value: the order in which a model is asked to write them.
+
+A model writes its answer from left to right, so `{why, holds}` is reasoned and `{holds, why}` is justified afterwards. The digest of a plan
+does not see the order; the plan's text keeps it, the schema that a model is sent has it, and the content key of a prompt carries it.
+Values have no order: they are stored with their keys sorted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from ..plan import AgentStep, AskStep
+from ..types.definitions import MANY_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, ONE_SCHEMA_RARE
+from ..values import Json, canonical, normal_in_order, parse_canonical
+
+if TYPE_CHECKING:
+    from ..plan import InnerPlan, Plan
+
+PARTS_MAX = 100
+"""Most schemas of one value that are searched for properties."""
+
+_MAPS = (*NAMED_SCHEMAS, "$defs", "definitions")
+_LISTS = (*MANY_SCHEMAS, "items")
+_ONES = (*ONE_SCHEMA, *ONE_SCHEMA_RARE)
+
+
+def property_order(schema: Json) -> dict[str, Json]:
+    """Return the names of all properties that are not declared in sorted order, by JSON pointer of their declaration."""
+    return {
+        pointer: list(properties)
+        for pointer, properties in _declared(schema, "")
+        if list(properties) != sorted(properties)
+    }
+
+
+def _declared(schema: Json, at: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """Yield where a schema declares properties, and these."""
+    if not isinstance(schema, Mapping):
+        return
+    for key, value in schema.items():
+        if key == "properties" and isinstance(value, Mapping):
+            yield f"{at}/properties", value
+        if key in _MAPS and isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from _declared(inner, f"{at}/{key}/{name}")
+        elif key in _LISTS and isinstance(value, list):
+            for place, inner in enumerate(value):
+                yield from _declared(inner, f"{at}/{key}/{place}")
+        elif key in _ONES:
+            yield from _declared(value, f"{at}/{key}")
+
+
+def order_in(plan: Plan) -> dict[str, Json]:
+    """Return the order of all properties of a plan's types and answers that are not declared in sorted order; empty for most plans."""
+    bodies: dict[str, Plan | InnerPlan] = {"": plan, **plan.plans}
+    found: dict[str, Json] = {}
+    for name, body in bodies.items():
+        schemas = {f"types {each}": schema for each, schema in body.types.items()}
+        for step in body.steps:
+            if isinstance(step, AskStep):
+                schemas[step.id] = step.ask.returns
+            elif isinstance(step, AgentStep):
+                schemas[step.id] = step.agent.returns
+        for where, schema in schemas.items():
+            if order := property_order(cast("Json", schema)):
+                found[f"{name}/{where}"] = order
+    return found
+
+
+def as_written(schema: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a schema with its properties in their author's order, and all else sorted: equal schemas of one order are equal text."""
+    return {key: _written(key, schema[key]) for key in sorted(schema)}
+
+
+def _written(key: str, value: Json) -> Json:
+    match value:
+        case dict() if key in _MAPS:
+            names = value if key == "properties" else sorted(value)
+            return {name: _schema(value[name]) for name in names}
+        case list() if key in _LISTS:
+            return [_schema(one) for one in value]
+        case dict() if key in _ONES:
+            return _schema(value)
+        case _:
+            return parse_canonical(canonical(value))
+
+
+def _schema(value: Json) -> Json:
+    return cast("Json", as_written(value)) if isinstance(value, dict) else value
+
+
+def arranged(value: Json, schema: Mapping[str, Json]) -> Json:
+    """Return a value with the fields of its objects in the order in which a self-contained schema names them; others follow, sorted."""
+    return _arranged(value, [cast("Json", schema)], schema)
+
+
+def _arranged(value: Json, schemas: Sequence[Json], root: Mapping[str, Json]) -> Json:
+    parts = _parts(schemas, root)
+    match value:
+        case dict():
+            held = [part["properties"] for part in parts if isinstance(part.get("properties"), dict)]
+            known = [cast("Mapping[str, Json]", properties) for properties in held]
+            names = dict.fromkeys(name for properties in known for name in properties if name in value)
+            names.update(dict.fromkeys(sorted(value)))
+            return {
+                name: _arranged(value[name], [each[name] for each in known if name in each], root)
+                for name in names
+            }
+        case list():
+            items = [part["items"] for part in parts if "items" in part]
+            return [_arranged(item, items, root) for item in value]
+        case _:
+            return value
+
+
+def _parts(schemas: Sequence[Json], root: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    """Return the schemas that may apply to a value, in order: the given schemas and their parts."""
+    found: list[Mapping[str, Json]] = []
+    waiting = list(schemas)
+    while waiting and len(found) < PARTS_MAX:
+        one = waiting.pop(0)
+        if not isinstance(one, Mapping):
+            continue
+        found.append(one)
+        ref = one.get("$ref")
+        if ref == "#":
+            waiting.append(cast("Json", root))
+        elif isinstance(ref, str) and ref.startswith("#/$defs/"):
+            definitions = root.get("$defs")
+            name = ref.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
+            waiting.append(definitions.get(name) if isinstance(definitions, dict) else None)
+        for key in ("allOf", "anyOf", "oneOf"):
+            branches = one.get(key)
+            waiting += branches if isinstance(branches, list) else []
+    return found
+
+
+def text_in_order(value: Json) -> str:
+    """Return a value as JSON text, spelled as canonical JSON is, with its keys in the order in which they stand."""
+    return json.dumps(normal_in_order(value), ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,322 @@
+"""Write Python values as text, so that equal texts mean equal values: what code closes over and reads from its module.
+
+Only what can be read to the last part is written; any other value raises `Unseen`, which says what it is. Texts are the
+same in every process: nothing is written by address or hash, sets are put in order. Functions, classes and modules are
+not written here but referred to; `portrait.py` says how.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import functools
+import logging
+import operator
+import random
+import re
+import typing
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from contextvars import Context, ContextVar
+from dataclasses import MISSING, fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from types import CellType, CodeType, GenericAlias, MappingProxyType, SimpleNamespace, UnionType
+from typing import Any, Protocol, cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from .names import names_in
+from .syntax import ABSENT
+
+# Values inside values: far from Python's own limit, and deeper data is not a constant of a program.
+DEPTH_MAX = 60
+VALUES_MAX = 1_000_000  # parts of one constant; a larger one belongs into a file that a tool reads
+
+_AS_WRITTEN = (
+    dt.date,
+    dt.time,
+    dt.datetime,
+    dt.timedelta,
+    dt.timezone,
+    Decimal,
+    Fraction,
+    UUID,
+    ZoneInfo,
+    range,
+    complex,
+    float,
+    str,
+    bytes,
+    bytearray,
+    bool,
+    type(None),
+    type(Ellipsis),
+    type(NotImplemented),
+)
+_GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+_HELD_PLAINLY = (UserDict, UserList, UserString)  # what they hold is an attribute like others
+_LOCKS = frozenset(
+    {"lock", "RLock", "Semaphore", "BoundedSemaphore", "Lock", "Condition", "Event", "Barrier"}
+)
+
+
+class Unseen(Exception):  # noqa: N818  # reads as what it says
+    """A value cannot be read in full. The message ends a sentence: "a Session, whose state cannot be seen"."""
+
+
+class References(Protocol):
+    """How functions, classes and modules are referred to."""
+
+    def code(self, value: object) -> str | None:
+        """Return the reference to a function, class, method or module; `None`: it is none of these."""
+        ...
+
+    def is_project_class(self, cls: type) -> bool:
+        """Whether a class is the project's own."""
+        ...
+
+    def find(self, name: str, /) -> object:
+        """Return what a name stands for where the value is read; `ABSENT`: nothing."""
+        ...
+
+
+class Spelling:
+    """Writes values; one for each constant, since it counts their parts."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._open: list[int] = []
+        self._count = 0
+
+    def text(self, value: object) -> str:
+        """Return a value as text.
+
+        Raises:
+            Unseen: It cannot be read in full.
+        """
+        self._count += 1
+        if self._count > VALUES_MAX:
+            raise Unseen(f"which holds more than {VALUES_MAX} values")
+        if len(self._open) > DEPTH_MAX:
+            raise Unseen(f"which is nested deeper than {DEPTH_MAX} levels")
+        if id(value) in self._open:
+            return f"above({len(self._open) - self._open.index(id(value))})"
+        self._open.append(id(value))
+        try:
+            return self._text(value)
+        finally:
+            self._open.pop()
+
+    def _text(self, value: object) -> str:
+        for write in (self._scalar, self._references.code, self._container, self._typing, self._known):
+            if (found := write(value)) is not None:
+                return found
+        return self._instance(value)
+
+    def _scalar(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of value, one line
+        # Keeps the type checkers from narrowing what they cannot narrow fully; the same below.
+        whole: Any = value
+        if type(value) is int:
+            return hex(value)
+        if isinstance(value, Enum):
+            name: str | None = whole.name  # a combination of flags has none
+            return f"{self.text(type(value))}.{name or self.text(value.value)}"
+        if isinstance(value, dt.datetime | dt.time) and value.tzinfo is not None:
+            return f"{value.replace(tzinfo=None)!a} in {self.text(value.tzinfo)}"
+        if type(value) in _AS_WRITTEN:
+            return ascii(value)
+        if isinstance(value, slice):
+            return f"slice[{self._each((whole.start, whole.stop, whole.step))}]"
+        if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
+            return f"Path({str(value)!a})"
+        if isinstance(value, re.Pattern):
+            return f"Pattern({whole.pattern!a},{whole.flags})"
+        return "object" if type(value) is object else None
+
+    def _container(self, value: object) -> str | None:
+        kind: Any = type(value)
+        if kind in (list, tuple, deque):
+            most = getattr(value, "maxlen", None)
+            bound = "" if most is None else f"({most})"
+            return f"{kind.__name__}{bound}[{self._each(cast('Iterable[object]', value))}]"
+        if kind in (set, frozenset):
+            return f"{kind.__name__}[{self._set(cast('Iterable[object]', value))}]"
+        if kind in (dict, OrderedDict, Counter, MappingProxyType):
+            return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
+        if kind is defaultdict:
+            made = cast("defaultdict[object, object]", value)
+            return f"defaultdict({self.text(made.default_factory)}){self._mapping(made)}"
+        if kind is ChainMap:
+            return f"ChainMap[{self._each(cast('ChainMap[object, object]', value).maps)}]"
+        return f"SimpleNamespace{self._mapping(vars(value))}" if kind is SimpleNamespace else None
+
+    def _typing(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of type, one line
+        """Write type expressions: `list[Item]`, `Item | None`, `Annotated[int, Gt(0)]`, type variables."""
+        if isinstance(value, GenericAlias | UnionType) or typing.get_origin(value) is not None:
+            extra = getattr(value, "__metadata__", ())
+            write = self._type_part if isinstance(value, GenericAlias) else self.text
+            parts = ",".join(map(write, (*typing.get_args(value), *extra)))
+            return f"type({self.text(typing.get_origin(value))})[{parts}]"
+        if type(value).__name__ == "TypeAliasType":
+            return f"type alias[{self.text(cast('Any', value).__value__)}]"
+        if isinstance(value, typing.NewType):
+            return f"NewType({value.__name__},{self.text(value.__supertype__)})"
+        if isinstance(value, typing.ForwardRef):
+            return self._forward(value.__forward_arg__)
+        if isinstance(value, typing.TypeVar):
+            return f"typing {value!r}{self._bounds(value)}"
+        if type(value).__module__ in ("typing", "typing_extensions"):
+            return f"typing {value!r}"
+        return None
+
+    def _type_part(self, value: object) -> str:
+        """Write an argument of `list[..]` and its like: text there names a type."""
+        return self._forward(value) if isinstance(value, str) else self.text(value)
+
+    def _forward(self, text: str) -> str:
+        """Write a type that stands as text, with what its names stand for where it is read."""
+        found = {name: self._references.find(name) for name in sorted(names_in(ast.Constant(text)))}
+        known = {name: value for name, value in found.items() if value is not ABSENT}
+        return f"typing ForwardRef({text!r}){self._mapping(known) if known else ''}"
+
+    def _bounds(self, variable: typing.TypeVar) -> str:
+        """Write what a type variable may stand for."""
+        whole: Any = variable
+        bounds: list[object] = [whole.__bound__, *whole.__constraints__]
+        if getattr(whole, "has_default", bool)():  # since Python 3.13, or of typing_extensions
+            bounds.append(whole.__default__)
+        return f"[{self._each(bounds)}]" if any(each is not None for each in bounds) else ""
+
+    def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one kind of object, one line
+        """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
+        kind, whole = type(value), cast("Any", value)
+        if isinstance(value, functools.partial):
+            return (
+                f"partial({self.text(whole.func)})[{self._each(whole.args)}]{self._mapping(whole.keywords)}"
+            )
+        if isinstance(value, property):
+            return f"property[{self._each((value.fget, value.fset, value.fdel))}]"
+        if isinstance(value, staticmethod | classmethod):
+            return f"{kind.__name__}({self.text(cast('Any', value).__func__)})"
+        if isinstance(value, functools.cached_property):
+            return f"cached_property({self.text(cast('Any', value).func)})"
+        if isinstance(value, functools.partialmethod):
+            return f"partialmethod({self.text(whole.func)})[{self._each(whole.args)}]{self._mapping(whole.keywords)}"
+        if isinstance(value, functools.singledispatchmethod):
+            return f"singledispatchmethod({self.text(whole.func)}){self._mapping(whole.dispatcher.registry)}"
+        if kind in _GETTERS:
+            return f"{kind.__name__}[{self._each(cast('Any', value).__reduce__()[1:])}]"
+        if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith(
+            "structlog."
+        ):
+            return "logger"
+        if kind is ContextVar:
+            return f"ContextVar({whole.name}){self._default_of(whole)}"
+        if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
+            return kind.__name__
+        if kind is random.Random:
+            shared = cast("Any", random)._inst  # noqa: SLF001  # the module's own generator
+            return "random.Random" if value is shared else None
+        if isinstance(value, FieldInfo):
+            given: dict[str, object] = cast("Any", value)._attributes_set  # noqa: SLF001  # what the call said
+            if whole.description is not None:  # pydantic can read it from a text below the field
+                given = given | {"description": whole.description}
+            now = {key: getattr(whole, key, given[key]) for key in sorted(given) if key != "annotation"}
+            said = self._mapping(now)
+            # Newer pydantic keeps constraints (`ge`, `pattern`, `strict`) apart from what else the call said.
+            return f"Field{said}" + (f"[{self._each(whole.metadata)}]" if whole.metadata else "")
+        if kind.__module__ == "pydantic._internal._fields":  # constraints that have no class of their own
+            return f"{kind.__name__.lstrip('_')}{self._mapping(cast('Mapping[str, object]', vars(whole)))}"
+        if value is PydanticUndefined or value is MISSING:
+            return "nothing given"
+        if isinstance(value, TypeAdapter):
+            config: object = whole._config  # noqa: SLF001  # as below
+            more = "" if config is None else f",{self.text(config)}"
+            return f"TypeAdapter({self.text(whole._type)}{more})"  # noqa: SLF001  # no public name for it
+        return None
+
+    def _default_of(self, variable: ContextVar[object]) -> str:
+        """Write the default of a context variable; what it is set to is the world's business, as environment variables are."""
+        with suppress(LookupError):
+            return self.text(Context().run(variable.get))
+        return ""
+
+    def _instance(self, value: object) -> str:
+        """Write an instance of a class by class and state."""
+        kind: type = type(value)
+        whole: Any = value
+        if is_dataclass(value):
+            state = {field.name: getattr(value, field.name, None) for field in fields(value)}
+            return f"{self.text(kind)}{self._mapping(state | getattr(value, '__dict__', {}))}"
+        if isinstance(value, BaseModel):
+            extra = value.__pydantic_private__ or {}
+            return (
+                f"{self.text(kind)}{self._mapping({**value.__dict__, **(value.model_extra or {}), **extra})}"
+            )
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            return f"{self.text(kind)}[{self._each(whole)}]"
+        if not self._references.is_project_class(kind):
+            raise Unseen(f"a {kind.__qualname__}, whose state cannot be seen")
+        return f"{self.text(kind)}{self._content(whole)}{self._mapping(_state(whole))}"
+
+    def _content(self, value: object) -> str:
+        """Write what an instance holds as one of Python's own types, if its class extends one."""
+        for cls in type(value).__mro__:
+            if cls is object or self._references.is_project_class(cls) or cls.__module__ in ("abc", "typing"):
+                continue
+            if cls in (dict, OrderedDict, defaultdict, Counter):
+                return self._mapping(cast("Mapping[object, object]", value))
+            if cls in (list, tuple, deque):
+                return f"[{self._each(cast('Iterable[object]', value))}]"
+            if cls in (set, frozenset):
+                return f"[{self._set(cast('Iterable[object]', value))}]"
+            if cls in (str, int, float, bytes):
+                return self.text(cast("Callable[[object], object]", cls)(value))
+            if cls.__module__ in ("collections.abc", "contextlib") or cls in _HELD_PLAINLY:
+                continue
+            raise Unseen(f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen")
+        return ""
+
+    def _set(self, values: Iterable[object]) -> str:
+        """Write what a set holds; code in it gets its names in an order of its own, since that of a set is chance."""
+        return ",".join(sorted(map(self.text, sorted(values, key=_place))))
+
+    def _each(self, values: Iterable[object]) -> str:
+        return ",".join(self.text(value) for value in values)
+
+    def _mapping(self, value: Mapping[Any, object]) -> str:
+        return "{" + ",".join(f"{self.text(key)}:{self.text(item)}" for key, item in value.items()) + "}"
+
+
+def _place(value: object) -> tuple[str, str, str, str]:
+    """Return where code stands, and what it captures, as far as that tells two from each other."""
+    code = getattr(value, "__code__", None)
+    cells: tuple[CellType, ...] = (getattr(value, "__closure__", None) or ()) if code else ()
+    held = [cell.cell_contents for cell in cells if cell != CellType()]
+    return (
+        str(getattr(value, "__module__", "")),
+        str(getattr(value, "__qualname__", "")),
+        f"{code.co_firstlineno:9}{list(code.co_positions())}" if isinstance(code, CodeType) else "",
+        ascii([each for each in held if isinstance(each, int | float | str)]),
+    )
+
+
+def _state(value: object) -> dict[str, object]:
+    """Return the attributes of an instance, slots included, by name in order."""
+    found: dict[str, object] = dict(getattr(value, "__dict__", {}))
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for each in (slots,) if isinstance(slots, str) else tuple(slots):
+            mangled = each.startswith("__") and not each.endswith("__")
+            name = f"_{cls.__name__.lstrip('_')}{each}" if mangled else each
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return {name: found[name] for name in sorted(found)}

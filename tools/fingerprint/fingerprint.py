@@ -1,0 +1,125 @@
+"""`Fingerprint`: one digest of all that decides what a call of a tool does, beside its arguments.
+
+Covered are the tool's own code, the project code and constants that it reaches, its schemas, the versions of the
+installed distributions that it uses, and what was declared (`version`, `fingerprint_extra`). Comments, docstrings,
+formatting, file names and declared settings such as `timeout` are not. It is the same in every process and on every
+machine with the same code.
+
+Fail closed: where something cannot be seen there is no digest, and `unseen` says what; then results are not reused. A
+declared `version` settles it: the author answers for what cannot be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...plans.values import Json, canonical, digest
+
+if TYPE_CHECKING:
+    from ..tool import Tool
+
+FORMAT = 5
+"""Counts changes in how fingerprints are made, so that old ones never pass for new ones."""
+
+UNSEEN_SHOWN = 3  # sentences of one tool that are told; the first says what to do about all
+
+_SILENT = frozenset({"title", "description", "examples", "$comment"})
+_NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What decides what a tool does.
+
+    Attributes:
+        digest: `sha256:..`; `None`: something cannot be seen, and no `version` was declared.
+        parts: What went in, by name, each as a digest or a version: `function fetch`, `package requests`.
+        unseen: What cannot be seen, as a sentence.
+    """
+
+    digest: str | None
+    parts: Mapping[str, str]
+    unseen: str | None
+
+
+def fingerprint_of(tool: Tool) -> Fingerprint:
+    """Return the fingerprint of a tool. Reads source files: O(code that the tool reaches)."""
+    from .closure import draw  # noqa: PLC0415  # needs `Tool`
+
+    found = draw(tool.source, _annotations(tool), tool.influences)
+    parts = dict(found.parts)
+    parts |= {f"package {name}": version for name, version in found.versions.items()}
+    parts["parameters"] = digest(canonical(_spoken(tool.parameters)))
+    parts["returns"] = digest(canonical(_spoken(tool.returns)))
+    if tool.version is not None:
+        parts["version"] = tool.version
+    if tool.fingerprint_extra is not None:
+        parts["fingerprint_extra"] = digest(canonical(tool.fingerprint_extra))
+    parts = {name: parts[name] for name in sorted(parts)}
+    unseen = _told(list(found.unseen))
+    whole = digest(canonical(["fingerprint", FORMAT, parts]))
+    return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+
+
+def judgement_of(tool: Tool) -> Fingerprint:
+    """Return what decides how the answers to a model tool are judged and read: the code of its output type and of its guards.
+
+    The rest of such a tool is its request, which is named by itself: model, messages, schema.
+    """
+    from .closure import draw  # noqa: PLC0415  # as above
+
+    returned = {name: each for name, each in _annotations(tool).items() if name == "return"}
+    found = draw(None, returned, tool.influences)
+    parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
+    parts = {name: parts[name] for name in sorted(parts)}
+    unseen = _told(list(found.unseen))
+    whole = digest(canonical(["judgement", FORMAT, parts]))
+    return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+
+
+def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
+    """Whether parts of a fingerprint have that digest; parts of an older format, too."""
+    given = dict(parts)
+    return any(
+        named == digest(canonical([kind, number, given]))
+        for number in range(FORMAT, 0, -1)
+        for kind in ("fingerprint", "judgement")
+    )
+
+
+def _annotations(tool: Tool) -> dict[str, object]:
+    """Return the resolved annotations, if the types came from annotations."""
+    from ..annotated import PythonTypes  # noqa: PLC0415  # needs pydantic
+
+    if not isinstance(tool.types, PythonTypes):
+        return {}
+    found = tool.types.annotations
+    return {**{each.name: each.annotation for each in found.parameters}, "return": found.returns}
+
+
+def _told(sentences: list[str]) -> str | None:
+    if not sentences:
+        return None
+    more = len(sentences) - UNSEEN_SHOWN
+    return "; ".join(sentences[:UNSEEN_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _spoken(schema: Json) -> Json:
+    """Return a schema without what is said to people only."""
+    match schema:
+        case dict():
+            return {
+                key: {name: _spoken(part) for name, part in value.items()}
+                if key in _NAMED and isinstance(value, dict)
+                else value
+                if key in ("const", "enum", "default")
+                else _spoken(value)
+                for key, value in schema.items()
+                if key not in _SILENT
+            }
+        case list():
+            return [_spoken(part) for part in schema]
+        case _:
+            return schema

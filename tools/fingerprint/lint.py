@@ -1,0 +1,277 @@
+"""Look over a toolset for what is allowed but will cost someone later: `firmplan tools lint`.
+
+Each remark has a code, the tool, what was seen and what to do. Nothing here is an error: those are `ConfigError`s where
+the tool is declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from ...plans.signature import Effect
+from ...plans.values import Json
+from ..callables import plain_function
+from ..tool import Tool
+from .closure import draw
+from .names import read_names
+from .syntax import NoSource, function_node
+
+if TYPE_CHECKING:
+    from ..toolset import Toolset
+
+
+NAME_SHOWN = 40  # characters of a name that models and people still take in at a glance
+SUMMARY_MIN = 8  # characters below which a description says nothing that the name does not
+PARAMETERS_MAX = 10  # more are seldom filled in right by a model
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that will cost someone later.
+
+    Attributes:
+        code: A stable word for programs, such as `no-description`.
+        tool: The tool's name.
+        message: What was seen.
+        hint: What to do.
+    """
+
+    code: str
+    tool: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.tool}: {self.message} [{self.code}]; {self.hint}"
+
+
+def lint(toolset: Toolset | Iterable[Tool]) -> list[Remark]:
+    """Return what could be better about tools. Deterministic; reads source files, calls nothing."""
+    tools = sorted(toolset, key=lambda tool: tool.name)
+    return [
+        Remark(code, tool.name, message, hint)
+        for tool in tools
+        for rule in _RULES
+        for code, message, hint in rule(tool)
+    ]
+
+
+Found = Iterator[tuple[str, str, str]]
+
+
+def _description(tool: Tool) -> Found:
+    if len(tool.description.strip()) < SUMMARY_MIN:
+        yield (
+            "no-description",
+            f"the description is {tool.description!r}"
+            if tool.description.strip()
+            else "there is no description",
+            "write a docstring that says what it does and what comes back: planners choose tools by it",
+        )
+
+
+def _effect(tool: Tool) -> Found:
+    if not tool.is_effect_declared:
+        yield (
+            "undeclared-effect",
+            "no effect is declared, so it counts as a write: never reused, one at a time",
+            'say effect="pure", "read" or "write"',
+        )
+
+
+def _reuse(tool: Tool) -> Found:
+    if tool.effect is Effect.READ and tool.reuse_for_s is None:
+        yield (
+            "no-reuse",
+            "a read without reuse_for is called again in every run",
+            'say how old a result may be: reuse_for="1h"',
+        )
+
+
+def _resource(tool: Tool) -> Found:
+    if tool.effect in (Effect.READ, Effect.WRITE) and tool.resource == "world" and tool.is_effect_declared:
+        yield (
+            "no-resource",
+            f'the {tool.effect} touches "world", which conflicts with every other tool',
+            'name what it touches: resource="mail"',
+        )
+
+
+def _interrupted(tool: Tool) -> Found:
+    if tool.effect is Effect.WRITE and not tool.idempotent and not tool.can_reconcile:
+        yield (
+            "unsafe-after-crash",
+            "after a crash in mid-call a person has to decide whether it took place",
+            "pass ctx.idempotency_key on and say idempotent=True, or give reconcile=",
+        )
+
+
+def _key(tool: Tool) -> Found:
+    if tool.effect is Effect.WRITE and tool.idempotent and not tool.wants_context:
+        yield (
+            "key-not-used",
+            "it says idempotent=True but takes no Context, so it cannot see the idempotency key",
+            "take `*, ctx: Context` and use ctx.idempotency_key, unless calling twice changes nothing anyway",
+        )
+
+
+def _timeout(tool: Tool) -> Found:
+    if tool.effect in (Effect.READ, Effect.WRITE) and tool.timeout_s is None:
+        yield "no-timeout", "a call may hang for ever", 'give a limit: timeout="30s"'
+
+
+def _types(tool: Tool) -> Found:
+    if tool.returns is None:
+        yield (
+            "untyped-result",
+            "the result may be anything, so plans that use it cannot be checked",
+            "annotate or describe it",
+        )
+    for name, schema in _properties(tool.parameters):
+        if not isinstance(schema, dict) or not {*schema} - {"title", "description", "default"}:
+            yield "untyped-argument", f"argument '{name}' may be anything", "annotate it with a type"
+
+
+def _names(tool: Tool) -> Found:
+    if len(tool.name) > NAME_SHOWN:
+        yield "long-name", f"the name has {len(tool.name)} characters", f"use at most {NAME_SHOWN}"
+    count = len(list(_properties(tool.parameters)))
+    if count > PARAMETERS_MAX:
+        yield (
+            "many-arguments",
+            f"it takes {count} arguments",
+            "group some in a model, or make two tools of it",
+        )
+
+
+def _impure(tool: Tool) -> Found:
+    if tool.effect is not Effect.PURE:
+        return
+    own = plain_function(tool.source)
+    found = dict.fromkeys(outside_names(own), "")
+    for helper in draw(tool.source, {}).functions:
+        if helper is not own:
+            found = {**dict.fromkeys(outside_names(helper), f" in {helper.__qualname__}"), **found}
+    for name, where in sorted(found.items()):
+        yield (
+            "impure",
+            f"it is declared pure but uses {name}{where}",
+            'declare effect="read", or pass the value in as an argument',
+        )
+
+
+def _unseen(tool: Tool) -> Found:
+    if tool.effect is not Effect.WRITE and tool.fingerprint is None:
+        yield (
+            "not-reusable",
+            f"results are never reused: {tool.unseen}",
+            'change that, or declare version="1" and count it up',
+        )
+
+
+_RULES: tuple[Callable[[Tool], Found], ...] = (
+    _description,
+    _effect,
+    _reuse,
+    _resource,
+    _interrupted,
+    _key,
+    _timeout,
+    _types,
+    _names,
+    _impure,
+    _unseen,
+)
+
+
+def _properties(schema: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
+    return cast("dict[str, Json]", schema.get("properties") or {}).items()
+
+
+# --- Find what functions name of the world outside their arguments: clocks, dice, files, networks, processes.
+#
+# A look at names, for advice; it proves nothing.
+
+
+_OUTSIDE = frozenset({
+    "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ctypes", "decimal.getcontext", "ftplib", "glob", "http", "httpx",
+    "httpx2", "imaplib", "importlib.metadata", "importlib.resources", "io.open", "locale", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
+    "select", "shutil", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "time", "urllib", "urllib3", "uuid",
+})  # fmt: skip
+_HARMLESS = frozenset({
+    "http.HTTPStatus", "os.PathLike", "os.fspath", "os.linesep", "os.path", "os.sep", "posixpath", "time.gmtime",
+    "time.strftime", "time.strptime", "time.struct_time", "urllib.parse", "uuid.UUID", "uuid.uuid3", "uuid.uuid5",
+})  # fmt: skip
+_CLOCKS = frozenset(
+    {"datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"}
+)
+_OF_FILES = frozenset(
+    {"read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "rglob", "exists", "is_file"}
+)  # of paths: no name tells, but their methods do
+
+
+def outside_names(fn: Callable[..., Any]) -> list[str]:
+    """Return the qualified names of what a function uses of the outside world, sorted; none if it has no source."""
+    function = plain_function(fn)
+    code = getattr(function, "__code__", None)
+    scope: Mapping[str, object] = getattr(function, "__globals__", {})
+    if code is None:
+        return []
+    try:
+        node = function_node(code, scope)
+    except NoSource:
+        return []
+    reading = read_names((node,), (code,))
+    builtin: Mapping[str, object] = getattr(function, "__builtins__", {})
+    known = {**builtin, **scope}
+    found = {
+        name
+        for each in reading.names
+        if each in known
+        for path in reading.paths.get(each, ((),))
+        for name in _qualified(known[each], path)
+    }
+    for each in reading.imports:
+        head = each.module if each.part is None else f"{each.module}.{each.part}"
+        found |= {".".join((head, *path)) for path in reading.paths.get(each.name, ((),))}
+    ambient = {f"the context variable '{each.name}'" for each in _variables(reading.names, scope)}
+    return sorted({*filter(_is_outside, found), *ambient, *_file_methods(node)})
+
+
+def _variables(names: Iterable[str], scope: Mapping[str, object]) -> Iterator[ContextVar[object]]:
+    for name in names:
+        if isinstance(value := scope.get(name), ContextVar):
+            yield cast("ContextVar[object]", value)
+
+
+def _file_methods(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and each.attr in _OF_FILES:
+            yield f".{each.attr}"
+
+
+def _qualified(value: object, path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the full name of an attribute of a module, class or function."""
+    home = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if isinstance(value, ModuleType):
+        yield ".".join((value.__name__, *path))
+    elif name is None:  # an instance
+        return
+    elif home is None:  # methods of a hidden instance: `from random import random`
+        yield ".".join((type(getattr(value, "__self__", None)).__module__, str(name), *path))
+    else:
+        yield ".".join((str(home), str(name), *path))
+
+
+def _is_outside(name: str) -> bool:
+    parts = name.split(".")
+    heads = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+    if name == "random.Random":  # seeded by its user
+        return False
+    return name in _CLOCKS or (bool(heads & _OUTSIDE) and not heads & _HARMLESS)

@@ -1,0 +1,142 @@
+"""Where code comes from: the project, the standard library, an installed distribution, or firmplan itself.
+
+Project code is what people edit: any file outside site-packages and the standard library, editable installs
+included. Everything else counts by name, and installed distributions by version too.
+"""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+from enum import Enum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+_OWN = __name__.partition(".")[0]
+
+
+class Origin(Enum):
+    """Who maintains a module."""
+
+    PROJECT = "project"
+    STANDARD = "standard library"
+    INSTALLED = "installed"
+    OWN = "firmplan"
+
+
+def origin_of(module: str) -> Origin:
+    """Return where a module comes from, by its name; it need not be imported."""
+    top = module.partition(".")[0]
+    if top == "__main__":
+        return Origin.PROJECT
+    if top == _OWN:
+        return Origin.OWN
+    if top in sys.stdlib_module_names:
+        return Origin.STANDARD
+    folders = _places(module) or _places(top)
+    return Origin.PROJECT if folders and not any(map(_is_installed, folders)) else Origin.INSTALLED
+
+
+def is_project_file(filename: str) -> bool:
+    """Whether code in a file is the project's."""
+    return not filename.startswith("<frozen") and not _is_installed(filename)
+
+
+def is_missing(module: str) -> bool:
+    """Whether there is no such module here, so that its import fails; what is in a package that is there is not asked."""
+    top = module.partition(".")[0]
+    if top in sys.modules:
+        return False
+    try:
+        return find_spec(top) is None
+    except (ImportError, ValueError):
+        return False
+
+
+def distributions_of(module: str) -> dict[str, str | None]:
+    """Return the distributions that provide a module, with their versions (`None`: not known)."""
+    top = module.partition(".")[0]
+    names = sorted(set(_providers().get(top, ())))
+    if not names:
+        return {top: getattr(sys.modules.get(top), "__version__", None)}
+    return {name: _version(name) for name in names}
+
+
+def _places(module: str) -> list[str]:
+    """Return the file of a module, or the folders of a package that has no file."""
+    found = sys.modules.get(module)
+    if found is not None:
+        file = getattr(found, "__file__", None)
+        return [file] if file else [str(folder) for folder in getattr(found, "__path__", ())]
+    if "." in module:
+        return []  # asking for it would import its package
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    return [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
+
+
+@cache
+def _providers() -> dict[str, list[str]]:
+    """Return module -> distributions: reads every distribution's file list, so once."""
+    return dict(packages_distributions())
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _installed_folders() -> tuple[Path, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = [sysconfig.get_paths()[name] for name in names]
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    return tuple(dict.fromkeys(Path(folder).resolve() for folder in folders))
+
+
+@cache
+def _is_installed(filename: str) -> bool:
+    path = Path(filename).resolve()
+    if "site-packages" in path.parts or "dist-packages" in path.parts:
+        return True
+    return any(path.is_relative_to(folder) for folder in _installed_folders())
+
+
+# --- One name for what the standard library moved from one version of Python to the next.
+#
+# Code of the standard library counts by name. Python tells where a thing is kept, and that changes: `open` was `io.open` and became
+# `_io.open`. A name that moved would make every result of a tool that says `open` new with the next Python, so it keeps the
+# first name we knew. What is not listed here is made anew once, which costs time and never a wrong result.
+
+
+_MOVED_MODULES: Final = {
+    "_io": "io",  # 3.12
+    "zipfile._path": "zipfile",  # 3.12
+    "_decimal": "decimal",  # 3.13
+    "pathlib._local": "pathlib",  # 3.13
+}
+_MOVED_NAMES: Final = {
+    "_asyncio.current_task": "asyncio.tasks.current_task",  # 3.12
+    "genericpath.islink": "posixpath.islink",  # 3.12
+    "genericpath.lexists": "posixpath.lexists",  # 3.13
+    "posix._path_normpath": "posixpath.normpath",  # 3.13
+    "_thread.lock": "_thread.allocate_lock",  # 3.13: `threading.Lock` became a class
+    "re.PatternError": "re.error",  # 3.13
+}
+
+
+def lasting_name(module: str, name: str) -> str:
+    """Return the full name of a function or class, the same for each version of Python."""
+    full = f"{_MOVED_MODULES.get(module, module)}.{name}"
+    return _MOVED_NAMES.get(full, full)

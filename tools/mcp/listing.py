@@ -1,0 +1,166 @@
+"""What an MCP server says of itself and of its tools, read with care: a server may be anyone's.
+
+Pages, tools and schemas are bounded; names are made valid; whatever is told to people and models is one line, short, and
+free of characters that cannot be seen. Schemas keep what they demand: only their prose is cut.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ...errors import ConfigError
+from ...plans.values import Json, NotJson, canonical, digest
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp.types import Tool as TheirTool
+
+TOOLS_MAX: Final = 1_000  # more tools than any planner can choose from
+PAGES_MAX: Final = 200  # a list that goes on for ever ends here
+SCHEMA_BYTES_MAX: Final = 256 * 1024  # of one tool: generated ones come near a tenth of it
+DESCRIPTION_CHARACTERS_MAX: Final = 1_000  # of a tool
+NOTE_CHARACTERS_MAX: Final = 300  # of a parameter
+NAME_CHARACTERS_MAX: Final = 128
+
+_NAMED: Final = frozenset(
+    {"properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependentRequired"}
+)
+_PROSE: Final = frozenset({"title", "description", "$comment"})
+_VALUES: Final = frozenset({"const", "enum", "default", "examples", "required"})
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One tool as a server lists it.
+
+    Attributes:
+        name: At the server.
+        parameters: JSON Schema of the arguments.
+        returns: JSON Schema of the structured result; `None`: none is promised.
+        is_read_only: The server says that it changes nothing.
+        is_idempotent: The server says that a second equal call changes nothing more.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Json]
+    returns: Mapping[str, Json] | None
+    is_read_only: bool | None
+    is_idempotent: bool
+
+    @property
+    def digest(self) -> str:
+        """Of what a call takes and gives, and of what it may do: a server that changes it has another tool."""
+        promised: Json = [dict(self.parameters), None if self.returns is None else dict(self.returns)]
+        return digest(canonical([self.name, promised, bool(self.is_read_only), self.is_idempotent]))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A server's name, its version, and its tools in the order of their names."""
+
+    name: str
+    version: str
+    tools: tuple[Listed, ...]
+
+
+async def read_listing(client: Client) -> Listing:
+    """Return what a connected server offers.
+
+    Raises:
+        ConfigError: It has no tools or too many, its list does not end, or a schema is too large.
+    """
+    info = client.server_info
+    name = plain(info.name if info else "", NAME_CHARACTERS_MAX) or "unnamed"
+    version = plain(info.version if info else "", NAME_CHARACTERS_MAX)
+    found: dict[str, Listed] = {}
+    cursor: str | None = None
+    for _ in range(PAGES_MAX):
+        page = await client.list_tools(cursor=cursor, cache_mode="bypass")
+        for tool in page.tools:
+            if tool.name in found:
+                raise ConfigError(f"the MCP server '{name}' lists two tools called {_shown(tool.name)}")
+            found[tool.name] = _listed(name, tool)
+        if len(found) > TOOLS_MAX:
+            raise ConfigError(f"the MCP server '{name}' lists more than {TOOLS_MAX} tools")
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    else:
+        raise ConfigError(f"the MCP server '{name}' lists its tools on more than {PAGES_MAX} pages")
+    if not found:
+        raise ConfigError(f"the MCP server '{name}' lists no tools")
+    return Listing(name, version, tuple(found[each] for each in sorted(found)))
+
+
+def valid_name(name: str) -> str:
+    """Return a tool's name with whatever a plan cannot say in it replaced by `_`."""
+    made = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_CHARACTERS_MAX]
+    return made if re.match(r"[A-Za-z_]", made) else f"_{made}"[:NAME_CHARACTERS_MAX]
+
+
+def plain(text: str, characters_max: int) -> str:
+    """Return text on one line, without what cannot be seen (controls, marks of direction, tags), cut to its bound."""
+    seen = "".join(" " if char.isspace() else char for char in text[: characters_max * 8])
+    kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
+    line = " ".join(kept.split())
+    return line if len(line) <= characters_max else f"{line[: characters_max - 3].rstrip()} .."
+
+
+def _listed(server: str, tool: TheirTool) -> Listed:
+    hints = tool.annotations
+    where = f"the MCP server '{server}', tool {_shown(tool.name)}"
+    return Listed(
+        name=tool.name,
+        description=plain(tool.description or tool.title or "", DESCRIPTION_CHARACTERS_MAX),
+        parameters=_schema(where, "input schema", tool.input_schema),
+        returns=None if tool.output_schema is None else _schema(where, "output schema", tool.output_schema),
+        is_read_only=None if hints is None else hints.read_only_hint,
+        is_idempotent=hints is not None and hints.idempotent_hint is True,
+    )
+
+
+def _schema(where: str, what: str, schema: Mapping[str, Any]) -> dict[str, Json]:
+    try:
+        size = len(canonical(cast("Json", schema)))
+    except (NotJson, RecursionError) as fault:
+        raise ConfigError(f"{where}: its {what} is not JSON: {fault}") from fault
+    if size > SCHEMA_BYTES_MAX:
+        raise ConfigError(
+            f"{where}: its {what} has {size} bytes; expected at most {SCHEMA_BYTES_MAX}. Leave the tool out with only=[..]"
+        )
+    return cast("dict[str, Json]", _with_short_prose(cast("Json", dict(schema))))
+
+
+def _with_short_prose(schema: Json) -> Json:
+    match schema:
+        case dict():
+            return {key: _part(key, part) for key, part in schema.items()}
+        case list():
+            return [_with_short_prose(part) for part in schema]
+        case _:
+            return schema
+
+
+def _part(key: str, part: Json) -> Json:
+    if key in _VALUES:
+        return part
+    if key in _PROSE and isinstance(part, str):
+        return plain(part, NOTE_CHARACTERS_MAX)
+    if key in _NAMED and isinstance(part, dict):
+        return {name: _with_short_prose(each) for name, each in part.items()}
+    return _with_short_prose(part)
+
+
+def _shown(name: str) -> str:
+    return repr(plain(name, NAME_CHARACTERS_MAX))
+
+
+def changed(before: Sequence[Listed], now: Sequence[Listed]) -> frozenset[str]:
+    """Return the names of tools that are no more what they were."""
+    current = {tool.name: tool.digest for tool in now}
+    return frozenset(tool.name for tool in before if current.get(tool.name) != tool.digest)

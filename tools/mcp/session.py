@@ -1,0 +1,556 @@
+"""`Server`: one MCP server as this process speaks to it: one session, shared by all calls of all runs.
+
+All sessions of a process live on one event loop, on a thread of its own, so that engines on any loop share them. A
+session is opened when it is first needed, opened again when it has died, and closed when the last engine that holds its
+server closes, when nobody has the server's tools any more, or when the process ends.
+
+Rules: a call that a dead session cannot even be handed is handed to a new one; a call that was under way when its session
+died is not repeated, since it may have been heard. After a new session was opened, a tool that is no more what it was
+when it was loaded is not called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shlex
+import sys
+import threading
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from ...errors import ConfigError, FirmplanError, ToolError
+from ...plans.values import Json
+from ..background import Background, call
+from ..logbook import open_log
+from .listing import Listing, changed, plain, read_listing
+
+if TYPE_CHECKING:
+    import httpx2
+    from mcp import Client, MCPError
+    from mcp.shared.dispatcher import ProgressFnT
+    from mcp.types import CallToolResult
+
+
+CLOSE_S: Final = 8.0  # a server that heeds nothing is killed by the transport after half of it
+SAID_CHARACTERS_MAX: Final = 500  # of what a server says of a failure
+GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
+
+
+class Server:
+    """See the module. May be used from any thread and any event loop.
+
+    Args:
+        target: Where it is.
+        open_s: How long it may take until it has listed its tools.
+    """
+
+    def __init__(self, target: Target, open_s: float) -> None:
+        self._link = _Link(target, open_s)
+        self._holders = 0
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._link.close_soon).atexit = False
+
+    def __str__(self) -> str:
+        return str(self._link.target)
+
+    @property
+    def target(self) -> Target:
+        """Where it is."""
+        return self._link.target
+
+    def list_tools(self) -> Listing:
+        """Return what it offered when it was first reached; waits for that. Raises: ConfigError: it cannot be reached."""
+        loop = _loop()
+        try:
+            return call(loop, self._link.listed())
+        except FirmplanError as fault:
+            raise ConfigError(str(fault)) from fault
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Json], *, meta: dict[str, Any], progress: ProgressFnT | None
+    ) -> CallToolResult:
+        """Return its answer to a call. A cancel here is told to the server.
+
+        Raises:
+            ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
+            ConnectionError: The connection broke, or what came was no answer: the call may have been heard.
+        """
+        asked = asyncio.run_coroutine_threadsafe(self._link.call(name, arguments, meta, progress), _loop())
+        return await asyncio.wrap_future(asked)
+
+    def hold(self) -> None:
+        """Keep its session open until it is released as often as it was held."""
+        with self._lock:
+            self._holders += 1
+
+    async def release(self) -> None:
+        """Let go; the last one closes the session and waits until that is done."""
+        with self._lock:
+            self._holders -= 1
+            is_last = self._holders == 0
+        if is_last and self._link.is_open:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._link.close(), _loop()))
+
+
+@dataclass(eq=False)
+class _Link:
+    """The way to one server. All but `close_soon` runs on the loop of all sessions."""
+
+    target: Target
+    open_s: float
+    _session: _Session | None = None
+    _first: Listing | None = None
+    _changed: frozenset[str] = frozenset()
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None
+
+    async def listed(self) -> Listing:
+        await self._connected()
+        return cast("Listing", self._first)
+
+    async def call(
+        self, name: str, arguments: dict[str, Json], meta: dict[str, Any], progress: ProgressFnT | None
+    ) -> CallToolResult:
+        from mcp import MCPError  # noqa: PLC0415  # an extra
+        from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
+
+        for is_second in (False, True):
+            session = await self._connected()
+            if name in self._changed:
+                raise ToolError(
+                    f"the MCP server {self.target} has changed its tool '{name}' since it was loaded; load it again"
+                )
+            try:
+                return await session.call(name, arguments, meta, progress)
+            except MCPError as error:
+                if error.message == GONE and not is_second:
+                    await self.close()  # it was refused unheard
+                    continue
+                raise await self._meaning(session, error) from error
+            except ValidationError as error:
+                raise ConnectionError(
+                    f"the MCP server {self.target} answers with what is no result of a call"
+                ) from error
+        raise ConnectionError(f"the MCP server {self.target} ends its sessions at once")
+
+    async def _meaning(self, session: _Session, error: MCPError) -> Exception:
+        """Return what an error in place of an answer means: refused, and so not done, or nobody knows."""
+        from mcp.types import (  # noqa: PLC0415  # an extra
+            CONNECTION_CLOSED,
+            INVALID_PARAMS,
+            METHOD_NOT_FOUND,
+            REQUEST_TIMEOUT,
+        )
+
+        said = plain(error.message, SAID_CHARACTERS_MAX)
+        if error.code in (INVALID_PARAMS, METHOD_NOT_FOUND):
+            return ToolError(f"the MCP server {self.target} refuses the call: {said}")
+        if error.code == REQUEST_TIMEOUT:
+            return TimeoutError(f"the MCP server {self.target}: {said}")
+        if error.code == CONNECTION_CLOSED and (why := await session.wait_why()):
+            said = f"{said}: {why}"
+        return ConnectionError(f"the MCP server {self.target}: {said} (error {error.code})")
+
+    async def _connected(self) -> _Session:
+        """Return a session that is alive, a new one if need be. Raises: ToolError: the server cannot be reached."""
+        async with self._opening:
+            if self._session is not None and not self._session.is_over:
+                return self._session
+            await self.close()
+            session = _Session(self.target)
+            try:
+                async with asyncio.timeout(self.open_s):
+                    listing = await session.open()
+            except BaseException as error:
+                await session.close()
+                if not isinstance(error, Exception):
+                    raise
+                raise _unreachable(self.target, error, self.open_s) from error
+            self._session = session
+            _links.add(self)
+            self._first = self._first or listing
+            self._changed = changed(self._first.tools, listing.tools)
+            return session
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def close_soon(self) -> None:
+        if self._session is not None and (running := _running_loop()) is not None:
+            asyncio.run_coroutine_threadsafe(self.close(), running)
+
+
+class _Session:
+    """One connection, alive as long as its own task is: transports must end in the task in which they began."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._ending = asyncio.Event()
+        self._opened: asyncio.Future[tuple[Client, Listing]] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._why = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can be handed to it any more."""
+        return self._ending.is_set() or self._task is None or self._task.done()
+
+    async def open(self) -> Listing:
+        self._task = asyncio.get_running_loop().create_task(self._live(), name=f"firmplan mcp {self._target}")
+        _, listing = await asyncio.shield(self._opened)
+        return listing
+
+    async def call(
+        self, name: str, arguments: dict[str, Json], meta: dict[str, Any], progress: ProgressFnT | None
+    ) -> CallToolResult:
+        from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult, InputRequiredResult  # noqa: PLC0415  # an extra
+        from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with it
+
+        client, _ = self._opened.result()
+        answers: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
+            CallToolResult | InputRequiredResult
+        )
+        # Not `client.call_tool`: it judges results itself, and a write with an unfit result has taken effect all the same.
+        params = CallToolRequestParams.model_validate(
+            {"name": name, "arguments": arguments, "_meta": meta or None}
+        )
+        answer = await client.session.send_request(
+            CallToolRequest(params=params), answers, progress_callback=progress
+        )
+        if isinstance(answer, InputRequiredResult):
+            raise ToolError(
+                f"the MCP server {self._target} asks for more before it answers (sampling, elicitation or roots), which "
+                "firmplan does not give: hand over what it needs as arguments"
+            )
+        return answer
+
+    async def wait_why(self) -> str:
+        """Return why it broke, once that is known; nothing where it only ended."""
+        if self._task is not None and self._ending.is_set():
+            await asyncio.wait([self._task], timeout=CLOSE_S)
+        return self._why
+
+    async def close(self) -> None:
+        self._ending.set()
+        if self._task is None:
+            return
+        if not self._opened.done():
+            self._task.cancel()
+        await asyncio.wait([self._task], timeout=CLOSE_S)
+        if not self._task.done():
+            self._task.cancel()
+            open_log().warning("an MCP server does not end", server=str(self._target))
+
+    async def _live(self) -> None:
+        from mcp import Client  # noqa: PLC0415  # an extra
+        from mcp.types import Implementation  # noqa: PLC0415  # an extra
+
+        known = Implementation(name="firmplan", version=version("firmplan"))
+        try:
+            async with Client(_watched(self._target, self._ending), client_info=known, cache=None) as client:
+                self._opened.set_result((client, await read_listing(client)))
+                await self._ending.wait()
+        except BaseException as error:
+            if not self._opened.done():
+                self._opened.set_exception(_innermost(error))
+                self._opened.exception()  # told where it is waited for
+            else:
+                self._why = _told(_innermost(error))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._ending.set()
+
+
+@asynccontextmanager
+async def _watched(target: Target, ended: asyncio.Event) -> AsyncGenerator[Any]:
+    """Yield the streams of a connection, telling when nothing more comes."""
+    async with target.connect() as (incoming, outgoing):
+        yield _Watched(incoming, ended), outgoing
+
+
+class _Watched:
+    """A stream that tells when it has ended."""
+
+    def __init__(self, inner: Any, ended: asyncio.Event) -> None:  # noqa: ANN401  # any of the transports' streams
+        self._inner = inner
+        self._ended = ended
+
+    @property
+    def last_context(self) -> Any:  # noqa: ANN401  # the transports' own
+        return getattr(self._inner, "last_context", None)
+
+    async def receive(self) -> Any:  # noqa: ANN401  # as above
+        return await self._inner.receive()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401  # as above
+        try:
+            return await self._inner.__anext__()
+        except BaseException:
+            self._ended.set()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._ended.set()
+        return cast("bool | None", await self._inner.__aexit__(kind, error, trace))
+
+
+# --- what faults mean
+
+
+def _unreachable(target: Target, error: Exception, open_s: float) -> FirmplanError:
+    if isinstance(error, ConfigError):
+        return error
+    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else _told(error)
+    return ToolError(f"the MCP server {target} cannot be reached: {why}", temporary=True)
+
+
+def _told(error: BaseException) -> str:
+    text = plain(str(error), SAID_CHARACTERS_MAX)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error that task groups have bundled."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+# --- the loop of all sessions
+
+_links: weakref.WeakSet[_Link] = weakref.WeakSet()
+_background: tuple[int, Background] | None = None
+_starting = threading.Lock()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the loop on which all sessions of this process live."""
+    global _background  # noqa: PLW0603  # one a process
+    with _starting:
+        if (running := _running_loop()) is not None:
+            return running
+        _links.clear()  # those of the process that this one was forked from
+        _background = os.getpid(), Background()
+        atexit.register(_close_all)
+        return _background[1].loop
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    return _background[1].loop if _background is not None and _background[0] == os.getpid() else None
+
+
+def _close_all() -> None:
+    """Close what is still open when the process ends, so that no server outlives it."""
+    loop = _running_loop()
+    if loop is not None and any(link.is_open for link in _links):
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(_closed(list(_links)), loop).result(CLOSE_S + 1)
+
+
+async def _closed(links: Iterable[_Link]) -> None:
+    await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
+
+
+# --- Where an MCP server is: a command that is started here, or an address that is called. And the way to it.
+#
+# A command is started without a shell, with a small environment (`PATH`, `HOME` and their like) and what `env` adds. An
+# address is spoken to by streamable HTTP; answers past `MESSAGE_BYTES_MAX` are refused while they come in. What a command
+# writes to its stderr goes to ours; its stdout is the protocol's.
+
+
+MESSAGE_BYTES_MAX: Final = (
+    96 * 1024 * 1024
+)  # one answer over HTTP: a value of 64 MiB, and what JSON adds to it
+CONNECT_S: Final = 30.0  # to reach an address; how long an answer takes is for the call's timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A server that is started as a child process and spoken to through its stdin and stdout."""
+
+    words: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    cwd: str | None = None
+
+    def __str__(self) -> str:
+        # Options may hold secrets; the program, and what it is to run, do not.
+        shown = [
+            word for word in self.words[:2] if word == self.words[0] or not (word[0] == "-" or "=" in word)
+        ]
+        return f"'{shlex.join(shown)}{' ..' if len(self.words) > len(shown) else ''}'"
+
+    @property
+    def decides(self) -> Json:
+        """What of it may decide a result; only ever kept as part of a digest."""
+        return {"command": list(self.words), "env": dict(self.env), "cwd": self.cwd}
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Any]:
+        """Start it, and yield what comes from it and what goes to it; at the end it is stopped, heeding or not."""
+        from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: PLC0415  # an extra
+
+        parameters = StdioServerParameters(
+            command=self.words[0], args=list(self.words[1:]), env=dict(self.env), cwd=self.cwd
+        )
+        with _stderr() as log:
+            async with stdio_client(parameters, errlog=log) as streams:
+                yield streams
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server that is spoken to by streamable HTTP."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def decides(self) -> Json:
+        """What of it may decide a result; only ever kept as part of a digest."""
+        return {"url": self.url, "headers": dict(self.headers)}
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Any]:
+        """Yield what comes from it and what goes to it."""
+        import httpx2  # noqa: PLC0415  # only for servers at an address
+        from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415  # an extra
+
+        client = httpx2.AsyncClient(
+            # What comes is counted as it comes, so it must not be packed.
+            headers={"Accept-Encoding": "identity", **self.headers},
+            timeout=httpx2.Timeout(CONNECT_S, read=None),
+            event_hooks={"response": [_bound]},
+        )
+        async with (
+            client,
+            streamable_http_client(
+                self.url, http_client=client, max_sse_event_size=MESSAGE_BYTES_MAX
+            ) as streams,
+        ):
+            yield streams
+
+
+Target: TypeAlias = Command | Address
+
+
+def read_target(
+    server: object,
+    env: Mapping[str, str] | None,
+    cwd: str | PathLike[str] | None,
+    headers: Mapping[str, str] | None,
+) -> Target:
+    """Return where a server is. Raises: ConfigError: it is neither a command nor an address, or has settings of the other."""
+    if isinstance(server, str) and server.lower().startswith(("http://", "https://")):
+        if env is not None or cwd is not None:
+            raise ConfigError(f"{Address(server)}: env and cwd are for a server that is started by a command")
+        if not urlsplit(server).hostname:
+            raise ConfigError(f"expected an address such as https://host/mcp, found {server!r}")
+        return Address(server, dict(headers or {}))
+    words = _words(server)
+    if headers is not None:
+        raise ConfigError(
+            f"{Command(words)}: headers are for a server at an address; hand secrets to a command with env="
+        )
+    return Command(words, dict(env or {}), None if cwd is None else os.fspath(cwd))
+
+
+def _words(server: object) -> tuple[str, ...]:
+    """Return the words of a command, or say what is there instead."""
+    wanted = 'expected a command such as "python server.py", a list of its words, or an http(s) address'
+    if isinstance(server, str):
+        try:
+            words: Sequence[object] = shlex.split(server)
+        except ValueError as fault:
+            raise ConfigError(f"{wanted}, found {server!r}: {fault}") from fault
+    elif isinstance(server, Sequence):
+        words = cast("Sequence[object]", server)
+    else:
+        raise ConfigError(f"{wanted}, found {server!r}")
+    if not words or not all(isinstance(word, str | PathLike) and str(cast("object", word)) for word in words):
+        raise ConfigError(f"{wanted}, found {server!r}")
+    return tuple(os.fspath(cast("str | PathLike[str]", word)) for word in words)
+
+
+@contextmanager
+def _stderr() -> Generator[TextIO]:
+    """Yield our stderr for a child process; where there is none, nowhere."""
+    own = sys.__stderr__
+    try:
+        if own is not None:
+            own.fileno()
+    except (OSError, ValueError):
+        own = None
+    if own is not None:
+        yield own
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        yield nowhere
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound an answer that comes in one piece; events of a stream are bounded one by one by its reader.
+
+    Raises:
+        ConfigError: The server wants to know who asks.
+    """
+    import httpx2  # noqa: PLC0415  # as above
+
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise ConfigError(
+            f"{Address(str(response.request.url))}: the server does not let us in ({response.status_code}); hand over what it "
+            'asks for, such as headers={"Authorization": "Bearer .."}'
+        )
+    if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        return
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise httpx2.RemoteProtocolError("the answer is compressed, which was not asked for")
+    inner = cast("httpx2.AsyncByteStream", response.stream)
+
+    class Bounded(httpx2.AsyncByteStream):
+        """The same bytes, as far as the bound."""
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            async for part in inner:
+                size += len(part)
+                if size > MESSAGE_BYTES_MAX:
+                    raise httpx2.RemoteProtocolError(f"the answer is larger than {MESSAGE_BYTES_MAX} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    response.stream = Bounded()

@@ -1,0 +1,312 @@
+"""Tools of an MCP server, as tools of a plan: what `Toolset.from_mcp` does.
+
+A server's word is not taken for more than it is: its outputs are untrusted until someone says otherwise, what it does not
+call read-only is a `write`, and what it says of a tool is cut, and marked as its own words where a model reads it. What
+the server is, its version and the tool's schemas are part of the tool's fingerprint.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import PurePosixPath
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never, cast
+from urllib.parse import urlsplit
+
+from ...errors import ConfigError, ToolError
+from ...plans.nearest import did_you_mean, listing
+from ...plans.signature import Effect
+from ...plans.values import Json
+from ..context import Context
+from ..declaration import ToolOptions, ToolSettings
+from ..durations import parse_duration
+from ..failures import ResultRefused
+from ..schemas import SchemaTypes
+from ..tool import Tool, make_tool
+from .listing import NOTE_CHARACTERS_MAX, Listed, Listing, plain, valid_name
+from .session import Server, read_target
+
+if TYPE_CHECKING:
+    from mcp.shared.dispatcher import ProgressFnT
+
+
+CONTEXT: Final = (
+    "firmplan_context"  # the keyword of the context, beside which an argument may have any other name
+)
+TIMEOUT: Final = "5m"  # of one call, unless said otherwise: a server may never answer
+CONNECT_TIMEOUT: Final = "30s"
+KEY: Final = "firmplan/idempotency-key"  # where a server that knows it finds the key of a write
+
+
+class McpSettings(ToolSettings, total=False):
+    """The keywords of `Toolset.from_mcp` beside the server: where and which, then those of `@tool` for all its tools.
+
+    Attributes:
+        only: Names of the tools to take, as the server says them; by default all.
+        prefix: Stands before every name.
+        overrides: A tool's name at the server -> keywords of `@tool` for it alone, `name` included.
+        env: For a command: what it finds in its environment beside `PATH`, `HOME` and their like.
+        cwd: For a command: the folder in which it is started.
+        headers: For an address: sent with every request.
+        connect_timeout: How long it may take until the server has listed its tools.
+    """
+
+    only: Iterable[str] | None
+    prefix: str
+    overrides: Mapping[str, ToolOptions] | None
+    env: Mapping[str, str] | None
+    cwd: str | PathLike[str] | None
+    headers: Mapping[str, str] | None
+    connect_timeout: str | float | timedelta
+
+
+class _Where(TypedDict):
+    env: Mapping[str, str] | None
+    cwd: str | PathLike[str] | None
+    headers: Mapping[str, str] | None
+
+
+class RemoteTool:
+    """Calls one tool of a server.
+
+    Args:
+        server: The server; whoever has the tool keeps it.
+        listed: The tool as the server listed it.
+    """
+
+    def __init__(self, server: Server, listed: Listed) -> None:
+        self.server = server
+        self._name = listed.name
+        self._is_structured = listed.returns is not None
+
+    async def __call__(self, /, *, firmplan_context: Context | None = None, **arguments: Json) -> Json:
+        """Return the tool's value for its arguments. Raises: as `Server.call_tool` and `value_of`."""
+        context = firmplan_context
+        meta: dict[str, Any] = {}
+        if context is not None and context.effect is Effect.WRITE and context.idempotency_key:
+            meta[KEY] = context.idempotency_key
+        result = await self.server.call_tool(
+            self._name, arguments, meta=meta, progress=None if context is None else _progress_of(context)
+        )
+        return value_of(result, context, is_structured=self._is_structured)
+
+
+def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[str, Any]) -> list[Tool]:
+    """Return the tools of a server, by name. `settings` are `McpSettings`.
+
+    Raises:
+        ConfigError: The server cannot be reached, what it lists cannot be used, or a setting is wrong.
+    """
+    rest = dict(settings)
+    where: _Where = {
+        "env": rest.pop("env", None),
+        "cwd": rest.pop("cwd", None),
+        "headers": rest.pop("headers", None),
+    }
+    only, prefix = rest.pop("only", None), rest.pop("prefix", "")
+    overrides = cast("Mapping[str, ToolOptions]", rest.pop("overrides", None) or {})
+    open_s = _seconds(rest.pop("connect_timeout", CONNECT_TIMEOUT))
+    target = read_target(server, **where)
+    _check_installed()
+    found = Server(target, open_s)
+    offered = found.list_tools()
+    chosen = _chosen(found, offered, only, overrides)
+    made: dict[str, Tool] = {}
+    for listed in chosen:
+        options = cast("ToolOptions", {**rest, **overrides.get(listed.name, {})})
+        name = options.get("name") or valid_name(f"{prefix}{listed.name}")
+        tool = _made(found, offered, listed, {**options, "name": name})
+        if tool.name in made:
+            raise ConfigError(
+                f"the MCP server '{offered.name}' has two tools that would be called '{tool.name}'; name one with "
+                f'overrides={{{listed.name!r}: {{"name": ".."}}}}'
+            )
+        made[tool.name] = tool
+    return list(made.values())
+
+
+def hold_servers(tools: Iterable[Tool]) -> tuple[Server, ...]:
+    """Keep the sessions of the tools' servers, each once, until `release_servers`."""
+    found = tuple(dict.fromkeys(tool.fn.server for tool in tools if isinstance(tool.fn, RemoteTool)))
+    for server in found:
+        server.hold()
+    return found
+
+
+async def release_servers(servers: Iterable[Server]) -> None:
+    """Let go of servers; sessions that nobody holds any more are closed when this returns."""
+    for server in servers:
+        await server.release()
+
+
+def _check_installed() -> None:
+    if find_spec("mcp") is None:
+        raise ConfigError(
+            "MCP servers need the package 'mcp', which is not installed: pip install 'firmplan[mcp]'"
+        )
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = parse_duration(value)
+    except ValueError as fault:
+        raise ConfigError(f"connect_timeout: {fault}") from fault
+    if seconds <= 0:
+        raise ConfigError(f"connect_timeout: expected more than zero, found {value!r}")
+    return seconds
+
+
+def _chosen(
+    server: Server, offered: Listing, only: Iterable[str] | None, overrides: Mapping[str, ToolOptions]
+) -> list[Listed]:
+    """Return the tools that are wanted. Raises: ConfigError: the server has no tool of a name."""
+    if isinstance(only, str):
+        raise ConfigError(f"only: expected names of tools, found {only!r}; write [{only!r}]")
+    known = [tool.name for tool in offered.tools]
+    wanted = known if only is None else list(only)
+    for key, names in (("only", wanted), ("overrides", list(overrides))):
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ConfigError(
+                    f"{key}: the MCP server {server} has no tool '{name}'; it has {listing(known)}"
+                    + (f"; {hint}" if hint else "")
+                )
+    return [tool for tool in offered.tools if tool.name in wanted]
+
+
+def _made(server: Server, offered: Listing, listed: Listed, options: ToolOptions) -> Tool:
+    where = f"tool '{listed.name}' of the MCP server '{offered.name}'"
+    types = SchemaTypes(where, listed.parameters, listed.returns, CONTEXT)
+    if CONTEXT in cast("dict[str, Json]", types.parameters["properties"]):
+        raise ConfigError(f"{where}: an argument is called '{CONTEXT}', which is firmplan's own word")
+    effect: ToolOptions = {} if listed.is_read_only is None else {"effect": "write"}
+    if listed.is_read_only:
+        effect["effect"] = "read"
+    settings: ToolOptions = {"trust": "untrusted", "timeout": TIMEOUT, **effect, **options}
+    if settings.get("effect", "write") == "write":
+        settings.setdefault("idempotent", listed.is_idempotent)
+    if settings.get("isolation") == "process":
+        raise ConfigError(f"{where}: isolation: it runs in a process of its server's already; leave it out")
+    said = listed.description
+    if settings.get("trust") == "untrusted" and said:
+        said = f"(in the words of the MCP server '{offered.name}') {said}"
+    settings.setdefault("description", said)
+    settings.setdefault("version", f"{offered.name} {offered.version}".strip())
+    settings["fingerprint_extra"] = {
+        "mcp": listed.name,
+        "server": server.target.decides,
+        "extra": settings.get("fingerprint_extra"),
+    }
+    return make_tool(RemoteTool(server, listed), source=_source(offered, listed), types=types, **settings)
+
+
+async def _remote(**arguments: Json) -> Json:
+    """Stand for the code of a tool that is elsewhere."""
+    return dict(arguments)
+
+
+def _source(offered: Listing, listed: Listed) -> FunctionType:
+    """Return a function by which messages can name the tool; its code says nothing of what the server does."""
+    made = FunctionType(_remote.__code__, globals(), valid_name(listed.name))
+    made.__qualname__ = f"{valid_name(offered.name)}.{valid_name(listed.name)}"
+    return made
+
+
+def _progress_of(context: Context) -> ProgressFnT:
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        context.progress(progress / total if total else 0.0, plain(message or "", NOTE_CHARACTERS_MAX))
+
+    return tell
+
+
+# --- What an MCP server's answer to a call is worth: a value of the plan, or a failure.
+#
+# A structured result is the value, as it is. Without one, what was said is: one part is itself, several are a list, none is
+# null. Text is text, whatever it looks like; pictures, sounds and files are artifacts; a link is an object that names it.
+
+
+if TYPE_CHECKING:
+    from mcp.types import (
+        AudioContent,
+        CallToolResult,
+        EmbeddedResource,
+        ImageContent,
+        ResourceLink,
+        TextContent,
+    )
+
+    Part = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
+
+ERROR_CHARACTERS_MAX: Final = 2_000  # of what a server says of a failure: it may be anything
+
+
+def value_of(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
+    """Return the value of an answer; `is_structured`: the tool promises a structured one.
+
+    Raises:
+        ToolError: The call failed, or bytes came that cannot be read or kept.
+        ResultRefused: The same of a write, which is done.
+    """
+    if result.is_error:
+        raise ToolError(_said(result) or "the server says that the call failed, and nothing more")
+    try:
+        return _taken(result, context, is_structured=is_structured)
+    except ToolError as fault:
+        if context is None or context.effect is not Effect.WRITE:
+            raise
+        raise ResultRefused(str(fault), code=fault.code) from fault
+
+
+def _taken(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
+    if is_structured or result.structured_content is not None:
+        return cast("Json", result.structured_content)
+    parts = [_value(part, context) for part in result.content]
+    return parts[0] if len(parts) == 1 else parts or None
+
+
+def _said(result: CallToolResult) -> str:
+    texts = [part.text for part in result.content if part.type == "text"]
+    return plain(" ".join(texts), ERROR_CHARACTERS_MAX)
+
+
+def _value(part: Part, context: Context | None) -> Json:
+    match part.type:
+        case "text":
+            return part.text
+        case "image" | "audio":
+            return _artifact(part.data, part.mime_type, "", context)
+        case "resource_link":
+            link: dict[str, Json] = {"uri": part.uri, "name": part.name}
+            return link | ({"media_type": part.mime_type} if part.mime_type else {})
+        case "resource":
+            held = part.resource
+            if (blob := getattr(held, "blob", None)) is not None:
+                return _artifact(blob, held.mime_type, _name(held.uri), context)
+            text: dict[str, Json] = {"uri": held.uri, "text": cast("str", getattr(held, "text", ""))}
+            return text | ({"media_type": held.mime_type} if held.mime_type else {})
+        case _:
+            assert_never(part)
+
+
+def _artifact(data: str, media_type: str | None, name: str, context: Context | None) -> Json:
+    if context is None:
+        raise ToolError(
+            "the server answers with bytes; call the tool in a run, whose store keeps them", code="no-blobs"
+        )
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as fault:
+        raise ToolError(
+            f"the server answers with bytes that are not in base64: {fault}", code="bad-result"
+        ) from None
+    return cast("Json", context.save(content, media_type=media_type, name=name).model_dump(mode="json"))
+
+
+def _name(uri: str) -> str:
+    return PurePosixPath(urlsplit(uri).path).name

@@ -1,0 +1,186 @@
+"""The form in which a model is asked for a value, and how its words are read back.
+
+- A plain string (`{"type": "string"}`) is asked for as text: no tool call, no JSON, nothing that can be malformed.
+- An object is asked for by its own schema.
+- Anything else is asked for inside an object with the one property `answer`; the bare value is accepted too.
+
+Reading is generous about wrapping and strict about the value: JSON may stand in a markdown fence, in prose, or in a
+JSON string, and the last one wins, since earlier ones may be quoted from the question; then the whole schema
+must hold. Knows nothing of endpoints and clients.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+from ...plans.values import Json, NotJson, parse
+from ..failures import writable
+from ..schemas import Checker
+
+WRAPPER = "answer"
+_ANNOTATIONS = frozenset({"type", "title", "description", "examples", "default"})
+_FENCE = re.compile(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
+TEXT_CHARACTERS_MAX = 2_000_000
+"""A longer answer is not read: no model has as much to say, and the event loop stands still while it is read."""
+
+_BROKEN_CHARACTERS = 40
+"""What decodes for longer before it breaks is JSON with a fault; a whole part inside it is not the answer."""
+
+_SPANS_MAX = 64
+"""Openings of JSON tried in prose: more is no answer, and trying is quadratic."""
+
+
+class InvalidAnswer(ValueError):  # noqa: N818  # reads as what it says
+    """The model's words are no value of the wanted form; the message says why, for the model to read."""
+
+
+class NoJson(InvalidAnswer):
+    """There is no JSON in them at all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A value that is wanted from a model.
+
+    Attributes:
+        schema: Self-contained JSON Schema of the value.
+        name: What the value is called on the wire: `[a-zA-Z0-9_-]{1,64}`.
+        purpose: One sentence for the model.
+        told: JSON Schema that the model is shown in place of `schema`, where that says more than must hold.
+    """
+
+    schema: Mapping[str, Json]
+    name: str = "answer"
+    purpose: str = "The answer, with all required fields."
+    told: Mapping[str, Json] | None = None
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether any text will do."""
+        return self.schema.get("type") == "string" and self.schema.keys() <= _ANNOTATIONS
+
+    @cached_property
+    def wire_schema(self) -> dict[str, Json]:
+        """The JSON Schema that is sent: always of an object."""
+        if self.told is not None:
+            return dict(self.told)
+        schema = self._resolved()
+        if schema.get("type") == "object":
+            return schema
+        definitions = {key: value for key, value in self.schema.items() if key in ("$defs", "definitions")}
+        inner = {key: value for key, value in self.schema.items() if key not in definitions}
+        return {
+            "type": "object",
+            "properties": {WRAPPER: inner},
+            "required": [WRAPPER],
+            "additionalProperties": False,
+            **definitions,
+        }
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the value is asked for inside an object."""
+        return self._resolved().get("type") != "object"
+
+    def read(self, text: str) -> Json:
+        """Return the value that the model's words stand for.
+
+        Raises:
+            InvalidAnswer: The words hold no JSON, or JSON of another shape.
+        """
+        if len(text) > TEXT_CHARACTERS_MAX:
+            raise InvalidAnswer(
+                f"the answer has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are read"
+            )
+        if writable(text) is not text:
+            raise InvalidAnswer(
+                "the answer has half a character in it (a lone surrogate); write all characters whole"
+            )
+        if not text.strip():
+            raise NoJson("the answer is empty")
+        if self.is_text:
+            return text.strip()
+        faults: list[str] = []
+        for value in self._readings(text):
+            value = self._checker.with_integers(value)  # noqa: PLW2901  # the same value, in the schema's kinds
+            if self._checker.accepts(value):
+                return value
+            faults = faults or self._checker.faults(value)
+        raise InvalidAnswer("the JSON does not fit its schema: " + "; ".join(faults))
+
+    def _readings(self, text: str) -> Iterator[Json]:
+        """Yield what the words may stand for, the likeliest first."""
+        try:
+            value = find_json(text)
+        except NoJson:
+            if not self._checker.accepts(text.strip()):
+                raise
+            value = text.strip()  # an option of an enum without its quotes
+        if self.is_wrapped and isinstance(value, dict) and list(value) == [WRAPPER]:
+            yield value[WRAPPER]
+        yield value
+        if isinstance(value, str):
+            try:
+                yield find_json(value)
+            except InvalidAnswer:
+                return
+
+    @cached_property
+    def _checker(self) -> Checker:
+        return Checker(self.schema)
+
+    def _resolved(self) -> dict[str, Json]:
+        """Return the schema with a reference at its top followed, so that its type can be seen."""
+        schema = dict(self.schema)
+        match schema.get("$ref"):
+            case str(ref) if ref.startswith("#/$defs/"):
+                definitions = cast("dict[str, Json]", schema.get("$defs") or {})
+                target = definitions.get(ref.removeprefix("#/$defs/"))
+                return {**target, "$defs": definitions} if isinstance(target, dict) else schema
+            case _:
+                return schema
+
+
+def find_json(text: str) -> Json:
+    """Return the JSON value in a model's words: all of them, or what the last fence or the last brackets hold.
+
+    Raises:
+        NoJson: There is none.
+    """
+    fault: NotJson | None = None
+    for candidate in [text.strip(), *reversed(_FENCE.findall(text)), *_last_span(text)]:
+        try:
+            return parse(candidate)
+        except NotJson as error:
+            fault = fault or error
+    raise NoJson(f"the answer is no JSON: {fault}")
+
+
+def _last_span(text: str) -> list[str]:
+    """Return the last complete JSON object or array in prose, if there is one."""
+    decoder = json.JSONDecoder()
+    found: list[str] = []
+    position, tried = 0, 0
+    while tried < _SPANS_MAX and (opening := _next_opening(text, position)) is not None:
+        tried += 1
+        try:
+            _, end = decoder.raw_decode(text, opening)
+        except json.JSONDecodeError as fault:
+            is_broken = fault.pos - opening > _BROKEN_CHARACTERS
+            position = fault.pos if is_broken else opening + 1
+        except RecursionError:
+            position = opening + 1
+        else:
+            found = [text[opening:end]]
+            position = end
+    return found
+
+
+def _next_opening(text: str, position: int) -> int | None:
+    places = [place for place in (text.find("{", position), text.find("[", position)) if place >= 0]
+    return min(places, default=None)

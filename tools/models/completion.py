@@ -1,0 +1,426 @@
+"""One request to one endpoint, and all that can come of it.
+
+The request goes through instructor and the openai client as they are; what comes back is sorted into a `Completion`:
+an answer, words that do not fit, a refusal, or an answer cut short. What is not the model's doing (nobody there,
+a wrong key, a limit, a fault of the server) is raised as `ModelError`, with a stable code and whether it may pass.
+`complete` sends one request; `complete_within` bears with a faltering transport, within an budget. Asking again
+about the content is the caller's.
+
+What endpoints say is quoted cut short and with the key blotted out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from ...plans.values import Json
+from .answer import Answer, InvalidAnswer, NoJson
+from .clients import Clients, is_about_form, is_about_streams
+from .endpoint import MODES, Endpoint
+from .errors import ModelError, outage, timed_out
+from .limits import RETRY_POLICY, RequestBudget, RetryPolicy
+from .prices import Price
+
+if TYPE_CHECKING:
+    from instructor import AsyncInstructor
+
+    from .transport import Listener
+
+
+TOKENS_MAX: Final = 10**12  # of one answer: what an endpoint counts beyond that is no count
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the message as it goes over the wire."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What model calls cost.
+
+    Attributes:
+        prompt_tokens: As the endpoint counts them; 0 where it does not.
+        completion_tokens: The same of what the model wrote.
+        usd: The price; `None` where it is not known.
+        requests: Requests that were answered.
+        cached_tokens: Those of the prompt that the endpoint had seen before, as it counts them.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+    requests: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        prices = [usage.usd for usage in (self, other) if usage.usd is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            sum(prices) if prices else None,
+            self.requests + other.requests,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the usage as JSON."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "usd": self.usd,
+            "requests": self.requests,
+            "cached_tokens": self.cached_tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """All that one request says.
+
+    Attributes:
+        temperature: `None` is not sent; the same of `max_tokens`.
+        timeout_s: The longest that the request may take, whole.
+        listener: Hears the answer while it is written; an endpoint that does not stream is asked without.
+    """
+
+    endpoint: Endpoint
+    messages: Sequence[Message]
+    answer: Answer
+    timeout_s: float
+    temperature: float | None = None
+    max_tokens: int | None = None
+    listener: Listener | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The model's words are a value of the wanted form."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """They are not; `fault` says why.
+
+    Attributes:
+        is_formless: Whether there is no trace of the wanted form in them, as if the endpoint had not been told.
+    """
+
+    fault: str
+    is_formless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model, or the endpoint's filter, declined."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The answer reached a limit of length before its end."""
+
+
+Outcome: TypeAlias = Answered | Invalid | Refused | Truncated
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came of one request: the outcome, the model's words as they were, and what they cost."""
+
+    outcome: Outcome
+    raw: str
+    usage: Usage
+
+
+async def complete_within(
+    budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy = RETRY_POLICY
+) -> Completion:
+    """Send a request, again where the transport fails and it may pass, or where its form is refused.
+
+    Every request is taken from `budget`.
+
+    Raises:
+        ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
+    """
+    endpoint, modes = call.endpoint, clients.modes
+    while True:
+        mode = modes.of(endpoint)
+        if not modes.can_stream(endpoint):
+            call = replace(call, listener=None)
+        try:
+            turn = await _send_with_retries(
+                budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
+            )
+        except ModelError as fault:
+            if call.listener is not None and is_about_streams(fault):
+                modes.give_up_streams(endpoint)
+            elif call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
+                if call.listener is None or not is_about_form(fault):
+                    raise
+                call = replace(call, listener=None)  # its last chance, without a word about what is not taken
+            continue
+        if isinstance(turn.outcome, Answered) and not call.answer.is_text:
+            modes.prove(endpoint, mode)
+        elif isinstance(turn.outcome, Invalid) and turn.outcome.is_formless:
+            modes.give_up(endpoint, mode)
+        return turn
+
+
+async def _send_with_retries(
+    budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy
+) -> Completion:
+    """Send a request in its one form."""
+    async for attempt in policy.retrying(budget):
+        with attempt:
+            async with clients.limits.acquire(call.endpoint) as waited_s:
+                budget.extend(waited_s)
+                budget.take()
+                timeout_s = min(call.timeout_s, budget.seconds_left)
+                try:
+                    return await complete(replace(call, timeout_s=timeout_s), clients)
+                except ModelError as fault:
+                    if fault.broke_off:  # then in one piece
+                        call = replace(call, listener=None)
+                    raise
+    raise AssertionError("tenacity ends by returning or raising")
+
+
+async def complete(call: Call, clients: Clients) -> Completion:
+    """Send one request and sort what comes back.
+
+    Raises:
+        ModelError: The endpoint gave no answer; the codes are in `outage.py`.
+    """
+    price = clients.prices.find(call.endpoint)
+    async with clients.lease(call.endpoint) as client:
+        seen: list[Any] = []
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                parsed = await _send(client, call, seen)
+        except TimeoutError:
+            raise timed_out(call.endpoint, call.timeout_s) from None
+        except Exception as error:  # noqa: BLE001  # sorted below: the transport's are raised, the rest is the model's
+            fault = _root(error)
+            if not seen:
+                raise _outage(fault, call) from None
+            return _completion(call, seen[-1], fault, price)
+    return _completion(call, seen[-1] if seen else parsed, parsed, price)
+
+
+def _outage(fault: BaseException, call: Call) -> BaseException:
+    """Return what is raised where no answer came."""
+    if call.listener is None:
+        return outage(fault, call.endpoint, call.timeout_s)
+    from .transport import ListenerFailed, StreamBroken  # noqa: PLC0415  # loads openai
+
+    if isinstance(fault, ListenerFailed):
+        return fault.__cause__ or fault
+    broke_off = isinstance(fault, StreamBroken)
+    failure = outage(fault.__cause__ or fault if broke_off else fault, call.endpoint, call.timeout_s)
+    failure.broke_off = broke_off
+    return failure
+
+
+async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:
+    """Send the request through instructor; the completion as it came is put into `seen`."""
+    from instructor.core.hooks import Hooks  # noqa: PLC0415  # heavy
+
+    hooks = Hooks()
+    hooks.on("completion:response", seen.append)
+    options: dict[str, Any] = {"model": call.endpoint.name, "timeout": call.timeout_s, "hooks": hooks}
+    if call.temperature is not None:
+        options["temperature"] = call.temperature
+    if call.max_tokens is not None:
+        options[call.endpoint.max_tokens_key] = call.max_tokens
+    form = None if call.answer.is_text else _response_model(call.answer)
+    messages: Any = [message.to_dict() for message in call.messages]
+    if call.listener is None:
+        return await client.create(response_model=form, messages=messages, max_retries=0, **options)
+    return await _streaming(client, call.endpoint, call.listener)(
+        response_model=form, messages=messages, max_retries=0, **options
+    )
+
+
+def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) -> Any:  # noqa: ANN401  # instructor's
+    """Return what asks as the client does, with a listener to the answer."""
+    import instructor  # noqa: PLC0415  # heavy
+    from openai import AsyncOpenAI  # noqa: PLC0415
+
+    from .transport import streamed  # noqa: PLC0415  # loads openai
+
+    assert isinstance(client.client, AsyncOpenAI)
+    return instructor.patch(create=streamed(client.client, listener), mode=instructor.Mode[endpoint.mode])
+
+
+def _response_model(answer: Answer) -> type[Any]:
+    """Return the answer as instructor wants it: a model with the answer's own schema and its own reading."""
+    from pydantic import BaseModel  # noqa: PLC0415  # with instructor, when a call is made
+
+    class Structured(BaseModel):
+        value: Any
+
+        @classmethod
+        def model_json_schema(cls, *_: object, **__: object) -> dict[str, Any]:
+            schema = answer.wire_schema
+            return {
+                **schema,
+                "title": answer.name,
+                "description": schema.get("description") or answer.purpose,
+            }
+
+        @classmethod
+        def model_validate_json(cls, json_data: str | bytes | bytearray, **_: object) -> Structured:
+            text = json_data if isinstance(json_data, str) else json_data.decode()
+            return cls.model_construct(value=answer.read(text))
+
+    Structured.__name__ = answer.name
+    return Structured
+
+
+def _completion(call: Call, completion: object, parsed: object, price: Price | None) -> Completion:
+    """Sort a completion that arrived."""
+    raw = _words(completion)
+    return Completion(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
+
+
+def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcome:
+    refusal = _get(completion, "choices", 0, "message", "refusal")
+    finish = _get(completion, "choices", 0, "finish_reason")
+    if _get(completion, "choices", 0, "message") is None:
+        return Invalid(
+            f"the endpoint sent no chat completion: {call.endpoint.quote(_get(completion, 'error') or completion)}"
+        )
+    if refusal or finish == "content_filter":
+        return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
+    if finish == "length":
+        return Truncated()
+    if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
+        return Answered(cast("Json", value["value"]))
+    try:
+        return Answered(call.answer.read(raw))
+    except InvalidAnswer as fault:
+        return Invalid(str(fault), isinstance(fault, NoJson))
+
+
+def _words(completion: object) -> str:
+    """Return what the model wrote: the arguments of its first tool call, else its content."""
+    message = _get(completion, "choices", 0, "message")
+    for words in (
+        _get(message, "tool_calls", 0, "function", "arguments"),
+        _get(message, "function_call", "arguments"),
+        _parts(_get(message, "content")),
+        _get(message, "refusal"),
+    ):
+        if words:
+            return words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, default=str)
+    return ""
+
+
+def _parts(content: object) -> object:
+    """Return the text of content that came in parts; other content as it is."""
+    if not isinstance(content, list):
+        return content
+    return "".join(
+        text for part in cast("list[object]", content) if isinstance(text := _get(part, "text"), str)
+    )
+
+
+def _usage(completion: object, price: Price | None) -> Usage:
+    def count(*path: str) -> int:
+        number = _get(completion, "usage", *path)
+        return min(number, TOKENS_MAX) if isinstance(number, int) and number >= 0 else 0
+
+    prompt, written = count("prompt_tokens"), count("completion_tokens")
+    cached = count("prompt_tokens_details", "cached_tokens")
+    usd = None if price is None else price.usd(prompt, written, cached)
+    return Usage(prompt, written, usd, 1, cached)
+
+
+def _get(value: object, *path: str | int) -> object:
+    """Follow fields and positions through what may have any shape; `None` where there is none."""
+    for part in path:
+        match part, value:
+            case int(), list():
+                items = cast("list[object]", value)
+                value = items[part] if part < len(items) else None
+            case str(), dict():
+                value = cast("dict[str, object]", value).get(part)
+            case str(), _:
+                value = getattr(value, part, None)
+            case _:
+                return None
+    return value
+
+
+def _root(error: Exception) -> BaseException:
+    """Return what instructor wrapped."""
+    from instructor.core import InstructorRetryException  # noqa: PLC0415  # heavy
+
+    return error.__cause__ or error if isinstance(error, InstructorRetryException) else error
+
+
+# --- Which of the four ways to ask for structure an endpoint can do: one tiny question in each, and what came of it.
+
+
+TIMEOUT_S = 30.0
+
+_SCHEMA: dict[str, Json] = {
+    "type": "object",
+    "properties": {
+        "word": {"type": "string"},
+        "numbers": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["word", "numbers"],
+    "additionalProperties": False,
+}
+_QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the form that is asked for."
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One way of asking: whether it works, and what came where it does not."""
+
+    mode: str
+    works: bool
+    found: str
+
+
+async def probe(
+    endpoint: Endpoint, clients: Clients | None = None, timeout_s: float = TIMEOUT_S
+) -> tuple[Probe, ...]:
+    """Return what comes of each of `MODES`, in their order; sends one request each."""
+    shared = Clients() if clients is None else clients
+    return tuple([await _probe(replace(endpoint, mode=mode), shared, timeout_s) for mode in MODES])
+
+
+async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Probe:
+    answer = Answer(_SCHEMA, name="probe", purpose="A word and some numbers.")
+    call = Call(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
+    try:
+        turn = await complete(call, clients)
+    except ModelError as fault:
+        return Probe(endpoint.mode, works=False, found=f"{fault.code}: {fault}")
+    match turn.outcome:
+        case Answered():
+            return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")
+        case Invalid(why):
+            return Probe(endpoint.mode, works=False, found=why)
+        case Refused(text):
+            return Probe(endpoint.mode, works=False, found=f"declines: {endpoint.quote(text)}")
+        case Truncated():
+            return Probe(endpoint.mode, works=False, found="the answer was cut off")

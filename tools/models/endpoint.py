@@ -1,0 +1,142 @@
+"""Where a model is asked: one model at one OpenAI-compatible endpoint, and the settings that say so.
+
+A `Model` may leave things open; `resolve` fills them from the environment when it is used, never at import:
+`FIRMPLAN_MODEL`, `FIRMPLAN_BASE_URL`, `OPENAI_API_KEY`. An endpoint on this machine needs no key. Keys are in no `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from ...errors import ConfigError
+from ...plans.nearest import did_you_mean, listing
+from ..durations import parse_rate
+
+OPENAI_URL = "https://api.openai.com/v1"
+MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
+"""How structure may be asked for: a tool call, `response_format` with a schema, any JSON, JSON in a markdown fence."""
+
+AUTO = "AUTO"
+"""No mode is set: the first of `MODES` that works (see `modes.py`)."""
+
+_NO_KEY = "no-key-needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One model at one endpoint, with nothing left open."""
+
+    name: str
+    base_url: str
+    api_key: str = field(repr=False)
+    mode: str = AUTO
+    max_concurrency: int | None = None
+    rate_per_s: float | None = None
+
+    @property
+    def max_tokens_key(self) -> str:
+        """What the limit of an answer is called: OpenAI's newer models take only the new name, others only the old."""
+        return (
+            "max_completion_tokens" if self.base_url.startswith("https://api.openai.com/") else "max_tokens"
+        )
+
+    def quote(self, text: object, characters_max: int = 500) -> str:
+        """Return a foreign text on one line, cut short and with the key blotted out."""
+        said = " ".join(str(text).split()).replace(self.api_key, "***")
+        return said if len(said) <= characters_max else said[:characters_max] + ".."
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model at one endpoint; what is `None` comes from the environment when the model is used.
+
+    Attributes:
+        name: The model's name at the endpoint; `None`: `FIRMPLAN_MODEL`.
+        base_url: The endpoint, with its `/v1`; `None`: `FIRMPLAN_BASE_URL`, else OpenAI's.
+        api_key: `None`: `OPENAI_API_KEY`.
+        mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: the first that works.
+        max_concurrency: Most requests at a time; `None`: no limit.
+        rate: Most requests a second, or `"100/min"`; `None`: no limit.
+
+    Raises:
+        ConfigError: A setting is not one.
+    """
+
+    name: str | None = None
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    mode: str | Enum | None = None
+    max_concurrency: int | None = None
+    rate: str | float | None = None
+
+    def __post_init__(self) -> None:
+        _mode(self.mode)
+        _rate(self.rate)
+        if self.max_concurrency is not None and not _is_count(self.max_concurrency):
+            raise ConfigError(
+                f"max_concurrency: expected an integer of at least 1, found {self.max_concurrency!r}"
+            )
+
+    def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
+        """Return the endpoint, the open settings filled from the environment.
+
+        Raises:
+            ConfigError: No model is named, or no key is set for an endpoint on another machine.
+        """
+        env = os.environ if environment is None else environment
+        name = self.name or env.get("FIRMPLAN_MODEL")
+        base_url = (self.base_url or env.get("FIRMPLAN_BASE_URL") or OPENAI_URL).rstrip("/")
+        if not name:
+            raise ConfigError(
+                "no model is configured: set FIRMPLAN_MODEL to a model's name, and OPENAI_API_KEY to a key or "
+                "FIRMPLAN_BASE_URL to the address of an OpenAI-compatible server (such as http://127.0.0.1:8080/v1)"
+            )
+        if urlsplit(base_url).scheme not in ("http", "https"):
+            raise ConfigError(f"the model's address must start with http:// or https://, found '{base_url}'")
+        api_key = self.api_key or env.get("OPENAI_API_KEY") or (_NO_KEY if is_loopback(base_url) else "")
+        if not api_key:
+            raise ConfigError(
+                f"no key is set for the model '{name}' at {base_url}: set OPENAI_API_KEY "
+                "(to any text, if the endpoint asks for none), or FIRMPLAN_BASE_URL to a server on this machine"
+            )
+        return Endpoint(name, base_url, api_key, _mode(self.mode), self.max_concurrency, _rate(self.rate))
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether an endpoint is on this machine."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_count(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given >= 1
+
+
+def _rate(rate: str | float | None) -> float | None:
+    """Return requests a second. Raises: ConfigError."""
+    try:
+        return None if rate is None else parse_rate(rate)
+    except ValueError as fault:
+        raise ConfigError(f"rate: {fault}") from fault
+
+
+def _mode(mode: str | Enum | None) -> str:
+    """Return the name of a mode. Raises: ConfigError."""
+    if mode is None:
+        return AUTO
+    name = (mode.name if isinstance(mode, Enum) else str(mode)).upper()
+    if name not in MODES:
+        spelled = [each.lower() for each in MODES]  # as the docs have them
+        hint = did_you_mean(name.lower(), spelled)
+        raise ConfigError(
+            f"mode: expected one of {listing(spelled)}, found '{mode}'" + (f"; {hint}" if hint else "")
+        )
+    return name

@@ -1,0 +1,351 @@
+"""Models by alias, and the conversation that gets one valid answer out of them.
+
+    models = Models({"default": ["gpt-5-mini", Model("qwen", base_url="http://127.0.0.1:8080/v1")]})
+    reply = await models.ask(request, timeout_s=60)
+
+- An alias stands for one endpoint or several: the next is asked where one cannot answer (not where it answers badly).
+- An answer that does not fit its schema or a guard is asked for again, with the fault, `retries` times.
+- A refusal and a truncated answer are failures of their own, never reused, never repaired in silence.
+- Without a mapping, `default` is `FIRMPLAN_MODEL`, and any other alias is itself a model's name at that endpoint.
+
+Knows nothing of steps, journals and reuse: `key_parts` says what decides an answer, the executor makes keys of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, cast
+from uuid import uuid4
+
+from ...errors import ConfigError, ToolError
+from ...plans.format.property_order import arranged
+from ...plans.nearest import did_you_mean, listing
+from ...plans.values import Json, canonical, digest
+from ..failures import writable
+from .answer import Answer
+from .clients import Clients
+from .completion import (
+    Answered,
+    Call,
+    Completion,
+    Invalid,
+    Message,
+    Refused,
+    Truncated,
+    Usage,
+    complete_within,
+)
+from .endpoint import Endpoint, Model
+from .errors import ModelError
+from .guard import Guard, Judge, Question, check_guards, find_fault, is_data
+from .limits import RequestBudget
+from .prices import PricesSource
+from .prompts import VERDICT, Example, example_messages, judge_messages
+
+__all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
+
+DEFAULT = "default"
+TIMEOUT_S = 60.0
+"""A request's time where the caller sets none."""
+
+REQUESTS_MAX = 12
+"""Requests for one answer, transport retries and fallbacks included: the bound on what one step can cost."""
+
+_PROCESS = uuid4().hex
+
+_ELSEWHERE = frozenset(
+    {"model-unreachable", "timeout", "rate-limited", "model-unavailable", "model-auth", "model-unknown"}
+)
+"""Failures of an endpoint that another endpoint need not share."""
+
+Spec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model | Mapping[str, Any]]"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What is asked of a model, before it is known which one.
+
+    Attributes:
+        alias: Whom to ask: a name that `Models` knows.
+        schema: Self-contained JSON Schema of the answer.
+        temperature: `None` is not sent; the same of `max_tokens`.
+        guard: Further conditions on the answer (see `guard.py`).
+        retries: How often an answer that does not fit is asked for again.
+        step: Path of the leaf that asks, for whoever tells equal requests apart; it decides no answer.
+    """
+
+    alias: str
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Json]
+    temperature: float | None = None
+    max_tokens: int | None = None
+    guard: tuple[Guard, ...] = ()
+    retries: int = 2
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A valid answer, what all requests for it cost, and who gave it."""
+
+    value: Json
+    usage: Usage
+    model: str
+    base_url: str
+
+
+class Models:
+    """The models that a run may use, by alias.
+
+    Args:
+        models: Alias -> a model's name, a `Model`, its fields as a mapping, or a list of these (fallbacks, in order).
+            `None`: what the environment says, read when a model is used.
+        prices: What tokens cost: a table, or its file (see `prices.py`); `None`: `FIRMPLAN_PRICES`, then ours.
+
+    Raises:
+        ConfigError: An entry is none of these.
+    """
+
+    def __init__(
+        self, models: Models | Mapping[str, Spec] | None = None, *, prices: PricesSource = None
+    ) -> None:
+        self._aliases: dict[str, tuple[Model, ...]] = {}
+        if isinstance(models, Models):
+            self._aliases = models.aliases
+            prices = models.own_prices if prices is None else prices
+        elif models is not None:
+            self._aliases = {alias: _read(alias, spec) for alias, spec in models.items()}
+        self.own_prices: PricesSource = prices
+        self._clients = Clients(prices)
+
+    @property
+    def aliases(self) -> dict[str, tuple[Model, ...]]:
+        """The mapped aliases, each with its models in the order in which they are asked."""
+        return dict(self._aliases)
+
+    def resolve(self, alias: str = DEFAULT) -> tuple[Endpoint, ...]:
+        """Return the endpoints that an alias stands for, in the order in which they are asked.
+
+        Raises:
+            ConfigError: The alias is unknown, or a setting is missing; the message says what to set.
+        """
+        if alias in self._aliases:
+            return tuple(model.resolve() for model in self._aliases[alias])
+        if alias == DEFAULT:
+            return (Model().resolve(),)
+        if self._aliases:
+            hint = did_you_mean(alias, self._aliases, f"known are {listing(sorted(self._aliases))}")
+            raise ConfigError(f"no model is called '{alias}': {hint}")
+        return (Model(alias).resolve(),)
+
+    def key_parts(self, request: ModelRequest) -> dict[str, Json]:
+        """Return what decides the answer to a request, as JSON: resolved models, parameters, messages, schema.
+
+        Raises:
+            ConfigError: As `resolve`.
+        """
+        return {
+            "models": [f"{endpoint.name} at {endpoint.base_url}" for endpoint in self.resolve(request.alias)],
+            "messages": [cast("Json", message.to_dict()) for message in request.messages],
+            "schema": dict(request.schema),
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "guard": [_named(guard) for guard in request.guard],
+            **self._judged_by(request),
+        }
+
+    def _judged_by(self, request: ModelRequest) -> dict[str, Json]:
+        """Return who judges the answer, as JSON; nothing where nobody does."""
+        judges = [judge for guard in request.guard if (judge := Judge.of(guard))]
+        endpoints = [each for judge in judges for each in self.resolve(judge.model or request.alias)]
+        return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
+
+    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+        """Return a valid answer to a request.
+
+        Args:
+            request: What is asked.
+            timeout_s: Time for the whole conversation; `None`: `TIMEOUT_S` for each request.
+
+        Raises:
+            ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
+                all retries), or one of the codes in `outage.py`.
+        """
+        try:
+            endpoints = self.resolve(request.alias)
+        except ConfigError as fault:
+            raise ModelError(str(fault), code="no-model") from fault
+        try:
+            assert self._clients.prices is not None
+        except ConfigError as fault:
+            raise ModelError(str(fault), code="no-model") from fault
+        tally = _Tally(
+            RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
+        )
+        try:
+            return await self._first_of(endpoints, request, tally)
+        except ModelError as fault:
+            fault.usage = tally.usage if tally.usage.requests else None
+            raise
+
+    async def _first_of(
+        self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
+    ) -> ModelReply:
+        """Return the answer of the first endpoint that can give one."""
+        for endpoint in endpoints[:-1]:
+            try:
+                return await self._converse(endpoint, request, tally)
+            except ModelError as fault:
+                if fault.code not in _ELSEWHERE:
+                    raise
+        return await self._converse(endpoints[-1], request, tally)
+
+    async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
+        """Ask one endpoint until its answer is valid, or has been wrong too often."""
+        answer = Answer(request.schema)
+        call = Call(
+            endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
+        )
+        question = Question("\n".join(message.content for message in request.messages))
+        fault = ""
+        for _ in range(request.retries + 1):
+            turn = await complete_within(tally.budget, call, self._clients)
+            tally.usage += turn.usage
+            outcome = _judged(turn, request, question)
+            if isinstance(outcome, Answered):
+                verdict = await self._find_against(outcome.value, request, question, tally)
+                if verdict is None:
+                    return ModelReply(outcome.value, tally.usage, endpoint.name, endpoint.base_url)
+                outcome = Invalid(verdict)
+            fault = outcome.fault
+            call = replace(call, messages=(*call.messages, *_again(turn.raw, fault)))
+        text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
+        raise ModelError(text, code="bad-output")
+
+    async def _find_against(
+        self, value: Json, request: ModelRequest, question: Question, tally: _Tally
+    ) -> str | None:
+        """Return why a judge finds against an answer; `None` if none does. All requests are of the same budget."""
+        for guard in request.guard:
+            judge = Judge.of(guard)
+            if judge is None:
+                continue
+            wanted = ModelRequest(
+                judge.model or request.alias,
+                judge_messages(judge.condition, question.text, value),
+                VERDICT,
+                retries=1,
+            )
+            try:
+                endpoints = self.resolve(wanted.alias)
+            except ConfigError as fault:
+                raise ModelError(str(fault), code="no-model") from fault
+            verdict = cast("Mapping[str, Json]", (await self._first_of(endpoints, wanted, tally)).value)
+            if verdict["holds"] is not True:
+                return f"it does not meet the condition '{judge.condition}': {verdict['reason']}"
+        return None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a conversation may still cost, and what it has cost so far.
+
+    Attributes:
+        timeout_s: The longest that one request may take.
+    """
+
+    budget: RequestBudget
+    timeout_s: float
+    usage: Usage = field(default_factory=Usage)
+
+
+def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
+    prompt: str,
+    *,
+    system: str | None = None,
+    examples: Sequence[Json] = (),
+    returns: Mapping[str, Json] | None = None,
+    model: str = DEFAULT,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    guard: Sequence[Guard] = (),
+) -> ModelRequest:
+    """Return the request of an `ask` step. What does not change comes first, so that endpoints can cache it.
+
+    Raises:
+        ConfigError: A guard or an example is not one.
+    """
+    check_guards("ask", guard)
+    schema: Mapping[str, Json] = {"type": "string"} if returns is None else returns
+    read = [Example.read(f"ask: examples[{index}]", example) for index, example in enumerate(examples)]
+    pairs = [replace(each, answer=arranged(each.answer, schema)) for each in read]
+    head = (Message("system", system),) if system else ()
+    messages = (*head, *example_messages(pairs), Message("user", prompt))
+    return ModelRequest(model, messages, schema, temperature, max_tokens, tuple(guard))
+
+
+def _judged(turn: Completion, request: ModelRequest, question: Question) -> Answered | Invalid:
+    """Return a turn's outcome after the guards. Raises: ModelError (`refused`, `truncated`, `guard-failed`)."""
+    match turn.outcome:
+        case Answered(value):
+            try:
+                fault = find_fault(value, request.guard, question)
+            except ToolError as broken:
+                raise ModelError(str(broken), code=broken.code) from broken
+            return Answered(value) if fault is None else Invalid(fault)
+        case Invalid():
+            return turn.outcome
+        case Refused(text):
+            raise ModelError(f"the model declined to answer: {text[:500]}", code="refused")
+        case Truncated():
+            limit = "" if request.max_tokens is None else f" (max_tokens is {request.max_tokens})"
+            raise ModelError(f"the model's answer was cut off before its end{limit}", code="truncated")
+
+
+def _again(raw: str, fault: str) -> tuple[Message, ...]:
+    """Return the messages that ask for an answer once more."""
+    plea = f"That answer does not do: {fault}\nAnswer again, whole, with that put right."
+    return (*((Message("assistant", writable(raw)),) if raw.strip() else ()), Message("user", plea))
+
+
+def _read(alias: str, spec: object) -> tuple[Model, ...]:
+    """Read what an alias stands for. Raises: ConfigError."""
+    if isinstance(spec, Model):
+        return (spec,)
+    if isinstance(spec, str) and spec:
+        return (Model(spec),)
+    if isinstance(spec, Mapping):
+        return (_from_fields(alias, cast("Mapping[str, Any]", spec)),)
+    if isinstance(spec, list | tuple) and spec:
+        return tuple(model for part in cast("Sequence[object]", spec) for model in _read(alias, part))
+    raise ConfigError(
+        f"models: '{alias}': expected a model's name, a Model, or a list of them, found {spec!r}"
+    )
+
+
+def _from_fields(alias: str, fields: Mapping[str, Any]) -> Model:
+    known = ("name", "base_url", "api_key", "mode", "max_concurrency", "rate")
+    unknown = [key for key in fields if key not in known]
+    if unknown:
+        raise ConfigError(f"models: '{alias}': expected {listing(known)}, found '{unknown[0]}'")
+    return Model(**fields)
+
+
+def _named(guard: Guard) -> Json:
+    """Return a guard as JSON: data as it is, a callable as its name and the digest of its code.
+
+    Code that cannot be seen in full gets a name that no other process gives, so that nothing is reused on its word.
+    """
+    if is_data(guard):
+        return dict(guard)
+    from ..fingerprint.closure import draw  # noqa: PLC0415  # reads source files: only for guards that are code
+
+    seen = draw(guard, {})
+    name = f"{getattr(guard, '__module__', '')}.{getattr(guard, '__qualname__', type(guard).__name__)}"
+    parts: dict[str, Json] = {**seen.parts, **seen.versions}
+    return {
+        "guard": name,
+        "code": digest(canonical(parts)),
+        "unseen": f"{_PROCESS} {id(guard)}" if seen.unseen else "",
+    }

@@ -1,0 +1,134 @@
+"""What tokens cost: a table of models, the one beside this module or one of the user's own.
+
+    {"prices": 1, "models": [
+      {"model": "gpt-5-mini", "at": "https://api.openai.com/", "input": 0.25, "cached_input": 0.025, "output": 2.0},
+      {"model": "qwen*", "at": "http://127.0.0.1", "input": 0, "output": 0}]}
+
+Prices are US dollars a million tokens. `model` may end in `*` and also stands for its dated versions (`-2025-08-07`); `at`
+is how the endpoint's address begins, any where it is left out. The first line that fits counts, those of the user's
+table (`FIRMPLAN_PRICES`, or `Models(prices=..)`) before those of ours. A model in neither has no price, which is not
+the price 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from ...errors import ConfigError
+from ...plans.values import Json
+from .endpoint import Endpoint
+
+FORMAT = 1
+TOKENS_A_PRICE = 1_000_000
+
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{8}$|-\d{4}$")
+_AMOUNTS = ("input", "output", "cached_input")
+
+PricesSource: TypeAlias = "Prices | Mapping[str, object] | str | os.PathLike[str] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one model's tokens cost at one endpoint, in US dollars a million."""
+
+    model: str
+    at: str
+    input: float
+    output: float
+    cached_input: float
+
+    def fits(self, endpoint: Endpoint) -> bool:
+        """Whether this is the price of an endpoint's model."""
+        names = (endpoint.name, _DATED.sub("", endpoint.name))
+        return endpoint.base_url.startswith(self.at.rstrip("/")) and any(
+            fnmatchcase(name, self.model) for name in names
+        )
+
+    def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """Return what so many tokens cost; cached tokens are some of the prompt's."""
+        cached = min(cached_tokens, prompt_tokens)
+        parts = (
+            (prompt_tokens - cached) * self.input,
+            cached * self.cached_input,
+            completion_tokens * self.output,
+        )
+        return sum(parts) / TOKENS_A_PRICE
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A table of prices, the first that fits counts."""
+
+    lines: tuple[Price, ...] = ()
+
+    @classmethod
+    def of(cls, source: PricesSource = None) -> Prices:
+        """Return a user's table before ours; `None`: the one that `FIRMPLAN_PRICES` names, if any.
+
+        Raises:
+            ConfigError: It is no table of prices; the message says where.
+        """
+        if isinstance(source, Prices):
+            return source
+        named = os.environ.get("FIRMPLAN_PRICES") if source is None else source
+        if not named:
+            return _ours()
+        own = _read("prices", cast("Json", named)) if isinstance(named, Mapping) else _load(named)
+        return cls((*own, *_ours().lines))
+
+    def find(self, endpoint: Endpoint) -> Price | None:
+        """Return the price of an endpoint's model; `None` if it is not known."""
+        return next((line for line in self.lines if line.fits(endpoint)), None)
+
+
+@cache
+def _ours() -> Prices:
+    text = resources.files(__package__ or "").joinpath("prices.json").read_text(encoding="utf-8")
+    return Prices(tuple(_read("prices.json", json.loads(text))))
+
+
+def _load(path: object) -> Iterable[Price]:
+    where = f"prices: {path}"
+    try:
+        document = json.loads(Path(cast("str", path)).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as fault:
+        raise ConfigError(f"{where}: expected a table of prices in JSON, found none: {fault}") from fault
+    return _read(where, document)
+
+
+def _read(where: str, document: Json) -> list[Price]:
+    match document:
+        case {"prices": 1, "models": list(lines)}:
+            return [_line(f"{where}: models[{index}]", line) for index, line in enumerate(lines)]
+        case _:
+            raise ConfigError(f'{where}: expected {{"prices": {FORMAT}, "models": [..]}}')
+
+
+def _line(where: str, line: Json) -> Price:
+    match line:
+        case {"model": str(model), "input": _, "output": _, **rest}:
+            fields = cast("Mapping[str, Json]", line)
+            amounts = {key: _amount(where, key, fields[key]) for key in _AMOUNTS if key in fields}
+            at = rest.get("at", "")
+            amounts.setdefault("cached_input", amounts["input"])
+            return Price(model, at if isinstance(at, str) else "", **amounts)
+        case _:
+            raise ConfigError(
+                f'{where}: expected {{"model": .., "input": .., "output": ..}}, with "at" and "cached_input" if need be, '
+                f"found {line!r}"
+            )
+
+
+def _amount(where: str, key: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    raise ConfigError(f"{where}: {key}: expected US dollars a million tokens, found {value!r}")

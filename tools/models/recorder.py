@@ -1,0 +1,193 @@
+"""Recordings of model traffic: what was asked and what came, one line of JSON each, secrets removed.
+
+    with recording("calls.jsonl"):
+        await engine.run("task in words")
+
+The file is what `ScriptedModel` reads: each answer is found again by the fingerprint of its request, which is all of the
+request but the model's name. Recording is of the whole process, since models are asked from several threads and event loops;
+`FIRMPLAN_RECORD` names a file where no block is open. Headers are not recorded. Keys, values of environment variables that
+are secrets by their names, and what looks like a key are blotted out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ...errors import ConfigError
+from ...plans.values import Json
+
+if TYPE_CHECKING:
+    import httpx2
+
+Body: TypeAlias = "dict[str, Any]"
+
+FORMAT = 1
+SECRET_CHARACTERS_MIN = 8
+"""A shorter value is a word, and would blot out half of every text."""
+
+NOT_IDENTITY = frozenset({"model", "stream", "stream_options"})
+"""What a request may change without asking something else."""
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}|\bBearer\s+[A-Za-z0-9._~+/=-]{16,}")
+_KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
+_BLOT = "***"
+
+
+class Recorder:
+    """A recording that is being written.
+
+    Args:
+        path: The file; exchanges are added to one that is there.
+        secrets: Texts to be blotted out, beside those of the environment.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> None:
+        self.path = Path(path)
+        named = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
+        found = {each for each in (*secrets, *named) if len(each) >= SECRET_CHARACTERS_MIN}
+        self._secrets = sorted(found, key=lambda each: (-len(each), each))
+        self._lock = Lock()
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                if not file.tell():
+                    file.write(json.dumps({"recording": FORMAT}) + "\n")
+        except OSError as fault:
+            raise ConfigError(f"expected a file to record to, found {self.path}: {fault}") from fault
+
+    def add(self, request: Body, status: int, headers: Mapping[str, str], body: str, key: str = "") -> None:
+        """Write one exchange."""
+        asked = [{"role": each.get("role"), "content": each.get("content")} for each in _messages(request)]
+        entry: Body = {"request": fingerprint(request), **_reply(status, headers, body), "asked": asked}
+        line = self._without_secrets(json.dumps(entry, ensure_ascii=False), key)
+        with self._lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _without_secrets(self, line: str, key: str) -> str:
+        for secret in (key, *self._secrets) if len(key) >= SECRET_CHARACTERS_MIN else self._secrets:
+            line = line.replace(json.dumps(secret, ensure_ascii=False)[1:-1], _BLOT)
+        return _SECRET_TEXT.sub(_BLOT, line)
+
+
+_open: list[Recorder] = []
+_of_environment: dict[str, Recorder] = {}
+
+
+@contextmanager
+def recording(path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> Generator[Recorder]:
+    """Record all model traffic of this process while the block runs. Raises: ConfigError."""
+    recorder = Recorder(path, secrets)
+    _open.append(recorder)
+    try:
+        yield recorder
+    finally:
+        _open.remove(recorder)
+
+
+def recorders() -> list[Recorder]:
+    """Return the recordings that are being written. Raises: ConfigError: the environment's cannot be."""
+    named = os.environ.get("FIRMPLAN_RECORD")
+    if _open or not named:
+        return list(_open)
+    if named not in _of_environment:
+        _of_environment[named] = Recorder(named)
+    return [_of_environment[named]]
+
+
+async def record_exchange(response: httpx2.Response) -> None:
+    """Record a response and its request: a hook of an httpx client."""
+    listening = recorders()
+    if not listening:
+        return
+    await response.aread()
+    try:
+        request = json.loads(response.request.content)
+    except ValueError:
+        return
+    key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+    for recorder in listening:
+        recorder.add(request, response.status_code, dict(response.headers), response.text, key)
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """Return the digest of what decides the answer to a request: all but the model's name and the transport."""
+    identity = {key: value for key, value in request.items() if key not in NOT_IDENTITY}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _messages(request: Body) -> list[Body]:
+    messages: Json = request.get("messages")
+    return [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+
+
+def _reply(status: int, headers: Mapping[str, str], body: str) -> Body:
+    """Return a response as an exchange says it."""
+    document = _document(headers, body)
+    if status >= 300:  # HTTP's
+        said = document.get("error") if isinstance(document, dict) else None
+        message = said.get("message") if isinstance(said, dict) else body[:2000]
+        kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+        return {"error": {"status": status, "message": str(message or ""), "headers": kept}}
+    if isinstance(document, dict):
+        return {"reply": document}
+    return {"body": body, "content_type": headers.get("content-type", "text/plain")}
+
+
+def _document(headers: Mapping[str, str], body: str) -> Json:
+    """Return the JSON of a body; of a stream the completion that its chunks make, `None` where there is none."""
+    try:
+        if not headers.get("content-type", "").startswith("text/event-stream"):
+            return cast("Json", json.loads(body))
+        events = [
+            line.removeprefix("data:").strip() for line in body.splitlines() if line.startswith("data:")
+        ]
+        return _completion([json.loads(event) for event in events if event != "[DONE]"])
+    except ValueError:
+        return None
+
+
+def _completion(chunks: list[Json]) -> Json:
+    """Return the completion of a stream's chunks, as an endpoint would have sent it at once."""
+    parts = {"content": "", "refusal": "", "name": "", "arguments": ""}
+    finish: Json = None
+    usage: Json = None
+    for chunk in chunks:
+        match chunk:
+            case {"choices": [{"delta": dict(delta), **choice}, *_]}:
+                finish = cast("Json", choice.get("finish_reason")) or finish
+                function = _function(delta)
+                found = {**delta, **function}
+                for key in parts:
+                    parts[key] += words if isinstance(words := found.get(key), str) else ""
+            case _:
+                pass
+        usage = (chunk.get("usage") if isinstance(chunk, dict) else None) or usage
+    message: dict[str, Json] = {"role": "assistant", "content": parts["content"] or None}
+    if parts["refusal"]:
+        message["refusal"] = parts["refusal"]
+    if parts["name"]:
+        called: Json = {"name": parts["name"], "arguments": parts["arguments"]}
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": called}]
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
+
+
+def _function(delta: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a chunk says of the first tool call."""
+    calls = delta.get("tool_calls")
+    first = calls[0] if isinstance(calls, list) and calls else None
+    if not isinstance(first, dict) or first.get("index", 0) != 0:
+        return {}
+    function = first.get("function")
+    return function if isinstance(function, dict) else {}
