@@ -581,6 +581,32 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
     on_stores([postgres_url], law)
 
 
+@pytest.mark.parametrize(
+    "table", ["runs", "headers", "journal", "decisions", "plans", "stored_values", "saved_values"]
+)
+def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, monkeypatch, table):
+    """From the last look at what was written until they are gone."""
+    plain, seen = postgres_prune._written_since, []
+
+    def held(db, unused):
+        with psycopg.connect(postgres_url) as other:
+            try:
+                other.execute(f"LOCK TABLE firmplan_{table} IN ROW EXCLUSIVE MODE NOWAIT")
+            except psycopg.errors.LockNotAvailable:
+                seen.append(table)
+        return plain(db, unused)
+
+    monkeypatch.setattr(postgres_prune, "_written_since", held)
+
+    async def law(store):
+        await store.add_value(digest(b"one"), b"one", 1.0)
+        assert await store.prune_values(saved_before=9.0) == Pruned(1, 3)
+        assert seen == [table]
+        await store.add_value(digest(b"one"), b"one", 1.0)  # and now everybody may write
+
+    on_stores([postgres_url], law)
+
+
 def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
     """A run takes a value that nothing named when all was read, right before it would be removed: it stays."""
     value, orphan = digest(b"taken"), digest(b"orphan")

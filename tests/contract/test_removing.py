@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from appending import DEAD, after, append, batch_of, claimed, leave, row_of, with_store
 from firmplan.executor.stores import postgres_prune, sqlite_prune
+from firmplan.executor.stores.sieve import Sieve, named_in
 from firmplan.executor.stores.store import (
     CHILDREN_TOLD,
     EVERYTHING,
@@ -304,3 +305,38 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(make_shared, 
         assert sorted(found) == sorted(values.values())
 
     with_store(make_shared, law)
+
+
+def test_what_texts_name_is_found_through_the_values_that_stand_in_their_places():
+    """Each of them is read once, also where they name each other; the bytes of what is only mentioned name nothing."""
+    name = {letter: digest(letter.encode()) for letter in "abcdefgh"}
+
+    def text(*, stand_in="", mention=""):
+        parts = [f'{{"$value":"{name[letter]}"}}' for letter in stand_in]
+        return json.dumps([name[letter] for letter in mention]).encode() + "".join(parts).encode()
+
+    stored = {
+        name["a"]: text(stand_in="ab", mention="c"),
+        name["b"]: text(stand_in="ae", mention="d"),
+        name["f"]: text(stand_in="g"),
+        name["g"]: text(mention="h"),
+    }
+    read = []
+
+    def find_value(wanted):
+        read.append(wanted)
+        return stored.get(wanted)
+
+    texts = [text(stand_in="a", mention="f"), text(stand_in="ab"), b"sha256:" + b"0" * 63]
+    sieve = Sieve(find_value, {*name.values(), "sha256:other"})
+    sieve.keep_named(texts)
+    assert sieve.left == {name["g"], name["h"], "sha256:other"}
+    assert sorted(read) == sorted(name[letter] for letter in "abe")
+    sieve.keep([name["g"], "sha256:strange"])
+    sieve.keep_named([text(stand_in="f")])
+    assert sieve.left == {"sha256:other"}  # what is kept is still read for what it names
+    read.clear()
+    assert named_in(find_value, texts) == {name[letter] for letter in "abcdef"}
+    assert sorted(read) == sorted(name[letter] for letter in "abe")
+    sieve.keep(["sha256:other"])
+    sieve.keep_named(pytest.fail("read in vain") for _ in range(1))

@@ -565,6 +565,52 @@ def test_what_needs_a_failed_step_is_skipped(failed):
     assert states["e"] == (State.READY, None)
 
 
+DENIED, FAILED = (State.CANCELLED, "denied"), (State.SKIPPED, "dependency-failed")
+
+
+@pytest.mark.parametrize(
+    ("keys", "end"),
+    [
+        ({"x": "${no}"}, DENIED),
+        ({"x": "${off}"}, (State.SKIPPED, "skipped-reference")),
+        ({"x": "${down}"}, FAILED),
+        ({"x": "${no + down}"}, FAILED),
+        ({"x": "${no + off}"}, DENIED),
+        ({"x": "${early + no}"}, DENIED),
+        ({"x": "${off + down}"}, FAILED),
+        ({"x": "${down}", "after": ["down2"]}, FAILED),
+        ({"x": "${no}", "after": ["down"]}, DENIED),
+        ({"x": "${off}", "after": ["down"]}, (State.SKIPPED, "blocked")),
+        ({"x": "${off}", "after": ["ok"]}, (State.SKIPPED, "skipped-reference")),
+        ({"after": ["no"]}, (State.SKIPPED, "blocked")),
+        ({"after": ["off"]}, (State.READY, None)),
+        ({"x": "${ok}", "after": ["ok"]}, (State.READY, None)),
+    ],
+)
+def test_a_write_is_not_made_after_what_it_waits_for_ended_badly(keys, end):
+    """A failure goes first, then a refusal, then `after`, then a skip; whatever the order in the plan, the write is not called."""
+    run = Driven(
+        step("early", "add", when="${1 > 2}"),
+        step("no", "ask"),
+        step("off", "add", when="${1 > 2}"),
+        step("ok", "add"),
+        step("down", "add"),
+        step("down2", "add"),
+        step("w", "note", **keys),
+    )
+    calls = run.take(RunStarted("h"))
+    for path, event in (
+        ("down", CallFailed("down", "down", "..")),
+        ("down2", CallFailed("down2", "down", "..")),
+        ("ok", CallSucceeded("ok", ONE)),
+    ):
+        run.begin(path)
+        calls += run.take(event)
+    calls += run.take(Denied("no", "ann", "no"))
+    node = run.machine.root.nodes[-1]
+    assert ((node.state, node.reason), "w" in calls) == (end, end[0] is State.READY)
+
+
 def test_a_step_whose_condition_does_not_hold_is_skipped_without_waiting_for_its_arguments():
     run = Driven(step("a", "add"), step("b", "look"), step("d", "add", x="${b}", when="${a > 1}"))
     run.take(RunStarted("h"))
