@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputRejected
 from ..executor import RunsDeleted
-from ..executor.runs.deletion import ENDED
+from ..executor.runs.store_care import ENDED
 from ..executor.stores.location import StoreLocation, open_location
 from . import screen
 from .config import Settings

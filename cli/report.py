@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..errors import InputRejected
 from ..executor import Run, StepView
 from ..executor.budget import LIMITS
-from ..executor.review.amounts import counted, steps_in
+from ..executor.runs.run import counted, steps_in
 from .config import Settings
 from .failure import Exit
 from .screen import one_line, plural, seconds, short, table

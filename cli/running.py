@@ -11,8 +11,8 @@ from pathlib import Path
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound
 from ..executor import Run
-from ..executor.review.amounts import counted, steps_in
 from ..executor.runs.replays import bundle_path
+from ..executor.runs.run import counted, steps_in
 from ..executor.states import FINAL
 from ..plans import Plan
 from ..tools import Toolset
