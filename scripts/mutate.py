@@ -63,7 +63,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/executor", "tests/blackbox", "tests/sim", "tests/laws", "tests/safety/test_limits.py"),
     ),
     "evaluator": (
-        ("evaluate", "frame", "operators", "functions", "methods", "results"),
+        ("evaluate", "operators", "functions", "type_rules"),
         (
             "tests/plans/test_expressions.py",
             "tests/plans/test_expressions_bounds.py",
@@ -143,6 +143,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "tests/executor/test_bundle.py",
             "tests/executor/test_commits.py",
+            "tests/executor/test_decided.py",
             "tests/executor/test_decisions.py",
             "tests/executor/test_header.py",
             "tests/executor/test_journal.py",

@@ -25,7 +25,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..errors import ConfigError
 from ..plans.paths import path_of
-from ..plans.types.integral import with_ordered_sets
+from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
 from .schemas import Checker, argument_faults, bad_args, bad_result, pydantic_faults, shown

@@ -23,7 +23,7 @@ import jsonschema_rs
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.paths import path_of
-from ..plans.types.integral import Schema, with_integers
+from ..plans.types.integers import Schema, with_integers
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
 from .failures import described
 
@@ -235,7 +235,7 @@ def pydantic_faults(error: ValidationError) -> list[str]:
 
 def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
     """Return one sentence for each fault of a value that JSON Schema finds."""
-    from ..plans.types.literal import literal_faults  # noqa: PLC0415  # only once something does not fit
+    from ..plans.types.validate import literal_faults  # noqa: PLC0415  # only once something does not fit
 
     found = literal_faults(value, schema)
     return _first(f"${fault.inner}: {fault.message}{_hint(fault.hint)}" for fault in found)

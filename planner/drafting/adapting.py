@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...plans.inputs import fit_inputs
 from ...plans.plan import Plan
-from ...plans.types.contained import self_contained
+from ...plans.types.standalone import self_contained
 from ...plans.values import Json, canonical
 from ...tools.models.answer import Answer
 from ...tools.models.completion import Answered, Completion, Message

@@ -17,7 +17,7 @@ from typing import TypeAlias, cast
 from urllib.parse import unquote
 
 from ..values import INTEGER_MAX, INTEGER_MIN, Json, canonical
-from .validators import find_validator, find_validator_inside
+from .standalone import find_validator, find_validator_inside
 
 Schema: TypeAlias = Mapping[str, Json]
 

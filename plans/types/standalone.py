@@ -9,11 +9,14 @@ composition is taken along a second time, left open. What stands under `if` and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Literal, TypeAlias, cast
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from urllib.parse import quote
+
+import orjson
 
 from ..values import Json
-from .composition import closedness, is_composed
 from .definitions import (
     DEPTH_MAX,
     NAMED_SCHEMAS,
@@ -24,6 +27,10 @@ from .definitions import (
     Place,
     as_mapping,
 )
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
+
 
 Mode: TypeAlias = Literal["closed", "open", "verbatim"]
 
@@ -162,3 +169,121 @@ def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
         for name in required:
             if isinstance(name, str):
                 fields.setdefault(name, made.get("additionalProperties") or {})
+
+
+# --- Schemas that several parts make: whether the whole is open or closed.
+#
+# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and conditions. What the parts say as types is
+# in `composing.py`.
+
+
+Closedness: TypeAlias = Literal["closed", "open", "silent"]
+
+PARTS_MAX = 1_000
+"""Parts of one composition that are looked at; a larger one counts as open."""
+
+CONDITIONAL = ("if", "dependentSchemas")
+
+_OPENING = ("additionalProperties", "unevaluatedProperties")
+
+
+def is_composed(schema: Mapping[str, Json]) -> bool:
+    """Whether several parts of a schema may add fields to one object."""
+    every = schema.get("allOf")
+    count = sum(key in schema for key in ("properties", "$ref", "anyOf", "oneOf", *CONDITIONAL))
+    return count + (len(every) if isinstance(every, list) else 0) > 1
+
+
+def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
+    """Return whether objects may have other fields than the parts of a schema name.
+
+    One part that is open on purpose, or that adds fields on a condition, opens the whole; else one that names fields closes
+    it. The checker and validation at run time both go by this answer.
+    """
+    found: Closedness = "silent"
+    for known in _parts(schema, document, documents):
+        if (
+            known is None
+            or any(known.get(key, False) is not False for key in _OPENING)
+            or any(key in known for key in ("patternProperties", *CONDITIONAL))
+        ):
+            return "open"
+        if "properties" in known or "additionalProperties" in known:
+            found = "closed"
+    return found
+
+
+def is_strict(schema: Json, document: str, documents: Documents) -> bool:
+    """Whether a part of a schema says of itself that it has no other fields: it refuses those of the other parts."""
+    parts = _parts(schema, document, documents)
+    return any(known is None or known.get("additionalProperties") is False for known in parts)
+
+
+def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
+    """Yield a schema and the parts that it is composed of; `None` in the end if there are too many."""
+    seen: set[Place] = set()
+    waiting = [(schema, document)]
+    for _ in range(PARTS_MAX):
+        if not waiting:
+            return
+        one, where = waiting.pop()
+        known = as_mapping(one)
+        if known is None:
+            continue
+        yield known
+        for key in ("allOf", "anyOf", "oneOf"):
+            branches = known.get(key)
+            waiting += [(branch, where) for branch in branches] if isinstance(branches, list) else []
+        ref = known.get("$ref")
+        place = documents.place(ref, where) if isinstance(ref, str) else None
+        if place is not None and place not in seen:
+            seen.add(place)
+            waiting.append((documents.at(place), place.document))
+    if waiting:
+        yield None
+
+
+# --- Compiled JSON Schemas: jsonschema-rs behind a cache, loaded only once values are validated.
+
+
+VALIDATORS_KEPT = 256
+"""Compiled schemas that are kept: a plan uses few, many times."""
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def find_validator(schema: bytes) -> Draft202012Validator | None:
+    """Return the validator of a schema that stands alone, as canonical JSON; `None` if the schema is faulty."""
+    from jsonschema_rs import Draft202012Validator, ReferencingError  # noqa: PLC0415  # only once values are validated
+
+    try:
+        return Draft202012Validator(schema.decode(), offline=True)
+    except (ValueError, ReferencingError):
+        return None
+
+
+_BASE = "https://schema.invalid/"
+"""Where a document stands in its registry; nothing is ever fetched."""
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def find_validator_inside(document: bytes, pointer: str) -> Draft202012Validator | None:
+    """Return the validator of a schema inside a document; its references may point anywhere in the document.
+
+    Args:
+        document: A schema that stands alone, as canonical JSON.
+        pointer: JSON pointer of the schema inside it.
+
+    Returns:
+        `None` if the document is faulty.
+    """
+    from jsonschema_rs import Draft202012Validator, ReferencingError, Registry  # noqa: PLC0415  # only once values are validated
+
+    root = orjson.loads(document)
+    root.pop("$schema", None)  # a document is always read as draft 2020-12
+    try:
+        registry = Registry([(_BASE, root)])
+        return Draft202012Validator(
+            {"$ref": f"{_BASE}#{quote(pointer, safe='/~')}"}, registry=registry, offline=True
+        )
+    except (ValueError, ReferencingError):
+        return None

@@ -1,8 +1,7 @@
-"""A string of a plan, cut into plain text and expressions.
+"""The shape of a template: which parts of a JSON value are not plain.
 
-Scanning goes from left to right: `$${` gives `${`, `${` opens an expression that ends at the first `}` outside quotes and
-brackets, a lone `$` is text. Inside, outer space is dropped and line breaks are spaces. Time is linear in the string, and
-a string without `$` and `{{` never comes here.
+Plain parts are not looked at again: a tree has a node only for a string that holds something to work out, and for the
+lists and objects around it.
 """
 
 from __future__ import annotations
@@ -10,15 +9,91 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TypeAlias
 
 from ..faults import Fault
 from ..immutable import immutable
-from .fold import fold
+from ..values import Json
+from .evaluate import fold
 from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_hole
-from .nodes import Broken, Call, Node
-from .references import NOTHING, References, references
-from .spell import spell
+from .nodes import NOTHING, Broken, Call, Node, References, references
 from .syntax import SyntaxFault, parse, parse_path
+from .unparse import spell
+
+
+@immutable
+class Leaf:
+    """One string of a template that is not plain.
+
+    Attributes:
+        inner: Where it stands inside the value, such as `.city` or `[0].x`; empty for the value itself.
+        pieces: Its texts and its expressions, in order.
+    """
+
+    inner: str
+    pieces: tuple[str | Expression, ...]
+
+    @property
+    def whole(self) -> Expression | None:
+        """The expression that is the whole string, or `None` if the string is text with expressions in it."""
+        only = self.pieces[0]
+        return only if len(self.pieces) == 1 and isinstance(only, Expression) else None
+
+    @property
+    def expressions(self) -> Iterator[Expression]:
+        """Its expressions, in order."""
+        return (piece for piece in self.pieces if isinstance(piece, Expression))
+
+
+@immutable
+class Branch:
+    """A list or an object of a template that is not plain.
+
+    Attributes:
+        value: As the plan has it.
+        parts: Those of its items or fields that are not plain, by index or key.
+    """
+
+    value: list[Json] | dict[str, Json]
+    parts: dict[int | str, Tree]
+
+
+Tree: TypeAlias = Leaf | Branch
+
+
+def unescaped(value: Json, tree: Tree | None) -> Json:
+    """Return a template's value with the escapes undone in its strings without expressions; the others stay as they are."""
+    match tree:
+        case Leaf(pieces=(str() as text,)):
+            return text
+        case Branch(parts=parts):
+            if isinstance(value, list):
+                return [unescaped(part, parts.get(at)) for at, part in enumerate(value)]
+            if isinstance(value, dict):
+                return {name: unescaped(part, parts.get(name)) for name, part in value.items()}
+            return value
+        case _:
+            return value
+
+
+def spelled_tree(tree: Tree) -> Json:
+    """Return a template's value with its expressions in canonical spelling."""
+    if isinstance(tree, Leaf):
+        return "".join(
+            [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
+        )
+    made: list[Json] | dict[str, Json] = tree.value.copy()
+    for name, part in tree.parts.items():
+        made[name] = spelled_tree(part)  # type: ignore[index]  # keys are the container's own
+    return made
+
+
+# --- A string of a plan, cut into plain text and expressions.
+#
+# Scanning goes from left to right: `$${` gives `${`, `${` opens an expression that ends at the first `}` outside quotes and
+# brackets, a lone `$` is text. Inside, outer space is dropped and line breaks are spaces. Time is linear in the string, and
+# a string without `$` and `{{` never comes here.
+
 
 _OPEN = re.compile(r"\$?\$\{")
 _PATH = re.compile(r" *([A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+) *\}", re.ASCII)

@@ -1,13 +1,4 @@
-"""Whether values of one type fit the place of another: the rules of contract 2, "Types".
-
-- Every member of the source but null has to be able to fit the target, else `type-mismatch`.
-- Null, or a field that may be absent, where the target wants a value is `maybe-missing`.
-- What fits or not only by its value (number to integer, text to a choice, anything of unknown type, conditions of a schema)
-  is `unchecked-type`, and checked at run time.
-
-Lists compare by element, objects by field. Types that hold themselves fit if nothing speaks against it (the comparison is
-coinductive). A comparison is bounded in depth and in work: past a bound the answer is `unchecked-type`.
-"""
+"""Whether scalars fit scalars: by kind, by known values, and by the conditions of a schema."""
 
 from __future__ import annotations
 
@@ -17,13 +8,57 @@ from functools import cached_property
 from typing import TypeAlias
 
 from ..faults import Fault
-from ..nearest import listing
+from ..nearest import did_you_mean, listing
 from ..paths import key
-from .beyond import holds, is_met, relevant
-from .ranges import are_apart
-from .remedies import for_mismatch, for_null, for_stranger, for_unchecked
-from .scalars import fitting
-from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members, shown
+from ..values import Json
+from .constraints import are_apart, holds, is_met, relevant
+from .show import shown
+from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members
+
+
+def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
+    """Return whether every value of `source` fits `target`, none does (`False`), or some may (`None`)."""
+    demanded = relevant(target.beyond, source.kind)
+    if isinstance(target, Scalar) and {source.kind, target.kind} not in (
+        {source.kind},
+        {"integer", "number"},
+    ):
+        return False
+    if source.only is not None:
+        return _all_or_none(_fits(value, target) for value in source.only)
+    if not is_met(demanded, source):
+        is_apart = are_apart(source.beyond, demanded) and not are_apart(source.beyond, source.beyond)
+        return False if is_apart else None
+    if isinstance(target, Unknown):
+        return True
+    return True if target.only is None and target.kind in (source.kind, "number") else None
+
+
+def _fits(value: Json, target: Scalar | Unknown) -> bool | None:
+    """Return whether one known value fits; an integral number is an integer, as it becomes one."""
+    if isinstance(target, Scalar):
+        if target.kind == "integer" and isinstance(value, float) and not value.is_integer():
+            return False
+        if target.only is not None and value not in target.only:
+            return False
+    return holds(value, target.beyond)
+
+
+def _all_or_none(answers: Iterable[bool | None]) -> bool | None:
+    every = set(answers)
+    return every.pop() if len(every) == 1 else None
+
+
+# --- Whether values of one type fit the place of another: the rules of contract 2, "Types".
+#
+# - Every member of the source but null has to be able to fit the target, else `type-mismatch`.
+# - Null, or a field that may be absent, where the target wants a value is `maybe-missing`.
+# - What fits or not only by its value (number to integer, text to a choice, anything of unknown type, conditions of a schema)
+#   is `unchecked-type`, and checked at run time.
+#
+# Lists compare by element, objects by field. Types that hold themselves fit if nothing speaks against it (the comparison is
+# coinductive). A comparison is bounded in depth and in work: past a bound the answer is `unchecked-type`.
+
 
 PAIRS_MAX = 5_000
 """Pairs of types that one comparison looks at: alternatives within alternatives multiply."""
@@ -39,7 +74,7 @@ EVERY_ITEM = "[*]"
 
 _WEIGHT = {"type-mismatch": 0, "maybe-missing": 1, "unchecked-type": 2}
 
-Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
 
 def assign(source: Type, target: Type) -> list[Fault]:
@@ -102,7 +137,9 @@ class _Comparison:
                 found += self.best(member, wanted, _Place(source, target), depth)
         return found
 
-    def best(self, member: Member, wanted: Sequence[Member], place: _Place, depth: int) -> list[Fault]:
+    def best(
+        self, member: Alternative, wanted: Sequence[Alternative], place: _Place, depth: int
+    ) -> list[Fault]:
         """Return the faults of one alternative of the source against the alternative of the target that suits it best."""
         tried: list[list[Fault]] = []
         near: list[list[Fault]] = []
@@ -120,7 +157,7 @@ class _Comparison:
             return near[0]
         return [place.mismatch]
 
-    def member(self, source: Member, target: Member, place: _Place, depth: int) -> list[Fault]:
+    def member(self, source: Alternative, target: Alternative, place: _Place, depth: int) -> list[Fault]:
         """Return the faults of one alternative against another."""
         if isinstance(source, Scalar) and isinstance(target, Scalar | Unknown):
             fits = fitting(source, target)
@@ -235,7 +272,7 @@ def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType
     return Fault(code, message, for_stranger(name, source, target), key(name))
 
 
-def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
+def _null(source: Type, target: Type, wanted: Iterable[Alternative]) -> list[Fault]:
     """Return the faults of null where it is not wanted by its name."""
     answers = [holds(None, relevant(one.beyond, "null")) for one in wanted if isinstance(one, Unknown)]
     if True in answers:
@@ -243,7 +280,7 @@ def _null(source: Type, target: Type, wanted: Iterable[Member]) -> list[Fault]:
     return [_unchecked(source, target) if None in answers else _missing(source, target)]
 
 
-def _conditions(source: Member, target: Member, place: _Place) -> list[Fault]:
+def _conditions(source: Alternative, target: Alternative, place: _Place) -> list[Fault]:
     demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
     if is_met(demanded, source) or are_apart(source.beyond, source.beyond):  # all its values, or none
         return []
@@ -277,3 +314,78 @@ def _one_a_place(faults: Sequence[Fault]) -> list[Fault]:
     if len(kept) > FAULTS_MAX:
         kept = sorted(kept, key=lambda fault: _WEIGHT[fault.code])[:FAULTS_MAX]
     return kept
+
+
+# --- What to do about a value that does not fit its place, as hints of a report say it.
+
+
+EXPRESSION_SHOWN_MAX = 80  # characters of an expression in a hint
+FIELDS_TRIED_MAX = 100  # fields of an object that are looked through for one that would fit
+
+_CONVERSIONS = {"string": "str", "integer": "int", "number": "float"}
+
+
+def for_null(expression: str = "", otherwise: str = "a value for that case") -> str:
+    """Return the hint for a value that may be null or absent: the value of an expression, if that is known."""
+    if not expression or len(expression) > EXPRESSION_SHOWN_MAX:
+        return f"say what to take instead: first(value, {otherwise})"
+    return f"write first({expression}, {otherwise})"
+
+
+def expression_of(text: object) -> str:
+    """Return the expression that is all of a template; empty if it is none, or holds more."""
+    is_one = isinstance(text, str) and text.startswith("${") and text.endswith("}")
+    return str(text)[2:-1].strip() if is_one else ""
+
+
+def for_mismatch(source: Type, target: Type) -> str:
+    """Return the hint for a value that cannot fit."""
+    given, wanted = members(source), members(target)
+    kinds = _kinds(target)
+    if all(isinstance(member, Scalar) for member in given):
+        lists = [member for member in wanted if isinstance(member, ListType)]
+        if lists and not kinds:
+            return "a list of one is [value]"
+        return _conversion(source, kinds)
+    if any(isinstance(member, ListType) for member in given):
+        if any(isinstance(member, ListType) for member in wanted):
+            return ""
+        return "a list: take one item with [0], go through all with for_each, or make text of it with join(list, ', ')"
+    objects = [member for member in given if isinstance(member, ObjectType)]
+    return _field_for(objects[0], kinds) if objects and kinds else ""
+
+
+def for_unchecked(source: Type, target: Type) -> str:
+    """Return the hint for a value that may fit."""
+    if _kinds(source) == ["number"] and _kinds(target) == ["integer"]:
+        return "make it an integer with round(value) or int(value)"
+    return ""
+
+
+def for_stranger(name: str, source: ObjectType, target: ObjectType) -> str:
+    """Return the hint for a field that the target has no name for."""
+    return did_you_mean(
+        name, [known for known in target.fields if known not in source.fields], "leave it out"
+    )
+
+
+def _kinds(of: Type) -> list[str]:
+    """Return the kinds of a type's scalars but null, each once."""
+    every = [member.kind for member in members(of) if isinstance(member, Scalar) and member.kind != "null"]
+    return list(dict.fromkeys(every))
+
+
+def _conversion(source: Type, kinds: list[str]) -> str:
+    given = _kinds(source)
+    if len(kinds) != 1 or kinds == given or kinds[0] not in _CONVERSIONS:
+        return ""
+    if kinds[0] != "string" and "boolean" in given:  # booleans are no numbers
+        return ""
+    return f"convert it with {_CONVERSIONS[kinds[0]]}(value)"
+
+
+def _field_for(given: ObjectType, kinds: list[str]) -> str:
+    """Return a hint with the fields of an object that have one of the kinds."""
+    tried = list(given.fields.items())[:FIELDS_TRIED_MAX]
+    fit = [name for name, known in tried if _kinds(known.type) and set(_kinds(known.type)) <= set(kinds)]
+    return f"refer to one of its fields, such as .{fit[0]}" if fit else ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..types.show import shown
 from ..types.types import (
     BOOLEAN,
     INTEGER,
@@ -21,11 +22,10 @@ from ..types.types import (
     ObjectType,
     Type,
     members,
-    shown,
     union,
 )
 from .nodes import Node
-from .operands import (
+from .type_rules import (
     A_BOOLEAN,
     A_LIST,
     A_NUMBER,
@@ -40,10 +40,10 @@ from .operands import (
     joined,
     kind_of,
     listed,
+    numeric,
     operand,
     takes,
 )
-from .results import numeric
 
 Argument: TypeAlias = tuple[Node, Type]
 
