@@ -27,9 +27,9 @@ from ..plans import CheckReport, Json, NotJson, Plan, literal_faults, parse, rea
 from ..plans.faults import Fault
 from ..plans.inputs import fit_inputs
 from ..plans.nearest import did_you_mean, nearest
-from ..plans.types.reading import read_schema
+from ..plans.types.read import read_schema
+from ..plans.types.show import shown
 from ..plans.types.types import Scalar, Type, members
-from ..plans.types.wording import shown
 from .config import Settings
 from .invocation import is_model_configured
 

@@ -256,7 +256,7 @@ def _model(invocation: Invocation) -> list[Diagnosis]:
 def _modes(invocation: Invocation) -> list[Diagnosis]:
     """Ask the model in every mode, and name the best mode that works."""
     from ..tools import Model
-    from ..tools.models.probing import Probe, probe
+    from ..tools.models.completion import Probe, probe
     from .invocation import drive
 
     try:

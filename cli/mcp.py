@@ -47,8 +47,8 @@ from ..executor import Run
 from ..planner import SavedPlan
 from ..plans import Json, Plan
 from ..plans.nearest import did_you_mean
-from ..tools.faults import pydantic_faults
 from ..tools.logbook import open_log
+from ..tools.schemas import pydantic_faults
 from . import screen
 from .config import Settings
 from .failure import Exit, exit_code, failure_document, failure_text

@@ -20,8 +20,7 @@ from .checker.body import Bodies, Body, SavedPlans, bodies_of
 from .checker.effects import is_write
 from .checker.labels import UNTRUSTED
 from .checker.survey import Survey, survey_of
-from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS
-from .expressions.methods import METHODS
+from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node
 from .format.property_order import as_written
 from .format.shape import Draft
@@ -45,7 +44,7 @@ from .program import (
 from .program import Fallback as FallbackCode
 from .signature import Signature, Signatures
 from .toolbox import toolbox
-from .types.schema import self_contained
+from .types.standalone import self_contained
 from .values import Json
 
 VARIANTS_MAX = 8

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..types.schema import read_schema
+from ..types.read import read_schema
 from ..types.types import ListType, ObjectType, Type, members, union
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..types.remedies import expression_of, for_null
-from ..types.types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members, shown
+from ..types.assignable import expression_of, for_null
+from ..types.show import shown
+from ..types.types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members
 from ..values import Json
 from .typed_body import TypedBody
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..nearest import listing
 from ..plan import SetStep, Step, ToolStep
-from ..types.remedies import for_null
+from ..types.assignable import for_null
 from ..types.types import (
     BOOLEAN,
     INTEGER,

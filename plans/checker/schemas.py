@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..paths import key
-from ..types.schema import literal_faults
+from ..types.validate import literal_faults
 from ..values import Json
 from .body import Body
 from .checking import Checking

@@ -12,7 +12,7 @@ from firmplan.cli.host import MCP_WAIT_S
 from firmplan.cli.mcp import PLANS_MAX, TOOLS
 from firmplan.tools.declaration import ToolSettings
 from firmplan.tools.mcp import listing as mcp_listing
-from firmplan.tools.mcp import target as mcp_target
+from firmplan.tools.mcp import session as mcp_target
 from firmplan.tools.mcp import tools as mcp_tools
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "MCP.md").read_text(encoding="utf-8")

@@ -8,8 +8,7 @@ import textwrap
 
 import pytest
 from firmplan.tools.fingerprint.fingerprint import fingerprint_of
-from firmplan.tools.fingerprint.local_names import own_names
-from firmplan.tools.fingerprint.syntax import spelled
+from firmplan.tools.fingerprint.syntax import own_names, spelled
 from firmplan.tools.toolset import Toolset
 
 

@@ -33,8 +33,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from .decorators import ABSENT
 from .names import names_in
+from .syntax import ABSENT
 
 # Values inside values: far from Python's own limit, and deeper data is not a constant of a program.
 DEPTH_MAX = 60

@@ -46,7 +46,7 @@ class Fingerprint:
 
 def fingerprint_of(tool: Tool) -> Fingerprint:
     """Return the fingerprint of a tool. Reads source files: O(code that the tool reaches)."""
-    from .portrait import draw  # noqa: PLC0415  # needs `Tool`
+    from .closure import draw  # noqa: PLC0415  # needs `Tool`
 
     found = draw(tool.source, _annotations(tool), tool.influences)
     parts = dict(found.parts)
@@ -68,7 +68,7 @@ def judgement_of(tool: Tool) -> Fingerprint:
 
     The rest of such a tool is its request, which is named by itself: model, messages, schema.
     """
-    from .portrait import draw  # noqa: PLC0415  # as above
+    from .closure import draw  # noqa: PLC0415  # as above
 
     returned = {name: each for name, each in _annotations(tool).items() if name == "return"}
     found = draw(None, returned, tool.influences)

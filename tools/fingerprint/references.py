@@ -27,10 +27,9 @@ from typing import Annotated, Any, cast
 
 from ..tool import Tool
 from .constants import Spelling, Unseen
-from .decorators import ABSENT, Find, decorations, wrappings
-from .origin import Origin, distributions_of, is_project_file, origin_of
-from .revealing import reads_docstrings, revealing
-from .standard_names import lasting_name
+from .opaque_calls import reads_docstrings, revealing
+from .origin import Origin, distributions_of, is_project_file, lasting_name, origin_of
+from .syntax import ABSENT, Find, decorations, wrappings
 
 _DESCRIPTORS = (
     MethodDescriptorType,

@@ -10,16 +10,19 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from types import CodeType
-from typing import Any, cast
+from types import CodeType, FunctionType
+from typing import Any, Final, cast
 
-from .local_names import FunctionNode, is_note, own_names
 from .names import TREES_KEPT, all_codes
+from .origin import Origin, origin_of
 
 _DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _UNSPOKEN = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset"})
@@ -345,3 +348,201 @@ def _constant(value: object) -> str:
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return node.decorator_list[0].lineno if node.decorator_list else node.lineno
+
+
+# --- Which names of a function say nothing: local variables whose renaming, and only that, changes no result.
+#
+# A name is such a name only if everything says so, and keeps its spelling else, so that a doubt leads to a call too many and never to a
+# wrong reuse:
+#
+# - it is assigned in the function, and stands for nothing outside in any scope of it;
+# - it is no parameter (whoever calls by keyword says it), no function, class or import, no attribute of a class, no capture of a
+#   pattern, and not declared `global` or `nonlocal`;
+# - it is no word of a text that the function holds or reads: libraries look names up that stand in a query or formula;
+# - nothing in the function looks at names: `locals()`, `eval`, frames, queries over local tables.
+#
+# One name is one variable: where two scopes of a function use the same name, both are renamed or neither is. Pure.
+
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+_LOOKING: Final = frozenset(
+    {
+        *("locals", "vars", "dir", "eval", "exec", "compile", "globals", "__import__", "breakpoint"),
+        *("f_locals", "f_back", "f_code", "_getframe", "currentframe", "stack", "getouterframes", "inspect"),
+        *("__code__", "co_varnames", "co_names", "__closure__", "co_freevars", "co_cellvars"),
+        *("sql", "query", "execute", "executemany", "evaluate", "from_query", "query_df", "sqldf"),
+        *(
+            "register_globals",
+            "dmatrix",
+            "dmatrices",
+            "from_formula",
+            "ols",
+            "glm",
+            "varname",
+            "argname",
+            "nameof",
+        ),
+    }
+)
+_WORD: Final = re.compile(r"\w+")
+
+
+def own_names(node: FunctionNode, fixed: Collection[str] = ()) -> frozenset[str]:
+    """Return the names of a function whose spelling does not matter.
+
+    Args:
+        node: The function, with all that is nested in it.
+        fixed: Names that it looks up outside, and others that keep their spelling.
+    """
+    inside = list(_inside(node))
+    if any(_looks_at_names(each) for each in inside):
+        return frozenset()
+    assigned = set(chain.from_iterable(_assigned(each) for each in inside))
+    kept = set(chain.from_iterable(_said(each) for each in inside))
+    kept |= {each.id for part in _head(node) for each in ast.walk(part) if isinstance(each, ast.Name)}
+    return frozenset(name for name in assigned - kept if name not in fixed and not name.startswith("__"))
+
+
+def is_note(node: object) -> bool:
+    """Whether a statement is a text that stands alone: a docstring, or what is said below an attribute or between statements."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return True
+        case _:
+            return False
+
+
+def words_in(*texts: str) -> frozenset[str]:
+    """Return all that could be a name in some texts."""
+    return frozenset(word for text in texts for word in _WORD.findall(text))
+
+
+def texts_in(node: ast.AST) -> Iterator[str]:
+    """Yield the texts that code holds, docstrings left out."""
+    for each in _inside(node):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield each.value
+
+
+def _inside(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and all that it holds, docstrings and other notes left out: they are no part of what code does."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        yield each
+        waiting += (child for child in ast.iter_child_nodes(each) if not is_note(child))
+
+
+def _looks_at_names(node: ast.AST) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in _LOOKING
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            parts = {part for each in names for part in each.name.split(".")}
+            return bool(parts & _LOOKING)
+        case _:
+            return False
+
+
+def _assigned(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()):
+            yield name
+        case ast.ExceptHandler(name=str() as name):
+            yield name
+        case _:
+            pass
+
+
+def _said(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a node says in a way that a renaming would not follow."""
+    match node:
+        case ast.Name() | ast.ExceptHandler() | ast.Attribute() | ast.keyword():
+            pass  # variables, and names of other things
+        case ast.Constant(value=str() as text):
+            yield from words_in(text)
+        case ast.Constant(value=bytes() as data):
+            yield from words_in(data.decode("latin-1"))
+        case ast.ClassDef(name=name):
+            yield name
+            yield from (
+                each.id
+                for each in ast.walk(node)
+                if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+            )
+        case ast.alias(name=name, asname=asname):
+            yield asname or name.partition(".")[0]
+        case _:
+            for _, part in ast.iter_fields(node):
+                texts = cast("list[object]", part) if isinstance(part, list) else [part]
+                yield from (text for text in texts if isinstance(text, str))
+
+
+def _head(node: FunctionNode) -> list[ast.AST]:
+    """Return the parts of a function that are evaluated where it stands, not inside it."""
+    arguments: list[ast.AST] = [node.args]
+    if isinstance(node, ast.Lambda):
+        return arguments
+    return [*arguments, *node.decorator_list, *([node.returns] if node.returns is not None else [])]
+
+
+# --- Decorators of functions: which are firmplan's own, and so decide nothing, and whether all that were applied stand in the text.
+
+
+Find = Callable[[str], object]
+"""What a name stands for where a function stands; `ABSENT`: nothing."""
+
+ABSENT: object = object()
+
+
+def without_own(node: ast.AST, find: Find) -> ast.AST:
+    """Return a function without `@tool` and `@agent`: what they declare does not change what it does."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node
+    return _decorated(node, tuple(each for each in node.decorator_list if not _is_own(each, find)))
+
+
+@lru_cache(TREES_KEPT)
+def _decorated(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, decorators: tuple[ast.expr, ...]
+) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    """Return the function with these decorators only: for the same ones the same tree."""
+    bare = copy(node)
+    bare.decorator_list = list(decorators)
+    return bare
+
+
+def wrappings(value: object) -> int:
+    """Return how many wrappers stand around a function."""
+    count = 0
+    while (inner := getattr(value, "__wrapped__", None)) is not None:
+        count, value = count + 1, inner
+    return count
+
+
+def decorations(value: object) -> int:
+    """Return how many decorators stand in the text of the function inside some wrappers."""
+    while (inner := getattr(value, "__wrapped__", None)) is not None:
+        value = inner
+    if not isinstance(value, FunctionType):
+        return 0
+    try:
+        node = function_node(value.__code__, value.__globals__)
+    except NoSource:
+        return 0
+    return len(cast("list[Any]", getattr(node, "decorator_list", [])))
+
+
+def _is_own(decorator: ast.expr, find: Find) -> bool:
+    head = decorator.func if isinstance(decorator, ast.Call) else decorator
+    attributes: list[str] = []
+    while isinstance(head, ast.Attribute):
+        attributes.insert(0, head.attr)
+        head = head.value
+    if not isinstance(head, ast.Name):
+        return False
+    value = find(head.id)
+    if value is ABSENT:  # imported where the function stands, which the function itself does not see
+        return (attributes or [head.id])[-1] in ("tool", "agent")
+    return origin_of(str(getattr(value, "__module__", None) or getattr(value, "__name__", ""))) is Origin.OWN
