@@ -148,7 +148,7 @@ async def record(
     files = " and ".join(str(each) for each in (written, case) if each is not None)
     invocation.answer(
         {"run": run_id, "bundle": str(written), "case": str(case) if case else None},
-        f"run {run_id} is recorded in {files}\ntest tools and plans against it with\n"
+        f"run {run_id} is recorded in {files}\nhold tools and plans to it with\n"
         f"  pytest --firmplan {shlex.quote(str(written.parent))}",
     )
     return Exit.OK
