@@ -13,7 +13,6 @@ from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from ..types.types import NEVER, NULL, TEXT, UNKNOWN, Type, union, widened
 from ..values import Json
 from .arguments import argument_faults, computed, value_faults, without_doubts
-from .body import UNKNOWN as NO_BODY
 from .checking import Accepted
 from .conditions import ANY_LIST, expect
 from .examples import example_faults
@@ -99,9 +98,9 @@ def _tool_type(steps: TypedBody, path: str, step: ToolStep, scope: Mapping[str, 
 
 
 def _plan_type(steps: TypedBody, path: str, position: int, step: PlanStep, scope: Mapping[str, Type]) -> Type:
-    called = steps.body.calls.get(position, NO_BODY)
-    made = steps.checking.outputs.get(called, NEVER)
-    accepted = None if called == NO_BODY else steps.checking.inputs_of(called)
+    called = steps.body.calls.get(position)
+    made = NEVER if called is None else steps.checking.outputs.get(called, NEVER)
+    accepted = None if called is None else steps.checking.inputs_of(called)
     _check_args(steps, path, step, accepted, with_previous(step, made, scope))
     return made
 

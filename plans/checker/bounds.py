@@ -13,7 +13,7 @@ from ..immutable import immutable
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from ..problems import Bounds
 from ..signature import Effect, Signatures
-from .body import UNKNOWN, Body
+from .body import Body
 from .effects import NOTHING, EffectOrder, Touches
 
 
@@ -76,8 +76,8 @@ def _once(body: Body, position: int, step: Step, inner: Sequence[Cost], toolset:
         case AgentStep(agent=agent):
             return Cost(2 * agent.max_steps, agent.max_steps)
         case PlanStep():
-            called = body.calls.get(position, UNKNOWN)
-            return FREE if called == UNKNOWN else inner[called]
+            called = body.calls.get(position)
+            return FREE if called is None else inner[called]
         case SetStep():
             return FREE
 
@@ -113,8 +113,8 @@ def _chain_calls(body: Body, position: int, inner: Sequence[int]) -> int:
     step = body.steps[position]
     if isinstance(step, SetStep):
         return 0
-    called = body.calls.get(position, UNKNOWN)
-    return inner[called] if isinstance(step, PlanStep) and called != UNKNOWN else 1
+    called = body.calls.get(position)
+    return 1 if called is None else inner[called]
 
 
 def bounds_of(cost: Cost, chain: tuple[str, ...]) -> Bounds:

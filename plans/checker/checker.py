@@ -21,7 +21,7 @@ from ..problems import Bounds, CheckReport, in_order, problem
 from ..signature import Signature, Signatures
 from ..toolbox import toolbox
 from ..types.types import NEVER, Type
-from .body import UNKNOWN, Bodies, SavedPlans, bodies_of
+from .body import Bodies, SavedPlans, bodies_of
 from .bounds import FREE, Cost, bounds_of, cost_of, critical_path
 from .checking import Checking
 from .effects import unsafe_retries
@@ -135,6 +135,6 @@ def _add_types(bodies: Bodies, checking: Checking, made: dict[str, Type]) -> Non
             found = checking.steps[number][position]
             if found != NEVER:
                 made[f"{prefix}{step.id}"] = found
-            called = body.calls.get(position, UNKNOWN)
-            if called != UNKNOWN:
+            called = body.calls.get(position)
+            if called is not None:
                 waiting.append((f"{prefix}{step.id}/", called))

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..program import Touch
 from ..signature import Effect, Signature, Signatures
-from .body import UNKNOWN, Body
+from .body import Body
 
 WORLD = "world"
 Touches = tuple[Touch, ...]
@@ -46,8 +46,8 @@ def _touches(body: Body, position: int, step: Step, inner: Sequence[Touches], to
         case AgentStep(agent=agent):
             return joined(_of_tool(toolset.find(name)) for name in agent.tools)
         case PlanStep():
-            called = body.calls.get(position, UNKNOWN)
-            return () if called == UNKNOWN else inner[called]
+            called = body.calls.get(position)
+            return () if called is None else inner[called]
         case _:
             return ()
 

@@ -13,7 +13,7 @@ from ..limits import LIMITS, Limits
 from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..problems import Problem, problem
 from ..signature import Effect, Signature, Signatures
-from .body import UNKNOWN, Body
+from .body import Body
 from .labels import CLEAN, UNTRUSTED, Labels, Summary, Write, labels_of, translated
 from .templates import Template, argument_path, template_of
 
@@ -77,8 +77,8 @@ def _writes(
             if risky:
                 yield _agent_write(labels, position, tools)
         case PlanStep():
-            called = body.calls.get(position, UNKNOWN)
-            if called != UNKNOWN:
+            called = body.calls.get(position)
+            if called is not None:
                 meaning = labels.meaning(position, summaries[called])
                 for write in summaries[called].writes:
                     yield _translated(write, meaning)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ..limits import LIMITS, Limits
 from ..plan import AgentStep, PlanStep, ToolStep
 from ..signature import Signatures
-from .body import UNKNOWN, Body
+from .body import Body
 from .templates import Template, template_of
 
 CLEAN = 0
@@ -171,12 +171,12 @@ def _label(
     for name in _CONDITIONS:
         control |= labels.of(templates.get(name), position)
     labels.control[position] = control
-    called = labels.body.calls.get(position, UNKNOWN)
+    called = labels.body.calls.get(position)
     label = CLEAN
     for name, template in templates.items():
-        if name != "args" or called == UNKNOWN:
+        if name != "args" or called is None:
             label |= labels.of(template, position)
-    if called != UNKNOWN:
+    if called is not None:
         summary = summaries[called]
         label |= translated(summary.output, labels.meaning(position, summary))
     own = _source(labels, position, summaries, toolset)
@@ -199,8 +199,8 @@ def _source(
         case AgentStep(agent=agent):
             tools = [toolset.find(name) for name in agent.tools]
         case PlanStep():
-            called = body.calls.get(position, UNKNOWN)
-            if called != UNKNOWN and summaries[called].output & UNTRUSTED:
+            called = body.calls.get(position)
+            if called is not None and summaries[called].output & UNTRUSTED:
                 return tuple(f"{step.id}/{inner}" for inner in summaries[called].source)
             return None
         case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..paths import key
 from ..plan import AgentStep, PlanStep, Step, ToolStep
-from .body import UNKNOWN, Body
+from .body import Body
 from .checking import Checking
 from .effects import is_write
 from .naming import is_name
@@ -46,7 +46,7 @@ def _is_idle(checking: Checking, survey: Survey, number: int, position: int, ste
         case AgentStep(agent=agent):
             names = agent.tools
         case PlanStep():
-            if checking.bodies.every[number].calls.get(position, UNKNOWN) == UNKNOWN:
+            if position not in checking.bodies.every[number].calls:
                 return False
         case _:
             pass

@@ -75,7 +75,7 @@ def _check_size(checking: Checking, survey: Survey) -> None:
     count = [0] * len(bodies.every)
     for number in survey.order:
         body = bodies.every[number]
-        called = [inner for inner in body.calls.values() if inner >= 0]
+        called = body.calls.values()
         depth[number] = 1 + max((depth[inner] for inner in called), default=0)
         count[number] = len(body.steps) + sum(count[inner] for inner in called)
     top = bodies.every[0]

@@ -167,9 +167,8 @@ def _implied(waits: Sequence[Sequence[int]], order: Sequence[int]) -> list[froze
 
 def _inner_touches(bodies: Bodies, tools: Signatures) -> list[Touches]:
     """Return what each body touches; bodies that run one another in a circle touch nothing there."""
-    waits = [sorted({called for called in body.calls.values() if called >= 0}) for body in bodies.every]
     inner: list[Touches] = [()] * len(bodies.every)
-    for number in program_order(waits)[0]:
+    for number in program_order(bodies.callees)[0]:
         inner[number] = joined(touches_of(bodies.every[number], inner, tools))
     return inner
 
