@@ -210,21 +210,13 @@ def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
     lenient: set[int] = set()
     to_self = False
     for name, template in step.templates.items():
-        formula = template.formula
-        for id_ in formula.strict:
-            if (other := position.get(id_)) is None:
-                continue
-            if other == index:
-                to_self = to_self or name != "until"
-            else:
-                strict.add(other)
-        for id_ in formula.lenient:
-            if (other := position.get(id_)) is None:
-                continue
-            if other == index:
-                to_self = to_self or name != "until"
-            else:
-                lenient.add(other)
+        for ids, found in ((template.formula.strict, strict), (template.formula.lenient, lenient)):
+            for id_ in ids:
+                other = position.get(id_)
+                if other == index:
+                    to_self = to_self or name != "until"
+                elif other is not None:
+                    found.add(other)
     when = step.templates.get("when")
     is_filter = when is not None and not when.formula.names.isdisjoint({"item", "index"})
     return Refs(
