@@ -126,8 +126,8 @@ def _model(settings: Settings) -> list[Finding]:
 
 def _modes(settings: Settings) -> list[Finding]:
     """Ask the model in every mode, and say which to use."""
+    from ..tools.models.completion import Probe, probe  # noqa: PLC0415  # only here
     from ..tools.models.endpoint import Model  # noqa: PLC0415  # only here
-    from ..tools.models.probing import Probe, probe  # noqa: PLC0415  # only here
 
     try:
         endpoint = Model(settings.model, base_url=settings.base_url).resolve()

@@ -264,7 +264,7 @@ def _read(name: str, arguments: Document) -> asked.Request:
     try:
         return asked.REQUESTS[name].model_validate(arguments, strict=True)
     except ValidationError as fault:
-        from ..tools.faults import pydantic_faults  # noqa: PLC0415  # only where something does not fit
+        from ..tools.schemas import pydantic_faults  # noqa: PLC0415  # only where something does not fit
 
         raise InputRejected(f"{name}: {'; '.join(pydantic_faults(fault))}") from fault
 

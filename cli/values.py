@@ -14,9 +14,9 @@ from ..errors import InputRejected
 from ..plans import Json, NotJson, Plan, literal_faults, parse
 from ..plans.faults import Fault
 from ..plans.nearest import did_you_mean
-from ..plans.types.reading import read_schema
+from ..plans.types.read import read_schema
+from ..plans.types.show import shown
 from ..plans.types.types import Scalar, Type, members
-from ..plans.types.wording import shown
 
 SHAPE_KEYS = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
 

@@ -1069,13 +1069,12 @@ class Machine:
     # --- ends
 
     def _node_failed(self, node: Node, failure: Failure) -> None:
-        """The step failed before it had items."""
-        if node.code.for_each is not None or isinstance(node.code.on_error, Fail):
+        """The step failed before it had items: `on_error` is about items, or about a step that runs once."""
+        if node.code.for_each is None:
+            self._item_failed(node, failure)
+        else:
             node.failure = failure
             self._end_node(node, State.FAILED)
-            return
-        node.items = (node,)
-        self._item_failed(node, failure)
 
     def _finish_node(self, node: Node) -> None:
         """Every item of a list has ended: the node's state follows from theirs."""

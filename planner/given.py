@@ -10,7 +10,8 @@ from ..plans.inputs import fit_inputs
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
 from ..plans.problems import Problem, problem
-from ..plans.types.types import schema_of, type_of, widened
+from ..plans.types.show import schema_of
+from ..plans.types.types import type_of, widened
 from ..plans.values import Json, canonical
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .problems import Bounds, CheckReport, Problem
     from .program import Program
     from .signature import Effect, Signature, Signatures
-    from .types.schema import literal_faults
+    from .types.validate import literal_faults
     from .values import Digest, Json, NotJson, canonical, normal, parse
 
 _MODULES = {
@@ -41,7 +41,7 @@ _MODULES = {
     "plan": ("InnerPlan", "Plan", "Step"),
     "problems": ("Bounds", "CheckReport", "Problem"),
     "program": ("Program",),
-    "types.schema": ("literal_faults",),
+    "types.validate": ("literal_faults",),
     "signature": ("Effect", "Signature", "Signatures"),
     "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
 }

@@ -18,8 +18,7 @@ from ..errors import PlanRejected
 from .checker.body import Bodies, Body, SavedPlans, bodies_of
 from .checker.flow import UNTRUSTED
 from .checker.survey import Survey, is_write, survey_of
-from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS
-from .expressions.methods import METHODS
+from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node
 from .format.property_order import as_written
 from .format.shape import Draft
@@ -42,7 +41,7 @@ from .program import (
     Waits,
 )
 from .signature import Signature, Signatures, toolbox
-from .types.schema import self_contained
+from .types.standalone import self_contained
 from .values import Json, canonical
 
 VARIANTS_MAX = 8

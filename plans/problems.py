@@ -14,8 +14,8 @@ from typing import Literal
 
 from .codes import CODES
 from .paths import parts_of
-from .types.kinds import size_of
-from .types.types import Type, schema_of
+from .types.show import schema_of
+from .types.types import Type, size_of
 from .values import Json
 
 SHOWN_MAX = 50

@@ -8,8 +8,7 @@ from typing import Any, Final, cast
 
 from ..errors import InputRejected
 from ..plans.format.shape import describe
-from ..plans.format.source import parse_source
-from ..plans.format.text_fault import TextFault
+from ..plans.format.source import TextFault, parse_source
 from ..plans.nearest import did_you_mean, listing
 from .assertions import EXPECT_KEYS, STEP_KEYS
 

@@ -41,7 +41,7 @@ RETRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class AgentSettings:
     """How the model is asked; what is `None` is not sent.
 
     Attributes:
@@ -117,7 +117,7 @@ def agent(
     Raises:
         ConfigError: The prompt is missing or mentions what is no parameter, or a setting is not one.
     """
-    wishes = Wishes(model, temperature, examples, max_tokens, guard, retries)
+    wishes = AgentSettings(model, temperature, examples, max_tokens, guard, retries)
 
     def made(decorated: Callable[..., Any]) -> Tool:
         return _make(decorated, wishes)
@@ -130,7 +130,7 @@ class _Agent:
     """What an agent asks, made of its arguments."""
 
     template: Template
-    wishes: Wishes
+    wishes: AgentSettings
     head: tuple[Message, ...]
 
     def request(self, args: Mapping[str, Json], schema: Mapping[str, Json]) -> ModelRequest:
@@ -148,7 +148,7 @@ class _Agent:
         )
 
 
-def _make(fn: Callable[..., Any], wishes: Wishes) -> Tool:
+def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
     """Return the tool."""
     where = f"agent '{getattr(plain_function(fn), '__name__', fn)}'" if callable(fn) else "@agent"
     if not callable(fn) or isinstance(fn, type | Tool):
@@ -189,7 +189,9 @@ def _template(where: str, fn: Callable[..., Any]) -> Template:
     return Template.read(where, "\n\n".join([text, *rest]), known)
 
 
-def _head(where: str, fn: Callable[..., Any], template: Template, wishes: Wishes) -> tuple[Message, ...]:
+def _head(
+    where: str, fn: Callable[..., Any], template: Template, wishes: AgentSettings
+) -> tuple[Message, ...]:
     """Return the messages that are the same in every call."""
     from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
@@ -204,7 +206,7 @@ def _head(where: str, fn: Callable[..., Any], template: Template, wishes: Wishes
     return (*system, *example_messages(asked))
 
 
-def _examples(where: str, wishes: Wishes) -> list[Example]:
+def _examples(where: str, wishes: AgentSettings) -> list[Example]:
     from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
     return [
@@ -229,7 +231,7 @@ def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str
             return example
 
 
-def _check_answers(where: str, tool: Tool, wishes: Wishes) -> None:
+def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
     """Raise `ConfigError` if an example's answer is none that the agent may give."""
     if not wishes.examples or "types" not in tool.__dict__:
         return  # a type defined further down cannot be compared yet

@@ -5,17 +5,17 @@ is checked as well, since it is stricter than pydantic where the two differ (`tr
 pydantic makes from field names are left out: they say nothing that the name does not.
 """
 
-# annotations and results are any Python value: that is what this module is for
-# ruff: noqa: ANN401  # annotations and results are any Python value: that is what this module is for
 from __future__ import annotations
 
 import math
+import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -25,15 +25,18 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..errors import ConfigError
 from ..plans.paths import path_of
-from ..plans.types.integral import with_ordered_sets
+from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
-from .exact import Fits, exactly, scalar
-from .faults import argument_faults, pydantic_faults, shown
-from .schemas import Checker, bad_args, bad_result
+from .schemas import Checker, argument_faults, bad_args, bad_result, pydantic_faults, shown
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
+
+
+# annotations and results are any Python value: that is what this module is for
+# ruff: noqa: ANN401  # annotations and results are any Python value: that is what this module is for
+
 
 _EXTRA: ExtraValues = "forbid"
 
@@ -339,3 +342,73 @@ def _with_json_scalars(value: Any) -> Any:
             except (PydanticSerializationError, ValueError, TypeError):
                 return value
             return value if isinstance(made, dict | list) else made
+
+
+# --- Types whose values are JSON as they stand: nothing to build, nothing to convert, nothing that a schema says beyond the type.
+#
+# Most tools take and give texts, numbers, booleans, and lists and dicts of them. A value that is exactly of such a type is what
+# pydantic would read and write again, so nobody needs to ask it. This is a quick yes only: what is not exactly of its type (an
+# integer for a float, a subclass, a wrong value) goes the long way, which converts it or says what is wrong.
+
+
+Fits: TypeAlias = Callable[[object], bool]
+
+_SCALARS = (int, str, bool, float, NoneType)  # `type(..) is`, so that `True` is no integer
+
+
+def exactly(annotation: Any) -> Fits | None:  # any annotation
+    """Return what tells whether a value is exactly of a type; `None`: values of this type have to be read and written.
+
+    Metadata (`Annotated`) makes a type one that has to be read: it may be a condition.
+    """
+    if annotation is None:
+        return _scalar(NoneType)
+    if any(annotation is kind for kind in _SCALARS):
+        return _scalar(annotation)
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        return _list(exactly(parts[0]))
+    if origin is dict and parts[0] is str:
+        return _dict(exactly(parts[1]))
+    if origin in (typing.Union, UnionType):
+        return _union([exactly(part) for part in parts])
+    return None
+
+
+def scalar(annotation: Any) -> type | None:  # any annotation
+    """Return the class that a value of a type has to be of, and nothing more; `None`: there is more to it."""
+    return next((kind for kind in _SCALARS if annotation is kind), None)
+
+
+def _scalar(kind: type) -> Fits:
+    return lambda value: type(value) is kind
+
+
+def _list(item: Fits | None) -> Fits | None:
+    if item is None:
+        return None
+
+    def fits(value: object) -> bool:
+        return type(value) is list and all(map(item, cast("list[object]", value)))
+
+    return fits
+
+
+def _dict(item: Fits | None) -> Fits | None:
+    if item is None:
+        return None
+
+    def fits(value: object) -> bool:
+        if type(value) is not dict:
+            return False
+        parts = cast("dict[object, object]", value)
+        return all(type(key) is str for key in parts) and all(map(item, parts.values()))
+
+    return fits
+
+
+def _union(found: list[Fits | None]) -> Fits | None:
+    branches = [branch for branch in found if branch is not None]
+    if len(branches) < len(found):
+        return None
+    return lambda value: any(branch(value) for branch in branches)

@@ -275,7 +275,7 @@ class Context:
     def progress(self, fraction: float, note: str = "") -> None:
         """Tell how far the call is: `fraction` from 0 to 1 (held within), and a few words."""
         if self._on_progress is not None:
-            from .masking import masked_text  # noqa: PLC0415  # only for calls that tell their progress
+            from .logbook import masked_text  # noqa: PLC0415  # only for calls that tell their progress
 
             told = masked_text(said(note or ""), self._read_secrets())
             self._on_progress(min(max(0.0, float(fraction)), 1.0), told)

@@ -17,10 +17,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from ..errors import ConfigError
-from .masking import masked_text
+from ..plans.values import Json, NotJson, canonical, parse
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
+
 
 SETTING: Final = "FIRMPLAN_LOG"
 FIELD_LENGTH_MAX: Final = 2_000  # characters: a log is read by people, and what a tool says may be endless
@@ -127,3 +128,56 @@ def _field(value: object, secrets: Mapping[str, str]) -> object:
         return value
     text = masked_text(value if isinstance(value, str) else repr(value), secrets)
     return text if len(text) <= FIELD_LENGTH_MAX else f"{text[:FIELD_LENGTH_MAX]}... ({len(text)} characters)"
+
+
+# --- Keeping secrets out of what is written down: wherever their value stands, `${secret("NAME")}` stands instead.
+
+
+# Characters of a secret that is looked for in values: shorter ones stand in them by chance.
+LENGTH_MIN: Final = 4
+
+
+def masked_text(text: str, secrets: Mapping[str, str]) -> str:
+    """Return a text without these secrets (name -> value), as they are and as they stand inside quotes."""
+    for name, secret in _longest_first(secrets):
+        for form in (secret, _inside_json(secret), repr(secret)[1:-1]):
+            text = text.replace(form, _expression(name))
+    return text
+
+
+def masked_value(data: bytes, secrets: Mapping[str, str]) -> bytes:
+    """Return a canonical value without these secrets; one that holds none is returned as it is."""
+    sought = [(name, secret) for name, secret in _longest_first(secrets) if len(secret) >= LENGTH_MIN]
+    if not any(_inside_json(secret).encode() in data for _, secret in sought):
+        return data
+    return canonical(_masked(parse(data), sought))
+
+
+def _masked(value: Json, sought: list[tuple[str, str]]) -> Json:
+    match value:
+        case str():
+            for name, secret in sought:
+                value = value.replace(secret, _expression(name))
+            return value
+        case list():
+            return [_masked(item, sought) for item in value]
+        case dict():
+            return {str(_masked(key, sought)): _masked(item, sought) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _longest_first(secrets: Mapping[str, str]) -> list[tuple[str, str]]:
+    found = [(name, secret) for name, secret in secrets.items() if secret]
+    return sorted(found, key=lambda pair: (-len(pair[1]), pair[0]))
+
+
+def _expression(name: str) -> str:
+    return f'${{secret("{name}")}}'
+
+
+def _inside_json(text: str) -> str:
+    try:
+        return canonical(text)[1:-1].decode()
+    except NotJson:  # a byte that is no text: it stands in no value
+        return text

@@ -16,7 +16,7 @@ from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool
 from ...tools.failures import said
 from ...tools.models.completion import Usage as ModelUsage
-from ...tools.models.outage import ModelError
+from ...tools.models.errors import ModelError
 from ..commands import StartToolCall
 from ..events import (
     CallFailed,

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
-from ...tools.models.pace import Pace
+from ...tools.models.limits import RateLimiter
 from ..journal.commits import Commits
 from ..stores.store import Store
 from .clearance import Flow
@@ -71,7 +71,7 @@ class SystemClock:
 
 
 # By tool, of all engines of this process, and by clock: the machine's (`None`), or one of a test.
-_PACES: Final[WeakKeyDictionary[Tool, dict[Clock | None, Pace]]] = WeakKeyDictionary()
+_RATE_LIMITERS: Final[WeakKeyDictionary[Tool, dict[Clock | None, RateLimiter]]] = WeakKeyDictionary()
 
 
 @dataclass(slots=True)
@@ -127,24 +127,24 @@ class Facilities:
         """Hold a place for a call of a run, in the run, its tool and the engine; a tool with a rate is waited for before."""
         of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:
-            await self._keep_pace(run, tool)
+            await self._wait_for_rate(run, tool)
             if tool.max_concurrency is not None:
                 of_tool = self.tool_places.setdefault(tool.name, Places(tool.max_concurrency)).hold(run)
         async with of_run or nullcontext(), of_tool, self.places.hold(run):
             yield
 
-    async def _keep_pace(self, run: str, tool: Tool) -> None:
+    async def _wait_for_rate(self, run: str, tool: Tool) -> None:
         """Wait until a tool with a rate may be called again: one call at a time, so that runs take turns."""
         if tool.rate is None:
             return
         async with self.turns.setdefault(tool.name, Places(1)).hold(run):
-            delay_s = self._pace_of(tool, tool.rate).book(self._now())
+            delay_s = self._limiter_of(tool, tool.rate).reserve(self._now())
             if delay_s > 0:
                 await self.clock.sleep(delay_s)
 
-    def _pace_of(self, tool: Tool, rate: float) -> Pace:
-        return _PACES.setdefault(tool, {}).setdefault(
-            None if self._has_system_clock else self.clock, Pace(rate)
+    def _limiter_of(self, tool: Tool, rate: float) -> RateLimiter:
+        return _RATE_LIMITERS.setdefault(tool, {}).setdefault(
+            None if self._has_system_clock else self.clock, RateLimiter(rate)
         )
 
     def _now(self) -> float:

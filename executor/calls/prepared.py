@@ -16,7 +16,7 @@ from ...plans.values import Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.failures import shortened
 from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
-from ...tools.masking import masked_text, masked_value
+from ...tools.logbook import masked_text, masked_value
 from ..commands import StartModelCall, StartToolCall
 from ..events import CallMade, CallStarted
 from ..fork import Fork

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Final
 
 from ...errors import ConfigError
 from ...tools import Context, Tool, Used
-from ...tools.loading import load_tools
+from ...tools.toolset import load_tools
 from .artifacts import CallBlobs
 from .calls import Failed, Outcome, call_tool, is_unrepeatable
 from .frames import READY, read_frame, write_drawn, write_frame, write_outcome, write_progress

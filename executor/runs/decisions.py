@@ -18,8 +18,8 @@ from ...errors import DECIDED, InputRejected, ToolError
 from ...plans.format.shape import describe
 from ...plans.nearest import listing
 from ...plans.program import CallTool
-from ...plans.types.integral import with_integers
-from ...plans.types.schema import literal_faults
+from ...plans.types.integers import with_integers
+from ...plans.types.validate import literal_faults
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..cells import Turn, is_asked, undecided_attempt

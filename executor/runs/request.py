@@ -20,8 +20,9 @@ from ...plans.format.shape import describe
 from ...plans.inputs import fit_inputs, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
-from ...plans.types.integral import with_integers
-from ...plans.types.schema import literal_faults, self_contained
+from ...plans.types.integers import with_integers
+from ...plans.types.standalone import self_contained
+from ...plans.types.validate import literal_faults
 from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration

@@ -14,7 +14,7 @@ from typing import Final
 from ...errors import InputRejected
 from ...plans import Plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
-from ...plans.expressions.holes import filled
+from ...plans.inputs import filled
 from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
 from ..budget import PlanningCost

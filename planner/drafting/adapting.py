@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from ...plans.inputs import fit_inputs
 from ...plans.plan import Plan
-from ...plans.types.contained import self_contained
+from ...plans.types.standalone import self_contained
 from ...plans.values import Json, canonical
 from ...tools.models.answer import Answer
-from ...tools.models.completion import Answered, Message, Turn
-from ...tools.models.outage import ModelError
+from ...tools.models.completion import Answered, Completion, Message
+from ...tools.models.errors import ModelError
 from ..given import with_defaults
 from ..order import Order
 from ..saved import SavedPlan
@@ -31,7 +31,7 @@ from .prompt import adapting_messages
 from .signatures import shown_schema
 
 if TYPE_CHECKING:
-    from ...tools.models.streamed import Listener
+    from ...tools.models.transport import Listener
 
 NO_FIT = "the model says that it does not fit"
 
@@ -57,7 +57,7 @@ class Adapted:
 
     saved: SavedPlan
     filled: Plan | None = None
-    draft: Turn | None = None
+    draft: Completion | None = None
     declined: bool = False
 
 
@@ -72,12 +72,12 @@ async def adapt(conversation: Conversation, listener: Listener | None) -> Adapte
         return None
     saved = question.saved
     turn = await conversation.ask_aside(question.messages, question.answer, listener)
-    if isinstance(turn, Turn) and is_plan(turn):
+    if isinstance(turn, Completion) and is_plan(turn):
         return Adapted(saved, draft=turn)
     filled, fault, declined = _read(turn, saved.plan, order)
     number, source = conversation.number, f"adapted:{saved.name}"
     attempt = Attempt(number, plan=filled, error=fault, source=source, approach="adapt")
-    if isinstance(turn, Turn):
+    if isinstance(turn, Completion):
         attempt = replace(attempt, text=turn.raw, usage=turn.usage)
     conversation.attempts.append(attempt)
     return Adapted(saved, filled, declined=declined)
@@ -131,7 +131,7 @@ def _answer(plan: Plan, asked: list[str]) -> Answer:
     )
 
 
-def _read(turn: Turn | ModelError, plan: Plan, order: Order) -> tuple[Plan | None, str | None, bool]:
+def _read(turn: Completion | ModelError, plan: Plan, order: Order) -> tuple[Plan | None, str | None, bool]:
     """Return the plan with the values in an answer, else why there is none, and whether that is the model's verdict."""
     if isinstance(turn, ModelError) or not isinstance(turn.outcome, Answered):
         return None, fault_of(turn), False

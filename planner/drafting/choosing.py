@@ -2,7 +2,7 @@
 
 BM25 finds tools that share words with a task; a model knows that whoever is `off` is on vacation. So where there are many tools,
 a model is shown their names and one line of each, and chooses; BM25 says which are shown to it where not all fit, and what is
-shown for the plan where no good answer comes. It never ends a planning: it is asked once, out of the planning's allowance.
+shown for the plan where no good answer comes. It never ends a planning: it is asked once, out of the planning's budget.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ...plans.values import Json
 from ...tools.models.answer import Answer
-from ...tools.models.completion import Answered, CutShort, Refused, Turn, Unfit
-from ...tools.models.outage import ModelError
+from ...tools.models.completion import Answered, Completion, Invalid, Refused, Truncated
+from ...tools.models.errors import ModelError
 from ...tools.tool import Tool
 from .attempt import CUT_OFF, Attempt
 from .choice import SHOWN_MAX, by_name, choose_tools, nearest_tools
@@ -23,7 +23,7 @@ from .draft import parsed, unwrapped
 from .prompt import choice_line, choosing_messages
 
 if TYPE_CHECKING:
-    from ...tools.models.streamed import Listener
+    from ...tools.models.transport import Listener
 
 CHOOSE_OVER = 20
 """Up to so many tools are all shown for the plan: a choice would cost a request and could only lose some."""
@@ -51,7 +51,7 @@ class Chosen:
     """
 
     shown: list[Tool]
-    plan: Turn | None = None
+    plan: Completion | None = None
 
 
 async def choose(conversation: Conversation, choose_over: int | None, listener: Listener | None) -> Chosen:
@@ -69,7 +69,7 @@ async def choose(conversation: Conversation, choose_over: int | None, listener: 
     by_words = by_name(ranked[:SHOWN_MAX])
     listed = candidates(task, tools)
     turn = await conversation.ask_aside(choosing_messages(task, listed), choice_answer(listed), listener)
-    if isinstance(turn, Turn) and is_plan(turn):
+    if isinstance(turn, Completion) and is_plan(turn):
         return Chosen(by_words, turn)
     names, attempt = _read(turn, listed, conversation.number)
     conversation.attempts.append(attempt)
@@ -108,7 +108,7 @@ def choice_answer(listed: Sequence[Tool]) -> Answer:
     return Answer({"type": "object"}, name="choice", purpose="The tools that may be needed.", told=told)
 
 
-def is_plan(turn: Turn) -> bool:
+def is_plan(turn: Completion) -> bool:
     """Whether a small question was answered with a whole plan."""
     match turn.outcome:
         case Answered(dict(value)):
@@ -117,22 +117,22 @@ def is_plan(turn: Turn) -> bool:
             return False
 
 
-def fault_of(turn: Turn | ModelError) -> str | None:
+def fault_of(turn: Completion | ModelError) -> str | None:
     """Return why a small question has no answer; `None`: it has one."""
     if isinstance(turn, ModelError):
         return str(turn)
     match turn.outcome:
         case Answered():
             return None
-        case CutShort():
+        case Truncated():
             return CUT_OFF
-        case Unfit(fault):
+        case Invalid(fault):
             return fault
         case Refused(text):
             return f"the model declined to answer: {text[:500]}"
 
 
-def _read(turn: Turn | ModelError, listed: Sequence[Tool], number: int) -> tuple[list[str], Attempt]:
+def _read(turn: Completion | ModelError, listed: Sequence[Tool], number: int) -> tuple[list[str], Attempt]:
     """Return the names in an answer, of those that were listed, and the attempt that it is."""
     alike = {tool.name.casefold(): tool.name for tool in listed}
     known = {**alike, **{tool.name: tool.name for tool in listed}}
@@ -149,7 +149,7 @@ def _plain(name: str) -> str:
     return name.partition("(")[0].partition(":")[0].strip(" `'\"").casefold()
 
 
-def _names(turn: Turn | ModelError) -> list[str]:
+def _names(turn: Completion | ModelError) -> list[str]:
     """Return the texts in an answer's list of tools."""
     if isinstance(turn, ModelError):
         return []

@@ -1,6 +1,6 @@
 """A conversation with a model, as far as it is the same whatever comes of it: asking, and ending where no answer comes.
 
-Every request, retries of the transport and waits included, comes out of one allowance; whatever was tried is an attempt. What
+Every request, retries of the transport and waits included, comes out of one budget; whatever was tried is an attempt. What
 an answer amounts to is for those who ask: `drafting.py` for plans, `mending.py` for patches, `choosing.py` and `adapting.py` for
 small questions beside them.
 """
@@ -15,19 +15,28 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from ...errors import PlanningFailed
-from ...tools.models.allowance import PATIENCE, Allowance, Patience
 from ...tools.models.answer import Answer
 from ...tools.models.clients import Clients
-from ...tools.models.completion import Call, CutShort, Message, Refused, Turn, Unfit, Usage, complete_within
+from ...tools.models.completion import (
+    Call,
+    Completion,
+    Invalid,
+    Message,
+    Refused,
+    Truncated,
+    Usage,
+    complete_within,
+)
 from ...tools.models.endpoint import Endpoint
-from ...tools.models.outage import ModelError
+from ...tools.models.errors import ModelError
+from ...tools.models.limits import RETRY_POLICY, RequestBudget, RetryPolicy
 from ..library.library import nearest_tasks
 from ..order import Order
 from .attempt import CUT_OFF, Attempt
 from .failure import no_endpoint, over_budget
 
 if TYPE_CHECKING:
-    from ...tools.models.streamed import Listener
+    from ...tools.models.transport import Listener
 
 REQUESTS_MAX = 12
 """Requests of one planning, retries of the transport included."""
@@ -35,7 +44,7 @@ REQUESTS_MAX = 12
 TIMEOUTS_A_PLANNING = 10
 """A planning may take this many times the timeout of a request, waits included."""
 
-ONCE = Patience(tries_max=1)
+ONCE = RetryPolicy(tries_max=1)
 """Small questions beside the plan are asked once: planning goes on without an answer, and may need the requests."""
 
 T = TypeVar("T")
@@ -108,10 +117,10 @@ class Conversation:
     small: Endpoint | None = None
     is_reachable: bool = True
     spending: Spending = field(default_factory=Spending)
-    allowance: Allowance = field(init=False)
+    budget: RequestBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        self.allowance = Allowance(REQUESTS_MAX, self._seconds)
+        self.budget = RequestBudget(REQUESTS_MAX, self._seconds)
 
     @property
     def _seconds(self) -> float:
@@ -136,7 +145,7 @@ class Conversation:
 
     async def ask(
         self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
-    ) -> Turn:
+    ) -> Completion:
         """Return what the model says. Raises: PlanningFailed: nothing, or that it declines."""
         try:
             turn = await self._send(messages, answer, listener)
@@ -149,10 +158,10 @@ class Conversation:
 
     async def ask_aside(
         self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
-    ) -> Turn | ModelError:
+    ) -> Completion | ModelError:
         """Return what the model says to a small question beside the plan; no answer to it ends a planning.
 
-        Where the model could not be asked, `is_reachable` is false: other small questions would only use up the allowance.
+        Where the model could not be asked, `is_reachable` is false: other small questions would only use up the budget.
         """
         try:
             return await self._send(messages, answer, listener, ONCE, self.small)
@@ -165,24 +174,24 @@ class Conversation:
         messages: Sequence[Message],
         answer: Answer,
         listener: Listener | None,
-        patience: Patience = PATIENCE,
+        policy: RetryPolicy = RETRY_POLICY,
         endpoint: Endpoint | None = None,
-    ) -> Turn:
+    ) -> Completion:
         if (short := self.spending.find_short()) is not None:
             raise over_budget(self.order.task, short, self.attempts)
         call = Call(endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
-        turn = await complete_within(self.allowance, call, self.clients, patience)
+        turn = await complete_within(self.budget, call, self.clients, policy)
         self.spending.add(turn.usage)
         return turn
 
-    def unread(self, turn: Turn, outcome: Unfit | CutShort, approach: str) -> Attempt:
+    def unread(self, turn: Completion, outcome: Invalid | Truncated, approach: str) -> Attempt:
         """Return an attempt whose answer cannot be read."""
         what = "patch" if approach == "patch" else "plan"
         cut = f"{CUT_OFF}: make the {what} shorter"
-        error = cut if isinstance(outcome, CutShort) else outcome.fault
+        error = cut if isinstance(outcome, Truncated) else outcome.fault
         return Attempt(self.number, turn.raw, usage=turn.usage, error=error, approach=approach)
 
-    def _ended(self, fault: ModelError, turn: Turn | None = None) -> PlanningFailed:
+    def _ended(self, fault: ModelError, turn: Completion | None = None) -> PlanningFailed:
         attempt = Attempt(self.number, error=str(fault), approach=self.approach)
         if turn is not None:
             attempt = Attempt(

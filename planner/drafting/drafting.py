@@ -14,7 +14,7 @@ from ...plans.plan import Plan
 from ...plans.problems import CheckReport
 from ...plans.values import Json
 from ...tools.models.answer import Answer
-from ...tools.models.completion import Answered, CutShort, Message, Refused, Turn, Unfit
+from ...tools.models.completion import Answered, Completion, Invalid, Message, Refused, Truncated
 from ...tools.tool import Tool
 from ..given import given_faults
 from ..order import Order
@@ -62,7 +62,7 @@ class Drafting:
     shown: list[Tool] = field(default_factory=list[Tool])
     examples: list[SavedPlan] = field(default_factory=list[SavedPlan])
     course: Course = field(default_factory=Course)
-    first: Turn | None = None
+    first: Completion | None = None
     choose_over: int | None = CHOOSE_OVER
     heard: Heard | None = None
 
@@ -103,18 +103,18 @@ class Drafting:
     def _listener(self) -> Ear | None:
         return None if self.heard is None else Ear(self.order, self.heard, self.draft)
 
-    async def _ask(self, ask: _Ask) -> Turn:
+    async def _ask(self, ask: _Ask) -> Completion:
         """Send the conversation; return what the model said. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
-    def _judge(self, turn: Turn, ask: _Ask) -> Attempt:
+    def _judge(self, turn: Completion, ask: _Ask) -> Attempt:
         """Return what a turn amounts to; the draft that it makes is kept."""
         number = self.conversation.number
         match turn.outcome:
             case Answered(value):
                 self.draft, plan, report = self._best_reading(value, ask)
                 return Attempt(number, turn.raw, plan, report.problems, turn.usage, approach=ask.approach)
-            case Unfit() | CutShort() as unread:
+            case Invalid() | Truncated() as unread:
                 return self.conversation.unread(turn, unread, ask.approach)
             case Refused():
                 raise AssertionError("refusals end the conversation")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import ConfigError, PlanningFailed
-from ...tools.models.outage import ModelError
+from ...tools.models.errors import ModelError
 from ..saved import SavedPlan
 from .attempt import Attempt
 

@@ -18,7 +18,7 @@ from ...plans.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import Answer
-from ...tools.models.completion import Answered, CutShort, Refused, Turn, Unfit, Usage
+from ...tools.models.completion import Answered, Completion, Invalid, Refused, Truncated, Usage
 from ..order import Order
 from .attempt import Attempt
 from .choice import choose_tools, widened
@@ -116,14 +116,14 @@ class Mending:
             messages = (*opening, *plea)
         raise no_good_draft(self.order.task, attempts)
 
-    def _judge(self, turn: Turn) -> tuple[Patch | None, Attempt]:
+    def _judge(self, turn: Completion) -> tuple[Patch | None, Attempt]:
         """Return the patch in a turn, if there is one, and what is wrong with it."""
         match turn.outcome:
             case Answered(value):
                 patch, plan, problems = self._read(value)
                 number = self.conversation.number
                 return patch, Attempt(number, turn.raw, plan, problems, turn.usage, approach="patch")
-            case Unfit() | CutShort() as unread:
+            case Invalid() | Truncated() as unread:
                 return None, self.conversation.unread(turn, unread, "patch")
             case Refused():
                 raise AssertionError("refusals end the conversation")

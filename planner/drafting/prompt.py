@@ -11,8 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias
 
-from ...plans.expressions.functions import FUNCTIONS
-from ...plans.expressions.methods import METHODS
+from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
 from ...plans.problems import Problem
 from ...plans.signature import Signature

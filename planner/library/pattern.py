@@ -17,7 +17,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ...plans.expressions.holes import HOLE
+from ...plans.inputs import HOLE
 from ...plans.plan import Plan
 from ...plans.values import Json
 from .words import NoFit, is_choice, is_free, read_words

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn, cast
 from typing_extensions import override
 
 from ..nearest import did_you_mean, listing
-from ..types.schema import read_schema
+from ..types.read import read_schema
 from ..types.types import ListType, ObjectType, Type, members, union
 
 MARK = "\u2063"

@@ -16,10 +16,9 @@ from ..faults import Fault
 from ..immutable import immutable
 from ..nearest import did_you_mean, listing
 from ..paths import key, parts_of, path_of
-from ..types.assign import assign
-from ..types.beyond import as_schema, is_plain_tuple, of_shape
-from ..types.remedies import expression_of, for_null
-from ..types.schema import literal_faults
+from ..types.assignable import assign, expression_of, for_null
+from ..types.constraints import as_schema, is_plain_tuple, of_shape
+from ..types.show import schema_of, shown
 from ..types.types import (
     NEVER,
     NULL,
@@ -30,11 +29,10 @@ from ..types.types import (
     Property,
     Type,
     members,
-    schema_of,
-    shown,
     type_of,
     union,
 )
+from ..types.validate import literal_faults
 from ..values import Json, into
 from .context import Parameters, is_error
 

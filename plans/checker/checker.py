@@ -13,8 +13,7 @@ from typing import TypeAlias
 
 from ..collecting import collector_paused
 from ..format.shape import Draft, draft_of
-from ..format.source import fault_report, parse_source
-from ..format.text_fault import TextFault
+from ..format.source import TextFault, fault_report, parse_source
 from ..limits import LIMITS, Limits
 from ..problems import Bounds, CheckReport, in_order, problem
 from ..signature import Signature, Signatures, toolbox

@@ -17,8 +17,7 @@ from ..nearest import did_you_mean
 from ..problems import Problem, problem
 from ..signature import Signature, Signatures
 from ..types.definitions import named_parts
-from ..types.reading import read_with_warnings
-from ..types.schema import read_schema
+from ..types.read import read_schema, read_with_warnings
 from ..types.types import NEVER, TEXT, UNKNOWN, ObjectType, Type
 from ..values import Json
 from .body import Bodies, Body

@@ -16,7 +16,8 @@ from ..expressions.infer import infer_parts, infer_tree
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..nearest import listing, short
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
-from ..types.remedies import expression_of, for_null
+from ..types.assignable import expression_of, for_null
+from ..types.show import shown
 from ..types.types import (
     BOOLEAN,
     INTEGER,
@@ -31,7 +32,6 @@ from ..types.types import (
     Type,
     Unknown,
     members,
-    shown,
     union,
     widened,
 )

@@ -12,7 +12,7 @@ from ..nearest import listing, short
 from ..paths import key
 from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..signature import Effect
-from ..types.schema import literal_faults
+from ..types.validate import literal_faults
 from ..values import Json
 from .body import Body
 from .context import CheckContext

@@ -7,15 +7,18 @@ is the way to say it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never
 
 from ..faults import Fault
+from ..nearest import did_you_mean, listing
 from ..types.types import (
     BOOLEAN,
+    INTEGER,
     NEVER,
+    NUMBER,
     TEXT,
     UNKNOWN,
     ListType,
@@ -30,8 +33,11 @@ from ..types.types import (
     without_null,
 )
 from ..values import Json
-from . import parts, results
+from . import type_rules as parts
+from . import type_rules as results
 from .evaluate import is_exact
+from .function_types import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
+from .functions import FUNCTIONS
 from .nodes import (
     Binary,
     Broken,
@@ -54,12 +60,8 @@ from .nodes import (
     Slice,
     Unary,
 )
-from .operands import A_TEXT, NOBODY, Findings, Row, items_of, joined, listed, operand
-from .pieces import Expression
-from .plain import plain_type
-from .scope import unknown_input, unknown_name
-from .signatures import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
-from .tree import Branch, Leaf, Tree
+from .template import Branch, Expression, Leaf, Tree
+from .type_rules import A_TEXT, NOBODY, Findings, Row, items_of, joined, listed, operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +248,14 @@ class _Inference:
 
     def _field(self, node: Field | Index, name: str) -> Type:
         if not isinstance(node.base, Name):
-            return parts.field(self.findings, node, self.type(node.base), name)
+            return parts.field_of(self.findings, node, self.type(node.base), name)
         base = self._name(node.base, name)
         if node.base.name == "inputs" and isinstance(base, ObjectType) and name not in base.fields:
             message, hint = unknown_input(name, base.fields, suggestions=self.findings.suggestions)
             self.findings.add("unknown-ref", node, message, hint)
             return NEVER
         return (
-            parts.field(self.findings, node, base, name)
+            parts.field_of(self.findings, node, base, name)
             if isinstance(node, Field)
             else parts.index(self.findings, node, base, exact(name))
         )
@@ -386,3 +388,130 @@ def _object(names: Sequence[str], types: Sequence[Type]) -> ObjectType:
 
 
 _object_again = lru_cache(1_024)(_object)
+
+
+# --- The types of what large plans mostly hold: plain paths, and arithmetic on numbers. The rest is `infer.py`'s business.
+#
+# Answers only where nothing is wrong and nothing doubtful, and then as `infer.py` does; `None` says: look closely.
+
+
+_KEEPS_WHOLE = frozenset({"+", "-", "*", "//", "%"})
+_ORDERS = frozenset({"<", "<=", ">", ">="})
+_EQUALS = frozenset({"==", "!="})
+
+
+def plain_type(node: Node, scope: Mapping[str, Type]) -> Type | None:
+    """Return the type of an expression that is surely right, or `None`."""
+    if isinstance(node, Field):
+        base = plain_type(node.base, scope)
+        known = base.fields.get(node.name) if isinstance(base, ObjectType) else None
+        return known.type if known is not None and known.required else None
+    if isinstance(node, Name):
+        return None if node.name == "prev" else scope.get(node.name)
+    if isinstance(node, Binary):
+        whole = _is_whole(node.left, scope), _is_whole(node.right, scope)
+        if None in whole or not (node.operator in _KEEPS_WHOLE or node.operator == "/"):
+            return None
+        return INTEGER if all(whole) and node.operator != "/" else NUMBER
+    return _comparison(node, scope) if isinstance(node, Compare) else None
+
+
+def _is_whole(node: Node, scope: Mapping[str, Type]) -> bool | None:
+    """Whether an operand is an integer and no other number; `None`: it is perhaps no number."""
+    if isinstance(node, Literal):
+        kind: object = type(node.value)
+        return kind is int if kind in (int, float) else None
+    found = plain_type(node, scope)
+    if not isinstance(found, Scalar) or found.kind not in ("integer", "number"):
+        return None
+    return found.kind == "integer"
+
+
+def _comparison(node: Compare, scope: Mapping[str, Type]) -> Type | None:
+    operands = (node.first, *node.rest)
+    if all(operator in _ORDERS for operator in node.operators):
+        return None if None in [_is_whole(part, scope) for part in operands] else BOOLEAN
+    if all(operator in _EQUALS for operator in node.operators):
+        kinds = [isinstance(part, Literal) or plain_type(part, scope) is not None for part in operands]
+        return BOOLEAN if all(kinds) else None
+    return None
+
+
+# --- What to say of a name that means nothing: the slips that people and models make, each with its cure.
+
+
+_STEP_WORDS = frozenset(
+    {"steps", "step", "outputs", "output", "results", "tasks", "nodes", "variables", "vars"}
+)
+_INPUT_WORDS = frozenset({"input", "args", "arguments", "params", "parameters", "inputs"})
+_WORDS = {
+    "true": "True",
+    "false": "False",
+    "null": "None",
+    "none": "None",
+    "nil": "None",
+    "undefined": "None",
+}
+_PLACES = {
+    "item": ("'item' is known only in a step with 'for_each'", "add 'for_each', or refer to the list's step"),
+    "index": (
+        "'index' is known only in a step with 'for_each'",
+        "add 'for_each', or count with enumerate(..)",
+    ),
+    "prev": ("'prev' is known only in a step with 'repeat'", "add 'repeat', or refer to another step"),
+}
+_NAMES_LISTED_MAX = 8
+
+
+def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
+    name: str,
+    following: str | None,
+    scope: Mapping[str, Type],
+    *,
+    suggestions: bool,
+    caller: str | None = None,
+) -> tuple[str, str]:
+    """Return message and hint for a name that is not in scope.
+
+    Args:
+        name: As it stands in an expression.
+        following: The field that is taken of it.
+        scope: The names that there are.
+        suggestions: Whether the nearest may be looked for.
+        caller: The step that calls the tool of this name.
+    """
+    if name in _PLACES:
+        return _PLACES[name]
+    message = f"'{name}' is neither a step nor a name in scope"
+    inputs = scope.get("inputs")
+    fields: Collection[str] = inputs.fields if isinstance(inputs, ObjectType) else ()
+    if name.lower() in _WORDS:
+        return message, f"write: {_WORDS[name.lower()]}"
+    if name in _STEP_WORDS and following is not None and following in scope:
+        return message, f"a step is referred to by its id alone, write: {following}"
+    if name in _INPUT_WORDS and following is not None and following in fields:
+        return message, f"write: inputs.{following}"
+    if name in FUNCTIONS:
+        return message, f"it is a function, call it: {name}(..)"
+    if name in fields:
+        return message, f"it is an input, write: inputs.{name}"
+    if caller is not None:
+        return message, f"it is a tool; refer to the step that calls it, write: {caller}"
+    if name in _STEP_WORDS:
+        return message, "a step is referred to by its id alone, as in: id.field"
+    if not suggestions:
+        return message, ""
+    known = [known for known in _some(scope) if known != "inputs"] + ["inputs"]
+    return message, did_you_mean(name, known, f"in scope: {listing(known, _NAMES_LISTED_MAX)}")
+
+
+def _some(scope: Mapping[str, Type]) -> Iterable[str]:
+    return sorted(scope) if len(scope) <= 100 else scope
+
+
+def unknown_input(name: str, known: Iterable[str], *, suggestions: bool) -> tuple[str, str]:
+    """Return message and hint for an input that the plan does not declare."""
+    names = list(known)
+    message = f"there is no input '{name}': the plan declares {listing(names)}"
+    otherwise = "declare it under 'inputs'"
+    return message, did_you_mean(name, names, otherwise) if suggestions else otherwise

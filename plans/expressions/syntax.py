@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import ast
 import keyword
+import re
 from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, cast
 from typing import Literal as OneOf
-from typing import NoReturn, cast
 
 from ..faults import Fault
 from ..nearest import did_you_mean
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
-from .functions import FUNCTIONS, RESERVED_FUNCTIONS
-from .methods import METHODS
+from .functions import FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 from .nodes import (
     Binary,
     Call,
@@ -42,8 +42,6 @@ from .nodes import (
     Slice,
     Unary,
 )
-from .objection import objection
-from .refusals import FUNCTIONS_ELSEWHERE, METHODS_ELSEWHERE, REFUSED
 
 # Operations inside operations; every later walk is recursive, and Python's stack is short.
 EXPRESSION_DEPTH_MAX = 100
@@ -460,4 +458,174 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
     ast.ListComp: _Reader.list_comprehension,
     ast.DictComp: _Reader.dict_comprehension,
     ast.Call: _Reader.call,
+}
+
+
+# --- What Python's parser objects to, as a fault of the plan language: where, what was expected there, and the nearest rule.
+#
+# Python says `invalid syntax` and an offset; advice that it has holds for programs. The place decides what is said here: the end of
+# the text, a slip that people and models often make, or two values with nothing between them.
+
+
+_TOKEN: Final = re.compile(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
+_VALUE_ENDS: Final = re.compile(r"[\w)\]}'\"]\s*$")
+_VALUE_BEGINS: Final = re.compile(r"[\w(\[{'\"]")
+SHOWN_MAX: Final = 40  # characters of the text that a message repeats
+
+_CONDITION: Final = "write: x if condition else y"
+_STATEMENT: Final = "write the value itself: statements are no part of the language"
+_SLIPS: Final = {
+    "=": "compare with '=='",
+    "===": "compare with '=='",
+    "=>": "write: >=",
+    "=<": "write: <=",
+    "<>": "write: !=",
+    ":=": "name a value by a step of its own: {id: .., set: ..}",
+    "++": "write: x + 1",
+    "--": "write: x - 1",
+    "..": "one dot reaches into a value: x.field",
+    "*": "join lists with +",
+    "if": _CONDITION,
+    "then": _CONDITION,
+    "else": _CONDITION,
+    **{word: f"write: {word.lower()}" for word in ("AND", "OR", "NOT", "IN", "IS", "IF", "ELSE")},
+    "for": "write a list: [x.field for x in xs]",
+    **dict.fromkeys(("import", "from", "return", "def", "class", "del", "raise", "while", "try", "with"), _STATEMENT),
+}  # fmt: skip
+
+
+def objection(error: SyntaxError, text: str) -> Fault:
+    """Return what is wrong with a text that is no expression."""
+    if "Exceeds the limit" in error.msg:
+        return Fault("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
+    at = (error.offset or len(text) + 1) - 1
+    if at >= len(text):
+        return _at_the_end(text)
+    said = error.msg.split(". ", 1)[0]
+    if "forgot a comma" in error.msg:
+        end = max((error.end_offset or 0) - 1, at + 1)
+        return _fault(f"'{_short(text[at:end])}' are two values", at, end, _BETWEEN)
+    at, token = _token(text, at)
+    end = at + len(token)
+    hint = _hint(text, at, token)
+    if said != "invalid syntax":
+        return _fault(f"{said[:1].lower()}{said[1:]}", at, end, hint)
+    if not hint and _VALUE_BEGINS.match(token) and _VALUE_ENDS.search(text[:at]):
+        return _fault(f"expected an operator before '{_short(token)}'", at, end, _BETWEEN)
+    return _fault(f"found '{_short(token)}' where no such thing can stand", at, end, hint)
+
+
+_BETWEEN: Final = "put an operator or a comma between them; text stands in quotes"
+
+
+def _at_the_end(text: str) -> Fault:
+    last = [token for token in _TOKEN.findall(text) if not token.isspace()][-1:] or [""]
+    hint = _SLIPS.get(last[0], f"write what follows '{last[0]}', or leave '{last[0]}' out")
+    begin = len(text) - len(last[0])
+    return Fault(
+        "bad-expr",
+        f"not an expression: it ends after '{last[0]}', where a value is expected",
+        hint,
+        "",
+        begin,
+        len(text),
+    )
+
+
+def _token(text: str, at: int) -> tuple[int, str]:
+    """Return the word or sign that stands at a place, and where it begins."""
+    found = next(found for found in _TOKEN.finditer(text) if found.end() > at)
+    return found.start(), found[0]
+
+
+def _hint(text: str, at: int, token: str) -> str:
+    before = text[:at].rstrip()
+    if token.startswith(".") and text[at + 1 : at + 2].isdigit():
+        return f"positions stand in brackets: {_short(before)}[{text[at + 1]}]"
+    return _SLIPS.get(token, "")
+
+
+def _fault(words: str, start: int, end: int, hint: str) -> Fault:
+    return Fault("bad-expr", f"not an expression: {words} (column {start + 1})", hint, "", start, end)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."
+
+
+# --- What Python has and the language does not, each with what to write instead.
+
+
+REFUSED: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Tuple: ("tuples are not part of the language", "write a list: [a, b]"),
+    ast.Set: ("sets are not part of the language", "write a list: [a, b]; distinct(..) drops what is twice"),
+    ast.SetComp: ("set comprehensions are not part of the language", "write: distinct([.. for x in xs])"),
+    ast.GeneratorExp: (
+        "a generator stands only as the argument of a function",
+        "write a list: [.. for x in xs]",
+    ),
+    ast.Starred: ("'*' does not unpack here", "join lists with +"),
+    ast.NamedExpr: ("':=' is not part of the language", "compute the value in a step of its own with 'set'"),
+    ast.Lambda: (
+        "a lambda stands only as key= of sorted, min and max",
+        "write: sorted(xs, key=lambda x: x.field)",
+    ),
+    ast.Await: ("'await' is not part of the language", ""),
+    ast.Yield: ("'yield' is not part of the language", ""),
+    ast.YieldFrom: ("'yield' is not part of the language", ""),
+    ast.JoinedStr: ("f-strings are not part of the language", 'write text + str(x), or join([..], "")'),
+    ast.Slice: ("a slice stands only inside x[..]", ""),
+}
+METHODS_ELSEWHERE = {
+    "items": "items(x)",
+    "keys": "keys(x)",
+    "values": "values(x)",
+    "get": "first(x.field, default)",
+    "append": "xs + [x]",
+    "extend": "xs + ys",
+    "sort": "sorted(xs)",
+    "reverse": "reversed(xs)",
+    "format": "text + str(x)",
+    "map": "[.. for x in xs]",
+    "filter": "[x for x in xs if ..]",
+    "includes": "x in xs",
+    "concat": "xs + ys",
+    "len": "len(x)",
+    "length": "len(x)",
+    "push": "xs + [x]",
+    "size": "len(x)",
+    "slice": "x[a:b]",
+    "substring": "x[a:b]",
+    "trim": "x.strip()",
+    "contains": "x in xs",
+    "toString": "str(x)",
+    "toLowerCase": "x.lower()",
+    "toUpperCase": "x.upper()",
+}
+FUNCTIONS_ELSEWHERE = {
+    "average": "avg(xs)",
+    "coalesce": "first(a, b)",
+    "concat": "join(xs), or xs + ys",
+    "contains": "x in xs",
+    "count": "len(xs)",
+    "default": "first(x, default)",
+    "dict": "{k: v for k, v in items(x)}",
+    "dumps": "str(x)",
+    "filter": "[x for x in xs if ..]",
+    "format": "text + str(x)",
+    "get": "first(x.field, default)",
+    "json": "str(x)",
+    "length": "len(xs)",
+    "list": "[x for x in xs]",
+    "map": "[.. for x in xs]",
+    "mean": "avg(xs)",
+    "next": "xs[0]",
+    "pow": "x ** 2",
+    "set": "distinct(xs)",
+    "size": "len(xs)",
+    "string": "str(x)",
+    "to_json": "str(x)",
+    "tojson": "str(x)",
+    "tuple": "[a, b]",
+    "unique": "distinct(xs)",
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from ..paths import Part, parts_of
-from .text_fault import TextFault
+from .source import TextFault
 from .yaml_text import events_of
 
 _TOKEN = re.compile(r'[{}\[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')

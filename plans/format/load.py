@@ -20,8 +20,7 @@ from ..limits import LIMITS, Limits
 from ..plan import Plan
 from ..problems import CheckReport
 from .shape import draft_of
-from .source import Source, fault_report, parse_source
-from .text_fault import TextFault
+from .source import Source, TextFault, fault_report, parse_source
 
 PART_BYTES = 1024 * 1024
 """Bytes of a file that are read at a time."""
@@ -116,6 +115,6 @@ def _mode_of(file: Path) -> int:
 
 def to_yaml(plan: Plan) -> str:
     """Return the plan as YAML that reads back as the same plan, under YAML 1.1's rules too."""
-    from .yaml_dump import dump_yaml  # noqa: PLC0415  # only for text
+    from .yaml_text import dump_yaml  # noqa: PLC0415  # only for text
 
     return dump_yaml(plan.to_dict())

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from ..plan import Plan, PlanStep
 from ..values import canonical, digest
-from .source import parse_source
-from .text_fault import TextFault
+from .source import TextFault, parse_source
 
 PLANS_MAX = 1000  # saved plans that one plan may lead to; more is a mistake
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import yaml
+from typing_extensions import override
 
 from ..paths import Part, path_of
 from ..values import DEPTH_MAX, Json
-from .text_fault import TextFault
+from .source import TextFault
 
 ALIASED_MAX = 100_000
 """Values that all aliases together may repeat."""
@@ -201,3 +202,42 @@ def _integer(reading: _Reading, event: _Event, text: str) -> int:
     if not -(2**63) <= value < 2**63:
         raise _fault(reading, event, f"expected an integer of at most 64 bits, found {text[:40]}")
     return value
+
+
+# --- A JSON value as YAML text that YAML 1.1 and YAML 1.2 readers take for the same value.
+
+
+WIDTH = 110
+"""Characters of a line before text is folded."""
+
+_NUMBER_1_2 = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z"
+)
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
+"""What PyYAML leaves as it is in quotes that keep no escapes, and reads back as a line break, or not at all."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value out (no aliases), and puts text that either version reads as something else in quotes."""
+
+    @override
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # PyYAML's stubs leave it out
+    "tag:yaml.org,2002:float", _NUMBER_1_2, list("-+0123456789.")
+)
+
+
+def _text(_dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _BREAKS.search(text) else None
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump_yaml(value: Json) -> str:
+    """Return YAML text; keys keep their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)

@@ -6,58 +6,14 @@ The types themselves are in `kinds.py`, how they combine in `union.py`, how they
 
 from __future__ import annotations
 
-from ..values import Json
-from .kinds import (
-    BOOLEAN,
-    DEPTH_MAX,
-    INTEGER,
-    NEVER,
-    NULL,
-    NUMBER,
-    TEXT,
-    UNKNOWN,
-    Kind,
-    ListType,
-    Named,
-    Never,
-    ObjectType,
-    Property,
-    Scalar,
-    Type,
-    Union,
-    Unknown,
-)
-from .union import is_nullable, members, union, widened, without_null
-from .wording import shown
-from .written import schema_of
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
-__all__ = [
-    "BOOLEAN",
-    "INTEGER",
-    "NEVER",
-    "NULL",
-    "NUMBER",
-    "TEXT",
-    "UNKNOWN",
-    "Kind",
-    "ListType",
-    "Named",
-    "Never",
-    "ObjectType",
-    "Property",
-    "Scalar",
-    "Type",
-    "Union",
-    "Unknown",
-    "is_nullable",
-    "members",
-    "schema_of",
-    "shown",
-    "type_of",
-    "union",
-    "widened",
-    "without_null",
-]
+from ..immutable import immutable
+from ..values import Json
 
 
 def type_of(value: Json) -> Type:
@@ -86,3 +42,452 @@ def _type_of(value: Json, room: int) -> Type:  # noqa: PLR0911  # one case, one 
             return ObjectType(
                 {name: Property(_type_of(part, room - 1), required=True) for name, part in value.items()}
             )
+
+
+# --- The types of values that flow through a plan, as immutable values.
+#
+# A type says which JSON values may stand in a place: scalars by kind, lists by item, objects by field, alternatives as a
+# union. Rules kept here:
+#
+# - equal types are equal and hash alike; the order of fields, of alternatives and of known values means nothing;
+# - a type is never deeper than `DEPTH_MAX` nor larger than `SIZE_MAX`: what would pass a bound is cut off and unknown,
+#   so that every walk over a type is cheap and safe, however hostile the plan;
+# - recursion stands in a `Named` type, which is looked up when somebody asks what it is.
+#
+# How types combine is in `union.py`; which type fits which place in `assign.py`. Neither JSON Schema nor plans are known here.
+
+
+Kind: TypeAlias = Literal["null", "boolean", "integer", "number", "string"]
+
+DEPTH_MAX = 48
+"""Lists and objects inside one another in a type: every walk stays far from Python's recursion limit."""
+
+SIZE_MAX = 10_000
+"""Parts of a type, shared ones counted as often as they are met: stops types that double from step to step."""
+
+
+Conditions: TypeAlias = tuple[str, ...]
+"""What a schema demands of values beyond their type: each demand as canonical JSON, sorted. `beyond.py` makes them."""
+
+CUT = '{"$comment":"cut"}'
+"""The condition of what was cut off at a bound: nobody knows it, so no two of it are known to be the same."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unknown:
+    """The type of values of any kind; `UNKNOWN` demands nothing of them.
+
+    Attributes:
+        beyond: As of `Scalar`.
+    """
+
+    beyond: Conditions = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Unknown) and self.beyond == other.beyond and CUT not in self.beyond
+        )
+
+    def __hash__(self) -> int:
+        return hash(("unknown", self.beyond))
+
+
+class Never(Enum):
+    """The type that no value has; its one member is `NEVER`."""
+
+    NEVER = "never"
+
+
+UNKNOWN = Unknown()
+NEVER = Never.NEVER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scalar:
+    """Null, a boolean, a number or text.
+
+    Attributes:
+        kind: As JSON Schema names it; every `integer` is also a `number`.
+        only: The values it can have, if they are known; all of exactly this kind (`1` is integer, `1.0` number).
+        beyond: Further conditions of a schema (`pattern`, `minimum` ..).
+    """
+
+    kind: Kind
+    only: tuple[Json, ...] | None = None
+    beyond: Conditions = ()
+    _key: object = field(init=False, repr=False)
+    _hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        values = None if self.only is None else frozenset(self.only)  # one kind: `1` cannot meet `True` here
+        key = (self.kind, values, self.beyond)
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_hash", hash(key))
+
+    @property
+    def exact(self) -> bool:
+        """Whether kind and `only` say all that the type demands."""
+        return not self.beyond
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Scalar) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListType:
+    """A list; the type of `[]` is `ListType(NEVER)`.
+
+    Attributes:
+        item: What each item is.
+        beyond: As of `Scalar` (`minItems`, `uniqueItems` ..).
+    """
+
+    item: Type
+    beyond: Conditions = ()
+    depth: int = field(init=False, repr=False)
+    size: int = field(init=False, repr=False)
+    wide: Type | None = field(init=False, repr=False, default=None)
+    _hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if depth_of(self.item) >= DEPTH_MAX or size_of(self.item) >= SIZE_MAX:
+            object.__setattr__(self, "item", Unknown((CUT,)))
+        object.__setattr__(self, "depth", depth_of(self.item) + 1)
+        object.__setattr__(self, "size", size_of(self.item) + 1)
+        object.__setattr__(self, "_hash", hash(("list", self.item, self.beyond)))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the item's type says all that the type demands."""
+        return not self.beyond
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, ListType)
+            and self._hash == other._hash
+            and self.beyond == other.beyond
+            and self.item == other.item
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@immutable
+class Property:
+    """One field of an object: its type, and whether it is always there."""
+
+    type: Type
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectType:
+    """An object.
+
+    Attributes:
+        fields: The known fields, in the order given.
+        extra: What other fields hold; `None`: there are no others.
+        beyond: As of `Scalar` (`minProperties`, `propertyNames` ..).
+    """
+
+    fields: Mapping[str, Property]
+    extra: Type | None = None
+    beyond: Conditions = ()
+    depth: int = field(init=False, repr=False)
+    size: int = field(init=False, repr=False)
+    wide: Type | None = field(init=False, repr=False, default=None)
+    _hash: int | None = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        fields, extra = self.fields, self.extra
+        size, depth = _extent(fields, extra)
+        if size > SIZE_MAX or depth >= DEPTH_MAX:
+            shallow = size > SIZE_MAX
+            fields = {name: Property(_cut(p.type, shallow=shallow), p.required) for name, p in fields.items()}
+            extra = None if extra is None else _cut(extra, shallow=shallow)
+            size, depth = _extent(fields, extra)
+            object.__setattr__(self, "extra", extra)
+        object.__setattr__(self, "fields", MappingProxyType(dict(fields)))
+        object.__setattr__(self, "depth", 1 + depth)
+        object.__setattr__(self, "size", size)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the fields say all that the type demands."""
+        return not self.beyond
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, ObjectType)
+            and hash(self) == hash(other)
+            and self.beyond == other.beyond
+            and self.extra == other.extra
+            and self.fields == other.fields
+        )
+
+    def __hash__(self) -> int:
+        if self._hash is None:  # worked out when asked for: most types of a large plan are never compared
+            made = hash(("object", frozenset(self.fields.items()), self.extra, self.beyond))
+            object.__setattr__(self, "_hash", made)
+            return made
+        return self._hash
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Union:
+    """Alternatives: at least two, flat, each once. Made by `union`, never directly."""
+
+    members: tuple[Scalar | ListType | ObjectType | Named, ...]
+    depth: int = field(init=False, repr=False)
+    size: int = field(init=False, repr=False)
+    wide: Type | None = field(init=False, repr=False, default=None)
+    _hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", max(map(depth_of, self.members)))
+        object.__setattr__(self, "size", sum(map(size_of, self.members)))
+        object.__setattr__(self, "_hash", hash(("union", frozenset(self.members))))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Union)
+            and self._hash == other._hash
+            and frozenset(self.members) == frozenset(other.members)
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A type by its name in a schema's definitions: how a type can hold itself.
+
+    Attributes:
+        name: As people know it, such as `Tree`.
+        key: Digest of the definitions that it rests on: equal names from different schemas stay apart.
+        book: The definitions, by name; complete once the schema is read.
+    """
+
+    name: str
+    key: str
+    book: Mapping[str, Type] = field(compare=False, repr=False)
+
+    @property
+    def resolved(self) -> Type:
+        """The type itself; never a `Named`."""
+        return self.book.get(self.name, UNKNOWN)
+
+
+Type: TypeAlias = Scalar | ListType | ObjectType | Unknown | Never | Union | Named
+
+NULL = Scalar("null")
+BOOLEAN = Scalar("boolean")
+INTEGER = Scalar("integer")
+NUMBER = Scalar("number")
+TEXT = Scalar("string")
+
+
+def _extent(fields: Mapping[str, Property], extra: Type | None) -> tuple[int, int]:
+    """Return how large an object's type is, and how deep the deepest of its parts."""
+    size, depth = 1, 0
+    for known in fields.values():
+        part = known.type
+        if isinstance(part, ListType | ObjectType | Union):
+            size += part.size
+            depth = max(depth, part.depth)
+        else:
+            size += 1
+    return (size, depth) if extra is None else (size + size_of(extra), max(depth, depth_of(extra)))
+
+
+def depth_of(of: Type) -> int:
+    """Return how many lists and objects stand inside one another in a type."""
+    return of.depth if isinstance(of, ListType | ObjectType | Union) else 0
+
+
+def size_of(of: Type) -> int:
+    """Return how many parts a type has."""
+    return of.size if isinstance(of, ListType | ObjectType | Union) else 1
+
+
+def _cut(part: Type, *, shallow: bool) -> Type:
+    """Return a part of an object that would pass a bound: itself if it does no harm, else what nobody knows."""
+    harms = size_of(part) > 1 if shallow else depth_of(part) >= DEPTH_MAX
+    return Unknown((CUT,)) if harms else part
+
+
+# --- How types combine: alternatives, their members, and types without null or without known values.
+#
+# `union` is associative, commutative and idempotent, and may say less than its parts: what schemas demand is put together by
+# `alternatives.py`, which may not. It keeps alternatives apart where a reader can tell them apart
+# (two lists of different items), and joins those that differ only in known values (the rows of a literal table), so that
+# the type of data stays small however much data there is.
+
+
+Member: TypeAlias = Scalar | ListType | ObjectType | Named
+
+VALUES_MAX = 64
+"""Known values of one kind: more are told by their kind alone."""
+
+ALTERNATIVES_MAX = 64
+"""Alternatives of a union: more say nothing that anybody reads, and become `UNKNOWN`."""
+
+
+def union(*types: Type) -> Type:
+    """Return the type of values that have one of the types. O(size of the types)."""
+    if len(types) == 1:
+        return types[0]
+    flat = flattened(types)
+    if len(flat) <= 1:
+        return next(iter(flat), NEVER)
+    if any(isinstance(one, Unknown) for one in flat):
+        return UNKNOWN
+    groups: dict[object, list[Member]] = {}
+    for member in flat:
+        if not isinstance(member, Unknown):
+            groups.setdefault(_group(member), []).append(member)
+    made = unabsorbed([_joined(group) for group in groups.values()])
+    if len(made) == 1:
+        return made[0]
+    return UNKNOWN if len(made) > ALTERNATIVES_MAX else Union(made)
+
+
+def flattened(types: Iterable[Type]) -> dict[Member | Unknown, None]:
+    """Return the alternatives of all types, names kept, each once."""
+    flat: dict[Member | Unknown, None] = {}
+    for one in types:
+        if isinstance(one, Union):
+            flat.update(dict.fromkeys(one.members))
+        elif not isinstance(one, Never):
+            flat[one] = None
+    return flat
+
+
+def members(of: Type) -> tuple[Scalar | ListType | ObjectType | Unknown, ...]:
+    """Return the alternatives of a type with names looked up; `UNKNOWN` is its own, `NEVER` has none."""
+    if isinstance(of, Scalar | ListType | ObjectType | Unknown):
+        return (of,)
+    if isinstance(of, Never):
+        return ()
+    found: dict[Scalar | ListType | ObjectType | Unknown, None] = {}
+    seen: set[Named] = set()
+    waiting: list[Type] = [of]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Named):
+            if one not in seen:
+                seen.add(one)
+                waiting.append(one.resolved)
+        elif isinstance(one, Union):
+            waiting.extend(reversed(one.members))
+        elif not isinstance(one, Never):
+            found[one] = None
+    return tuple(found)
+
+
+def is_nullable(of: Type) -> bool:
+    """Whether null is among the alternatives; of an unknown type that is not known, and so false."""
+    return NULL in members(of)
+
+
+def without_null(of: Type) -> Type:
+    """Return the type of the same values but null; of null alone that is `NEVER`."""
+    if of == NULL:
+        return NEVER
+    if not is_nullable(of):
+        return of
+    return union(*(member for member in members(of) if member != NULL))
+
+
+def widened(of: Type) -> Type:
+    """Return the type without known values: that of `"Rome"` is text. What schemas demand beyond it stays."""
+    if isinstance(of, Scalar):
+        return of if of.only is None else Scalar(of.kind, None, of.beyond)
+    if not isinstance(of, ListType | ObjectType | Union):
+        return of
+    if of.wide is None:
+        made = _widened(of)
+        if made == of:
+            made = of
+        elif isinstance(made, ListType | ObjectType | Union):
+            object.__setattr__(made, "wide", made)
+        object.__setattr__(of, "wide", made)  # a cache: says nothing that the type does not say
+    return of if of.wide is None else of.wide
+
+
+def _widened(of: ListType | ObjectType | Union) -> Type:
+    if isinstance(of, ListType):
+        return ListType(widened(of.item), of.beyond)
+    if isinstance(of, Union):
+        return union(*map(widened, of.members))
+    extra = None if of.extra is None else widened(of.extra)
+    wide = [widened(known.type) for known in of.fields.values()]
+    if extra is of.extra and all(
+        one is known.type for one, known in zip(wide, of.fields.values(), strict=True)
+    ):
+        return of
+    fields = {
+        name: Property(one, known.required)
+        for one, (name, known) in zip(wide, of.fields.items(), strict=True)
+    }
+    return ObjectType(fields, extra, of.beyond)
+
+
+def _group(member: Member) -> object:
+    """Return what members that can be joined without a loss have in common."""
+    if isinstance(member, Scalar):
+        return (member.kind, member.beyond)
+    return widened(member)
+
+
+def _joined(group: Sequence[Member]) -> Member:
+    """Return one member for members of one group."""
+    head = group[0]
+    if len(group) == 1 or isinstance(head, Named):
+        return head if not isinstance(head, Scalar) else _scalar(head, [head])
+    if isinstance(head, Scalar):
+        return _scalar(head, [member for member in group if isinstance(member, Scalar)])
+    if isinstance(head, ListType):
+        items = [member.item for member in group if isinstance(member, ListType)]
+        return ListType(union(*items), head.beyond)
+    objects = [member for member in group if isinstance(member, ObjectType)]
+    fields = {
+        name: Property(union(*(other.fields[name].type for other in objects)), known.required)
+        for name, known in head.fields.items()
+    }
+    extras = [other.extra for other in objects if other.extra is not None]
+    return ObjectType(fields, union(*extras) if extras else None, head.beyond)
+
+
+def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
+    values: dict[Json, None] = {}
+    for member in group:
+        if member.only is None:
+            return member
+        values.update(dict.fromkeys(member.only))
+    everything = head.kind == "boolean" and len(values) == 2
+    return Scalar(head.kind, None if everything or len(values) > VALUES_MAX else tuple(values), head.beyond)
+
+
+def unabsorbed(made: Sequence[Member]) -> tuple[Member, ...]:
+    """Return the members that no other one holds: numbers hold integers, text holds known texts, a list holds `[]`."""
+    plain = {member.kind for member in made if isinstance(member, Scalar) and _is_plain(member)}
+    lists = any(isinstance(member, ListType) and member.exact and member.item != NEVER for member in made)
+    return tuple(member for member in made if not _is_held(member, plain, has_lists=lists))
+
+
+def _is_plain(member: Scalar) -> bool:
+    return member.only is None and member.exact
+
+
+def _is_held(member: Member, plain: Iterable[str], *, has_lists: bool) -> bool:
+    if isinstance(member, Scalar):
+        if member.kind == "integer" and "number" in plain:
+            return True
+        return member.kind in plain and not _is_plain(member)
+    return has_lists and isinstance(member, ListType) and member.item == NEVER

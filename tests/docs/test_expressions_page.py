@@ -10,11 +10,11 @@ from typing import Any
 import firmplan
 import pytest
 from firmplan.plans.expressions.formula import EvalFault, infer, parse_formula
-from firmplan.plans.expressions.frame import CHARACTERS_MAX, ITEMS_MAX, WORK_MAX
-from firmplan.plans.expressions.functions import FUNCTIONS
+from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
-from firmplan.plans.expressions.methods import METHODS
+from firmplan.plans.expressions.operators import CHARACTERS_MAX, ITEMS_MAX, WORK_MAX
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
+from firmplan.plans.types.show import shown
 from firmplan.plans.types.types import (
     INTEGER,
     NULL,
@@ -25,7 +25,6 @@ from firmplan.plans.types.types import (
     ObjectType,
     Property,
     Type,
-    shown,
     union,
     widened,
 )

@@ -13,7 +13,7 @@ from firmplan.cli.mcp_plans import PLANS_MAX
 from firmplan.cli.mcp_requests import REQUESTS
 from firmplan.tools.declaration import ToolSettings
 from firmplan.tools.mcp import listing as mcp_listing
-from firmplan.tools.mcp import target as mcp_target
+from firmplan.tools.mcp import session as mcp_target
 from firmplan.tools.mcp import tools as mcp_tools
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "MCP.md").read_text(encoding="utf-8")

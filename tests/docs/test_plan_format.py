@@ -14,12 +14,11 @@ import yaml
 from firmplan import Plan, check
 from firmplan.plans.edit.patch import Operation
 from firmplan.plans.expressions.formula import parse_formula
-from firmplan.plans.expressions.functions import FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
+from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.plan import Agent, AgentStep, Ask, AskStep, PlanStep, SetStep, ToolStep
 from firmplan.plans.plan import Plan as Model
-from firmplan.plans.types.assign import assign
-from firmplan.plans.types.schema import read_schema
+from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.read import read_schema
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "PLAN_FORMAT.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

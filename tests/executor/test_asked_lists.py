@@ -214,6 +214,24 @@ def test_a_denial_of_a_list_gives_every_call_its_reason():
     asyncio.run(main())
 
 
+def test_a_list_that_is_denied_is_denied_call_by_call():
+    """From the last one on, so that each denial stands in the journal: a denial blocks those behind it, about which nothing could be said then."""
+    paying = pay()
+
+    async def main():
+        async with Rig([paying]) as rig:
+            await rig.run(PAYS, "r")
+            await rig.decisions.decide("r", {"pay[0]": "deny", "pay[2]": "deny", "pay[1]": "deny"}, by="ann")
+            run = await rig.resume("r")
+            assert paying.calls == []
+            assert run.status == "failed"
+            assert [line for line in await rig.event_types("r") if line.startswith("Denied")] == [
+                f"Denied pay[{n}]" for n in (2, 1, 0)
+            ]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("other", ["pay[9]", "due"])
 def test_several_decisions_are_recorded_together_or_not_at_all(other):
     """One that is at fault leaves the others unsaid, so that they can be said again in another way."""

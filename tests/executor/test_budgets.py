@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import OutcomeUnknown, ToolError
-from firmplan.executor.budget import LIMITS, Purse, added, amount_of
+from firmplan.executor.budget import LIMITS, PlanningCost, Purse, added, amount_of
 from firmplan.testing import FakeClock
 from firmplan.tools import tool
 from rig import Rig, plan_of
@@ -274,3 +274,41 @@ def test_the_use_of_several_attempts_is_added():
     assert [type(both[name]) for name in ("calls", "tokens", "usd")] == [int, int, float]
     assert [amount_of({"usd": value}, "usd") for value in (2, 0.5, "5", None)] == [2.0, 0.5, 0.0, 0.0]
     assert amount_of(None, "usd") == amount_of({}, "usd") == 0.0
+
+
+# --- what a planning uses
+
+
+def test_what_the_planning_used_counts_from_the_start():
+    """But not as the run's own; a planning that passed a limit, which it knows only afterwards, lets nothing start."""
+    purse = Purse({"tokens": 100.0, "usd": 1.0}, {"tokens": 90.0, "usd": 0.25})
+    assert purse.spent == {**SPENT, "tokens": 90.0, "usd": 0.25}
+    assert purse.own == SPENT
+    assert purse.find_short(needs(purse, tokens=10), 0.0) is None
+    assert purse.find_short(needs(purse, tokens=11), 0.0) == "tokens"
+    purse.reserve("a", needs(purse, tokens=10))
+    assert purse.own == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 10.0}
+    assert Purse({"tokens": 100.0}, {"tokens": 100.0}).find_short({"steps": 1.0}, 0.0) is None
+    assert Purse({"tokens": 100.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) == "tokens"
+    assert Purse({"steps": 1.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) is None
+
+
+def test_a_planning_has_what_the_steps_and_earlier_plannings_left():
+    """Nothing where they took more; a price that nobody knows is none; a clock that goes back takes no seconds."""
+    clock = FakeClock()
+    cost = PlanningCost(
+        clock.now,
+        limits={"tokens": 100.0, "usd": 1.0, "seconds": 9.0, "model_calls": 1.0},
+        own={"tokens": 30.0, "model_calls": 2.0},
+        before={"tokens": 5.0, "seconds": 4.0},
+    )
+    assert cost.rest == {"tokens": 70.0, "usd": 1.0, "seconds": 9.0, "model_calls": 0.0}
+    assert cost.left == {"tokens": 65.0, "usd": 1.0, "seconds": 5.0, "model_calls": 0.0}
+    cost.add(model_calls=1, tokens=10, usd=None)
+    cost.add(model_calls=2, tokens=60, usd=0.25)
+    clock.advance(2.0)
+    assert cost.left == {"tokens": 0.0, "usd": 0.75, "seconds": 3.0, "model_calls": 0.0}
+    assert cost.to_dict() == {"model_calls": 3, "tokens": 75, "usd": 0.25, "seconds": 6.0}
+    clock.advance(-5.0)
+    assert cost.to_dict()["seconds"] == 4.0
+    assert "steps" not in PlanningCost(clock.now, limits={"steps": 3.0}).left

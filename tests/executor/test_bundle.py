@@ -15,6 +15,7 @@ from firmplan.executor import SqliteStore
 from firmplan.executor.journal import bundle
 from firmplan.executor.journal.bundle import read_bundle, write_bundle
 from firmplan.executor.journal.records import GENESIS, chain
+from firmplan.plans.values import digest
 from firmplan.testing import ScriptedTool
 from public import call, plan, within
 
@@ -305,6 +306,18 @@ def test_lines_in_a_wrong_place_are_refused_although_all_sums_are_right(parts):
         read_bundle(forged([first, value, *journal]), "r")
     with pytest.raises(InputRejected, match=r"line 2 .* is of a kind that this firmplan does not know"):
         read_bundle(forged([first, ("strange", b"1"), header, value, *journal]), "r")
+
+
+def test_a_bundle_is_read_back_as_it_was_written(parts):
+    """With decisions that no record holds yet, and bytes of artifacts; a header of a newer format says so."""
+    found = read_bundle(forged(parts), "r")
+    made = replace(found, decisions=(b'{"a":1}', b'{"b":2}'), blobs={digest(b"\x00\n"): b"\x00\n"})
+    again = read_bundle(write_bundle(made), "r")
+    assert (list(again.decisions), again.blobs) == (list(made.decisions), made.blobs)
+    assert (again.row, again.lines, again.values) == (found.row, found.lines, found.values)
+    newer = replace(found, row=replace(found.row, header={**found.row.header, "format": 99}))
+    with pytest.raises(StoreError, match="a run header of format 99"):
+        _ = newer.header
 
 
 @pytest.mark.parametrize("lost", ["plan", "lock", "fork"])

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from firmplan.errors import EngineBug, StoreError
-from firmplan.executor.events import CallStarted, CallSucceeded, StepSucceeded
+from firmplan.executor.events import CallMade, CallStarted, CallSucceeded, StepSucceeded
 from firmplan.executor.journal import journal as module
 from firmplan.executor.journal.journal import BEHIND_MAX, Journal
-from firmplan.executor.journal.records import GENESIS, INLINE_BYTES_MAX, chain, read_entry, write_line
+from firmplan.executor.journal.records import (
+    GENESIS,
+    INLINE_BYTES_MAX,
+    Entry,
+    Event,
+    chain,
+    read_entry,
+    told_apart,
+    write_line,
+)
 from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import FINAL, RunStatus
 from firmplan.executor.stores.store import CallRecord, Reusable, RunRow
@@ -56,6 +66,7 @@ def test_a_commit_takes_all_that_was_added_once_and_goes_on_with_the_chain():
     journal.keep({"sha256:k": b"kept"})
     journal.add(PLAIN, 3.0)
     assert (journal.last, journal.durable, journal.updated) == (6, 4, 3.0)
+    assert written.asked.within == [None]  # one commit is asked for, once
     batch = written.commit()
     lines = [write_line(5, 2.0, PLAIN)[0], write_line(6, 3.0, PLAIN)[0]]
     assert (batch.run_id, batch.epoch, batch.first_seq, batch.lines) == ("r", 7, 5, lines)
@@ -153,6 +164,7 @@ def test_what_calls_leave_waits_for_more_of_it_and_then_goes_at_once(monkeypatch
         assert written.asked.within == [1_000.0]
         written.journal.leave(call)
         assert written.journal.take() is None
+        assert len(written.asked.within) == 2  # too early: it is asked for again
         assert written.asked.within[-1] == pytest.approx(1_000, abs=100)
         written.journal.add(PLAIN, 2.0)
         assert written.commit().left is None
@@ -260,3 +272,108 @@ def test_a_value_stands_in_its_record_up_to_its_size_and_beside_it_past_that():
     written = Written()
     written.journal.add(CallSucceeded("pay", value), 2.0)
     assert written.journal.take().values == {value.digest: value.data}
+
+
+def test_a_line_holds_what_there_is_and_no_more():
+    """Fields of which nothing is known are not written, so that lines are the same as those of versions without them."""
+    assert write_line(5, 2.0, STARTED)[0] == (
+        b'{"n":5,"at":2.0,"type":"CallStarted","step":"pay","attempt":1,"args":"sha256:0","key":""}'
+    )
+    line = write_line(6, 2.5, CallSucceeded("pay", Sealed(b'{"a":1}'), usage={"tokens": 3}))[0]
+    assert line == (
+        b'{"n":6,"at":2.5,"type":"CallSucceeded","step":"pay","output":{"$json":{"a":1}},"usage":{"tokens":3}}'
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[1]",
+        b'{"n":1,"at":2.0}',
+        b'{"n":1,"type":"StepSucceeded","step":"a","output":"d"}',
+        b'{"at":2.0,"type":"StepSucceeded","step":"a","output":"d"}',
+        b'{"n":1,"at":2.0,"type":"Strange","step":"a"}',
+        b'{"n":1,"at":2.0,"type":"StepSucceeded","step":"a"}',
+        b'{"n":1,"at":2.0,"type":"StepSucceeded","step":"a","output":"d","more":1}',
+        b'{"n":1,"at":2.0,"type":"CallSucceeded","step":"a","output":{"$value":"sha256:none"}}',
+        b'{"n":1,"at":2.0,"type":"CallSucceeded","step":"a","output":{"$value":"sha256:spaced"}}',
+    ],
+)
+def test_a_line_that_is_no_record_is_refused(line):
+    """One of a newer version, one that lacks a field, one whose value is missing or not as it was written."""
+    with pytest.raises(StoreError, match="not a journal record of format 1"):
+        read_entry(line, {"sha256:spaced": b"[1, 2]"}.__getitem__)
+
+
+def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
+    """For whoever looks for either; everything else is told as it is."""
+    made = CallMade("pay", 2, "sha256:0", Sealed(b"1"), 1.5, "k", {"because": "first"})
+    entries = [Entry(1, 1.0, STARTED), Entry(2, 2.0, made), Entry(3, 3.0, PLAIN)]
+    assert list(told_apart(entries)) == [
+        entries[0],
+        Entry(2, 1.5, CallStarted("pay", 2, "sha256:0", "k", None, {"because": "first"})),
+        Entry(2, 2.0, CallSucceeded("pay", made.output)),
+        entries[2],
+    ]
+
+
+def test_an_entry_is_shown_without_the_types_of_the_engine():
+    """Values stand as JSON; the step stands apart, and what is not known is left out."""
+    event = Event.of(Entry(6, 2.5, CallSucceeded("pay", Sealed(b'{"a":1}'), usage={"tokens": 3})))
+    assert event.to_dict() == {
+        "seq": 6,
+        "type": "CallSucceeded",
+        "step": "pay",
+        "at": 2.5,
+        "data": {"output": {"a": 1}, "usage": {"tokens": 3}},
+    }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_waits_on_the_event_loop_itself_goes_on_once_all_is_durable_or_nothing_will_be(
+    monkeypatch, fails
+):
+    """A commit of a part of it is not enough."""
+    written, said = Written(), []
+    journal = written.journal
+    journal.add(PLAIN, 2.0)
+    early = journal.take()
+    journal.add(PLAIN, 3.0)
+
+    class Settled:
+        """Stands for the condition, and does the work of the thread of commits."""
+
+        def notify_all(self):
+            pass
+
+        def wait_for(self, is_so):
+            assert written.asked.within[-1] == 0
+            said.append(is_so())
+            journal.settle(early, None)
+            said.append(is_so())
+            journal.settle(journal.take(), StoreError("full") if fails else None)
+            said.append(is_so())
+
+    monkeypatch.setattr(journal, "_settled", Settled())
+    if fails:
+        with pytest.raises(StoreError, match="full"):
+            journal.flush_here()
+    else:
+        journal.flush_here()
+    assert said == [False, False, True]
+    assert journal.durable == (5 if fails else 6)
+
+
+def test_who_waits_on_another_thread_is_woken_by_the_commit():
+    """As soon as it has waited for it."""
+    written, is_asked = Written(), threading.Event()
+    written.asked.expect = lambda *_: is_asked.set()
+    written.journal.add(PLAIN, 2.0)
+    is_asked.clear()
+    waiting = threading.Thread(target=written.journal.flush_here, daemon=True)
+    waiting.start()
+    assert is_asked.wait(10)
+    written.commit()  # takes the piece, which is free once the other one waits
+    waiting.join(10)
+    assert not waiting.is_alive()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from driven import ONE, TAKES_N, TOOLS, Driven, step, tool
+from firmplan.executor.cells import Failure
 from firmplan.executor.commands import RuleApproval, StartToolCall
 from firmplan.executor.events import (
     ApprovalAsked,
@@ -182,6 +183,18 @@ LISTS = {
         [1],
         [0, 1, 2],
     ),
+    "one done before its plan was patched": (
+        {"tool": "pay"},
+        {"fork": Fork(patched=("a",), done_writes={"pay": {TWO: "r"}})},
+        [1],
+        [0, 1, 2],
+    ),
+    "one done before another step was patched": (
+        {"tool": "pay"},
+        {"fork": Fork(patched=("b",), done_writes={"pay": {TWO: "r"}})},
+        [],
+        [0, 1, 2],
+    ),
     "one settled": ({"tool": "ask"}, {"fork": Fork(settled={"a[1]": TWO})}, [0, 2], [0, 1, 2]),
     "reads": ({"tool": "see"}, {}, [0, 1, 2], [0, 1, 2]),
 }
@@ -254,6 +267,37 @@ def test_a_write_that_an_earlier_run_made_at_another_path_waits_for_a_person():
     assert run.end("a[1]") == ["b"]
 
 
+def test_a_write_that_is_done_is_not_repeated_by_a_patched_step_unless_a_person_wants_it():
+    """Whoever decides is told; a call that changes nothing, and another write, are made."""
+    fork = Fork(patched=("a", "b", "c"), done_writes={name: {TWO: "r"} for name in ("pay", "look")})
+    run = Driven(step("a", "look", x=2), step("b", "note", x=2), step("c", "pay", x=2), fork=fork)
+    assert run.take(RunStarted("h")) == ["a", "b"]
+    assert run.machine.past_write_of(run.machine.turns["a"]) is None
+    run.begin("a")
+    assert run.end("a") == []
+    assert run.records == [ApprovalAsked("c", Sealed.of({"x": 2}))]
+    assert run.machine.past_write_of(run.machine.turns["c"]) == PastWrite("done", "r", tool="pay")
+    assert run.take(Approved("c", "me", TWO)) == ["c"]
+    assert run.machine.past_write_of(run.machine.turns["c"]) is None
+
+
+def test_a_list_of_untrusted_data_asks_nobody_whose_tool_does_not_unless_a_write_of_it_is_done():
+    tools = Toolset(
+        [
+            tool("browse", "read", resource="web", trust="untrusted"),
+            tool("pay", "write", resource="bank"),
+        ]
+    )
+    fork = Fork(patched=("a",), done_writes={"pay": {TWO: "r"}})
+    pays = step("a", "pay", x="${item}", for_each="${b}")
+    run = Driven(step("b", "browse"), pays, tools=tools, fork=fork)
+    run.take(RunStarted("h"))
+    assert run.machine.root.nodes[1].code.tainted == ("x",)
+    run.begin("b")
+    assert run.take(CallSucceeded("b", Sealed.of([1, 2, 3]))) == ["a[0]"]
+    assert run.records == [ApprovalAsked("a[1]", Sealed.of({"x": 2}))]
+
+
 @pytest.mark.parametrize("is_repeated", [False, True], ids=["once", "repeated"])
 def test_the_rule_of_a_tool_is_asked_about_the_whole_list_and_decides_for_each_item(is_repeated):
     """What it lets through waits for its turn; what it does not waits for a person as well."""
@@ -310,6 +354,13 @@ def test_an_iteration_that_fails_is_the_last_and_on_error_decides_about_the_whol
     code = {"call": "down", "until": "division-by-zero", "exhausted": "repeat-exhausted"}[fault]
     assert turn.state is (State.FAILED if fault == "call" else State.SUCCEEDED)
     assert (StepFailed(path, "down", "..") in run.records) == (fault == "call")
+    assert turn.failure == (Failure("down", "..") if fault == "call" else None)
+    whole = {
+        State.FAILED: StepFailed(turn.item.path, turn.item.failure.code, turn.item.failure.message),
+        State.SKIPPED: StepSkipped(turn.item.path, "on-error"),
+        State.SUCCEEDED: StepSucceeded(turn.item.path, Sealed.of(0).digest),
+    }
+    assert whole[end[0]] in run.records
     assert (turn.item.state, turn.item.reason) == end
     assert turn.item.failure.code == (
         "division-by-zero" if isinstance(on_error, dict) and not goes_on else code
@@ -336,6 +387,8 @@ def test_an_item_that_goes_wrong_blocks_those_behind_it_whatever_a_person_said_o
     run.take(Approved(name(1), "me", digests[name(1)]))
     if end == "denied":
         run.take(Denied(name(0), "me", "no"))
+        assert (run.state(name(0)), run.machine.turns[name(0)].reason) == (State.CANCELLED, "denied")
+        assert StepCancelled("a[0]", "denied") in run.records
     else:
         run.take(Approved(name(0), "me", digests[name(0)]))
         run.begin(name(0))

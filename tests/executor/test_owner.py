@@ -402,6 +402,30 @@ def test_how_long_a_call_of_a_former_owner_may_be_under_way(clock, name, seen, l
     asyncio.run(main())
 
 
+def test_calls_of_an_owner_that_ends_are_waited_for_until_they_are_surely_over(clock, monkeypatch):
+    """To the end of its lease and a moment: a write that is repeated before may happen twice. It is looked often whether it is gone."""
+    slept, view = [], View()
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+        if len(slept) == 50:
+            view.seen["4-k5000x0b@here~"] = False
+
+    monkeypatch.setattr(owner, "asyncio", SimpleNamespace(sleep=sleep, Lock=asyncio.Lock))
+
+    async def main():
+        me, began = Owner(view), clock[0]
+        assert await me.find_survivor(["2-k5000x0a@far~"]) is None
+        assert 6.0 <= clock[0] - began < 6.1
+        assert max(slept) <= owner.LOOK_S
+        assert await me.find_survivor(["4-k5000x0b@here~"]) is None
+        assert len(slept) == 50, "it was seen to be gone"
+        assert "on host far" in await me.find_survivor(["4-k5000x0b@here~", "3-l5000x0a@far~"])
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("by_force", "waits_s"), [(False, 1.0), (True, 6.0)])
 def test_the_wait_for_an_overtaken_owner_counts_from_where_its_beat_stood_still(clock, by_force, waits_s):
     """Of one that lived, from when it was overtaken: it may have raised its beat right before."""

@@ -9,7 +9,7 @@ import pytest
 from firmplan import Engine, Model, Plan, PlanBuilder, agent, tool
 from firmplan.executor.calls.identity import model_key
 from firmplan.plans.format.property_order import arranged, as_written, property_order
-from firmplan.plans.types.schema import self_contained
+from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.values import canonical, digest
 from firmplan.testing import ScriptedModel
 from pydantic import BaseModel

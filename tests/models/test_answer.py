@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan.errors import ConfigError
-from firmplan.tools.models.answer import Answer, Formless, Unreadable
+from firmplan.tools.models.answer import Answer, InvalidAnswer, NoJson
 from firmplan.tools.models.guard import Question, check_guards, find_fault
 
 THING = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -47,10 +47,10 @@ def test_values_that_are_no_objects_are_wrapped_or_bare(schema, text, value):
 
 def test_what_does_not_fit_says_why():
     """A fault of the value names it; no JSON at all is a fault of its own."""
-    with pytest.raises(Unreadable, match="expected the field 'a'"):
+    with pytest.raises(InvalidAnswer, match="expected the field 'a'"):
         Answer(THING).read("{}")
     for text in ("", "none"):
-        with pytest.raises(Formless):
+        with pytest.raises(NoJson):
             Answer(THING).read(text)
 
 

@@ -10,8 +10,8 @@ from firmplan import ConfigError, Planner, tool
 from firmplan.testing import HttpError, ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
 from firmplan.tools.models.endpoint import Endpoint
+from firmplan.tools.models.limits import EndpointLimits
 from firmplan.tools.models.prices import Prices
-from firmplan.tools.models.turns import Turns
 
 AT_ONCE = {"retry-after-ms": "1"}
 LOCAL = {"prices": 1, "models": [{"model": "m*", "at": "http://127.0.0.1", "input": 1.0, "output": 4.0}]}
@@ -182,11 +182,11 @@ def test_limits_hold_on_every_event_loop():
     """Models outlive loops: slots of a loop that is gone are not those of the next one."""
     models = Models({"default": Model("m", "http://127.0.0.1:9/v1", max_concurrency=1)})
     endpoint = models.resolve()[0]
-    turns = Turns()
+    limits = EndpointLimits()
 
     async def contended():
         async def one():
-            async with turns.take(endpoint):
+            async with limits.acquire(endpoint):
                 await asyncio.sleep(0)
 
         await asyncio.gather(*(one() for _ in range(3)))

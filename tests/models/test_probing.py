@@ -6,7 +6,7 @@ import asyncio
 
 from firmplan.testing import HttpError, Refusal, ScriptedModel, Text
 from firmplan.tools import Model
-from firmplan.tools.models.probing import probe
+from firmplan.tools.models.completion import probe
 
 GOOD = {"word": "seven", "numbers": [7, 8]}
 

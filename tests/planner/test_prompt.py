@@ -23,8 +23,7 @@ from firmplan.planner.drafting.prompt import (
 )
 from firmplan.planner.drafting.signatures import shown_schema, signature_line
 from firmplan.plans.edit.patch import Patch, apply_patch
-from firmplan.plans.expressions.functions import FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
+from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.problems import problem
 from firmplan.plans.values import digest
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jsonschema_rs
 import pytest
-from firmplan.plans.types.assign import DEPTH_MAX, FAULTS_MAX, assign
-from firmplan.plans.types.kinds import DEPTH_MAX as KINDS_DEEP
-from firmplan.plans.types.schema import read_schema, self_contained
+from firmplan.plans.types.assignable import DEPTH_MAX, FAULTS_MAX, assign
+from firmplan.plans.types.read import read_schema
+from firmplan.plans.types.show import schema_of
+from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -20,10 +21,10 @@ from firmplan.plans.types.types import (
     Property,
     Scalar,
     Type,
-    schema_of,
     type_of,
     union,
 )
+from firmplan.plans.types.types import DEPTH_MAX as KINDS_DEEP
 from hypothesis import given
 
 from .plan_values import json_values, plan_types, schemas, small_values

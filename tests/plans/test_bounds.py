@@ -13,10 +13,10 @@ from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_M
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
 from firmplan.plans.format.yaml_text import ALIASED_MAX
 from firmplan.plans.nearest import NAME_SHOWN_MAX
-from firmplan.plans.types import kinds, literal
+from firmplan.plans.types import types as kinds
+from firmplan.plans.types import validate as literal
 from firmplan.plans.types.definitions import DEPTH_MAX as SCHEMA_DEPTH_MAX
-from firmplan.plans.types.reading import PARTS_MAX
-from firmplan.plans.types.schema import read_schema
+from firmplan.plans.types.read import PARTS_MAX, read_schema
 from firmplan.plans.values import DEPTH_MAX, NotJson, canonical, parse
 from firmplan.testing import ScriptedTool
 

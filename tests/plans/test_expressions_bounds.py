@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from firmplan.plans.expressions import frame
+from firmplan.plans.expressions import operators as frame
 from firmplan.plans.expressions.evaluate import evaluate_closed
 from firmplan.plans.expressions.formula import EvalFault, parse_formula
-from firmplan.plans.expressions.frame import (
+from firmplan.plans.expressions.operators import (
     CHARACTERS_A_UNIT,
     CHARACTERS_MAX,
     ITEMS_MAX,

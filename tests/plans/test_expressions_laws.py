@@ -9,12 +9,11 @@ from functools import reduce
 from typing import Any
 
 import pytest
-from firmplan.plans.expressions.evaluate import compile_node
-from firmplan.plans.expressions.fold import fold
+from firmplan.plans.expressions.evaluate import compile_node, fold
 from firmplan.plans.expressions.formula import EvalFault, infer, parse_formula
-from firmplan.plans.expressions.pieces import read_expression
-from firmplan.plans.expressions.spell import spell
 from firmplan.plans.expressions.syntax import parse
+from firmplan.plans.expressions.template import read_expression
+from firmplan.plans.expressions.unparse import spell
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,

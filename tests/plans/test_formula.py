@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from firmplan.executor.sealed import Sealed
 from firmplan.plans.expressions.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
-from firmplan.plans.expressions.pieces import read_expression
+from firmplan.plans.expressions.template import read_expression
 from firmplan.plans.values import NotJson, canonical, normal
 from hypothesis import given
 from hypothesis import strategies as st

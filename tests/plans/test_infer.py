@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from firmplan.plans.expressions.formula import infer, parse_formula
-from firmplan.plans.expressions.functions import FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
-from firmplan.plans.expressions.signatures import FUNCTION_TYPES, METHOD_TYPES
+from firmplan.plans.expressions.function_types import FUNCTION_TYPES, METHOD_TYPES
+from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
+from firmplan.plans.types.show import shown
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -21,7 +21,6 @@ from firmplan.plans.types.types import (
     ObjectType,
     Property,
     Type,
-    shown,
     union,
     widened,
 )

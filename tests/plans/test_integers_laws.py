@@ -9,8 +9,9 @@ import jsonschema_rs
 import pytest
 from firmplan import Engine, Plan, Tool
 from firmplan.plans.inputs import fit_value
-from firmplan.plans.types.integral import with_integers, with_ordered_sets
-from firmplan.plans.types.schema import read_schema, self_contained
+from firmplan.plans.types.integers import with_integers, with_ordered_sets
+from firmplan.plans.types.read import read_schema
+from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.values import canonical
 from firmplan.tools.models.answer import Answer
 from firmplan.tools.schemas import SchemaTypes

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from firmplan.plans.expressions.infer import _Inference
-from firmplan.plans.expressions.operands import Findings
-from firmplan.plans.expressions.pieces import read_expression
-from firmplan.plans.expressions.plain import plain_type
+from firmplan.plans.expressions.infer import _Inference, plain_type
+from firmplan.plans.expressions.template import read_expression
+from firmplan.plans.expressions.type_rules import Findings
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import jsonschema_rs
 import pytest
 from firmplan.plans.paths import parts_of
-from firmplan.plans.types.assign import assign
-from firmplan.plans.types.reading import INLINE_SIZE_MAX
-from firmplan.plans.types.schema import literal_faults, read_schema, self_contained
+from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.read import INLINE_SIZE_MAX, read_schema
+from firmplan.plans.types.show import shown
+from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.types.types import (
     INTEGER,
     NEVER,
@@ -21,10 +22,10 @@ from firmplan.plans.types.types import (
     Scalar,
     Type,
     members,
-    shown,
     type_of,
     union,
 )
+from firmplan.plans.types.validate import literal_faults
 from hypothesis import given
 
 from .plan_values import garbage, schemas, small_values

@@ -6,10 +6,11 @@ from typing import Any
 
 import jsonschema_rs
 from firmplan.plans.paths import parts_of
-from firmplan.plans.types.assign import assign
-from firmplan.plans.types.beyond import as_schema
-from firmplan.plans.types.literal import literal_faults
-from firmplan.plans.types.schema import read_schema, self_contained
+from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.constraints import as_schema
+from firmplan.plans.types.read import read_schema
+from firmplan.plans.types.show import schema_of
+from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.types.types import (
     NEVER,
     NULL,
@@ -21,10 +22,10 @@ from firmplan.plans.types.types import (
     Type,
     Unknown,
     members,
-    schema_of,
     type_of,
     union,
 )
+from firmplan.plans.types.validate import literal_faults
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 

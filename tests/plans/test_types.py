@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.types.kinds import DEPTH_MAX, SIZE_MAX, depth_of, size_of
-from firmplan.plans.types.schema import read_schema
+from firmplan.plans.types.read import read_schema
+from firmplan.plans.types.show import schema_of, shown
 from firmplan.plans.types.types import (
     BOOLEAN,
+    DEPTH_MAX,
     INTEGER,
     NEVER,
     NULL,
     NUMBER,
+    SIZE_MAX,
     TEXT,
     UNKNOWN,
     ListType,
@@ -20,10 +22,10 @@ from firmplan.plans.types.types import (
     Scalar,
     Type,
     Union,
+    depth_of,
     is_nullable,
     members,
-    schema_of,
-    shown,
+    size_of,
     type_of,
     union,
     widened,

@@ -17,8 +17,7 @@ import pytest
 from firmplan import StoreError
 from firmplan.executor import Lock
 from firmplan.executor.journal.header import Header
-from firmplan.plans.expressions.functions import EXPRESSION_VERSION, FUNCTIONS, RESERVED_FUNCTIONS
-from firmplan.plans.expressions.methods import METHODS
+from firmplan.plans.expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "names"
 SUPPORT = Path(future_functions.__file__)

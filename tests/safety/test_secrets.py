@@ -12,7 +12,7 @@ from firmplan import Engine, Model, ToolError
 from firmplan.plans.values import canonical, parse
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Context, Toolset, agent, tool
-from firmplan.tools.masking import masked_text, masked_value
+from firmplan.tools.logbook import masked_text, masked_value
 
 SECRET = 'k3y"with\\quotes-ünd-more-1234567890'
 TOKEN = "t0ken-abcdefghijklmnop"

@@ -17,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from firmplan.plans.expressions import functions, methods, signatures
+from firmplan.plans.expressions import function_types as signatures
+from firmplan.plans.expressions import functions
+from firmplan.plans.expressions import functions as methods
 
 NAMES = [
     "slug",

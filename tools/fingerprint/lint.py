@@ -1,24 +1,29 @@
-"""Look over a toolset for what is allowed but will cost someone later: `firmplan tools lint`.
+"""Lint of a toolset: what is allowed but will cost someone later (`firmplan tools lint`).
 
-Each remark has a code, the tool, what was seen and what to do. Nothing here is an error: those are `ConfigError`s where
-the tool is declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
+A remark has a code, the tool, what was found and what to do. An error is no remark: it is a `ConfigError` where the tool is
+declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..callables import plain_function
 from ..tool import Tool
-from .outside import outside_names
-from .portrait import draw
+from .closure import close_over
+from .names import read_names
+from .syntax import NoSource, function_node
 
 if TYPE_CHECKING:
     from ..toolset import Toolset
+
 
 NAME_SHOWN = 40  # characters of a name that models and people still take in at a glance
 SUMMARY_MIN = 8  # characters below which a description says nothing that the name does not
@@ -148,10 +153,10 @@ def _impure(tool: Tool) -> Found:
     if tool.effect is not Effect.PURE:
         return
     own = plain_function(tool.source)
-    found = dict.fromkeys(outside_names(own), "")
-    for helper in draw(tool.source, {}).functions:
+    found = dict.fromkeys(impure_calls(own), "")
+    for helper in close_over(tool.source, {}).functions:
         if helper is not own:
-            found = {**dict.fromkeys(outside_names(helper), f" in {helper.__qualname__}"), **found}
+            found = {**dict.fromkeys(impure_calls(helper), f" in {helper.__qualname__}"), **found}
     for name, where in sorted(found.items()):
         yield (
             "impure",
@@ -186,3 +191,86 @@ _RULES: tuple[Callable[[Tool], Found], ...] = (
 
 def _properties(schema: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
     return cast("dict[str, Json]", schema.get("properties") or {}).items()
+
+
+# Impure calls: the names of clocks, dice, files, networks and processes that a function uses. The list is advice and proves
+# nothing, so that it may be short.
+
+
+_OUTSIDE = frozenset({
+    "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ctypes", "decimal.getcontext", "ftplib", "glob", "http", "httpx",
+    "httpx2", "imaplib", "importlib.metadata", "importlib.resources", "io.open", "locale", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
+    "select", "shutil", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "time", "urllib", "urllib3", "uuid",
+})  # fmt: skip
+_HARMLESS = frozenset({
+    "http.HTTPStatus", "os.PathLike", "os.fspath", "os.linesep", "os.path", "os.sep", "posixpath", "time.gmtime",
+    "time.strftime", "time.strptime", "time.struct_time", "urllib.parse", "uuid.UUID", "uuid.uuid3", "uuid.uuid5",
+})  # fmt: skip
+_CLOCKS = frozenset(
+    {"datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"}
+)
+_OF_FILES = frozenset(
+    {"read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "rglob", "exists", "is_file"}
+)  # of paths: no name tells, but their methods do
+
+
+def impure_calls(fn: Callable[..., Any]) -> list[str]:
+    """Return the qualified names of what a function uses of the outside world, sorted; none if it has no source."""
+    function = plain_function(fn)
+    code = getattr(function, "__code__", None)
+    scope: Mapping[str, object] = getattr(function, "__globals__", {})
+    if code is None:
+        return []
+    try:
+        node = function_node(code, scope)
+    except NoSource:
+        return []
+    reading = read_names((node,), (code,))
+    builtin: Mapping[str, object] = getattr(function, "__builtins__", {})
+    known = {**builtin, **scope}
+    found = {
+        name
+        for each in reading.names
+        if each in known
+        for path in reading.paths.get(each, ((),))
+        for name in _qualified(known[each], path)
+    }
+    for each in reading.imports:
+        head = each.module if each.part is None else f"{each.module}.{each.part}"
+        found |= {".".join((head, *path)) for path in reading.paths.get(each.name, ((),))}
+    ambient = {f"the context variable '{each.name}'" for each in _variables(reading.names, scope)}
+    return sorted({*filter(_is_outside, found), *ambient, *_file_methods(node)})
+
+
+def _variables(names: Iterable[str], scope: Mapping[str, object]) -> Iterator[ContextVar[object]]:
+    for name in names:
+        if isinstance(value := scope.get(name), ContextVar):
+            yield cast("ContextVar[object]", value)
+
+
+def _file_methods(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and each.attr in _OF_FILES:
+            yield f".{each.attr}"
+
+
+def _qualified(value: object, path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the full name of an attribute of a module, class or function."""
+    home = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if isinstance(value, ModuleType):
+        yield ".".join((value.__name__, *path))
+    elif name is None:  # an instance
+        return
+    elif home is None:  # methods of a hidden instance: `from random import random`
+        yield ".".join((type(getattr(value, "__self__", None)).__module__, str(name), *path))
+    else:
+        yield ".".join((str(home), str(name), *path))
+
+
+def _is_outside(name: str) -> bool:
+    parts = name.split(".")
+    heads = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+    if name == "random.Random":  # seeded by its user
+        return False
+    return name in _CLOCKS or (bool(heads & _OUTSIDE) and not heads & _HARMLESS)

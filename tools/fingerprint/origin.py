@@ -14,6 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 _OWN = __name__.partition(".")[0]
 
@@ -110,3 +111,30 @@ def _is_installed(filename: str) -> bool:
     if "site-packages" in path.parts or "dist-packages" in path.parts:
         return True
     return any(path.is_relative_to(folder) for folder in _installed_folders())
+
+
+# Code of the standard library is hashed by name, and its home changes between Python versions: `io.open` became `_io.open`. A moved
+# name would change the fingerprint of every tool that opens a file, so it keeps the first name that we knew. A name that is missing
+# here costs one more call, and never a wrong result.
+
+
+_MOVED_MODULES: Final = {
+    "_io": "io",  # 3.12
+    "zipfile._path": "zipfile",  # 3.12
+    "_decimal": "decimal",  # 3.13
+    "pathlib._local": "pathlib",  # 3.13
+}
+_MOVED_NAMES: Final = {
+    "_asyncio.current_task": "asyncio.tasks.current_task",  # 3.12
+    "genericpath.islink": "posixpath.islink",  # 3.12
+    "genericpath.lexists": "posixpath.lexists",  # 3.13
+    "posix._path_normpath": "posixpath.normpath",  # 3.13
+    "_thread.lock": "_thread.allocate_lock",  # 3.13: `threading.Lock` became a class
+    "re.PatternError": "re.error",  # 3.13
+}
+
+
+def lasting_name(module: str, name: str) -> str:
+    """Return the full name of a function or class, the same for each version of Python."""
+    full = f"{_MOVED_MODULES.get(module, module)}.{name}"
+    return _MOVED_NAMES.get(full, full)

@@ -35,11 +35,11 @@ _SPANS_MAX = 64
 """Openings of JSON tried in prose: more is no answer, and trying is quadratic."""
 
 
-class Unreadable(ValueError):  # noqa: N818  # reads as what it says
+class InvalidAnswer(ValueError):  # noqa: N818  # reads as what it says
     """The model's words are no value of the wanted form; the message says why, for the model to read."""
 
 
-class Formless(Unreadable):
+class NoJson(InvalidAnswer):
     """There is no JSON in them at all."""
 
 
@@ -91,16 +91,18 @@ class Answer:
         """Return the value that the model's words stand for.
 
         Raises:
-            Unreadable: The words hold no JSON, or JSON of another shape.
+            InvalidAnswer: The words hold no JSON, or JSON of another shape.
         """
         if len(text) > TEXT_CHARACTERS_MAX:
-            raise Unreadable(f"the answer has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are read")
+            raise InvalidAnswer(
+                f"the answer has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are read"
+            )
         if writable(text) is not text:
-            raise Unreadable(
+            raise InvalidAnswer(
                 "the answer has half a character in it (a lone surrogate); write all characters whole"
             )
         if not text.strip():
-            raise Formless("the answer is empty")
+            raise NoJson("the answer is empty")
         if self.is_text:
             return text.strip()
         faults: list[str] = []
@@ -109,13 +111,13 @@ class Answer:
             if self._checker.accepts(value):
                 return value
             faults = faults or self._checker.faults(value)
-        raise Unreadable("the JSON does not fit its schema: " + "; ".join(faults))
+        raise InvalidAnswer("the JSON does not fit its schema: " + "; ".join(faults))
 
     def _readings(self, text: str) -> Iterator[Json]:
         """Yield what the words may stand for, the likeliest first."""
         try:
             value = find_json(text)
-        except Formless:
+        except NoJson:
             if not self._checker.accepts(text.strip()):
                 raise
             value = text.strip()  # an option of an enum without its quotes
@@ -125,7 +127,7 @@ class Answer:
         if isinstance(value, str):
             try:
                 yield find_json(value)
-            except Unreadable:
+            except InvalidAnswer:
                 return
 
     @cached_property
@@ -148,7 +150,7 @@ def find_json(text: str) -> Json:
     """Return the JSON value in a model's words: all of them, or what the last fence or the last brackets hold.
 
     Raises:
-        Formless: There is none.
+        NoJson: There is none.
     """
     fault: NotJson | None = None
     for candidate in [text.strip(), *reversed(_FENCE.findall(text)), *_last_span(text)]:
@@ -156,7 +158,7 @@ def find_json(text: str) -> Json:
             return parse(candidate)
         except NotJson as error:
             fault = fault or error
-    raise Formless(f"the answer is no JSON: {fault}")
+    raise NoJson(f"the answer is no JSON: {fault}")
 
 
 def _last_span(text: str) -> list[str]:

@@ -1,9 +1,9 @@
 """One request to one endpoint, and all that can come of it.
 
-The request goes through instructor and the openai client as they are; what comes back is sorted into a `Turn`:
+The request goes through instructor and the openai client as they are; what comes back is sorted into a `Completion`:
 an answer, words that do not fit, a refusal, or an answer cut short. What is not the model's doing (nobody there,
 a wrong key, a limit, a fault of the server) is raised as `ModelError`, with a stable code and whether it may pass.
-`complete` sends one request; `complete_within` bears with a faltering transport, within an allowance. Asking again
+`complete` sends one request; `complete_within` bears with a faltering transport, within an budget. Asking again
 about the content is the caller's.
 
 What endpoints say is quoted cut short and with the key blotted out.
@@ -18,20 +18,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.values import Json
-from .allowance import PATIENCE, Allowance, Patience
-from .answer import Answer, Formless, Unreadable
-from .clients import Clients
-from .endpoint import Endpoint
-from .modes import is_about_form, is_about_streams
-from .outage import ModelError, outage, timed_out
+from .answer import Answer, InvalidAnswer, NoJson
+from .clients import Clients, is_about_form, is_about_streams
+from .endpoint import MODES, Endpoint
+from .errors import ModelError, outage, timed_out
+from .limits import RETRY_POLICY, RequestBudget, RetryPolicy
 from .prices import Price
-
-TOKENS_MAX: Final = 10**12  # of one answer: what an endpoint counts beyond that is no count
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
-    from .streamed import Listener
+    from .transport import Listener
+
+
+TOKENS_MAX: Final = 10**12  # of one answer: what an endpoint counts beyond that is no count
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class Invalid:
     """They are not; `fault` says why.
 
     Attributes:
@@ -131,15 +131,15 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class CutShort:
+class Truncated:
     """The answer reached a limit of length before its end."""
 
 
-Outcome: TypeAlias = Answered | Unfit | Refused | CutShort
+Outcome: TypeAlias = Answered | Invalid | Refused | Truncated
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Completion:
     """What came of one request: the outcome, the model's words as they were, and what they cost."""
 
     outcome: Outcome
@@ -148,14 +148,14 @@ class Turn:
 
 
 async def complete_within(
-    allowance: Allowance, call: Call, clients: Clients, patience: Patience = PATIENCE
-) -> Turn:
+    budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy = RETRY_POLICY
+) -> Completion:
     """Send a request, again where the transport fails and it may pass, or where its form is refused.
 
-    Every request is taken from `allowance`.
+    Every request is taken from `budget`.
 
     Raises:
-        ModelError: As `complete`, and `limit-exceeded` where the allowance holds no request.
+        ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
     """
     endpoint, modes = call.endpoint, clients.modes
     while True:
@@ -163,8 +163,8 @@ async def complete_within(
         if not modes.can_stream(endpoint):
             call = replace(call, listener=None)
         try:
-            turn = await _patiently(
-                allowance, replace(call, endpoint=replace(endpoint, mode=mode)), clients, patience
+            turn = await _send_with_retries(
+                budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
             )
         except ModelError as fault:
             if call.listener is not None and is_about_streams(fault):
@@ -176,19 +176,21 @@ async def complete_within(
             continue
         if isinstance(turn.outcome, Answered) and not call.answer.is_text:
             modes.prove(endpoint, mode)
-        elif isinstance(turn.outcome, Unfit) and turn.outcome.is_formless:
+        elif isinstance(turn.outcome, Invalid) and turn.outcome.is_formless:
             modes.give_up(endpoint, mode)
         return turn
 
 
-async def _patiently(allowance: Allowance, call: Call, clients: Clients, patience: Patience) -> Turn:
+async def _send_with_retries(
+    budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy
+) -> Completion:
     """Send a request in its one form."""
-    async for attempt in patience.retrying(allowance):
+    async for attempt in policy.retrying(budget):
         with attempt:
-            async with clients.turns.take(call.endpoint) as waited_s:
-                allowance.extend(waited_s)
-                allowance.take()
-                timeout_s = min(call.timeout_s, allowance.seconds_left)
+            async with clients.limits.acquire(call.endpoint) as waited_s:
+                budget.extend(waited_s)
+                budget.take()
+                timeout_s = min(call.timeout_s, budget.seconds_left)
                 try:
                     return await complete(replace(call, timeout_s=timeout_s), clients)
                 except ModelError as fault:
@@ -198,7 +200,7 @@ async def _patiently(allowance: Allowance, call: Call, clients: Clients, patienc
     raise AssertionError("tenacity ends by returning or raising")
 
 
-async def complete(call: Call, clients: Clients) -> Turn:
+async def complete(call: Call, clients: Clients) -> Completion:
     """Send one request and sort what comes back.
 
     Raises:
@@ -216,19 +218,19 @@ async def complete(call: Call, clients: Clients) -> Turn:
             fault = _root(error)
             if not seen:
                 raise _outage(fault, call) from None
-            return _turn(call, seen[-1], fault, price)
-    return _turn(call, seen[-1] if seen else parsed, parsed, price)
+            return _completion(call, seen[-1], fault, price)
+    return _completion(call, seen[-1] if seen else parsed, parsed, price)
 
 
 def _outage(fault: BaseException, call: Call) -> BaseException:
     """Return what is raised where no answer came."""
     if call.listener is None:
         return outage(fault, call.endpoint, call.timeout_s)
-    from .streamed import BrokeOff, ListenerFailed  # noqa: PLC0415  # loads openai
+    from .transport import ListenerFailed, StreamBroken  # noqa: PLC0415  # loads openai
 
     if isinstance(fault, ListenerFailed):
         return fault.__cause__ or fault
-    broke_off = isinstance(fault, BrokeOff)
+    broke_off = isinstance(fault, StreamBroken)
     failure = outage(fault.__cause__ or fault if broke_off else fault, call.endpoint, call.timeout_s)
     failure.broke_off = broke_off
     return failure
@@ -259,7 +261,7 @@ def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) 
     import instructor  # noqa: PLC0415  # heavy
     from openai import AsyncOpenAI  # noqa: PLC0415
 
-    from .streamed import streamed  # noqa: PLC0415  # loads openai
+    from .transport import streamed  # noqa: PLC0415  # loads openai
 
     assert isinstance(client.client, AsyncOpenAI)
     return instructor.patch(create=streamed(client.client, listener), mode=instructor.Mode[endpoint.mode])
@@ -290,29 +292,29 @@ def _response_model(answer: Answer) -> type[Any]:
     return Structured
 
 
-def _turn(call: Call, completion: object, parsed: object, price: Price | None) -> Turn:
+def _completion(call: Call, completion: object, parsed: object, price: Price | None) -> Completion:
     """Sort a completion that arrived."""
     raw = _words(completion)
-    return Turn(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
+    return Completion(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
 
 
 def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcome:
     refusal = _get(completion, "choices", 0, "message", "refusal")
     finish = _get(completion, "choices", 0, "finish_reason")
     if _get(completion, "choices", 0, "message") is None:
-        return Unfit(
+        return Invalid(
             f"the endpoint sent no chat completion: {call.endpoint.quote(_get(completion, 'error') or completion)}"
         )
     if refusal or finish == "content_filter":
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
     if finish == "length":
-        return CutShort()
+        return Truncated()
     if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
         return Answered(cast("Json", value["value"]))
     try:
         return Answered(call.answer.read(raw))
-    except Unreadable as fault:
-        return Unfit(str(fault), isinstance(fault, Formless))
+    except InvalidAnswer as fault:
+        return Invalid(str(fault), isinstance(fault, NoJson))
 
 
 def _words(completion: object) -> str:
@@ -370,3 +372,55 @@ def _root(error: Exception) -> BaseException:
     from instructor.core import InstructorRetryException  # noqa: PLC0415  # heavy
 
     return error.__cause__ or error if isinstance(error, InstructorRetryException) else error
+
+
+# --- Which of the four ways to ask for structure an endpoint can do: one tiny question in each, and what came of it.
+
+
+TIMEOUT_S = 30.0
+
+_SCHEMA: dict[str, Json] = {
+    "type": "object",
+    "properties": {
+        "word": {"type": "string"},
+        "numbers": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["word", "numbers"],
+    "additionalProperties": False,
+}
+_QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the form that is asked for."
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One way of asking: whether it works, and what came where it does not."""
+
+    mode: str
+    works: bool
+    found: str
+
+
+async def probe(
+    endpoint: Endpoint, clients: Clients | None = None, timeout_s: float = TIMEOUT_S
+) -> tuple[Probe, ...]:
+    """Return what comes of each of `MODES`, in their order; sends one request each."""
+    shared = Clients() if clients is None else clients
+    return tuple([await _probe(replace(endpoint, mode=mode), shared, timeout_s) for mode in MODES])
+
+
+async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Probe:
+    answer = Answer(_SCHEMA, name="probe", purpose="A word and some numbers.")
+    call = Call(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
+    try:
+        turn = await complete(call, clients)
+    except ModelError as fault:
+        return Probe(endpoint.mode, works=False, found=f"{fault.code}: {fault}")
+    match turn.outcome:
+        case Answered():
+            return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")
+        case Invalid(why):
+            return Probe(endpoint.mode, works=False, found=why)
+        case Refused(text):
+            return Probe(endpoint.mode, works=False, found=f"declines: {endpoint.quote(text)}")
+        case Truncated():
+            return Probe(endpoint.mode, works=False, found="the answer was cut off")

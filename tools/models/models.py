@@ -23,16 +23,25 @@ from ...plans.format.property_order import arranged
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json, canonical, digest
 from ..failures import writable
-from .allowance import Allowance
 from .answer import Answer
 from .clients import Clients
-from .completion import Answered, Call, CutShort, Message, Refused, Turn, Unfit, Usage, complete_within
+from .completion import (
+    Answered,
+    Call,
+    Completion,
+    Invalid,
+    Message,
+    Refused,
+    Truncated,
+    Usage,
+    complete_within,
+)
 from .endpoint import Endpoint, Model
+from .errors import ModelError
 from .guard import Guard, Judge, Question, check_guards, find_fault, is_data
-from .judging import VERDICT, judge_messages
-from .outage import ModelError
+from .limits import RequestBudget
 from .prices import PricesSource
-from .prompts import Example, example_messages
+from .prompts import VERDICT, Example, example_messages, judge_messages
 
 __all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
 
@@ -171,7 +180,9 @@ class Models:
             assert self._clients.prices is not None
         except ConfigError as fault:
             raise ModelError(str(fault), code="no-model") from fault
-        tally = _Tally(Allowance(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S)
+        tally = _Tally(
+            RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
+        )
         try:
             return await self._first_of(endpoints, request, tally)
         except ModelError as fault:
@@ -199,14 +210,14 @@ class Models:
         question = Question("\n".join(message.content for message in request.messages))
         fault = ""
         for _ in range(request.retries + 1):
-            turn = await complete_within(tally.allowance, call, self._clients)
+            turn = await complete_within(tally.budget, call, self._clients)
             tally.usage += turn.usage
             outcome = _judged(turn, request, question)
             if isinstance(outcome, Answered):
                 verdict = await self._find_against(outcome.value, request, question, tally)
                 if verdict is None:
                     return ModelReply(outcome.value, tally.usage, endpoint.name, endpoint.base_url)
-                outcome = Unfit(verdict)
+                outcome = Invalid(verdict)
             fault = outcome.fault
             call = replace(call, messages=(*call.messages, *_again(turn.raw, fault)))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
@@ -215,7 +226,7 @@ class Models:
     async def _find_against(
         self, value: Json, request: ModelRequest, question: Question, tally: _Tally
     ) -> str | None:
-        """Return why a judge finds against an answer; `None` if none does. All requests are of the same allowance."""
+        """Return why a judge finds against an answer; `None` if none does. All requests are of the same budget."""
         for guard in request.guard:
             judge = Judge.of(guard)
             if judge is None:
@@ -244,7 +255,7 @@ class _Tally:
         timeout_s: The longest that one request may take.
     """
 
-    allowance: Allowance
+    budget: RequestBudget
     timeout_s: float
     usage: Usage = field(default_factory=Usage)
 
@@ -274,7 +285,7 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     return ModelRequest(model, messages, schema, temperature, max_tokens, tuple(guard))
 
 
-def _judged(turn: Turn, request: ModelRequest, question: Question) -> Answered | Unfit:
+def _judged(turn: Completion, request: ModelRequest, question: Question) -> Answered | Invalid:
     """Return a turn's outcome after the guards. Raises: ModelError (`refused`, `truncated`, `guard-failed`)."""
     match turn.outcome:
         case Answered(value):
@@ -282,12 +293,12 @@ def _judged(turn: Turn, request: ModelRequest, question: Question) -> Answered |
                 fault = find_fault(value, request.guard, question)
             except ToolError as broken:
                 raise ModelError(str(broken), code=broken.code) from broken
-            return Answered(value) if fault is None else Unfit(fault)
-        case Unfit():
+            return Answered(value) if fault is None else Invalid(fault)
+        case Invalid():
             return turn.outcome
         case Refused(text):
             raise ModelError(f"the model declined to answer: {text[:500]}", code="refused")
-        case CutShort():
+        case Truncated():
             limit = "" if request.max_tokens is None else f" (max_tokens is {request.max_tokens})"
             raise ModelError(f"the model's answer was cut off before its end{limit}", code="truncated")
 
@@ -328,9 +339,9 @@ def _named(guard: Guard) -> Json:
     """
     if is_data(guard):
         return dict(guard)
-    from ..fingerprint.portrait import draw  # noqa: PLC0415  # reads source files: only for guards that are code
+    from ..fingerprint.closure import close_over  # noqa: PLC0415  # reads source files: only for guards that are code
 
-    seen = draw(guard, {})
+    seen = close_over(guard, {})
     name = f"{getattr(guard, '__module__', '')}.{getattr(guard, '__qualname__', type(guard).__name__)}"
     parts: dict[str, Json] = {**seen.parts, **seen.versions}
     return {

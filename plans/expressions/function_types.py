@@ -1,0 +1,292 @@
+"""What type a function or a method gives, from the types of its arguments.
+
+`functions.py` has what each does; a test holds the two tables to the same names. `first` and `secret` are not here: `infer.py`
+treats them where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..types.show import shown
+from ..types.types import (
+    BOOLEAN,
+    INTEGER,
+    NEVER,
+    NUMBER,
+    TEXT,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Type,
+    members,
+    union,
+)
+from .nodes import Node
+from .type_rules import (
+    A_BOOLEAN,
+    A_LIST,
+    A_NUMBER,
+    A_TEXT,
+    AN_INTEGER,
+    AN_OBJECT,
+    Findings,
+    Member,
+    Row,
+    Takes,
+    items_of,
+    joined,
+    kind_of,
+    listed,
+    numeric,
+    operand,
+    takes,
+)
+
+Argument: TypeAlias = tuple[Node, Type]
+
+_SIZED = takes("string", "list", "object", wanted="text, a list or an object")
+_READABLE = takes("integer", "number", "string", "boolean", wanted="a number, text or a boolean")
+_OPTIONAL_TEXT = takes("string", wanted="text", nulls=True)
+_ORDERED = takes("integer", "number", "string", wanted="all numbers or all text")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One use of a function.
+
+    Attributes:
+        name: As messages have it: `len(..)`.
+        arguments: With their types.
+        key: The lambda's body, with its type.
+        reverse: What `reverse=` is, with its type.
+    """
+
+    findings: Findings
+    node: Node
+    name: str
+    arguments: Sequence[Argument]
+    key: Argument | None = None
+    reverse: Argument | None = None
+
+    def each(self, *wanted: Takes) -> list[tuple[Member, ...]]:
+        """Return the alternatives of each argument that it takes."""
+        return [
+            operand(self.findings, node, of, want, self.name)
+            for (node, of), want in zip(self.arguments, wanted, strict=False)
+        ]
+
+    def items(self, position: int = 0) -> Type:
+        """Return the type of the items of an argument that is a list."""
+        node, of = self.arguments[position]
+        return items_of(self.findings, node, of, self.name)
+
+    def item_is(self, wanted: Takes) -> tuple[Member, ...]:
+        """Return the alternatives of the items of the first argument that it takes."""
+        return operand(self.findings, self.arguments[0][0], self.items(), wanted, f"an item of {self.name}")
+
+
+Rule: TypeAlias = "Callable[[Applied], Type]"
+
+
+def _gives(result: Type, *wanted: Takes) -> Rule:
+    """Return the rule of a function whose result does not depend on its arguments' types."""
+
+    def rule(use: Applied) -> Type:
+        use.each(*wanted)
+        return result
+
+    return rule
+
+
+def _sum(use: Applied) -> Type:
+    return numeric(use.item_is(A_NUMBER)) if members(use.items()) else INTEGER
+
+
+def _avg(use: Applied) -> Type:
+    use.item_is(A_NUMBER)
+    return NUMBER
+
+
+def _abs(use: Applied) -> Type:
+    return numeric(use.each(A_NUMBER)[0])
+
+
+def _round(use: Applied) -> Type:
+    use.each(A_NUMBER, AN_INTEGER)
+    return NUMBER if len(use.arguments) > 1 else INTEGER
+
+
+def _extreme(use: Applied) -> Type:
+    """`min` and `max`: of a list, or of several values."""
+    lone = len(use.arguments) == 1
+    candidates = use.items() if lone else joined([of for _, of in use.arguments])
+    if use.key is not None:
+        _check_order(use, *use.key)
+        return candidates
+    if lone:
+        good = _check_order(use, use.arguments[0][0], candidates, _cells(use.arguments[0][1]))
+    else:
+        good = _check_order(use, use.node, candidates, [of for _, of in use.arguments])
+    kinds = {kind_of(member) for member in good}
+    if kinds <= {"integer"} or kinds <= {"string"}:
+        return union(*good) if good else NEVER
+    return NUMBER if kinds <= {"integer", "number"} else union(*good)
+
+
+def _cells(of: Type) -> Sequence[Type]:
+    """Return the types of items that are surely all there."""
+    return of.cells if isinstance(of, Row) else ()
+
+
+def _check_order(use: Applied, node: Node, of: Type, cells: Sequence[Type] = ()) -> tuple[Member, ...]:
+    """Note if values are neither all numbers nor all text."""
+    good = operand(use.findings, node, of, _ORDERED, use.name)
+    if not good or not _is_mixed(good):
+        return good
+    sure = [frozenset(map(kind_of, members(cell))) for cell in cells]
+    if any(kinds == _TEXTS for kinds in sure) and any(kinds and kinds <= _NUMBERS for kinds in sure):
+        message = f"{use.name} takes {_ORDERED.wanted}, found {shown(of)}"
+        use.findings.add(
+            "bad-expr", node, message, "str(..) makes text of numbers, float(..) numbers of text"
+        )
+        return ()
+    use.findings.unchecked(node, of, use.name)
+    return good
+
+
+_NUMBERS = frozenset({"integer", "number"})
+_TEXTS = frozenset({"string"})
+
+
+def _is_mixed(good: Sequence[Member]) -> bool:
+    kinds = {kind_of(member) for member in good}
+    return "string" in kinds and not kinds.isdisjoint(_NUMBERS)
+
+
+def _sorted(use: Applied) -> Type:
+    item = use.items()
+    if use.key is not None:
+        _check_order(use, *use.key)
+    else:
+        _check_order(use, use.arguments[0][0], item, _cells(use.arguments[0][1]))
+    if use.reverse is not None:
+        operand(use.findings, *use.reverse, A_BOOLEAN, "reverse=")
+    return ListType(item)
+
+
+def _same_list(use: Applied) -> Type:
+    return ListType(use.items())
+
+
+def _any(use: Applied) -> Type:
+    use.items()
+    return BOOLEAN
+
+
+def _zip(use: Applied) -> Type:
+    return ListType(listed([use.items(position) for position in range(len(use.arguments))]))
+
+
+def _enumerate(use: Applied) -> Type:
+    if len(use.arguments) > 1:
+        operand(use.findings, *use.arguments[1], AN_INTEGER, "the second argument of enumerate(..)")
+    return ListType(listed([INTEGER, use.items()]))
+
+
+def _fields(use: Applied) -> Type:
+    objects = use.each(AN_OBJECT)[0]
+    parts = [
+        part
+        for member in objects
+        for part in (_values_of(member) if isinstance(member, ObjectType) else [UNKNOWN])
+    ]
+    return joined(parts)
+
+
+def _values_of(member: ObjectType) -> list[Type]:
+    return [known.type for known in member.fields.values()] + ([] if member.extra is None else [member.extra])
+
+
+def _flatten(use: Applied) -> Type:
+    lists = use.item_is(A_LIST)
+    return ListType(joined([each.item if isinstance(each, ListType) else UNKNOWN for each in lists]))
+
+
+def _join(use: Applied) -> Type:
+    use.item_is(A_TEXT)
+    if len(use.arguments) > 1:
+        operand(use.findings, *use.arguments[1], A_TEXT, "the second argument of join(..)")
+    return TEXT
+
+
+FUNCTION_TYPES: Mapping[str, Rule] = {
+    "len": _gives(INTEGER, _SIZED),
+    "sum": _sum,
+    "min": _extreme,
+    "max": _extreme,
+    "avg": _avg,
+    "abs": _abs,
+    "round": _round,
+    "sorted": _sorted,
+    "reversed": _same_list,
+    "range": _gives(ListType(INTEGER), AN_INTEGER, AN_INTEGER, AN_INTEGER),
+    "any": _any,
+    "all": _any,
+    "zip": _zip,
+    "enumerate": _enumerate,
+    "str": _gives(TEXT),
+    "int": _gives(INTEGER, _READABLE),
+    "float": _gives(NUMBER, _READABLE),
+    "bool": _gives(BOOLEAN),
+    "keys": _gives(ListType(TEXT), AN_OBJECT),
+    "values": lambda use: ListType(_fields(use)),
+    "items": lambda use: ListType(listed([TEXT, _fields(use)])),
+    "flatten": _flatten,
+    "distinct": _same_list,
+    "join": _join,
+}
+
+
+def _method(result: Type, *wanted: Takes) -> Rule:
+    """Return the rule of a method of text; the text is the first argument."""
+    return _gives(result, A_TEXT, *wanted)
+
+
+def _join_method(use: Applied) -> Type:
+    (base, of), (node, items) = use.arguments
+    if operand(use.findings, base, of, A_TEXT, use.name) or not members(of):
+        item = items_of(use.findings, node, items, use.name)
+        operand(use.findings, node, item, A_TEXT, f"an item of {use.name}")
+    elif any(isinstance(member, ListType) for member in members(of)):
+        hint = f"write: {use.findings.source(node)}.join({use.findings.source(base)})"
+        use.findings.rehint("bad-expr", base, hint)
+    return TEXT
+
+
+def _count_method(use: Applied) -> Type:
+    (base, of), (node, _) = use.arguments
+    is_list = any(isinstance(member, ListType) for member in members(of))
+    if is_list and not operand(use.findings, base, of, A_TEXT, use.name):
+        hint = f"write: len([x for x in {use.findings.source(base)} if x == {use.findings.source(node)}])"
+        use.findings.rehint("bad-expr", base, hint)
+        return INTEGER
+    return _method(INTEGER, A_TEXT)(use)
+
+
+METHOD_TYPES: Mapping[str, Rule] = {
+    "lower": _method(TEXT),
+    "upper": _method(TEXT),
+    "title": _method(TEXT),
+    "strip": _method(TEXT, _OPTIONAL_TEXT),
+    "split": _method(ListType(TEXT), _OPTIONAL_TEXT, AN_INTEGER),
+    "splitlines": _method(ListType(TEXT)),
+    "replace": _method(TEXT, A_TEXT, A_TEXT, AN_INTEGER),
+    "startswith": _method(BOOLEAN, A_TEXT),
+    "endswith": _method(BOOLEAN, A_TEXT),
+    "join": _join_method,
+    "count": _count_method,
+    "find": _method(INTEGER, A_TEXT),
+}

@@ -1,0 +1,335 @@
+"""The shape of a template: which parts of a JSON value are not plain.
+
+Plain parts are not looked at again: a tree has a node only for a string that holds something to work out, and for the
+lists and objects around it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TypeAlias
+
+from ..faults import Fault
+from ..immutable import immutable
+from ..values import Json
+from .evaluate import fold
+from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_hole
+from .nodes import NOTHING, Broken, Call, Node, References, references
+from .syntax import SyntaxFault, parse, parse_path
+from .unparse import spell
+
+
+@immutable
+class Leaf:
+    """One string of a template that is not plain.
+
+    Attributes:
+        inner: Where it stands inside the value, such as `.city` or `[0].x`; empty for the value itself.
+        pieces: Its texts and its expressions, in order.
+    """
+
+    inner: str
+    pieces: tuple[str | Expression, ...]
+
+    @property
+    def whole(self) -> Expression | None:
+        """The expression that is the whole string, or `None` if the string is text with expressions in it."""
+        only = self.pieces[0]
+        return only if len(self.pieces) == 1 and isinstance(only, Expression) else None
+
+    @property
+    def expressions(self) -> Iterator[Expression]:
+        """Its expressions, in order."""
+        return (piece for piece in self.pieces if isinstance(piece, Expression))
+
+
+@immutable
+class Branch:
+    """A list or an object of a template that is not plain.
+
+    Attributes:
+        value: As the plan has it.
+        parts: Those of its items or fields that are not plain, by index or key.
+    """
+
+    value: list[Json] | dict[str, Json]
+    parts: dict[int | str, Tree]
+
+
+Tree: TypeAlias = Leaf | Branch
+
+
+def unescaped(value: Json, tree: Tree | None) -> Json:
+    """Return a template's value with the escapes undone in its strings without expressions; the others stay as they are."""
+    match tree:
+        case Leaf(pieces=(str() as text,)):
+            return text
+        case Branch(parts=parts):
+            if isinstance(value, list):
+                return [unescaped(part, parts.get(at)) for at, part in enumerate(value)]
+            if isinstance(value, dict):
+                return {name: unescaped(part, parts.get(name)) for name, part in value.items()}
+            return value
+        case _:
+            return value
+
+
+def spelled_tree(tree: Tree) -> Json:
+    """Return a template's value with its expressions in canonical spelling."""
+    if isinstance(tree, Leaf):
+        return "".join(
+            [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
+        )
+    made: list[Json] | dict[str, Json] = tree.value.copy()
+    for name, part in tree.parts.items():
+        made[name] = spelled_tree(part)  # type: ignore[index]  # keys are the container's own
+    return made
+
+
+# --- A string of a plan, cut into plain text and expressions.
+#
+# Scanning goes from left to right: `$${` gives `${`, `${` opens an expression that ends at the first `}` outside quotes and
+# brackets, a lone `$` is text. Inside, outer space is dropped and line breaks are spaces. Time is linear in the string, and
+# a string without `$` and `{{` never comes here.
+
+
+_OPEN = re.compile(r"\$?\$\{")
+_PATH = re.compile(r" *([A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+) *\}", re.ASCII)
+_EASY = re.compile(
+    r"""[ ]* (
+      (?: [ ]++
+        | [A-Za-z_][A-Za-z0-9_]*+ (?!["'])          # a name that is no prefix of quotes
+        | [0-9]++ (?:\.[0-9]++)? (?![\w.])
+        | "[^"\\\r\n]*+" (?!") | '[^'\\\r\n]*+' (?!')
+        | != | [-+*/%<>=.,:()\[\]]
+      )++ ) \}""",
+    re.VERBOSE,
+)
+"""Expressions in whose spelling alone nothing can be wrong that Python's parser would not refuse: no braces, no escapes."""
+_SPACE = " \t\f\r\n"
+_BREAKS = str.maketrans("\r\n", "  ")
+_BRACES = re.compile(r"\{\{\s*([A-Za-z_][\w.\[\]]*)\s*\}\}")
+_DOLLAR = re.compile(r"\$([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
+
+CACHED_LENGTH_MAX = 200  # characters: longer expressions are not remembered, so that the memory stays small
+CACHED_MAX = 1_024  # expressions: a plan repeats the same few, and each is asked for several times
+
+
+@immutable
+class Reading:
+    """What an expression's text says.
+
+    Attributes:
+        text: The expression, without outer space and line breaks.
+        node: As written; `None` if it is no expression.
+        folded: With its constants worked out; `Broken` if it is no expression.
+        faults: In characters of the expression's text.
+        refers: The names that it uses.
+    """
+
+    text: str
+    node: Node | None
+    folded: Node
+    faults: tuple[Fault, ...]
+    refers: References = NOTHING
+
+
+@immutable
+class Expression:
+    """One `${..}` of a string.
+
+    Attributes:
+        start: Where in the string its text begins, in characters.
+        source: All of it, from `${` to `}`.
+        reading: What it says.
+    """
+
+    start: int
+    source: str
+    reading: Reading
+
+    @property
+    def spelled(self) -> str:
+        """In canonical spelling; as it is if it is no expression."""
+        node = self.reading.node
+        return self.source if node is None else f"${{{spell(node)}}}"
+
+
+def whole_pieces(text: str) -> tuple[Expression] | None:
+    """Return the expression that is all of a string, or `None` if the string is something else, or doubtful."""
+    if len(text) > CACHED_LENGTH_MAX or not text.startswith("${"):
+        return None
+    return _whole_again(text)
+
+
+@lru_cache(CACHED_MAX)
+def _whole_again(text: str) -> tuple[Expression] | None:
+    found = _easy(text, 2)
+    return None if found is None or len(found.source) < len(text) or found.reading.faults else (found,)
+
+
+def _easy(text: str, at: int) -> Expression | None:
+    """Return the expression whose `${` ends at `at`, or `None` if reading it takes care.
+
+    Most expressions are paths, and most others short and plain: reading them without looking at each of their characters is
+    what keeps large plans quick.
+    """
+    path = _PATH.match(text, at)
+    if path is not None and path.end() - at <= CACHED_LENGTH_MAX:
+        reading = _path_again(path.group(1))
+        if reading is not None:
+            return Expression(path.start(1), text[at - 2 : path.end()], reading)
+    easy = _EASY.match(text, at)
+    if easy is None or easy.end() - at > CACHED_LENGTH_MAX:
+        return None
+    bare = easy.group(1).rstrip(" ")
+    if bare.count("(") + bare.count("[") > BRACKETS_MAX:
+        return None
+    reading = _read_again(bare)
+    return None if reading.node is None else Expression(easy.start(1), text[at - 2 : easy.end()], reading)
+
+
+@lru_cache(CACHED_MAX)
+def _path_again(text: str) -> Reading | None:
+    node = parse_path(text)
+    return None if node is None else Reading(text, node, node, (), references(node))
+
+
+def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
+    """Return a string's texts, unescaped, and expressions in order, and what is wrong with them."""
+    pieces: list[str | Expression] = []
+    faults: list[Fault] = []
+    plain: list[str] = []
+    at = 0
+    while (opening := _OPEN.search(text, at)) is not None:
+        plain.append(text[at : opening.start()])
+        at = opening.end()
+        if len(opening.group()) == 3:
+            plain.append("${")
+            continue
+        _add_text(pieces, plain)
+        expression = _easy(text, at)
+        if expression is None:
+            hole = find_hole(text, at)
+            source = text[opening.start() : hole.end + 1]
+            expression = _expression(text, at, hole.end, source, hole.fault)
+        pieces.append(expression)
+        faults += [fault.moved("", expression.start) for fault in expression.reading.faults]
+        at = opening.start() + len(expression.source)
+    plain.append(text[at:])
+    _add_text(pieces, plain)
+    return tuple(pieces), faults
+
+
+def _add_text(pieces: list[str | Expression], plain: list[str]) -> None:
+    if text := "".join(plain):
+        pieces.append(text)
+    plain.clear()
+
+
+def _expression(text: str, start: int, end: int, source: str, fault: Fault | None) -> Expression:
+    inside = text[start:end]
+    bare = inside.strip(_SPACE)
+    begin = start + inside.find(bare) if bare else start
+    if fault is not None:
+        return Expression(begin, source, _unreadable(bare, fault.moved("", -begin)))
+    if not bare:
+        nothing = Fault(
+            "bad-expr",
+            "an empty '${}'",
+            "write an expression between the braces; a '${' that is meant as text is written '$${'",
+            "",
+            -2,
+            len(inside) + 1,
+        )
+        return Expression(begin, source, _unreadable(bare, nothing))
+    bare = bare.translate(_BREAKS)
+    read = _read_again if len(bare) <= CACHED_LENGTH_MAX else read_expression
+    return Expression(begin, source, read(bare))
+
+
+def _unreadable(text: str, fault: Fault) -> Reading:
+    return Reading(text, None, Broken(fault.start, fault.end, fault.code, fault.message), (fault,))
+
+
+def read_expression(text: str) -> Reading:
+    """Return what an expression says: text without outer space and line breaks, passed by `find_hole`."""
+    try:
+        node = parse(text)
+    except SyntaxFault as refused:
+        return _unreadable(text, refused.fault)
+    if len(text) > EXPRESSION_LENGTH_MAX // 2 and len(spell(node)) > EXPRESSION_LENGTH_MAX:
+        return _unreadable(text, _too_long(text))
+    folded, faults = fold(node)
+    if "secret" in text:
+        faults += map(_misplaced, _secrets(node))
+    return Reading(text, node, folded, tuple(faults), references(node))
+
+
+_read_again = lru_cache(CACHED_MAX)(read_expression)
+
+
+def _too_long(text: str) -> Fault:
+    # Its canonical spelling must be an expression too, or a plan could not be written out and read again.
+    message = f"an expression longer than {EXPRESSION_LENGTH_MAX} characters, spaces around operators counted"
+    return Fault(
+        "limit-exceeded",
+        message,
+        "compute parts of it in steps of their own with 'set'",
+        "",
+        0,
+        len(text),
+    )
+
+
+def _secrets(node: Node) -> Iterator[Node]:
+    if isinstance(node, Call) and node.function == "secret":
+        yield node
+        return
+    for part in node.parts:
+        yield from _secrets(part)
+
+
+def _misplaced(node: Node) -> Fault:
+    # Allowed ones are taken out of a tool step's arguments before these are read: see `plans/checker/templates.py`.
+    return Fault(
+        "bad-expr",
+        "secret(..) stands only as the whole of an argument of a tool step",
+        'give the secret to a tool as an argument: "key": "${secret(\\"NAME\\")}"',
+        "",
+        node.start,
+        node.end,
+    )
+
+
+def suspicious(text: str, pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[Fault]:
+    """Yield a warning for text that looks like another language's reference, one for each way to write it."""
+    gaps = _gaps(text, [piece for piece in pieces if isinstance(piece, Expression)])
+    for pattern in (_BRACES, _DOLLAR):
+        found = next((match for low, high in gaps if (match := pattern.search(text, low, high))), None)
+        if found is not None:
+            yield Fault(
+                "suspicious-text",
+                f"'{_short(found.group())}' is plain text, not a reference",
+                f"write: ${{{_short(found.group(1))}}}",
+                "",
+                found.start(),
+                found.end(),
+            )
+
+
+def _gaps(text: str, expressions: list[Expression]) -> list[tuple[int, int]]:
+    """Return where a string is plain text: before, between and after its expressions."""
+    gaps: list[tuple[int, int]] = []
+    low = 0
+    for expression in expressions:
+        high = text.rindex("${", low, expression.start)  # only space stands between
+        gaps.append((low, high))
+        low = high + len(expression.source)
+    return [*gaps, (low, len(text))]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + ".."

@@ -1,0 +1,628 @@
+"""Operands by their type: which alternatives an operation takes, and what to say of those it does not.
+
+One rule for every operation: null among the alternatives is `maybe-missing`, an unknown type `unchecked-type`; if some
+alternative fits and some does not, it is checked at run time (`unchecked-type`); if none fits, it is `bad-expr`. A value of
+type `NEVER` (what is already faulty, an item of `[]`) fits everything, and nothing is said of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+from ..faults import Fault
+from ..nearest import listing, nearest
+from ..types.show import shown
+from ..types.types import (
+    BOOLEAN,
+    INTEGER,
+    NEVER,
+    NULL,
+    NUMBER,
+    TEXT,
+    UNKNOWN,
+    ListType,
+    ObjectType,
+    Scalar,
+    Type,
+    Unknown,
+    depth_of,
+    members,
+    union,
+)
+from ..values import Json
+from .functions import METHODS
+from .nodes import Constant, Field, Index, Literal, Name, Node, Slice
+
+Member: TypeAlias = Scalar | ListType | ObjectType | Unknown
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
+"""No callers of tools are known."""
+
+ROW_MAX = 16  # items of a list of which each is known by its place
+# Lists and objects inside such an item: a row of rows of rows would double from step to step.
+ROW_DEPTH_MAX = 2
+
+
+class Row(ListType):
+    """A list of known length, each item's type by its place: what `zip`, `items` and a written list give.
+
+    To everybody else it is the list type that it equals.
+    """
+
+    __slots__ = ("cells",)
+
+    cells: tuple[Type, ...]
+
+
+def listed(cells: Sequence[Type]) -> ListType:
+    """Return the type of a list whose items have these types, in their places."""
+    item = joined(cells)
+    if not 0 < len(cells) <= ROW_MAX or depth_of(item) > ROW_DEPTH_MAX:
+        return ListType(item)
+    row = Row(item)
+    object.__setattr__(row, "cells", tuple(cells))
+    return row
+
+
+def joined(types: Sequence[Type]) -> Type:
+    """Return the union of types; of rows of one length, a row."""
+    if len(types) > 1 and isinstance(types[0], Row):
+        rows = [each for each in types if isinstance(each, Row) and len(each.cells) == len(types[0].cells)]
+        if len(rows) == len(types):
+            return listed([joined(cells) for cells in zip(*[row.cells for row in rows], strict=True)])
+    return union(*types) if types else NEVER
+
+
+def kind_of(member: Member) -> str:
+    """Return a member's kind: a scalar's, `list`, `object` or `unknown`."""
+    match member:
+        case Scalar():
+            return member.kind
+        case ListType():
+            return "list"
+        case ObjectType():
+            return "object"
+        case Unknown():
+            return "unknown"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found wrong in one expression.
+
+    Attributes:
+        text: The expression, for messages.
+        suggestions: Whether hints name the nearest known name.
+        callers: The step that calls a tool, by the tool's name.
+        faults: In characters of the expression.
+        firsts: Arguments of `first(..)` around the part looked at that are not the last: what is missing there is passed over.
+    """
+
+    text: str
+    suggestions: bool
+    callers: Mapping[str, str] = field(default_factory=lambda: NOBODY)
+    faults: list[Fault] = field(default_factory=list[Fault])
+    firsts: int = 0
+
+    def source(self, node: Node) -> str:
+        """Return a part of the expression as it was written."""
+        text = self.text[node.start : node.end]
+        return text if len(text) <= 80 else text[:77] + ".."
+
+    def add(self, code: str, node: Node, message: str, hint: str = "") -> None:
+        """Note a fault, once for each code and place."""
+        if not any(
+            fault.code == code and fault.start == node.start and fault.end == node.end
+            for fault in self.faults
+        ):
+            self.faults.append(Fault(code, message, hint, "", node.start, node.end))
+
+    def rehint(self, code: str, node: Node, hint: str) -> None:
+        """Give the fault of a code and place, if it was noted, a better hint."""
+        self.faults = [
+            replace(fault, hint=hint)
+            if (fault.code, fault.start, fault.end) == (code, node.start, node.end)
+            else fault
+            for fault in self.faults
+        ]
+
+    def missing(self, node: Node, message: str) -> None:
+        """Note that a value may be absent or null where one is wanted."""
+        if not self.firsts:
+            hint = f"write first({self.source(node)}, a value for that case)"
+            self.add("maybe-missing", node, message, hint)
+
+    def null(self, node: Node, what: str) -> None:
+        """Note that an operand may be null."""
+        self.missing(node, f"'{self.source(node)}' may be null, and {what} takes no null")
+
+    def unchecked(self, node: Node, of: Type, what: str) -> None:
+        """Note that an operand is checked at run time only; said once of an expression."""
+        if any(fault.code == "unchecked-type" for fault in self.faults):
+            return
+        message = (
+            f"'{self.source(node)}' is {shown(of)}: whether {what} takes it is checked when the step runs"
+        )
+        hint = _typing_hint(node) if isinstance(of, Unknown) else ""
+        self.add("unchecked-type", node, message, hint)
+
+
+def _typing_hint(node: Node) -> str:
+    """Return what to give a type, so that an operand has one: an input, what a step's tool returns, or what a loop goes over."""
+    while isinstance(node, Field | Index | Slice):
+        node = node.base
+    match node:
+        case Name(name="inputs"):
+            return "give the input a type"
+        case Name(name=name) if name not in {"item", "prev"}:
+            return "give the tool that makes it a return type"
+        case _:
+            return "give what it comes from a type"
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What an operation takes as one of its operands.
+
+    Attributes:
+        kinds: The kinds that fit.
+        wanted: The same for people.
+        hint: What to do if something else is there.
+        nulls: Whether null fits too.
+    """
+
+    kinds: frozenset[str]
+    wanted: str
+    hint: str = ""
+    nulls: bool = False
+
+    def fits(self, member: Member) -> bool | None:
+        """Whether a member fits; `None`: some of its values do."""
+        kind = kind_of(member)
+        if kind == "unknown" or (kind == "number" and "integer" in self.kinds and "number" not in self.kinds):
+            return None
+        return kind in self.kinds
+
+
+def takes(*kinds: str, wanted: str, hint: str = "", nulls: bool = False) -> Takes:
+    """Return what an operation takes."""
+    return Takes(frozenset(kinds), wanted, hint, nulls)
+
+
+A_NUMBER = takes("integer", "number", wanted="a number", hint="int(..) and float(..) read numbers from text")
+AN_INTEGER = takes("integer", wanted="an integer", hint="round(..) and int(..) give integers")
+A_TEXT = takes("string", wanted="text", hint="str(..) makes text of any value")
+A_LIST = takes("list", wanted="a list", hint="refer to a list, or write one: [..]")
+AN_OBJECT = takes("object", wanted="an object")
+A_BOOLEAN = takes("boolean", wanted="a boolean", hint="write a comparison, or bool(..)")
+
+
+def operand(findings: Findings, node: Node, of: Type, wanted: Takes, what: str) -> tuple[Member, ...]:
+    """Return the alternatives of an operand that an operation takes, and note what is wrong with the others.
+
+    Empty if there are none, because of a fault or since it has no value.
+    """
+    every = members(of)
+    others = [member for member in every if kind_of(member) != "null"]
+    fits = [(member, wanted.fits(member)) for member in others]
+    good = tuple([member for member, fit in fits if fit is not False])
+    if every and not good and not (wanted.nulls and not others):
+        findings.add("bad-expr", node, f"{what} takes {wanted.wanted}, found {shown(of)}", wanted.hint)
+        return ()
+    if len(others) < len(every) and not wanted.nulls:
+        findings.null(node, what)
+    if any(fit is not True for _, fit in fits):
+        odd = next(member for member, fit in fits if fit is not True)
+        findings.unchecked(node, odd if isinstance(odd, Unknown) else of, what)
+    return good
+
+
+def items_of(findings: Findings, node: Node, of: Type, what: str) -> Type:
+    """Return the type of the items of what should be a list."""
+    lists = operand(findings, node, of, A_LIST, what)
+    return joined([member.item if isinstance(member, ListType) else member for member in lists])
+
+
+# --- What type a part of a value has: `.field`, `["key"]`, `[index]`, `[computed]` and slices.
+#
+# A part that cannot be there is `unknown-field`, whatever the reason: a misspelt field, an index into an object, a name on a list.
+# One that is not always there is `maybe-missing`. A key that is computed has the union of an object's field types, and may
+# be absent.
+
+
+_VALUE_NAMES = frozenset({"output", "outputs", "result", "results", "value", "return", "response"})
+_FIELDS_LISTED_MAX = 12
+_KEY = takes("string", "integer", wanted="text or an integer")
+_BOUND = takes("integer", wanted="integers", nulls=True)
+
+
+def field_of(findings: Findings, node: Field | Index, base: Type, name: str) -> Type:
+    """Return the type of the field of a name."""
+    every = [member for member in members(base) if kind_of(member) != "null"]
+    found: list[Type] = []
+    absent = False
+    for member in every:
+        match member:
+            case Unknown():
+                found.append(UNKNOWN)
+            case ObjectType(fields=fields, extra=extra):
+                known = fields.get(name)
+                part = extra if known is None else known.type
+                absent = absent or known is None or not known.required
+                if part is not None:
+                    found.append(part)
+            case _:
+                absent = True
+    if not members(base):
+        return NEVER
+    if not found:
+        _no_field(findings, node, base, name)
+        return NEVER
+    _doubts(findings, node, base, absent=absent)
+    return joined(found)
+
+
+def _doubts(findings: Findings, node: Field | Index, base: Type, *, absent: bool) -> None:
+    """Note what may be wrong with reaching into a value."""
+    every = members(base)
+    if any(kind_of(member) == "null" for member in every):
+        findings.missing(node, f"'{findings.source(node.base)}' may be null, which has no parts")
+    elif absent:
+        findings.missing(node, f"'{findings.source(node)}' may be absent")
+    if any(isinstance(member, Unknown) for member in every):
+        findings.unchecked(node.base, UNKNOWN, "that part")
+
+
+def _no_field(findings: Findings, node: Field | Index, base: Type, name: str) -> None:
+    source = findings.source(node.base)
+    names = list(dict.fromkeys(_names(base)))
+    what = f"fields {listing(names, _FIELDS_LISTED_MAX)}" if names else shown(base)
+    message = f"'{source}' has no field '{name}': expected one of its {what}" if names else (
+        f"'{source}' has no field '{name}': it is {what}"
+    )  # fmt: skip
+    findings.add("unknown-field", node, message, _field_hint(findings, node, base, name, names))
+
+
+_LENGTHS = frozenset({"length", "size", "count", "len"})
+
+
+def _names(base: Type) -> Sequence[str]:
+    return [name for member in members(base) if isinstance(member, ObjectType) for name in member.fields]
+
+
+def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, names: Sequence[str]) -> str:  # noqa: PLR0911  # one case, one line for each slip
+    source = findings.source(node.base)
+    if isinstance(node.base, Name) and name in _VALUE_NAMES:
+        return f"a step's id is its value itself, write: {source}"
+    if name in METHODS and any(kind_of(member) == "string" for member in members(base)):
+        return f"call the method: {source}.{name}(..)"
+    lists = [member for member in members(base) if isinstance(member, ListType)]
+    if lists and any(name in _names(member.item) for member in lists):
+        return f"write {source}[0].{name} for the first, [x.{name} for x in {source}] for all"
+    close = nearest(name, names) if findings.suggestions else None
+    if close is not None:
+        return f"did you mean '{source}.{close}'?"
+    if name in _LENGTHS and (names or lists or any(kind_of(member) == "string" for member in members(base))):
+        return f"write: len({source})"
+    if lists:
+        return f"a list has positions: {source}[0] is its first item"
+    return "" if names else "only objects have fields"
+
+
+def unquoted(findings: Findings, node: Index, base: Type, key: Name) -> None:
+    """Say of a key that is no name what it was meant to be, if it is a field's: `w[celsius]`."""
+    if key.name in _names(base):
+        findings.rehint("unknown-ref", key, f"write: {findings.source(node.base)}.{key.name}")
+
+
+def index(findings: Findings, node: Index, base: Type, key: Type) -> Type:
+    """Return the type of `base[key]`."""
+    position = node.key.value if isinstance(node.key, Literal | Constant) else None
+    if isinstance(position, str) and not any(kind_of(member) == "string" for member in members(base)):
+        return field_of(findings, node, base, position)
+    keys = operand(findings, node.key, key, _KEY, "[..]")
+    if not members(base) or not keys:
+        return NEVER
+    kinds = {kind_of(member) for member in keys}
+    every = [member for member in members(base) if kind_of(member) != "null"]
+    parts = [_part(member, kinds, position) for member in every]
+    found = [part for part in parts if part is not None]
+    if not found:
+        findings.add(
+            "unknown-field", node, _misfit(findings, node, base, key), _index_hint(findings, node, base)
+        )
+        return NEVER
+    dynamic = any(isinstance(member, ObjectType) for member in every)
+    _doubts(findings, node, base, absent=dynamic)
+    if len(found) < len(every):
+        findings.unchecked(node.base, base, f"[{findings.source(node.key)}]")
+    return joined(found)
+
+
+def _part(member: Member, kinds: set[str], position: object) -> Type | None:
+    """Return the type of a part of one alternative, or `None` if it has no such parts."""
+    whole = bool(kinds & {"integer", "number", "unknown"})
+    named = bool(kinds & {"string", "unknown"})
+    match member:
+        case Unknown():
+            return UNKNOWN
+        case ObjectType(fields=fields, extra=extra) if named and (fields or extra is not None):
+            return union(*[known.type for known in fields.values()], *([] if extra is None else [extra]))
+        case Row(cells=cells) if whole and type(position) is int and -len(cells) <= position < len(cells):
+            return cells[position]
+        case ListType(item=item) if whole:
+            return item
+        case Scalar(kind="string") if whole:
+            return TEXT
+        case _:
+            return None
+
+
+def _misfit(findings: Findings, node: Index, base: Type, key: Type) -> str:
+    return f"'{findings.source(node.base)}' is {shown(base)}: it has no part [{findings.source(node.key)}] ({shown(key)})"
+
+
+def _index_hint(findings: Findings, node: Index, base: Type) -> str:
+    kinds = {kind_of(member) for member in members(base)}
+    source = findings.source(node.base)
+    if "object" in kinds:
+        return f"an object has fields, such as {source}.name; values({source}) is the list of their values"
+    if "list" in kinds:
+        return f"a list has positions: {source}[0] is its first item"
+    return "only lists, texts and objects have parts"
+
+
+def cut(findings: Findings, node: Slice, base: Type, bounds: Sequence[tuple[Node, Type]]) -> Type:
+    """Return the type of `base[low:high:step]`."""
+    for bound, of in bounds:
+        operand(findings, bound, of, _BOUND, "a slice")
+    every = [member for member in members(base) if kind_of(member) != "null"]
+    found = [part for member in every if (part := _cut(member)) is not None]
+    if not members(base):
+        return NEVER
+    if not found:
+        message = f"'{findings.source(node.base)}' is {shown(base)}: only lists and texts have slices"
+        findings.add("unknown-field", node, message)
+        return NEVER
+    if len(every) < len(members(base)):
+        findings.null(node.base, "a slice")
+    if any(isinstance(member, Unknown) for member in every) or len(found) < len(every):
+        findings.unchecked(node.base, base, "a slice")
+    return union(*found)
+
+
+def _cut(member: Member) -> Type | None:
+    match member:
+        case Unknown():
+            return UNKNOWN
+        case ListType(item=item):
+            return ListType(item)
+        case Scalar(kind="string"):
+            return TEXT
+        case _:
+            return None
+
+
+# --- What type an operator gives, from the types of its operands.
+#
+# Integers give integers, everything else that is a number gives a number; booleans are not numbers. Functions and methods are
+# in `signatures.py`.
+
+
+_NUMBERS = frozenset({"integer", "number"})
+_MIXED = "str(..) makes text of a number, int(..) and float(..) make numbers of text"
+_BOOLEANS = "a boolean is no number: int(..) makes 0 or 1 of it"
+
+Table: TypeAlias = "Callable[[Member, Member], Type | None]"
+
+
+def _arithmetic(left: Member, right: Member) -> Type | None:
+    """`-`, `//`, `%`: of two numbers."""
+    kinds = {kind_of(left), kind_of(right)}
+    if kinds == {"integer"}:
+        return INTEGER
+    return NUMBER if kinds <= _NUMBERS | {"unknown"} else None
+
+
+def _division(left: Member, right: Member) -> Type | None:
+    return None if _arithmetic(left, right) is None else NUMBER
+
+
+def _addition(left: Member, right: Member) -> Type | None:
+    match left, right:
+        case (Unknown(), Unknown()):
+            return UNKNOWN
+        case (ListType(), ListType()):
+            return ListType(union(left.item, right.item))
+        case (ListType(), Unknown()) | (Unknown(), ListType()):
+            return ListType(UNKNOWN)
+        case _:
+            texts = {kind_of(left), kind_of(right)} <= {"string", "unknown"}
+            return TEXT if texts else _arithmetic(left, right)
+
+
+def _product(left: Member, right: Member) -> Type | None:
+    for one, count in ((left, right), (right, left)):
+        if kind_of(count) in {"integer", "number", "unknown"}:
+            if kind_of(one) == "string":
+                return TEXT
+            if isinstance(one, ListType):
+                return ListType(one.item)
+    if "unknown" in {kind_of(left), kind_of(right)}:
+        return UNKNOWN if {kind_of(left), kind_of(right)} <= _NUMBERS | {"unknown"} else None
+    return _arithmetic(left, right)
+
+
+_BINARY: dict[str, tuple[Table, str]] = {
+    "+": (_addition, "two numbers, two texts or two lists"),
+    "-": (_arithmetic, "two numbers"),
+    "*": (_product, "two numbers, or a text or list and an integer"),
+    "/": (_division, "two numbers"),
+    "//": (_arithmetic, "two numbers"),
+    "%": (_arithmetic, "two numbers"),
+    "**": (_division, "two numbers"),
+}
+
+Operand: TypeAlias = tuple[Node, Type]
+
+
+def arithmetic(findings: Findings, node: Node, operator: str, left: Operand, right: Operand) -> Type:
+    """Return the type of `left operator right`."""
+    table, wanted = _BINARY[operator]
+    return _pairs(findings, node, (f"'{operator}'", wanted), left, right, table)
+
+
+def exact_power(findings: Findings, node: Node, left: Operand, right: Operand) -> Type:
+    """Return the type of `left ** n`, with n written as a non-negative integer."""
+    return _pairs(findings, node, ("'**'", "two numbers"), left, right, _arithmetic)
+
+
+def _pairs(
+    findings: Findings, node: Node, what: tuple[str, str], left: Operand, right: Operand, table: Table
+) -> Type:
+    """Return the union of what a table gives for each pair of alternatives."""
+    sides = [[member for member in members(of) if kind_of(member) != "null"] for _, of in (left, right)]
+    if not members(left[1]) or not members(right[1]):
+        return NEVER
+    results = [table(one, other) for one in _distinct(sides[0]) for other in _distinct(sides[1])]
+    given = [result for result in results if result is not None]
+    if not given:
+        found = f"{shown(left[1])} and {shown(right[1])}"
+        hint = _hint(what[0], left[1], right[1])
+        findings.add("bad-expr", node, f"{what[0]} takes {what[1]}, found {found}", hint)
+        return NEVER
+    for (part, of), side in zip((left, right), sides, strict=True):
+        if len(side) < len(members(of)):
+            findings.null(part, what[0])
+        if any(isinstance(member, Unknown) for member in side):
+            findings.unchecked(part, UNKNOWN, what[0])
+    if len(given) < len(results):
+        odd = left if len(sides[0]) > 1 or len(sides[1]) == 1 else right
+        findings.unchecked(*odd, what[0])
+    elif _needs_whole(results, sides):
+        odd = left if any(kind_of(member) == "number" for member in sides[0]) else right
+        findings.unchecked(*odd, what[0])
+    return union(*given)
+
+
+def _distinct(side: Sequence[Member]) -> Sequence[Member]:
+    """Return alternatives that matter to an operator: scalars of one kind count once."""
+    once: dict[object, Member] = {}
+    for member in side:
+        once.setdefault(kind_of(member) if isinstance(member, Scalar | ObjectType) else member, member)
+    return list(once.values())
+
+
+def _needs_whole(results: Sequence[Type | None], sides: Sequence[Sequence[Member]]) -> bool:
+    """Whether a text or list is repeated by a number that may not be whole."""
+    repeats = any(
+        result is not None and (result == TEXT or isinstance(result, ListType)) for result in results
+    )
+    return repeats and any(kind_of(member) == "number" for side in sides for member in side)
+
+
+def _hint(what: str, left: Type, right: Type) -> str:
+    kinds = {kind_of(member) for of in (left, right) for member in members(of)}
+    if "boolean" in kinds:
+        return _BOOLEANS
+    if what == "'%'" and "string" in kinds:
+        return "put values into text with ${..}, or join text with +"
+    return _MIXED if "string" in kinds and kinds & _NUMBERS else ""
+
+
+def signed(findings: Findings, node: Node, operator: str, of: Type) -> Type:
+    """Return the type of `-x` and `+x`."""
+    good = operand(findings, node, of, A_NUMBER, f"'{operator}'")
+    return numeric(good)
+
+
+def numeric(good: Sequence[Member]) -> Type:
+    """Return integer if all are, else number; of nothing, nothing."""
+    if not good:
+        return NEVER
+    return INTEGER if all(kind_of(member) == "integer" for member in good) else NUMBER
+
+
+def ordering(findings: Findings, node: Node, operator: str, left: Operand, right: Operand) -> Type:
+    """Return the type of `<`, `<=`, `>` and `>=`."""
+
+    def table(one: Member, other: Member) -> Type | None:
+        kinds = {kind_of(one), kind_of(other)}
+        ordered = kinds <= _NUMBERS | {"unknown"} or kinds <= {"string", "unknown"}
+        return BOOLEAN if ordered else None
+
+    _pairs(findings, node, (f"'{operator}'", "two numbers or two texts"), left, right, table)
+    return BOOLEAN
+
+
+def contains(findings: Findings, node: Node, operator: str, left: Operand, right: Operand) -> Type:
+    """Return the type of `in` and `not in`: null may be looked for in a list only."""
+
+    def table(one: Member, other: Member) -> Type | None:
+        kinds = {kind_of(one), kind_of(other)}
+        fits = isinstance(other, ListType | Unknown) or (
+            kind_of(other) in {"string", "object"} and kinds <= {"string", "object", "unknown"}
+            and kind_of(one) != "object"
+        )  # fmt: skip
+        return BOOLEAN if fits else None
+
+    what = (f"'{operator}'", "an item and a list, or a text and a text or an object")
+    if all(
+        isinstance(member, ListType | Unknown) for member in members(right[1]) if kind_of(member) != "null"
+    ):
+        good = operand(findings, right[0], right[1], A_LIST, f"'{operator}' on its right")
+        return BOOLEAN if good or not members(right[1]) else NEVER
+    _pairs(findings, node, what, left, right, table)
+    return BOOLEAN
+
+
+def truthy(of: Type) -> Type:
+    """Return the type of a value that counts as true."""
+    return (
+        union(*[part for member in members(of) for part in [_truthy(member)] if part is not None])
+        if members(of)
+        else NEVER
+    )
+
+
+def _truthy(member: Member) -> Type | None:
+    if not isinstance(member, Scalar):
+        return None if member == _NO_FIELDS or member == ListType(NEVER) else member
+    if member.kind == "null":
+        return None
+    if member.kind == "boolean" and member.only is None:
+        return Scalar("boolean", (True,))
+    if member.only is None:
+        return member
+    kept = tuple(value for value in member.only if value)
+    return Scalar(member.kind, kept, member.beyond) if kept else None
+
+
+_NO_FIELDS = ObjectType({})
+_EMPTY: dict[str, Json] = {"boolean": False, "integer": 0, "number": 0.0, "string": ""}
+
+
+def falsy(of: Type) -> Type:
+    """Return the type of a value that counts as false."""
+    parts = [part for member in members(of) for part in _falsy(member)]
+    return union(*parts) if parts else NEVER
+
+
+def _falsy(member: Member) -> Sequence[Type]:
+    match member:
+        case Scalar(kind="null"):
+            return [NULL]
+        case Scalar(kind="number", only=None):
+            return [Scalar("number", (0.0,)), Scalar("integer", (0,))]
+        case Scalar(kind=kind):
+            empty = _EMPTY[kind]
+            return [Scalar(kind, (empty,))] if member.only is None or empty in member.only else []
+        case ListType():
+            return [ListType(NEVER)]
+        case ObjectType(fields=fields):
+            return [] if any(known.required for known in fields.values()) else [_NO_FIELDS]
+        case Unknown():
+            return [UNKNOWN]

@@ -1,0 +1,391 @@
+"""Whether scalars fit scalars: by kind, by known values, and by the conditions of a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeAlias
+
+from ..faults import Fault
+from ..nearest import did_you_mean, listing
+from ..paths import key
+from ..values import Json
+from .constraints import are_apart, holds, is_met, relevant
+from .show import shown
+from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members
+
+
+def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
+    """Return whether every value of `source` fits `target`, none does (`False`), or some may (`None`)."""
+    demanded = relevant(target.beyond, source.kind)
+    if isinstance(target, Scalar) and {source.kind, target.kind} not in (
+        {source.kind},
+        {"integer", "number"},
+    ):
+        return False
+    if source.only is not None:
+        return _all_or_none(_fits(value, target) for value in source.only)
+    if not is_met(demanded, source):
+        is_apart = are_apart(source.beyond, demanded) and not are_apart(source.beyond, source.beyond)
+        return False if is_apart else None
+    if isinstance(target, Unknown):
+        return True
+    return True if target.only is None and target.kind in (source.kind, "number") else None
+
+
+def _fits(value: Json, target: Scalar | Unknown) -> bool | None:
+    """Return whether one known value fits; an integral number is an integer, as it becomes one."""
+    if isinstance(target, Scalar):
+        if target.kind == "integer" and isinstance(value, float) and not value.is_integer():
+            return False
+        if target.only is not None and value not in target.only:
+            return False
+    return holds(value, target.beyond)
+
+
+def _all_or_none(answers: Iterable[bool | None]) -> bool | None:
+    every = set(answers)
+    return every.pop() if len(every) == 1 else None
+
+
+# --- Whether values of one type fit the place of another: the rules of contract 2, "Types".
+#
+# - Every member of the source but null has to be able to fit the target, else `type-mismatch`.
+# - Null, or a field that may be absent, where the target wants a value is `maybe-missing`.
+# - What fits or not only by its value (number to integer, text to a choice, anything of unknown type, conditions of a schema)
+#   is `unchecked-type`, and checked at run time.
+#
+# Lists compare by element, objects by field. Types that hold themselves fit if nothing speaks against it (the comparison is
+# coinductive). A comparison is bounded in depth and in work: past a bound the answer is `unchecked-type`.
+
+
+PAIRS_MAX = 5_000
+"""Pairs of types that one comparison looks at: alternatives within alternatives multiply."""
+
+DEPTH_MAX = 60
+"""Levels that one comparison goes down: two types that hold themselves can go on for long without meeting again."""
+
+FAULTS_MAX = 50
+"""Faults told of one comparison."""
+
+EVERY_ITEM = "[*]"
+"""The place of a list's items, of which types do not know the number."""
+
+_WEIGHT = {"type-mismatch": 0, "maybe-missing": 1, "unchecked-type": 2}
+
+Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown
+
+
+def assign(source: Type, target: Type) -> list[Fault]:
+    """Return why values of `source` do not, or may not, fit a place that wants `target`; at most one fault a place.
+
+    `Fault.inner` is the place inside the value: `.name`, `[*]` for the items of a list, empty for the value itself.
+    """
+    if source == target:
+        return []
+    return _Comparison().faults(source, target, 0)
+
+
+class _Comparison:
+    """One comparison: what it has found out, what it assumes, and the work that it may still do."""
+
+    def __init__(self) -> None:
+        self.pairs = PAIRS_MAX
+        self.known: dict[tuple[Type, Type], list[Fault]] = {}
+        self.assumed: set[tuple[Type, Type]] = set()
+
+    def faults(self, source: Type, target: Type, depth: int) -> list[Fault]:
+        """Return the faults of one place, with places relative to it."""
+        if target == UNKNOWN or source in (NEVER, target):
+            return []
+        pair = (source, target)
+        if pair in self.assumed:
+            return []
+        if pair not in self.known:
+            if self.pairs <= 0 or depth > DEPTH_MAX:
+                return [_unchecked(source, target)]
+            before = len(self.known)
+            self.assumed.add(pair)
+            found = _one_a_place(self.compared(source, target, depth))
+            self.assumed.discard(pair)
+            if found:
+                self.forget(before)
+            self.known[pair] = found
+        return self.known[pair]
+
+    def forget(self, count: int) -> None:
+        """Drop what was found to fit since there were so many pairs: it may rest on an assumption that did not hold."""
+        for pair in list(self.known)[count:]:
+            if not self.known[pair]:
+                del self.known[pair]
+
+    def compared(self, source: Type, target: Type, depth: int) -> list[Fault]:
+        wanted = members(target)
+        if UNKNOWN in wanted:
+            return []
+        given = members(source)
+        self.pairs -= len(given) * len(wanted)
+        if any(isinstance(member, Unknown) for member in given):
+            return [_unchecked(source, target)]
+        found: list[Fault] = []
+        for member in given:
+            if member == NULL:
+                if NULL not in wanted:
+                    found += _null(source, target, wanted)
+            else:
+                found += self.best(member, wanted, _Place(source, target), depth)
+        return found
+
+    def best(
+        self, member: Alternative, wanted: Sequence[Alternative], place: _Place, depth: int
+    ) -> list[Fault]:
+        """Return the faults of one alternative of the source against the alternative of the target that suits it best."""
+        tried: list[list[Fault]] = []
+        near: list[list[Fault]] = []
+        for other in wanted:
+            faults = self.member(member, other, place, depth)
+            if not faults:
+                return []
+            tried.append(faults)
+            if type(other) is type(member) and not isinstance(member, Scalar):
+                near.append(faults)
+        possible = [faults for faults in tried if not _is_refused(faults)]
+        if possible:
+            return min(possible, key=len)
+        if len(near) == 1:
+            return near[0]
+        return [place.mismatch]
+
+    def member(self, source: Alternative, target: Alternative, place: _Place, depth: int) -> list[Fault]:
+        """Return the faults of one alternative against another."""
+        if isinstance(source, Scalar) and isinstance(target, Scalar | Unknown):
+            fits = fitting(source, target)
+            return [] if fits is True else [place.mismatch if fits is False else place.unchecked]
+        if isinstance(source, ListType) and isinstance(target, ListType):
+            return self.items(source, target, place, depth)
+        if isinstance(source, ObjectType) and isinstance(target, ObjectType):
+            return self.fields(source, target, place, depth)
+        if isinstance(target, Unknown):
+            return _conditions(source, target, place)
+        return [place.mismatch]
+
+    def items(self, source: ListType, target: ListType, place: _Place, depth: int) -> list[Fault]:
+        found = _moved(self.faults(source.item, target.item, depth + 1), EVERY_ITEM)
+        return found + _conditions(source, target, place)
+
+    def fields(self, source: ObjectType, target: ObjectType, place: _Place, depth: int) -> list[Fault]:
+        """Return the faults of objects: of the fields that are wanted, of those that are not, and of the unknown ones."""
+        found: list[Fault] = []
+        lacking: list[str] = []
+        for name, wanted in target.fields.items():
+            given = source.fields.get(name)
+            if given is None and source.extra is None:
+                if wanted.required:
+                    lacking.append(name)
+                continue
+            found += _moved(
+                self.field(given or Property(source.extra or NEVER, required=False), wanted, depth), key(name)
+            )
+        if lacking:
+            found.append(place.lacks(lacking, source))
+        found += self.strangers(source, target, depth)
+        if source.extra is not None:
+            if target.extra is None:
+                found.append(place.unchecked)
+            else:
+                found += _here(self.faults(source.extra, target.extra, depth + 1), place)
+        return found + _conditions(source, target, place)
+
+    def field(self, given: Property, wanted: Property, depth: int) -> list[Fault]:
+        """Return the faults of one field that both know; one that may be absent can fit by being absent."""
+        found = self.faults(given.type, wanted.type, depth + 1)
+        if given.required:
+            return found
+        if wanted.required:
+            refused = [fault for fault in found if fault.code == "type-mismatch"]
+            return refused or [*found, _absent(given.type, wanted.type)]
+        return [_unchecked(given.type, wanted.type)] if _is_refused(found) else found
+
+    def strangers(self, source: ObjectType, target: ObjectType, depth: int) -> list[Fault]:
+        """Return the faults of the fields that the target has no name for."""
+        found: list[Fault] = []
+        for name, given in source.fields.items():
+            if name in target.fields or given.type == NEVER:
+                continue
+            if target.extra is not None:
+                found += _moved(self.faults(given.type, target.extra, depth + 1), key(name))
+            else:
+                found.append(_stranger(name, given, source, target))
+        return found
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a place wants and gets; its faults are worded only once somebody asks."""
+
+    source: Type
+    target: Type
+
+    @cached_property
+    def mismatch(self) -> Fault:
+        message = f"expected {shown(self.target)}, found {_contrast(self.source, self.target)}"
+        return Fault("type-mismatch", message, for_mismatch(self.source, self.target))
+
+    @cached_property
+    def unchecked(self) -> Fault:
+        return _unchecked(self.source, self.target)
+
+    def lacks(self, names: Sequence[str], source: ObjectType) -> Fault:
+        noun = "field" if len(names) == 1 else "fields"
+        message = f"expected {shown(self.target)}, found {shown(source)} without the {noun} {listing(names)}"
+        return Fault("type-mismatch", message, for_mismatch(self.source, self.target))
+
+
+def _contrast(source: Type, target: Type) -> str:
+    """Return the source as text, told apart from a target that reads the same."""
+    text = shown(source)
+    return text if text != shown(target) else f"another kind of {text}"
+
+
+def _unchecked(source: Type, target: Type) -> Fault:
+    message = f"expected {shown(target)}, found {shown(source)}: whether it fits is known, and checked, only at run time"
+    return Fault("unchecked-type", message, for_unchecked(source, target))
+
+
+def _missing(source: Type, target: Type) -> Fault:
+    text = shown(source)
+    found = text if "null" in text else f"{text}, which may be null"
+    return Fault("maybe-missing", f"expected {shown(target)}, found {found}", for_null())
+
+
+def _absent(source: Type, target: Type) -> Fault:
+    return Fault(
+        "maybe-missing", f"expected {shown(target)}, found {shown(source)} that may be absent", for_null()
+    )
+
+
+def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType) -> Fault:
+    code = "type-mismatch" if given.required else "unchecked-type"
+    may = "" if given.required else " that may be there"
+    message = f"expected no other fields than {listing(target.fields)}, found the field '{name}'{may}"
+    return Fault(code, message, for_stranger(name, source, target), key(name))
+
+
+def _null(source: Type, target: Type, wanted: Iterable[Alternative]) -> list[Fault]:
+    """Return the faults of null where it is not wanted by its name."""
+    answers = [holds(None, relevant(one.beyond, "null")) for one in wanted if isinstance(one, Unknown)]
+    if True in answers:
+        return []
+    return [_unchecked(source, target) if None in answers else _missing(source, target)]
+
+
+def _conditions(source: Alternative, target: Alternative, place: _Place) -> list[Fault]:
+    demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
+    if is_met(demanded, source) or are_apart(source.beyond, source.beyond):  # all its values, or none
+        return []
+    return [place.mismatch if are_apart(source.beyond, demanded) else place.unchecked]
+
+
+def _is_refused(faults: Iterable[Fault]) -> bool:
+    return any(fault.code == "type-mismatch" for fault in faults)
+
+
+def _moved(faults: Iterable[Fault], inner: str) -> list[Fault]:
+    return [replace(fault, inner=inner + fault.inner) for fault in faults]
+
+
+def _here(faults: Iterable[Fault], place: _Place) -> list[Fault]:
+    """Return the faults of fields without names as one of the object that holds them."""
+    worst = min(faults, key=lambda fault: _WEIGHT[fault.code], default=None)
+    if worst is None:
+        return []
+    return [place.mismatch if worst.code == "type-mismatch" else replace(worst, inner="")]
+
+
+def _one_a_place(faults: Sequence[Fault]) -> list[Fault]:
+    """Return the weightiest fault of each place, in the order of the places; of very many, the weightiest first."""
+    by_place: dict[str, Fault] = {}
+    for fault in faults:
+        known = by_place.get(fault.inner)
+        if known is None or _WEIGHT[fault.code] < _WEIGHT[known.code]:
+            by_place[fault.inner] = fault
+    kept = list(by_place.values())
+    if len(kept) > FAULTS_MAX:
+        kept = sorted(kept, key=lambda fault: _WEIGHT[fault.code])[:FAULTS_MAX]
+    return kept
+
+
+# --- What to do about a value that does not fit its place, as hints of a report say it.
+
+
+EXPRESSION_SHOWN_MAX = 80  # characters of an expression in a hint
+FIELDS_TRIED_MAX = 100  # fields of an object that are looked through for one that would fit
+
+_CONVERSIONS = {"string": "str", "integer": "int", "number": "float"}
+
+
+def for_null(expression: str = "", otherwise: str = "a value for that case") -> str:
+    """Return the hint for a value that may be null or absent: the value of an expression, if that is known."""
+    if not expression or len(expression) > EXPRESSION_SHOWN_MAX:
+        return f"say what to take instead: first(value, {otherwise})"
+    return f"write first({expression}, {otherwise})"
+
+
+def expression_of(text: object) -> str:
+    """Return the expression that is all of a template; empty if it is none, or holds more."""
+    is_one = isinstance(text, str) and text.startswith("${") and text.endswith("}")
+    return str(text)[2:-1].strip() if is_one else ""
+
+
+def for_mismatch(source: Type, target: Type) -> str:
+    """Return the hint for a value that cannot fit."""
+    given, wanted = members(source), members(target)
+    kinds = _kinds(target)
+    if all(isinstance(member, Scalar) for member in given):
+        lists = [member for member in wanted if isinstance(member, ListType)]
+        if lists and not kinds:
+            return "a list of one is [value]"
+        return _conversion(source, kinds)
+    if any(isinstance(member, ListType) for member in given):
+        if any(isinstance(member, ListType) for member in wanted):
+            return ""
+        return "a list: take one item with [0], go through all with for_each, or make text of it with join(list, ', ')"
+    objects = [member for member in given if isinstance(member, ObjectType)]
+    return _field_for(objects[0], kinds) if objects and kinds else ""
+
+
+def for_unchecked(source: Type, target: Type) -> str:
+    """Return the hint for a value that may fit."""
+    if _kinds(source) == ["number"] and _kinds(target) == ["integer"]:
+        return "make it an integer with round(value) or int(value)"
+    return ""
+
+
+def for_stranger(name: str, source: ObjectType, target: ObjectType) -> str:
+    """Return the hint for a field that the target has no name for."""
+    return did_you_mean(
+        name, [known for known in target.fields if known not in source.fields], "leave it out"
+    )
+
+
+def _kinds(of: Type) -> list[str]:
+    """Return the kinds of a type's scalars but null, each once."""
+    every = [member.kind for member in members(of) if isinstance(member, Scalar) and member.kind != "null"]
+    return list(dict.fromkeys(every))
+
+
+def _conversion(source: Type, kinds: list[str]) -> str:
+    given = _kinds(source)
+    if len(kinds) != 1 or kinds == given or kinds[0] not in _CONVERSIONS:
+        return ""
+    if kinds[0] != "string" and "boolean" in given:  # booleans are no numbers
+        return ""
+    return f"convert it with {_CONVERSIONS[kinds[0]]}(value)"
+
+
+def _field_for(given: ObjectType, kinds: list[str]) -> str:
+    """Return a hint with the fields of an object that have one of the kinds."""
+    tried = list(given.fields.items())[:FIELDS_TRIED_MAX]
+    fit = [name for name, known in tried if _kinds(known.type) and set(_kinds(known.type)) <= set(kinds)]
+    return f"refer to one of its fields, such as .{fit[0]}" if fit else ""

@@ -1,0 +1,199 @@
+"""Conditions that are ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import cast
+
+from ..values import Json, NotJson, canonical, digest
+from .keywords import KIND_OF_KEYWORD
+from .standalone import find_validator, self_contained
+from .types import UNKNOWN, Conditions, ListType, ObjectType, Scalar, Unknown
+
+_End = tuple[float, bool]  # how far in a range begins from one side, and whether beyond that number only
+
+_ENDS: Mapping[str, tuple[str, int, bool]] = MappingProxyType(
+    {
+        "minimum": ("number", 1, False),
+        "exclusiveMinimum": ("number", 1, True),
+        "maximum": ("number", -1, False),
+        "exclusiveMaximum": ("number", -1, True),
+        **{f"min{what}": (what, 1, False) for what in ("Length", "Items", "Properties")},
+        **{f"max{what}": (what, -1, False) for what in ("Length", "Items", "Properties")},
+    }
+)
+"""For each keyword: what it measures, from below (1) or from above (-1), and whether the number itself is left out."""
+
+
+def implies(every: Conditions, one: str) -> bool:
+    """Whether conditions on values leave no value that does not meet one more."""
+    wanted = _ends((one,))
+    given = _ends(every)
+    return bool(wanted) and all(side in given and given[side] >= end for side, end in wanted.items())
+
+
+def are_apart(left: Conditions, right: Conditions) -> bool:
+    """Whether no value meets the conditions of both sides."""
+    if not left or not right:
+        return False
+    mine, theirs = _ends(left), _ends(right)
+    return _is_past(mine, theirs) or _is_past(theirs, mine)
+
+
+def _is_past(low: Mapping[tuple[str, int], _End], high: Mapping[tuple[str, int], _End]) -> bool:
+    """Whether a range begins where another has ended."""
+    for (what, sign), (begin, begin_strict) in low.items():
+        end = high.get((what, -1)) if sign == 1 else None
+        if end is not None and (begin > -end[0] or (begin == -end[0] and (begin_strict or end[1]))):
+            return True
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _ends(every: Conditions) -> dict[tuple[str, int], _End]:
+    """Return where ranges begin, from each side, as numbers that grow inwards."""
+    found: dict[tuple[str, int], _End] = {}
+    for one in every:
+        known = cast("dict[str, float]", json.loads(one))
+        key = next(iter(known))
+        if key in _ENDS and len(known) == 1:
+            what, sign, is_strict = _ENDS[key]
+            end = (sign * known[key], is_strict)
+            found[what, sign] = max(found.get((what, sign), end), end)
+    return found
+
+
+# --- What schemas demand of values beyond their type, as the conditions that a type carries.
+#
+# A condition is a JSON Schema of its own, as canonical JSON: equal texts demand the same, wherever they stand. Those that rest on
+# definitions, and very long ones, are known by a digest only; whether a value meets them nobody can say here.
+#
+# A *whole* condition repeats a schema that its type does not say exactly. It holds for the schema as it stands, not for the same
+# schema as a part of a larger one, where objects stay open: whoever composes takes it off, and demands the larger one instead.
+
+
+TEXT_MAX = 2_000
+"""Characters of a condition that is kept as it is."""
+
+_OF_SHAPE = ("minItems", "maxItems", "minProperties", "maxProperties", "propertyNames", "dependentRequired")
+
+WHOLE = "allOf"
+"""The only key of a whole condition; no other condition has it."""
+
+
+def condition(demanded: Mapping[str, Json], rests_on: Sequence[str] = ()) -> str:
+    """Return a condition.
+
+    Args:
+        demanded: Keywords of JSON Schema that demand something together.
+        rests_on: Digests of the definitions that they name.
+    """
+    text = canonical(demanded)
+    if rests_on or len(text) > TEXT_MAX:
+        parts: list[Json] = [text.decode(), *rests_on]
+        text = canonical({"$comment": f"{min(demanded)} {digest(canonical(parts))}"})
+    return text.decode()
+
+
+def together(*every: Iterable[str]) -> Conditions:
+    """Return all conditions of several types, each once."""
+    return tuple(sorted({one for some in every for one in some}))
+
+
+def relevant(every: Conditions, kind: str) -> Conditions:
+    """Return the conditions that say something of a kind of values: `minLength` nothing of numbers."""
+    if not every:
+        return every
+    kind = "number" if kind == "integer" else kind
+    return tuple([one for one in every if _kind_of(one) in (kind, None)])
+
+
+def is_met(demanded: Conditions, by: Scalar | ListType | ObjectType | Unknown) -> bool:
+    """Whether every value of a type is known to meet conditions, since its own schema demands the same or more."""
+    return all(one in by.beyond or implies(by.beyond, one) for one in demanded)
+
+
+def holds(value: Json, demanded: Conditions) -> bool | None:
+    """Return whether a value meets conditions; `None`: nobody can say."""
+    answers = [_holds(value, one) for one in demanded]
+    return False if False in answers else None if None in answers else True
+
+
+def required_by(every: Conditions) -> tuple[list[str], list[str]]:
+    """Return the fields that conditions require, and the conditions that say something else."""
+    names: dict[str, None] = {}
+    others: list[str] = []
+    for one in every:
+        if _key_of(one) == "required" and not _is_opaque(one):
+            names.update(dict.fromkeys(cast("dict[str, list[str]]", json.loads(one))["required"]))
+        else:
+            others.append(one)
+    return list(names), others
+
+
+def of_shape(every: Conditions) -> Conditions:
+    """Return the conditions that are about how many parts a list or an object has, and about their names."""
+    return tuple([one for one in every if _key_of(one) in _OF_SHAPE and not _is_opaque(one)])
+
+
+def is_plain_tuple(one: str, of: ListType | ObjectType) -> bool:
+    """Whether a condition on a list's places says no more than what all its items are."""
+    known = cast("dict[str, Json]", json.loads(one))
+    heads = known.get("prefixItems")
+    if not isinstance(heads, list) or not isinstance(of, ListType) or of.item == UNKNOWN:
+        return False
+    rest = [known["items"]] if known.get("items", False) is not False else []
+    return all(head == heads[0] for head in (*heads, *rest))
+
+
+def is_whole(one: str) -> bool:
+    """Whether a condition repeats a whole schema."""
+    return _key_of(one) == WHOLE
+
+
+def repeated_by(one: str) -> dict[str, Json] | None:
+    """Return the schema that a whole condition repeats; `None` if it is another condition, or known by its digest only."""
+    known = cast("dict[str, list[dict[str, Json]]]", json.loads(one))
+    return known[WHOLE][0] if WHOLE in known else None
+
+
+def as_schema(every: Conditions) -> dict[str, Json]:
+    """Return conditions as one JSON Schema; what is known by its digest only becomes a comment."""
+    made: dict[str, Json] = {}
+    others: list[Json] = []
+    for one in every:
+        schema = cast("dict[str, Json]", json.loads(one))
+        if made.keys().isdisjoint(schema):
+            made.update(schema)
+        else:
+            others.append(cast("Json", schema))
+    return {**made, WHOLE: [*cast("list[Json]", made.get(WHOLE, [])), *others]} if others else made
+
+
+def _holds(value: Json, one: str) -> bool | None:
+    if _is_opaque(one):
+        return None
+    try:
+        validator = find_validator(canonical(self_contained(cast("dict[str, Json]", json.loads(one)))))
+        return None if validator is None else validator.is_valid(value)
+    except (NotJson, ValueError):  # no JSON, or too deep for the validator
+        return None
+
+
+def _is_opaque(one: str) -> bool:
+    """Whether a condition is known by its digest only."""
+    return one.startswith('{"$comment"')
+
+
+def _kind_of(one: str) -> str | None:
+    return KIND_OF_KEYWORD.get(_key_of(one))
+
+
+@lru_cache(maxsize=1024)
+def _key_of(one: str) -> str:
+    """Return the keyword that a condition is about: the first of several."""
+    known = cast("dict[str, str]", json.loads(one))
+    return known["$comment"].partition(" ")[0] if "$comment" in known else min(known)

@@ -1,0 +1,289 @@
+"""Schemas that stand alone: what they name taken along in `$defs`, and what plans mean said in JSON Schema's own words.
+
+JSON Schema leaves objects open and knows no `nullable`; plans do not. So that validation at
+run time agrees with the types that the checker saw, objects are closed here: with `additionalProperties`, or where a
+schema is composed of several, with `unevaluatedProperties` on the whole. A definition that is a part of such a
+composition is taken along a second time, left open. What stands under `if` and `not` is a question, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from urllib.parse import quote
+
+import orjson
+
+from ..values import Json
+from .definitions import (
+    DEPTH_MAX,
+    NAMED_SCHEMAS,
+    ONE_SCHEMA,
+    ONE_SCHEMA_RARE,
+    ROOT,
+    Documents,
+    Place,
+    as_mapping,
+)
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
+
+
+Mode: TypeAlias = Literal["closed", "open", "verbatim"]
+
+_DROPPED = frozenset(
+    {
+        "$defs",
+        "definitions",
+        "$schema",
+        "$id",
+        "$anchor",
+        "$dynamicAnchor",
+        "$dynamicRef",
+        "nullable",
+        "additionalItems",
+    }
+)
+_NO_TYPES: Mapping[str, Json] = {}
+
+
+def self_contained(schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES) -> dict[str, Json]:
+    """Return a schema that means the same without `types`: all that it reaches is in its `$defs`, objects are closed.
+
+    A reference that leads nowhere admits anything; `read_schema` tells of it.
+    """
+    carrying = _Carrying(Documents(schema, types))
+    made = carrying.carried(cast("Json", schema), "", "closed", DEPTH_MAX)
+    alone: dict[str, Json] = made if isinstance(made, dict) else {} if made else {"not": {}}
+    definitions = carrying.definitions()
+    return {**alone, "$defs": definitions} if definitions else alone
+
+
+class _Carrying:
+    """One schema on its way to standing alone."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents = documents
+        self.names: dict[tuple[Place, Mode], str] = {}
+        self.taken: set[str] = set()
+        self.waiting: list[tuple[Place, Mode]] = []
+
+    def definitions(self) -> dict[str, Json]:
+        """Return every definition met, also those met on the way."""
+        made: dict[str, Json] = {}
+        for place, mode in self.waiting:  # grows while definitions name others
+            name = self.names[place, mode]
+            made[name] = self.carried(self.documents.at(place), place.document, mode, DEPTH_MAX)
+        return made
+
+    def carried(self, schema: Json, document: str, mode: Mode, room: int) -> Json:
+        """Return one schema as it stands alone; what is none, or is too deep, admits anything."""
+        if isinstance(schema, bool):
+            return schema
+        given = as_mapping(schema)
+        if given is None or room <= 0:
+            return {}
+        made: dict[str, Json] = {}
+        composed = mode == "closed" and is_composed(given)
+        inner: Mode = "open" if composed else mode
+        for key, value in given.items():
+            if key not in _DROPPED:
+                self.keyword(made, key, value, document, _mode_of(key, mode, inner), room - 1)
+        if "additionalItems" in given and _is_old_tuple(given):
+            made.setdefault("items", self.carried(given["additionalItems"], document, "closed", room - 1))
+        if mode != "verbatim":
+            _name_required(made, given)
+        if mode == "closed":
+            self.close(made, given, document, composed=composed)
+        return made if given.get("nullable") is not True else {"anyOf": [made, {"type": "null"}]}
+
+    def keyword(
+        self, made: dict[str, Json], key: str, value: Json, document: str, mode: Mode, room: int
+    ) -> None:
+        """Carry one keyword of a schema over into `made`."""
+        if key == "$ref":
+            if isinstance(value, str):
+                self.refer(made, value, document, mode)
+        elif isinstance(value, list) and key in {"anyOf", "oneOf", "allOf", "prefixItems"}:
+            made[key] = [self.carried(one, document, mode, room) for one in value]
+        elif isinstance(value, list) and key == "items":  # how drafts before 2020-12 spell tuples
+            made.setdefault("prefixItems", [self.carried(one, document, mode, room) for one in value])
+        elif isinstance(value, Mapping) and key in NAMED_SCHEMAS:
+            made[key] = {name: self.carried(one, document, mode, room) for name, one in value.items()}
+        elif key in ONE_SCHEMA or key in ONE_SCHEMA_RARE:
+            made[key] = self.carried(value, document, mode, room)
+        else:
+            made[key] = value
+
+    def refer(self, made: dict[str, Json], ref: str, document: str, mode: Mode) -> None:
+        place = self.documents.place(ref, document)
+        if place is None:
+            return
+        if place == ROOT and mode == "closed":
+            made["$ref"] = "#"
+            return
+        if (place, mode) not in self.names:
+            self.names[place, mode] = self.name(place, mode)
+            self.waiting.append((place, mode))
+        made["$ref"] = f"#/$defs/{self.names[place, mode]}"
+
+    def name(self, place: Place, mode: Mode) -> str:
+        plain = re.sub(r"[^A-Za-z0-9_.-]", "_", place.name) + ("" if mode == "closed" else f"_{mode}")
+        name, number = plain, 2
+        while name in self.taken:
+            name, number = f"{plain}_{number}", number + 1
+        self.taken.add(name)
+        return name
+
+    def close(
+        self, made: dict[str, Json], given: Mapping[str, Json], document: str, *, composed: bool
+    ) -> None:
+        """Let an object have no fields but those that it names."""
+        if not composed and "properties" in given:
+            made.setdefault("additionalProperties", False)
+        elif composed and closedness(cast("Json", given), document, self.documents) == "closed":
+            made["unevaluatedProperties"] = False
+
+
+def _is_old_tuple(given: Mapping[str, Json]) -> bool:
+    """Whether a schema says what stands in a list's places as drafts before 2020-12 did."""
+    return isinstance(given.get("items"), list) and "prefixItems" not in given
+
+
+def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
+    """Return how what stands under a keyword is carried."""
+    if mode == "verbatim" or key in {"if", "not", "contains", "propertyNames"}:
+        return "verbatim"
+    if key in {"then", "else", "dependentSchemas"}:
+        return "open"
+    return inner if key in {"$ref", "anyOf", "oneOf", "allOf"} else "closed"
+
+
+def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
+    """Name the fields that a schema requires."""
+    fields, required = made.get("properties"), given.get("required")
+    if isinstance(fields, dict) and isinstance(required, list):
+        for name in required:
+            if isinstance(name, str):
+                fields.setdefault(name, made.get("additionalProperties") or {})
+
+
+# --- Schemas that several parts make: whether the whole is open or closed.
+#
+# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and conditions. What the parts say as types is
+# in `composing.py`.
+
+
+Closedness: TypeAlias = Literal["closed", "open", "silent"]
+
+PARTS_MAX = 1_000
+"""Parts of one composition that are looked at; a larger one counts as open."""
+
+CONDITIONAL = ("if", "dependentSchemas")
+
+_OPENING = ("additionalProperties", "unevaluatedProperties")
+
+
+def is_composed(schema: Mapping[str, Json]) -> bool:
+    """Whether several parts of a schema may add fields to one object."""
+    every = schema.get("allOf")
+    count = sum(key in schema for key in ("properties", "$ref", "anyOf", "oneOf", *CONDITIONAL))
+    return count + (len(every) if isinstance(every, list) else 0) > 1
+
+
+def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
+    """Return whether objects may have other fields than the parts of a schema name.
+
+    One part that is open on purpose, or that adds fields on a condition, opens the whole; else one that names fields closes
+    it. The checker and validation at run time both go by this answer.
+    """
+    found: Closedness = "silent"
+    for known in _parts(schema, document, documents):
+        if (
+            known is None
+            or any(known.get(key, False) is not False for key in _OPENING)
+            or any(key in known for key in ("patternProperties", *CONDITIONAL))
+        ):
+            return "open"
+        if "properties" in known or "additionalProperties" in known:
+            found = "closed"
+    return found
+
+
+def is_strict(schema: Json, document: str, documents: Documents) -> bool:
+    """Whether a part of a schema says of itself that it has no other fields: it refuses those of the other parts."""
+    parts = _parts(schema, document, documents)
+    return any(known is None or known.get("additionalProperties") is False for known in parts)
+
+
+def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
+    """Yield a schema and the parts that it is composed of; `None` in the end if there are too many."""
+    seen: set[Place] = set()
+    waiting = [(schema, document)]
+    for _ in range(PARTS_MAX):
+        if not waiting:
+            return
+        one, where = waiting.pop()
+        known = as_mapping(one)
+        if known is None:
+            continue
+        yield known
+        for key in ("allOf", "anyOf", "oneOf"):
+            branches = known.get(key)
+            waiting += [(branch, where) for branch in branches] if isinstance(branches, list) else []
+        ref = known.get("$ref")
+        place = documents.place(ref, where) if isinstance(ref, str) else None
+        if place is not None and place not in seen:
+            seen.add(place)
+            waiting.append((documents.at(place), place.document))
+    if waiting:
+        yield None
+
+
+# --- Compiled JSON Schemas: jsonschema-rs behind a cache, loaded only once values are validated.
+
+
+VALIDATORS_KEPT = 256
+"""Compiled schemas that are kept: a plan uses few, many times."""
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def find_validator(schema: bytes) -> Draft202012Validator | None:
+    """Return the validator of a schema that stands alone, as canonical JSON; `None` if the schema is faulty."""
+    from jsonschema_rs import Draft202012Validator, ReferencingError  # noqa: PLC0415  # only once values are validated
+
+    try:
+        return Draft202012Validator(schema.decode(), offline=True)
+    except (ValueError, ReferencingError):
+        return None
+
+
+_BASE = "https://schema.invalid/"
+"""Where a document stands in its registry; nothing is ever fetched."""
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def find_validator_inside(document: bytes, pointer: str) -> Draft202012Validator | None:
+    """Return the validator of a schema inside a document; its references may point anywhere in the document.
+
+    Args:
+        document: A schema that stands alone, as canonical JSON.
+        pointer: JSON pointer of the schema inside it.
+
+    Returns:
+        `None` if the document is faulty.
+    """
+    from jsonschema_rs import Draft202012Validator, ReferencingError, Registry  # noqa: PLC0415  # only once values are validated
+
+    root = orjson.loads(document)
+    root.pop("$schema", None)  # a document is always read as draft 2020-12
+    try:
+        registry = Registry([(_BASE, root)])
+        return Draft202012Validator(
+            {"$ref": f"{_BASE}#{quote(pointer, safe='/~')}"}, registry=registry, offline=True
+        )
+    except (ValueError, ReferencingError):
+        return None

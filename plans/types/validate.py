@@ -1,0 +1,330 @@
+"""Values against schemas: what in a value does not fit, told to the place.
+
+JSON Schema is validated by jsonschema-rs, on the schema as it stands alone; here its findings become faults that say what was
+expected and what was found. Of alternatives, the one that a value comes closest to is explained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from ..faults import Fault
+from ..nearest import did_you_mean, listing, nearest
+from ..paths import path_of
+from ..values import Json, NotJson, canonical
+from .read import read_schema
+from .show import CONDITIONS, bounded, shown
+from .standalone import find_validator, self_contained
+from .types import ListType, ObjectType, Property, Type, members
+
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError
+
+
+FAULTS_MAX = 100
+"""Faults told of one value; more help nobody."""
+
+BRANCHES_MAX = 8
+"""Alternatives within alternatives that are followed to a fault's own place."""
+
+_NO_TYPES: Mapping[str, Json] = {}
+
+
+def literal_faults(
+    value: Json, schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
+) -> list[Fault]:
+    """Return what in a value does not fit a schema, one `bad-literal` fault for each violation, in the value's order.
+
+    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with faults of its own, of
+    which `read_schema` tells, accepts anything.
+    """
+    try:
+        validator = find_validator(canonical(self_contained(schema, types)))
+        if validator is None or validator.is_valid(value):
+            return []
+        telling = _Telling(read_schema(schema, types)[0])
+        errors = list(validator.iter_errors(value))
+        found = dict.fromkeys(fault for error in errors for fault in telling.faults(error))
+        if not found:  # nothing but fields that only one part of a composition knows
+            found = dict.fromkeys(fault_at(error, error.message) for error in errors)
+    except NotJson as fault:
+        return [Fault("bad-literal", f"expected JSON, found what is not: {fault}")]
+    except ValueError as error:  # the validator's own bound on depth
+        return [
+            Fault("bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})")
+        ]
+    return list(found)[:FAULTS_MAX]
+
+
+class _Telling:
+    """Findings of one value in words, with the type that it should have: that knows the fields of every place."""
+
+    def __init__(self, wanted: Type) -> None:
+        self.wanted = wanted
+
+    def faults(self, error: ValidationError, room: int = BRANCHES_MAX) -> Iterable[Fault]:
+        """Yield the faults of one finding: of alternatives, those of the closest."""
+        kind = error.kind
+        context: Sequence[Sequence[ValidationError]] = getattr(kind, "context", ())
+        if kind.name in {"anyOf", "oneOf"} and room > 0 and context and all(context):
+            yield from self.alternatives(error, context, room)
+        elif kind.name in {"additionalProperties", "unevaluatedProperties"}:
+            yield from self.unknown(error)
+        elif kind.name == "required":
+            yield self.missing(error)
+        else:
+            tell = TOLD.get(kind.name)
+            yield fault_at(error, error.message) if tell is None else tell(error)
+
+    def alternatives(
+        self, error: ValidationError, context: Sequence[Sequence[ValidationError]], room: int
+    ) -> Iterable[Fault]:
+        """Yield the faults of a value that fits none of several schemas."""
+        best = _closest(error, context)
+        tags = [
+            inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
+        ]
+        if best is None:
+            yield fault_at(error, f"expected {_alternatives(context)}, found {found_text(error.instance)}")
+        elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
+            yield not_listed(tags[0], [option for tag in tags for option in options_of(tag)])
+        else:
+            for inner in best:
+                yield from self.faults(inner, room - 1)
+
+    def fields(self, path: Sequence[str | int]) -> dict[str, Property]:
+        """Return the fields that the wanted type knows at a place, of all its alternatives."""
+        here = [self.wanted]
+        for part in path:
+            here = [inner for one in here for inner in _inside(one, part)][:BRANCHES_MAX]
+        objects = [member for one in here for member in members(one) if isinstance(member, ObjectType)]
+        return {name: known for one in objects for name, known in one.fields.items()}
+
+    def unknown(self, error: ValidationError) -> Iterable[Fault]:
+        found = error.instance if isinstance(error.instance, dict) else {}
+        fields = self.fields(error.instance_path)
+        for name in cast("list[str]", getattr(error.kind, "unexpected", [])):
+            if name not in fields or error.kind.name == "additionalProperties":
+                free = [known for known in fields if known not in found]
+                listed = (
+                    f"expected no other fields than {listing(fields)}"
+                    if fields
+                    else "expected no fields here"
+                )
+                yield Fault(
+                    "bad-literal",
+                    f"{listed}, found '{name[:SHOWN_MAX]}'",
+                    did_you_mean(name, free, "leave it out"),
+                    path_of([*error.instance_path, name], ""),
+                )
+
+    def missing(self, error: ValidationError) -> Fault:
+        name = str(getattr(error.kind, "property", ""))
+        found = error.instance if isinstance(error.instance, dict) else {}
+        fields = self.fields(error.instance_path)
+        wanted = f" ({shown(fields[name].type)})" if name in fields else ""
+        listed = "{" + listing(found) + "}" if found else "an empty object"
+        strangers = [other for other in found if other not in fields]
+        close = nearest(name, strangers)
+        hint = f"add '{name}'" if close is None else f"is '{close}' meant to be '{name}'?"
+        return fault_at(error, f"expected the field '{name}'{wanted}, found {listed}", hint)
+
+
+def _inside(of: Type, part: str | int) -> Iterable[Type]:
+    """Yield what a type's alternatives hold under a key or index."""
+    for member in members(of):
+        if isinstance(member, ListType) and isinstance(part, int):
+            yield member.item
+        elif isinstance(member, ObjectType) and isinstance(part, str):
+            known = member.fields.get(part)
+            if known is not None:
+                yield known.type
+            elif member.extra is not None:
+                yield member.extra
+
+
+def _closest(
+    error: ValidationError, context: Sequence[Sequence[ValidationError]]
+) -> Sequence[ValidationError] | None:
+    """Return the findings of the alternative that a value comes closest to, or `None` if it is of none's kind."""
+    here = len(error.instance_path)
+    fitting = [branch for branch in context if not any(_refuses(inner, here) for inner in branch)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        only = [branch for branch in context if not _is_of_null(branch)]
+        return only[0] if len(only) == 1 else None
+    return min(fitting, key=lambda branch: (any(_tells_apart(inner, here) for inner in branch), len(branch)))
+
+
+def _refuses(error: ValidationError, here: int) -> bool:
+    """Whether a finding says that the value as a whole is another kind of thing."""
+    return len(error.instance_path) == here and error.kind.name in {"type", "const", "enum", "falseSchema"}
+
+
+def _tells_apart(error: ValidationError, here: int) -> bool:
+    """Whether a finding is about a field that names the alternative: `{"kind": "circle", ..}`."""
+    return len(error.instance_path) == here + 1 and error.kind.name in {"const", "enum"}
+
+
+def _is_of_null(branch: Sequence[ValidationError]) -> bool:
+    return len(branch) == 1 and list(getattr(branch[0].kind, "types", ())) == ["null"]
+
+
+def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
+    """Return what each alternative wants at the value's own place."""
+    wishes: dict[str, None] = {}
+    for branch in context:
+        for error in branch:
+            kind = error.kind
+            if kind.name == "type":
+                wishes.update(dict.fromkeys(map(kind_word, cast("list[str]", getattr(kind, "types", [])))))
+            elif kind.name in {"enum", "const"}:
+                wishes.update(dict.fromkeys(map(found_text, options_of(error))))
+            elif kind.name in {"anyOf", "oneOf"}:
+                wishes[_alternatives(getattr(kind, "context", ()))] = None
+    return " or ".join(wishes) or "another value"
+
+
+# --- Each way in which a value breaks a schema, as a fault: expected, found, what to do.
+#
+# The table `TOLD` has one line for each keyword of JSON Schema that stands for itself; what needs the type of the whole (fields,
+# alternatives) is in `literal.py`.
+
+
+SHOWN_MAX = 60
+"""Characters of a found value: enough to recognise it."""
+
+_KINDS = {"string": "text", "array": "list"}
+
+
+def wrong_type(error: ValidationError) -> Fault:
+    """Tell of a value of another kind than its place wants."""
+    kinds = [kind_word(one) for one in cast("list[str]", getattr(error.kind, "types", [])) if one != "null"]
+    kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
+    return fault_at(
+        error,
+        f"expected {' or '.join(kinds)}, found {found_text(error.instance)}",
+        _cure(kinds, error.instance),
+    )
+
+
+def _cure(kinds: Sequence[str], found: object) -> str:
+    """Return a hint for the commonest slips: numbers and lists written as text, and the other way round."""
+    if kinds == ["list"] and not isinstance(found, dict) and found is not None:
+        return f"write [{found_text(found)}]"
+    if kinds == ["text"] and isinstance(found, int | float):
+        return f'write "{found_text(found)}"'
+    if isinstance(found, str) and "text" not in kinds:
+        try:
+            plain = json.loads(found)
+        except ValueError:
+            return ""
+        return f"write {found_text(plain)} without quotes" if _is_of(plain, kinds) else ""
+    return ""
+
+
+def _is_of(value: object, kinds: Sequence[str]) -> bool:
+    """Whether a value is a boolean or number of one of the kinds."""
+    if isinstance(value, bool):
+        return "boolean" in kinds
+    return isinstance(value, int | float) and (
+        "number" in kinds or ("integer" in kinds and isinstance(value, int))
+    )
+
+
+def not_listed(error: ValidationError, options: Sequence[Json] = ()) -> Fault:
+    """Tell of a value that is none of those listed: by the schema, or in `options`."""
+    options = options or options_of(error)
+    found = error.instance
+    hint = (
+        did_you_mean(found, [one for one in options if isinstance(one, str)])
+        if isinstance(found, str)
+        else ""
+    )
+    listed = listing([found_text(one) for one in options])
+    expected = listed if len(options) == 1 else f"one of {listed}"
+    return fault_at(error, f"expected {expected}, found {found_text(found)}", hint)
+
+
+def options_of(error: ValidationError) -> list[Json]:
+    """Return the values that a schema lists."""
+    if error.kind.name == "const":
+        return [cast("Json", getattr(error.kind, "expected_value", None))]
+    return cast("list[Json]", getattr(error.kind, "options", []))
+
+
+def _name_expected(error: ValidationError) -> str:
+    inner = cast("ValidationError", getattr(error.kind, "error", error))
+    tell = TOLD.get(inner.kind.name) if inner is not error else None
+    said = inner.message if tell is None else tell(inner).message
+    return f"a name of a field: {said}"
+
+
+def _limit(words: str) -> Callable[[ValidationError], Fault]:
+    """Return what tells of a bound: `words` with the bound for `{}`."""
+
+    def tell(error: ValidationError) -> Fault:
+        told = bounded(words, error.kind.value)
+        return fault_at(error, f"expected {told}, found {found_text(error.instance)}")
+
+    return tell
+
+
+TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
+    "type": wrong_type,
+    "enum": not_listed,
+    "const": not_listed,
+    "falseSchema": lambda error: fault_at(
+        error, f"expected nothing here, found {found_text(error.instance)}"
+    ),
+    "oneOf": lambda error: fault_at(
+        error, f"expected a value that fits only one of several types, found {found_text(error.instance)}"
+    ),
+    "propertyNames": lambda error: fault_at(error, _name_expected(error)),
+    "unevaluatedItems": lambda error: fault_at(
+        error, f"expected no items that its schema has no place for, found {found_text(error.instance)}"
+    ),
+    "not": lambda error: fault_at(
+        error, f"expected a value that the schema does not rule out, found {found_text(error.instance)}"
+    ),
+    "uniqueItems": lambda error: fault_at(
+        error, f"expected items that differ, found {found_text(error.instance)}"
+    ),
+    "contains": lambda error: fault_at(
+        error, f"expected a list with an item that its schema asks for, found {found_text(error.instance)}"
+    ),
+    "minimum": _limit(f"a number {CONDITIONS['minimum']}"),
+    "maximum": _limit(f"a number {CONDITIONS['maximum']}"),
+    "exclusiveMinimum": _limit(f"a number {CONDITIONS['exclusiveMinimum']}"),
+    "exclusiveMaximum": _limit(f"a number {CONDITIONS['exclusiveMaximum']}"),
+    "multipleOf": _limit("a multiple of {}"),
+    "minLength": _limit(f"text {CONDITIONS['minLength']}"),
+    "maxLength": _limit(f"text {CONDITIONS['maxLength']}"),
+    "pattern": _limit(f"text {CONDITIONS['pattern']}"),
+    "minItems": _limit("a list of at least {} items"),
+    "maxItems": _limit("a list of at most {} items"),
+    "minProperties": _limit("an object of at least {} fields"),
+    "maxProperties": _limit("an object of at most {} fields"),
+}
+
+
+def fault_at(error: ValidationError, message: str, hint: str = "") -> Fault:
+    """Return a fault with the place of a finding."""
+    return Fault("bad-literal", message, hint, path_of(error.instance_path, ""))
+
+
+def kind_word(name: str) -> str:
+    """Return JSON Schema's name of a kind as messages say it."""
+    return _KINDS.get(name, name)
+
+
+def found_text(value: object) -> str:
+    """Return a value as it stands in a plan, cut short."""
+    try:
+        text = canonical(value).decode()
+    except NotJson:
+        text = repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."

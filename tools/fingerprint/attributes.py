@@ -1,0 +1,191 @@
+"""The attributes of classes and functions that their text does not tell.
+
+The text of a class tells what its body made. Code can set anything later (`Page.price = price`), a decorator or metaclass can add
+more, and of two definitions in two branches only one ran: hence the present attributes are hashed beside the text. Looks at values,
+and follows nothing.
+"""
+
+from __future__ import annotations
+
+import abc
+import dis
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from enum import Enum
+from functools import cached_property, partialmethod, singledispatchmethod
+from types import (
+    CodeType,
+    DynamicClassAttribute,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+)
+from typing import Any, Final, NamedTuple, cast
+
+from pydantic import BaseModel
+
+from .origin import Origin, is_project_file, origin_of
+
+
+class _Pair(NamedTuple):
+    first: int
+
+
+_FIELD = cast("type[object]", type(vars(_Pair)["first"]))
+_MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, _FIELD)
+"""What machinery of the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
+_FIELD_PARTS = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
+_DATACLASS_PARTS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+_DECLARING = ("__annotations__", "__match_args__", "__required_keys__", "__slots__", "__total__")
+_MACHINERY = frozenset({"_abc_impl", "model_config"})
+
+
+def bound_in(codes: Iterable[CodeType]) -> frozenset[str]:
+    """Return the names that the body of a class binds."""
+    return frozenset(
+        str(each.argval)
+        for code in codes
+        for each in dis.get_instructions(code)
+        if each.opname == "STORE_NAME"
+    )
+
+
+def held_values(cls: type, said: Collection[str]) -> dict[str, object]:
+    """Return what a class holds by name, sorted, but for what its text says in full.
+
+    Args:
+        cls: A class.
+        said: The names that its body binds.
+    """
+    held: dict[str, object] = dict(vars(cls))
+    found = {key: value for key, value in sorted(held.items()) if _counts(cls, key, value, said)}
+    if (registered := _registered(held.get("_abc_impl"), cls)) is not None:
+        found["__registered__"] = registered
+    if issubclass(cls, Enum):
+        members = cast("Mapping[str, Enum]", held["_member_map_"])
+        found |= {f"{name}.value": _state(member) for name, member in members.items()}
+    return found
+
+
+def declared_values(cls: type, *, several: bool) -> dict[str, object]:
+    """Return what the declarations in a class have become, by name: fields with defaults and factories, settings.
+
+    Args:
+        cls: A class.
+        several: Whether its file defines it more than once, so that its text leaves open which definition ran.
+    """
+    held: dict[str, Any] = dict(vars(cls))
+    found: dict[str, object] = {}
+    if issubclass(cls, BaseModel):
+        found["model_config"] = held.get("model_config")
+        found |= {f"field {name}": each for name, each in cls.model_fields.items()}
+    if "__dataclass_fields__" in held:
+        found |= {
+            f"field {each.name}": [getattr(each, part) for part in _FIELD_PARTS]
+            for each in fields(cast("Any", cls))
+        }
+        found["settings"] = [getattr(held["__dataclass_params__"], part) for part in _DATACLASS_PARTS]
+    if several:
+        found |= {key: held[key] for key in _DECLARING if key in held}
+    return found
+
+
+def _counts(cls: type, key: str, value: object, said: Collection[str]) -> bool:
+    """Whether a class's text leaves open what a name of it stands for."""
+    is_special = key.startswith("__") and key.endswith("__")
+    functions = functions_in(value)
+    if functions:
+        is_own = all(each.__code__.co_qualname == f"{cls.__qualname__}.{key}" for each in functions)
+        return not is_own and any(_is_projects(each, is_special=is_special) for each in functions)
+    if is_special or key in _MACHINERY or (issubclass(cls, Enum) and key.startswith("_")):
+        return False
+    if issubclass(cls, Enum) and isinstance(value, cls):
+        return False
+    if isinstance(value, type) or not hasattr(type(value), "__get__"):
+        return True
+    return key not in said and not isinstance(value, _MADE)
+
+
+def _is_projects(fn: FunctionType, *, is_special: bool) -> bool:
+    """Whether a person wrote a function, or made it of a text; `dataclass` and its like make special methods only."""
+    if is_special:
+        return is_written(fn)
+    return is_project_file(fn.__code__.co_filename) and origin_of(fn.__module__ or "") is not Origin.STANDARD
+
+
+def _state(member: Enum) -> list[object]:
+    """Return what a member of an enumeration holds beside its name."""
+    more = {key: value for key, value in sorted(vars(member).items()) if not key.startswith("_")}
+    return [member.value, more]
+
+
+def _registered(state: object, cls: object) -> list[type] | None:
+    """Return the classes that were registered with an abstract class, by name; `None`: there are none."""
+    if state is None or not isinstance(cls, abc.ABCMeta):
+        return None
+    weak = cast("Any", abc)._get_dump(cls)[0]  # noqa: SLF001  # nothing public tells
+    found = cast("list[type]", [each for ref in weak if (each := ref()) is not None])
+    return sorted(found, key=lambda each: (each.__module__, each.__qualname__)) or None
+
+
+# The defaults of functions, the methods of classes, and the file in which a person wrote a class.
+
+
+MARKS: Final = frozenset(
+    {
+        "__deprecated__",
+        "__final__",
+        "__isabstractmethod__",
+        "__no_type_check__",
+        "__override__",
+        "__signature__",
+    }
+)
+"""Attributes of functions that decorators of the standard library set: their text says them."""
+
+
+def defaults_of(fn: FunctionType) -> dict[str, object]:
+    """Return the defaults of a function by parameter."""
+    positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
+    given = fn.__defaults__ or ()
+    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
+        fn.__kwdefaults__ or {}
+    )
+
+
+def methods_of(cls: type) -> list[FunctionType]:
+    """Return the functions that a class defines under its own name, whatever kind of method they are."""
+    found = [each for value in vars(cls).values() for each in functions_in(value)]
+    return [each for each in found if each.__code__.co_qualname.startswith(f"{cls.__qualname__}.")]
+
+
+def functions_in(value: object) -> list[FunctionType]:
+    """Return the functions inside a method of any kind; none if it is no method."""
+    inner: Any = value
+    match value:
+        case FunctionType():
+            return [value]
+        case staticmethod() | classmethod():
+            parts = [inner.__func__]
+        case property():
+            parts = [value.fget, value.fset, value.fdel]
+        case cached_property() | partialmethod():
+            parts = [inner.func]
+        case singledispatchmethod():
+            parts = [inner.func, *inner.dispatcher.registry.values()]
+        case _:
+            parts = [getattr(value, "__dict__", {}).get("__wrapped__")]  # `lru_cache`, and wrappers like it
+    return [each for each in parts if isinstance(each, FunctionType)]
+
+
+def file_of(cls: type, module: Mapping[str, Any]) -> str:
+    """Return the file of a class: its module's, or in a notebook that of its methods."""
+    if file := module.get("__file__"):
+        return str(file)
+    return next((each.__code__.co_filename for each in methods_of(cls) if is_written(each)), "")
+
+
+def is_written(fn: FunctionType) -> bool:
+    """Whether a person wrote a function, rather than `namedtuple`, `dataclass` or `Enum`."""
+    file = fn.__code__.co_filename
+    return is_project_file(file) and not file.startswith(("<string>", "<attrs generated"))

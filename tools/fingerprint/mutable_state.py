@@ -1,0 +1,175 @@
+"""Mutable state: globals and captured variables that code changes while it runs, such as counters, logs of calls, caches.
+
+Hashing the present value of such a variable would give another fingerprint after every call. So code that only writes to it
+ignores the variable, and code that also reads it hashes the initial state: the module's own statements that make and fill the
+variable, before any call. Fail closed: where the initial state cannot be told (a captured variable, an attribute of an object),
+the fingerprint is unseen.
+
+Knows syntax and the shapes of values. `resolution.py` decides what is followed.
+"""
+
+from __future__ import annotations
+
+import ast
+import queue
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from .names import TREES_KEPT
+from .syntax import module_statements
+
+_MUTATORS: Final = frozenset(
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "difference_update",
+        "discard",
+        "extend",
+        "extendleft",
+        "insert",
+        "move_to_end",
+        "pop",
+        "popitem",
+        "popleft",
+        "put",
+        "put_nowait",
+        "remove",
+        "reverse",
+        "rotate",
+        "setdefault",
+        "sort",
+        "subtract",
+        "symmetric_difference_update",
+        "update",
+    ]
+)
+_PLAIN: Final = (
+    *(list, dict, set, deque, queue.Queue, queue.SimpleQueue),
+    *(bytearray, int, float, str, bytes, type(None)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """How code changes a variable.
+
+    Attributes:
+        is_stored: Whether it assigns to the variable or to a part of it, beside calling methods that change it.
+        is_read: Whether it also reads the variable, so that a result may follow from it.
+    """
+
+    is_stored: bool
+    is_read: bool
+
+
+@lru_cache(TREES_KEPT)
+def mutations_in(nodes: tuple[ast.AST, ...]) -> Mapping[str, Mutation]:
+    """Return name -> mutation for every variable that code may change, local ones included, sorted."""
+    finder = _Finder()
+    for node in nodes:
+        finder.visit(node)
+    return {
+        name: Mutation(is_stored=name in finder.stored, is_read=name in finder.read)
+        for name in sorted(finder.stored | finder.mutated)
+    }
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a plain container, scalar or iterator: changing it runs no project code."""
+    made_by = type(value).__module__
+    return isinstance(value, _PLAIN) or (isinstance(value, Iterator) and made_by in ("builtins", "itertools"))
+
+
+def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[ast.stmt]:
+    """Return the statements by which a module makes and fills one of its variables; none if that cannot be told.
+
+    These are the statements that assign the variable, change it, or hand it to a call: `fill(TABLE)`.
+    """
+    statements = [each for each in module_statements(filename, module) if _mentions(each, name)]
+    changing = [each for each in statements if name in mutations_in((each,))]
+    return [each for each in statements if each in changing or _hands_over(each, name)] if changing else []
+
+
+class _Finder(ast.NodeVisitor):
+    """One walk over the syntax, which sorts names into those that are stored to, changed by a method, and read.
+
+    A statement that only calls a mutator (`LOG.append(x)`) and the target of an assignment (`COUNTS[key] += 1`) do not read the
+    variable: what they take from it reaches no result.
+    """
+
+    def __init__(self) -> None:
+        self.stored: set[str] = set()
+        self.mutated: set[str] = set()
+        self.read: set[str] = set()
+
+    def visit_Name(self, node: ast.Name) -> None:
+        (self.read if isinstance(node.ctx, ast.Load) else self.stored).add(node.id)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        match node.value:
+            case ast.Call(func=ast.Attribute(value=inner, attr=attr), args=args, keywords=more) if (
+                attr in _MUTATORS
+            ):
+                self._write_only(inner, self.mutated)
+                for each in (*args, *more):
+                    self.visit(each)
+            case _:
+                self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        match node:
+            case ast.Call(func=ast.Attribute(value=inner, attr=attr)) if attr in _MUTATORS:
+                self._note(inner, self.mutated)
+            case ast.Call(func=ast.Name(id="next"), args=[first, *_]):
+                self._note(first, self.mutated)
+            case _:
+                pass
+        self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._visit_place(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._visit_place(node)
+
+    def _visit_place(self, node: ast.Subscript | ast.Attribute) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self.generic_visit(node)
+        else:
+            self._write_only(node, self.stored)
+
+    def _write_only(self, node: ast.AST, names: set[str]) -> None:
+        """Note the variable of a place that is only written to, and visit the subscripts on the way to it."""
+        self._note(node, names)
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            if isinstance(node, ast.Subscript):
+                self.visit(node.slice)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            self.visit(node)
+
+    @staticmethod
+    def _note(node: ast.AST, names: set[str]) -> None:
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+
+
+def _mentions(statement: ast.stmt, name: str) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == name for each in ast.walk(statement))
+
+
+def _hands_over(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement is a call for its effect, and the variable is among its arguments."""
+    match statement:
+        case ast.Expr(value=ast.Call(args=args, keywords=more)):
+            given = [*args, *(each.value for each in more)]
+            return any(isinstance(each, ast.Name) and each.id == name for each in given)
+        case _:
+            return False

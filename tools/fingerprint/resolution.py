@@ -1,0 +1,242 @@
+"""Name resolution: what the names that a function or class reads stand for, each followed to its end.
+
+- A name that code only reads is hashed by its value. A name that code itself changes is mutable state (`mutable_state.py`).
+- Through modules of the project a chain of attributes is followed to the value that it leads to: `prices.RATES` is the table, and
+  not the module.
+- In other modules a chain is hashed as the module. It is looked up all the same, since it may lead to project code that someone
+  put there, or to an opaque call.
+
+Knows no digest. `closure.py` keeps what is found, and says what cannot be seen.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import resolve_name
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Protocol, cast
+
+from .constants import Unseen
+from .mutable_state import Mutation, initial_state, is_plain
+from .names import Imported, NamesRead, Path
+from .opaque_calls import HOMES, find_opaque
+from .origin import Origin, is_missing, origin_of
+from .references import ProjectReferences
+from .syntax import ABSENT, syntax_text
+
+_PLACES = frozenset(
+    {"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"}
+)
+"""Names that say where a module is. Moving code changes no result that a fingerprint is about."""
+
+
+class Collector(Protocol):
+    """Keeps what is found: the walk of `closure.py`."""
+
+    @property
+    def references(self) -> ProjectReferences: ...  # noqa: D102  # the names that were given
+
+    def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str: ...  # noqa: D102  # see `closure.py`
+
+    def unseen(self, sentence: str) -> None: ...  # noqa: D102  # see `closure.py`
+
+
+@dataclass
+class Scope:
+    """Where the names of one piece of code are looked up."""
+
+    owner: str
+    filename: str
+    module: Mapping[str, Any]
+    captured: dict[str, Any]
+
+    def find(self, name: str) -> Any:  # noqa: ANN401  # any value
+        """Return the value of a name; `ABSENT`: it has none."""
+        if name in self.captured:
+            return self.captured[name]
+        if name in self.module:
+            return self.module[name]
+        return getattr(builtins, name, ABSENT)
+
+
+class NameResolver:
+    """Follows the names of one function or class."""
+
+    def __init__(self, collector: Collector, scope: Scope) -> None:
+        self._collector = collector
+        self._scope = scope
+
+    def follow(self, read: NamesRead, mutations: Mapping[str, Mutation]) -> list[str]:
+        """Return a line for each name that is read, with what it stands for, and follow that.
+
+        Args:
+            read: The names that the code reads.
+            mutations: The names that the code changes.
+        """
+        lines: list[str] = []
+        held = {*read.names, *read.assigned} - _PLACES
+        state = [
+            name
+            for name in sorted(held & set(mutations))
+            if name in read.assigned or is_plain(self._scope.find(name))
+        ]
+        for name in state:
+            lines += self._mutable(name, state, is_read=mutations[name].is_read)
+        for name in sorted(held - set(state)):
+            if name in mutations and mutations[name].is_stored:  # an object, class or module
+                self._not_fixed(name)
+            lines += self._followed(name, self._scope.find(name), read.paths.get(name, ((),)))
+        for name in read.annotated:
+            if (value := self._scope.find(name)) is not ABSENT:
+                lines += self._followed(name, value, read.paths.get(name, ((),)))
+        for each in read.imports:
+            lines += self._imported(each, read.paths.get(each.name, ()))
+        for what in read.hidden:
+            self._collector.unseen(f"{self._scope.owner} reads {what}")
+        return lines
+
+    # --- what code changes
+
+    def _mutable(self, name: str, state: Sequence[str], *, is_read: bool) -> list[str]:
+        """Return the lines of a variable that code changes: its initial state if it is also read, and the code that it holds.
+
+        Args:
+            name: The variable.
+            state: All variables that the code changes; none of them is followed from another.
+            is_read: Whether the code reads it.
+        """
+        lines, scope = [f"{name} is mutable state"], self._scope
+        if not is_read:
+            return lines
+        made = [] if name in scope.captured else initial_state(name, scope.filename, scope.module)
+        if not made:
+            self._not_fixed(name)
+        for each in made:
+            lines.append(f"{name} is initially {syntax_text(each)}")
+            for part in sorted(_loaded(each) - {name, *state}):
+                if (value := scope.find(part)) is not ABSENT:
+                    lines += self._followed(part, value, ((),))
+        # Functions that decorators registered in it stand in no statement of the module's own.
+        held = sorted(_code_in(scope.find(name)), key=lambda code: (code.__module__ or "", code.__qualname__))
+        return lines + [
+            f"{name} holds {self._collector.constant('constant', name, code, scope.owner)}" for code in held
+        ]
+
+    def _not_fixed(self, name: str) -> None:
+        self._collector.unseen(
+            f"{self._scope.owner} changes '{name}' while it runs, so its value is not fixed"
+        )
+
+    # --- what code reads
+
+    def _followed(self, name: str, value: object, paths: Iterable[Path]) -> list[str]:
+        if value is ABSENT:
+            self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
+            return []
+        kind = "captured" if name in self._scope.captured else "constant"
+        return [f"{'.'.join((name, *path))} is {self._at(kind, name, value, path)}" for path in paths]
+
+    def _at(self, kind: str, name: str, value: object, path: Path) -> str:
+        """Return the reference to what a chain of attributes leads to: through modules to a value of theirs."""
+        while isinstance(value, ModuleType):
+            if origin_of(value.__name__) is not Origin.PROJECT or not path:
+                return self._in_module(kind, name, value, path)
+            name = f"{name}.{path[0]}"
+            value, path = getattr(value, path[0], ABSENT), path[1:]
+        if value is ABSENT:
+            self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
+            return "absent"
+        return self._collector.constant(kind, name.rpartition(".")[2], value, self._scope.owner)
+
+    def _in_module(self, kind: str, name: str, module: ModuleType, path: Path) -> str:
+        """Return the reference to a module that is no part of the project, and to what a name of it is beyond that."""
+        if module is sys and path[:1] == ("modules",):
+            self._collector.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
+        found = reached(module, path)
+        if isinstance(found, ModuleType):
+            return self._collector.constant(kind, name, found if path else module, self._scope.owner)
+        if origin_of(module.__name__) is Origin.STANDARD:
+            reference = f"module {module.__name__}"
+        else:
+            reference = self._collector.constant(kind, name, module, self._scope.owner)
+        if isinstance(found, FunctionType | BuiltinFunctionType | type) and (
+            find_opaque(found) or _is_project(found)
+        ):
+            reference += (
+                f".{self._collector.constant(kind, '.'.join((name, *path)), found, self._scope.owner)}"
+            )
+        return reference
+
+    def _imported(self, each: Imported, paths: Iterable[Path]) -> list[str]:
+        """Follow an import inside a function; project modules are imported, as the call would."""
+        package = str(self._scope.module.get("__package__") or "")
+        try:
+            module = resolve_name("." * each.level + each.module, package) if each.level else each.module
+            if origin_of(module) is Origin.PROJECT:
+                importlib.import_module(each.whole or module)
+                value: object = sys.modules[module]
+                if each.part is not None and not hasattr(value, each.part):
+                    importlib.import_module(f"{module}.{each.part}")
+                if each.part is not None:
+                    value = getattr(value, each.part)
+                return self._followed(each.name, value, paths)
+            if is_missing(module):
+                return [f"{each.name} is missing: there is no {module}"]
+            if module.partition(".")[0] in HOMES:
+                importlib.import_module(module)
+            if (loaded := sys.modules.get(module)) is not None:
+                part = () if each.part is None else (each.part,)
+                for path in paths:
+                    self._in_module("constant", each.name, loaded, (*part, *path))
+            return [f"{each.name} is {self._collector.references.module(module)}.{each.part}"]
+        except Unseen as fault:
+            self._collector.unseen(f"{self._scope.owner} imports '{each.module}', {fault}")
+        except Exception as fault:  # noqa: BLE001  # whatever a module raises when imported
+            self._collector.unseen(
+                f"{self._scope.owner} imports '{each.module}', which cannot be imported here ({fault})"
+            )
+        return []
+
+
+def reached(value: Any, path: Path) -> Any:  # noqa: ANN401  # any value
+    """Return the value at a chain of attributes, as far as modules are looked into: looking into an object may run code."""
+    for attribute in path:
+        if not isinstance(value, ModuleType):
+            break
+        value = vars(value).get(attribute, ABSENT)
+    return value
+
+
+def _loaded(node: ast.AST) -> set[str]:
+    """Return the names that an expression or statement reads."""
+    return {
+        each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)
+    }
+
+
+def _code_in(value: object) -> list[FunctionType | type]:
+    """Return the project's functions and classes that a container holds: what was registered in it."""
+    match value:
+        case dict():
+            parts: Iterable[object] = cast("dict[object, object]", value).values()
+        case list() | tuple() | set() | deque():
+            parts = cast("Iterable[object]", value)
+        case _:
+            return []
+    found: list[FunctionType | type] = []
+    for part in parts:
+        if isinstance(part, FunctionType | type) and _is_project(part):
+            found.append(part)
+        elif isinstance(part, list | tuple):
+            found += _code_in(cast("object", part))
+    return found
+
+
+def _is_project(code: FunctionType | BuiltinFunctionType | type) -> bool:
+    return origin_of(str(code.__module__ or "builtins")) is Origin.PROJECT

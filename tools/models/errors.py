@@ -1,0 +1,116 @@
+"""What it means when an endpoint gives no answer: a stable code, whether it may pass, and what to do about it.
+
+| code | when | temporary |
+| --- | --- | --- |
+| `model-unreachable` | nobody listens, or the connection broke | yes |
+| `timeout` | no whole answer in time | yes |
+| `rate-limited` | 429; not temporary where the quota is used up | yes |
+| `model-unavailable` | 408, 409, 5xx, or what is no HTTP answer of a model; not temporary where it does not end | yes |
+| `model-auth` | 401, 403 | no |
+| `model-unknown` | 404, or a redirect | no |
+| `model-rejected` | any other status: the endpoint does not take such requests | no |
+| `limit-exceeded` | the caller's own bound on requests or time | no |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ...errors import ToolError
+from .endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from .completion import Usage
+
+
+class ModelError(ToolError):
+    """A model call failed.
+
+    Attributes:
+        retry_after_s: What the endpoint asked to wait, if it did.
+        usage: What the requests before the failure cost (a `Usage`); `None`: none was answered.
+        broke_off: Whether a part of an answer had come: a stream ended before its answer did.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, temporary: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, temporary=temporary)
+        self.retry_after_s = retry_after_s
+        self.usage: Usage | None = None
+        self.broke_off = False
+
+
+def timed_out(endpoint: Endpoint, timeout_s: float) -> ModelError:
+    """Return the failure of a request that took too long."""
+    return ModelError(
+        f"no answer from {endpoint.base_url} within {timeout_s:g} s", code="timeout", temporary=True
+    )
+
+
+def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelError:
+    """Return the failure that an exception of the openai client stands for."""
+    import openai  # noqa: PLC0415  # heavy: loaded with the first call
+
+    from .transport import BodyTooLarge  # noqa: PLC0415  # loads httpx
+
+    match error:
+        case openai.APITimeoutError():
+            return timed_out(endpoint, timeout_s)
+        case openai.APIConnectionError(__cause__=BodyTooLarge() as cause):
+            return ModelError(f"{endpoint.base_url}: {cause}", code="model-unavailable")
+        case openai.APIConnectionError():
+            why = endpoint.quote(error.__cause__ or error)
+            return ModelError(
+                f"no connection to the model at {endpoint.base_url} ({why}): is it running, and is its address "
+                "(FIRMPLAN_BASE_URL) right?",
+                code="model-unreachable",
+                temporary=True,
+            )
+        case openai.APIStatusError():
+            return _status(error.status_code, error.response.headers, endpoint.quote(error.message), endpoint)
+        case _:
+            return ModelError(
+                f"{endpoint.base_url} sent what is no answer of a model: {type(error).__name__}: {endpoint.quote(error)}",
+                code="model-unavailable",
+                temporary=True,
+            )
+
+
+def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoint) -> ModelError:
+    """Return the failure that an HTTP status stands for."""
+    stays = headers.get("x-should-retry") == "false" or "insufficient_quota" in said
+    wait = _retry_after(headers)
+    where = f"{endpoint.base_url} answered {status}"
+    match status:
+        case 401 | 403:
+            text = f"{where}: it does not accept the key; set OPENAI_API_KEY to one that it does ({said})"
+            return ModelError(text, code="model-auth")
+        case 404:
+            text = f"{where}: it has no model '{endpoint.name}', or its address lacks '/v1' ({said})"
+            return ModelError(text, code="model-unknown")
+        case 429:
+            text = f"{where}: too many requests ({said})"
+            return ModelError(text, code="rate-limited", temporary=not stays, retry_after_s=wait)
+        case _ if 300 <= status < 400:
+            target = endpoint.quote(headers.get("location", "nowhere"))
+            text = f"{where}: it redirects to {target}; set FIRMPLAN_BASE_URL to the address that answers"
+            return ModelError(text, code="model-unknown")
+        case _ if status in (408, 409) or status >= 500:
+            text = f"{where}: {said}"
+            return ModelError(text, code="model-unavailable", temporary=not stays, retry_after_s=wait)
+        case _:
+            return ModelError(f"{where}: it does not take the request ({said})", code="model-rejected")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the wait that the endpoint asks for, in seconds; a date is not worth a clock and counts as unsaid."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            wait = float(headers.get(name, "")) * scale
+        except ValueError:
+            continue
+        if 0 <= wait < float("inf"):
+            return wait
+    return None

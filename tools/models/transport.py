@@ -1,0 +1,229 @@
+"""An answer taken as it is written: its words go to a listener, and in the end it is a completion like any other.
+
+instructor sees the completion only, so that reading and sorting are those of an answer that came at once. Chunks may have any
+shape: what is not of a completion is passed over. A stream that broke off is told apart from a request that was not answered:
+it can be asked again in one piece. Imported with the first streamed call: openai is heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import httpx2
+import openai
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from ...plans.values import Json
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+
+_HALF: Final = re.compile("[\ud800-\udbff]$")
+"""The first half of a character whose second half is in the next chunk."""
+
+
+class Listener(Protocol):
+    """Hears an answer while it is written."""
+
+    def begin(self) -> None:
+        """An answer begins; what was heard of an earlier one is void: it broke off."""
+        ...
+
+    def hear(self, words: str) -> None:
+        """More of it has come: of the first tool call's arguments, else of the content."""
+        ...
+
+
+class StreamBroken(Exception):  # noqa: N818  # reads as what it says
+    """A stream ended before its answer did; the cause says how."""
+
+
+class ListenerFailed(Exception):  # noqa: N818  # the same
+    """Whoever listens raised, which is no fault of the model's; the cause is what was raised."""
+
+
+def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
+    """Return what asks as `client.chat.completions.create` does, with a listener to the answer.
+
+    It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. What an endpoint
+    answers in one piece all the same is taken as it is, and not heard.
+    """
+
+    async def create(**options: Any) -> object:  # noqa: ANN401  # openai's own options
+        listener.begin()
+        response = await client.chat.completions.with_raw_response.create(
+            **options, stream=True, stream_options={"include_usage": True}
+        )
+        http = response.http_response
+        kind = http.headers.get("content-type", "")
+        made = _Made()
+        try:
+            if not kind.startswith("text/event-stream"):
+                body = (await http.aread()).decode("utf-8", "replace")
+                return _in_one_piece(body) if "json" in kind else body
+            async with response.parse() as stream:
+                async for chunk in stream:
+                    if words := made.add(chunk):
+                        _tell(listener, words)
+        except ListenerFailed:
+            raise
+        except httpx2.TransportError as fault:
+            gone = openai.APIConnectionError(request=http.request)
+            gone.__cause__ = fault
+            raise StreamBroken from gone
+        except Exception as fault:
+            raise StreamBroken from fault
+        if made.is_open:
+            raise StreamBroken from EOFError("the stream ended before the answer did")
+        return made.completion()
+
+    return create
+
+
+def _tell(listener: Listener, words: str) -> None:
+    try:
+        listener.hear(words)
+    except Exception as fault:
+        raise ListenerFailed from fault
+
+
+def _in_one_piece(body: str) -> object:
+    """Return a body as the client returns it of a request without a stream. Raises: ValueError: it is no JSON."""
+    document: Json = json.loads(body)
+    return ChatCompletion.construct(**cast("Any", document)) if isinstance(document, dict) else body
+
+
+class _Made:
+    """A completion put together from its chunks."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, object] = {}
+        self._said: dict[str, list[str]] = {"content": [], "refusal": [], "arguments": []}
+        self._call: dict[str, object] | None = None
+        self._finish: object = None
+        self._usage: object = None
+        self._half = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether words have come, and no word that they are all."""
+        return self._finish is None and any(self._said.values())
+
+    def add(self, chunk: ChatCompletionChunk) -> str:
+        """Take a chunk in; return the words in it that are part of the answer."""
+        fields = cast("dict[str, Json]", chunk.to_dict(warnings=False))
+        self._head = self._head or {key: fields[key] for key in ("id", "model", "created") if key in fields}
+        self._usage = fields.get("usage") or self._usage
+        match fields.get("choices"):
+            case [{"delta": delta} as choice, *_]:
+                self._finish = cast("dict[str, Json]", choice).get("finish_reason") or self._finish
+                return self._whole(self._add(delta))
+            case _:
+                return ""
+
+    def _add(self, delta: Json) -> str:
+        if not isinstance(delta, dict):
+            return ""
+        content = self._note("content", delta.get("content"))
+        self._note("refusal", delta.get("refusal"))
+        calls = delta.get("tool_calls")
+        arguments = [self._add_call(call) for call in calls] if isinstance(calls, list) else []
+        return content if self._call is None else "".join(arguments)
+
+    def _add_call(self, call: Json) -> str:
+        """Take in a part of the first tool call; one without a number is of it."""
+        match call:
+            case {"index": int(index)} if index > 0:
+                return ""
+            case {"function": dict(named)}:
+                known = self._call or {}
+                self._call = {
+                    "id": known.get("id") or cast("dict[str, Json]", call).get("id"),
+                    "name": known.get("name") or named.get("name"),
+                }
+                return self._note("arguments", named.get("arguments"))
+            case _:
+                return ""
+
+    def _note(self, part: str, words: object) -> str:
+        if not isinstance(words, str) or not words:
+            return ""
+        self._said[part].append(words)
+        return words
+
+    def _whole(self, words: str) -> str:
+        """Return words without half a character at their end, which waits for its other half."""
+        words = self._half + words
+        self._half = words[-1] if _HALF.search(words) else ""
+        return _joined([words[:-1] if self._half else words])
+
+    def completion(self) -> ChatCompletion:
+        """Return the whole; without a choice where no chunk had one."""
+        message: dict[str, Any] = {"role": "assistant"}
+        for part in ("content", "refusal"):
+            message[part] = _joined(self._said[part]) or None
+        if self._call is not None:
+            function = {"name": self._call["name"] or "", "arguments": _joined(self._said["arguments"])}
+            message["tool_calls"] = [
+                {"id": self._call["id"] or "call_1", "type": "function", "function": function}
+            ]
+        is_answer = self._finish is not None or self._call is not None
+        choice = {"index": 0, "message": message, "finish_reason": self._finish, "logprobs": None}
+        choices = [choice] if is_answer else []
+        made = {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage}
+        return ChatCompletion.construct(**cast("Any", made))
+
+
+def _joined(pieces: list[str]) -> str:
+    """Return pieces as one text, in which a character whose halves came in two pieces is one."""
+    text = "".join(pieces)
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+# --- A bound on what an endpoint may send for one answer, so that one that never stops costs no memory.
+#
+# No model writes answers of megabytes; a compressed body may hold a thousand times its bytes, and has a bound of its own.
+# Imported with the first call: httpx is heavy.
+
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""Of one response, as it comes over the wire."""
+
+COMPRESSED_BYTES_MAX = 512 * 1024
+"""The same where it is compressed: unpacked at most about a thousand times as much."""
+
+
+class BodyTooLarge(httpx2.ReadError):  # reads as what it says
+    """An endpoint sent more than an answer can be."""
+
+
+async def bound_body(response: httpx2.Response) -> None:
+    """Have a response end with `BodyTooLarge` past its bound: a hook of an httpx client."""
+    is_plain = response.headers.get("content-encoding", "identity") == "identity"
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream, BODY_BYTES_MAX if is_plain else COMPRESSED_BYTES_MAX)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """Another stream, up to a bound."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, bytes_max: int) -> None:
+        self._inner = inner
+        self._bytes_max = bytes_max
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._bytes_max
+        async for chunk in self._inner:
+            left -= len(chunk)
+            if left < 0:
+                raise BodyTooLarge(f"it sent more than {self._bytes_max} bytes for one answer")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
