@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from ...plans.program import Touch
 from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
@@ -21,7 +22,6 @@ from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
-from ..ledger import WORLD
 from ..policy import ReuseMode
 from ..sealed import Sealed
 from ..stores.store import EVERYTHING, CallRecord, Reusable, RunRow
@@ -126,7 +126,8 @@ def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json]
 
 async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, int] | None:
     """Return the write counts that a read starts with; `None`: a conflicting write is open, so it is not kept."""
-    resources = [EVERYTHING] if tool.resource == WORLD else sorted({tool.resource, WORLD})
+    awaited = Touch(tool.resource, writes=False).awaited
+    resources = sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
     epochs = await facilities.store.epochs(resources)
     return None if epochs.open else epochs.count
 
