@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, InputRejected, PlanRejected, ToolError
-from ..executor.calls.concurrency import Places
+from ..executor.calls.concurrency import FairSemaphore
 from ..executor.calls.facilities import Facilities
 from ..executor.calls.invoke import Outcome
 from ..executor.events import Approved, Denied
@@ -22,7 +22,7 @@ from ..executor.journal.header import Header, default_seed
 from ..executor.journal.lock import Lock, ToolLock, tool_names
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
-from ..executor.runs.owner import Alone
+from ..executor.runs.owner import MemoryPresence
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.nearest import did_you_mean, listing
@@ -88,11 +88,11 @@ class Rehearsal:
             tools,
             StandInModels(self._prompts()),
             store,
-            Places(PLACES),
+            FairSemaphore(PLACES),
             clock=FakeClock(),
             secrets=Untouched(),
         )
-        execution = Execution(facilities, Alone())
+        execution = Execution(facilities, MemoryPresence())
         await execution.open()
         try:
             for name, data in self._blobs().items():

@@ -102,7 +102,7 @@ def test_the_order_of_two_is_looked_at_more_often(monkeypatch):
         processes.append(extra["PYTHONHASHSEED"])
         return made(extra)
 
-    monkeypatch.setattr(verifying, "Processes", counted)
+    monkeypatch.setattr(verifying, "ProcessPool", counted)
     steps = plan(call("p", "by_pair", args={"n": 1}), output="${p}")
     verified([fickle_tools.by_pair], steps)
     assert len(processes) == verifying.PASSES_MIN
