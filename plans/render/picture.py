@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "mermaid", "svg")
 
+EFFECT_COLOURS = {
+    "pure": (("#64748b", "#f1f5f9", "#334155"), ("#8494aa", "#232c3a", "#cbd5e1")),
+    "read": (("#0284c7", "#e0f2fe", "#075985"), ("#38bdf8", "#0b2f45", "#bae6fd")),
+    "model": (("#7c3aed", "#ede9fe", "#5b21b6"), ("#a78bfa", "#2a1f4d", "#ddd6fe")),
+    "write": (("#ea580c", "#ffedd5", "#9a3412"), ("#fb923c", "#43220d", "#fed7aa")),
+    "unknown": (("#94a3b8", "#f1f5f9", "#475569"), ("#64748b", "#1f2733", "#a3b1c2")),
+}
+"""Effect -> the colours of its line, its background and its text, on light and on dark screens."""
+
 
 def render(
     plan: Plan,
