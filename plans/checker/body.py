@@ -7,7 +7,7 @@ decided here once. `Body.refs` says for every step whom it waits for and why.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -84,6 +84,13 @@ class Body:
     def path(self, position: int) -> str:
         """Return the path of a step."""
         return f"{self.where}.steps[{position}]"
+
+    def templates(self) -> Iterator[tuple[str, Template]]:
+        """Yield every template of the body with its path, that of the output last."""
+        for position, step in enumerate(self.steps):
+            for template in step.templates.values():
+                yield self.path(position) + template.where, template
+        yield f"{self.where}.output", self.output
 
 
 @dataclass(slots=True)

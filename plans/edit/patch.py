@@ -351,7 +351,9 @@ def _owned(value: object, key: str) -> Any:  # noqa: ANN401  # any JSON
 def _parts(at: str) -> tuple[Part, ...]:
     parts = parts_of(at if at.startswith((".", "[", "$")) else f".{at}")
     if not parts:
-        raise _PatchError("bad-shape", "at", f"expected a place in the step such as 'args.city', found {at!r}")
+        raise _PatchError(
+            "bad-shape", "at", f"expected a place in the step such as 'args.city', found {at!r}"
+        )
     return parts
 
 
@@ -385,7 +387,9 @@ def _unset(holder: Any, last: Part, at: str) -> None:  # noqa: ANN401  # any JSO
 
 
 def _no_place(at: str) -> _PatchError:
-    return _PatchError("unknown-field", "at", f"expected a place in the step, found '{at}', which is not there")
+    return _PatchError(
+        "unknown-field", "at", f"expected a place in the step, found '{at}', which is not there"
+    )
 
 
 def _rename(body: _Raw, operation: Rename) -> None:
@@ -401,7 +405,9 @@ def _rename(body: _Raw, operation: Rename) -> None:
             inputs: _Raw = body.get("inputs", {})
             if operation.input not in inputs:
                 hint = did_you_mean(operation.input, inputs)
-                raise _PatchError("unknown-ref", "input", f"expected an input, found '{operation.input}'", hint)
+                raise _PatchError(
+                    "unknown-ref", "input", f"expected an input, found '{operation.input}'", hint
+                )
             if operation.to in inputs and operation.to != operation.input:
                 raise _PatchError(
                     "duplicate-id",

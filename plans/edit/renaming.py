@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 from ..expressions.lexical import find_hole
-from ..expressions.nodes import Field, Index, Literal, Name, Node
+from ..expressions.nodes import Field, Index, Literal, Name, Node, walk
 from ..expressions.syntax import SyntaxFault, parse
 
 _Raw: TypeAlias = dict[str, Any]
@@ -131,7 +131,7 @@ def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | 
         node = parse(stripped)
     except SyntaxFault:
         return text
-    found = sorted(_found(node, spans), reverse=True)
+    found = sorted((span for inner in walk(node) for span in spans(inner)), reverse=True)
     if not found:
         return text
     made = stripped
@@ -142,23 +142,10 @@ def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | 
     return plain[:lead] + made + plain[lead + len(stripped) :]
 
 
-def _found(node: Node, spans: Callable[[Node], Iterator[Span]]) -> Iterator[Span]:
-    yield from spans(node)
-    for part in node.parts:
-        yield from _found(part, spans)
-
-
 def _free_count(text: str, name: str) -> int:
     """Return how often a name is free in an expression; 0 if the expression no longer parses."""
     try:
         node = parse(text)
     except SyntaxFault:
         return 0
-    return sum(1 for _ in _names(node, name))
-
-
-def _names(node: Node, name: str) -> Iterator[Node]:
-    if isinstance(node, Name) and node.name == name:
-        yield node
-    for part in node.parts:
-        yield from _names(part, name)
+    return sum(isinstance(inner, Name) and inner.name == name for inner in walk(node))
