@@ -39,7 +39,7 @@ from .program import (
     UseFallback,
     Waits,
 )
-from .signature import Signature, Signatures, toolbox
+from .signature import Signature, Signatures, signatures_of
 from .types.standalone import self_contained
 from .values import Json, canonical
 
@@ -71,7 +71,7 @@ def compile_plan(
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
         _refuse(_later_functions(bodies, language))
-    tools = toolbox(signatures)
+    tools = signatures_of(signatures)
     survey = survey_of(bodies, tools)
     _refuse(_cycles(survey))
     variants = _variants(survey)

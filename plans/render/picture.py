@@ -18,7 +18,7 @@ from ..format.shape import Draft
 from ..graph import depths, direct_waits
 from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
 from ..program import Track
-from ..signature import toolbox
+from ..signature import signatures_of
 from ..values import Json, canonical
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Picture:
 
 def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = None) -> Picture:
     """Return the picture of a plan. O(size of the plan), and of the square of its steps up to `IMPLIED_STEPS_MAX`."""
-    tools = toolbox(toolset or ())
+    tools = signatures_of(toolset or ())
     survey = survey_of(bodies_of(Draft(plan), plan, None), tools)
     inner = (
         replace(_picture(survey, number, plan.plans[name], tools), title=_plain(name))
