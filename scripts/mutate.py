@@ -147,6 +147,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tests/executor/test_decisions.py",
             "tests/executor/test_header.py",
             "tests/executor/test_journal.py",
+            "tests/executor/test_lock.py",
             "tests/executor/test_kept_bytes.py",
             "tests/executor/test_recent.py",
             "tests/executor/test_recovering.py",
