@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -300,21 +299,10 @@ def _wait(call: Callable[[], object]) -> object:
         asyncio.get_running_loop()
     except RuntimeError:
         return call()
-    outcome: list[object] = []
-    faults: list[BaseException] = []
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only there
 
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as fault:  # noqa: BLE001  # raised again, where the call was made
-            faults.append(fault)
-
-    thread = threading.Thread(target=run, name="firmplan-agent")
-    thread.start()
-    thread.join()
-    if faults:
-        raise faults[0]
-    return outcome[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="firmplan-agent") as thread:
+        return thread.submit(call).result()
 
 
 def _is_name(value: object) -> bool:

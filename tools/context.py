@@ -80,27 +80,6 @@ class Context:
         given: Names of the secrets among its arguments; like those that it reads, they stand in no log.
     """
 
-    __slots__ = (
-        "_blobs",
-        "_clock",
-        "_env",
-        "_given",
-        "_log",
-        "_new_uuid",
-        "_on_drawn",
-        "_on_progress",
-        "_random",
-        "_recorded",
-        "_secrets",
-        "_seed",
-        "attempt",
-        "effect",
-        "idempotency_key",
-        "run_id",
-        "step",
-        "used",
-    )
-
     def __init__(  # noqa: PLR0913  # one keyword for each thing that a call may depend on
         self,
         *,

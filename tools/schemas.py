@@ -14,7 +14,7 @@ Knows nothing of effects, calls or runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -105,6 +105,38 @@ class Checker:
     def with_integers(self, value: Json) -> Json:
         """Return `value` with integral floats made integers where the schema wants integers."""
         return with_integers(value, self.schema)
+
+
+_PROSE = frozenset({"title", "description", "$comment", "examples"})
+_VALUES = frozenset({"const", "enum", "default", "required"})
+_NAMED = frozenset(
+    {"properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependentRequired"}
+)
+
+
+def with_prose(schema: Json, change: Callable[[Json], Json]) -> Json:
+    """Return a schema with the parts that only people read changed, and the same demands.
+
+    Args:
+        schema: A JSON Schema.
+        change: From such a part (a title, a description, a list of examples) to another; `None` leaves it out.
+    """
+    match schema:
+        case dict():
+            made: dict[str, Json] = {}
+            for key, part in schema.items():
+                if key in _PROSE:
+                    if (prose := change(part)) is not None:
+                        made[key] = prose
+                elif key in _NAMED and isinstance(part, dict):
+                    made[key] = {name: with_prose(each, change) for name, each in part.items()}
+                else:
+                    made[key] = part if key in _VALUES else with_prose(part, change)
+            return made
+        case list():
+            return [with_prose(part, change) for part in schema]
+        case _:
+            return schema
 
 
 class SchemaTypes:

@@ -287,26 +287,8 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.
     """
-    options: ToolOptions = {
-        "name": name,
-        "description": description,
-        "effect": effect,
-        "idempotent": idempotent,
-        "reuse_for": reuse_for,
-        "version": version,
-        "timeout": timeout,
-        "retries": retries,
-        "retry_on": retry_on,
-        "max_concurrency": max_concurrency,
-        "rate": rate,
-        "approval": approval,
-        "trust": trust,
-        "resource": resource,
-        "allow_untrusted": allow_untrusted,
-        "isolation": isolation,
-        "reconcile": reconcile,
-        "fingerprint_extra": fingerprint_extra,
-    }
+    # The keywords, as `ToolOptions` names them; nothing else is local yet.
+    options = cast("ToolOptions", {key: value for key, value in locals().items() if key != "fn"})
     if fn is not None:
         return make_tool(fn, **options)
 

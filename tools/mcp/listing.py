@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...errors import ConfigError
 from ...plans.values import Json, NotJson, canonical, digest
+from ..schemas import with_prose
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -25,12 +26,6 @@ SCHEMA_BYTES_MAX: Final = 256 * 1024  # of one tool: generated ones come near a 
 DESCRIPTION_CHARACTERS_MAX: Final = 1_000  # of a tool
 NOTE_CHARACTERS_MAX: Final = 300  # of a parameter
 NAME_CHARACTERS_MAX: Final = 128
-
-_NAMED: Final = frozenset(
-    {"properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependentRequired"}
-)
-_PROSE: Final = frozenset({"title", "description", "$comment"})
-_VALUES: Final = frozenset({"const", "enum", "default", "examples", "required"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,27 +128,11 @@ def _schema(where: str, what: str, schema: Mapping[str, Any]) -> dict[str, Json]
         raise ConfigError(
             f"{where}: its {what} has {size} bytes; expected at most {SCHEMA_BYTES_MAX}. Leave the tool out with only=[..]"
         )
-    return cast("dict[str, Json]", _with_short_prose(cast("Json", dict(schema))))
+    return cast("dict[str, Json]", with_prose(cast("Json", dict(schema)), _short))
 
 
-def _with_short_prose(schema: Json) -> Json:
-    match schema:
-        case dict():
-            return {key: _part(key, part) for key, part in schema.items()}
-        case list():
-            return [_with_short_prose(part) for part in schema]
-        case _:
-            return schema
-
-
-def _part(key: str, part: Json) -> Json:
-    if key in _VALUES:
-        return part
-    if key in _PROSE and isinstance(part, str):
-        return plain(part, NOTE_CHARACTERS_MAX)
-    if key in _NAMED and isinstance(part, dict):
-        return {name: _with_short_prose(each) for name, each in part.items()}
-    return _with_short_prose(part)
+def _short(prose: Json) -> Json:
+    return plain(prose, NOTE_CHARACTERS_MAX) if isinstance(prose, str) else prose
 
 
 def _shown(name: str) -> str:

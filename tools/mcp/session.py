@@ -18,7 +18,7 @@ import shlex
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -528,6 +528,8 @@ async def _bound(response: httpx2.Response) -> None:
     """
     import httpx2  # noqa: PLC0415  # as above
 
+    from ..bounded_body import BoundedBody  # noqa: PLC0415  # loads httpx
+
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise ConfigError(
             f"{Address(str(response.request.url))}: the server does not let us in ({response.status_code}); hand over what it "
@@ -537,20 +539,5 @@ async def _bound(response: httpx2.Response) -> None:
         return
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise httpx2.RemoteProtocolError("the answer is compressed, which was not asked for")
-    inner = cast("httpx2.AsyncByteStream", response.stream)
-
-    class Bounded(httpx2.AsyncByteStream):
-        """The same bytes, as far as the bound."""
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
-            async for part in inner:
-                size += len(part)
-                if size > MESSAGE_BYTES_MAX:
-                    raise httpx2.RemoteProtocolError(f"the answer is larger than {MESSAGE_BYTES_MAX} bytes")
-                yield part
-
-        async def aclose(self) -> None:
-            await inner.aclose()
-
-    response.stream = Bounded()
+    error = httpx2.RemoteProtocolError(f"the answer is larger than {MESSAGE_BYTES_MAX} bytes")
+    response.stream = BoundedBody(response.stream, MESSAGE_BYTES_MAX, error)

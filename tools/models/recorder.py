@@ -153,41 +153,13 @@ def _document(headers: Mapping[str, str], body: str) -> Json:
         events = [
             line.removeprefix("data:").strip() for line in body.splitlines() if line.startswith("data:")
         ]
-        return _completion([json.loads(event) for event in events if event != "[DONE]"])
+        chunks = [json.loads(event) for event in events if event != "[DONE]"]
     except ValueError:
         return None
+    from .transport import StreamedCompletion  # noqa: PLC0415  # loaded with the first call
 
-
-def _completion(chunks: list[Json]) -> Json:
-    """Return the completion of a stream's chunks, as an endpoint would have sent it at once."""
-    parts = {"content": "", "refusal": "", "name": "", "arguments": ""}
-    finish: Json = None
-    usage: Json = None
+    made = StreamedCompletion()
     for chunk in chunks:
-        match chunk:
-            case {"choices": [{"delta": dict(delta), **choice}, *_]}:
-                finish = cast("Json", choice.get("finish_reason")) or finish
-                function = _function(delta)
-                found = {**delta, **function}
-                for key in parts:
-                    parts[key] += words if isinstance(words := found.get(key), str) else ""
-            case _:
-                pass
-        usage = (chunk.get("usage") if isinstance(chunk, dict) else None) or usage
-    message: dict[str, Json] = {"role": "assistant", "content": parts["content"] or None}
-    if parts["refusal"]:
-        message["refusal"] = parts["refusal"]
-    if parts["name"]:
-        called: Json = {"name": parts["name"], "arguments": parts["arguments"]}
-        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": called}]
-    return {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
-
-
-def _function(delta: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what a chunk says of the first tool call."""
-    calls = delta.get("tool_calls")
-    first = calls[0] if isinstance(calls, list) and calls else None
-    if not isinstance(first, dict) or first.get("index", 0) != 0:
-        return {}
-    function = first.get("function")
-    return function if isinstance(function, dict) else {}
+        if isinstance(chunk, dict):
+            made.add(cast("Body", chunk))
+    return made.document()
