@@ -1,8 +1,8 @@
 """Types read from annotations, through pydantic.
 
-pydantic makes the published schemas, builds typed arguments (models, dates, enums ..) and writes results; JSON Schema
-is checked as well, since it is stricter than pydantic where the two differ (`true` is no `Literal[1]`). Titles that
-pydantic makes from field names are left out: they say nothing that the name does not.
+pydantic makes the published schemas, builds typed arguments (models, dates, enums ..) and serializes results. The JSON Schema is
+checked as well, since it is stricter than pydantic where the two differ (`true` is no `Literal[1]`). The titles that pydantic makes
+of field names are left out: they repeat the name.
 """
 
 # ruff: noqa: ANN401  # annotations and results are any Python value: that is what this module is for
@@ -29,7 +29,7 @@ from ..plans.paths import path_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
-from .schemas import Checker, argument_faults, bad_args, bad_result, pydantic_faults, shown
+from .schemas import Checker, argument_faults, bad_args, bad_result, displayed, pydantic_faults
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
@@ -83,7 +83,7 @@ class PythonTypes:
             raise bad_args(pydantic_faults(error)) from None
         return self._normal(model, given)
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
         given = cast("dict[str, Json]", parse_canonical(args) if value is None else value)
         return args if self._are_exact(given) else self.bind(given)
 
@@ -126,7 +126,7 @@ class PythonTypes:
             return self._model.model_validate_json(text, strict=True), text
 
     def _normal(self, model: BaseModel, given: bytes) -> bytes:
-        """Return the arguments as their types write them, or as given where a type does not read what it writes."""
+        """Return the arguments as their types serialize them, or as given where a type cannot parse what it serializes."""
         dumped: Json = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         if self._sets_in[0]:
             dumped = with_ordered_sets(dumped, self._arguments.schema)
@@ -178,7 +178,9 @@ class PythonTypes:
                     "Json", self._result.dump_python(typed, mode="json", by_alias=True, warnings="error")
                 )
         except (PydanticSerializationError, ValueError, TypeError) as fault:
-            raise bad_result([f"$: expected what JSON can carry, found {shown(result)} ({fault})"]) from None
+            raise bad_result(
+                [f"$: expected what JSON can carry, found {displayed(result)} ({fault})"]
+            ) from None
 
 
 class _Schemas(GenerateJsonSchema):
@@ -189,7 +191,7 @@ class _Schemas(GenerateJsonSchema):
 
 
 def _exact_arguments(parameters: tuple[Parameter, ...]) -> list[tuple[str, Fits]] | None:
-    """Return what tells whether arguments are exactly of their types; `None`: for some that cannot be told."""
+    """Return a test for each argument whether it is exactly of its type; `None`: some type has no such test."""
     made: list[tuple[str, Fits]] = []
     for each in parameters:
         fits = None if isinstance(each.default, FieldInfo) else exactly(each.annotation)
@@ -206,7 +208,7 @@ def _has_default(parameter: Parameter) -> bool:
 
 
 def _arguments_model(where: str, name: str, parameters: tuple[Parameter, ...]) -> type[BaseModel]:
-    """Return a model of the arguments; its fields have names of our own, so that an argument may be called `schema`."""
+    """Return a pydantic model of the arguments. Its fields have names of our own, so that an argument may be called `schema`."""
     made: dict[str, Any] = {}
     for at, each in enumerate(parameters):
         hint: Any = each.annotation
@@ -283,7 +285,7 @@ def _has_sets(schema: Json) -> bool:
 def _find_unfit(
     value: Any, place: tuple[str | int, ...], *, sets: bool
 ) -> tuple[tuple[str | int, ...], str] | None:
-    """Return where pydantic would pass over what JSON has not, and what stands there; sets may be in order."""
+    """Return the path and a description of the first part that pydantic would serialize although JSON has no such value."""
     parts: Any = ()
     whole: Any = value  # keeps the type checkers from narrowing what they cannot narrow fully
     match value:
@@ -308,7 +310,7 @@ def _find_unfit(
 
 
 def _with_json_scalars(value: Any) -> Any:
-    """Return dicts, lists and tuples with dates, ids, enums and the like as JSON writes them."""
+    """Return dicts, lists and tuples with their dates, ids, enums and the like as JSON scalars."""
     whole: Any = value
     match value:
         case dict():

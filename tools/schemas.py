@@ -1,7 +1,7 @@
-"""A tool's types: JSON Schemas for people, planners and the checker, and what turns JSON into arguments and back.
+"""The types of a tool: JSON Schemas for people, planners and the checker, and the conversion of JSON to arguments and back.
 
-Two kinds, one door. `PythonTypes` reads annotations through pydantic; `SchemaTypes` is given JSON Schemas for a
-function whose annotations say nothing. Rules of both:
+`PythonTypes` (`annotated.py`) reads annotations through pydantic. `SchemaTypes` is given JSON Schemas for a function without usable
+annotations. Rules of both:
 
 - strictness is JSON Schema's: `"2"` is no integer and `true` no number; an integer fits a number, and an integral
   float where an integer is wanted becomes one; arguments nobody asked for are refused;
@@ -52,7 +52,7 @@ class Types(Protocol):
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
         ...
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:
         """As `bind`, for arguments that are canonical JSON already."""
         ...
 
@@ -76,7 +76,7 @@ def bad_result(faults: list[str]) -> ToolError:
 
 
 def fault_of(name: str, fault: Exception, code: str) -> ToolError:
-    """Return what is wrong with a call of a tool, as its types say it; of code of theirs that went wrong (a validator), what it raised."""
+    """Return the error of a call whose arguments or result do not fit, or whose validator raised."""
     if isinstance(fault, ToolError):
         return ToolError(f"tool '{name}': {fault}", code=fault.code)
     what = "its arguments" if code == "bad-args" else "its result"
@@ -185,7 +185,7 @@ class SchemaTypes:
             raise bad_args(self._arguments.faults(value))
         return text if value is parsed else canonical(value)
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102
         return self.bind(cast("dict[str, Json]", parse_canonical(args) if value is None else value))
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102
@@ -206,7 +206,7 @@ class SchemaTypes:
 
 
 def _parsed(value: object, text: bytes) -> Json:
-    """Return the parsed value of canonical bytes; a large value shares its texts."""
+    """Return the parsed value of canonical bytes; the copy of a large value shares its texts."""
     copy = shared_copy(value, text)
     return parse_canonical(text) if copy is None else copy
 
@@ -248,17 +248,17 @@ def _object_schema(where: str, schema: object) -> dict[str, Json]:
     return made
 
 
-# --- Say what is wrong with a value: where, what was expected, what was found; from pydantic's or JSON Schema's findings.
+# Messages for values that do not fit, from the errors of pydantic or of JSON Schema: where, what was expected, what was found.
 
 
-SHOWN_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
-FAULTS_MAX = 8  # faults told of one value; more hide the first
+DISPLAYED_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
+FAULTS_MAX = 8  # sentences about one value; more hide the first
 
 
 def pydantic_faults(error: ValidationError) -> list[str]:
     """Return one sentence for each fault that pydantic found."""
     return _first(
-        f"{path_of(fault['loc'])}: {_wish(str(fault['msg']))}, found {shown(fault['input'])}"
+        f"{path_of(fault['loc'])}: {_wish(str(fault['msg']))}, found {displayed(fault['input'])}"
         if fault["type"] != "missing"
         else f"{path_of(fault['loc'])}: expected a value, found nothing"
         for fault in error.errors(include_url=False, include_context=False)
@@ -274,7 +274,7 @@ def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
 
 
 def argument_faults(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:
-    """Return one sentence for each argument that is missing or that nobody asked for."""
+    """Return one sentence for each argument that is missing or unknown."""
     given = list(given)
     missing = [
         f"argument '{name}': expected a value, found nothing" for name in required if name not in given
@@ -288,10 +288,10 @@ def argument_faults(given: Iterable[str], known: Sequence[str], required: Iterab
     return missing + extra
 
 
-def shown(value: object) -> str:
-    """Return a value as a reader recognises it, cut short."""
+def displayed(value: object) -> str:
+    """Return a value as a message displays it, cut short."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 3]}..."
+    return text if len(text) <= DISPLAYED_MAX else f"{text[: DISPLAYED_MAX - 3]}..."
 
 
 def _wish(message: str) -> str:

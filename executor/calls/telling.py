@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from ...tools.logbook import is_told, open_log
+from ...tools.logbook import is_enabled, open_log
 from ..events import CallStarted, JournalEvent, RetryDue, RunParked, StepIndeterminate
 from ..journal.records import FIELDS
 from ..sealed import Sealed
@@ -34,7 +34,7 @@ class Telling:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.is_told = is_told("info")
+        self.is_told = is_enabled("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 

@@ -30,30 +30,30 @@ _HALF: Final = re.compile("[\ud800-\udbff]$")
 
 
 class Listener(Protocol):
-    """Hears an answer while it is written."""
+    """Hears an answer while the model writes it."""
 
     def begin(self) -> None:
-        """An answer begins; what was heard of an earlier one is void: it broke off."""
+        """An answer begins. The words heard before are void: that answer broke off."""
         ...
 
     def hear(self, words: str) -> None:
-        """More of it has come: of the first tool call's arguments, else of the content."""
+        """More words have come: of the first tool call's arguments, else of the content."""
         ...
 
 
 class StreamBroken(Exception):  # noqa: N818  # reads as what it says
-    """A stream ended before its answer did; the cause says how."""
+    """A stream ended before its answer did; the cause tells how."""
 
 
 class ListenerFailed(Exception):  # noqa: N818  # the same
-    """Whoever listens raised, which is no fault of the model's; the cause is what was raised."""
+    """The listener raised, which is no error of the model; the cause is what it raised."""
 
 
 def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
-    """Return what asks as `client.chat.completions.create` does, with a listener to the answer.
+    """Return a `client.chat.completions.create` with a listener to the answer.
 
-    It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. What an endpoint
-    answers in one piece all the same is taken as it is, and not heard.
+    It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. An answer in one piece is returned as it is,
+    unheard.
     """
 
     async def create(**options: Any) -> object:  # noqa: ANN401  # openai's own options
@@ -113,7 +113,7 @@ class StreamedCompletion:
 
     @property
     def is_open(self) -> bool:
-        """Whether words have come, and no word that they are all."""
+        """Whether words have come, and the answer has not ended."""
         return self._finish is None and any(self._said.values())
 
     def add(self, chunk: Mapping[str, object]) -> str:
@@ -138,7 +138,7 @@ class StreamedCompletion:
         return content if self._call is None else "".join(arguments)
 
     def _add_call(self, call: Json) -> str:
-        """Take in a part of the first tool call; one without a number is of it."""
+        """Take in a part of the first tool call; a part without a number belongs to it."""
         match call:
             case {"index": int(index)} if index > 0:
                 return ""
@@ -159,7 +159,7 @@ class StreamedCompletion:
         return words
 
     def _whole(self, words: str) -> str:
-        """Return words without half a character at their end, which waits for its other half."""
+        """Return words without half a character at their end; the next chunk brings the other half."""
         words = self._half + words
         self._half = words[-1] if _HALF.search(words) else ""
         return _joined([words[:-1] if self._half else words])
@@ -182,7 +182,7 @@ class StreamedCompletion:
 
 
 def _joined(pieces: list[str]) -> str:
-    """Return pieces as one text, in which a character whose halves came in two pieces is one."""
+    """Return pieces as one text; the two halves of a character that came in two pieces are joined."""
     text = "".join(pieces)
     if text.isascii():
         return text
