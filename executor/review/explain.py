@@ -18,9 +18,9 @@ from ...plans.values import Json
 from ...tools.failures import refused
 from ..cells import Turn
 from ..events import CallFailed, CallReused, CallStarted
-from ..journal.decided import decided_in
+from ..journal.decision_history import decided_in
 from ..journal.header import Header
-from ..journal.records import Entry, told_apart
+from ..journal.records import Entry, split_calls
 from ..journal.restore import load_entries
 from ..machine import Machine
 from ..outcome import walk
@@ -94,7 +94,7 @@ class _View:
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
         self._decided = decided_in(entries)
-        for entry in told_apart(entries):
+        for entry in split_calls(entries):
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):
                     self._first.setdefault(step, entry)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from ...plans.values import Json
-    from ..journal.decided import Decided
+    from ..journal.decision_history import Decided
     from .key_changes import KeyChange
 
 Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]

@@ -16,7 +16,7 @@ import orjson
 from ...plans import Plan
 from ...plans.format.saved import references_of
 from ...plans.values import NotJson, canonical
-from ..journal.recent import Recent
+from ..lru_cache import LruCache
 
 _Name: TypeAlias = "int | bytes"
 
@@ -34,7 +34,7 @@ class AcceptedPlans:
     """See the module."""
 
     def __init__(self) -> None:
-        self._recent: Recent[_Name, _Accepted] = Recent()
+        self._recent: LruCache[_Name, _Accepted] = LruCache()
 
     def find(self, given: Plan | Mapping[str, Any], tools: object) -> Plan | None:
         """Return the plan that was accepted as this, with these tools; `None`: it has to be checked."""

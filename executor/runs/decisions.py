@@ -35,11 +35,11 @@ from ..events import (
     Verdict,
 )
 from ..fork import is_within
-from ..journal.decided import History, is_verdict, key_of, told
+from ..journal.decision_history import History, is_verdict, key_of, told
 from ..journal.header import Header
-from ..journal.lock import ToolLock
 from ..journal.records import Entry, write_entry
 from ..journal.restore import load_entries
+from ..journal.toolset_lock import ToolLock
 from ..machine import Machine
 from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State

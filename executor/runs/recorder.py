@@ -26,7 +26,7 @@ from . import deaths
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
-    from ..journal.lock import Lock
+    from ..journal.toolset_lock import ToolsetLock
     from ..machine import Machine
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
@@ -48,7 +48,7 @@ class Recorder:
     """
 
     def __init__(
-        self, machine: Machine, journal: Journal, run_id: str, lock: Lock, made: PlanMade | None = None
+        self, machine: Machine, journal: Journal, run_id: str, lock: ToolsetLock, made: PlanMade | None = None
     ) -> None:
         self._machine = machine
         self._journal = journal

@@ -30,7 +30,7 @@ from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.clearance import UNSAFE_FLOW, Flow
 from ..journal.header import Header, default_seed
-from ..journal.lock import Lock
+from ..journal.toolset_lock import ToolsetLock
 from ..policy import REUSE_MODES, ReuseMode
 from ..sealed import Sealed
 from .arguments import COUNT_MAX, concurrency_of, count_of, file_of, new_id_of, seed_of, values_of
@@ -60,7 +60,7 @@ class Options:
         plan: Plan | None,
         inputs: Mapping[str, Json],
         plans: Mapping[str, Plan],
-        lock: Lock,
+        lock: ToolsetLock,
         *,
         task: str | None,
     ) -> Header:

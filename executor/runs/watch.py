@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ...errors import StoreError
 
 if TYPE_CHECKING:
-    from ..journal.commits import Commits
+    from ..journal.journal import Commits
     from ..stores.store import Batch, Store
     from .archive import Archive
     from .driver import Driver
