@@ -257,7 +257,7 @@ def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
 def test_a_statement_takes_values_up_to_its_size_and_one_that_is_larger_alone(monkeypatch):
     """The server holds the values of a statement in memory, whole."""
     monkeypatch.setattr(postgres_store, "KEPT_BYTES_MAX", 10)
-    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 8, "i": 2}
+    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 9, "i": 2}
     portions = list(postgres_store._portions({name: bytes(size) for name, size in sizes.items()}))
     assert portions == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"], ["i"]]
     assert list(postgres_store._portions({})) == []
