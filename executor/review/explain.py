@@ -18,7 +18,7 @@ from ...plans.values import Json
 from ...tools.failures import refused
 from ..cells import Turn
 from ..events import CallFailed, CallReused, CallStarted
-from ..journal.decision_history import decided_in
+from ..journal.decision_history import decisions_by_step
 from ..journal.header import Header
 from ..journal.records import Entry, split_calls
 from ..journal.restore import load_entries
@@ -93,7 +93,7 @@ class _View:
         self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
-        self._decided = decided_in(entries)
+        self._decided = decisions_by_step(entries)
         for entry in split_calls(entries):
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):

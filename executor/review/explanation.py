@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from ...plans.values import Json
-    from ..journal.decision_history import Decided
+    from ..journal.decision_history import RecordedDecision
     from .key_changes import KeyChange
 
 Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
@@ -37,7 +37,7 @@ class Explanation:
     changes: tuple[KeyChange, ...] = ()
     source: tuple[str, str] | None = None
     parts: tuple[Explanation, ...] = ()
-    decisions: tuple[Decided, ...] = ()
+    decisions: tuple[RecordedDecision, ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
