@@ -29,9 +29,8 @@ from ..limits import check_artifact
 from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import Decision, PlanUseCounts, RunRow, Store, StoredPlan, read_values
-from .arguments import count_of, run_of
-from .collector import old_objects_aside
-from .driver import Driver
+from .driver import Driver, old_objects_aside
+from .request import count_of, run_of
 from .run import (
     NO_USAGE,
     PARKED,

@@ -7,7 +7,7 @@ from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import program_of, read_plan
 from firmplan.executor.lru_cache import ENTRY_STEPS, LruCache
-from firmplan.executor.runs.accepted import AcceptedPlans
+from firmplan.executor.runs.request import AcceptedPlans
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given
