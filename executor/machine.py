@@ -32,13 +32,13 @@ from ..plans.program import (
     AskModel,
     CallTool,
     Fail,
-    Fallback,
     Program,
     RunAgent,
     RunPlan,
     SetValue,
     Skip,
     StepCode,
+    UseFallback,
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
@@ -836,7 +836,7 @@ class Machine:
                 self._end_item(item, State.FAILED)
             case Skip():
                 self._end_item(item, State.SKIPPED, Reason.ON_ERROR)
-            case Fallback(value):
+            case UseFallback(value):
                 try:
                     with Scope(item) as scope:
                         output = Sealed.of(value.evaluate(scope))
