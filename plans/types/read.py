@@ -12,9 +12,8 @@ Which schema names which is in `definitions.py`, how parts make a whole in `comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from ..faults import Fault
@@ -32,7 +31,7 @@ from .definitions import (
     order_of,
     unescaped_name,
 )
-from .intersect import Alternative, Apart, alternatives, meet, parts_of, tagged
+from .intersect import Alternative, alternatives, are_disjoint, intersect, parts_of
 from .keywords import (
     KIND_OF_KEYWORD,
     KINDS,
@@ -43,9 +42,8 @@ from .keywords import (
     kinds_of,
     misshapen,
 )
-from .standalone import Closedness, closedness, is_composed, is_strict
+from .standalone import Closedness, closedness, is_composed
 from .types import (
-    ALTERNATIVES_MAX,
     NEVER,
     NULL,
     UNKNOWN,
@@ -57,7 +55,6 @@ from .types import (
     Property,
     Scalar,
     Type,
-    Union,
     Unknown,
     depth_of,
     members,
@@ -121,25 +118,19 @@ class _Reader:
         self.context: frozenset[str] | None = (
             None  # kinds that the schema around a part says; `None`: it says none
         )
-        self.is_untyped = (
-            False  # whether a part of the value that is being read says no `type`, and nothing around it does
-        )
-        self.untyped: set[Place] = set()
 
     def read_all(self) -> Type:
         made: Type = UNKNOWN
         for place in self.order.places:
             path = "" if place == ROOT else None
             schema = self.documents.at(place)
-            self.context, self.is_untyped = None, False
+            self.context = None
             if place in self.endless:
                 self.fault("bad-shape", path, _ENDLESS)
                 made = UNKNOWN
             else:
                 made = self.part(schema, path, place.document, DEPTH_MAX)
             self.read_places[place] = made
-            if self.is_untyped:
-                self.untyped.add(place)
             made = self.settled(made, schema, path, place.document)
             if place in self.order.loops:
                 self.book[self.names.name(place)] = made
@@ -154,10 +145,9 @@ class _Reader:
             document: Where references are looked up.
             room: Levels that may still be read.
         """
-        before = self.context, self.is_untyped
-        self.context, self.is_untyped = None, False
+        before, self.context = self.context, None
         made = self.settled(self.part(schema, path, document, room), schema, path, document)
-        self.context, self.is_untyped = before
+        self.context = before
         return made
 
     def settled(self, made: Type, schema: Json, path: str | None, document: str) -> Type:
@@ -169,10 +159,10 @@ class _Reader:
         known = as_mapping(schema)
         if known is None or self.said.of(schema, document) is not None or not members(made):
             return made
-        if self.is_untyped:
+        if not isinstance(made, Unknown):
             made = Unknown((self.repeated(known, document),))
         key = next((key for key in known if key in KIND_OF_KEYWORD), None)
-        if path is not None and key is not None and isinstance(made, Unknown):
+        if path is not None and key is not None:
             kind = KIND_OF_KEYWORD[key]
             message = f"expected 'type' beside '{key}', found none: a value that is no {kind} fits too"
             self.warnings.append(Fault("unchecked-type", message, f'write "type": "{kind}" beside it', path))
@@ -212,35 +202,32 @@ class _Reader:
         own = self.own(schema, path, document, room)
         parts = list(self.parts(schema, path, document, room))
         if is_composed(schema):
-            return self.composition(own, parts, schema, document)
+            return self.composition([(own, None), *parts], schema, document)
         made = own
         for part, _ in parts:
-            made = meet(made, part) or self.conditional(made, schema, document)
+            made = intersect(made, part) or self.conditional(made, schema, document)
         return made
 
     def composition(
-        self, own: Type, parts: Iterable[tuple[Type, Json]], schema: Mapping[str, Json], document: str
+        self, parts: Iterable[tuple[Type, Json]], schema: Mapping[str, Json], document: str
     ) -> Type:
-        """Return the type of a schema whose parts know the fields of one another."""
+        """Return the type of a schema whose parts know the fields of one another.
+
+        The type is an upper bound, and the whole schema stays with it as a constraint: validation decides at run time. To compute the exact type,
+        each branch of each part would have to be combined with each branch of all others, for schemas that few tools have.
+        """
         how = closedness(cast("Json", schema), document, self.documents)
-        is_exact = is_known = True
         made: Type = UNKNOWN
-        every = ((own, None), *parts)
-        named = [names_in(one) for one, _ in every]
-        for at, (one, said) in enumerate(every):
-            is_several = len(parts_of(one) or ()) > 1  # only those know fields of one another
-            others = (*named[:at], *named[at + 1 :]) if is_several else ()
-            elsewhere = frozenset[str]().union(*others)
-            part = as_part(one, closedness(said, document, self.documents), how, elsewhere)
-            met = meet(made, part.type, composing=True)
-            is_exact = is_exact and part.is_exact and met is not None
-            is_known = is_known and part.is_known and met is not None
-            made = made if met is None else met
-        whole = composed(made, how if is_known else "open")
-        is_exact, made = is_exact and whole is not None, made if whole is None else whole
-        if any(isinstance(one, ObjectType) for one in parts_of(made) or ()):
-            is_exact = is_exact and not is_strict(cast("Json", schema), document, self.documents)
-        return made if is_exact and is_known else self.conditional(made, schema, document)
+        for of, said in parts:
+            part = _as_part(of, closedness(said, document, self.documents))
+            if part is None:
+                how = "open"  # the part may name fields that nobody has seen
+            else:
+                made = intersect(made, part, composing=True) or made
+        if how != "silent":
+            every = [_closed(one, how) if isinstance(one, ObjectType) else one for one in members(made)]
+            made = alternatives(every) or UNKNOWN
+        return self.conditional(made, schema, document)
 
     def parts(
         self, schema: Mapping[str, Json], path: str | None, document: str, room: int
@@ -255,8 +242,9 @@ class _Reader:
                 place = _at(path, key)
                 read = [self.part(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
                 said: dict[str, Json] = {key: branches}
-                made = alternatives(read) if key == "anyOf" else self.one_of(read, schema, said, document)
-                yield Unknown((self.repeated(said, document),)) if made is None else made, said
+                made = alternatives(read) or Unknown((self.repeated(said, document),))
+                is_exact = key == "anyOf" or are_disjoint(read)
+                yield made if is_exact else self.conditional(made, said, document), said
         every = schema.get("allOf")
         if isinstance(every, list):
             place = _at(path, "allOf")
@@ -266,32 +254,10 @@ class _Reader:
             for at, one in enumerate(every[:PARTS_MAX]):
                 yield self.part(one, _at(place, at), document, room - 1), one
 
-    def one_of(
-        self, read: Sequence[Type], schema: Mapping[str, Json], said: Mapping[str, Json], document: str
-    ) -> Type | None:
-        """Return the type of values that have one of several types, and no other of them; `None` if no type says it.
-
-        Args:
-            read: The types.
-            schema: The schema that they are alternatives in.
-            said: What of it says so.
-            document: Where it stands.
-        """
-        if len(read) > ALTERNATIVES_MAX:
-            return None
-        apart = Apart(closed=not is_composed(schema))
-        made: list[Type] = []
-        for at, one in enumerate(read):
-            if apart.from_others(at, one, read):
-                made.append(one)
-            else:
-                made += [*tagged(at, read, apart), self.conditional(one, said, document)]
-        return alternatives(made)
-
     def conditional(self, of: Type, schema: Mapping[str, Json], document: str) -> Type:
         """Return the type of values that meet a schema, of those that have a type."""
         condition = Unknown((self.repeated(schema, document),))
-        return meet(of, condition) or condition
+        return intersect(of, condition) or condition
 
     def repeated(self, schema: Mapping[str, Json], document: str) -> str:
         """Return the condition that repeats a schema."""
@@ -322,7 +288,7 @@ class _Reader:
         for listed in ([schema["const"]] if "const" in schema else None, values):
             if isinstance(listed, list):
                 only = alternatives(map(_listed, listed))
-                made = None if made is None or only is None else meet(made, only)
+                made = None if made is None or only is None else intersect(made, only)
         return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def kinds(self, schema: Mapping[str, Json], path: str | None) -> list[str] | None:
@@ -331,7 +297,6 @@ class _Reader:
         if given is None and "type" not in schema:
             if "properties" not in schema and "items" not in schema:
                 return None  # conditions say it all
-            self.is_untyped = self.is_untyped or self.context is None
             return [kind for kind in KINDS if kind in (self.context or KINDS_APART)]
         every = given if isinstance(given, list) else [given]
         known = [kind for kind in every if isinstance(kind, str) and kind in KINDS]
@@ -353,7 +318,7 @@ class _Reader:
             return ListType(self.item(schema, path, document, room), beyond)
         if kind == "object":
             return self.object(schema, path, document, room, beyond)
-        made = meet(Scalar(cast("Kind", kind)), Unknown(beyond))
+        made = intersect(Scalar(cast("Kind", kind)), Unknown(beyond))
         return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
@@ -408,19 +373,14 @@ class _Reader:
             self.unknown(ref, path)
             return UNKNOWN
         made = self.read_places.get(place)
-        is_untyped = place in self.untyped
         if place in self.endless:
             self.fault("bad-shape", path, _ENDLESS)
             return UNKNOWN
         if place not in self.order.loops and made is not None and _is_small(made):
-            self.is_untyped = self.is_untyped or (is_untyped and self.context is None)
             return made
         name = self.names.name(place)
         if made is not None:
-            whole = cast("Mapping[str, Json]", self.documents.at(place))
-            self.book.setdefault(
-                name, Unknown((self.repeated(whole, place.document),)) if is_untyped else made
-            )
+            self.book.setdefault(name, self.settled(made, self.documents.at(place), None, place.document))
         return Named(name, self.names.key(place), self.book)
 
     def unknown(self, ref: str, path: str | None) -> None:
@@ -510,109 +470,47 @@ def _listed(value: Json) -> Type:
     """Return the type of one value that a schema lists; of lists and objects, all but their value is a condition."""
     made = type_of(value)
     if isinstance(value, list | dict) and value != []:
-        return meet(made, Unknown((condition({"enum": [value]}),))) or UNKNOWN
+        return intersect(made, Unknown((condition({"enum": [value]}),))) or UNKNOWN
     return made
 
 
-# --- Types of schemas that several parts make.
-#
-# Parts see the fields of one another: what one leaves out another may name. What two parts have in common is in `meeting.py`,
-# whether the whole is closed in `composition.py`.
-
-
 FIELDS_MAX = 100_000
-"""Fields that alternatives beside one another get; more say nothing that anybody reads."""
+"""Fields that the branches of one part get from one another; a larger part counts as open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The type of a part of a composition.
+def _as_part(of: Type, own: Closedness) -> Type | None:
+    """Return a type as that of a part of a composition; `None`: it does not show all fields that the part names.
 
-    Attributes:
-        type: Of all values that the part may have beside other parts, where closed objects leave the closing to the whole.
-        is_exact: Whether it says all that the part demands.
-        is_known: Whether it knows every field that the part names.
-    """
-
-    type: Type
-    is_exact: bool = True
-    is_known: bool = True
-
-
-def as_part(of: Type, own: Closedness, whole: Closedness, elsewhere: AbstractSet[str] = frozenset()) -> Part:
-    """Return a type as that of a part.
+    A part leaves it to the whole to be closed. So a value of one branch may also have the fields that other branches of the part name, and a
+    constraint that repeats a closed schema says nothing of it.
 
     Args:
         of: What the part's schema reads as, alone.
         own: Whether that schema's objects are closed.
-        whole: Whether those of the composition are.
-        elsewhere: The fields that other parts name.
     """
     every = parts_of(of)
     if every is None:
-        return _NOTHING
-    bare = [_without_whole(one) for one in every]
-    objects = [one for one in bare if isinstance(one, ObjectType)]
-    is_known = own != "closed" or not any(
-        isinstance(one, Unknown) or (isinstance(one, ObjectType) and one.extra is not None) for one in bare
-    )
-    is_exact = tuple(bare) == every and is_known
-    if len(objects) > 1 and not Apart(closed=False).all(objects):
-        is_exact = False
-        if len(objects) * sum(len(one.fields) for one in objects) > FIELDS_MAX:
-            is_known = False
-        elif whole == "closed":
-            bare = [_beside(one, objects, elsewhere) if isinstance(one, ObjectType) else one for one in bare]
-    made = alternatives(bare)
-    return _NOTHING if made is None else Part(made, is_exact, is_known)
+        return None
+    if own == "closed" and any(
+        isinstance(one, Unknown) or (isinstance(one, ObjectType) and one.extra is not None) for one in every
+    ):
+        return None
+    names = dict.fromkeys(name for one in every if isinstance(one, ObjectType) for name in one.fields)
+    if len(every) * len(names) > FIELDS_MAX:
+        return None
+    others = {name: Property(UNKNOWN, required=False) for name in names}
+    return alternatives([_open(one, others) for one in every])
 
 
-_NOTHING = Part(UNKNOWN, is_exact=False, is_known=False)
-"""Stands for a part of which no type says anything."""
-
-
-def _without_whole(of: Alternative) -> Alternative:
-    """Return a type without the conditions that hold only for its schema alone."""
+def _open(of: Alternative, others: Mapping[str, Property]) -> Alternative:
     kept = tuple([one for one in of.beyond if not is_whole(one)])
-    if kept == of.beyond:
-        return of
-    match of:
-        case Unknown():
-            return Unknown(kept)
-        case Scalar():
-            return Scalar(of.kind, of.only, kept)
-        case ListType():
-            return ListType(of.item, kept)
-        case ObjectType():
-            return ObjectType(of.fields, of.extra, kept)
+    if isinstance(of, ObjectType):
+        return ObjectType(
+            {**of.fields, **{k: v for k, v in others.items() if k not in of.fields}}, of.extra, kept
+        )
+    return of if kept == of.beyond else replace(of, beyond=kept)
 
 
-def names_in(of: Type) -> frozenset[str]:
-    """Return the fields that a type's objects name."""
-    every = parts_of(of) or ()
-    return frozenset[str]().union(*(one.fields for one in every if isinstance(one, ObjectType)))
-
-
-def _beside(one: ObjectType, objects: Iterable[ObjectType], elsewhere: AbstractSet[str]) -> ObjectType:
-    """Return an object with the fields that it may have since it is one of the others as well; of those named elsewhere more is said there."""
-    fields = dict(one.fields)
-    for other in objects:
-        for name, known in other.fields.items():
-            if name not in one.fields:
-                met = name in elsewhere or (name in fields and fields[name].type != known.type)
-                fields[name] = Property(UNKNOWN if met else known.type, required=False)
-    return ObjectType(fields, one.extra, one.beyond)
-
-
-def composed(made: Type, how: Closedness) -> Type | None:
-    """Return the type of a composition whose parts together are closed, or open; `None` if no type says it."""
-    if how == "silent" or not isinstance(made, ObjectType | Union):
-        return made
-    return alternatives(
-        [_closed_object(one, how) if isinstance(one, ObjectType) else one for one in members(made)]
-    )
-
-
-def _closed_object(made: ObjectType, how: Closedness) -> ObjectType:
+def _closed(made: ObjectType, how: Closedness) -> ObjectType:
     extra = None if how == "closed" else UNKNOWN if made.extra is None else made.extra
-    return made if extra == made.extra else ObjectType(made.fields, extra, made.beyond)
+    return ObjectType(made.fields, extra, made.beyond)

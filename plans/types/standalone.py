@@ -213,12 +213,6 @@ def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
     return found
 
 
-def is_strict(schema: Json, document: str, documents: Documents) -> bool:
-    """Whether a part of a schema says of itself that it has no other fields: it refuses those of the other parts."""
-    parts = _parts(schema, document, documents)
-    return any(known is None or known.get("additionalProperties") is False for known in parts)
-
-
 def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
     """Yield a schema and the parts that it is composed of; `None` in the end if there are too many."""
     seen: set[Place] = set()
