@@ -199,13 +199,13 @@ def _layer(said: Mapping[str, object], where: str) -> Layer:
 
 def _misfits(said: Mapping[str, object], where: str) -> list[str]:
     """Return what in a layer does not fit, in the words in which plans and inputs are told."""
-    from ..plans import literal_faults  # noqa: PLC0415  # most settings fit, and commands are to start quickly
+    from ..plans import value_problems  # noqa: PLC0415  # most settings fit, and commands are to start quickly
 
     given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     if "tools" in given:
         given["tools"] = _listed(given["tools"])
     told: list[str] = []
-    for fault in literal_faults(given, Layer.model_json_schema()):
+    for fault in value_problems(given, Layer.model_json_schema()):
         table, dot, name = fault.inner.removeprefix(".").rpartition(".")
         fields = PlannerTable.model_fields if table == "planner" else Layer.model_fields
         if name.isidentifier() and name not in fields and table in ("", "planner"):

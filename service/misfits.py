@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
-from ..plans import Json, NotJson, Problem, literal_faults, parse
+from ..plans import Json, NotJson, Problem, parse, value_problems
 from ..plans.nearest import listing
 from ..plans.paths import path_of
 
@@ -47,7 +47,7 @@ def _of_parameters(
         )
         if known is not None:
             value = _read(str(fault["input"]), known["schema"])
-            for each in literal_faults(value, _alone(known["schema"], described)):
+            for each in value_problems(value, _alone(known["schema"], described)):
                 where = f"$.{known['name']}{each.inner}"
                 yield Problem(CODE, where, f"{each.message} (in the {place})", each.hint)
 
@@ -70,7 +70,7 @@ def _of_body(operation: Mapping[str, Any], described: Mapping[str, Any], body: o
         wanted = f" with the keys {listing(keys)}" if keys else ""
         yield Problem(CODE, "$", f"expected a JSON object{wanted}, found no body")
         return
-    for fault in literal_faults(cast("Json", body), _alone(schema, described)):
+    for fault in value_problems(cast("Json", body), _alone(schema, described)):
         yield Problem(CODE, f"${fault.inner}", f"{fault.message} (in the body)", fault.hint)
 
 

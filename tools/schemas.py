@@ -220,7 +220,7 @@ def _object_schema(where: str, schema: object) -> dict[str, Json]:
 
 
 SHOWN_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
-FAULTS_MAX = 8  # faults told of one value; more hide the first
+PROBLEMS_MAX = 8  # faults told of one value; more hide the first
 
 
 def pydantic_faults(error: ValidationError) -> list[str]:
@@ -235,9 +235,9 @@ def pydantic_faults(error: ValidationError) -> list[str]:
 
 def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
     """Return one sentence for each fault of a value that JSON Schema finds."""
-    from ..plans.types.validate import literal_faults  # noqa: PLC0415  # only once something does not fit
+    from ..plans.types.validate import value_problems  # noqa: PLC0415  # only once something does not fit
 
-    found = literal_faults(value, schema)
+    found = value_problems(value, schema)
     return _first(f"${fault.inner}: {fault.message}{_hint(fault.hint)}" for fault in found)
 
 
@@ -277,4 +277,6 @@ def _hint(text: str) -> str:
 
 def _first(sentences: Iterable[str]) -> list[str]:
     every = list(dict.fromkeys(sentences))
-    return every[:FAULTS_MAX] + ([f"and {len(every) - FAULTS_MAX} more"] if len(every) > FAULTS_MAX else [])
+    return every[:PROBLEMS_MAX] + (
+        [f"and {len(every) - PROBLEMS_MAX} more"] if len(every) > PROBLEMS_MAX else []
+    )

@@ -118,13 +118,13 @@ def _check_args(
     findings.add_faults(body, at, template.faults)
     inferred = infer_parts(template.formula.tree, scope, suggestions=findings.suggests, callers=steps.callers)
     if accepted is None:
-        findings.add_inferred(body, at, inferred.faults)
+        findings.add_inferred(body, at, inferred.problems)
         return
-    parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
+    parts = computed(inferred.leaves, wrong_places(template, inferred.problems))
     args = template.formula.literal(cast("Json", step.args))
     misfits = list(argument_faults(cast("dict[str, Json]", args), accepted, parts, template.secrets))
-    findings.add_inferred(body, at, without_doubts(inferred.faults, misfits))
-    findings.add_faults(body, at, without_doubts(misfits, inferred.faults))
+    findings.add_inferred(body, at, without_doubts(inferred.problems, misfits))
+    findings.add_faults(body, at, without_doubts(misfits, inferred.problems))
 
 
 def _expect_text(
@@ -148,6 +148,6 @@ def _expect_examples(
         expect(steps, at, found, ANY_LIST, "type-mismatch", template.value)
         return
     inferred = infer_parts(template.formula.tree, scope, suggestions=False)
-    parts = computed(inferred.leaves, wrong_places(template, inferred.faults))
+    parts = computed(inferred.leaves, wrong_places(template, inferred.problems))
     faults = example_faults(cast("list[Json]", template.formula.literal(template.value)), answer, parts)
     steps.checking.findings.add_faults(steps.body, at, faults)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..limits import Limits
 from ..signature import Signature, Signatures
 from ..types.definitions import named_parts
@@ -62,8 +62,8 @@ class Checking:
     outputs: dict[int, Type] = field(default_factory=dict[int, Type])
     steps: dict[int, list[Type]] = field(default_factory=dict[int, "list[Type]"])
     named_parts_left: int = field(init=False)
-    _read: dict[tuple[int, str | int], tuple[Type, list[Fault], list[Fault]]] = field(
-        default_factory=dict["tuple[int, str | int]", "tuple[Type, list[Fault], list[Fault]]"]
+    _read: dict[tuple[int, str | int], tuple[Type, list[LocalProblem], list[LocalProblem]]] = field(
+        default_factory=dict["tuple[int, str | int]", "tuple[Type, list[LocalProblem], list[LocalProblem]]"]
     )
     _returns: dict[str, Type] = field(default_factory=dict[str, Type])
     _tools: dict[str, Accepted] = field(default_factory=dict[str, Accepted])
@@ -107,7 +107,9 @@ class Checking:
         self.findings.add_faults(body, path, told)
         return NEVER if faults else made
 
-    def _reading(self, body: Body, schema: Mapping[str, Json]) -> tuple[Type, list[Fault], list[Fault]]:
+    def _reading(
+        self, body: Body, schema: Mapping[str, Json]
+    ) -> tuple[Type, list[LocalProblem], list[LocalProblem]]:
         """Return the type of a schema of the plan, its faults and its warnings; each schema, and each name alone, is read once."""
         ref = schema.get("$ref") if len(schema) == 1 else None
         key = (
@@ -121,7 +123,7 @@ class Checking:
                 most = self.limits.named_parts_max
                 message = f"expected schemas that rest on at most {most} parts of named types, counted for each schema, found more"
                 hint = "name fewer types in one another, or raise Limits.named_parts_max"
-                return NEVER, [Fault("limit-exceeded", message, hint)], []
+                return NEVER, [LocalProblem("limit-exceeded", message, hint)], []
             self._read[key] = read_with_warnings(schema, body.types)
         return self._read[key]
 

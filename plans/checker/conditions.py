@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..types.assignable import expression_of, for_null
-from ..types.show import shown
+from ..types.show import type_text
 from ..types.types import BOOLEAN, NULL, UNKNOWN, ListType, Scalar, Type, Unknown, members
 from ..values import Json
 from .typed_body import TypedBody
@@ -19,7 +19,7 @@ def expect(steps: TypedBody, path: str, found: Type, wanted: Type, code: str, te
     word = "true or false" if wanted == BOOLEAN else "a list"
     if kinds and not (others and all(_is_like(member, wanted) for member in others)):
         hint = "write a comparison" if wanted == BOOLEAN else "refer to a list, or write one: [..]"
-        findings.add(body, code, path, f"expected {word} at {path}, found {shown(found)}", hint)
+        findings.add(body, code, path, f"expected {word} at {path}, found {type_text(found)}", hint)
         return False
     if len(others) < len(kinds):
         hint = for_null(expression_of(text), "False" if wanted == BOOLEAN else "[]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..format.shape import describe
 from ..types.types import Type
 from ..values import Json, NotJson, into, parse
@@ -26,7 +26,7 @@ def read_example(example: object) -> tuple[Json, Json, str] | None:
     return None
 
 
-def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Iterator[Fault]:
+def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Yield which examples are none, and which answers of theirs are not of the type that is wanted.
 
     Args:
@@ -41,12 +41,12 @@ def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Itera
         found = read_example(example)
         if found is None:
             message = f'expected {{"input": .., "output": ..}}, found {describe(example)}'
-            yield Fault("bad-shape", message, "", inner)
+            yield LocalProblem("bad-shape", message, "", inner)
         else:
             yield from _answer_faults(found[1], inner + found[2], answer, parts)
 
 
-def _answer_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+def _answer_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Yield what is wrong with an example's answer; one that is written as the model would write it, as JSON in text, is read."""
     faults = list(value_faults(value, inner, wanted, parts))
     if faults and isinstance(value, str) and inner not in parts.types:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..codes import CODES
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..limits import LIMITS
 from ..nearest import did_you_mean
 from ..problems import Problem, problem
@@ -57,14 +57,14 @@ class Findings:
         """Whether nearest names are still looked for."""
         return self.suggestions_left > 0
 
-    def add_inferred(self, body: Body, path: str, faults: Iterable[Fault]) -> None:
+    def add_inferred(self, body: Body, path: str, faults: Iterable[LocalProblem]) -> None:
         """Note faults of expressions, each of which may have cost a search for the nearest name."""
         found = list(faults)
         self.suggestions_left -= len(found)
         self.add_faults(body, path, found)
 
     def add_faults(
-        self, body: Body, path: str, faults: Iterable[Fault], codes: Mapping[str, str] | None = None
+        self, body: Body, path: str, faults: Iterable[LocalProblem], codes: Mapping[str, str] | None = None
     ) -> None:
         """Note faults of the value at `path`; `codes` exchanges codes for those that fit the place."""
         for fault in faults:
@@ -77,6 +77,6 @@ def _is_at(path: str, told: str) -> bool:
     return path.startswith(told) and path[len(told) : len(told) + 1] in ("", ".", "[")
 
 
-def is_error(fault: Fault) -> bool:
+def is_error(fault: LocalProblem) -> bool:
     """Whether a fault stops the plan."""
     return CODES[fault.code].severity == "error"

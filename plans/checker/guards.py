@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..format.shape import describe
 from ..nearest import did_you_mean, listing
 from ..types.keywords import is_pattern
@@ -18,7 +18,7 @@ from ..types.types import ListType, ObjectType, Type, Unknown, members
 from ..values import Json, into
 
 
-def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterator[Fault]:
+def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterator[LocalProblem]:
     """Yield what is wrong with guards.
 
     Args:
@@ -34,28 +34,32 @@ def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterat
         if wishes:
             yield from _faults_of(wishes, inner, answer)
         else:
-            yield Fault("bad-shape", f"expected an object with {listing(KEYS)}, found {found}", "", inner)
+            yield LocalProblem(
+                "bad-shape", f"expected an object with {listing(KEYS)}, found {found}", "", inner
+            )
 
 
-def _faults_of(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[Fault]:
+def _faults_of(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[LocalProblem]:
     for key, wish in guard.items():
         at = into(inner, str(key))
         if key not in KEYS:
             hint = did_you_mean(str(key), KEYS, "leave it out")
-            yield Fault("bad-shape", f"expected {listing(KEYS)}, found '{key}'", hint, at)
+            yield LocalProblem("bad-shape", f"expected {listing(KEYS)}, found '{key}'", hint, at)
             continue
         is_wish, expected = _WISHES[key]
         if not is_wish(wish):
-            yield Fault("bad-literal", f"{key}: expected {expected}, found {describe(wish)}", "", at)
+            yield LocalProblem("bad-literal", f"{key}: expected {expected}, found {describe(wish)}", "", at)
     others = [key for key in guard if key not in ("judge", "model")]
     if "judge" in guard and others:
         hint = "make it a guard of its own"
-        yield Fault(
+        yield LocalProblem(
             "bad-shape", f"judge: expected nothing beside it but 'model', found '{others[0]}'", hint, inner
         )
     if "model" in guard and "judge" not in guard:
         hint = "name a 'judge', or leave it out"
-        yield Fault("bad-shape", "model: expected 'judge' beside it, found none", hint, into(inner, "model"))
+        yield LocalProblem(
+            "bad-shape", "model: expected 'judge' beside it, found none", hint, into(inner, "model")
+        )
     if isinstance(field := guard.get("field"), str) and answer is not None:
         yield from _field_faults(field, answer, into(inner, "field"))
 
@@ -80,7 +84,7 @@ _WISHES: Final[Mapping[str, tuple[Callable[[Json], bool], str]]] = {
 KEYS: Final = tuple(_WISHES)
 
 
-def _field_faults(field: str, answer: Type, at: str) -> Iterator[Fault]:
+def _field_faults(field: str, answer: Type, at: str) -> Iterator[LocalProblem]:
     """Yield that an answer has no such field: a guard on it would hold whatever is said."""
     known: list[str] = []
     for member in _things(answer):
@@ -97,7 +101,7 @@ def _field_faults(field: str, answer: Type, at: str) -> Iterator[Fault]:
         f"one of the answer's fields {listing(known)}" if known else "no field, since the answer has none"
     )
     message = f"field: expected {expected}, found '{field}'"
-    yield Fault("bad-literal", message, did_you_mean(field, known), at)
+    yield LocalProblem("bad-literal", message, did_you_mean(field, known), at)
 
 
 def _things(answer: Type) -> Iterator[Type]:

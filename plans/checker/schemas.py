@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..paths import key
-from ..types.validate import literal_faults
+from ..types.validate import value_problems
 from ..values import Json
 from .body import Body
 from .checking import Checking
@@ -23,7 +23,7 @@ def check_schemas(checking: Checking, body: Body) -> None:
         checking.read(body, schema, path)
         told = checking.findings.problems[before:]
         if "default" in schema and all(problem.severity == "warning" for problem in told):
-            faults = literal_faults(schema["default"], schema, body.types)
+            faults = value_problems(schema["default"], schema, body.types)
             checking.findings.add_faults(
                 body, f"{path}.default", faults, {fault.code: "bad-input" for fault in faults}
             )

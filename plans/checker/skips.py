@@ -16,9 +16,9 @@ def may_skip(leaf: Leaf, skipped: Container[str]) -> bool:
 def lost_text(leaf: Leaf, skipped: Container[str]) -> str:
     """Return the reference by which a string's value is lost, such as `step.field[0]`; empty if it is not."""
     for expression in leaf.expressions:
-        node = expression.reading.node
+        node = expression.parsed.node
         if node is not None and (lost := _lost(node, skipped)) is not None:
-            return expression.reading.text[lost.start : lost.end]
+            return expression.parsed.text[lost.start : lost.end]
     return ""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..expressions.formula import Fault
+from ..expressions.formula import LocalProblem
 from ..expressions.infer import infer_tree
 from ..types.types import NEVER, Type
 from .body import Body
@@ -44,8 +44,8 @@ def value_type(steps: TypedBody, path: str, template: Template, scope: Mapping[s
     inferred = infer_tree(
         formula.value, formula.tree, scope, suggestions=findings.suggests, callers=steps.callers
     )
-    findings.add_inferred(body, path, inferred.faults)
-    wrong = wrong_places(template, inferred.faults)
+    findings.add_inferred(body, path, inferred.problems)
+    wrong = wrong_places(template, inferred.problems)
     if template.formula.secret is not None and not wrong:
         message = "expected secret(..) as the whole of an argument of a tool step, found it elsewhere"
         findings.add(
@@ -55,6 +55,6 @@ def value_type(steps: TypedBody, path: str, template: Template, scope: Mapping[s
     return NEVER if wrong else inferred.type
 
 
-def wrong_places(template: Template, faults: Sequence[Fault]) -> list[str]:
+def wrong_places(template: Template, faults: Sequence[LocalProblem]) -> list[str]:
     """Return the places in a template about which an error was told."""
     return [fault.inner for fault in (*template.faults, *faults) if is_error(fault)]

@@ -11,13 +11,13 @@ from itertools import combinations
 from typing import TypeAlias, cast
 
 from ..values import Json, canonical
-from .constraints import are_apart, condition, holds, relevant, required_by, together
+from .constraints import are_apart, constraint, holds, relevant, required_by, together
 from .types import (
     ALTERNATIVES_MAX,
     NEVER,
     UNKNOWN,
     VALUES_MAX,
-    Conditions,
+    Constraints,
     ListType,
     Member,
     Named,
@@ -47,7 +47,7 @@ def alternatives(types: Iterable[Type]) -> Type | None:
         if isinstance(member, Unknown):
             return None
         if isinstance(member, Scalar):
-            groups.setdefault((member.kind, member.beyond), []).append(member)
+            groups.setdefault((member.kind, member.constraints), []).append(member)
         else:
             others.append(member)
     made = unabsorbed([*map(_one_of, groups.values()), *others])
@@ -55,7 +55,7 @@ def alternatives(types: Iterable[Type]) -> Type | None:
 
 
 def _one_of(group: Sequence[Scalar]) -> Scalar:
-    """Return one scalar for those of one kind, with the same conditions."""
+    """Return one scalar for those of one kind, with the same constraints."""
     head = group[0]
     values: dict[Json, None] = {}
     for member in group:
@@ -63,12 +63,12 @@ def _one_of(group: Sequence[Scalar]) -> Scalar:
             return member
         values.update(dict.fromkeys(member.only))
     if head.kind == "boolean" and len(values) == 2:
-        return Scalar(head.kind, None, head.beyond)
+        return Scalar(head.kind, None, head.constraints)
     if len(values) > VALUES_MAX:
         return Scalar(
-            head.kind, None, together(head.beyond, [condition({"enum": sorted(values, key=canonical)})])
+            head.kind, None, together(head.constraints, [constraint({"enum": sorted(values, key=canonical)})])
         )
-    return Scalar(head.kind, tuple(values), head.beyond)
+    return Scalar(head.kind, tuple(values), head.constraints)
 
 
 def are_disjoint(types: Sequence[Type]) -> bool:
@@ -93,7 +93,7 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
             if left.kind != right.kind and {left.kind, right.kind} != {"integer", "number"}:
                 return True
             known = left.only is not None and right.only is not None
-            return are_apart(left.beyond, right.beyond) or (
+            return are_apart(left.constraints, right.constraints) or (
                 known and set(left.only or ()).isdisjoint(right.only or ())
             )
         case ObjectType(), ObjectType():
@@ -112,7 +112,7 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
 
 # --- What two types have in common: the type of values that have both.
 #
-# Schemas say so with `allOf`, with a reference beside other keywords, and with conditions beside alternatives. Parts of a
+# Schemas say so with `allOf`, with a reference beside other keywords, and with constraints beside alternatives. Parts of a
 # composition know the fields of one another, as their author means: an object that is closed on its own says nothing there of other
 # fields. Whether the whole is closed, `reading.py` says.
 
@@ -179,14 +179,14 @@ class _Intersection:
     def members(self, left: Alternative, right: Alternative, depth: int) -> Type:
         match left, right:
             case Unknown(), _:
-                return _narrowed(right, left.beyond)
+                return _narrowed(right, left.constraints)
             case _, Unknown():
-                return _narrowed(left, right.beyond)
+                return _narrowed(left, right.constraints)
             case Scalar(), Scalar():
                 return _scalars(left, right)
             case ListType(), ListType():
                 item = self.of(left.item, right.item, depth + 1)
-                return ListType(item, together(left.beyond, right.beyond))
+                return ListType(item, together(left.constraints, right.constraints))
             case ObjectType(), ObjectType():
                 return self.objects(left, right, depth)
             case _:
@@ -213,7 +213,7 @@ class _Intersection:
         else:
             extra = None
         kept = {name: known for name, known in fields.items() if extra is not None or known.type != NEVER}
-        return ObjectType(kept, extra, together(left.beyond, right.beyond))
+        return ObjectType(kept, extra, together(left.constraints, right.constraints))
 
     def rest(self, of: ObjectType) -> Type:
         """Return what an object may hold in a field that it has no name for."""
@@ -241,18 +241,20 @@ def _scalars(left: Scalar, right: Scalar) -> Type:
             value for value in only if type(value) is int or (isinstance(value, float) and value.is_integer())
         )
         only = tuple(int(cast("float", value)) for value in only)
-    return NEVER if only == () else _narrowed(Scalar(kind, only), together(left.beyond, right.beyond))
+    return (
+        NEVER if only == () else _narrowed(Scalar(kind, only), together(left.constraints, right.constraints))
+    )
 
 
 def _narrowed(of: Alternative, demanded: Iterable[str]) -> Type:
-    """Return what of a type meets conditions."""
+    """Return what of a type meets constraints."""
     match of:
         case Unknown():
-            return Unknown(together(of.beyond, demanded))
+            return Unknown(together(of.constraints, demanded))
         case Scalar():
-            return _narrowed_scalar(of, relevant(together(of.beyond, demanded), of.kind))
+            return _narrowed_scalar(of, relevant(together(of.constraints, demanded), of.kind))
         case ListType():
-            return ListType(of.item, together(of.beyond, relevant(tuple(demanded), "array")))
+            return ListType(of.item, together(of.constraints, relevant(tuple(demanded), "array")))
         case ObjectType():
             return _narrowed_object(of, relevant(tuple(demanded), "object"))
 
@@ -260,7 +262,7 @@ def _narrowed(of: Alternative, demanded: Iterable[str]) -> Type:
 _EVERY: Mapping[str, tuple[Json, ...]] = {"null": (None,), "boolean": (True, False)}
 
 
-def _narrowed_scalar(of: Scalar, demanded: Conditions) -> Type:
+def _narrowed_scalar(of: Scalar, demanded: Constraints) -> Type:
     values = of.only or _EVERY.get(of.kind, ())
     if not demanded or not values:
         return Scalar(of.kind, of.only, demanded)
@@ -277,13 +279,13 @@ def _narrowed_scalar(of: Scalar, demanded: Conditions) -> Type:
     return Scalar(of.kind, only, demanded if unsure else ())
 
 
-def _narrowed_object(of: ObjectType, demanded: Conditions) -> ObjectType:
-    """Return an object with further conditions; fields that it knows can be required without one."""
+def _narrowed_object(of: ObjectType, demanded: Constraints) -> ObjectType:
+    """Return an object with further constraints; fields that it knows can be required without one."""
     names, others = required_by(demanded)
     fields = dict(of.fields)
     strange: list[Json] = [name for name in names if name not in fields]
     for name in names:
         if name in fields:
             fields[name] = Property(fields[name].type)
-    kept = [condition({"required": strange})] if strange else []
-    return ObjectType(fields, of.extra, together(of.beyond, others, kept))
+    kept = [constraint({"required": strange})] if strange else []
+    return ObjectType(fields, of.extra, together(of.constraints, others, kept))

@@ -1,13 +1,13 @@
 """JSON Schemas read as types.
 
-A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a condition, so that
-the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a condition. A schema that
+A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a constraint, so that
+the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a constraint. A schema that
 says no `type` admits values of every kind, as JSON Schema has it: its `properties` bind objects alone. An object is closed unless `additionalProperties` is given and not false, or it has no
 `properties`. References are followed where they are harmless and kept as names where a type holds itself or would get
 large.
 
 Which schema names which is in `definitions.py`, how parts make a whole in `composing.py` and
-`meeting.py`, what conditions are in `beyond.py`.
+`meeting.py`, what constraints are in `constraints.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing
 from ..values import Json, into
-from .constraints import WHOLE, condition, is_whole, together
+from .constraints import WHOLE, constraint, is_whole, together
 from .definitions import (
     DEPTH_MAX,
     ROOT,
@@ -47,7 +47,7 @@ from .types import (
     NEVER,
     NULL,
     UNKNOWN,
-    Conditions,
+    Constraints,
     Kind,
     ListType,
     Named,
@@ -83,23 +83,23 @@ _NO_TYPES: Mapping[str, Json] = {}
 
 def read_schema(
     schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
-) -> tuple[Type, list[Fault]]:
+) -> tuple[Type, list[LocalProblem]]:
     """Return the type of a schema and what is wrong with it. O(size of the schema and of what it names).
 
     Args:
-        schema: Any JSON; what is not a JSON Schema is a fault and reads as `UNKNOWN`.
-        types: Schemas for `#/types/Name`. Their own faults are not told here: read each of them for that.
+        schema: Any JSON; what is not a JSON Schema is a problem and reads as `UNKNOWN`.
+        types: Schemas for `#/types/Name`. Their own problems are not told here: read each of them for that.
     """
-    made, faults, _ = read_with_warnings(schema, types)
-    return made, faults
+    made, problems, _ = read_with_warnings(schema, types)
+    return made, problems
 
 
 def read_with_warnings(
     schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
-) -> tuple[Type, list[Fault], list[Fault]]:
+) -> tuple[Type, list[LocalProblem], list[LocalProblem]]:
     """As `read_schema`; also return a warning for each schema that constrains one kind and has no `type`."""
     reader = _Reader(Documents(schema, types))
-    return reader.read_all(), reader.faults, reader.warnings
+    return reader.read_all(), reader.problems, reader.warnings
 
 
 class _Reader:
@@ -112,8 +112,8 @@ class _Reader:
         self.book: dict[str, Type] = {}
         self.read_places: dict[Place, Type] = {}
         self.endless = endless_places(documents, self.order)
-        self.faults: list[Fault] = []
-        self.warnings: list[Fault] = []
+        self.problems: list[LocalProblem] = []
+        self.warnings: list[LocalProblem] = []
         self.said = SaidKinds(documents)
         self.context: frozenset[str] | None = (
             None  # kinds that the schema around a part says; `None`: it says none
@@ -126,7 +126,7 @@ class _Reader:
             schema = self.documents.at(place)
             self.context = None
             if place in self.endless:
-                self.fault("bad-shape", path, _ENDLESS)
+                self.problem("bad-shape", path, _ENDLESS)
                 made = UNKNOWN
             else:
                 made = self.part(schema, path, place.document, DEPTH_MAX)
@@ -141,7 +141,7 @@ class _Reader:
 
         Args:
             schema: What stands at `path`.
-            path: For faults; `None`: they are told elsewhere.
+            path: For problems; `None`: they are told elsewhere.
             document: Where references are looked up.
             room: Levels that may still be read.
         """
@@ -151,7 +151,7 @@ class _Reader:
         return made
 
     def settled(self, made: Type, schema: Json, path: str | None, document: str) -> Type:
-        """Return the type of a whole schema. If no part of the schema names a kind, return the type of any value, with the schema as a condition.
+        """Return the type of a whole schema. If no part of the schema names a kind, return the type of any value, with the schema as a constraint.
 
         Parts of a schema are read kind by kind, so that `{"allOf": [{"type": "object"}, {"properties": ..}]}` is an object with fields.
         Without a kind, a union of all kinds would claim more than the author wrote: its text alternative would fit no parameter for an object.
@@ -165,7 +165,9 @@ class _Reader:
         if path is not None and key is not None:
             kind = KIND_OF_KEYWORD[key]
             message = f"expected 'type' beside '{key}', found none: a value that is no {kind} fits too"
-            self.warnings.append(Fault("unchecked-type", message, f'write "type": "{kind}" beside it', path))
+            self.warnings.append(
+                LocalProblem("unchecked-type", message, f'write "type": "{kind}" beside it', path)
+            )
         return made
 
     def part(self, schema: Json, path: str | None, document: str, room: int) -> Type:
@@ -174,7 +176,7 @@ class _Reader:
             return UNKNOWN if schema else NEVER
         known = as_mapping(schema)
         if known is None:
-            self.fault(
+            self.problem(
                 "bad-shape",
                 path,
                 f"expected a JSON Schema, found {found_value(schema)}",
@@ -183,10 +185,10 @@ class _Reader:
             return UNKNOWN
         if room <= 0:
             message = f"expected at most {DEPTH_MAX} schemas inside one another, found more"
-            self.fault("limit-exceeded", path, message, "name parts of it in 'types'")
+            self.problem("limit-exceeded", path, message, "name parts of it in 'types'")
             return UNKNOWN
         for key, expected, found in misshapen(known):
-            self.fault("bad-shape", _at(path, key), f"expected {expected}, found {found}")
+            self.problem("bad-shape", _at(path, key), f"expected {expected}, found {found}")
         around = self.context
         self.context = both_kinds(around, self.said.of(schema, document, nullable=False))
         made = self.whole(known, path, document, room)
@@ -250,26 +252,26 @@ class _Reader:
             place = _at(path, "allOf")
             if len(every) > PARTS_MAX:
                 message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
-                self.fault("limit-exceeded", place, message, "write them as one schema")
+                self.problem("limit-exceeded", place, message, "write them as one schema")
             for at, one in enumerate(every[:PARTS_MAX]):
                 yield self.part(one, _at(place, at), document, room - 1), one
 
     def conditional(self, of: Type, schema: Mapping[str, Json], document: str) -> Type:
         """Return the type of values that meet a schema, of those that have a type."""
-        condition = Unknown((self.repeated(schema, document),))
-        return intersect(of, condition) or condition
+        constraint = Unknown((self.repeated(schema, document),))
+        return intersect(of, constraint) or constraint
 
     def repeated(self, schema: Mapping[str, Json], document: str) -> str:
-        """Return the condition that repeats a schema."""
-        return self.condition({WHOLE: [cast("Json", schema)]}, document)
+        """Return the constraint that repeats a schema."""
+        return self.constraint({WHOLE: [cast("Json", schema)]}, document)
 
-    def condition(self, demanded: dict[str, Json], document: str) -> str:
+    def constraint(self, demanded: dict[str, Json], document: str) -> str:
         places = self.documents.reached(cast("Json", demanded), document)
-        return condition(demanded, [self.names.key(place) for place in places])
+        return constraint(demanded, [self.names.key(place) for place in places])
 
-    def conditions(self, schema: Mapping[str, Json], kind: str | None, document: str) -> Conditions:
+    def constraints(self, schema: Mapping[str, Json], kind: str | None, document: str) -> Constraints:
         """Return what a schema demands of values of a kind beyond their type."""
-        made = [self.condition(one, document) for one in demands(schema, kind)]
+        made = [self.constraint(one, document) for one in demands(schema, kind)]
         if kind == "object" and "patternProperties" in schema and "properties" in schema:
             made.append(self.repeated(schema, document))
         return together(made)
@@ -283,7 +285,7 @@ class _Reader:
         elif schema.get("not") in ({}, True):
             return NEVER
         else:
-            made = Unknown(self.conditions(schema, None, document))
+            made = Unknown(self.constraints(schema, None, document))
         values = schema.get("enum")
         for listed in ([schema["const"]] if "const" in schema else None, values):
             if isinstance(listed, list):
@@ -296,13 +298,13 @@ class _Reader:
         given = schema.get("type")
         if given is None and "type" not in schema:
             if "properties" not in schema and "items" not in schema:
-                return None  # conditions say it all
+                return None  # constraints say it all
             return [kind for kind in KINDS if kind in (self.context or KINDS_APART)]
         every = given if isinstance(given, list) else [given]
         known = [kind for kind in every if isinstance(kind, str) and kind in KINDS]
         if len(known) < len(every) or not every:
             wrong = next((kind for kind in every if kind not in KINDS), None)
-            self.fault(
+            self.problem(
                 "bad-shape",
                 _at(path, "type"),
                 f"expected one of {', '.join(KINDS)}, found {found_value(wrong)}",
@@ -313,12 +315,12 @@ class _Reader:
 
     def kind(self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
         """Return the type of values of one kind."""
-        beyond = self.conditions(schema, kind, document)
+        constraints = self.constraints(schema, kind, document)
         if kind == "array":
-            return ListType(self.item(schema, path, document, room), beyond)
+            return ListType(self.item(schema, path, document, room), constraints)
         if kind == "object":
-            return self.object(schema, path, document, room, beyond)
-        made = intersect(Scalar(cast("Kind", kind)), Unknown(beyond))
+            return self.object(schema, path, document, room, constraints)
+        made = intersect(Scalar(cast("Kind", kind)), Unknown(constraints))
         return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
@@ -337,10 +339,10 @@ class _Reader:
         read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(heads)]
         if isinstance(rest, Mapping | bool):
             read.append(self.read(rest, _at(path, "items"), document, room - 1))
-        return alternatives(read) or UNKNOWN  # what stands in which place is a condition of the list
+        return alternatives(read) or UNKNOWN  # what stands in which place is a constraint of the list
 
     def object(
-        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, beyond: Conditions
+        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, constraints: Constraints
     ) -> ObjectType:
         properties = as_mapping(schema.get("properties")) or {}
         names = schema.get("required")
@@ -353,7 +355,7 @@ class _Reader:
         for name in required:
             if name not in fields:
                 fields[name] = Property(UNKNOWN if extra is None else extra, required=True)
-        return ObjectType(fields, extra, beyond)
+        return ObjectType(fields, extra, constraints)
 
     def others(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
         """Return what fields without a name of their own may hold; `None`: there are none."""
@@ -374,7 +376,7 @@ class _Reader:
             return UNKNOWN
         made = self.read_places.get(place)
         if place in self.endless:
-            self.fault("bad-shape", path, _ENDLESS)
+            self.problem("bad-shape", path, _ENDLESS)
             return UNKNOWN
         if place not in self.order.loops and made is not None and _is_small(made):
             return made
@@ -389,17 +391,17 @@ class _Reader:
         name = unescaped_name(ref)
         if name in self.documents.types:
             hint = f"write '#/types/{name}'"
-        elif len(self.faults) < SUGGESTIONS_MAX:
+        elif len(self.problems) < SUGGESTIONS_MAX:
             hint = did_you_mean(name, known, "define it in the plan's 'types'")
         else:
             hint = ""
-        self.fault(
+        self.problem(
             "unknown-type", path, f"expected the name of a type ({listing(known)}), found '{ref[:80]}'", hint
         )
 
-    def fault(self, code: str, path: str | None, message: str, hint: str = "") -> None:
+    def problem(self, code: str, path: str | None, message: str, hint: str = "") -> None:
         if path is not None:
-            self.faults.append(Fault(code, message, hint, path))
+            self.problems.append(LocalProblem(code, message, hint, path))
 
 
 KINDS_APART = frozenset(KINDS) - {"integer"}
@@ -467,10 +469,10 @@ def _is_small(of: Type) -> bool:
 
 
 def _listed(value: Json) -> Type:
-    """Return the type of one value that a schema lists; of lists and objects, all but their value is a condition."""
+    """Return the type of one value that a schema lists; of lists and objects, all but their value is a constraint."""
     made = type_of(value)
     if isinstance(value, list | dict) and value != []:
-        return intersect(made, Unknown((condition({"enum": [value]}),))) or UNKNOWN
+        return intersect(made, Unknown((constraint({"enum": [value]}),))) or UNKNOWN
     return made
 
 
@@ -503,14 +505,14 @@ def _as_part(of: Type, own: Closedness) -> Type | None:
 
 
 def _open(of: Alternative, others: Mapping[str, Property]) -> Alternative:
-    kept = tuple([one for one in of.beyond if not is_whole(one)])
+    kept = tuple([one for one in of.constraints if not is_whole(one)])
     if isinstance(of, ObjectType):
         return ObjectType(
             {**of.fields, **{k: v for k, v in others.items() if k not in of.fields}}, of.extra, kept
         )
-    return of if kept == of.beyond else replace(of, beyond=kept)
+    return of if kept == of.constraints else replace(of, constraints=kept)
 
 
 def _closed(made: ObjectType, how: Closedness) -> ObjectType:
     extra = None if how == "closed" else UNKNOWN if made.extra is None else made.extra
-    return ObjectType(made.fields, extra, made.beyond)
+    return ObjectType(made.fields, extra, made.constraints)
