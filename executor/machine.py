@@ -32,13 +32,13 @@ from ..plans.program import (
     AskModel,
     CallTool,
     Fail,
-    Fallback,
     Program,
     RunAgent,
     RunPlan,
     SetValue,
     Skip,
     StepCode,
+    UseFallback,
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
@@ -838,7 +838,7 @@ class Machine:
                 self._end_item(item, State.FAILED)
             case Skip():
                 self._end_item(item, State.SKIPPED, Reason.ON_ERROR)
-            case Fallback(value):
+            case UseFallback(value):
                 try:
                     with Scope(item) as scope:
                         output = Sealed.of(value.evaluate(scope))
@@ -1071,13 +1071,12 @@ class Machine:
     # --- ends
 
     def _node_failed(self, node: Node, failure: Failure) -> None:
-        """The step failed before it had items."""
-        if node.code.for_each is not None or isinstance(node.code.on_error, Fail):
+        """The step failed before it had items: `on_error` is about items, or about a step that runs once."""
+        if node.code.for_each is None:
+            self._item_failed(node, failure)
+        else:
             node.failure = failure
             self._end_node(node, State.FAILED)
-            return
-        node.items = (node,)
-        self._item_failed(node, failure)
 
     def _finish_node(self, node: Node) -> None:
         """Every item of a list has ended: the node's state follows from theirs."""

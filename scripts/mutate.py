@@ -143,6 +143,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "tests/executor/test_bundle.py",
             "tests/executor/test_commits.py",
+            "tests/executor/test_decided.py",
             "tests/executor/test_decisions.py",
             "tests/executor/test_header.py",
             "tests/executor/test_journal.py",

@@ -28,7 +28,7 @@ from ..sealed import Sealed
 
 if TYPE_CHECKING:
     from ...plans import Plan
-    from ...plans.checker.whence import Whence
+    from ...plans.checker.survey import Provenance
     from ...plans.signature import Signature
     from ...plans.values import Json
     from ..cells import Turn
@@ -80,7 +80,7 @@ class Clearance:
         self._terms: dict[str, _Terms] = {}
         self._strict: Lock | None = None
         self._program: Program | None = None
-        self._whence: Whence | None = None
+        self._provenance: Provenance | None = None
 
     def find_objection(self, command: Call, machine: Machine) -> Objection | None:
         """Return what comes in the place of a call that may not be made as things are; `None`: it may."""
@@ -170,11 +170,11 @@ class Clearance:
 
     def _source(self, turn: Turn, argument: str) -> tuple[str, ...]:
         """Return the paths of the steps through which untrusted data comes to an argument, its source first."""
-        from ...plans.checker.whence import Whence  # noqa: PLC0415  # only a refusal tells it
+        from ...plans.checker.survey import Provenance  # noqa: PLC0415  # only a refusal tells it
 
-        if self._whence is None:
-            self._whence = Whence(_plan(self._header), self._strict_lock(), self._header.plans)
-        return self._whence.of(_trail(turn), argument)
+        if self._provenance is None:
+            self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
+        return self._provenance.of(_trail(turn), argument)
 
 
 def _plan(header: Header) -> Plan:

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...plans.program import Touch
 from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
-from ..ledger import WORLD
 from ..stores.store import EVERYTHING, Reusable
 from .facilities import Facilities
 from .identity import ContentKey
@@ -111,6 +111,7 @@ def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json]
 
 async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, int] | None:
     """Return the write counts that a read starts with; `None`: a conflicting write is open, so it is not kept."""
-    resources = [EVERYTHING] if tool.resource == WORLD else sorted({tool.resource, WORLD})
+    awaited = Touch(tool.resource, writes=False).awaited
+    resources = sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
     epochs = await facilities.store.epochs(resources)
     return None if epochs.open else epochs.count

@@ -257,7 +257,7 @@ def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
 def test_a_statement_takes_values_up_to_its_size_and_one_that_is_larger_alone(monkeypatch):
     """The server holds the values of a statement in memory, whole."""
     monkeypatch.setattr(postgres_append, "KEPT_BYTES_MAX", 10)
-    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 8, "i": 2}
+    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 9, "i": 2}
     portions = list(postgres_append._portions({name: bytes(size) for name, size in sizes.items()}))
     assert portions == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"], ["i"]]
     assert list(postgres_append._portions({})) == []
@@ -577,6 +577,32 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
                 await append(store, batch_of(row, b"one"))
         await append(store, batch_of(row, b"one"))
         assert await store.read_journal("r") == [b"one"]
+
+    on_stores([postgres_url], law)
+
+
+@pytest.mark.parametrize(
+    "table", ["runs", "headers", "journal", "decisions", "plans", "stored_values", "saved_values"]
+)
+def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, monkeypatch, table):
+    """From the last look at what was written until they are gone."""
+    plain, seen = postgres_prune._written_since, []
+
+    def held(db, unused):
+        with psycopg.connect(postgres_url) as other:
+            try:
+                other.execute(f"LOCK TABLE firmplan_{table} IN ROW EXCLUSIVE MODE NOWAIT")
+            except psycopg.errors.LockNotAvailable:
+                seen.append(table)
+        return plain(db, unused)
+
+    monkeypatch.setattr(postgres_prune, "_written_since", held)
+
+    async def law(store):
+        await store.add_value(digest(b"one"), b"one", 1.0)
+        assert await store.prune_values(saved_before=9.0) == Pruned(1, 3)
+        assert seen == [table]
+        await store.add_value(digest(b"one"), b"one", 1.0)  # and now everybody may write
 
     on_stores([postgres_url], law)
 

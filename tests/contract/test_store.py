@@ -33,6 +33,7 @@ from firmplan.executor.stores.store import (
     CallRecord,
     DecisionKey,
     Leavings,
+    OwnerName,
     Pruned,
     Reusable,
 )
@@ -122,6 +123,21 @@ def test_only_one_owner_at_a_time(make_store):
         assert await store.claim("nothing", "me", **DEAD) is None
 
     with_store(make_store, law)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("12.7-k2500xab12@box~1", OwnerName("12", "box", 2.5, ends_surely=True)),
+        ("12.7-l90000x0@box", OwnerName("12", "box", 90.0, ends_surely=False)),
+        ("12.7-ab12@box", OwnerName("12", "box", 30.0, ends_surely=False)),
+        ("a-b-k1xf@a@b", OwnerName("a-b", "a@b", 0.001, ends_surely=True)),
+        ("12-k1500xZ@box", OwnerName("12", "box", 30.0, ends_surely=False)),
+    ],
+)
+def test_an_owner_is_known_by_its_name(name, told):
+    """Its lease, and whether its process ends with it, decide when another one may take over its runs."""
+    assert OwnerName.of(name) == told
 
 
 def test_an_owner_beats_until_it_is_overtaken_or_owns_nothing(make_store):

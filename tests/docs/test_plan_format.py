@@ -12,7 +12,7 @@ import firmplan
 import pytest
 import yaml
 from firmplan import Plan, check
-from firmplan.plans.edit.operations import Operation
+from firmplan.plans.edit.patch import Operation
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.plan import Agent, AgentStep, Ask, AskStep, PlanStep, SetStep, ToolStep

@@ -25,6 +25,12 @@ async def send(x: int) -> int:
     return x
 
 
+@tool(effect="write", version=1, resource="book")
+async def note(x: int) -> int:
+    """Write to a third."""
+    return x
+
+
 @tool(effect="write", version=1)
 async def wipe(x: int) -> int:
     """Write to the world."""
@@ -48,13 +54,15 @@ def test_later_writes_on_its_resource_are_blocked_and_nothing_else():
         call("same", "add"),
         call("reader", "add", "${same}", after=[]),
         call("other", "send"),
+        call("noted", "note"),
         call("later", "send", after=["p"]),
-        call("all", "wipe"),
+        call("all", "wipe", after=["sends"]),
         call("free", "look", after=["other"]),
         {"id": "uses", "set": "${p + 1}"},
+        call("sends", "note", "${p}"),
         {"id": "rests", "set": "${later + 1}"},
     )
-    run = one_run(plan, pay, add, send, wipe, look)
+    run = one_run(plan, pay, add, send, wipe, look, note)
     ends = {name: (step.status, step.reason) for name, step in run.steps.items()}
     assert run.status == "indeterminate"
     assert ends["p"] == ("indeterminate", None)
@@ -62,7 +70,9 @@ def test_later_writes_on_its_resource_are_blocked_and_nothing_else():
     for name in ("same", "reader", "later", "all"):
         assert ends[name] == ("skipped", "blocked"), name
     assert ends["rests"] == ("skipped", "dependency-failed")
-    assert ends["uses"][0] in {"pending", "skipped"}
+    assert (
+        ends["uses"] == ends["sends"] == ("pending", None)
+    )  # a person's word may still give them their value
 
 
 def test_a_write_to_the_world_holds_every_write_back_and_an_item_those_after_it():
@@ -78,6 +88,25 @@ def test_a_write_to_the_world_holds_every_write_back_and_an_item_those_after_it(
     ends = {name: (step.status, step.reason) for name, step in run.steps.items()}
     assert ends["p[0]"] == ("indeterminate", None)
     assert ends["p[1]"] == ends["other"] == ("skipped", "blocked")
+
+
+def test_inside_a_plan_too_later_writes_are_blocked_and_what_has_ended_is_not():
+    """In the inner plan as well; what refers to the blocked step rests on it, and a step that has ended stands."""
+    inner = {
+        "steps": [
+            call("before", "send"),
+            call("p", "pay"),
+            call("then", "add"),
+            call("last", "look", "${before + then}"),
+        ]
+    }
+    plan = plan_of({"id": "i", "plan": "inner", "args": {}}, plans={"inner": inner})
+    run = one_run(plan, pay, add, send, look)
+    ends = {name: (step.status, step.reason) for name, step in run.steps.items()}
+    assert ends["i/before"] == ("succeeded", None)
+    assert ends["i/p"] == ("indeterminate", None)
+    assert ends["i/then"] == ("skipped", "blocked")
+    assert ends["i/last"] == ("skipped", "dependency-failed")
 
 
 def test_a_value_for_errors_that_is_none_fails_the_step():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from random import Random
 
 import pytest
@@ -138,3 +139,72 @@ def test_a_file_that_cannot_be_read_leaves_nothing_known():
     db.close()
     known.read_on(db)
     assert known.among(["a"]) == ["a"]
+
+
+def keys_in(*keys):
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+    db.executemany("INSERT INTO reusable VALUES (?)", [(key,) for key in keys])
+    return db
+
+
+def test_so_many_keys_are_known_and_of_a_larger_index_none(monkeypatch):
+    """Then all are looked for: those that were known, and those that come later."""
+    monkeypatch.setattr(known_keys, "KEYS_MAX", 3)
+    known = KnownKeys()
+    known.read_on(keys_in("a", "b"))
+    assert known.among(["a", "c"]) == ["a"]
+    known.add(["c"])
+    assert known.among(["c", "d"]) == ["c"]
+    known.add(["d"])
+    assert known.among(["a", "d", "e"]) == ["a", "d", "e"]
+    known.add(["e"])
+    assert known.among(["e", "f"]) == ["e", "f"]
+    assert len(known._hashes) == 0
+
+
+def test_what_another_process_adds_while_the_last_keys_are_read_is_looked_for(tmp_path):
+    """It was not among them."""
+    path = tmp_path / "k.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+
+            class Late:
+                """A connection, beside which somebody writes right after keys were read."""
+
+                def execute(self, statement, *values):
+                    found = db.execute(statement, *values).fetchall()
+                    if "SELECT key" in statement:
+                        other.execute("INSERT INTO reusable VALUES ('late')")
+                    return iter(found) if "SELECT key" in statement else Answer(found)
+
+            known = KnownKeys()
+            known.read_on(Late())
+            assert known.among(["late"]) == ["late"]
+            known.read_on(db)
+            assert known.among(["late", "never"]) == ["late"]
+
+
+class Answer:
+    """The rows of an answer."""
+
+    def __init__(self, found):
+        self.fetchone = found.pop
+
+
+def test_a_store_that_is_opened_again_knows_nothing_of_before(tmp_path):
+    """Meanwhile others may have written."""
+
+    async def main():
+        store, other = await opened(tmp_path / "s.db"), await opened(tmp_path / "s.db")
+        await look(store)
+        assert await store.find_reusable(["a"]) == {}
+        await store.close()
+        await leave(other, Leavings(results=[entry("a")]))
+        await other.close()
+        await store.open()
+        assert set(await store.find_reusable(["a"])) == {"a"}
+        await store.close()
+
+    asyncio.run(main())

@@ -254,6 +254,14 @@ def stay(seconds):
     signal.sigtimedwait([], seconds)
 
 
+def set_and_give_back():
+    """Do in this process all that a timer does but kill: the check of mutants looks which tests call what, and does not look into forks."""
+    timer = _KernelTimer()
+    timer.arm(elapsed_s() + 1000.0)
+    timer.disarm()
+    timer.close()
+
+
 needs_timer = pytest.mark.skipif(not ends_surely(), reason="this system has no such timer")
 
 
@@ -261,6 +269,7 @@ needs_timer = pytest.mark.skipif(not ends_surely(), reason="this system has no s
 @pytest.mark.parametrize("left_s", [0.02, 0.0, -10.0, -1e6])
 def test_the_kernel_s_timer_kills_at_its_moment(left_s):
     """At once where that is over."""
+    set_and_give_back()
 
     def work():
         _KernelTimer().arm(elapsed_s() + left_s)
@@ -270,9 +279,10 @@ def test_the_kernel_s_timer_kills_at_its_moment(left_s):
 
 
 @needs_timer
-@pytest.mark.parametrize("how", ["far", "disarm", "close", "closed before", "moved"])
+@pytest.mark.parametrize("how", ["far", "disarm", "close", "close twice", "closed before", "moved"])
 def test_the_kernel_s_timer_kills_nothing_else(how):
     """Neither before its moment, nor once it is disarmed or given back."""
+    set_and_give_back()
 
     def work():
         timer = _KernelTimer()
@@ -283,6 +293,8 @@ def test_the_kernel_s_timer_kills_nothing_else(how):
             case "disarm":
                 timer.disarm()
             case "close":
+                timer.close()
+            case "close twice":
                 timer.close()
                 timer.close()
                 timer.disarm()
@@ -310,8 +322,19 @@ def test_a_system_that_refuses_the_timer_has_none(monkeypatch):
     assert ends_surely.__wrapped__() is False
 
 
-def test_a_process_that_ends_itself_does_not_go_on():
-    """Neither does anything that it would do at its end."""
+def test_a_process_that_ends_itself_does_not_go_on(monkeypatch, capfd):
+    """Neither does anything that it would do at its end. A log that fails is no reason to stay."""
+
+    def failing():
+        raise ValueError("no log")
+
+    codes = []
+    with monkeypatch.context() as here:
+        here.setattr(lease.os, "_exit", codes.append)
+        end_process("so it is")
+    assert codes == [EXIT_CODE]
+    assert "so it is" in capfd.readouterr().err
+    monkeypatch.setattr(lease, "open_log", failing)
     assert ended(lambda: end_process("so it is")) == EXIT_CODE
 
 

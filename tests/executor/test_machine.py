@@ -156,6 +156,17 @@ def test_what_a_lost_call_of_a_model_set_aside_is_free_again():
     assert (run.spent["model_calls"], run.spent["tokens"]) == (2, 70)
 
 
+@pytest.mark.parametrize(("tokens", "short"), [(99, None), (100, "tokens"), (101, "tokens")])
+def test_what_the_planning_of_a_run_has_used_is_part_of_what_its_calls_may_use(tokens, short):
+    cost = {"model_calls": 1, "tokens": tokens, "usd": 0.0, "seconds": 2.5}
+    planning = {"source": "model", "cost": cost}
+    tools = Toolset([tool("muse", "model")])
+    run = Driven(step("a", "muse"), tools=tools, planning=planning, budget={"tokens": 100})
+    assert run.take(RunStarted("h")) == ["a"]
+    assert run.spent == {"steps": 0, **cost}
+    assert run.machine.find_short("a", 0.0) == short
+
+
 def test_when_a_step_began_and_ended_is_kept():
     """With its first attempt; of an earlier result that stands for the call, when it was found."""
     inner = {"steps": [step("i", "look")], "output": "${i}"}
@@ -552,6 +563,52 @@ def test_what_needs_a_failed_step_is_skipped(failed):
     states = {node.code.id: (node.state, node.reason) for node in run.machine.root.nodes}
     assert states["d"] == (State.SKIPPED, "dependency-failed")
     assert states["e"] == (State.READY, None)
+
+
+DENIED, FAILED = (State.CANCELLED, "denied"), (State.SKIPPED, "dependency-failed")
+
+
+@pytest.mark.parametrize(
+    ("keys", "end"),
+    [
+        ({"x": "${no}"}, DENIED),
+        ({"x": "${off}"}, (State.SKIPPED, "skipped-reference")),
+        ({"x": "${down}"}, FAILED),
+        ({"x": "${no + down}"}, FAILED),
+        ({"x": "${no + off}"}, DENIED),
+        ({"x": "${early + no}"}, DENIED),
+        ({"x": "${off + down}"}, FAILED),
+        ({"x": "${down}", "after": ["down2"]}, FAILED),
+        ({"x": "${no}", "after": ["down"]}, DENIED),
+        ({"x": "${off}", "after": ["down"]}, (State.SKIPPED, "blocked")),
+        ({"x": "${off}", "after": ["ok"]}, (State.SKIPPED, "skipped-reference")),
+        ({"after": ["no"]}, (State.SKIPPED, "blocked")),
+        ({"after": ["off"]}, (State.READY, None)),
+        ({"x": "${ok}", "after": ["ok"]}, (State.READY, None)),
+    ],
+)
+def test_a_write_is_not_made_after_what_it_waits_for_ended_badly(keys, end):
+    """A failure goes first, then a refusal, then `after`, then a skip; whatever the order in the plan, the write is not called."""
+    run = Driven(
+        step("early", "add", when="${1 > 2}"),
+        step("no", "ask"),
+        step("off", "add", when="${1 > 2}"),
+        step("ok", "add"),
+        step("down", "add"),
+        step("down2", "add"),
+        step("w", "note", **keys),
+    )
+    calls = run.take(RunStarted("h"))
+    for path, event in (
+        ("down", CallFailed("down", "down", "..")),
+        ("down2", CallFailed("down2", "down", "..")),
+        ("ok", CallSucceeded("ok", ONE)),
+    ):
+        run.begin(path)
+        calls += run.take(event)
+    calls += run.take(Denied("no", "ann", "no"))
+    node = run.machine.root.nodes[-1]
+    assert ((node.state, node.reason), "w" in calls) == (end, end[0] is State.READY)
 
 
 def test_a_step_whose_condition_does_not_hold_is_skipped_without_waiting_for_its_arguments():

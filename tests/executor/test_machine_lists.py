@@ -281,6 +281,23 @@ def test_a_write_that_is_done_is_not_repeated_by_a_patched_step_unless_a_person_
     assert run.machine.past_write_of(run.machine.turns["c"]) is None
 
 
+def test_a_list_of_untrusted_data_asks_nobody_whose_tool_does_not_unless_a_write_of_it_is_done():
+    tools = Toolset(
+        [
+            tool("browse", "read", resource="web", trust="untrusted"),
+            tool("pay", "write", resource="bank"),
+        ]
+    )
+    fork = Fork(patched=("a",), done_writes={"pay": {TWO: "r"}})
+    pays = step("a", "pay", x="${item}", for_each="${b}")
+    run = Driven(step("b", "browse"), pays, tools=tools, fork=fork)
+    run.take(RunStarted("h"))
+    assert run.machine.root.nodes[1].code.tainted == ("x",)
+    run.begin("b")
+    assert run.take(CallSucceeded("b", Sealed.of([1, 2, 3]))) == ["a[0]"]
+    assert run.records == [ApprovalAsked("a[1]", Sealed.of({"x": 2}))]
+
+
 @pytest.mark.parametrize("is_repeated", [False, True], ids=["once", "repeated"])
 def test_the_rule_of_a_tool_is_asked_about_the_whole_list_and_decides_for_each_item(is_repeated):
     """What it lets through waits for its turn; what it does not waits for a person as well."""

@@ -123,6 +123,31 @@ def test_an_owner_whose_lock_cannot_be_tried_is_seen_by_reading(tmp_path, monkey
         assert files(tmp_path) == [f"s.db-owner-{name}"]
 
 
+def test_two_that_take_a_dead_owner_s_file_away_at_once_are_both_right(tmp_path, monkeypatch):
+    """Neither fails: the file is gone as both want it. Nor does an owner whose file was taken away."""
+    store = str(tmp_path / "s.db")
+
+    class Overtaken(presence.FileLock):
+        def acquire(self, *what, **options):
+            found = super().acquire(*what, **options)
+            Path(self.lock_file).unlink()
+            return found
+
+    with child(HOLD, store) as (other, name):
+        other.kill()
+        other.wait()
+    monkeypatch.setattr(presence, "FileLock", Overtaken)
+    here = LockFiles(store)
+    assert here.sees(name) is False
+    assert files(tmp_path) == []
+    monkeypatch.undo()
+    own = here.new_name(30.0)
+    here.acquire(own)
+    (tmp_path / f"s.db-owner-{own}").unlink()
+    here.release(own)
+    assert here.sees(own) is False
+
+
 def test_an_owner_in_memory_is_one_of_this_process():
     """As long as it is there; no other is."""
     here = Alone()

@@ -20,7 +20,7 @@ from ...plans.values import Json, canonical, digest
 if TYPE_CHECKING:
     from ..tool import Tool
 
-FORMAT = 5
+FORMAT = 6
 """Counts changes in how fingerprints are made, so that old ones never pass for new ones."""
 
 UNSEEN_SHOWN = 3  # sentences of one tool that are told; the first says what to do about all
@@ -46,9 +46,9 @@ class Fingerprint:
 
 def fingerprint_of(tool: Tool) -> Fingerprint:
     """Return the fingerprint of a tool. Reads source files: O(code that the tool reaches)."""
-    from .closure import draw  # noqa: PLC0415  # needs `Tool`
+    from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
-    found = draw(tool.source, _annotations(tool), tool.influences)
+    found = close_over(tool.source, _annotations(tool), tool.influences)
     parts = dict(found.parts)
     parts |= {f"package {name}": version for name, version in found.versions.items()}
     parts["parameters"] = digest(canonical(_spoken(tool.parameters)))
@@ -68,10 +68,10 @@ def judgement_of(tool: Tool) -> Fingerprint:
 
     The rest of such a tool is its request, which is named by itself: model, messages, schema.
     """
-    from .closure import draw  # noqa: PLC0415  # as above
+    from .closure import close_over  # noqa: PLC0415  # as above
 
     returned = {name: each for name, each in _annotations(tool).items() if name == "return"}
-    found = draw(None, returned, tool.influences)
+    found = close_over(None, returned, tool.influences)
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     parts = {name: parts[name] for name in sorted(parts)}
     unseen = _told(list(found.unseen))

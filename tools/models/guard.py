@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from typing_extensions import TypeIs
 
 from ...errors import ConfigError, ToolError
-from ...plans.checker.guards import guard_faults
+from ...plans.checker.ask import guard_faults
 from ...plans.values import Json
 from ..failures import described
 

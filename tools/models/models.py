@@ -339,9 +339,9 @@ def _named(guard: Guard) -> Json:
     """
     if is_data(guard):
         return dict(guard)
-    from ..fingerprint.closure import draw  # noqa: PLC0415  # reads source files: only for guards that are code
+    from ..fingerprint.closure import close_over  # noqa: PLC0415  # reads source files: only for guards that are code
 
-    seen = draw(guard, {})
+    seen = close_over(guard, {})
     name = f"{getattr(guard, '__module__', '')}.{getattr(guard, '__qualname__', type(guard).__name__)}"
     parts: dict[str, Json] = {**seen.parts, **seen.versions}
     return {

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import ConfigError
-from ...plans.checker.examples import read_example
+from ...plans.checker.ask import read_example
 from ...plans.format.property_order import text_in_order
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json, canonical
