@@ -60,21 +60,32 @@ from .executor import (
     SystemClock,
     Verification,
 )
-from .executor.calls.clearance import FLOWS, Flow
+from .executor.calls.concurrency import Places
+from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
-from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
 from .executor.machine import RULES_VERSION
-from .executor.runs.accepted import AcceptedPlans
-from .executor.runs.arguments import (
+from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.owner import presence_of
+from .executor.runs.replays import bundle_path, load_bundle, replayed
+from .executor.runs.request import (
+    AcceptedPlans,
+    Options,
+    age_of,
+    artifact_of,
     attempt_of,
+    budget_of,
+    bytes_of,
     child_id_of,
     concurrency_of,
     count_of,
     decisions_of,
     edit_of,
     file_of,
+    fitted_inputs,
+    judged,
     lease_of,
+    limits_of,
     park_after_of,
     person_of,
     reason_of,
@@ -82,27 +93,13 @@ from .executor.runs.arguments import (
     secrets_of,
     step_of,
     take_over_of,
+    task_inputs,
     times_of,
+    value_for,
     values_of,
     words_of,
 )
-from .executor.runs.deaths import PARK_AFTER
-from .executor.runs.deletion import statuses_of
-from .executor.runs.presence import presence_of
-from .executor.runs.replays import bundle_path, load_bundle, replayed
-from .executor.runs.request import (
-    Options,
-    age_of,
-    artifact_of,
-    budget_of,
-    bytes_of,
-    fitted_inputs,
-    judged,
-    limits_of,
-    task_inputs,
-    value_for,
-)
-from .executor.runs.store_care import back_up, check_store
+from .executor.runs.store_care import back_up, check_store, statuses_of
 from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import LEASE_S

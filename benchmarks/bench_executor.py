@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmplan.executor import Execution, Facilities, Header, Lock, SqliteStore, default_seed
-from firmplan.executor.calls.places import Places
-from firmplan.executor.runs.presence import presence_of
+from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.tools import Models, Toolset, tool

@@ -9,18 +9,17 @@ from .journal.lock import Lock
 from .journal.records import Event
 from .policy import REUSE_MODES, ReuseMode
 from .review.bisect import Bisection
-from .review.explanation import Explanation
+from .review.explain import Explanation
 from .review.key_changes import KeyChange
 from .review.review import Review
 from .review.run_diff import RunDiff, StepDiff
 from .review.shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
-from .review.verification import ToolVerdict, Verification
+from .review.verify import ToolVerdict, Verification
 from .runs.archive import RunPage, RunSummary
-from .runs.deletion import RunsDeleted
 from .runs.execution import Execution
 from .runs.owner import RunOwner
 from .runs.run import Run, RunError, StepView
-from .runs.store_care import Damage, StoreReport
+from .runs.store_care import Damage, RunsDeleted, StoreReport
 from .runs.submission import Planned
 from .states import FINAL, MOVES, RunStatus, State
 from .stores.plan_uses import PlanUses

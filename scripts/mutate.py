@@ -167,7 +167,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "owner": (
-        ("owner", "takeover", "presence", "deaths", "decisions"),
+        ("owner", "watch", "deaths", "decisions"),
         (
             "tests/blackbox/test_at_once.py",
             "tests/blackbox/test_decisions.py",

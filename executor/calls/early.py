@@ -30,12 +30,11 @@ from ..journal.lock import Lock
 from ..machine import Machine
 from ..sealed import Sealed
 from ..stores.store import Reusable
-from .artifacts import digests_in
-from .at_once import noticed
 from .caller import Caller, Usage
-from .calls import Outcome, Returned
+from .concurrency import noticed
+from .dispatch import Preparation, PreparedCall, StartCall
 from .facilities import Facilities
-from .prepared import Preparation, PreparedCall, StartCall
+from .invoke import Outcome, Returned, digests_in
 from .reuse import epochs_at_start, find_results
 
 # How long the end of dropped calls is waited for: one that does not heed a cancel is let go.

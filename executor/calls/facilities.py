@@ -16,11 +16,10 @@ from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
 from ..journal.commits import Commits
 from ..stores.store import Store
-from .clearance import Flow
-from .places import Places
+from .concurrency import Places, Shared
+from .flow_policy import Flow
+from .invoke import Threads
 from .processes import Processes
-from .shared import Shared
-from .threads import Threads
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

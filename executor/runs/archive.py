@@ -30,9 +30,8 @@ from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.plan_uses import UsesKept
 from ..stores.store import Decision, RunRow, Store, StoredPlan, read_values
-from .arguments import count_of, run_of
-from .collector import old_objects_aside
-from .driver import Driver
+from .driver import Driver, old_objects_aside
+from .request import count_of, run_of
 from .run import (
     NO_USAGE,
     PARKED,

@@ -45,10 +45,9 @@ from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State
 from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
-from .arguments import attempt_of, edit_of, reason_of, run_of
 from .driver import Driver
 from .owner import Owner
-from .request import expect_small
+from .request import attempt_of, edit_of, expect_small, reason_of, run_of
 from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's

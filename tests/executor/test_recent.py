@@ -7,7 +7,7 @@ from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import Lock
 from firmplan.executor.journal.programs import program_of, read_plan
 from firmplan.executor.journal.recent import ENTRY_STEPS, Recent
-from firmplan.executor.runs.accepted import AcceptedPlans
+from firmplan.executor.runs.request import AcceptedPlans
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given

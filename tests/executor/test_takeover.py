@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from firmplan import ConfigError, StoreError
 from firmplan.executor import Header, Lock
-from firmplan.executor.runs import takeover
-from firmplan.executor.runs.takeover import CLAIMS_MAX, Takeover
+from firmplan.executor.runs import watch as takeover
+from firmplan.executor.runs.watch import CLAIMS_MAX, Takeover
 from firmplan.executor.stores.store import REPLAY, RunRow
 from firmplan.tools import Toolset
 from rig import plan_of

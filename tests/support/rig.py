@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from firmplan.executor import Execution, Facilities, Header, Lock, Run, default_seed
-from firmplan.executor.calls.places import Places
-from firmplan.executor.runs.presence import presence_of
+from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs

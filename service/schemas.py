@@ -1,68 +1,14 @@
-"""Request bodies: JSON by firmplan's own strict rules, and the shapes that the routes accept.
+"""The shapes of request bodies and of answers, as pydantic models; `/openapi.json` is made from them.
 
-The standard parser admits NaN, takes the last of two equal keys and rounds long integers; a plan or an input read
-that way would differ from what its author sent. So every body is parsed as values are parsed everywhere else.
+Bodies are validated by these models. Answers are the engine's own documents (`to_dict`), which the tests compare with these models, so
+that the schema is true and no request pays for a second serialisation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-from ..plans import NotJson, parse
-from .problems import Refusal
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class StrictRequest(Request):
-    """A request whose JSON body is parsed strictly."""
-
-    async def json(self) -> Any:  # noqa: ANN401  # the framework's signature
-        """Return the body's value.
-
-        Raises:
-            Refusal: 415 for another media type, 422 for what is not JSON.
-        """
-        try:
-            return parse(await self.body())
-        except NotJson as error:
-            why = str(error).removeprefix("$: ")
-            raise Refusal(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "bad-json", f"expected a JSON body, but {why}"
-            ) from error
-
-
-class StrictRoute(APIRoute):
-    """A route that hands `StrictRequest` to its handler."""
-
-    def get_route_handler(self) -> Handler:
-        """Return the framework's handler behind a strict request."""
-        handle = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-            if await request.body() and media != "application/json" and not media.endswith("+json"):
-                raise Refusal(
-                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                    "not-json",
-                    f"expected a body of 'Content-Type: application/json', found {media!r}",
-                )
-            return await handle(StrictRequest(request.scope, _again(await request.body())))
-
-        return strict
-
-
-def _again(body: bytes) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
 
 
 class Body(BaseModel):
@@ -222,3 +168,202 @@ class ResolveBody(Body):
             found = " and ".join(given) or "none of them"
             raise ValueError(f"expected exactly one of done, retry (true) and fail, found {found}")
         return self
+
+
+# --- Answers
+
+
+RunStatus = Literal[
+    "queued",
+    "running",
+    "waiting",
+    "indeterminate",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "over_budget",
+    "parked",
+]
+StepStatus = Literal[
+    "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
+]
+Abandoned = Annotated[
+    bool, Field(description="Queued or running, but no process drives it: `resume` goes on with it.")
+]
+UnixSeconds = Annotated[float, Field(description="Unix time in seconds.")]
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorView(_View):
+    """One failure."""
+
+    step: Annotated[str, Field(description="Path of the step; empty for the run as a whole.")]
+    code: str
+    message: str
+    temporary: bool
+    took_effect: Annotated[
+        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
+    ] = False
+
+
+class StepView(_View):
+    """One step, item or iteration."""
+
+    status: StepStatus
+    output: Any
+    attempts: int
+    reused: bool
+    cost: Annotated[float, Field(description="US dollars.")]
+    started: UnixSeconds | None
+    finished: UnixSeconds | None
+    error: ErrorView | None
+    reason: str | None
+    output_digest: str | None
+    args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
+    attempt: Annotated[
+        int | None,
+        Field(
+            description="The attempt that a person has to decide about; a decision may name it. Else null."
+        ),
+    ]
+    decision: Annotated[
+        Any, Field(description="What a person decided, with `by`, `reason` and edited `args`; else null.")
+    ]
+    past_write: Annotated[
+        Any, Field(description="What an earlier run knows of a call that waits for a person; else null.")
+    ] = None
+
+
+class NamedStepView(StepView):
+    """One step with its path and its run."""
+
+    run: str
+    path: str
+
+
+class RunView(_View):
+    """A run as it stands."""
+
+    id: str
+    status: RunStatus
+    output: Any
+    errors: list[ErrorView]
+    digest: str
+    plan: dict[str, Any] | None
+    plan_digest: str | None
+    inputs: dict[str, Any]
+    steps: Annotated[dict[str, StepView], Field(description="Path -> step, in plan order.")]
+    usage: dict[str, Any]
+    parent: str | None
+    task: str | None
+    created: UnixSeconds | None
+    updated: UnixSeconds | None
+    last_event: Annotated[
+        int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")
+    ]
+    abandoned: Abandoned
+
+
+class RunSummaryView(_View):
+    """A run in a list."""
+
+    id: str
+    status: RunStatus
+    task: str | None
+    plan_digest: str | None
+    parent: str | None
+    created: UnixSeconds
+    updated: UnixSeconds
+    digest: str
+    abandoned: Abandoned
+    reason: Annotated[str | None, Field(description="Why the run is parked; else null.")]
+
+
+class RunPageView(_View):
+    """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
+
+    runs: list[RunSummaryView]
+    cursor: str | None
+
+
+class ProblemView(_View):
+    """One fault, with its place."""
+
+    code: str
+    path: str
+    message: str
+    hint: str
+    severity: Literal["error", "warning"]
+    at: list[int] | None
+    line: int | None
+
+
+class RefusalView(BaseModel):
+    """`application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    problems: list[ProblemView]
+
+
+class ReportView(_View):
+    """What a check found."""
+
+    ok: bool
+    problems: list[ProblemView]
+    bounds: dict[str, Any]
+    types: Annotated[dict[str, Any], Field(description="Step path -> JSON Schema of its value.")]
+
+
+class SavedPlanView(_View):
+    """A saved plan in a list."""
+
+    name: str
+    digest: str
+    task: str | None
+    inputs: Annotated[dict[str, Any], Field(description="Input name -> JSON Schema.")]
+    hits: Annotated[int, Field(description="Tasks that it answered.")] = 0
+    false_hits: Annotated[int, Field(description="Tasks that it only seemed to answer.")] = 0
+    false_hits_by: Annotated[
+        dict[str, int],
+        Field(description="Of these, refused by its check, by a model, by what came of the run."),
+    ] = {}
+
+
+class SavedPlansView(_View):
+    """All saved plans, by name."""
+
+    plans: list[SavedPlanView]
+
+
+class ToolView(_View):
+    """One tool of this server."""
+
+    name: str
+    description: str
+    effect: Literal["pure", "read", "model", "write"]
+    parameters: dict[str, Any]
+    returns: dict[str, Any] | None
+    resource: str
+    trust: Literal["trusted", "untrusted"]
+    idempotent: bool
+    asks_approval: bool
+    fingerprint: str | None
+
+
+class ToolsView(_View):
+    """All tools, by name."""
+
+    tools: list[ToolView]
+
+
+class HealthView(_View):
+    """Whether the server can work."""
+
+    status: Literal["ok", "unavailable"]

@@ -1,8 +1,8 @@
-"""Where runs come in: the queue's limit, the idempotency key, and what goes on after the answer was sent.
+"""The queue of a server: its limit, idempotency keys, and the work on runs that continues after an answer was sent.
 
-A key is turned into the run's id, so the promise "same key, same run" is kept by the store itself: it holds
-through a restart and between servers of one store. A body that differs from the one that first came with the key is
-refused; the digests of recent bodies are kept here for what the store does not compare, such as budgets.
+An idempotency key becomes the run's id, so the store itself keeps the promise "same key, same run": it holds through a restart and
+between servers of one store. A body that differs from the first body with the same key is refused. The queue keeps the digests of
+recent bodies for what the store does not compare, such as budgets.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run, RunSummary
 from ..executor.runs.archive import UNDER_WAY
 from ..tools.logbook import open_log
-from .guard import Limits
+from .auth import Limits
 from .metrics import Metrics
 from .problems import Refusal
 
 KEYS_MAX = 10_000
 """Idempotency keys whose body is remembered in this process."""
 OWN_MAX = 10_000
-"""Runs that a server goes on with by itself; of more, those that were not touched for longest are left to `resume`."""
+"""Runs that a server continues by itself; beyond that the least recently used are left to `resume`."""
 PAGE = 500
-"""Runs that are listed at once."""
+"""Runs of one page."""
 LOOK_S = 1.0
-"""How often it looks for decisions that were made beside it."""
+"""Seconds between two looks for decisions that were recorded outside this server."""
 RETRY_AFTER_S = 5
-"""What a full queue tells a client to wait."""
+"""Seconds that a client is told to wait when the queue is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a client wants run.
+    """A request to run a plan or a task.
 
     Attributes:
         what: A plan (a dict, or one that was saved), or a task in words.
-        key: The idempotency key, made unlike other clients' keys; `None` without one.
-        body: Digest of the request, to tell a repeated request from another one.
+        key: The idempotency key with the client's name, so that keys of two clients differ; `None`: none was sent.
+        body: Digest of the request, which tells a repeated request from another request with the same key.
         stream: Whether steps of a task start while its plan is being written.
     """
 
@@ -57,8 +57,8 @@ class Submission:
 
 
 @dataclass(slots=True)
-class Intake:
-    """Takes runs in for one engine."""
+class RunQueue:
+    """Accepts the runs of one engine, and continues them."""
 
     engine: Engine
     limits: Limits
@@ -66,15 +66,13 @@ class Intake:
     _bodies: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
     _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    _own: OrderedDict[str, None] = field(
-        default_factory=OrderedDict[str, None]
-    )  # runs that came through here
+    _own: OrderedDict[str, None] = field(default_factory=OrderedDict[str, None])  # runs of this server
 
     async def accept(self, submission: Submission) -> Run:
-        """Return the run, durable in the store: a new one, or the one that came with the same key before.
+        """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
 
         Raises:
-            Refusal: The queue is full (429), or the key came with another request before (409).
+            Refusal: The queue is full (429), or an earlier request with the same key differs (409).
         """
         if submission.key is None:
             await self.check_queue()
@@ -94,45 +92,45 @@ class Intake:
             self._remember(run_id, submission.body)
             return run
 
-    def go_on(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
-        """Carry out work on a run after the answer; what goes wrong is in the run, or else in the log."""
+    def drive(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
+        """Carry out work on a run in the background; an error is in the run, or else in the log."""
         self.adopt(run_id)
         task = asyncio.create_task(self._watched(run_id, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def adopt(self, run_id: str) -> None:
-        """Go on with a run by itself from now on, whoever decides about it: `watch`."""
+        """Continue a run by itself from now on, wherever a decision about it is recorded (`watch`)."""
         self._own[run_id] = None
         self._own.move_to_end(run_id)
         if len(self._own) > OWN_MAX:
             self._own.popitem(last=False)
 
     async def watch(self) -> None:
-        """Go on, for as long as this is awaited, with runs of this server that others have decided about beside it."""
+        """Continue runs of this server after decisions that were recorded outside it. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            with suppress(StoreError):  # whoever uses it next is told
+            with suppress(StoreError):  # the next user of the store gets the error
                 for status in UNDER_WAY:
                     for run in await self._runs_in(status):
                         if run.abandoned and run.id in self._own:
-                            self.go_on(run.id, self._resumed(run.id))
+                            self.drive(run.id, self._resumed(run.id))
 
     async def _resumed(self, run_id: str) -> None:
         try:
             await self.engine.go_on(run_id)
         except FirmplanError:
-            self._own.pop(run_id, None)  # it will not do better a second later
+            self._own.pop(run_id, None)  # the next attempt would fail in the same way
             raise
 
     async def close(self) -> None:
-        """Stop what still goes on; the runs stay resumable."""
+        """Stop the work in the background; the runs stay resumable."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def active(self) -> dict[str, int]:
-        """Return how many runs are in each status that is not an end, counted up to the queue's limit."""
+        """Return the number of runs in each status that is not final, counted up to the queue's limit."""
         statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget", "parked")
         return {status: len(await self._runs_in(status)) for status in statuses}
 
@@ -160,10 +158,10 @@ class Intake:
         return run
 
     async def check_queue(self) -> None:
-        """Raise where the queue is full. Raises: Refusal (429)."""
+        """Raise if the queue is full. Raises: Refusal (429)."""
         under_way = 0
         for status in UNDER_WAY:
-            # Abandoned ones take nobody's time.
+            # No process works on an abandoned run.
             under_way += sum(not run.abandoned for run in await self._runs_in(status))
         if under_way >= self.limits.queue:
             raise Refusal(
@@ -188,7 +186,7 @@ class Intake:
 
     @asynccontextmanager
     async def _alone(self, run_id: str) -> AsyncGenerator[None]:
-        """Hold the key's lock: of two equal requests at once, one makes the run and the other finds it."""
+        """Hold the key's lock: of two equal requests at the same time, one makes the run and the other finds it."""
         lock, users = self._locks.get(run_id, (asyncio.Lock(), 0))
         self._locks[run_id] = (lock, users + 1)
         try:
@@ -202,7 +200,7 @@ class Intake:
     async def _watched(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         try:
             await work
-        except Exception:  # noqa: BLE001  # nobody waits for this task: the log is the one place where a failure can be heard
+        except Exception:  # noqa: BLE001  # nothing awaits this task, so the log is the only place for its error
             open_log().exception("a run could not go on", run=run_id)
 
 
@@ -215,5 +213,5 @@ def _other_body() -> Refusal:
     return Refusal(
         HTTPStatus.CONFLICT,
         "idempotency-conflict",
-        "this Idempotency-Key came with another request before; send the same request again, or take a new key",
+        "an earlier request with this Idempotency-Key differs; send the same request again, or take a new key",
     )

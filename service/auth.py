@@ -1,10 +1,7 @@
-"""What stands before every route: who may ask, how often, how much.
+"""The checks before every route, in this order: origin, key, rate, size of the body.
 
-Order: origin, key, rate, body. Requests without a body limit, a rate or a key never reach a handler, so a handler
-may trust what it gets. Time arrives as data.
-
-This module knows no routes except which paths are open to everybody: the page and the schema, which hold no data,
-and the two health checks.
+A request that fails a check reaches no handler. Time arrives as data. This module knows no routes, except the paths that need no
+key: the page and the schema, which hold no data, and the two health checks.
 """
 
 from __future__ import annotations
@@ -29,18 +26,18 @@ from .problems import Refusal, problem_response
 
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
 CLIENT = "firmplan.client"
-"""Where the guard leaves the name of a client with a key: the key's digest, empty where no keys are set."""
+"""Key of the ASGI scope that holds the client's name: the digest of its API key, empty if no keys are set."""
 DROPPED_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Of the body of a request that is refused, read and dropped before the answer; past that the connection is cut."""
+"""Bytes of a refused request that are read and dropped before the answer; past that the connection is cut."""
 DROPPED_S_MAX: Final = 5.0
-"""How long that may take."""
+"""Seconds that this may take."""
 CLIENTS_MAX = 10_000
-"""Clients whose rate is remembered; the one not seen for longest is forgotten first, which favours it."""
+"""Clients whose rate is remembered. Forgetting the least recently seen client favours that client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one server takes on.
+    """The limits of one server.
 
     Attributes:
         body_bytes: Largest request body; more is a 413.
@@ -56,13 +53,13 @@ class Limits:
 
 
 class Guard:
-    """ASGI middleware that lets through what may pass, and answers the rest itself.
+    """ASGI middleware that passes on the requests that pass every check, and refuses the others.
 
     Args:
-        app: What it guards.
-        api_keys: Accepted bearer keys; with none, everybody may ask.
+        app: The application behind it.
+        api_keys: Accepted bearer keys; with none, every client is accepted.
         hosts: Accepted names in the `Host` header; with none, all. A server on loopback accepts its own names only, so
-            that a web page which points a name of its own at this machine gets nothing.
+            that a web page whose own name resolves to this machine gets nothing.
         limits: Body size and rate.
         clock: Monotonic seconds.
     """
@@ -104,7 +101,7 @@ class Guard:
         await self._app(scope, _replayed(body, receive), send)
 
     def _check_origin(self, headers: Headers, method: str) -> None:
-        """Refuse names that are not ours, and pages of other sites that try to change something."""
+        """Refuse foreign host names, and requests of other sites' pages that would change something."""
         host = headers.get("host", "")
         if self._hosts and urlsplit(f"//{host}").hostname not in self._hosts:
             raise Refusal(
@@ -124,7 +121,7 @@ class Guard:
             return ""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip().encode("utf-8", "surrogateescape")
-        # Every key is compared, so that the time taken says nothing about which one came near.
+        # Every key is compared, so that the time taken does not tell which key is similar.
         matches = [hmac.compare_digest(key, known) for known in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
             raise Refusal(
@@ -191,9 +188,9 @@ class Incoming:
         return piece
 
     async def drop(self, headers: Headers) -> None:
-        """Read what is still coming and keep none of it: many clients hear no answer before they have sent all.
+        """Read and drop the rest of the body, within bounds: many clients read no answer before they have sent the complete body.
 
-        Bounded; and a client that asked first whether it may send has its answer at once.
+        A client that asked first whether it may send (`Expect`) gets its answer immediately.
         """
         if "expect" in headers:
             return
@@ -205,7 +202,7 @@ class Incoming:
 
 
 async def _read_body(headers: Headers, incoming: Incoming, bytes_max: int) -> bytes:
-    """Return the whole body, never holding more than the limit: what is declared too long is not held at all."""
+    """Return the complete body. At most the limit is held in memory, and nothing of a body that is declared too long."""
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > bytes_max:
         raise _too_large(bytes_max)
@@ -227,7 +224,7 @@ def _too_large(bytes_max: int) -> Refusal:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body once, then whatever comes from the client, such as its leaving."""
+    """Return a `receive` that gives the body once, then the client's further messages, such as its disconnect."""
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
