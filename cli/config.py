@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError
-from ..executor.stores.url import shown
+from ..executor.stores.location import shown
 
 FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from ..journal.journal import Journal
-    from ..journal.lock import Lock
+    from ..journal.toolset_lock import ToolsetLock
     from ..machine import Machine
 
 
@@ -61,7 +61,7 @@ class Recorder:
     """
 
     def __init__(
-        self, machine: Machine, journal: Journal, run_id: str, lock: Lock, made: PlanMade | None = None
+        self, machine: Machine, journal: Journal, run_id: str, lock: ToolsetLock, made: PlanMade | None = None
     ) -> None:
         self._machine = machine
         self._journal = journal

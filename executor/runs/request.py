@@ -35,8 +35,8 @@ from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, Flow
 from ..journal.header import Header, default_seed
-from ..journal.lock import Lock
-from ..journal.recent import Recent
+from ..journal.toolset_lock import ToolsetLock
+from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..sealed import Sealed
 from ..stores.store import REPLAY
@@ -66,7 +66,7 @@ class Options:
         plan: Plan | None,
         inputs: Mapping[str, Json],
         plans: Mapping[str, Plan],
-        lock: Lock,
+        lock: ToolsetLock,
         *,
         task: str | None,
     ) -> Header:
@@ -458,7 +458,7 @@ class AcceptedPlans:
     """See the module."""
 
     def __init__(self) -> None:
-        self._recent: Recent[_Name, _Accepted] = Recent()
+        self._recent: LruCache[_Name, _Accepted] = LruCache()
 
     def find(self, given: Plan | Mapping[str, Any], tools: object) -> Plan | None:
         """Return the plan that was accepted as this, with these tools; `None`: it has to be checked."""
