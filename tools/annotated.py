@@ -29,7 +29,7 @@ from ..plans.paths import path_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
-from .schemas import Checker, argument_faults, bad_args, bad_result, displayed, pydantic_faults
+from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, pydantic_problems
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
@@ -67,7 +67,7 @@ class PythonTypes:
         if self._are_exact(args):
             with suppress(NotJson):  # the long way says what is wrong
                 return canonical(args)
-        faults = argument_faults(args, list(self._names.values()), self._required)
+        faults = argument_problems(args, list(self._names.values()), self._required)
         if faults:
             raise bad_args(faults)
         try:
@@ -80,7 +80,7 @@ class PythonTypes:
         try:
             model, given = self._arguments_of(given, value)
         except ValidationError as error:
-            raise bad_args(pydantic_faults(error)) from None
+            raise bad_args(pydantic_problems(error)) from None
         return self._normal(model, given)
 
     def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
@@ -154,7 +154,7 @@ class PythonTypes:
             try:
                 return self._from_json(canonical(_with_json_scalars(result)))
             except NotJson:
-                raise bad_result(pydantic_faults(error)) from None
+                raise bad_result(pydantic_problems(error)) from None
 
     def _from_json(self, text: bytes) -> object:
         value = parse_canonical(text)
@@ -167,7 +167,7 @@ class PythonTypes:
         try:
             return self._result.validate_json(text, strict=True)
         except ValidationError as error:
-            raise bad_result(pydantic_faults(error)) from None
+            raise bad_result(pydantic_problems(error)) from None
 
     def _dumped(self, typed: object, result: object) -> Json:
         if (found := _find_unfit(result, (), sets=self._sets_in[1])) is not None:

@@ -100,7 +100,7 @@ class Checker:
 
     def faults(self, value: Json) -> list[str]:
         """Return one sentence for each fault of a value."""
-        return schema_faults(value, self.schema)
+        return schema_problems(value, self.schema)
 
     def with_integers(self, value: Json) -> Json:
         """Return `value` with integral floats made integers where the schema wants integers."""
@@ -171,7 +171,7 @@ class SchemaTypes:
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         closed = self.parameters.get("additionalProperties") is False
-        faults = argument_faults(args, self._known if closed else tuple(args), self._required)
+        faults = argument_problems(args, self._known if closed else tuple(args), self._required)
         if faults:
             raise bad_args(faults)
         try:
@@ -252,10 +252,10 @@ def _object_schema(where: str, schema: object) -> dict[str, Json]:
 
 
 DISPLAYED_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
-FAULTS_MAX = 8  # sentences about one value; more hide the first
+PROBLEMS_MAX = 8  # sentences about one value; more hide the first
 
 
-def pydantic_faults(error: ValidationError) -> list[str]:
+def pydantic_problems(error: ValidationError) -> list[str]:
     """Return one sentence for each fault that pydantic found."""
     return _first(
         f"{path_of(fault['loc'])}: {_wish(str(fault['msg']))}, found {displayed(fault['input'])}"
@@ -265,15 +265,15 @@ def pydantic_faults(error: ValidationError) -> list[str]:
     )
 
 
-def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
+def schema_problems(value: Json, schema: Mapping[str, Json]) -> list[str]:
     """Return one sentence for each fault of a value that JSON Schema finds."""
-    from ..plans.types.validate import literal_faults  # noqa: PLC0415  # only once something does not fit
+    from ..plans.types.validate import value_problems  # noqa: PLC0415  # only once something does not fit
 
-    found = literal_faults(value, schema)
+    found = value_problems(value, schema)
     return _first(f"${fault.inner}: {fault.message}{_hint(fault.hint)}" for fault in found)
 
 
-def argument_faults(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:
+def argument_problems(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:
     """Return one sentence for each argument that is missing or unknown."""
     given = list(given)
     missing = [
@@ -309,4 +309,6 @@ def _hint(text: str) -> str:
 
 def _first(sentences: Iterable[str]) -> list[str]:
     every = list(dict.fromkeys(sentences))
-    return every[:FAULTS_MAX] + ([f"and {len(every) - FAULTS_MAX} more"] if len(every) > FAULTS_MAX else [])
+    return every[:PROBLEMS_MAX] + (
+        [f"and {len(every) - PROBLEMS_MAX} more"] if len(every) > PROBLEMS_MAX else []
+    )

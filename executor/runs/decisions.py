@@ -19,7 +19,7 @@ from ...plans.format.shape import describe
 from ...plans.nearest import listing
 from ...plans.program import CallTool
 from ...plans.types.integers import with_integers
-from ...plans.types.validate import literal_faults
+from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..cells import Turn, is_asked, undecided_attempt
@@ -590,7 +590,7 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:
     """Hold a value against a schema. Raises: ToolError: it does not fit."""
-    faults = literal_faults(value, schema)
+    faults = value_problems(value, schema)
     if faults:
         raise ToolError(
             "; ".join(f"{fault.inner.lstrip('.') or 'the value'}: {fault.message}" for fault in faults),

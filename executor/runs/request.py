@@ -27,7 +27,7 @@ from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.types.integers import with_integers
 from ...plans.types.standalone import self_contained
-from ...plans.types.validate import literal_faults
+from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration
@@ -145,7 +145,7 @@ def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
     except NotJson as fault:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     expect_small(f"set: the value of '{path}'", sealed)
-    if faults := literal_faults(sealed.value, schema):
+    if faults := value_problems(sealed.value, schema):
         raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
     return Sealed.of(with_integers(sealed.value, self_contained(schema)))
 

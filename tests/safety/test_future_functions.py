@@ -80,7 +80,7 @@ found = [
     run("${len}", {}),
     run("${[1 for len in [1]]}", {}),
     shown(infer(parse_formula("${slug(slug)}")[0], {"slug": TEXT}).type),
-    [[f.code, f.message, f.hint] for f in infer(parse_formula("${slug}")[0], {"inputs": ObjectType({})}).faults],
+    [[f.code, f.message, f.hint] for f in infer(parse_formula("${slug}")[0], {"inputs": ObjectType({})}).problems],
 ]
 """
     )
