@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 from ..errors import OutcomeUnknown, ToolError
-from ..executor.calls.calls import Failed, Outcome, Returned
+from ..executor.calls.invoke import Failed, Outcome, Returned
 from ..plans.edit.differences import differences, shown
 from ..plans.values import Json, canonical, parse
 from ..tools.failures import ResultRefused

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from ..errors import InputRejected
 from ..plans.format.shape import describe
-from ..plans.format.source import TextFault, parse_source
+from ..plans.format.source import SourceError, parse_source
 from ..plans.nearest import did_you_mean, listing
 from .assertions import EXPECT_KEYS, STEP_KEYS
 
@@ -32,7 +32,7 @@ def read_case(path: Path) -> dict[str, Any]:
     """Return a case's keys, each with a value of its kind; texts and numbers are told apart as in a plan. Raises: InputRejected: it is none."""
     try:
         said = parse_source(path.read_bytes()).value
-    except (OSError, TextFault) as fault:
+    except (OSError, SourceError) as fault:
         raise InputRejected(f"{path} is no golden test: {fault}") from fault
     if not isinstance(said, dict):
         raise InputRejected(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Diverged, InputRejected
-from ..executor.calls.calls import Failed, Lost, Outcome, Returned
+from ..executor.calls.invoke import Failed, Lost, Outcome, Returned
 from ..executor.events import (
     RESOLVED_FAILED,
     Approved,

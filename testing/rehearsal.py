@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, InputRejected, PlanRejected, ToolError
-from ..executor.calls.calls import Outcome
+from ..executor.calls.concurrency import Places
 from ..executor.calls.facilities import Facilities
-from ..executor.calls.places import Places
+from ..executor.calls.invoke import Outcome
 from ..executor.events import Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
-from ..executor.journal.lock import Lock, ToolLock, tool_names
+from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
-from ..executor.runs.presence import Alone
+from ..executor.runs.owner import Alone
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.nearest import did_you_mean, listing
@@ -81,7 +81,9 @@ class Rehearsal:
             raise PlanRejected(report)
         inputs = fitted_inputs(self.plan, self.inputs)
         seed = self.recorded.header.seed if self.recorded is not None else default_seed(self.plan, inputs)
-        lock = Lock([self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))])
+        lock = ToolsetLock(
+            [self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))]
+        )
         header = Header(self.plan, inputs, seed, lock, saved, self.plan.task, reuse="off", fork=self._fork())
         store = MemoryStore()
         facilities = Facilities(

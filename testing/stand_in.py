@@ -12,7 +12,7 @@ from typing import Final, cast
 from typing_extensions import override
 
 from ..errors import ConfigError
-from ..executor.journal.lock import ToolLock
+from ..executor.journal.toolset_lock import ToolLock
 from ..plans.values import Json, canonical
 from ..tools import Context, ModelReply, ModelRequest, Models, Tool, Usage, make_tool
 from ..tools.declaration import Approval

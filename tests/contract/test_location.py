@@ -13,10 +13,9 @@ from appending import emptied, row_of, with_store
 from firmplan.errors import ConfigError
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores import location
-from firmplan.executor.stores.location import POSTGRES_FORMAT, open_location
+from firmplan.executor.stores.location import POSTGRES_FORMAT, PostgresUrl, is_postgres, open_location, shown
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.sqlite_file import INCREMENTAL, STORE_FORMAT
-from firmplan.executor.stores.url import PostgresUrl, is_postgres, shown
 from firmplan.testing import MemoryStore
 
 SERVER = "postgresql://ann:s3cret@db.example:5432/plans"

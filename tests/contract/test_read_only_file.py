@@ -18,7 +18,7 @@ from appending import append, batch_of, claimed, emptied, leave, row_of, with_st
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS, STORE_FORMAT, format_of, look_at
-from firmplan.executor.stores.store import CallRecord, Leavings
+from firmplan.executor.stores.store import CallRecord, ReuseEntries
 from firmplan.plans.values import digest
 
 NAME = digest(b"value")
@@ -81,8 +81,8 @@ async def fill(store):
     """A run with two records, calls of which nobody has asked yet, and a value that nothing names."""
     row = await claimed(store)
     await append(store, batch_of(row, b"one", b"two"))
-    await leave(store, Leavings([call_of("a", 1.0, "old"), call_of("b", 2.0)]))
-    await leave(store, Leavings([call_of("a", 3.0, "new")]))
+    await leave(store, ReuseEntries([call_of("a", 1.0, "old"), call_of("b", 2.0)]))
+    await leave(store, ReuseEntries([call_of("a", 3.0, "new")]))
     await store.add_value(NAME, b"value", 1.0)
     await store.save_plan("p", "{}", digest(b"{}"), 1.0)
 
@@ -147,7 +147,7 @@ def test_it_is_written_once_that_is_allowed(folder, write):
         assert not store.is_read_only
         await store.prune_values(saved_before=9.0)
         assert await store.find_values([NAME]) == {}
-        await leave(store, Leavings([call_of("a", 4.0, "newest")]))
+        await leave(store, ReuseEntries([call_of("a", 4.0, "newest")]))
         assert (await store.find_calls("r", ["a"]))["a"].key == "newest"
         assert await store.create_run(row_of("later"))
 
