@@ -133,7 +133,7 @@ def _later_functions(bodies: Bodies, language: int) -> list[Problem]:
         for at, formula in [*places, (f"{body.where}.output", body.output.formula)]:
             for leaf in formula.leaves:
                 for expression in leaf.expressions:
-                    node = expression.reading.node
+                    node = expression.parsed.node
                     found += [
                         problem(
                             "bad-expr",

@@ -28,7 +28,7 @@ from ..errors import (
     StoreError,
     ToolError,
 )
-from ..plans import Json, NotJson, Problem, literal_faults, parse
+from ..plans import Json, NotJson, Problem, parse, value_problems
 from ..plans.nearest import listing
 from ..plans.paths import path_of
 
@@ -174,7 +174,7 @@ def _parameter_problems(
     for known in operation.get("parameters", ()):
         if known["in"] == place and known["name"].lower() == name.lower():
             value = _read_parameter(str(fault["input"]), known["schema"])
-            for each in literal_faults(value, _with_components(known["schema"], document)):
+            for each in value_problems(value, _with_components(known["schema"], document)):
                 where = f"$.{known['name']}{each.inner}"
                 yield Problem(CODE, where, f"{each.message} (in the {place})", each.hint)
 
@@ -199,7 +199,7 @@ def _body_problems(
         expected = f" with the keys {listing(keys)}" if keys else ""
         yield Problem(CODE, "$", f"expected a JSON object{expected}, found no body")
         return
-    for fault in literal_faults(cast("Json", body), _with_components(schema, document)):
+    for fault in value_problems(cast("Json", body), _with_components(schema, document)):
         yield Problem(CODE, f"${fault.inner}", f"{fault.message} (in the body)", fault.hint)
 
 

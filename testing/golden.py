@@ -35,8 +35,8 @@ from typing_extensions import override
 from ..errors import Diverged, FirmplanError, InputRejected, PlanRejected
 from ..executor.review.compare import compare
 from ..executor.review.recall import Recall
-from ..plans import Plan, check, literal_faults
-from ..plans.format.source import TextFault, parse_source
+from ..plans import Plan, check, value_problems
+from ..plans.format.source import SourceError, parse_source
 from ..plans.values import Json
 from ..tools import Toolset
 from .assertions import STEP_KEYS, is_same, run_faults
@@ -134,9 +134,9 @@ def _read_case(path: Path) -> dict[str, Any]:
     """Return the keys of a case; texts and numbers are told apart as in a plan. Raises: InputRejected: the file is no case."""
     try:
         case = parse_source(path.read_bytes()).value
-    except (OSError, TextFault) as fault:
+    except (OSError, SourceError) as fault:
         raise InputRejected(f"{path} is no golden test: {fault}") from fault
-    for fault in literal_faults(case, CASE_SCHEMA):
+    for fault in value_problems(case, CASE_SCHEMA):
         where = fault.inner.removeprefix(".") or "the file"
         raise InputRejected(f"{path}: {where}: {fault.message}{fault.hint and f'; {fault.hint}'}")
     return cast("dict[str, Any]", case)

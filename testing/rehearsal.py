@@ -21,7 +21,7 @@ from ..executor.calls.invoke import Failed, Outcome, Returned
 from ..executor.events import Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
-from ..executor.journal.lock import Lock, ToolLock, tool_names
+from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
 from ..executor.runs.owner import Alone
@@ -82,7 +82,9 @@ class Rehearsal:
             raise PlanRejected(report)
         inputs = fitted_inputs(self.plan, self.inputs)
         seed = self.recorded.header.seed if self.recorded is not None else default_seed(self.plan, inputs)
-        lock = Lock([self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))])
+        lock = ToolsetLock(
+            [self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))]
+        )
         header = Header(self.plan, inputs, seed, lock, saved, self.plan.task, reuse="off", fork=self._fork())
         store = MemoryStore()
         facilities = Facilities(

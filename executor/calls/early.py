@@ -26,7 +26,7 @@ from ...plans.values import Json
 from ..commands import Command, StartModelCall, StartToolCall
 from ..events import CallStarted, CallSucceeded, RunStarted
 from ..journal.header import Header
-from ..journal.lock import Lock
+from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
 from ..sealed import Sealed
 from ..stores.store import Reusable
@@ -113,7 +113,7 @@ class EarlySteps:
         self._is_closed = bool(header.budget) or header.reuse == "only"
 
     def offer(
-        self, plan: Plan, inputs: Mapping[str, Json], lock: Lock, plans: SavedPlans | None = None
+        self, plan: Plan, inputs: Mapping[str, Json], lock: ToolsetLock, plans: SavedPlans | None = None
     ) -> None:
         """Take in a longer beginning of the plan, which has passed its check, and start what may start.
 

@@ -21,8 +21,8 @@ from ...plans.signature import Effect
 from ...tools.failures import described
 from ..commands import Call, RuleApproval, StartToolCall
 from ..events import ApprovalRuled, CallFailed
-from ..journal.lock import Lock, approval_kind
-from ..journal.programs import program_of
+from ..journal.header import program_of
+from ..journal.toolset_lock import ToolsetLock, approval_kind
 from ..policy import ApprovalKind
 from ..sealed import Sealed
 
@@ -78,7 +78,7 @@ class Clearance:
         self._run_id = run_id
         self._header = header
         self._terms: dict[str, _Terms] = {}
-        self._strict: Lock | None = None
+        self._strict: ToolsetLock | None = None
         self._program: Program | None = None
         self._provenance: Provenance | None = None
 
@@ -139,7 +139,7 @@ class Clearance:
         )
         return made
 
-    def _strict_lock(self) -> Lock:
+    def _strict_lock(self) -> ToolsetLock:
         """Return the run's lock, with every tool untrusted that is so now."""
         if self._strict is None:
             lock = self._header.lock

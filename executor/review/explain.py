@@ -19,9 +19,9 @@ from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
 from ..cells import Node, Turn
 from ..events import CallFailed, CallReused, CallStarted
-from ..journal.decided import decided_in
+from ..journal.decision_history import decisions_by_step
 from ..journal.header import Header
-from ..journal.records import Entry, told_apart
+from ..journal.records import Entry, split_calls
 from ..journal.restore import load_entries
 from ..machine import Machine
 from ..outcome import walk
@@ -34,7 +34,7 @@ from .key_changes import KeyChange, key_changes
 
 if TYPE_CHECKING:
     from ...plans.values import Json
-    from ..journal.decided import Decided
+    from ..journal.decision_history import RecordedDecision
     from .key_changes import KeyChange
 
 
@@ -97,8 +97,8 @@ class _View:
         self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
-        self._decided = decided_in(entries)
-        for entry in told_apart(entries):
+        self._decided = decisions_by_step(entries)
+        for entry in split_calls(entries):
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):
                     self._first.setdefault(step, entry)
@@ -338,7 +338,7 @@ class Explanation:
     changes: tuple[KeyChange, ...] = ()
     source: tuple[str, str] | None = None
     parts: tuple[Explanation, ...] = ()
-    decisions: tuple[Decided, ...] = ()
+    decisions: tuple[RecordedDecision, ...] = ()
 
     def __str__(self) -> str:
         return self.sentence

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ...plans.signature import Effect
-from ...tools.logbook import is_told, open_log
+from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
 from ..commands import Command, Record
 from ..events import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from ..journal.journal import Journal
-    from ..journal.lock import Lock
+    from ..journal.toolset_lock import ToolsetLock
     from ..machine import Machine
 
 
@@ -61,7 +61,7 @@ class Recorder:
     """
 
     def __init__(
-        self, machine: Machine, journal: Journal, run_id: str, lock: Lock, made: PlanMade | None = None
+        self, machine: Machine, journal: Journal, run_id: str, lock: ToolsetLock, made: PlanMade | None = None
     ) -> None:
         self._machine = machine
         self._journal = journal
@@ -143,7 +143,7 @@ class Telling:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.is_told = is_told("info")
+        self.is_told = is_enabled("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 

@@ -27,7 +27,7 @@ from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.types.integers import with_integers
 from ...plans.types.standalone import self_contained
-from ...plans.types.validate import literal_faults
+from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration
@@ -35,8 +35,8 @@ from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, Flow
 from ..journal.header import Header, default_seed
-from ..journal.lock import Lock
-from ..journal.recent import Recent
+from ..journal.toolset_lock import ToolsetLock
+from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..sealed import Sealed
 from ..stores.store import REPLAY
@@ -66,7 +66,7 @@ class Options:
         plan: Plan | None,
         inputs: Mapping[str, Json],
         plans: Mapping[str, Plan],
-        lock: Lock,
+        lock: ToolsetLock,
         *,
         task: str | None,
     ) -> Header:
@@ -145,7 +145,7 @@ def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
     except NotJson as fault:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     expect_small(f"set: the value of '{path}'", sealed)
-    if faults := literal_faults(sealed.value, schema):
+    if faults := value_problems(sealed.value, schema):
         raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
     return Sealed.of(with_integers(sealed.value, self_contained(schema)))
 
@@ -458,7 +458,7 @@ class AcceptedPlans:
     """See the module."""
 
     def __init__(self) -> None:
-        self._recent: Recent[_Name, _Accepted] = Recent()
+        self._recent: LruCache[_Name, _Accepted] = LruCache()
 
     def find(self, given: Plan | Mapping[str, Any], tools: object) -> Plan | None:
         """Return the plan that was accepted as this, with these tools; `None`: it has to be checked."""

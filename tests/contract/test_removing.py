@@ -9,18 +9,18 @@ from dataclasses import replace
 
 import pytest
 from appending import DEAD, after, append, batch_of, claimed, leave, row_of, with_store
-from firmplan.executor.stores import postgres_prune, sqlite_prune
-from firmplan.executor.stores.sieve import Sieve, named_in
+from firmplan.executor.stores import postgres_store, sqlite_store
+from firmplan.executor.stores.garbage import MarkPhase, named_in
 from firmplan.executor.stores.store import (
     CHILDREN_TOLD,
     EVERYTHING,
     CacheStats,
     CallRecord,
     DecisionKey,
-    Leavings,
     Pruned,
     Removal,
     Reusable,
+    ReuseEntries,
 )
 from firmplan.plans.values import digest
 
@@ -69,7 +69,7 @@ async def whole_run(store, run_id, number):
         *lines,
         values=values | {digest(large): large},
         opened={"w": "box", "x": "box", "y": f"box {number}"},
-        left=Leavings([call_of(run_id)], [entry_of(f"key {run_id}", 1.0, run_id=run_id)]),
+        reuse=ReuseEntries([call_of(run_id)], [entry_of(f"key {run_id}", 1.0, run_id=run_id)]),
     )
     await append(store, batch)
     await store.add_decision(run_id, named(f"plain {run_id}"))
@@ -182,7 +182,7 @@ def test_results_go_by_age_and_by_size_and_no_further(make_store):
     async def law(store):
         empty = await store.cache_stats()
         assert empty == CacheStats(0, 0, 0, None, None)
-        await leave(store, Leavings(calls, entries, codes))
+        await leave(store, ReuseEntries(calls, entries, codes))
         assert await store.cache_stats() == CacheStats(5, bytes_of(*entries), 4, 1.0, 5.0)
         assert await store.shrink_cache(before=None, bytes_max=None) == 0
         assert await store.shrink_cache(before=1.0, bytes_max=bytes_of(*entries)) == 0
@@ -198,7 +198,7 @@ def test_results_go_by_age_and_by_size_and_no_further(make_store):
         assert (await store.cache_stats()).calls == 1
         assert await store.shrink_cache(before=9.0, bytes_max=0) == 1
         assert await store.cache_stats() == CacheStats(0, 0, 0, None, None)
-        await leave(store, Leavings([], entries[:1]))
+        await leave(store, ReuseEntries([], entries[:1]))
         assert set(await store.find_reusable(["k1"])) == {"k1"}
 
     with_store(make_store, law)
@@ -215,7 +215,7 @@ def test_earlier_calls_are_found_newest_first_up_to_a_number(make_store):
     strange = [call(f"q{n}", "s", float(n), subject="u") for n in range(6)]
 
     async def law(store):
-        await leave(store, Leavings([*same, *others, *strange]))
+        await leave(store, ReuseEntries([*same, *others, *strange]))
         found = await store.find_earlier_calls("t", {"s": 4.0}, limit=2)
         assert found == {"s": [same[4], same[3], others[3]]}
         found = await store.find_earlier_calls("t", {"s": 4.5, "o": 0.5, "n": 2.0}, limit=3)
@@ -259,7 +259,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(make_shared, 
     values = {kind: digest(kind.encode()) for kind in kinds}
     orphans = {digest(text): text for text in (b"orphan", b"other orphan")}
     is_read, is_taken = threading.Event(), threading.Event()
-    for module in (sqlite_prune, postgres_prune):
+    for module in (sqlite_store, postgres_store):
 
         def late(db, unused, remove=module.remove_unused):
             assert unused.digests == {*values.values(), *orphans}
@@ -282,7 +282,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(make_shared, 
         await store.add_decision("old", named("decision"))
         await store.save_plan("p", json.dumps({"digest": values["plan"]}), "sha256:p", 1.0)
         result = entry_of("k", 1.0, named("result"), run_id="gone")
-        await append(store, batch_of(rows["gone"], named("result"), left=Leavings(results=[result])))
+        await append(store, batch_of(rows["gone"], named("result"), reuse=ReuseEntries(results=[result])))
         assert (await store.delete_run("gone", ["running"])).is_removed
         await store.add_value(values["saved"], b"saved", 100.0)
 
@@ -330,15 +330,15 @@ def test_what_texts_name_is_found_through_the_values_that_stand_in_their_places(
         return stored.get(wanted)
 
     texts = [text(stand_in="a", mention="f"), text(stand_in="ab"), b"sha256:" + b"0" * 63]
-    sieve = Sieve(find_value, {*name.values(), "sha256:other"})
-    sieve.keep_named(texts)
-    assert sieve.left == {name["g"], name["h"], "sha256:other"}
+    marking = MarkPhase(find_value, {*name.values(), "sha256:other"})
+    marking.mark_named(texts)
+    assert marking.unmarked == {name["g"], name["h"], "sha256:other"}
     assert sorted(read) == sorted(name[letter] for letter in "abe")
-    sieve.keep([name["g"], "sha256:strange"])
-    sieve.keep_named([text(stand_in="f")])
-    assert sieve.left == {"sha256:other"}  # what is kept is still read for what it names
+    marking.mark([name["g"], "sha256:strange"])
+    marking.mark_named([text(stand_in="f")])
+    assert marking.unmarked == {"sha256:other"}  # what is kept is still read for what it names
     read.clear()
     assert named_in(find_value, texts) == {name[letter] for letter in "abcdef"}
     assert sorted(read) == sorted(name[letter] for letter in "abe")
-    sieve.keep(["sha256:other"])
-    sieve.keep_named(pytest.fail("read in vain") for _ in range(1))
+    marking.mark(["sha256:other"])
+    marking.mark_named(pytest.fail("read in vain") for _ in range(1))

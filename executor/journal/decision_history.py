@@ -25,7 +25,7 @@ from .records import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class RecordedDecision:
     """One decision.
 
     Attributes:
@@ -60,28 +60,28 @@ class Decided:
         }
 
 
-def told(entry: Entry) -> Decided | None:
+def decision_of(entry: Entry) -> RecordedDecision | None:
     """Return a record as a decision; `None`: it is none."""
     match entry.event:
         case Approved(by=by, edit=edit):
-            return Decided("approved", entry.at, by, edited=edit is not None)
+            return RecordedDecision("approved", entry.at, by, edited=edit is not None)
         case Denied(by=by, reason=reason):
-            return Decided("denied", entry.at, by, reason)
+            return RecordedDecision("denied", entry.at, by, reason)
         case ResolvedDone(by=by):
-            return Decided("resolved as done", entry.at, by or "")
+            return RecordedDecision("resolved as done", entry.at, by or "")
         case ResolvedRetry(by=by):
-            return Decided("resolved to be called again", entry.at, by or "")
+            return RecordedDecision("resolved to be called again", entry.at, by or "")
         case ResolvedFailed(why=why, by=by):
-            return Decided("resolved as failed", entry.at, by or "", why)
+            return RecordedDecision("resolved as failed", entry.at, by or "", why)
         case _:
             return None
 
 
-def decided_in(entries: Iterable[Entry]) -> Mapping[str, tuple[Decided, ...]]:
+def decisions_by_step(entries: Iterable[Entry]) -> Mapping[str, tuple[RecordedDecision, ...]]:
     """Return the decisions of a journal by step, oldest first."""
-    found: dict[str, tuple[Decided, ...]] = {}
+    found: dict[str, tuple[RecordedDecision, ...]] = {}
     for entry in entries:
-        if (made := told(entry)) is not None:
+        if (made := decision_of(entry)) is not None:
             step: str = getattr(entry.event, "step", "")
             found[step] = (*found.get(step, ()), made)
     return found
@@ -99,7 +99,7 @@ def key_of(event: Verdict, attempt: int) -> DecisionKey:
 
 
 @dataclass(slots=True)
-class History:
+class DecisionHistory:
     """What was asked and decided in a journal.
 
     Attributes:
@@ -111,7 +111,7 @@ class History:
     asked: dict[str, Sealed] = field(default_factory=dict[str, Sealed])
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> History:
+    def of(cls, entries: Iterable[Entry]) -> DecisionHistory:
         """Read it from a journal, in which older decisions do not name their attempt."""
         found = cls()
         attempts: dict[str, int] = {}

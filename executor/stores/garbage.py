@@ -1,4 +1,7 @@
-"""Digests that some texts name, and the digests that no text names: those left after all texts were scanned."""
+"""Mark phase of the garbage collection of stored bytes: which digests do some texts name, and which are named nowhere?
+
+A text refers to bytes by their digest. A large value stands in a text as `{"$value": digest}`; then the value's own text is scanned too.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ class Unused:
     """The digests that were named nowhere, and how far the store was read.
 
     Attributes:
-        last: Id of a run and when it was made -> the number of its last record that was read. The id of a deleted run is free again.
+        last: (run id, time of creation) -> number of the last record that was read. The id of a deleted run is free again.
         gone: Deleted runs whose results for reuse were already read.
-        saved_before: What was saved later is not unused.
+        saved_before: Values that were saved later are not unused.
     """
 
     digests: frozenset[str]
@@ -26,27 +29,27 @@ class Unused:
     saved_before: float
 
 
-class Sieve:
-    """What is left of some digests once all that is named was taken out.
+class MarkPhase:
+    """The digests of `unmarked` that no scanned text has named so far.
 
     Args:
         find_value: Returns the bytes of a digest; `None`: there are none.
-        left: The digests.
+        unmarked: The digests to begin with.
     """
 
-    def __init__(self, find_value: Callable[[str], bytes | None], left: set[str]) -> None:
+    def __init__(self, find_value: Callable[[str], bytes | None], unmarked: set[str]) -> None:
         self._find_value = find_value
-        self._read: set[str] = set()
-        self.left = left
+        self._scanned: set[str] = set()  # large values: each is scanned once, however many texts refer to it
+        self.unmarked = unmarked
 
-    def keep(self, digests: Iterable[str]) -> None:
-        """Take these out."""
-        self.left.difference_update(digests)
+    def mark(self, digests: Iterable[str]) -> None:
+        """Mark these digests as used."""
+        self.unmarked.difference_update(digests)
 
-    def keep_named(self, texts: Iterable[bytes]) -> None:
-        """Take out whatever the texts name, and what the large values do that stand in a text's place."""
+    def mark_named(self, texts: Iterable[bytes]) -> None:
+        """Mark all digests that the texts name, directly or in a large value that stands in a text's place."""
         wanted: list[str] = []
-        for text in texts if self.left else ():
+        for text in texts if self.unmarked else ():
             wanted += self._named(text)
             while wanted:
                 data = self._find_value(wanted.pop())
@@ -56,23 +59,23 @@ class Sieve:
     def _named(self, text: bytes) -> Iterator[str]:
         for stands_for, name in _NAMED.findall(text):
             digest = name.decode()
-            self.left.discard(digest)
-            if stands_for and digest not in self._read:
-                self._read.add(digest)
+            self.unmarked.discard(digest)
+            if stands_for and digest not in self._scanned:
+                self._scanned.add(digest)
                 yield digest
 
 
 def named_in(find_value: Callable[[str], bytes | None], texts: Iterable[bytes]) -> set[str]:
     """Return the digests that some texts name, and those named in the large values that stand in a text's place."""
     named: set[str] = set()
-    read: set[str] = set()
+    scanned: set[str] = set()
     for text in texts:
         wanted = [text]
         while wanted:
             for stands_for, name in _NAMED.findall(wanted.pop()):
                 digest = name.decode()
                 named.add(digest)
-                if stands_for and digest not in read:
-                    read.add(digest)
+                if stands_for and digest not in scanned:
+                    scanned.add(digest)
                     wanted += [data for data in (find_value(digest),) if data is not None]
     return named

@@ -13,7 +13,12 @@ from firmplan.executor.events import (
     ResolvedRetry,
     StepSucceeded,
 )
-from firmplan.executor.journal.decided import Decided, History, decided_in, told
+from firmplan.executor.journal.decision_history import (
+    DecisionHistory,
+    RecordedDecision,
+    decision_of,
+    decisions_by_step,
+)
 from firmplan.executor.journal.records import Entry
 from firmplan.executor.sealed import Sealed
 from firmplan.executor.stores.store import DecisionKey
@@ -45,7 +50,7 @@ def test_a_decision_is_about_one_attempt(is_older):
         ResolvedDone("s", ONE, attempt=number(2)),
         ResolvedFailed("t", "why", attempt=number(1)),
     )
-    history = History.of(entries)
+    history = DecisionHistory.of(entries)
     assert history.asked == {"s": ONE}
     assert {key: entry.seq for key, entry in history.decided.items()} == {
         DecisionKey("s", 1, "call"): 3,
@@ -60,27 +65,27 @@ def test_a_decision_is_about_one_attempt(is_older):
 @pytest.mark.parametrize(
     ("event", "decided", "words"),
     [
-        (Approved("s", "me", "sha256:a"), Decided("approved", 1.0, "me"), "approved by me at"),
+        (Approved("s", "me", "sha256:a"), RecordedDecision("approved", 1.0, "me"), "approved by me at"),
         (
             Approved("s", "", "sha256:a", edit=ONE),
-            Decided("approved", 1.0, "", edited=True),
+            RecordedDecision("approved", 1.0, "", edited=True),
             "approved with other arguments at",
         ),
-        (Denied("s", "me", "no"), Decided("denied", 1.0, "me", "no"), "denied by me at"),
+        (Denied("s", "me", "no"), RecordedDecision("denied", 1.0, "me", "no"), "denied by me at"),
         (
             ResolvedDone("s", ONE, by="me"),
-            Decided("resolved as done", 1.0, "me"),
+            RecordedDecision("resolved as done", 1.0, "me"),
             "resolved as done by me at",
         ),
-        (ResolvedDone("s", ONE), Decided("resolved as done", 1.0), "resolved as done at"),
+        (ResolvedDone("s", ONE), RecordedDecision("resolved as done", 1.0), "resolved as done at"),
         (
             ResolvedRetry("s", by="me"),
-            Decided("resolved to be called again", 1.0, "me"),
+            RecordedDecision("resolved to be called again", 1.0, "me"),
             "resolved to be called again by me at",
         ),
         (
             ResolvedFailed("s", "gone", by="me"),
-            Decided("resolved as failed", 1.0, "me", "gone"),
+            RecordedDecision("resolved as failed", 1.0, "me", "gone"),
             "resolved as failed by me at",
         ),
     ],
@@ -88,7 +93,7 @@ def test_a_decision_is_about_one_attempt(is_older):
 def test_a_decision_is_told_with_who_and_why(event, decided, words):
     """In words and as JSON, in the order of the journal; other records are none."""
     (entry,) = entries_of(event)
-    assert told(entry) == decided
+    assert decision_of(entry) == decided
     why = f": {decided.reason}" if decided.reason else ""
     assert str(decided) == f"{words} 1970-01-01 00:00:01 UTC{why}"
     assert decided.to_dict() == {
@@ -99,5 +104,7 @@ def test_a_decision_is_told_with_who_and_why(event, decided, words):
         "edited": decided.edited,
     }
     other, later = Entry(2, 2.0, StepSucceeded("s", "sha256:d")), Entry(3, 3.0, Denied("s", "you", ""))
-    assert told(other) is None
-    assert decided_in([entry, other, later]) == {"s": (decided, Decided("denied", 3.0, "you"))}
+    assert decision_of(other) is None
+    assert decisions_by_step([entry, other, later]) == {
+        "s": (decided, RecordedDecision("denied", 3.0, "you"))
+    }

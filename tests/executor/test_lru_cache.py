@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from firmplan import Engine, Plan, PlanRejected, Toolset, tool
-from firmplan.executor import Lock
-from firmplan.executor.journal.programs import program_of, read_plan
-from firmplan.executor.journal.recent import ENTRY_STEPS, Recent
+from firmplan.executor import ToolsetLock
+from firmplan.executor.journal.header import program_of, read_plan
+from firmplan.executor.lru_cache import ENTRY_STEPS, LruCache
 from firmplan.executor.runs.request import AcceptedPlans
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
@@ -29,7 +29,7 @@ def add(a: int, b: int) -> int:
 )
 def test_a_value_is_that_of_its_key_and_the_weight_is_bounded(keys, weights):
     """Whatever is asked for in whatever order, the value is that of the key; nothing kept weighs more than the limit."""
-    recent = Recent[int, tuple[int, int]](steps_max=500)
+    recent = LruCache[int, tuple[int, int]](weight_max=500)
     for number, key in enumerate(keys):
         value = recent.get(key, lambda key=key, number=number: (key, number), lambda made: weights[made[0]])
         assert value[0] == key
@@ -38,7 +38,7 @@ def test_a_value_is_that_of_its_key_and_the_weight_is_bounded(keys, weights):
 
 def test_what_was_used_last_stays():
     """The least recently used goes first, and what is too heavy is not kept at all."""
-    recent = Recent[str, str](steps_max=2 * ENTRY_STEPS)
+    recent = LruCache[str, str](weight_max=2 * ENTRY_STEPS)
     made = []
 
     def use(key, steps=1):
@@ -106,7 +106,7 @@ def test_a_program_is_that_of_plan_and_lock():
         return a + b
 
     one = read_plan(stored)
-    locks = [Lock.of([one], Toolset([each])) for each in (add, add, other)]
+    locks = [ToolsetLock.of([one], Toolset([each])) for each in (add, add, other)]
     programs = [program_of(one, lock, {}, EXPRESSION_VERSION) for lock in locks]
     assert programs[0] is programs[1]
     assert programs[0] is not programs[2]

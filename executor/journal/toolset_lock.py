@@ -143,14 +143,14 @@ def _bare(schema: Json | Mapping[str, Json]) -> Json:
             return cast("Json", schema)
 
 
-class Lock:
+class ToolsetLock:
     """The tools of one run; satisfies `plans.signature.Signatures`."""
 
     def __init__(self, tools: Sequence[ToolLock]) -> None:
         self._tools = {tool.name: tool for tool in tools}
 
     @classmethod
-    def of(cls, plans: Iterable[Plan], tools: Toolset) -> Lock:
+    def of(cls, plans: Iterable[Plan], tools: Toolset) -> ToolsetLock:
         """Return the lock of the tools that these plans name."""
         names = sorted({name for plan in plans for name in tool_names(plan)})
         found = [tools.find(name) for name in names]
@@ -169,11 +169,11 @@ class Lock:
         """Return the tool of that name, or `None`."""
         return self._tools.get(name)
 
-    def with_untrusted(self, names: Collection[str]) -> Lock:
+    def with_untrusted(self, names: Collection[str]) -> ToolsetLock:
         """Return the lock with these tools untrusted too; itself where they are."""
         if all(tool.trust == "untrusted" for tool in self._tools.values() if tool.name in names):
             return self
-        return Lock(
+        return ToolsetLock(
             [
                 replace(tool, trust="untrusted") if tool.name in names else tool
                 for tool in self._tools.values()
@@ -190,7 +190,7 @@ class Lock:
         return [cast("Json", self._tools[name].to_dict()) for name in self.names]
 
     @classmethod
-    def from_list(cls, data: Sequence[Mapping[str, Any]]) -> Lock:
+    def from_list(cls, data: Sequence[Mapping[str, Any]]) -> ToolsetLock:
         """Read it back from `to_list`."""
         return cls([ToolLock.from_dict(entry) for entry in data])
 

@@ -1,7 +1,7 @@
-"""What can be wrong with an expression: before a run (`Fault`) and in it (`EvalFault`).
+"""What can be wrong with an expression: before a run (`LocalProblem`) and in it (`EvaluationError`).
 
-A `Fault` is a value, so that all of them can be collected; an `EvalFault` ends one evaluation. Neither knows the
-plan: the checker puts the path of the template before `Fault.inner`.
+A `LocalProblem` is a value, so that all of them can be collected; an `EvaluationError` ends one evaluation. Neither knows the
+plan: the checker puts the path of the template before `LocalProblem.inner`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class LocalProblem:
     """One thing wrong with a template, to the character.
 
     Attributes:
@@ -30,12 +30,12 @@ class Fault:
     start: int = 0
     end: int = 0
 
-    def moved(self, inner: str, by: int) -> Fault:
+    def moved(self, inner: str, by: int) -> LocalProblem:
         """Return the same fault of a string that holds this one's text `by` characters further on."""
         return replace(self, inner=inner + self.inner, start=self.start + by, end=self.end + by)
 
 
-class EvalFault(Exception):  # noqa: N818  # a word of the domain: the plan's fault, not ours
+class EvaluationError(Exception):  # a word of the domain: the plan's fault, not ours
     """An evaluation that could not give a value.
 
     Attributes:
@@ -52,14 +52,14 @@ class EvalFault(Exception):  # noqa: N818  # a word of the domain: the plan's fa
         """Whether something was not there, so that `first` goes on to its next argument."""
         return self.code in _MISSING
 
-    def __reduce__(self) -> tuple[type[EvalFault], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[EvaluationError], tuple[str, str]]:
         return type(self), (self.code, str(self))
 
 
 _MISSING = frozenset({"absent-field", "index-out-of-range", "null-value"})
 
 
-class RefersToSkipped(Exception):  # noqa: N818  # not an error: the step that asks is skipped too
+class RefersToSkipped(Exception):  # not an error: the step that asks is skipped too
     """Every way to a value leads to a step that was skipped.
 
     Attributes:

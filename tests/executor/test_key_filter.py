@@ -10,9 +10,9 @@ from random import Random
 import pytest
 from appending import leave
 from firmplan.executor import SqliteStore
-from firmplan.executor.stores import known_keys
-from firmplan.executor.stores.known_keys import KnownKeys
-from firmplan.executor.stores.store import Leavings, Reusable, RunRow
+from firmplan.executor.stores import sqlite_store
+from firmplan.executor.stores.sqlite_store import KeyFilter
+from firmplan.executor.stores.store import Reusable, ReuseEntries, RunRow
 from firmplan.tools import tool
 from rig import Rig, plan_of
 
@@ -36,15 +36,15 @@ async def look(store):
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """What others do is forgotten at once."""
-    monkeypatch.setattr(known_keys, "QUIET_S", 0.0)
+    monkeypatch.setattr(sqlite_store, "QUIET_S", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_others_do_what_is_there_is_found(tmp_path, monkeypatch, seed):
     """Two processes add, look, begin runs, and forget, in any order; each finds its own, and what was there when it last looked."""
     random = Random(seed)
-    monkeypatch.setattr(known_keys, "PORTION", random.choice([1, 3, 1_000]))
-    monkeypatch.setattr(known_keys, "KEYS_MAX", random.choice([5, 1_000]))
+    monkeypatch.setattr(sqlite_store, "PORTION", random.choice([1, 3, 1_000]))
+    monkeypatch.setattr(sqlite_store, "KEYS_MAX", random.choice([5, 1_000]))
     keys = [f"sha256:{number}" for number in range(40)]
 
     async def main():
@@ -58,7 +58,7 @@ def test_whatever_others_do_what_is_there_is_found(tmp_path, monkeypatch, seed):
             match random.randrange(6):
                 case 0 | 1:
                     added = random.sample(keys, 2)
-                    await leave(store, Leavings(results=[entry(key) for key in added]))
+                    await leave(store, ReuseEntries(results=[entry(key) for key in added]))
                     there |= set(added)
                     seen[at] |= set(added)
                 case 2:
@@ -91,12 +91,12 @@ def test_what_is_not_there_is_not_looked_for(tmp_path, monkeypatch):
         plain = store._look
         monkeypatch.setattr(store, "_look", lambda work: looks.append(1) or plain(work))
         await look(store)
-        await leave(store, Leavings(results=[entry("a")]))
+        await leave(store, ReuseEntries(results=[entry("a")]))
         assert await store.find_reusable(["b", "c"]) == {}
         assert looks == []
         assert set(await store.find_reusable(["a", "b"])) == {"a"}
         assert looks == [1]
-        await leave(other, Leavings(results=[entry("b")]))
+        await leave(other, ReuseEntries(results=[entry("b")]))
         await store.claim("r", "me", **DEAD)
         assert set(await store.find_reusable(["b", "c"])) == {"b"}
         assert looks == [1, 1]
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_leaves_nothing_known():
     """It is looked for, and whoever looks is told."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
-    known = KnownKeys()
+    known = KeyFilter()
     known.read_on(db)
     assert known.among(["a"]) == []
     db.close()
@@ -150,8 +150,8 @@ def keys_in(*keys):
 
 def test_so_many_keys_are_known_and_of_a_larger_index_none(monkeypatch):
     """Then all are looked for: those that were known, and those that come later."""
-    monkeypatch.setattr(known_keys, "KEYS_MAX", 3)
-    known = KnownKeys()
+    monkeypatch.setattr(sqlite_store, "KEYS_MAX", 3)
+    known = KeyFilter()
     known.read_on(keys_in("a", "b"))
     assert known.among(["a", "c"]) == ["a"]
     known.add(["c"])
@@ -179,7 +179,7 @@ def test_what_another_process_adds_while_the_last_keys_are_read_is_looked_for(tm
                         other.execute("INSERT INTO reusable VALUES ('late')")
                     return iter(found) if "SELECT key" in statement else Answer(found)
 
-            known = KnownKeys()
+            known = KeyFilter()
             known.read_on(Late())
             assert known.among(["late"]) == ["late"]
             known.read_on(db)
@@ -201,7 +201,7 @@ def test_a_store_that_is_opened_again_knows_nothing_of_before(tmp_path):
         await look(store)
         assert await store.find_reusable(["a"]) == {}
         await store.close()
-        await leave(other, Leavings(results=[entry("a")]))
+        await leave(other, ReuseEntries(results=[entry("a")]))
         await other.close()
         await store.open()
         assert set(await store.find_reusable(["a"])) == {"a"}
