@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..errors import InputRejected
 from ..executor import Run, StepView
 from ..executor.budget import LIMITS
-from ..executor.review.amounts import counted, steps_in
+from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings

@@ -264,7 +264,7 @@ async def replay(
 
 def _replay_text(run: Run) -> str:
     """Return the two digests, one below the other. They are equal, because a replay that differs raises `Diverged`."""
-    from ..executor.review.amounts import counted, steps_in
+    from ..executor.runs.run import counted, steps_in
 
     steps = counted(steps_in(run.steps))
     if not run.digest:

@@ -128,7 +128,7 @@ async def runs_prune(
     ] = False,
 ) -> int:
     """Delete the runs that ended long enough ago. Runs that have not ended, and runs with children that stay, are kept."""
-    from ..executor.runs.deletion import ENDED
+    from ..executor.runs.store_care import ENDED
 
     statuses = [status for status in ENDED if status != "failed"] if keep_failed else None
     async with invocation.look() as engine:

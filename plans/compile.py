@@ -107,7 +107,7 @@ def _later_functions(bodies: Bodies, language: int) -> list[Problem]:
         for at, template in body.templates():
             for leaf in template.formula.leaves:
                 for expression in leaf.expressions:
-                    for kind, name, since in _calls(expression.reading.node):
+                    for kind, name, since in _calls(expression.parsed.node):
                         if since > language:
                             message = f"there is no {kind} '{name}'"
                             hint = f"it came with version {since} of expressions, and this run began with version {language}"
