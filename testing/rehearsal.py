@@ -205,7 +205,7 @@ class Rehearsal:
             return
         machine = self.recorded.recall.machine
         for path, ended in self._ended():
-            action = machine.turns[path].item.node.code.action
+            action = machine.iterations[path].item.node.code.action
             if not isinstance(action, AskModel):
                 continue
             asked = cast("dict[str, Json]", self.recorded.recall.calls[path].value)
@@ -224,8 +224,8 @@ class Rehearsal:
         """Return what calls came to by path, in plan order: which of several equal ones ended first was chance."""
         if self.recorded is None:
             return []
-        turns = self.recorded.recall.machine.turns
-        return sorted(self.recorded.ended.items(), key=lambda each: turns[each[0]].order)
+        iterations = self.recorded.recall.machine.iterations
+        return sorted(self.recorded.ended.items(), key=lambda each: iterations[each[0]].order)
 
     def _approval(self, tool: Tool | None, lock: ToolLock) -> Approval:
         """Return when a person is asked: as the tool says, or as was asked in the recording."""
