@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
-from ...tools.failures import said
+from ...tools.failures import text_of
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
 from ..canonical_value import CanonicalValue
@@ -242,9 +242,9 @@ class Caller:
             )
         except ToolError as fault:
             spent = fault.usage if isinstance(fault, ModelError) else None
-            failed = Failed(fault.code, said(fault), fault.temporary, retryable=fault.temporary)
+            failed = Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
             return failed, None if spent is None else _told(spent)
-        return Returned(output), {**_told(reply.usage), "model": said(reply.model)}
+        return Returned(output), {**_told(reply.usage), "model": text_of(reply.model)}
 
 
 def _told(usage: ModelUsage) -> dict[str, Json]:

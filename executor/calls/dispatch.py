@@ -160,7 +160,7 @@ class Preparation:
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
-        args = known.tool.bind_spelled(given.data, given.shared)
+        args = known.tool.bind_canonical(given.data, given.shared)
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
         if args == given.data:  # most are as they were given

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ...plans.signature import Effect
-from ...tools.logbook import is_told, open_log
+from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
 from ..canonical_value import CanonicalValue
 from ..commands import Command, Record
@@ -143,7 +143,7 @@ class Telling:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.is_told = is_told("info")
+        self.is_told = is_enabled("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 
