@@ -113,15 +113,12 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "journals": (
         (
             "bundle",
-            "commits",
-            "decided",
+            "decision_history",
             "header",
             "journal",
-            "lock",
-            "programs",
-            "recent",
             "records",
             "restore",
+            "toolset_lock",
         ),
         (
             "tests/executor/test_bundle.py",
@@ -136,6 +133,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "tests/executor/test_replay.py",
             "tests/executor/test_restore.py",
             "tests/executor/test_tampering.py",
+            "tests/executor/test_toolset_lock.py",
             "tests/executor/test_verify.py",
             "tests/laws/test_travelling_runs.py",
             "tests/safety/test_artifacts.py",
