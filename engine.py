@@ -41,7 +41,6 @@ from .executor import (
     Explanation,
     Facilities,
     Header,
-    Lock,
     Planned,
     PlanningCost,
     PlanUses,
@@ -58,6 +57,7 @@ from .executor import (
     Store,
     StoreReport,
     SystemClock,
+    ToolsetLock,
     Verification,
 )
 from .executor.calls.concurrency import FairSemaphore
@@ -450,7 +450,7 @@ class Engine:
         def offer(beginning: Plan) -> None:
             inputs, misfits = fit_inputs(beginning, given)
             if not misfits:
-                lock = Lock.of((beginning, *saved.values()), self.tools)
+                lock = ToolsetLock.of((beginning, *saved.values()), self.tools)
                 early.offer(beginning, inputs, lock, saved.get)
 
         return offer
@@ -462,7 +462,7 @@ class Engine:
         task = words_of(row.task)
         found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
         plans = await self._saved_for(found.plan)
-        lock = Lock.of((found.plan, *plans.values()), self.tools)
+        lock = ToolsetLock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
         record: Json = {"source": found.source, "usage": found.usage.to_dict(), "attempts": list(attempts)}
         return Planned(found.plan, plans, fitted_inputs(found.plan, found.inputs), lock, record)
@@ -559,11 +559,11 @@ class Engine:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
             given = task_inputs(inputs)
-            header = options.header(None, given, {}, Lock(()), task=words_of(what))
+            header = options.header(None, given, {}, ToolsetLock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
         plan, saved = await self._accept(what)
-        lock = Lock.of((plan, *saved.values()), self.tools)
+        lock = ToolsetLock.of((plan, *saved.values()), self.tools)
         header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
         await self._go_on(execution, run_id)
@@ -747,7 +747,7 @@ class Engine:
             report = judged(check(before.plan, self.tools, plans=before.plans), self._flow)
             if not report.ok:
                 raise PlanRejected(report)
-            header = replace(header, lock=Lock.of((before.plan, *before.plans.values()), self.tools))
+            header = replace(header, lock=ToolsetLock.of((before.plan, *before.plans.values()), self.tools))
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await self._go_on(execution, retried)
 
@@ -874,7 +874,7 @@ class Engine:
             run = await execution.archive.get(run_id)
             accepted, saved = await self._accept(plan)
             kept = {name: value for name, value in run.inputs.items() if name in accepted.inputs}
-            lock = Lock.of((accepted, *saved.values()), self.tools)
+            lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
             options = Options(None, None, None, "off", {})
             header = options.header(accepted, fitted_inputs(accepted, kept), saved, lock, task=run.task)
         return await Review.of(execution).shadow(run_id, model, header)
@@ -947,7 +947,7 @@ class Engine:
         kept = {name: value for name, value in parent.inputs.items() if name in accepted.inputs}
         report = await self.check_plan(accepted)
         overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
-        lock = Lock.of((accepted, *saved.values()), self.tools)
+        lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
         options = Options(None, None, None, "auto", changes.budget)
         header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)

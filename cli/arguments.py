@@ -23,12 +23,12 @@ from ..errors import InputRejected, PlanRejected, RunNotFound
 from ..executor.runs.request import fitted_inputs
 from ..planner.given import is_missing
 from ..planner.library.library import fits
-from ..plans import CheckReport, Json, NotJson, Plan, literal_faults, parse, read_text
-from ..plans.faults import Fault
+from ..plans import CheckReport, Json, NotJson, Plan, parse, read_text, value_problems
+from ..plans.errors import LocalProblem
 from ..plans.inputs import fit_inputs
 from ..plans.nearest import did_you_mean, nearest
 from ..plans.types.read import read_schema
-from ..plans.types.show import shown
+from ..plans.types.show import type_text
 from ..plans.types.types import Scalar, Type, members
 from .config import Settings
 from .invocation import is_model_configured
@@ -306,25 +306,27 @@ def _read(name: str, text: str, schema: Mapping[str, Any], types: Mapping[str, A
     """Return an input's value: the text itself if that fits its type, else what it is as JSON."""
     if not any(key in schema for key in SHAPE_KEYS):
         return _guess(text)
-    of_text = literal_faults(text, schema, types)
+    of_text = value_problems(text, schema, types)
     if not of_text:
         return text
     wanted = read_schema(schema, types)[0]
     try:
         value = parse(text)
-        faults = literal_faults(value, schema, types)
+        faults = value_problems(value, schema, types)
         if not faults:
             return value
     except NotJson as fault:
         if not _takes_text(wanted):
             why = "which is not JSON" if "not JSON: " in str(fault) else str(fault).removeprefix("$: ")
-            raise InputRejected(f"--input {name}: expected {shown(wanted)}, found {text!r}, {why}") from fault
+            raise InputRejected(
+                f"--input {name}: expected {type_text(wanted)}, found {text!r}, {why}"
+            ) from fault
         faults = of_text
     found = of_text if _takes_text(wanted) else faults
     raise InputRejected(f"--input {name}: {'; '.join(map(_fault_text, found))}")
 
 
-def _fault_text(fault: Fault) -> str:
+def _fault_text(fault: LocalProblem) -> str:
     where = f" (at ${fault.inner})" if fault.inner else ""
     return f"{fault.message}{where}{f'; {fault.hint}' if fault.hint else ''}"
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError
-from ..executor.stores.url import shown
+from ..executor.stores.location import shown
 
 FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
@@ -186,13 +186,13 @@ def _layer(given: Mapping[str, object], where: str) -> Layer:
 
 def _problems(given: Mapping[str, object], where: str) -> list[str]:
     """Return the problems of a layer, in the words of problems of plans and inputs."""
-    from ..plans import literal_faults  # noqa: PLC0415  # most settings fit, and commands are to start quickly
+    from ..plans import value_problems  # noqa: PLC0415  # most settings fit, and commands are to start quickly
 
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if "tools" in values:
         values["tools"] = _listed(values["tools"])
     found: list[str] = []
-    for fault in literal_faults(values, Layer.model_json_schema()):
+    for fault in value_problems(values, Layer.model_json_schema()):
         table, dot, name = fault.inner.removeprefix(".").rpartition(".")
         fields = PlannerTable.model_fields if table == "planner" else Layer.model_fields
         if name.isidentifier() and name not in fields and table in ("", "planner"):

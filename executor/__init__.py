@@ -5,8 +5,8 @@ from .budget import PlanningCost
 from .calls.early import EarlySteps
 from .calls.facilities import Clock, Facilities, SystemClock
 from .journal.header import Header, default_seed
-from .journal.lock import Lock
 from .journal.records import Event
+from .journal.toolset_lock import ToolsetLock
 from .policy import REUSE_MODES, ReuseMode
 from .review.bisect import Bisection
 from .review.explain import Explanation
@@ -22,9 +22,8 @@ from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, RunsDeleted, StoreReport
 from .runs.submission import Planned
 from .states import FINAL, MOVES, RunStatus, State
-from .stores.plan_uses import PlanUses
 from .stores.sqlite_store import SqliteStore
-from .stores.store import CacheStats, Pruned, Store
+from .stores.store import CacheStats, PlanUses, Pruned, Store
 
 __all__ = [
     "BUDGET_LIMITS",
@@ -42,7 +41,6 @@ __all__ = [
     "Facilities",
     "Header",
     "KeyChange",
-    "Lock",
     "PlanUses",
     "Planned",
     "PlanningCost",
@@ -68,6 +66,7 @@ __all__ = [
     "StoreReport",
     "SystemClock",
     "ToolVerdict",
+    "ToolsetLock",
     "Verification",
     "default_seed",
 ]

@@ -2,10 +2,21 @@
 
 from .drafting.attempt import Attempt
 from .drafting.mending import Mended
+from .library.learning import learn
 from .library.pattern import pattern_fault
 from .library.uses import Use
 from .planner import Planned, Planner
 from .reuse import PlanCache
 from .saved import SavedPlan
 
-__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan", "Use", "pattern_fault"]
+__all__ = [
+    "Attempt",
+    "Mended",
+    "PlanCache",
+    "Planned",
+    "Planner",
+    "SavedPlan",
+    "Use",
+    "learn",
+    "pattern_fault",
+]

@@ -1,7 +1,8 @@
-"""plans: what a plan IS. Its format, its values and types, its check, its canonical form and digest, its program.
+"""plans: what a plan IS: its format, its values and types, its check, its canonical form and digest, its program.
 
-Pure: no clock, no network, no tool is called; only `load.py` touches files. Names are imported on first use, so that
-whoever needs one small thing of this room does not pay for all of it.
+The folder is pure: it has no clock and no network, calls no tool, and only `format/load.py` touches files. It does not know how plans run or
+where they come from. Begin with `plan.py`, `checker/checker.py` and `program.py`. Names are imported on first use, so that an importer of one small name
+does not load the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .problems import Bounds, CheckReport, Problem
     from .program import Program
     from .signature import Effect, Signature, Signatures
-    from .types.validate import literal_faults
+    from .types.validate import value_problems
     from .values import Digest, Json, NotJson, canonical, normal, parse
 
 _MODULES = {
@@ -41,7 +42,7 @@ _MODULES = {
     "plan": ("InnerPlan", "Plan", "Step"),
     "problems": ("Bounds", "CheckReport", "Problem"),
     "program": ("Program",),
-    "types.validate": ("literal_faults",),
+    "types.validate": ("value_problems",),
     "signature": ("Effect", "Signature", "Signatures"),
     "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
 }
@@ -73,7 +74,6 @@ __all__ = [
     "check",
     "compile_plan",
     "fit_inputs",
-    "literal_faults",
     "load_plan",
     "normal",
     "parse",
@@ -81,6 +81,7 @@ __all__ = [
     "read_text",
     "save_plan",
     "to_yaml",
+    "value_problems",
 ]
 
 

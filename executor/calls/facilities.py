@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
-from ..journal.commits import Commits
+from ..journal.journal import Commits
 from ..stores.store import Store
 from .concurrency import FairSemaphore, InFlight
 from .flow_policy import Flow

@@ -19,13 +19,13 @@ from ...plans.program import Touch
 from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
+from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
 from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
 from ..policy import ReuseMode
-from ..sealed import Sealed
 from ..stores.store import EVERYTHING, CallRecord, Reusable, RunRow
 from .concurrency import InFlight
 from .dispatch import PreparedCall, StartCall
@@ -164,7 +164,7 @@ class Results:
         return await epochs_at_start(self._facilities, call.tool)
 
     def keep(
-        self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, at: float
+        self, call: PreparedCall, output: CanonicalValue, epochs: Mapping[str, int] | None, at: float
     ) -> Reusable | None:
         """Keep a result for later calls; return it if it may stand for identical calls right now."""
         made = self._writer.add(
@@ -190,7 +190,7 @@ class Results:
 
 def reused(call: PreparedCall, made: Reusable) -> CallReused:
     """Return the event that a result stands for a call."""
-    return CallReused(call.step, call.args_digest, Sealed(made.output), made.key, made.run_id)
+    return CallReused(call.step, call.args_digest, CanonicalValue(made.output), made.key, made.run_id)
 
 
 # --- earlier results
@@ -305,7 +305,7 @@ class ReuseWriter:
     def add(  # noqa: PLR0913  # one keyword for each fact that decides whether a result is kept
         self,
         candidate: Candidate,
-        output: Sealed,
+        output: CanonicalValue,
         *,
         started: float,
         at: float,

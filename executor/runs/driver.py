@@ -32,6 +32,7 @@ from ..calls.flow_policy import FlowPolicy
 from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
+from ..canonical_value import CanonicalValue
 from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from ..events import (
     ApprovalRuled,
@@ -47,7 +48,6 @@ from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
 from ..machine import Machine
-from ..sealed import Sealed
 from ..stores.store import Decision, Reusable, RunRow
 from .recorder import ProgressLog, RunRecorder, log_trace
 from .run import run_status
@@ -480,7 +480,11 @@ class Driver:
         return None
 
     async def _returned(
-        self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, usage: Usage | None
+        self,
+        call: PreparedCall,
+        output: CanonicalValue,
+        epochs: Mapping[str, int] | None,
+        usage: Usage | None,
     ) -> Reusable | None:
         if call.context is not None:
             self._caller.forget(call)
@@ -509,7 +513,7 @@ def expect_outcomes(machine: Machine) -> None:
     """
     if machine.status is not None or machine.is_stuck():
         return
-    step = next((step for step in machine.turns if machine.is_running(step)), "")
+    step = next((step for step in machine.iterations if machine.is_running(step)), "")
     raise ConfigError(
         f"the call of step '{step}' left no outcome: its tool '{machine.tool_of(step)}' has cancelled the task that called "
         "it; let it cancel only tasks of its own, or give it a timeout: then its calls get tasks of their own"

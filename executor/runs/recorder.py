@@ -12,8 +12,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ...plans.signature import Effect
-from ...tools.logbook import is_told, open_log
+from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
+from ..canonical_value import CanonicalValue
 from ..commands import Command, Record
 from ..events import (
     CallFailed,
@@ -32,14 +33,13 @@ from ..events import (
     StepIndeterminate,
 )
 from ..journal.records import FIELDS
-from ..sealed import Sealed
 from . import deaths
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from ..journal.journal import Journal
-    from ..journal.lock import Lock
+    from ..journal.toolset_lock import ToolsetLock
     from ..machine import Machine
 
 
@@ -62,7 +62,7 @@ class RunRecorder:
     """
 
     def __init__(
-        self, machine: Machine, journal: Journal, run_id: str, lock: Lock, made: PlanMade | None = None
+        self, machine: Machine, journal: Journal, run_id: str, lock: ToolsetLock, made: PlanMade | None = None
     ) -> None:
         self._machine = machine
         self._journal = journal
@@ -149,7 +149,7 @@ class RunLog:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.is_verbose = is_told("info")
+        self.is_verbose = is_enabled("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 
@@ -177,7 +177,7 @@ def log_trace(trace: str, run: str, step: str, attempt: int) -> None:
 
 
 def _loggable(value: object) -> object:
-    if isinstance(value, Sealed):
+    if isinstance(value, CanonicalValue):
         return f"{len(value.data)} bytes"
     return (
         None if isinstance(value, Mapping) else value

@@ -19,6 +19,8 @@ from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
 from ..budget import PlanningCost
 from ..calls.facilities import Clock
+from ..canonical_value import CanonicalValue
+from ..execution_tree import walk
 from ..fork import (
     Fork,
     Holds,
@@ -29,17 +31,14 @@ from ..fork import (
     fork_of,
     inherited_from,
     patched_steps,
+    retry_of,
     root_of,
 )
-from ..journal.header import Header, default_seed
-from ..journal.lock import Lock
-from ..journal.programs import keep_plan, program_of
+from ..journal.header import Header, default_seed, keep_plan, program_of
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild
+from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
-from ..outcome import walk
-from ..retry import retry_of
-from ..sealed import Sealed
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
 from .archive import Archive
@@ -52,7 +51,7 @@ class Planned:
     plan: Plan
     plans: Mapping[str, Plan]
     inputs: Mapping[str, Json]
-    lock: Lock
+    lock: ToolsetLock
     record: Json
 
     def complete(self, header: Header, cost: PlanningCost | None = None) -> Header:
@@ -188,7 +187,7 @@ class Submissions:
         run_id: str,
         *,
         at: str | None,
-        overrides: Mapping[str, Sealed],
+        overrides: Mapping[str, CanonicalValue],
         holds: Holds,
         header: Header,
         also: Sequence[str] = (),
@@ -272,8 +271,8 @@ class Submissions:
             return machines[0]
 
         def has_reconciled(path: str) -> bool:
-            turn = machine().turns.get(path)
-            return turn is not None and turn.item.node.policy.can_reconcile
+            iteration = machine().iterations.get(path)
+            return iteration is not None and iteration.item.node.policy.can_reconcile
 
         found = PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
         for path, past in found.items():

@@ -19,7 +19,7 @@ from .run import Run
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from ..journal.commits import Commits
+    from ..journal.journal import Commits
     from ..stores.store import Batch, Store
     from .archive import Archive
     from .driver import Driver

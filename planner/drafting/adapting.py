@@ -127,7 +127,7 @@ def _answer(plan: Plan, asked: list[str]) -> Answer:
         **({} if definitions is None else {"$defs": definitions}),
     }
     return Answer(
-        {"type": "object"}, name="form", purpose="Whether the form fits, and its values.", told=told
+        {"type": "object"}, name="form", purpose="Whether the form fits, and its values.", shown_schema=told
     )
 
 

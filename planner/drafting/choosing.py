@@ -105,7 +105,9 @@ def choice_answer(listed: Sequence[Tool]) -> Answer:
         },
         "required": ["reasoning", "tools"],
     }
-    return Answer({"type": "object"}, name="choice", purpose="The tools that may be needed.", told=told)
+    return Answer(
+        {"type": "object"}, name="choice", purpose="The tools that may be needed.", shown_schema=told
+    )
 
 
 def is_plan(turn: Completion) -> bool:

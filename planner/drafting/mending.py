@@ -56,7 +56,9 @@ _TOLD: dict[str, Json] = {
     },
     "required": ["operations"],
 }
-ANSWER = Answer({"type": "object"}, name="patch", purpose="Operations that mend the plan.", told=_TOLD)
+ANSWER = Answer(
+    {"type": "object"}, name="patch", purpose="Operations that mend the plan.", shown_schema=_TOLD
+)
 _ABOUT_FAILURE = ("why", "retries", "timeout", "on_error", "after")
 _NO_WAY = "the model sees no way to mend the plan"
 

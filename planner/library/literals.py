@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 from ...plans.edit.renaming import PLACES
-from ...plans.expressions.lexical import find_hole
+from ...plans.expressions.lexical import find_placeholder
 from ...plans.values import Json
 
 _QUOTED = re.compile(r"""(?<![\w"'])("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
@@ -69,7 +69,7 @@ def _by_parts(text: str, outside: Callable[[str], str], inside: Callable[[str], 
             made.append(outside(text[at : start + 2]))
             at = start + 2
             continue
-        hole = find_hole(text, start + 2)
+        hole = find_placeholder(text, start + 2)
         made += [
             outside(text[at:start]),
             "${",

@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..immutable import immutable
 from ..nearest import did_you_mean, listing
 from ..paths import key, parts_of, path_of
-from ..types.assignable import assign, expression_of, for_null
+from ..types.assignable import assignability_problems, expression_of, for_null
 from ..types.constraints import as_schema, is_plain_tuple, of_shape
-from ..types.show import schema_of, shown
+from ..types.show import schema_of, type_text
 from ..types.types import (
     NEVER,
     NULL,
@@ -32,7 +32,7 @@ from ..types.types import (
     type_of,
     union,
 )
-from ..types.validate import literal_faults
+from ..types.validate import value_problems
 from ..values import Json, into
 from .context import Parameters, is_error
 
@@ -75,7 +75,7 @@ _holders_again = lru_cache(1_024)(_holders)  # the arguments of a plan's tools h
 _CACHED_LENGTH_MAX = 64
 
 
-def without_doubts(faults: Sequence[Fault], others: Sequence[Fault]) -> Sequence[Fault]:
+def without_doubts(faults: Sequence[LocalProblem], others: Sequence[LocalProblem]) -> Sequence[LocalProblem]:
     """Return faults without the doubts about a place that has an error, or about which `others` say the same.
 
     An expression, and the place that its value goes to, may both report that a value may be missing. The fault inside the
@@ -99,9 +99,9 @@ def without_doubts(faults: Sequence[Fault], others: Sequence[Fault]) -> Sequence
 _DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
 
 
-def argument_faults(
+def argument_problems(
     args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
-) -> Iterator[Fault]:
+) -> Iterator[LocalProblem]:
     """Yield the faults of arguments, with paths such as `.city`; faults of all together only if no argument has an error.
 
     Args:
@@ -122,9 +122,9 @@ def argument_faults(
 
 def _together_faults(
     args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed
-) -> Iterable[Fault]:
+) -> Iterable[LocalProblem]:
     if not parts.types:
-        return literal_faults(args, schema)
+        return value_problems(args, schema)
     if isinstance(wanted, ObjectType):
         return _shape_faults(args, "", wanted)
     return [fault for fault in _composed_faults(args, "", wanted, parts) if is_error(fault)]
@@ -132,7 +132,7 @@ def _together_faults(
 
 def _each_argument(
     args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
-) -> Iterator[Fault]:
+) -> Iterator[LocalProblem]:
     for name, value in args.items():
         inner = key(name)
         wanted = parameters.types.get(name, parameters.extra)
@@ -152,11 +152,11 @@ def _each_argument(
     missing = [name for name in parameters.required if name not in args]
     if len(missing) > MISSING_MAX:
         message = f"{parameters.owner} needs {len(missing)} arguments that are not given: {listing(missing)}"
-        yield Fault("missing-arg", message, "add them to 'args'")
+        yield LocalProblem("missing-arg", message, "add them to 'args'")
     else:
         for name in missing:
-            message = f"{parameters.owner} needs the argument '{name}': expected {shown(parameters.types.get(name, UNKNOWN))}, found none"
-            yield Fault("missing-arg", message, f"add '{name}' to 'args'", key(name))
+            message = f"{parameters.owner} needs the argument '{name}': expected {type_text(parameters.types.get(name, UNKNOWN))}, found none"
+            yield LocalProblem("missing-arg", message, f"add '{name}' to 'args'", key(name))
 
 
 def value_faults(
@@ -166,7 +166,7 @@ def value_faults(
     parts: Computed,
     schema: Mapping[str, Json] | None = None,
     definitions: Mapping[str, Json] | None = None,
-) -> Iterator[Fault]:
+) -> Iterator[LocalProblem]:
     """Yield the faults of one value.
 
     Args:
@@ -185,8 +185,8 @@ def value_faults(
         yield from _partly_computed_faults(value, inner, wanted, parts)
 
 
-def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[Fault]:
-    for fault in assign(found, wanted):
+def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[LocalProblem]:
+    for fault in assignability_problems(found, wanted):
         if fault.code == "maybe-missing" and not fault.inner:
             yield replace(fault, inner=inner, hint=for_null(expression_of(text)))
             continue
@@ -198,16 +198,16 @@ def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -
 
 def _literal_faults(
     value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
-) -> Iterable[Fault]:
+) -> Iterable[LocalProblem]:
     if schema is None:
         if wanted == UNKNOWN:
             return
         schema, definitions = schema_of(wanted), {}
-    for fault in literal_faults(value, schema, definitions):
+    for fault in value_problems(value, schema, definitions):
         yield replace(fault, inner=inner + fault.inner)
 
 
-def _partly_computed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+def _partly_computed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Judge the parts of a list or object that holds expressions, if its place allows one kind of list or object only."""
     others = [member for member in members(wanted) if member != NULL]
     match value, others:
@@ -222,27 +222,27 @@ def _partly_computed_faults(value: Json, inner: str, wanted: Type, parts: Comput
             yield from _composed_faults(value, inner, wanted, parts)
 
 
-def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[Fault]:
+def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[LocalProblem]:
     """Yield the faults that a list or object has whatever its computed parts will be: those of its length and its names."""
-    known = of_shape(wanted.beyond)
-    faults = literal_faults(value, as_schema(known)) if known else []
+    known = of_shape(wanted.constraints)
+    faults = value_problems(value, as_schema(known)) if known else []
     yield from (replace(fault, inner=inner + fault.inner) for fault in faults)
-    if not faults and any(one not in known and not is_plain_tuple(one, wanted) for one in wanted.beyond):
+    if not faults and any(one not in known and not is_plain_tuple(one, wanted) for one in wanted.constraints):
         found = "a list" if isinstance(value, list) else "an object"
-        message = f"expected {shown(wanted)} with conditions, found {found} that is computed in part: it is checked when the step runs"
-        yield Fault("unchecked-type", message, "", inner)
+        message = f"expected {type_text(wanted)} with conditions, found {found} that is computed in part: it is checked when the step runs"
+        yield LocalProblem("unchecked-type", message, "", inner)
 
 
 def _object_faults(
     value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Computed
-) -> Iterator[Fault]:
+) -> Iterator[LocalProblem]:
     for name, part in value.items():
         at = into(inner, name)
         known = wanted.fields.get(name)
         target = wanted.extra if known is None else known.type
         if target is None:
             message = f"expected one of the fields {listing(wanted.fields)}, found '{name}'"
-            yield Fault(
+            yield LocalProblem(
                 "bad-literal",
                 message,
                 did_you_mean(name, (each for each in wanted.fields if each not in value), "leave it out"),
@@ -252,13 +252,13 @@ def _object_faults(
             yield from value_faults(part, at, target, parts)
     for name, known in wanted.fields.items():
         if known.required and name not in value:
-            message = f"the field '{name}' is missing: expected {shown(known.type)}"
-            yield Fault("bad-literal", message, f"add '{name}'", inner)
+            message = f"the field '{name}' is missing: expected {type_text(known.type)}"
+            yield LocalProblem("bad-literal", message, f"add '{name}'", inner)
 
 
-def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
+def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Judge a value as one by the type that its parts give it, where its place allows several types."""
-    for fault in assign(composed(value, inner, parts), wanted):
+    for fault in assignability_problems(composed(value, inner, parts), wanted):
         at = inner + fault.inner
         holder = _nearest_computed(at, parts)
         if holder is not None:
@@ -310,7 +310,7 @@ def composed(value: Json, inner: str, parts: Computed) -> Type:
             return type_of(value)
 
 
-def _unknown(name: str, inner: str, parameters: Parameters, args: Mapping[str, Json]) -> Fault:
+def _unknown(name: str, inner: str, parameters: Parameters, args: Mapping[str, Json]) -> LocalProblem:
     free = [known for known in parameters.types if known not in args]
     message = f"{parameters.owner} has no argument '{name}': expected one of {listing(parameters.types)}"
-    return Fault("unknown-arg", message, did_you_mean(name, free, "leave it out"), inner)
+    return LocalProblem("unknown-arg", message, did_you_mean(name, free, "leave it out"), inner)

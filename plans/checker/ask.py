@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..format.shape import describe
 from ..nearest import did_you_mean, listing
 from ..types.keywords import is_pattern
@@ -23,7 +23,7 @@ INPUT_KEYS: Final = ("input", "in", "prompt", "question", "args")
 OUTPUT_KEYS: Final = ("output", "out", "answer", "result")
 
 
-def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterator[Fault]:
+def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterator[LocalProblem]:
     """Yield the faults of guards.
 
     Args:
@@ -37,26 +37,26 @@ def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterat
             yield from _guard_faults(cast("Mapping[str, Json]", guard), inner, answer)
         else:
             message = f"expected an object with {listing(_CONDITIONS)}, found {found}"
-            yield Fault("bad-shape", message, "", inner)
+            yield LocalProblem("bad-shape", message, "", inner)
 
 
-def _guard_faults(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[Fault]:
+def _guard_faults(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[LocalProblem]:
     for key, wanted in guard.items():
         at = into(inner, str(key))
         if key not in _CONDITIONS:
             hint = did_you_mean(str(key), _CONDITIONS, "leave it out")
-            yield Fault("bad-shape", f"expected {listing(_CONDITIONS)}, found '{key}'", hint, at)
+            yield LocalProblem("bad-shape", f"expected {listing(_CONDITIONS)}, found '{key}'", hint, at)
             continue
         is_condition, expected = _CONDITIONS[key]
         if not is_condition(wanted):
-            yield Fault("bad-literal", f"{key}: expected {expected}, found {describe(wanted)}", "", at)
+            yield LocalProblem("bad-literal", f"{key}: expected {expected}, found {describe(wanted)}", "", at)
     others = [key for key in guard if key not in ("judge", "model")]
     if "judge" in guard and others:
         message = f"judge: expected nothing beside it but 'model', found '{others[0]}'"
-        yield Fault("bad-shape", message, "make it a guard of its own", inner)
+        yield LocalProblem("bad-shape", message, "make it a guard of its own", inner)
     if "model" in guard and "judge" not in guard:
         message = "model: expected 'judge' beside it, found none"
-        yield Fault("bad-shape", message, "name a 'judge', or leave it out", into(inner, "model"))
+        yield LocalProblem("bad-shape", message, "name a 'judge', or leave it out", into(inner, "model"))
     if isinstance(field := guard.get("field"), str) and answer is not None:
         yield from _field_faults(field, answer, into(inner, "field"))
 
@@ -80,7 +80,7 @@ _CONDITIONS: Final[Mapping[str, tuple[Callable[[Json], bool], str]]] = {
 }
 
 
-def _field_faults(field: str, answer: Type, at: str) -> Iterator[Fault]:
+def _field_faults(field: str, answer: Type, at: str) -> Iterator[LocalProblem]:
     """Yield a fault if the answer has no such field: a guard on it would hold whatever the model answers."""
     known: list[str] = []
     for member in _guarded(answer):
@@ -97,7 +97,7 @@ def _field_faults(field: str, answer: Type, at: str) -> Iterator[Fault]:
         f"one of the answer's fields {listing(known)}" if known else "no field, since the answer has none"
     )
     message = f"field: expected {fields}, found '{field}'"
-    yield Fault("bad-literal", message, did_you_mean(field, known), at)
+    yield LocalProblem("bad-literal", message, did_you_mean(field, known), at)
 
 
 def _guarded(answer: Type) -> Iterator[Type]:
@@ -120,7 +120,7 @@ def read_example(example: object) -> tuple[Json, Json, str] | None:
     return None
 
 
-def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Iterator[Fault]:
+def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Yield the faults of worked examples: those that are none, and outputs that have not the answer's type.
 
     Args:
@@ -135,7 +135,7 @@ def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Itera
         found = read_example(example)
         if found is None:
             message = f'expected {{"input": .., "output": ..}}, found {describe(example)}'
-            yield Fault("bad-shape", message, "", inner)
+            yield LocalProblem("bad-shape", message, "", inner)
             continue
         _, output, place = found
         at = inner + place

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..expressions.formula import EvalFault
+from ..expressions.formula import EvaluationError
 from ..expressions.nodes import Call, Comprehension, ListOf, Name, Node
 from ..immutable import immutable
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
@@ -194,11 +194,11 @@ def _length(template: Template, length_of: _LengthOf) -> int | None:
     if template.formula.constant:
         try:
             value = template.formula.evaluate({})
-        except EvalFault:
+        except EvaluationError:
             return None
         return len(value) if isinstance(value, list) else None
     whole = template.formula.leaves[0].whole
-    node = None if whole is None else whole.reading.node
+    node = None if whole is None else whole.parsed.node
     return None if node is None else _node_length(node, length_of)
 
 

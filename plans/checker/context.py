@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from ..codes import CODES
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..limits import LIMITS, Limits
 from ..nearest import did_you_mean
 from ..problems import Problem, problem
@@ -25,7 +25,7 @@ from .body import Bodies, Body
 _PLAIN_TEXT = {"type": "string"}
 
 
-def is_error(fault: Fault) -> bool:
+def is_error(fault: LocalProblem) -> bool:
     """Whether a fault stops the plan."""
     return CODES[fault.code].severity == "error"
 
@@ -92,7 +92,7 @@ class ProblemList:
         self.problems.append(problem(code, path, message, hint, at))
 
     def add_faults(
-        self, body: Body, path: str, faults: Iterable[Fault], codes: Mapping[str, str] | None = None
+        self, body: Body, path: str, faults: Iterable[LocalProblem], codes: Mapping[str, str] | None = None
     ) -> None:
         """Add the faults of the value at `path`.
 
@@ -100,14 +100,14 @@ class ProblemList:
             body: The body that has the value.
             path: The place of the value.
             faults: Their `inner` paths begin at the value.
-            codes: Fault code -> the code to report instead, where the place has a more specific one.
+            codes: LocalProblem code -> the code to report instead, where the place has a more specific one.
         """
         for fault in faults:
             code = fault.code if codes is None else codes.get(fault.code, fault.code)
             at = (fault.start, fault.end) if fault.end > fault.start else None
             self.add(body, code, path + fault.inner, fault.message, fault.hint, at)
 
-    def add_inferred(self, body: Body, path: str, faults: Iterable[Fault]) -> None:
+    def add_inferred(self, body: Body, path: str, faults: Iterable[LocalProblem]) -> None:
         """Add faults of expressions. Inference may have searched a nearest name for each, so each uses up one search."""
         found = list(faults)
         self.suggestions_left -= len(found)
@@ -141,7 +141,7 @@ class Parameters:
     together: tuple[Type, Mapping[str, Json]] | None = None
 
 
-_Reading = tuple[Type, list[Fault], list[Fault]]
+_Reading = tuple[Type, list[LocalProblem], list[LocalProblem]]
 """The type of a schema, its faults, and its warnings."""
 
 
@@ -227,7 +227,7 @@ class CheckContext:
                 most = self.limits.named_parts_max
                 message = f"expected schemas that rest on at most {most} parts of named types, counted for each schema, found more"
                 hint = "name fewer types in one another, or raise Limits.named_parts_max"
-                return NEVER, [Fault("limit-exceeded", message, hint)], []
+                return NEVER, [LocalProblem("limit-exceeded", message, hint)], []
             self._readings[key] = read_with_warnings(schema, body.types)
         return self._readings[key]
 

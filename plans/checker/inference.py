@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from ..expressions.formula import Fault, Leaf, infer
+from ..expressions.formula import Leaf, LocalProblem, infer
 from ..expressions.infer import infer_parts, infer_tree
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..nearest import listing, short
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from ..types.assignable import expression_of, for_null
-from ..types.show import shown
+from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,
     INTEGER,
@@ -36,7 +36,7 @@ from ..types.types import (
     widened,
 )
 from ..values import Json
-from .arguments import argument_faults, computed, value_faults, without_doubts
+from .arguments import argument_problems, computed, value_faults, without_doubts
 from .ask import example_faults, guard_faults
 from .body import Body
 from .context import CheckContext, Parameters, is_error
@@ -140,8 +140,8 @@ class _TypedBody:
         inferred = infer_tree(
             formula.value, formula.tree, scope, suggestions=problems.suggests, callers=self.callers
         )
-        problems.add_inferred(self.body, path, inferred.faults)
-        wrong = _wrong_places(template, inferred.faults)
+        problems.add_inferred(self.body, path, inferred.problems)
+        wrong = _wrong_places(template, inferred.problems)
         if formula.secret is not None and not wrong:
             message = "expected secret(..) as the whole of an argument of a tool step, found it elsewhere"
             hint = "hand the secret to the tool that needs it, as an argument"
@@ -180,7 +180,7 @@ class _TypedBody:
         word = "true or false" if wanted == BOOLEAN else "a list"
         if kinds and not (others and all(_is_like(member, wanted) for member in others)):
             hint = "write a comparison" if wanted == BOOLEAN else "refer to a list, or write one: [..]"
-            problems.add(self.body, code, path, f"expected {word} at {path}, found {shown(found)}", hint)
+            problems.add(self.body, code, path, f"expected {word} at {path}, found {type_text(found)}", hint)
             return False
         if len(others) < len(kinds):
             message = f"expected {word} at {path}, found a value that may be null"
@@ -212,9 +212,9 @@ class _TypedBody:
     def _lost_text(self, leaf: Leaf) -> str:
         """Return the reference through which a string loses its value if steps are skipped, such as `step.field[0]`; else empty."""
         for expression in leaf.expressions:
-            node = expression.reading.node
+            node = expression.parsed.node
             if node is not None and (lost := self._lost(node)) is not None:
-                return expression.reading.text[lost.start : lost.end]
+                return expression.parsed.text[lost.start : lost.end]
         return ""
 
     def _lost(self, node: Node) -> Node | None:
@@ -306,13 +306,13 @@ class _TypedBody:
             template.formula.tree, scope, suggestions=problems.suggests, callers=self.callers
         )
         if parameters is None:
-            problems.add_inferred(body, at, inferred.faults)
+            problems.add_inferred(body, at, inferred.problems)
             return
-        parts = computed(inferred.leaves, _wrong_places(template, inferred.faults))
+        parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
-        faults = list(argument_faults(args, parameters, parts, template.secrets))
-        problems.add_inferred(body, at, without_doubts(inferred.faults, faults))
-        problems.add_faults(body, at, without_doubts(faults, inferred.faults))
+        faults = list(argument_problems(args, parameters, parts, template.secrets))
+        problems.add_inferred(body, at, without_doubts(inferred.problems, faults))
+        problems.add_faults(body, at, without_doubts(faults, inferred.problems))
 
     def _expect_text(self, path: str, step: Step, names: Sequence[str], scope: Mapping[str, Type]) -> None:
         for name in names:
@@ -331,7 +331,7 @@ class _TypedBody:
             self._expect(at, found, _ANY_LIST, "type-mismatch", template.value)
             return
         inferred = infer_parts(template.formula.tree, scope, suggestions=False)
-        parts = computed(inferred.leaves, _wrong_places(template, inferred.faults))
+        parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         examples = cast("list[Json]", template.formula.literal(template.value))
         self.context.problems.add_faults(self.body, at, example_faults(examples, answer, parts))
 
@@ -345,7 +345,7 @@ def _extended(scope: Mapping[str, Type], names: dict[str, Type]) -> Mapping[str,
     return ChainMap(names, scope)  # type: ignore[arg-type]  # a mapping that is only read
 
 
-def _wrong_places(template: Template, faults: Sequence[Fault]) -> list[str]:
+def _wrong_places(template: Template, faults: Sequence[LocalProblem]) -> list[str]:
     """Return the places in a template that have an error already."""
     return [fault.inner for fault in (*template.faults, *faults) if is_error(fault)]
 

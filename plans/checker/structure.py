@@ -12,7 +12,7 @@ from ..nearest import listing, short
 from ..paths import key
 from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..signature import Effect
-from ..types.validate import literal_faults
+from ..types.validate import value_problems
 from ..values import Json
 from .body import Body
 from .context import CheckContext
@@ -142,7 +142,7 @@ def check_schemas(context: CheckContext, body: Body) -> None:
         context.read(body, schema, path)
         of_schema = context.problems.problems[before:]
         if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
-            faults = literal_faults(schema["default"], schema, body.types)
+            faults = value_problems(schema["default"], schema, body.types)
             codes = {fault.code: "bad-input" for fault in faults}
             context.problems.add_faults(body, f"{path}.default", faults, codes)
 
@@ -214,7 +214,7 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
 
 def _check_inputs(context: CheckContext, body: Body) -> None:
     used: set[str] = set()
-    for template in (*(each for step in body.steps for each in step.templates.values()), body.output):
+    for _, template in body.templates():
         if "inputs" in template.formula.names:
             if not template.formula.inputs:
                 return  # the template uses the object of all inputs

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from firmplan.errors import EngineBug, StoreError
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import CallMade, CallStarted, CallSucceeded, StepSucceeded
 from firmplan.executor.journal import journal as module
 from firmplan.executor.journal.journal import BEHIND_MAX, Journal
@@ -17,10 +18,9 @@ from firmplan.executor.journal.records import (
     Event,
     chain,
     read_entry,
-    told_apart,
+    split_calls,
     write_line,
 )
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import FINAL, RunStatus
 from firmplan.executor.stores.store import CallRecord, Reusable, RunRow
 
@@ -29,7 +29,7 @@ ROW = RunRow(
     "r", "running", None, None, None, 1.0, 1.0, "", {}, epoch=7, owner="me", head=HEAD, last_seq=4, beat=1
 )
 STARTED = CallStarted("pay", 1, "sha256:0")
-ENDED = CallSucceeded("pay", Sealed(b"1"))
+ENDED = CallSucceeded("pay", CanonicalValue(b"1"))
 PLAIN = StepSucceeded("add", "sha256:1")
 
 
@@ -143,7 +143,7 @@ def test_what_calls_leave_releases_no_run(monkeypatch):
     call = CallRecord("r", "pay", "t", 1.0, "k", b"{}")
     written.journal.leave(call)
     batch = written.commit()
-    assert (batch.lines, batch.releases, batch.head, batch.left.calls) == ([], None, HEAD, [call])
+    assert (batch.lines, batch.releases, batch.head, batch.reuse.calls) == ([], None, HEAD, [call])
     assert not written.journal.is_released
     written.journal.add(PLAIN, 2.0)
     assert written.commit().releases == "me"
@@ -167,13 +167,13 @@ def test_what_calls_leave_waits_for_more_of_it_and_then_goes_at_once(monkeypatch
         assert len(written.asked.within) == 2  # too early: it is asked for again
         assert written.asked.within[-1] == pytest.approx(1_000, abs=100)
         written.journal.add(PLAIN, 2.0)
-        assert written.commit().left is None
+        assert written.commit().reuse is None
         resting = asyncio.create_task(written.journal.rest())
         await asyncio.sleep(0)
         assert written.asked.within[-1] == 0
         assert not resting.done()
         left = written.journal.take()
-        assert (left.left.calls, left.left.results, left.left.codes) == (
+        assert (left.reuse.calls, left.reuse.results, left.reuse.codes) == (
             [call, call],
             [result],
             {"sha256:c": {"a": "b"}},
@@ -261,7 +261,7 @@ def test_so_many_events_may_wait_for_the_disk_and_no_more():
 def test_a_value_stands_in_its_record_up_to_its_size_and_beside_it_past_that():
     """Either is read back as it was; what stands beside is found by its digest alone."""
     for size in (INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1):
-        value = Sealed.of("x" * (size - 2))
+        value = CanonicalValue.of("x" * (size - 2))
         assert len(value.data) == size
         line, large = write_line(5, 2.0, CallSucceeded("pay", value))
         assert [each.data for each in large] == ([value.data] if size > INLINE_BYTES_MAX else [])
@@ -279,7 +279,7 @@ def test_a_line_holds_what_there_is_and_no_more():
     assert write_line(5, 2.0, STARTED)[0] == (
         b'{"n":5,"at":2.0,"type":"CallStarted","step":"pay","attempt":1,"args":"sha256:0","key":""}'
     )
-    line = write_line(6, 2.5, CallSucceeded("pay", Sealed(b'{"a":1}'), usage={"tokens": 3}))[0]
+    line = write_line(6, 2.5, CallSucceeded("pay", CanonicalValue(b'{"a":1}'), usage={"tokens": 3}))[0]
     assert line == (
         b'{"n":6,"at":2.5,"type":"CallSucceeded","step":"pay","output":{"$json":{"a":1}},"usage":{"tokens":3}}'
     )
@@ -308,9 +308,9 @@ def test_a_line_that_is_no_record_is_refused(line):
 
 def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
     """For whoever looks for either; everything else is told as it is."""
-    made = CallMade("pay", 2, "sha256:0", Sealed(b"1"), 1.5, "k", {"because": "first"})
+    made = CallMade("pay", 2, "sha256:0", CanonicalValue(b"1"), 1.5, "k", {"because": "first"})
     entries = [Entry(1, 1.0, STARTED), Entry(2, 2.0, made), Entry(3, 3.0, PLAIN)]
-    assert list(told_apart(entries)) == [
+    assert list(split_calls(entries)) == [
         entries[0],
         Entry(2, 1.5, CallStarted("pay", 2, "sha256:0", "k", None, {"because": "first"})),
         Entry(2, 2.0, CallSucceeded("pay", made.output)),
@@ -320,7 +320,7 @@ def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
 
 def test_an_entry_is_shown_without_the_types_of_the_engine():
     """Values stand as JSON; the step stands apart, and what is not known is left out."""
-    event = Event.of(Entry(6, 2.5, CallSucceeded("pay", Sealed(b'{"a":1}'), usage={"tokens": 3})))
+    event = Event.of(Entry(6, 2.5, CallSucceeded("pay", CanonicalValue(b'{"a":1}'), usage={"tokens": 3})))
     assert event.to_dict() == {
         "seq": 6,
         "type": "CallSucceeded",

@@ -96,7 +96,7 @@ def test_state_that_shows_in_a_second_call_only_is_found():
 def test_the_order_of_two_is_looked_at_more_often(monkeypatch):
     """A set of two comes out as recorded in every second process: there are up to five, while that takes little time."""
     processes = []
-    made = verifying.Processes
+    made = verifying.ProcessPool
 
     def counted(extra):
         processes.append(extra["PYTHONHASHSEED"])

@@ -1,0 +1,185 @@
+"""The turns of an `agent` step: what the model is asked next, and what its answer means.
+
+An agent step is a small loop inside one turn of the machine: `think0` asks the model, `act0` makes the call that it chose, `think1`
+asks again with what came of it, and so on until it answers, or a limit is reached. Each is a step of its own with a path
+(`research/think0`), a journal record and a digest, so that a replay asks nobody. A call that fails is told to the model; it does not fail
+the step. Plain state and questions; the machine moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from ..plans.expressions.formula import parse_formula
+from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCode, Waits
+from ..plans.values import Json, canonical
+from .budget import amount_of
+from .canonical_value import CanonicalValue
+from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of
+from .policy import CallPolicy
+from .states import State
+
+RESULT_SHOWN_BYTES: Final = 16 * 1024  # of one result that the model is shown; the whole stays in the journal
+HISTORY_SHOWN_MAX: Final = 50  # calls that the model is reminded of, the latest ones
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The model gave the result."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class NextCall:
+    """The model chose a call."""
+
+    tool: str
+    args: dict[str, Json]
+
+
+@dataclass(slots=True)
+class AgentLoop:
+    """How far one agent has come.
+
+    Attributes:
+        goal: As rendered.
+        history: One line for each call so far: what was called and what came of it.
+    """
+
+    agent: RunAgent
+    goal: str
+    history: list[str] = field(default_factory=list[str])
+    thoughts: int = 0
+    calls: int = 0
+    chosen: NextCall | None = None
+
+    def find_exhausted(self, iterations: Iterator[Iteration]) -> Failure | None:
+        """Return the limit that another thought would pass, or `None`."""
+        if self.thoughts >= self.agent.steps_max:
+            return Failure(
+                "agent-exhausted", f"no answer after {self.thoughts} turns, which is its max_steps"
+            )
+        spent = self._spent(iterations)
+        for name, limit in self.agent.budget.items():
+            if isinstance(limit, int | float) and spent.get(name, 0.0) >= limit:
+                return Failure("agent-exhausted", f"no answer within its budget of {limit} {name}")
+        return None
+
+    def _spent(self, iterations: Iterator[Iteration]) -> dict[str, float]:
+        spent = {"steps": float(self.calls), "model_calls": 0.0, "tokens": 0.0, "usd": 0.0, "seconds": 0.0}
+        for iteration in iterations:
+            spent["model_calls"] += amount_of(iteration.usage, "calls")
+            spent["tokens"] += amount_of(iteration.usage, "tokens")
+            spent["usd"] += amount_of(iteration.usage, "usd")
+            if iteration.started is not None and iteration.finished is not None:
+                spent["seconds"] += iteration.finished - iteration.started
+        return spent
+
+    def thought(self) -> StepCode:
+        """Return the next question to the model, as a step."""
+        agent = self.agent
+        shown = self.history[-HISTORY_SHOWN_MAX:]
+        left_out = len(self.history) - len(shown)
+        so_far = [f"(the first {left_out} calls are left out)"] if left_out else []
+        prompt = "\n\n".join([f"# Goal\n{self.goal}", "# Calls so far", *so_far, *(shown or ["none"])])
+        ask = AskModel(
+            prompt=_constant(prompt),
+            system=_constant(agent.instructions),
+            examples=None,
+            returns=agent.reply,
+            model="default",
+            temperature=None,
+            max_tokens=None,
+            guard=(),
+        )
+        self.thoughts += 1
+        return _step(f"think{self.thoughts - 1}", ask, ())
+
+    def decide(self, reply: Json) -> Answer | NextCall | None:
+        """Return what the model decided; `None`: it gave both or neither, and is told so next."""
+        said = cast("dict[str, Any]", reply)
+        has_call, has_answer = said.get("call") is not None, "answer" in said and said["answer"] is not None
+        if has_answer and not has_call:
+            return Answer(said["answer"])
+        if has_call and not has_answer:
+            self.chosen = NextCall(said["call"]["tool"], said["call"]["args"])
+            return self.chosen
+        self.history.append("You gave both `call` and `answer`, or neither. Give exactly one of them.")
+        return None
+
+    def act(self, call: NextCall) -> StepCode:
+        """Return a chosen call as a step."""
+        tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
+        self.calls += 1
+        return _step(f"act{self.thoughts - 1}", CallTool(call.tool, _constant(call.args), {}), tainted)
+
+    def note(self, node: Node) -> None:
+        """Remember what came of a call."""
+        assert self.chosen is not None
+        called = f"{self.chosen.tool}({canonical(cast('Json', self.chosen.args)).decode()})"
+        if node.state is State.SUCCEEDED and node.output is not None:
+            self.history.append(f"{called}\n-> {_shown(node.output)}")
+        else:
+            failure = _failure_of(node)
+            self.history.append(f"{called}\n-> failed [{failure.code}]: {failure.message}")
+
+
+def frame_of(code: StepCode, iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
+    """Return a frame below a turn that runs this one step."""
+    program = Program(iteration.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
+    return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
+
+
+def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula; what stands in it is data, never a template
+    return parse_formula(_escaped(value))[0]
+
+
+def _escaped(value: Json) -> Json:
+    match value:
+        case str():
+            return value.replace("${", "$${")
+        case list():
+            return [_escaped(each) for each in value]
+        case dict():
+            return {key: _escaped(each) for key, each in value.items()}
+        case _:
+            return value
+
+
+def _step(name: str, action: AskModel | CallTool, tainted: tuple[str, ...]) -> StepCode:
+    return StepCode(
+        position=0,
+        id=name,
+        action=action,
+        when=None,
+        when_filters=False,
+        for_each=None,
+        on_error=Fail(),
+        repeat=None,
+        retries=None,
+        timeout_s=None,
+        needs_when=(),
+        needs=(),
+        lenient=frozenset(),
+        after=(),
+        touches=(),
+        sequential=False,
+        tainted=tainted,
+    )
+
+
+def _shown(output: CanonicalValue) -> str:
+    text = output.data.decode()
+    return (
+        text
+        if len(text) <= RESULT_SHOWN_BYTES
+        else f"{text[:RESULT_SHOWN_BYTES]} .. ({len(text)} characters in all)"
+    )
+
+
+def _failure_of(node: Node) -> Failure:
+    item: Item | None = node.items[-1] if node.items else None
+    return node.failure or (item.failure if item else None) or Failure("failed", "the call failed")

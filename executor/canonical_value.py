@@ -1,0 +1,116 @@
+"""A produced value: its canonical bytes, its digest and its parsed form.
+
+A value is canonicalised once, when it is produced; every consumer, live or replayed, sees the parsed canonical
+form. The machine treats parsed values as immutable; tools are handed copies parsed from the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..plans.errors import Skipped
+from ..plans.values import (
+    LARGE_BYTES,
+    Digest,
+    Json,
+    NotJson,
+    canonical,
+    digest,
+    parse,
+    parse_canonical,
+    shared_copy,
+)
+
+
+class _Unread:
+    """Stands for a value that nobody has looked at."""
+
+
+_UNREAD = _Unread()
+
+
+class CanonicalValue:
+    """One value, canonical. Digest and parsed form are made on first use.
+
+    Args:
+        data: Bytes that `canonical` made; nothing is checked again.
+    """
+
+    __slots__ = ("_digest", "_value", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._digest: Digest | None = None
+        self._value: Json | _Unread = _UNREAD
+
+    @classmethod
+    def of(cls, value: Json) -> CanonicalValue:
+        """Seal a JSON value. Raises: NotJson: it is not JSON."""
+        sealed = cls(canonical(value))
+        if (copy := shared_copy(value, sealed.data)) is not None:
+            sealed._value = copy  # its own class
+        return sealed
+
+    @classmethod
+    def known(cls, data: bytes, value: Json) -> CanonicalValue:
+        """Seal canonical bytes together with their parsed form, which nobody may change, so that a large value is parsed once."""
+        sealed = cls(data)
+        sealed._value = value  # its own class
+        return sealed
+
+    @classmethod
+    def checked(cls, data: bytes) -> CanonicalValue:
+        """Seal canonical bytes that come from outside: a child process, a file. Raises: NotJson: they are not canonical."""
+        sealed = cls.of(parse(data))
+        if sealed.data != data:
+            raise NotJson("the bytes are JSON, but not in canonical form")
+        return sealed
+
+    @property
+    def value(self) -> Json:
+        """The parsed canonical form; shared, so never to be changed."""
+        if isinstance(self._value, _Unread):
+            self._value = parse_canonical(self.data)
+        return self._value
+
+    @property
+    def shared(self) -> Json:
+        """The parsed form of a large value, if it is kept; `None`: a reader parses the bytes."""
+        if len(self.data) < LARGE_BYTES or isinstance(self._value, _Unread):
+            return None
+        return self._value
+
+    @property
+    def digest(self) -> Digest:
+        """`sha256:` and 64 hex digits over the canonical bytes."""
+        if self._digest is None:
+            self._digest = digest(self.data)
+        return self._digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CanonicalValue) and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def __repr__(self) -> str:
+        text = self.data.decode()
+        return f"Sealed({text if len(text) <= 60 else text[:57] + '...'})"
+
+
+class Scope(dict[str, "Json | Skipped"]):
+    """What the formulas of one frame see, by name. A step's value is parsed when it is first looked at: most are only passed on.
+
+    Attributes:
+        canonical: Step id -> its canonical value, of the steps that have one.
+    """
+
+    __slots__ = ("canonical",)
+
+    def __init__(self, known: Mapping[str, Json]) -> None:
+        super().__init__(known)
+        self.canonical: dict[str, CanonicalValue] = {}
+
+    def __missing__(self, name: str) -> Json:
+        value = self[name] = self.canonical[name].value
+        return value
