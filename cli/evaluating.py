@@ -11,9 +11,9 @@ from pathlib import Path
 from ..engine import Engine
 from ..errors import InputRejected
 from ..planner import Planned, Planner
-from ..planner.evaluate.measuring import Measured, Run, Summary, measure
-from ..planner.evaluate.pairing import Judged, judge_pairs
-from ..planner.evaluate.task_set import SetTask, TaskSet
+from ..planner.evaluate.judging import JudgeReport, judge_pairs
+from ..planner.evaluate.measuring import Measured, PlannerSummary, Run, measure
+from ..planner.evaluate.task_set import EvalTask, TaskSet
 from ..plans import Effect
 from ..plans.plan import ToolStep
 from ..plans.values import Json
@@ -95,7 +95,7 @@ def _runner(models: Models) -> Run:
     """Return what runs a plan in the folder of its tools, one at a time; a plan that writes is not run."""
     turn = asyncio.Lock()
 
-    async def run(task: SetTask, planned: Planned) -> Json:
+    async def run(task: EvalTask, planned: Planned) -> Json:
         for step in planned.plan.steps:
             tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
             if tool is not None and tool.effect is Effect.WRITE:
@@ -113,7 +113,7 @@ def _runner(models: Models) -> Run:
     return run
 
 
-def _tell(measured: Measured, judged: Judged | None) -> None:
+def _tell(measured: Measured, judged: JudgeReport | None) -> None:
     """Show the table, and the tasks that did not go well."""
     screen.answer(screen.table(HEAD, map(_row, measured.summaries)))
     bad = [(result, score) for result in measured.results for score in result.scores if not score.good]
@@ -138,7 +138,7 @@ def _tell(measured: Measured, judged: Judged | None) -> None:
         _tell_agreement(judged)
 
 
-def _tell_agreement(judged: Judged) -> None:
+def _tell_agreement(judged: JudgeReport) -> None:
     """Show how far the judge agrees with people, and on which pairs it does not."""
     if judged.agreement is None:
         screen.answer("the judge: no labels to measure it by")
@@ -152,7 +152,7 @@ def _tell_agreement(judged: Judged) -> None:
         screen.note(f"the judge, {each.id}: {why}" + (f" ({each.about})" if each.about else ""))
 
 
-def _row(each: Summary) -> tuple[str, ...]:
+def _row(each: PlannerSummary) -> tuple[str, ...]:
     def share(value: float | None) -> str:
         return "-" if value is None else f"{value:.0%}"
 

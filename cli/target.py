@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from ..engine import Engine
 from ..errors import InputRejected, PlanRejected, RunNotFound
-from ..planner.library.library import fits
+from ..planner.library.library import find_matches
 from ..plans import CheckReport, Plan, read_text
 from ..plans.nearest import nearest
 
@@ -65,7 +65,7 @@ async def find_target(engine: Engine, what: str) -> Target:
         raise InputRejected("expected a plan's file, a saved plan's name, or a task in words, found nothing")
     if _NAME.fullmatch(what):
         saved = await engine.list_plans()
-        if not fits(what, saved, {}):
+        if not find_matches(what, saved, {}):
             raise InputRejected(
                 f"expected a plan's file, a saved plan's name, or a task in words, found {what!r}, which is "
                 + (

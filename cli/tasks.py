@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..engine import Engine
 from ..executor.runs.request import fitted_inputs
-from ..planner.given import is_missing
-from ..planner.library.library import fits
+from ..planner.library.library import find_matches
+from ..planner.request import is_missing_input
 from ..plans import Json, Plan
 from ..plans.inputs import fit_inputs
 from .config import Settings
@@ -23,10 +23,10 @@ async def read_task(engine: Engine, task: str, words: Sequence[str], settings: S
         InputRejected: The saved plan that answers it lacks an input, or an input does not fit.
     """
     saved = await engine.list_plans()
-    inputs = read_inputs(words, _taking([fit.saved.plan for fit in fits(task, saved, {})], words))
-    found = fits(task, saved, inputs)
+    inputs = read_inputs(words, _taking([fit.saved.plan for fit in find_matches(task, saved, {})], words))
+    found = find_matches(task, saved, inputs)
     faults = [fit_inputs(fit.saved.plan, fit.inputs)[1] for fit in found]
-    if found and all(faults) and all(is_missing(fault, found[0].inputs) for fault in faults[0]):
+    if found and all(faults) and all(is_missing_input(fault, found[0].inputs) for fault in faults[0]):
         fitted_inputs(found[0].saved.plan, found[0].inputs)
     if not is_model_configured(settings):
         fitting = [fit.saved.plan for fit, fault in zip(found, faults, strict=True) if not fault]
