@@ -41,7 +41,6 @@ from .executor import (
     Explanation,
     Facilities,
     Header,
-    Lock,
     Planned,
     PlanningCost,
     PlanUses,
@@ -58,23 +57,35 @@ from .executor import (
     Store,
     StoreReport,
     SystemClock,
+    ToolsetLock,
     Verification,
 )
-from .executor.calls.clearance import FLOWS, Flow
+from .executor.calls.concurrency import Places
+from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
-from .executor.calls.places import Places
 from .executor.fork import Holds, root_of
 from .executor.machine import RULES_VERSION
-from .executor.runs.accepted import AcceptedPlans
-from .executor.runs.arguments import (
+from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.owner import presence_of
+from .executor.runs.replays import bundle_path, load_bundle, replayed
+from .executor.runs.request import (
+    AcceptedPlans,
+    Options,
+    age_of,
+    artifact_of,
     attempt_of,
+    budget_of,
+    bytes_of,
     child_id_of,
     concurrency_of,
     count_of,
     decisions_of,
     edit_of,
     file_of,
+    fitted_inputs,
+    judged,
     lease_of,
+    limits_of,
     park_after_of,
     person_of,
     reason_of,
@@ -82,27 +93,13 @@ from .executor.runs.arguments import (
     secrets_of,
     step_of,
     take_over_of,
+    task_inputs,
     times_of,
+    value_for,
     values_of,
     words_of,
 )
-from .executor.runs.deaths import PARK_AFTER
-from .executor.runs.deletion import statuses_of
-from .executor.runs.presence import presence_of
-from .executor.runs.replays import bundle_path, load_bundle, replayed
-from .executor.runs.request import (
-    Options,
-    age_of,
-    artifact_of,
-    budget_of,
-    bytes_of,
-    fitted_inputs,
-    judged,
-    limits_of,
-    task_inputs,
-    value_for,
-)
-from .executor.runs.store_care import back_up, check_store
+from .executor.runs.store_care import back_up, check_store, statuses_of
 from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import LEASE_S
@@ -453,7 +450,7 @@ class Engine:
         def offer(beginning: Plan) -> None:
             inputs, misfits = fit_inputs(beginning, given)
             if not misfits:
-                lock = Lock.of((beginning, *saved.values()), self.tools)
+                lock = ToolsetLock.of((beginning, *saved.values()), self.tools)
                 early.offer(beginning, inputs, lock, saved.get)
 
         return offer
@@ -465,7 +462,7 @@ class Engine:
         task = words_of(row.task)
         found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
         plans = await self._saved_for(found.plan)
-        lock = Lock.of((found.plan, *plans.values()), self.tools)
+        lock = ToolsetLock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
         record: Json = {"source": found.source, "usage": found.usage.to_dict(), "attempts": list(attempts)}
         return Planned(found.plan, plans, fitted_inputs(found.plan, found.inputs), lock, record)
@@ -562,11 +559,11 @@ class Engine:
         """Submit a run; return its id, and the planning that is under way for it."""
         if isinstance(what, str):
             given = task_inputs(inputs)
-            header = options.header(None, given, {}, Lock(()), task=words_of(what))
+            header = options.header(None, given, {}, ToolsetLock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
         plan, saved = await self._accept(what)
-        lock = Lock.of((plan, *saved.values()), self.tools)
+        lock = ToolsetLock.of((plan, *saved.values()), self.tools)
         header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
         await self._go_on(execution, run_id)
@@ -750,7 +747,7 @@ class Engine:
             report = judged(check(before.plan, self.tools, plans=before.plans), self._flow)
             if not report.ok:
                 raise PlanRejected(report)
-            header = replace(header, lock=Lock.of((before.plan, *before.plans.values()), self.tools))
+            header = replace(header, lock=ToolsetLock.of((before.plan, *before.plans.values()), self.tools))
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await self._go_on(execution, retried)
 
@@ -877,7 +874,7 @@ class Engine:
             run = await execution.archive.get(run_id)
             accepted, saved = await self._accept(plan)
             kept = {name: value for name, value in run.inputs.items() if name in accepted.inputs}
-            lock = Lock.of((accepted, *saved.values()), self.tools)
+            lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
             options = Options(None, None, None, "off", {})
             header = options.header(accepted, fitted_inputs(accepted, kept), saved, lock, task=run.task)
         return await Review.of(execution).shadow(run_id, model, header)
@@ -950,7 +947,7 @@ class Engine:
         kept = {name: value for name, value in parent.inputs.items() if name in accepted.inputs}
         report = await self.check_plan(accepted)
         overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
-        lock = Lock.of((accepted, *saved.values()), self.tools)
+        lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
         given = fitted_inputs(accepted, kept | dict(changes.inputs))
         options = Options(None, None, None, "auto", changes.budget)
         header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)

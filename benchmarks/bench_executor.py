@@ -24,9 +24,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from firmplan.executor import Execution, Facilities, Header, Lock, SqliteStore, default_seed
-from firmplan.executor.calls.places import Places
-from firmplan.executor.runs.presence import presence_of
+from firmplan.executor import Execution, Facilities, Header, SqliteStore, ToolsetLock, default_seed
+from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.tools import Models, Toolset, tool
@@ -146,7 +146,9 @@ class Bench:
 
     async def _submit(self, run_id: str) -> Callable[[], Awaitable[None]]:
         """Submit a run; return what drives it to its end."""
-        header = Header(self._plan, {}, default_seed(self._plan, {}), Lock.of([self._plan], self._tools), {})
+        header = Header(
+            self._plan, {}, default_seed(self._plan, {}), ToolsetLock.of([self._plan], self._tools), {}
+        )
         await self._execution.submissions.submit(header, run_id=run_id)
 
         async def drive() -> None:

@@ -1,4 +1,8 @@
-"""The command line `firmplan`."""
+"""The command line `firmplan`: one module a command group, with each command's options beside its work.
+
+It knows the engine and the service, and nothing of how they work inside; only `report.py` and `screen.py` decide how an answer looks.
+Begin at `app.py` (the group of all commands), `command.py` (how a command is declared) and `invocation.py` (what a command works with).
+"""
 
 from .app import app, main
 

@@ -1,8 +1,7 @@
-"""The command line's front door: the group of all commands, and the one place where errors become exit codes.
+"""The group of all commands, and the one place where errors become exit codes.
 
-No command prints a traceback: an error is one message on stderr, or one document on stdout with `--json`.
-`--debug`, anywhere on the line, lets the traceback through. Commands return their exit code and import the rooms
-only when called, so that `firmplan --help` stays quick.
+No command prints a traceback: an error is one message on stderr, or one document on stdout with `--json`. `--debug`, anywhere on the
+line, shows the traceback. `command.py` says how a command is declared.
 """
 
 from __future__ import annotations
@@ -19,18 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FirmplanError
-from . import (
-    cache_commands,
-    host_commands,
-    mcp_commands,
-    model_commands,
-    plan_commands,
-    review_commands,
-    run_commands,
-    store_commands,
-    trial_commands,
-)
-from .examples import add_examples
+from . import decide, host, models, plans, review, run, store
 from .screen import (
     Unwritable,
     answer,
@@ -43,7 +31,7 @@ from .screen import (
 )
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-"""What every misspelt command line raises; typer exports only its best-known subclass."""
+"""The error of every misspelt command line; typer exports only a subclass of it."""
 
 TYPER_WORDS = (
     ("Input should be a valid integer, unable to parse string as an integer", "expected an integer"),
@@ -51,10 +39,10 @@ TYPER_WORDS = (
     ("Input should be ", "expected a number "),
     ("Value error, ", ""),
 )
-"""What typer says of an option's value, and what is said here; it offers no way to say it otherwise."""
+"""Typer's messages about an option's value, and their replacements; typer has no setting for them."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a write to a full disk. typer and rich print without `screen`, so their faults arrive unchanged."""
+"""Errors of a write to a full disk. typer and rich print without `screen`, so their errors arrive unchanged."""
 
 EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay diverged, 4 waiting for a person or budget."
 
@@ -103,22 +91,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run_commands.register(app)
-review_commands.register(app)
-trial_commands.register(app)
-plan_commands.register(app)
-model_commands.register(app)
-cache_commands.register(app)
-host_commands.register(app)
-mcp_commands.register(app)
-store_commands.register(app)
-add_examples(app)
+for part in (run, decide, review, plans, models, host, store):
+    app.add_typer(part.app)
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
     open_closed_streams()
-    if "--debug" in sys.argv:  # of a tool's errors the log tells the tracebacks
+    if "--debug" in sys.argv:  # the log has the tracebacks of a tool's errors
         from ..tools.logbook import SETTING
 
         os.environ.setdefault(SETTING, "debug")
@@ -145,10 +125,10 @@ def _root(
 
 
 def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
-    """Run the command and return its exit code; an answer that could not be written whole is a failure.
+    """Run the command and return its exit code; an answer that could not be written completely is a failure.
 
-    Errors are told on the same streams as answers, so telling one can fail too. A reader that closed its pipe has read
-    enough: nobody is told.
+    Errors are printed on the same streams as answers, so printing one can fail too. A reader that closed its pipe has read enough and
+    gets no message.
     """
     try:
         code = _outcome(command, words)
@@ -162,7 +142,7 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
 
 
 def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
-    """Run the command and return its exit code, telling of errors in the way the words ask for."""
+    """Run the command and return its exit code; print its error as text or, with `--json`, as a document."""
     try:
         with stdout_for_the_document() if "--json" in words else nullcontext():
             return int(command() or 0)
@@ -185,7 +165,7 @@ def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
 
 
 def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's class is private
-    """Tell of a misspelt command line. A call without any words gets the help, which is its message."""
+    """Print the error of a misspelt command line. A call without any words gets the help, which is its message."""
     message = error.format_message()
     for theirs, ours in TYPER_WORDS:
         message = message.replace(theirs, ours)
@@ -196,8 +176,7 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     advice = f"try '{command} --help'"
     if command == "firmplan" and (option := getattr(error, "option_name", None)):
         advice = f"the options of a command come after it: firmplan COMMAND {option} ..; {advice}"
-    told = message if "Usage:" in message else f"error: {message}\n{advice}"
-    note(told)
+    note(message if "Usage:" in message else f"error: {message}\n{advice}")
     return 2
 
 
@@ -212,7 +191,7 @@ def _failure(error: FirmplanError, *, as_json: bool) -> int:
 
 
 def _bug(error: Exception, *, as_json: bool) -> int:
-    """Tell of an error that firmplan should have given a name to; its own mistake until shown otherwise."""
+    """Print an error that is none of firmplan's own classes; it counts as a bug of firmplan."""
     message = f"{type(error).__name__}: {error} (this is a bug in firmplan; please report it with the output of --debug)"
     if as_json:
         document({"error": {"code": "engine-bug", "message": message}})

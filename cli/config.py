@@ -4,7 +4,7 @@
 environment and the folder arrive as data. Every setting remembers where it came from, so that a wrong one can be
 found by its message, and `firmplan doctor` can show it.
 
-This module opens no store and imports no tools; it knows names and spellings only.
+This module opens no store and imports no tools; it knows only the names and types of settings.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError
-from ..executor.stores.url import shown
+from ..executor.stores.location import shown
 
 FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
@@ -37,7 +36,7 @@ def _listed(value: object) -> object:
 
 
 class PlannerTable(BaseModel):
-    """Settings of the planner; `None` where nothing is said. `choose_over` is `false` where tools are never chosen by a model."""
+    """Settings of the planner; `None`: not given. `choose_over` is `false` where a model never chooses among the tools."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -48,13 +47,13 @@ class PlannerTable(BaseModel):
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return what is said as arguments of a `Planner`."""
-        said: dict[str, Any] = {name: value for name, value in self if value is not None}
-        return {**said, "choose_over": None} if self.choose_over is False else said
+        """Return the settings that are given, as arguments of a `Planner`."""
+        given: dict[str, Any] = {name: value for name, value in self if value is not None}
+        return {**given, "choose_over": None} if self.choose_over is False else given
 
 
 class Layer(BaseModel):
-    """What one place says: a flag, a variable or a line of the file each; `None` where it says nothing."""
+    """The settings of one source: the flags, the environment, or the file; `None`: not given there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -70,17 +69,16 @@ class Layer(BaseModel):
     planner: PlannerTable | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a command works with.
+class Settings(BaseModel):
+    """The settings of one command, merged from all layers.
 
     Attributes:
         tools: Files and modules that declare tools, in order.
-        store: Path or URL of the store; to be shown as `store_name`, since a URL may hold a password.
+        store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
         concurrency: Most calls in flight at once.
-        flow: What an unsafe flow of data does.
+        flow: What the engine does about an unsafe flow of data.
         park_after: How many deaths of its process in a row, without progress, park a run.
         lease: Seconds after which others take over the runs of a process that gives no sign of life.
         models: Further model aliases, from the file.
@@ -88,65 +86,52 @@ class Settings:
         origin: Setting name -> where its value came from, for people.
     """
 
-    tools: tuple[str, ...]
-    store: str = field(repr=False)
-    model: str | None
-    base_url: str | None
-    concurrency: int
-    flow: Flow
-    park_after: int
-    lease: float
-    models: Mapping[str, Any]
-    planner: Mapping[str, Any]
-    origin: Mapping[str, str]
+    model_config = ConfigDict(frozen=True)
+
+    tools: tuple[str, ...] = ()
+    store: str = Field(default=STORE_DEFAULT, repr=False)
+    model: str | None = None
+    base_url: str | None = None
+    concurrency: int = CONCURRENCY_DEFAULT
+    flow: Flow = "enforce"
+    park_after: int = PARK_AFTER_DEFAULT
+    lease: float = LEASE_DEFAULT
+    models: Mapping[str, Any] = {}
+    planner: Mapping[str, Any] = {}
+    origin: Mapping[str, str] = {}
 
     @property
     def store_name(self) -> str:
-        """The store as it may be shown."""
+        """The store as it may be displayed."""
         return shown(self.store)
 
 
 def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> Settings:
     """Merge all layers into one checked `Settings`.
 
+    Args:
+        flags: Setting -> value of the command line.
+        env: The environment.
+        folder: Where the search for `firmplan.toml` begins.
+
     Raises:
         ConfigError: A setting has the wrong type or an unknown name, or the file cannot be read.
     """
     file = find_file(folder)
     layers = (
-        (
-            "the default",
-            Layer(
-                store=STORE_DEFAULT,
-                concurrency=CONCURRENCY_DEFAULT,
-                flow="enforce",
-                park_after=PARK_AFTER_DEFAULT,
-                lease=LEASE_DEFAULT,
-            ),
-        ),
         (str(file), _read_file(file) if file else Layer()),
         ("the environment", _layer(_read_environment(env), "the environment")),
         (COMMAND_LINE, _layer(flags, COMMAND_LINE)),
     )
     merged: dict[str, Any] = {}
-    origin: dict[str, str] = {}
+    origin = dict.fromkeys(Settings.model_fields, "the default")
     for where, layer in layers:
-        said = {name: value for name, value in layer if value is not None}
-        merged |= said
-        origin |= dict.fromkeys(said, where)
-    return Settings(
-        tools=tuple(merged.get("tools", ())),
-        store=merged["store"],
-        model=merged.get("model"),
-        base_url=merged.get("base_url"),
-        concurrency=merged["concurrency"],
-        flow=merged["flow"],
-        park_after=merged["park_after"],
-        lease=merged["lease"],
-        models=merged.get("models", {}),
-        planner=merged["planner"].options() if "planner" in merged else {},
-        origin=origin,
-    )
+        values = {name: value for name, value in layer if value is not None}
+        merged |= values
+        origin |= dict.fromkeys(values, where)
+    if "planner" in merged:
+        merged["planner"] = merged["planner"].options()
+    return Settings(**merged, origin=origin)
 
 
 def read_keys(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -161,57 +146,59 @@ def find_file(folder: Path) -> Path | None:
 
 def _read_file(file: Path) -> Layer:
     try:
-        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: expected TOML, but {error}") from error
-    layer = _layer(said, str(file))
-    beside: dict[str, object] = {}
+    layer = _layer(given, str(file))
+    adjusted: dict[str, object] = {}
     if layer.store and "://" not in layer.store and layer.store != "memory:":
-        beside["store"] = str(file.parent / layer.store)
+        adjusted["store"] = str(file.parent / layer.store)
     if layer.tools:
-        beside["tools"] = [str(file.parent / t) if t.endswith(".py") or "/" in t else t for t in layer.tools]
-    return layer.model_copy(update=beside)
+        adjusted["tools"] = [
+            str(file.parent / t) if t.endswith(".py") or "/" in t else t for t in layer.tools
+        ]
+    return layer.model_copy(update=adjusted)
 
 
 def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
-    said: dict[str, object] = {
+    given: dict[str, object] = {
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
         for name in ("store", "model", "base_url", "concurrency", "flow", "park_after", "lease")
     }
-    said["tools"] = [
+    given["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
     ] or None
     for name in ("concurrency", "park_after"):
-        if isinstance(count := said[name], str) and count.strip().isdecimal():
-            said[name] = int(count)
-    if isinstance(lease := said["lease"], str):
+        if isinstance(count := given[name], str) and count.strip().isdecimal():
+            given[name] = int(count)
+    if isinstance(lease := given["lease"], str):
         with suppress(ValueError):  # told as the string that it is
-            said["lease"] = float(lease)
-    return said
+            given["lease"] = float(lease)
+    return given
 
 
-def _layer(said: Mapping[str, object], where: str) -> Layer:
+def _layer(given: Mapping[str, object], where: str) -> Layer:
     try:
-        return Layer.model_validate(dict(said))
+        return Layer.model_validate(dict(given))
     except ValidationError as error:
-        raise ConfigError("; ".join(_misfits(said, where)) or f"settings in {where}: {error}") from error
+        raise ConfigError("; ".join(_problems(given, where)) or f"settings in {where}: {error}") from error
 
 
-def _misfits(said: Mapping[str, object], where: str) -> list[str]:
-    """Return what in a layer does not fit, in the words in which plans and inputs are told."""
-    from ..plans import literal_faults  # noqa: PLC0415  # most settings fit, and commands are to start quickly
+def _problems(given: Mapping[str, object], where: str) -> list[str]:
+    """Return the problems of a layer, in the words of problems of plans and inputs."""
+    from ..plans import value_problems  # noqa: PLC0415  # most settings fit, and commands are to start quickly
 
-    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    if "tools" in given:
-        given["tools"] = _listed(given["tools"])
-    told: list[str] = []
-    for fault in literal_faults(given, Layer.model_json_schema()):
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if "tools" in values:
+        values["tools"] = _listed(values["tools"])
+    found: list[str] = []
+    for fault in value_problems(values, Layer.model_json_schema()):
         table, dot, name = fault.inner.removeprefix(".").rpartition(".")
         fields = PlannerTable.model_fields if table == "planner" else Layer.model_fields
         if name.isidentifier() and name not in fields and table in ("", "planner"):
             hint = fault.hint if fault.hint.startswith("did you") else "known are " + ", ".join(fields)
-            told.append(f"unknown setting '{table}{dot}{name}' (in {where}); {hint}")
+            found.append(f"unknown setting '{table}{dot}{name}' (in {where}); {hint}")
         else:
             hint = f"; {fault.hint}" if fault.hint else ""
-            told.append(f"setting '{table}{dot}{name}' (in {where}): {fault.message}{hint}")
-    return told
+            found.append(f"setting '{table}{dot}{name}' (in {where}): {fault.message}{hint}")
+    return found

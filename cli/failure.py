@@ -1,9 +1,10 @@
-"""What a person, a script and the shell get to see of an error: one message, one document, one exit code."""
+"""An error as one message for people, one document for scripts, and one exit code for the shell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from ..errors import (
     ConfigError,
@@ -15,7 +16,9 @@ from ..errors import (
     PlanRejected,
     RunNotFound,
 )
-from ..plans import Problem
+
+if TYPE_CHECKING:
+    from ..plans import Problem
 
 
 class Exit(IntEnum):
@@ -47,7 +50,7 @@ def failure_text(error: FirmplanError) -> str:
     """Return the message for people: what is wrong, then each problem on lines of its own."""
     head, *rest = error.message.split("\n")
     if head.startswith("error["):  # the message is the list of problems itself
-        head, rest = "what was given does not fit", [head, *rest]
+        head, rest = "the given values do not fit", [head, *rest]
     lines = [f"error: {head} [{error.code}]", *rest]
     lines += [f"  {problem_text(problem)}" for problem in _apart(error)]
     return "\n".join(lines)
@@ -64,14 +67,14 @@ def failure_document(error: FirmplanError) -> dict[str, object]:
 
 
 def problem_text(problem: Problem) -> str:
-    """Spell one fault on one line, with its line in the file where that is known."""
+    """Render one problem on one line, with its line in the file where that is known."""
     where = problem.path if problem.line is None else f"line {problem.line}, {problem.path}"
     hint = f"; {problem.hint}" if problem.hint else ""
     return f"{problem.severity} {problem.code} at {where}: {problem.message}{hint}"
 
 
 def _apart(error: FirmplanError) -> Sequence[Problem]:
-    """Return the faults that the message does not list already: a rejected plan's message is its whole report."""
+    """Return the problems that the message does not list already: a rejected plan's message is its complete report."""
     if isinstance(error, PlanRejected):
         return ()
     return [problem for problem in error.problems if problem.message not in error.message]

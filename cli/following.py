@@ -1,56 +1,59 @@
-"""Follow one run: its progress while it moves, its outcome when it stops, and how to go on when it was interrupted.
+"""Follow one run: its progress while it moves, its outcome when it stops, and how to continue it after an interrupt.
 
-The answer goes to stdout: the output, or what a person has to do; all else goes to stderr.
+The answer goes to stdout: the output, or what a person has to do. Everything else goes to stderr. Progress is made from the
+journal's events alone, so it looks the same for a run that is started, resumed or demonstrated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..engine import Engine
 from ..errors import FirmplanError
 from ..executor import Event, Run, RunOwner
 from ..plans.nearest import listing
 from . import screen
-from .config import Settings
 from .failure import Exit
-from .progress import Progress
-from .report import advice, errors_text, exit_of, leaves_in, summary
-from .screen import seconds
-from .suggesting import resume_line
+from .invocation import Invocation
+from .report import advice, errors_text, exit_of, leaves_in, resume_line, summary
+from .screen import note, one_line, seconds
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 
-class Following:
-    """One command's look at one run.
+class RunFollower:
+    """One command's view of one run.
 
     Args:
-        settings: For the flags that the commands need which it advises.
-        as_json: Answer with the run's document.
-        has_changed: Whether the command decides about the run, whoever drives it.
+        invocation: How the command answers, and its settings for the commands that are advised.
+        has_changed: Whether the command has changed something for the run, even if another process drives it.
     """
 
-    def __init__(self, settings: Settings, *, as_json: bool, has_changed: bool = False) -> None:
-        self._settings = settings
-        self._as_json = as_json
+    def __init__(self, invocation: Invocation, *, has_changed: bool = False) -> None:
+        self._settings = invocation.settings
+        self._as_json = invocation.as_json
         self._run_id: str | None = None
         self._has_changed = has_changed
         self._under_way: tuple[str, ...] = ()
-        self._other: RunOwner | None = None  # who goes on with the run after an interrupt
-        self._told: str | None = None  # of which process was said that it is waited for
+        self._other: RunOwner | None = None  # who drives the run after an interrupt
+        self._noted: str | None = None  # the process about which `note_owner` has printed its note
 
     async def follow(
         self, engine: Engine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None, *, after: int = 0
     ) -> int:
-        """Show the run's progress until it ends or waits, then its outcome; return the exit code.
+        """Print the run's progress until the run ends or waits, then its outcome; return the exit code.
 
         Args:
-            engine: What drives the run.
+            engine: The engine that drives the run.
             run: The run as it stood when it was submitted.
-            resumed: What moves the run, where submitting it did not.
-            after: The last event that was there before.
+            resumed: The coroutine that moves the run, if submitting it did not start it.
+            after: Number of the last event that is not to be printed.
         """
         self._run_id = run.id
         if not self._as_json:
@@ -70,10 +73,10 @@ class Following:
             for task in (moving, watching):
                 task.cancel()
             await asyncio.gather(moving, watching, return_exceptions=True)
-        return self.tell(run)
+        return self.report(run)
 
-    def tell(self, run: Run) -> int:
-        """Show the outcome and return its exit code."""
+    def report(self, run: Run) -> int:
+        """Print the outcome and return its exit code."""
         code = exit_of(run)
         if self._as_json:
             screen.document(run.to_dict())
@@ -89,19 +92,19 @@ class Following:
             screen.note(errors_text(run) or f"the run was {run.status}")
         return code
 
-    def tell_owner(self, owner: RunOwner) -> None:
-        """Say for which process this command waits, and how the run is taken from it; once of each."""
-        if owner.process == self._told:
+    def note_owner(self, owner: RunOwner) -> None:
+        """Print once for each process that this command waits for it, and how to take the run from it."""
+        if owner.process == self._noted:
             return
-        self._told = owner.process
+        self._noted = owner.process
         screen.note(
             f"run {owner.run} is driven by {owner.process}, whose last record of it is {seconds(owner.silent_s)} old; this command waits "
             f"for it. If that process hangs, take the run from it with\n  {resume_line(owner.run, self._settings)} --take-over"
         )
 
     @contextmanager
-    def kept(self) -> Generator[None]:
-        """Say how to go on, if what happens inside is interrupted; the engine is closed by then."""
+    def interruptible(self) -> Generator[None]:
+        """Print how to continue the run if the block is interrupted. The engine is closed by then."""
         try:
             yield
         except asyncio.CancelledError:
@@ -121,9 +124,122 @@ class Following:
             unchanged = "" if self._has_changed else ", and this command changed nothing"
             return f"interrupted; run {run_id} goes on in {self._other.process}{unchanged}; wait for it with\n  {line}"
         during = f" while {listing(self._under_way)} ran" if self._under_way else ""
-        return f"interrupted{during}; run {run_id} is kept, go on with\n  {line}"
+        return f"interrupted{during}; run {run_id} is kept; continue it with\n  {line}"
 
     async def _watch(self, events: AsyncIterator[Event]) -> None:
         with Progress(is_quiet=self._as_json) as progress:
             async for event in events:
                 progress.show(event)
+
+
+UNDER_WAY_MAX = 5
+"""Steps under way that the terminal's last line names."""
+
+
+class Progress:
+    """Shows events as they come; a context manager, so that the terminal is left clean.
+
+    Args:
+        is_quiet: Show nothing where stderr is no terminal; with `--json` nobody reads it.
+    """
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_live = sys.stderr.isatty()
+        self._is_silent = is_quiet and not self._is_live
+        self._started: dict[str, float] = {}
+        self._printed: set[str] = set()
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        if self._is_live:
+            from rich.console import Console  # noqa: PLC0415  # only a terminal needs it, and it takes a while to import
+
+            self._status = Console(stderr=True, highlight=False, markup=False).status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        if self._is_silent:
+            return
+        if (line := self._line(event)) is not None:
+            self._print(line)
+        if self._status is not None:
+            self._status.update(self._under_way())
+
+    def _print(self, line: str) -> None:
+        if self._status is None:
+            note(line)
+            return
+        from rich.text import Text  # noqa: PLC0415  # imported already by the console
+
+        mark, _, rest = line.partition(" ")
+        self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
+
+    def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one line for each kind of event: a table
+        step, data = one_line(event.step), event.data
+        match event.type:
+            case "CallStarted":
+                self._started.setdefault(event.step, event.at)
+                return None
+            case "CallMade":
+                self._printed.add(event.step)
+                return f"{OK} {step}  {seconds(event.at - cast('float', data['started']))}"
+            case "CallSucceeded":
+                self._printed.add(event.step)
+                return f"{OK} {step}  {self._took(event)}"
+            case "CallReused":
+                self._printed.add(event.step)
+                return f"{OK} {step}  reused"
+            case "StepSucceeded":
+                return None if event.step in self._printed else f"{OK} {step}"
+            case "RetryScheduled":
+                return f"{AGAIN} {step}  attempt {data.get('attempt')} follows"
+            case "StepFailed":
+                return f"{BAD} {step}  {data.get('code')}: {one_line(str(data.get('message')))}  {self._took(event)}"
+            case "StepSkipped":
+                return f"{OUT} {step}  {skipped_because(data.get('reason'))}"
+            case "StepCancelled":
+                return f"{OUT} {step}  cancelled: {data.get('reason')}"
+            case "StepIndeterminate":
+                self._started.pop(event.step, None)
+                return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
+            case "ApprovalAsked":
+                return f"{WAIT} {step}  waits for approval"
+            case "RunParked":
+                return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
+            case "BudgetReached":
+                return f"{WAIT} {step}  waits for a larger budget: {data.get('limit')}"
+            case _:
+                return None
+
+    def _took(self, event: Event) -> str:
+        begun = self._started.pop(event.step, None)
+        return seconds(event.at - begun) if begun is not None else ""
+
+    def _under_way(self) -> str:
+        return listing(map(one_line, self._started), UNDER_WAY_MAX) if self._started else "working"
+
+
+OK, BAD, OUT, WAIT, AGAIN = "done", "FAILED", "skip", "WAIT", "again"
+COLOURS = {OK: "green", BAD: "bold red", OUT: "dim", WAIT: "bold yellow", AGAIN: "yellow"}
+
+SKIPPED = {
+    "when": "its condition is false",
+    "on-error": "it failed, which its on_error lets pass",
+    "skipped-reference": "it refers to a step that was skipped",
+    "dependency-failed": "it refers to a step that went wrong",
+    "blocked": "a step that has to go before it went wrong",
+}
+"""The reasons of docs/ERRORS.md, for people."""
+
+
+def skipped_because(reason: object) -> str:
+    """Return why a step was skipped, in words."""
+    return SKIPPED.get(str(reason), str(reason))

@@ -1,4 +1,4 @@
-"""A run in words: its outcome, its steps, and what a person has to do next."""
+"""A run, or a check, as text for people: outcome, steps, and the exact commands that let a run go on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Final
 from ..errors import InputRejected
 from ..executor import Run, StepView
 from ..executor.budget import LIMITS
-from ..executor.review.amounts import counted, steps_in
-from .config import Settings
+from ..executor.runs.run import counted, steps_in
+from ..plans import CheckReport
+from .command import MOVES, STORE
+from .config import COMMAND_LINE, Settings
 from .failure import Exit
 from .screen import one_line, plural, seconds, short, table
-from .suggesting import decision_line, resume_line
 
 STATUS_EXIT = {
     "succeeded": Exit.OK,
@@ -66,10 +67,10 @@ def _planning(run: Run) -> str:
     ):
         return ""
     took, usd = planning.get("seconds"), planning.get("usd")
-    told = [plural(calls, "model call"), f"{planning.get('tokens')} tokens"]
-    told += [f"{usd:.4g} USD"] if isinstance(usd, float) and usd else []
-    told += [seconds(took)] if isinstance(took, int | float) else []
-    return f"planning took {', '.join(told)}"
+    parts = [plural(calls, "model call"), f"{planning.get('tokens')} tokens"]
+    parts += [f"{usd:.4g} USD"] if isinstance(usd, float) and usd else []
+    parts += [seconds(took)] if isinstance(took, int | float) else []
+    return f"planning took {', '.join(parts)}"
 
 
 def errors_text(run: Run) -> str:
@@ -129,11 +130,11 @@ def _asked(step: StepView) -> str:
 def advice(run: Run, settings: Settings) -> str:
     """Return what the run waits for, and the exact commands that let it go on."""
     if run.is_replay:
-        return f"it tells what had happened in run {run.parent} when it was kept; go on with that\n  {resume_line(run.parent or '', settings)}"
+        return f"a kept replay cannot go on; continue run {run.parent}, of which it was made, with\n  {resume_line(run.parent or '', settings)}"
     lines: list[str] = []
 
     def typed(word: str, step: str, wants: str = "") -> str:
-        return f"  {decision_line(word, run.id, step, wants, settings)}"
+        return f"  {_decision_line(word, run.id, step, wants, settings)}"
 
     lists = lists_in(run)
     for path, step in waiting_leaves(run):
@@ -143,7 +144,7 @@ def advice(run: Run, settings: Settings) -> str:
             # If a person runs this line again later, it must not resolve a later attempt, whose outcome may be unknown too.
             bound = f"--attempt {step.attempt}"
             lines += [
-                f"step '{path}', attempt {step.attempt}: nobody knows whether the call took effect{_asked(step)}",
+                f"step '{path}', attempt {step.attempt}: it is unknown whether the call took effect{_asked(step)}",
                 "Find out, then one of",
                 typed("resolve", path, f"--done JSON {bound}"),
                 typed("resolve", path, f"--retry {bound}"),
@@ -168,10 +169,10 @@ def advice(run: Run, settings: Settings) -> str:
 
 def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
     if run.status == "parked":
-        return "once the cause is mended, go on with"
+        return "after the cause is fixed, continue it with"
     if has_to_be_done:
-        return "then go on with"
-    return "its process is gone: go on with" if run.abandoned else DRIVEN
+        return "then continue it with"
+    return "its process is gone; continue it with" if run.abandoned else DRIVEN
 
 
 def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
@@ -195,9 +196,9 @@ def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[
         yield f"step '{step}': {len(items)} calls wait for approval"
         yield from (f"  {path}{_asked(run.steps[path]).replace(chr(10), ' ')}" for path in items)
         yield "Decide about all of them, or about some"
-        yield f"  {decision_line('decide', run.id, f'{step}=approve', '', settings)}"
+        yield f"  {_decision_line('decide', run.id, f'{step}=approve', '', settings)}"
         some = shlex.quote(f"{items[1]}=deny")
-        yield f"  {decision_line('decide', run.id, f'{items[0]}=approve', some, settings)}"
+        yield f"  {_decision_line('decide', run.id, f'{items[0]}=approve', some, settings)}"
 
 
 def _used(run: Run) -> str:
@@ -241,3 +242,53 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
         value = step.reason or ""
     status = "reused" if step.reused else step.status
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
+
+
+# Commands to copy. They repeat the flags that this command was given; settings of the environment and of the file hold by themselves.
+
+
+def resume_line(run_id: str, settings: Settings) -> str:
+    """Return the command that lets a run go on."""
+    return f"firmplan resume {run_id}{flags_of(settings, MOVES)}"
+
+
+def retry_line(run_id: str, settings: Settings) -> str:
+    """Return the command that continues an ended run as a new run."""
+    return f"firmplan retry {run_id}{flags_of(settings, MOVES)}"
+
+
+def _decision_line(word: str, run_id: str, step: str, rest: str, settings: Settings) -> str:
+    """Return the command that decides about a step."""
+    return f"firmplan {word} {run_id} {shlex.quote(step)}{f' {rest}' if rest else ''}{flags_of(settings)}"
+
+
+def flags_of(settings: Settings, names: tuple[str, ...] = STORE) -> str:
+    """Return the flags of these settings that the command line gave, each after a space."""
+    values: dict[str, tuple[object, ...]] = {
+        "tools": settings.tools,
+        "store": (settings.store_name,),
+        "model": (settings.model,),
+        "base_url": (settings.base_url,),
+        "concurrency": (settings.concurrency,),
+    }
+    return "".join(
+        f" --{name.replace('_', '-')} {shlex.quote(str(each))}"
+        for name in names
+        if settings.origin.get(name) == COMMAND_LINE
+        for each in values[name]
+    )
+
+
+def report_text(report: CheckReport) -> str:
+    """Return the report of a check; a plan that may run has its bounds with it."""
+    if not report.ok:
+        return str(report)
+    bounds = report.bounds
+    calls = (
+        "as many calls as its data asks for"
+        if bounds.calls_max is None
+        else f"at most {plural(bounds.calls_max, 'call')}"
+    )
+    models = "" if not bounds.model_calls_max else f", {bounds.model_calls_max} of them to a model"
+    path = " -> ".join(bounds.critical_path)
+    return f"{report}\n{calls}{models}" + (f"\nlongest chain: {path}" if path else "")

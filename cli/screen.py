@@ -24,6 +24,8 @@ COLUMN_GAP = "  "
 PICTURE_WIDTH = 100
 """Columns of a plan as text where there are as many."""
 
+DIGEST_WIDTH = 19
+
 IN_PLAIN = "firmplan-plain"
 """How a stream spells what its encoding lacks: an error handler, as `bytes.decode` and `reconfigure` know them by name."""
 PLAIN = dict(zip("●○◆◇│─├┤┼┴╰╯…·✓✗", "*oWw|-++++`'~-+x", strict=True))
@@ -145,6 +147,11 @@ def short(value: object, width: int = 60) -> str:
     """Spell a value on one line of at most `width` characters."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def short_digest(digest: str) -> str:
+    """Return the start of a digest, `sha256:` and twelve digits: it tells plans apart for people."""
+    return digest[:DIGEST_WIDTH]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,27 +5,25 @@ from .budget import PlanningCost
 from .calls.early import EarlySteps
 from .calls.facilities import Clock, Facilities, SystemClock
 from .journal.header import Header, default_seed
-from .journal.lock import Lock
 from .journal.records import Event
+from .journal.toolset_lock import ToolsetLock
 from .policy import REUSE_MODES, ReuseMode
 from .review.bisect import Bisection
-from .review.explanation import Explanation
+from .review.explain import Explanation
 from .review.key_changes import KeyChange
 from .review.review import Review
 from .review.run_diff import RunDiff, StepDiff
 from .review.shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
-from .review.verification import ToolVerdict, Verification
+from .review.verify import ToolVerdict, Verification
 from .runs.archive import RunPage, RunSummary
-from .runs.deletion import RunsDeleted
 from .runs.execution import Execution
 from .runs.owner import RunOwner
 from .runs.run import Run, RunError, StepView
-from .runs.store_care import Damage, StoreReport
+from .runs.store_care import Damage, RunsDeleted, StoreReport
 from .runs.submission import Planned
 from .states import FINAL, MOVES, RunStatus, State
-from .stores.plan_uses import PlanUses
 from .stores.sqlite_store import SqliteStore
-from .stores.store import CacheStats, Pruned, Store
+from .stores.store import CacheStats, PlanUses, Pruned, Store
 
 __all__ = [
     "BUDGET_LIMITS",
@@ -43,7 +41,6 @@ __all__ = [
     "Facilities",
     "Header",
     "KeyChange",
-    "Lock",
     "PlanUses",
     "Planned",
     "PlanningCost",
@@ -69,6 +66,7 @@ __all__ = [
     "StoreReport",
     "SystemClock",
     "ToolVerdict",
+    "ToolsetLock",
     "Verification",
     "default_seed",
 ]

@@ -26,7 +26,7 @@ from ..plans import Plan
 from ..plans.digest import canonical_step
 from ..plans.graph import cone
 from ..plans.nearest import did_you_mean, listing
-from ..plans.program import CallTool, Program, RunPlan, StepCode
+from ..plans.program import CallTool, Program, RunPlan, StepCode, Track
 from ..plans.values import Digest, Json, canonical, digest
 from .events import (
     RESOLVED_FAILED,
@@ -44,7 +44,6 @@ from .events import (
     ResolvedFailed,
     ResolvedRetry,
 )
-from .ledger import WORLD
 from .sealed import Sealed
 
 if TYPE_CHECKING:
@@ -567,19 +566,15 @@ def cone_of(program: Program, starts: Iterable[str]) -> tuple[str, ...]:
 
 def _after_writes(program: Program, affected: set[int]) -> set[int]:
     """Return the steps that come after an affected write on one of their resources."""
-    written: set[str] = set()
+    written: set[Track] = set()
     found: set[int] = set()
     for position in program.order:
         touches = program.steps[position].touches
-        if any(_conflicts(touch.resource, written) for touch in touches):
+        if any(not written.isdisjoint(touch.awaited) for touch in touches):
             found.add(position)
-        if position in affected | found:
-            written.update(touch.resource for touch in touches if touch.writes)
+        if position in affected or position in found:
+            written.update(track for touch in touches if touch.writes for track in touch.tracks)
     return found
-
-
-def _conflicts(resource: str, written: set[str]) -> bool:
-    return bool(written) if resource == WORLD else resource in written or WORLD in written
 
 
 def patched_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str, ...]:

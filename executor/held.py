@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..plans.program import Track
 from .cells import Frame, Item, Node
-from .ledger import WORLD
 from .states import Reason, State
 
 
@@ -23,7 +23,7 @@ def held_back(root: Frame) -> dict[str, Reason]:
 
 
 def _held_in(frame: Frame) -> Iterator[tuple[str, Reason]]:
-    touched: set[str] = set()
+    touched: set[Track] = set()
     bad: set[int] = set()
     for position in frame.program.order:
         node = frame.nodes[position]
@@ -34,21 +34,17 @@ def _held_in(frame: Frame) -> Iterator[tuple[str, Reason]]:
         else:
             continue
         bad.add(position)
-        touched.update(touch.resource for touch in node.code.touches)
+        touched.update(track for touch in node.code.touches for track in touch.tracks)
 
 
-def _reason(node: Node, touched: set[str], bad: set[int]) -> Reason | None:
-    written = [touch.resource for touch in node.code.touches if touch.writes]
-    if any(_conflicts(resource, touched) for resource in written) or not bad.isdisjoint(node.code.after):
+def _reason(node: Node, touched: set[Track], bad: set[int]) -> Reason | None:
+    writes = [touch for touch in node.code.touches if touch.writes]
+    if any(not touched.isdisjoint(touch.awaited) for touch in writes) or not bad.isdisjoint(node.code.after):
         return Reason.BLOCKED
     is_blocked_need = any(
         position in bad and node.frame.nodes[position].state is State.PENDING for position in node.code.needs
     )
     return Reason.DEPENDENCY_FAILED if is_blocked_need else None
-
-
-def _conflicts(resource: str, touched: set[str]) -> bool:
-    return bool(touched) if resource == WORLD else resource in touched or WORLD in touched
 
 
 def _is_unknown(node: Node) -> bool:

@@ -24,21 +24,21 @@ from itertools import islice
 from typing import Final, Literal, assert_never
 
 from ..errors import EngineBug
-from ..plans.expressions.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.errors import Skipped
+from ..plans.expressions.formula import SKIPPED, EvaluationError, Formula, RefersToSkipped
 from ..plans.expressions.operators import kind_of
-from ..plans.faults import Skipped
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
     AskModel,
     CallTool,
     Fail,
-    Fallback,
     Program,
     RunAgent,
     RunPlan,
     SetValue,
     Skip,
     StepCode,
+    UseFallback,
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
@@ -515,7 +515,7 @@ class Machine:
         except RefersToSkipped:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
             return False
-        except (EvalFault, NotJson) as fault:
+        except (EvaluationError, NotJson) as fault:
             self._node_failed(node, failure_of(fault))
             return False
         if not is_on:
@@ -538,7 +538,7 @@ class Machine:
                     item.reason = Reason.SKIPPED_REFERENCE
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
             return
-        except (EvalFault, NotJson) as fault:
+        except (EvaluationError, NotJson) as fault:
             self._node_failed(node, failure_of(fault))
             return
         node.open_items = len(items)
@@ -561,9 +561,11 @@ class Machine:
     def _expand(self, node: Node, for_each: Formula) -> list[Item]:
         values = for_each.evaluate(node.frame.scope)
         if not isinstance(values, list):
-            raise EvalFault("not-a-list", f"for_each needs a list, found {kind_of(values)}")
+            raise EvaluationError("not-a-list", f"for_each needs a list, found {kind_of(values)}")
         if len(values) > ITEMS_MAX:
-            raise EvalFault("limit-exceeded", f"for_each over {len(values)} items; the limit is {ITEMS_MAX}")
+            raise EvaluationError(
+                "limit-exceeded", f"for_each over {len(values)} items; the limit is {ITEMS_MAX}"
+            )
         node.items = items = [add_item(node, index, value) for index, value in enumerate(values)]
         when = node.code.when if node.code.when_filters else None
         return [item for item in items if when is None or self._is_kept(item, when)]
@@ -573,7 +575,7 @@ class Machine:
             with Scope(item) as scope:
                 if evaluate_bool(when, scope, "when"):
                     return True
-        except (EvalFault, NotJson) as fault:
+        except (EvaluationError, NotJson) as fault:
             item.failure = failure_of(fault)
             return True  # it fails when its turn comes, as any other item
         self._move(item, State.SKIPPED)
@@ -590,7 +592,7 @@ class Machine:
         if State.FAILED not in states and State.CANCELLED not in states:
             try:
                 output = output_of(frame)
-            except (EvalFault, NotJson) as fault:
+            except (EvaluationError, NotJson) as fault:
                 failure = failure_of(fault)
         if frame.owner is None:
             self._finish_run(states, output, failure)
@@ -638,7 +640,7 @@ class Machine:
                 self._move(turn, State.SKIPPED)
                 turn.reason = Reason.SKIPPED_REFERENCE
             self._end_item(item, State.SKIPPED, Reason.SKIPPED_REFERENCE)
-        except (EvalFault, NotJson) as fault:
+        except (EvaluationError, NotJson) as fault:
             self._turn_failed(turn, failure_of(fault))
 
     def _is_over_or_asked(self, item: Item) -> bool:
@@ -670,7 +672,7 @@ class Machine:
         try:
             with Scope(item) as scope:
                 call = sealed_in(action.args, scope)
-        except (RefersToSkipped, EvalFault, NotJson):
+        except (RefersToSkipped, EvaluationError, NotJson):
             return
         if self._ruling(path, node, call) != "free":
             turn = add_turn(item)
@@ -713,9 +715,9 @@ class Machine:
     def _enter_plan(self, turn: Turn, program: Program, args: Json) -> None:
         inputs, problems = fit_inputs(program.plan, args)
         if problems:
-            raise EvalFault("bad-args", "; ".join(problem.message for problem in problems))
+            raise EvaluationError("bad-args", "; ".join(problem.message for problem in problems))
         if turn.path.count("/") >= DEPTH_MAX:
-            raise EvalFault("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
+            raise EvaluationError("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
         frame = self._new_frame(program, inputs, turn)
         self._occupy(turn)
         self._run_frame(turn, frame)
@@ -734,7 +736,7 @@ class Machine:
     def _enter_agent(self, turn: Turn, agent: RunAgent, scope: Mapping[str, Json | Skipped]) -> None:
         goal = agent.goal.evaluate(scope)
         if not isinstance(goal, str):
-            raise EvalFault("type-error", f"an agent's goal is text, found {kind_of(goal)}")
+            raise EvaluationError("type-error", f"an agent's goal is text, found {kind_of(goal)}")
         turn.agency = Agency(agent, goal)
         self._occupy(turn)
         self._think(turn, turn.agency)
@@ -799,7 +801,7 @@ class Machine:
         try:
             with Scope(item, made=turn) as scope:
                 is_done = evaluate_bool(repeat.until, scope, "repeat.until")
-        except (EvalFault, NotJson) as fault:
+        except (EvaluationError, NotJson) as fault:
             self._item_failed(item, failure_of(fault))
             return
         if is_done:
@@ -836,11 +838,11 @@ class Machine:
                 self._end_item(item, State.FAILED)
             case Skip():
                 self._end_item(item, State.SKIPPED, Reason.ON_ERROR)
-            case Fallback(value):
+            case UseFallback(value):
                 try:
                     with Scope(item) as scope:
                         output = Sealed.of(value.evaluate(scope))
-                except (EvalFault, NotJson, RefersToSkipped) as fault:
+                except (EvaluationError, NotJson, RefersToSkipped) as fault:
                     item.failure = failure_of(fault)
                     self._end_item(item, State.FAILED)
                 else:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..plans.expressions.formula import SKIPPED, EvalFault, Formula, RefersToSkipped
+from ..plans.errors import Skipped
+from ..plans.expressions.formula import SKIPPED, EvaluationError, Formula, RefersToSkipped
 from ..plans.expressions.operators import kind_of
-from ..plans.faults import Skipped
 from ..plans.program import AskModel
 from ..plans.values import LARGE_BYTES, Json, shared_copy
 from .cells import Failure, Frame, Item, Turn
@@ -51,14 +51,14 @@ class Scope:
 
 
 def sealed_in(formula: Formula, scope: Values) -> Sealed:
-    """Return a template's value; a large value shares memory with existing values. Raises: EvalFault, RefersToSkipped, NotJson."""
-    data, value = formula.spell_and_tell(scope, scope.sealed)
+    """Return a template's value; a large value shares memory with existing values. Raises: EvaluationError, RefersToSkipped, NotJson."""
+    data, value = formula.serialize_with_value(scope, scope.sealed)
     copy = shared_copy(value, data)
     return Sealed(data) if copy is None else Sealed.known(data, copy)
 
 
 def output_of(frame: Frame) -> Sealed:
-    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvalFault."""
+    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvaluationError."""
     formula = frame.program.output
     if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
         return Sealed(b"null")
@@ -72,7 +72,7 @@ def output_of(frame: Frame) -> Sealed:
 
 
 def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> Json:
-    """Return a prompt, rendered: {prompt, system, examples}. Raises: EvalFault, RefersToSkipped."""
+    """Return a prompt, rendered: {prompt, system, examples}. Raises: EvaluationError, RefersToSkipped."""
     request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
     if ask.system is not None:
         request["system"] = ask.system.evaluate(scope)
@@ -82,10 +82,10 @@ def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> Json:
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:
-    """Return a condition's value. Raises: EvalFault: also if it is no boolean. RefersToSkipped."""
+    """Return a condition's value. Raises: EvaluationError: also if it is no boolean. RefersToSkipped."""
     value = formula.evaluate(scope)
     if not isinstance(value, bool):
-        raise EvalFault("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")
+        raise EvaluationError("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")
     return value
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..plans.faults import Skipped
+from ..plans.errors import Skipped
 from ..plans.values import (
     LARGE_BYTES,
     Digest,

@@ -6,8 +6,19 @@ The folder knows the signatures of tools and the check, and neither results of t
 
 from .drafting.attempt import Attempt
 from .drafting.patching import Mended
+from .library.learning import learn
 from .library.library import SavedPlan, Use
 from .library.pattern import pattern_fault
 from .planner import PlanCache, Planned, Planner
 
-__all__ = ["Attempt", "Mended", "PlanCache", "Planned", "Planner", "SavedPlan", "Use", "pattern_fault"]
+__all__ = [
+    "Attempt",
+    "Mended",
+    "PlanCache",
+    "Planned",
+    "Planner",
+    "SavedPlan",
+    "Use",
+    "learn",
+    "pattern_fault",
+]

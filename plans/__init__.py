@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .problems import Bounds, CheckReport, Problem
     from .program import Program
     from .signature import Effect, Signature, Signatures
-    from .types.validate import literal_faults
+    from .types.validate import value_problems
     from .values import Digest, Json, NotJson, canonical, normal, parse
 
 _MODULES = {
@@ -41,7 +41,7 @@ _MODULES = {
     "plan": ("InnerPlan", "Plan", "Step"),
     "problems": ("Bounds", "CheckReport", "Problem"),
     "program": ("Program",),
-    "types.validate": ("literal_faults",),
+    "types.validate": ("value_problems",),
     "signature": ("Effect", "Signature", "Signatures"),
     "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
 }
@@ -73,7 +73,6 @@ __all__ = [
     "check",
     "compile_plan",
     "fit_inputs",
-    "literal_faults",
     "load_plan",
     "normal",
     "parse",
@@ -81,6 +80,7 @@ __all__ = [
     "read_text",
     "save_plan",
     "to_yaml",
+    "value_problems",
 ]
 
 

@@ -1,27 +1,27 @@
-"""The graph of a plan: who waits for whom, in which order, in which circle.
+"""The graph of a plan: program order, cycles, cones, longest chains.
 
-Positions stand for steps, and `waits[i]` are the positions that step `i` waits for. The passes that every check makes are
-linear and our own (10,000 steps in some milliseconds); networkx, which costs more to load than a small plan to check, comes in
-where a graph is asked questions that only some plans raise: circles, and whatever the caller of `to_networkx` likes.
+Positions stand for steps, and `waits[i]` are the positions that step `i` waits for. The functions that every check or fork
+calls are our own: importing networkx takes about 150 ms on an idle machine (`python -X importtime -c "import networkx"`), while a check of a ten-step plan
+takes 5 ms, and building its graph object costs more than one pass over these lists. networkx finds the cycles, which only faulty plans have.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import networkx as nx
 
-Waits: TypeAlias = Sequence[Sequence[int]]
+WaitLists: TypeAlias = Sequence[Sequence[int]]
+_BACK = -1  # stands for the first step where a cycle comes back to it
 
 
-def program_order(waits: Waits) -> tuple[list[int], bool]:
-    """Return the program order, and whether it is one: false if steps wait for one another in a circle.
+def program_order(waits: WaitLists) -> tuple[list[int], bool]:
+    """Return the program order, and whether it is one: false if steps wait for one another in a cycle.
 
-    The order is the list's, each step preceded by its not yet listed dependencies, in the order in which `waits` has them.
-    O(steps + edges), without recursion.
+    The order is the list's, with each step preceded by its not yet listed dependencies, in the order in which `waits` has them. This is a
+    depth-first order; networkx has topological orders, but none that keeps to the list. O(steps + edges), without recursion.
     """
     fresh, open_, done = 0, 1, 2
     state = [fresh] * len(waits)
@@ -48,75 +48,76 @@ def program_order(waits: Waits) -> tuple[list[int], bool]:
     return order, is_order
 
 
-def to_networkx(waits: Waits, names: Sequence[str] | None = None) -> nx.DiGraph[int]:
-    """Return the graph with an edge from each step to each step that waits for it; nodes carry their `name`."""
-    import networkx as nx  # noqa: PLC0415  # heavy, and most checks need none of it
+def to_networkx(waits: WaitLists) -> nx.DiGraph[int]:
+    """Return the graph with an edge from each step to each step that it waits for."""
+    import networkx as nx  # noqa: PLC0415  # see the module's docstring
 
     graph: nx.DiGraph[int] = nx.DiGraph()
-    for step in range(len(waits)):
-        graph.add_node(step, name=str(step) if names is None else names[step])
-    graph.add_edges_from((other, step) for step, others in enumerate(waits) for other in others)
+    graph.add_nodes_from(range(len(waits)))
+    graph.add_edges_from((step, other) for step, others in enumerate(waits) for other in others)
     return graph
 
 
-def cycles(waits: Waits) -> list[list[int]]:
-    """Return one circle of every group of steps that wait for one another, each from its first step back to it.
+def cycles(waits: WaitLists) -> list[list[int]]:
+    """Return one cycle of every group of steps that wait for one another, each from its first step back to it.
 
-    A circle reads as `a` waits for `b`: `[a, b, a]`. It is a shortest one through the group's first step. O(steps + edges).
+    A cycle reads as `a` waits for `b`: `[a, b, a]`. It is a shortest one through the group's first step. O(steps + edges).
     """
-    import networkx as nx  # noqa: PLC0415  # only for plans that have a circle
+    import networkx as nx  # noqa: PLC0415  # only for plans that have a cycle
 
     graph = to_networkx(waits)
     found: list[list[int]] = []
     for group in nx.strongly_connected_components(graph):
         first = min(group)
         if len(group) > 1 or first in waits[first]:
-            found.append(_circle(waits, first, group))
+            inside = graph.subgraph(group).copy()
+            inside.add_edges_from((step, _BACK) for step in [*inside.pred[first]])
+            found.append([*nx.bidirectional_shortest_path(inside, first, _BACK)[:-1], first])
     return sorted(found)
 
 
-def _circle(waits: Waits, first: int, group: set[int]) -> list[int]:
-    came_from = {first: first}
-    queue = deque([first])
-    while queue:
-        step = queue.popleft()
-        for other in waits[step]:
-            if other == first:
-                circle = [step]
-                while circle[-1] != first:
-                    circle.append(came_from[circle[-1]])
-                return [*reversed(circle), first]
-            if other in group and other not in came_from:
-                came_from[other] = step
-                queue.append(other)
-    raise AssertionError("a group of steps that wait for one another has a circle through each of them")
-
-
-def dependants(waits: Waits) -> list[list[int]]:
-    """Return, for each step, the steps that wait for it, in the plan's order. O(steps + edges)."""
-    made: list[list[int]] = [[] for _ in waits]
+def cone(waits: WaitLists, roots: Iterable[int]) -> list[int]:
+    """Return the roots and every step that depends on one of them, in the plan's order. O(steps + edges)."""
+    dependants: list[list[int]] = [[] for _ in waits]
     for step, others in enumerate(waits):
         for other in others:
-            made[other].append(step)
-    return made
-
-
-def cone(waits: Waits, roots: Iterable[int]) -> list[int]:
-    """Return the roots and every step that depends on one of them, in the plan's order. O(steps + edges)."""
-    after = dependants(waits)
+            dependants[other].append(step)
     seen = set(roots)
     queue = list(seen)
     while queue:
-        for other in after[queue.pop()]:
+        for other in dependants[queue.pop()]:
             if other not in seen:
                 seen.add(other)
                 queue.append(other)
     return sorted(seen)
 
 
-def depths(waits: Waits, order: Sequence[int]) -> list[int]:
-    """Return how many steps the longest chain up to each step has, itself included. O(steps + edges)."""
+def depths(waits: WaitLists, order: Sequence[int]) -> list[int]:
+    """Return how many steps the longest chain up to each step has, the step included. O(steps + edges)."""
     depth = [0] * len(waits)
     for step in order:
         depth[step] = 1 + max((depth[other] for other in waits[step]), default=0)
     return depth
+
+
+def direct_waits(waits: Sequence[int], order: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return, for each step, the waits that no other wait implies, sorted: the transitive reduction. O(steps * direct waits) on integers of that many bits.
+
+    networkx's own takes explicit edges, of which steps that write one resource have quadratically many.
+
+    Args:
+        waits: For each step: the steps that it waits for, as bits by their place in `order`.
+        order: The steps, each after those that it waits for.
+    """
+    reach = [0] * len(order)  # by place: the step itself, and all that it waits for directly or not
+    found: list[tuple[int, ...]] = [()] * len(order)
+    for place, step in enumerate(order):
+        left, reach[place] = waits[step], 1 << place
+        direct: list[int] = []
+        while left:
+            latest = left.bit_length() - 1  # no other wait can imply the latest one
+            direct.append(order[latest])
+            reach[place] |= reach[latest]
+            left &= ~reach[latest]
+        found[step] = tuple(sorted(direct))
+    return found

@@ -18,7 +18,7 @@ from .plan import InnerPlan, Plan
 from .problems import Problem, problem
 from .types.integers import with_integers
 from .types.standalone import self_contained
-from .types.validate import literal_faults
+from .types.validate import value_problems
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy
 
 
@@ -79,7 +79,7 @@ def fit_value(
     copy = shared_copy(given, data)
     value = with_integers(parse_canonical(data) if copy is None else copy, self_contained(schema, types))
     del data
-    faults = literal_faults(value, schema, types)
+    faults = value_problems(value, schema, types)
     return value, [
         problem("bad-input", where + fault.inner, f"input '{name}': {fault.message}", fault.hint)
         for fault in faults

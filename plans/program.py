@@ -1,18 +1,18 @@
-"""A plan made ready to run: every template compiled, every wait known.
+"""A plan ready to run: every template compiled, every wait known.
 
-The compiler (`compile.py`) makes a `Program` from a plan that passed its check; the executor's machine reads
+The compiler (`compile.py`) makes a `Program` from a plan that passed its check, and the executor's machine reads
 nothing else. A program is immutable and knows no run: no values, no status, no clock.
 
-Waiting has three kinds. `needs` and `after` are positions in `Program.steps`. Effect order has no edges here: the
-machine keeps, for each resource, the steps that touch it in program order (`order`), which is exact where
-edges through skipped steps would not be, and linear in the size of the plan.
+A step waits for three reasons. `needs` and `after` are positions in `Program.steps`. Effect order has no edges: `Touch` states its rule,
+and the machine keeps, for each track, the steps that touch it in program order. This is exact across skipped steps, where
+edges would not be, and linear in the size of the plan, where edges between all writes of one resource would be quadratic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .values import Json
 
@@ -21,12 +21,36 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 
+WORLD: Final = "world"
+"""The resource that conflicts with every other."""
+
+Track: TypeAlias = tuple[str | None, bool]
+"""A resource (`None`: all resources together), and whether the track holds its writes or its reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """What a step does to one resource: `"world"` conflicts with every other."""
+    """A read or a write of one resource by a step; the rule of effect order, stated here and nowhere else.
+
+    On one resource, in program order, a write waits for every earlier read and write, and a read waits for every earlier write.
+    A later touch waits for an earlier one exactly if it awaits a track that the earlier one is on. The longest chain of a check, pictures,
+    the machine's ledger, the cone of a fork and the display of blocked steps all ask these two properties.
+    """
 
     resource: str
     writes: bool
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks that the touch is on."""
+        return (self.resource, self.writes), (None, self.writes)
+
+    @property
+    def awaited(self) -> tuple[Track, ...]:
+        """The tracks whose earlier touches this one waits for."""
+        resources = (None,) if self.resource == WORLD else (self.resource, WORLD)
+        writes = [(resource, True) for resource in resources]
+        return (*writes, *((resource, False) for resource in resources)) if self.writes else tuple(writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +94,12 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunAgent:
-    """A bounded agent step: `instructions` and `reply` are what its model is told and asked (`agency.py`).
+    """Let a model call tools, one call a turn.
 
-    `is_tainted`: its goal or one of its tools is untrusted, and so is whatever it passes to a tool.
+    Attributes:
+        instructions: The system prompt of every turn.
+        reply: JSON Schema of the model's answer in one turn.
+        is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
     """
 
     goal: Formula
@@ -99,17 +126,17 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
-class Fallback:
-    """A failure is replaced by a value."""
+class UseFallback:
+    """A value replaces the result of a failed step."""
 
     value: Formula
 
 
-OnError: TypeAlias = Fail | Skip | Fallback
+OnError: TypeAlias = Fail | Skip | UseFallback
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class RepeatUntil:
     """Repeat until `until` holds, at most `count_max` times."""
 
     until: Formula
@@ -140,7 +167,7 @@ class StepCode:
     when_filters: bool
     for_each: Formula | None
     on_error: OnError
-    repeat: Repeat | None
+    repeat: RepeatUntil | None
     retries: int | None
     timeout_s: float | None
     needs_when: tuple[int, ...]

@@ -1,7 +1,10 @@
-"""The HTTP API and the web page; needs the extra `firmplan[server]`."""
+"""The HTTP API and the web page; needs the extra `firmplan[server]`.
 
-from .app import create_app
-from .guard import Limits
-from .serving import serve
+It knows the engine, and neither stores nor planners; the page (`web/`) knows only the HTTP API. Begin at `app.py` (the application and
+its server), then `routes.py` (what each path does) and `run_queue.py` (which runs a server accepts and continues).
+"""
+
+from .app import create_app, serve
+from .auth import Limits
 
 __all__ = ["Limits", "create_app", "serve"]

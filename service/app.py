@@ -1,28 +1,33 @@
 """The HTTP application: an engine behind documented routes.
 
-`create_app` takes an engine that is open already and does not close it; `serve` (serving.py) owns both. Everything a
-client can get wrong is answered as `application/problem+json`.
+`create_app` takes an open engine and does not close it. `serve` runs the application on a socket until a signal; without API keys it
+serves only the loopback interface, because then every client may start runs. Errors are answered as `application/problem+json`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from types import FrameType
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from typing_extensions import override
 
 from ..engine import Engine
-from ..errors import FirmplanError
-from . import plan_routes, run_routes, step_routes, watch_routes
-from .guard import Guard, Limits
-from .hosting import Hosting
-from .intake import Intake
+from ..errors import ConfigError, FirmplanError
+from .auth import Guard, Limits
 from .metrics import Counted, Metrics
 from .problems import on_bad_request, on_bug, on_firmplan_error, on_http_error
+from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
+from .run_queue import RunQueue
 
 DESCRIPTION = "Submit plans and tasks, follow their runs, decide what waits for a person."
 
@@ -38,7 +43,7 @@ def create_app(
     """Return the application for an open engine.
 
     Args:
-        engine: What runs everything; opened and closed by the caller.
+        engine: The engine, opened and closed by the caller.
         api_keys: Bearer keys that are accepted; with none, every client is.
         limits: Body size, queue and rate.
         hosts: Names in the `Host` header that are answered; with none, all.
@@ -46,35 +51,138 @@ def create_app(
     """
     limits = limits or Limits()
     metrics = Metrics()
-    hosting = Hosting(engine, Intake(engine, limits, metrics), metrics, closing or asyncio.Event())
+    served = ServedEngine(engine, RunQueue(engine, limits, metrics), metrics, closing or asyncio.Event())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        watching = asyncio.create_task(hosting.intake.watch(), name="firmplan decisions beside the server")
+        watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
         yield
-        hosting.closing.set()
+        served.closing.set()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        await hosting.intake.close()
+        await served.queue.close()
 
     app = FastAPI(
         title="firmplan",
         version=version("firmplan"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        # The documentation pages that the framework offers load scripts from elsewhere.
+        # The framework's documentation pages load scripts from other sites.
         docs_url=None,
         redoc_url=None,
         strict_content_type=False,
     )
-    app.state.hosting = hosting
-    for part in (run_routes, step_routes, plan_routes, watch_routes):
-        app.include_router(part.router)
+    app.state.served = served
+    for part in (run_router, step_router, plan_router, watch_router):
+        app.include_router(part)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(FirmplanError, on_firmplan_error)
     app.add_exception_handler(Exception, on_bug)
-    # The middleware that is added last stands first.
+    # The middleware that is added last gets a request first.
     app.add_middleware(Guard, api_keys=api_keys, hosts=hosts, limits=limits)
     app.add_middleware(Counted, metrics=metrics)
     return app
+
+
+GRACE_S = 10
+"""Seconds that open requests get to finish after a signal."""
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its event streams before it waits for open requests."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:  # the second signal: immediately, whatever is under way
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.set()
+        await super().shutdown(sockets)
+
+
+async def serve(
+    engine: Engine,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_keys: Sequence[str] = (),
+    limits: Limits | None = None,
+    on_bound: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable.
+
+    Args:
+        engine: The engine, opened and closed by the caller.
+        host: The interface; anything but loopback needs API keys.
+        port: The port; 0 takes a free one.
+        api_keys: Bearer keys that are accepted.
+        limits: Body size, queue and rate.
+        on_bound: Told the server's URL once clients can connect.
+
+    Raises:
+        ConfigError: No keys for a public interface, or the address cannot be bound.
+    """
+    check_exposure(host, api_keys)
+    bound = _bind(host, port)
+    closing = asyncio.Event()
+    hosts = () if api_keys else (*LOOPBACK_NAMES, host)
+    app = create_app(engine, api_keys=api_keys, limits=limits, hosts=hosts, closing=closing)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
+    )
+    with bound:
+        on_bound(_url(host, bound.getsockname()[1]))
+        await _Server(config, closing).serve(sockets=[bound])
+
+
+def check_exposure(host: str, api_keys: Sequence[str]) -> None:
+    """Refuse to serve other machines without keys.
+
+    Raises:
+        ConfigError: The host is not loopback and no keys are set.
+    """
+    if not api_keys and not is_loopback(host):
+        raise ConfigError(
+            f"host {host!r} can be reached from other machines, and no API keys are set: expected a loopback host such "
+            "as 127.0.0.1, or keys in FIRMPLAN_API_KEYS (comma separated)"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that a busy port is an error before anything starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+        bound.listen(2048)
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error}; choose another --host or --port"
+        ) from error
+    return bound
+
+
+def _url(host: str, port: int) -> str:
+    name = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"http://{name}:{port}"

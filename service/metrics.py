@@ -12,7 +12,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """What happened in this process: requests by method and status, runs by how they came."""
+    """Counters of this process: requests by method and status, runs by kind."""
 
     def __init__(self) -> None:
         self.started = time.time()
@@ -21,7 +21,7 @@ class Metrics:
         self.accepted: Counter[str] = Counter()
 
     def text(self, active: Mapping[str, int]) -> str:
-        """Return all counters; `active` holds the number of runs in each status that is not an end."""
+        """Return all counters; `active` has the number of runs in each status that is not final."""
         lines = [
             "# HELP firmplan_start_time_seconds When this process started, Unix time.",
             "# TYPE firmplan_start_time_seconds gauge",
@@ -52,7 +52,7 @@ class Metrics:
 
 
 class Counted:
-    """ASGI middleware that counts every answer, those of the guard included."""
+    """ASGI middleware that counts every answer, including those of the checks in `auth.py`."""
 
     METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
     """Other methods count as `other`, so that a client cannot fill the table with words."""
@@ -62,7 +62,7 @@ class Counted:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and count its answer when that begins."""
+        """Pass the request on, and count its answer when the answer begins."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

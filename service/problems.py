@@ -1,14 +1,14 @@
-"""Every refusal as `application/problem+json` (RFC 9457): `type title status code detail problems`.
+"""Every error response as `application/problem+json` (RFC 9457): `type title status code detail problems`.
 
-An error's code and message come from the error itself; this module only chooses the HTTP status. Nothing that is
-ours leaks: an error without a name becomes a 500 that says so, and its traceback goes to the server's log.
+An error's code and message come from the error itself; this module only chooses the HTTP status. Internals do not leak: an error that
+is none of firmplan's own classes becomes a 500 that names only its type, and its traceback goes to the server's log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final, cast
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -28,7 +28,9 @@ from ..errors import (
     StoreError,
     ToolError,
 )
-from .misfits import CODE, misfits_of
+from ..plans import Json, NotJson, Problem, parse, value_problems
+from ..plans.nearest import listing
+from ..plans.paths import path_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -42,7 +44,7 @@ STATUS: tuple[tuple[type[FirmplanError], HTTPStatus], ...] = (
     (ConfigError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ToolError, HTTPStatus.BAD_GATEWAY),
 )
-"""First match decides; what is not listed is a 500."""
+"""The first match decides; any other error is a 500."""
 
 
 class Refusal(HTTPException):
@@ -107,16 +109,16 @@ def _methods_at(request: Request) -> list[str]:
 
 
 async def on_bad_request(request: Request, error: Exception) -> JSONResponse:
-    """Answer a body, query or path that does not have the documented shape, every fault at once."""
+    """Answer a body, query or path that does not have the documented shape, with all its problems."""
     assert isinstance(error, RequestValidationError)
-    faults = misfits_of(request, error)
-    detail = "; ".join(f"{fault.path}: {fault.message}{fault.hint and f'; {fault.hint}'}" for fault in faults)
-    problems = [fault.to_dict() for fault in faults]
+    found = request_problems(request, error)
+    detail = "; ".join(f"{each.path}: {each.message}{each.hint and f'; {each.hint}'}" for each in found)
+    problems = [each.to_dict() for each in found]
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, CODE, detail, problems)
 
 
 async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
-    """Answer an error that firmplan has a name for."""
+    """Answer an error of firmplan's own classes."""
     assert isinstance(error, FirmplanError)
     status = next(
         (status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
@@ -139,6 +141,73 @@ async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_bug(_: Request, error: Exception) -> JSONResponse:
-    """Answer an error that nobody foresaw; the server's log has the traceback, the client only its kind."""
-    detail = f"the server failed on this request ({type(error).__name__}); its log says more"
+    """Answer any other error; the server's log has the traceback, the client only its type."""
+    detail = f"the server failed on this request ({type(error).__name__}); its log has the traceback"
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+
+
+# --- Requests that do not have the documented shape, in firmplan's own words: expected, found, where, and the nearest name.
+#
+# The server's description of itself (`/openapi.json`) says what a route takes, so the request is validated against it, by the same
+# validation as plans and inputs. Only what a schema cannot say, such as "one of these three", comes from the body's own rule.
+
+
+CODE: Final = "bad-request"
+
+
+def request_problems(request: Request, error: RequestValidationError) -> list[Problem]:
+    """Return every problem of a request that the framework refused; at least one."""
+    document = request.app.openapi()
+    operation = document["paths"][request.scope["route"].path_format][request.method.lower()]
+    raw: list[dict[str, Any]] = list(error.errors())
+    found = [problem for fault in raw for problem in _parameter_problems(fault, operation, document)]
+    if any(fault["loc"][0] == "body" for fault in raw):
+        found += _body_problems(operation, document, error.body)
+    return found or [_rule_problem(fault) for fault in raw]
+
+
+def _parameter_problems(
+    fault: Mapping[str, Any], operation: Mapping[str, Any], document: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Yield the problems of one parameter of the query, the headers or the path."""
+    place, name = fault["loc"][0], str(fault["loc"][-1])
+    for known in operation.get("parameters", ()):
+        if known["in"] == place and known["name"].lower() == name.lower():
+            value = _read_parameter(str(fault["input"]), known["schema"])
+            for each in value_problems(value, _with_components(known["schema"], document)):
+                where = f"$.{known['name']}{each.inner}"
+                yield Problem(CODE, where, f"{each.message} (in the {place})", each.hint)
+
+
+def _read_parameter(text: str, schema: Mapping[str, Any]) -> Json:
+    """Return a parameter's value: text, unless its type is a number and the text is one."""
+    if "integer" not in str(schema.get("type", schema.get("anyOf"))):
+        return text
+    try:
+        return parse(text)
+    except NotJson:
+        return text
+
+
+def _body_problems(
+    operation: Mapping[str, Any], document: Mapping[str, Any], body: object
+) -> Iterator[Problem]:
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    if body is None:
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        keys = list(document["components"]["schemas"].get(name, {}).get("properties", ()))
+        expected = f" with the keys {listing(keys)}" if keys else ""
+        yield Problem(CODE, "$", f"expected a JSON object{expected}, found no body")
+        return
+    for fault in value_problems(cast("Json", body), _with_components(schema, document)):
+        yield Problem(CODE, f"${fault.inner}", f"{fault.message} (in the body)", fault.hint)
+
+
+def _with_components(schema: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    return {**schema, "components": document["components"]}
+
+
+def _rule_problem(fault: Mapping[str, Any]) -> Problem:
+    """Return the message of a body's own rule as a problem."""
+    reason = fault.get("ctx", {}).get("error", fault["msg"])
+    return Problem(CODE, path_of(fault["loc"][1:]), f"{reason} (in the {fault['loc'][0]})")

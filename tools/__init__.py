@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Usage,
         ask_request,
     )
+    from .models.recorder import recording
 
 _LATER = {
     "Artifact": "artifact",
@@ -40,6 +41,7 @@ _LATER = {
     "Usage": "models.models",
     "ask_request": "models.models",
     "fingerprint_of": "fingerprint.fingerprint",
+    "recording": "models.recorder",
 }
 """Names whose modules load more than a tool needs: imported when first asked for."""
 
@@ -67,6 +69,7 @@ __all__ = [
     "is_interruption",
     "lint",
     "make_tool",
+    "recording",
     "tool",
 ]
 

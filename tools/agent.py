@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -42,7 +41,7 @@ RETRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """How the model is asked; what is `None` is not sent.
+    """The settings of an agent; `None` is not sent.
 
     Attributes:
         examples: As they were given.
@@ -127,7 +126,7 @@ def agent(
 
 @dataclass(frozen=True, slots=True)
 class _Agent:
-    """What an agent asks, made of its arguments."""
+    """Makes the request of an agent from its arguments."""
 
     template: Template
     wishes: AgentSettings
@@ -175,7 +174,7 @@ def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
 
 
 def _template(where: str, fn: Callable[..., Any]) -> Template:
-    """Return the prompt: the docstring, and after it what it does not mention."""
+    """Return the prompt: the docstring, and after it the parameters that it does not mention."""
     text = (inspect.getdoc(plain_function(fn)) or "").strip()
     if not text:
         raise ConfigError(
@@ -216,7 +215,7 @@ def _examples(where: str, wishes: AgentSettings) -> list[Example]:
 
 
 def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str, Json]) -> Example:
-    """Return an example with its question in the words of the prompt, where its input names the parameters."""
+    """Return an example whose question is the prompt filled with its input, where the input names the parameters."""
     match example.asked:
         case dict(given) if given and all(name in template.names for name in given):
             values = {**defaults, **given}
@@ -232,7 +231,7 @@ def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str
 
 
 def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
-    """Raise `ConfigError` if an example's answer is none that the agent may give."""
+    """Raise `ConfigError` if the answer of an example does not fit the annotated type."""
     if not wishes.examples or "types" not in tool.__dict__:
         return  # a type defined further down cannot be compared yet
     for index, example in enumerate(_examples(where, wishes)):
@@ -245,12 +244,12 @@ def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
 
 
 def _description(template: Template) -> str:
-    """Return the prompt as a description: holes by their names."""
+    """Return the prompt as a description, with the names of its parameters in the holes."""
     return template.fill_plainly({name: f"<{name}>" for name in template.names})
 
 
 def _extra(template: Template, made: _Agent) -> Json:
-    """Return what decides an answer and is no code."""
+    """Return the parts of the request that decide an answer and are no code: for the fingerprint."""
     return {
         "prompt": template.text,
         "head": [cast("Json", message.to_dict()) for message in made.head],
@@ -261,7 +260,7 @@ def _extra(template: Template, made: _Agent) -> Json:
 
 
 def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., Any]:
-    """Return what a direct call runs: it asks the models of the environment."""
+    """Return the function that a direct call runs: it asks the models of the environment."""
 
     async def asked(*args: object, **kwargs: object) -> object:
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
@@ -295,26 +294,15 @@ def _values(args: bytes) -> dict[str, Json]:
 
 
 def _wait(call: Callable[[], object]) -> object:
-    """Return what a call with an event loop of its own returns, also where a loop runs already (notebooks)."""
+    """Make a call that starts an event loop: on a thread of its own where a loop runs already, as in notebooks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return call()
-    outcome: list[object] = []
-    faults: list[BaseException] = []
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only there
 
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as fault:  # noqa: BLE001  # raised again, where the call was made
-            faults.append(fault)
-
-    thread = threading.Thread(target=run, name="firmplan-agent")
-    thread.start()
-    thread.join()
-    if faults:
-        raise faults[0]
-    return outcome[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="firmplan-agent") as thread:
+        return thread.submit(call).result()
 
 
 def _is_name(value: object) -> bool:

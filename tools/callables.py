@@ -1,4 +1,4 @@
-"""What a Python callable takes and gives, read from its signature and annotations.
+"""The parameters and the result of a Python callable, read from its signature and annotations.
 
 Rules: every parameter and the result are annotated; arguments go by name, so there are no positional-only
 parameters and no `*args`; a parameter annotated `Context` is handed the context and is no argument. Annotations are
@@ -21,7 +21,7 @@ from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
 
-_ROOM = __name__.rpartition(".")[0] + "."
+_FOLDER = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
 
 
@@ -50,7 +50,7 @@ class Annotations:
 
 
 def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what carries the code and the annotations: inside partials, bound methods, callable objects."""
+    """Return the function that has the code and the annotations: inside partials, bound methods, callable objects."""
     while isinstance(fn, partial):
         fn = fn.func
     if inspect.ismethod(fn):
@@ -132,7 +132,7 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
     try:
         found = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
-        return  # a builtin that tells nothing: the call will show
+        return  # a builtin without a signature: the call will show
     context = find_context(fn)
     by_name = [each for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     names = [each.name for each in by_name if each.name != context]
@@ -151,9 +151,9 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
 
 
 def caller_locals() -> Mapping[str, Any]:
-    """Return the local names of the nearest caller outside this room, to resolve annotations of local classes."""
+    """Return the local names of the nearest caller outside this folder, to resolve annotations of local classes."""
     frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as pydantic and attrs do: there is no public way to see local classes
-    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_ROOM):
+    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_FOLDER):
         frame = frame.f_back
     return dict(frame.f_locals)
 

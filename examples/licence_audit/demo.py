@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from firmplan import ConfigError, Engine, Planner, Toolset, check
 from firmplan.cli.config import Settings
 from firmplan.cli.failure import Exit
-from firmplan.cli.planning import report_text
+from firmplan.cli.invocation import drive
+from firmplan.cli.report import report_text
 from firmplan.cli.screen import IN_PLAIN, picture_width
-from firmplan.cli.session import drive, settings_of
 from firmplan.testing import ScriptedModel
 from firmplan.tools.models.endpoint import OPENAI_URL
 from rich.console import Console
@@ -83,7 +83,7 @@ class Stage:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
 
-def show(folder: Path | None, flags: Mapping[str, object]) -> int:
+def show(folder: Path | None, settings: Settings) -> int:
     """Show the whole of firmplan on one task; return the exit code."""
     chosen = Path(tempfile.mkdtemp(prefix="firmplan-demo-")) if folder is None else folder.resolve()
     try:
@@ -92,7 +92,6 @@ def show(folder: Path | None, flags: Mapping[str, object]) -> int:
         raise ConfigError(
             f"expected a folder that can be written, found {chosen}: {error.strerror}"
         ) from error
-    settings = settings_of(flags)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors=IN_PLAIN)  # a terminal without box drawing gets other signs, not an error
     stage = Stage(Screen(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)

@@ -26,16 +26,15 @@ from ...plans.values import Json
 from ..commands import Command, StartModelCall, StartToolCall
 from ..events import CallStarted, CallSucceeded, RunStarted
 from ..journal.header import Header
-from ..journal.lock import Lock
+from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
 from ..sealed import Sealed
 from ..stores.store import Reusable
-from .artifacts import digests_in
-from .at_once import noticed
 from .caller import Caller, Usage
-from .calls import Outcome, Returned
+from .concurrency import noticed
+from .dispatch import Preparation, PreparedCall, StartCall
 from .facilities import Facilities
-from .prepared import Preparation, PreparedCall, StartCall
+from .invoke import Outcome, Returned, digests_in
 from .reuse import epochs_at_start, find_results
 
 # How long the end of dropped calls is waited for: one that does not heed a cancel is let go.
@@ -114,7 +113,7 @@ class EarlySteps:
         self._is_closed = bool(header.budget) or header.reuse == "only"
 
     def offer(
-        self, plan: Plan, inputs: Mapping[str, Json], lock: Lock, plans: SavedPlans | None = None
+        self, plan: Plan, inputs: Mapping[str, Json], lock: ToolsetLock, plans: SavedPlans | None = None
     ) -> None:
         """Take in a longer beginning of the plan, which has passed its check, and start what may start.
 

@@ -14,13 +14,12 @@ from weakref import WeakKeyDictionary
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
-from ..journal.commits import Commits
+from ..journal.journal import Commits
 from ..stores.store import Store
-from .clearance import Flow
-from .places import Places
+from .concurrency import Places, Shared
+from .flow_policy import Flow
+from .invoke import Threads
 from .processes import Processes
-from .shared import Shared
-from .threads import Threads
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

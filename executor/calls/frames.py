@@ -19,12 +19,12 @@ import orjson
 from ...errors import ConfigError
 from ...tools import Context, Tool, Used
 from ..sealed import Sealed
-from .artifacts import CallBlobs
-from .calls import Failed, Lost, Outcome, Returned
-from .progress import NOTE_MAX
+from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
 
 WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine in one would start children of its own
 HEAD_BYTES_MAX: Final = 16 * 1024 * 1024  # the line of a frame: what the call used, and a failure's message
+EVERY_S: Final = 0.2  # how often the progress of one step is recorded: nobody reads more
+NOTE_MAX: Final = 500  # characters of a progress note
 _FILE_MODULE: Final = "firmplan_tools_"  # how `Toolset.load` names the modules of files
 
 READY: Final = {"kind": "ready"}  # the child has found the tool, and calls it now

@@ -19,8 +19,6 @@ import orjson
 
 from ...plans.signature import Effect
 from ...tools import Context, Tool
-from .artifacts import CallBlobs
-from .calls import Failed, Lost, Outcome
 from .frames import (
     HEAD_BYTES_MAX,
     NOTED,
@@ -31,6 +29,7 @@ from .frames import (
     write_call,
     write_frame,
 )
+from .invoke import CallBlobs, Failed, Lost, Outcome
 from .lease import MOMENT_ENV, Lease, Moment
 
 CALLS_MAX: Final = 1000  # calls of one child; then a new one takes its place, and what tools leaked is gone

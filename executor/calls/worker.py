@@ -26,12 +26,9 @@ from typing import Any, BinaryIO, Final
 from ...errors import ConfigError
 from ...tools import Context, Tool, Used
 from ...tools.toolset import load_tools
-from .artifacts import CallBlobs
-from .calls import Failed, Outcome, call_tool, is_unrepeatable
-from .frames import READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
+from .frames import EVERY_S, READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
+from .invoke import CallBlobs, Failed, Outcome, Threads, Worker, call_tool, is_unrepeatable
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
-from .progress import EVERY_S
-from .threads import Threads, Worker
 
 MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
 # Most CPU time of one call, all its threads together; without it no limit.

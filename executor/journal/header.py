@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from ...errors import StoreError
 from ...plans import Plan
+from ...plans.compile import compile_plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
+from ...plans.format.property_order import order_in
 from ...plans.values import Digest, Json, canonical, digest
 from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
+from ..lru_cache import IdentityCache, LruCache
 from ..machine import RULES_VERSION
 from ..policy import ReuseMode
-from .lock import Lock
-from .programs import read_plan
-from .recent import Lately
+from .toolset_lock import ToolsetLock
+
+if TYPE_CHECKING:
+    from ...plans.program import Program
+
 
 HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
@@ -51,7 +57,7 @@ class Header:
     plan: Plan | None
     inputs: Mapping[str, Json]
     seed: str
-    lock: Lock
+    lock: ToolsetLock
     plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
     task: str | None = None
     planning: Json = None
@@ -133,7 +139,7 @@ class Header:
             plans={name: read_plan(plan) for name, plan in data["plans"].items()},
             inputs=data["inputs"],
             seed=data["seed"],
-            lock=Lock.from_list(data["lock"]),
+            lock=ToolsetLock.from_list(data["lock"]),
             task=data["task"],
             planning=data["planning"],
             reuse=data["reuse"],
@@ -148,9 +154,9 @@ class Header:
 
 # A run is looked up several times while it is driven, and its plan may be large: what was lately read, named or written stays known.
 _LATELY: Final = 4
-_READ: Final = Lately[Mapping[str, Any], Header](_LATELY)
-_NAMED: Final = Lately[Mapping[str, Any], Digest](_LATELY)
-_WRITTEN: Final = Lately[Plan, Mapping[str, Any]](_LATELY)
+_READ: Final = IdentityCache[Mapping[str, Any], Header](_LATELY)
+_NAMED: Final = IdentityCache[Mapping[str, Any], Digest](_LATELY)
+_WRITTEN: Final = IdentityCache[Plan, Mapping[str, Any]](_LATELY)
 
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
@@ -161,3 +167,66 @@ def header_digest(header: Mapping[str, Any]) -> Digest:
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
     """Return the seed of a run that was given none: the same for the same plan and inputs."""
     return digest(canonical(["seed", plan.digest, cast("Json", dict(inputs))]))[7:39]
+
+
+# Plans and programs of stored runs are read once and compiled once, however often a run is shown, resumed or replayed. The key of a
+# plan is the digest of its stored bytes; the key of a program is the plan and the lock of its tools, because nothing else decides it.
+
+
+_NAMES: IdentityCache[object, bytes] = IdentityCache(8)
+_ORDERS: IdentityCache[Plan, bytes] = IdentityCache(8)
+_PLANS: LruCache[bytes, Plan] = LruCache()
+_PROGRAMS: LruCache[tuple[bytes, ...], Program] = LruCache()
+
+
+def read_plan(data: Mapping[str, Any]) -> Plan:
+    """Return the plan that was stored as `data`. Raises: pydantic's ValidationError: it is none."""
+    return _PLANS.get(_name(data), lambda: Plan.model_validate(data), _steps)
+
+
+def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
+    """Remember what plan is stored as `data`: whoever submits it has read, checked and digested it already."""
+    _PLANS.keep(_name(data), plan, _steps(plan))
+
+
+def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], language: int) -> Program:
+    """Return the program of a run.
+
+    Args:
+        plan: The plan.
+        lock: The run's tools.
+        plans: Saved plans that the plan uses.
+        language: The version of the expression language that the run began with.
+
+    Raises:
+        PlanRejected: The plan cannot be compiled.
+    """
+    key = (
+        str(language).encode(),
+        _ORDERS.get(plan, _order),
+        _name(lock.to_list()),
+        plan.digest.encode(),
+        *(
+            f"{name} {plans[name].digest}".encode() + _ORDERS.get(plans[name], _order)
+            for name in sorted(plans)
+        ),
+    )
+    return _PROGRAMS.get(
+        key,
+        lambda: compile_plan(plan, lock, plans=plans, language=language),
+        lambda program: _steps(program.plan),
+    )
+
+
+def _name(data: object) -> bytes:
+    """Return what names stored JSON; what was stored holds no NaN, which orjson would write as null."""
+    return _NAMES.get(data, lambda given: sha256(orjson.dumps(given)).digest())
+
+
+def _order(plan: Plan) -> bytes:
+    """Return the order of the properties that models are asked for: it distinguishes plans with one digest."""
+    return canonical(order_in(plan))
+
+
+def _steps(plan: Plan) -> int:
+    return len(plan.steps) + sum(len(inner.steps) for inner in plan.plans.values())

@@ -8,20 +8,22 @@ nothing more is taken: the run stops where its durable prefix ends.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ...errors import EngineBug, StoreError
 from ..events import JournalEvent
 from ..states import FINAL, RunStatus
-from ..stores.store import Batch, CallRecord, Leavings, Reusable, RunRow
+from ..stores.store import Batch, CallRecord, Reusable, ReuseEntries, RunRow
 from .records import chain, write_line
 
 if TYPE_CHECKING:
-    from .commits import Commits
+    from ..stores.store import Store
+
 
 # Events in memory alone: a store that is slow slows the run down, instead of filling the memory.
 BEHIND_MAX: Final = 5_000
@@ -58,7 +60,7 @@ class Journal:
         self._decided: list[int] = []
         self._is_synced = False
         self._is_expected = False
-        self._left: Leavings | None = None
+        self._left: ReuseEntries | None = None
         self._left_until = 0.0
         self._unstored = 0  # calls whose leavings are not durable
         self._updated = row.updated
@@ -149,7 +151,7 @@ class Journal:
         """Make durable before long what a call leaves for later ones, with the parts of a fingerprint that it is the first to name."""
         with self.piece:
             if self._left is None:
-                self._left = Leavings()
+                self._left = ReuseEntries()
                 self._left_until = time.monotonic() + LEFT_MAX_S
                 self._commits.expect(self, LEFT_MAX_S)
             self._left.add(call, result, code)
@@ -233,11 +235,11 @@ class Journal:
             closed=closed,
             decided=decided,
             is_synced=is_synced or status.value not in ("queued", "running"),
-            left=left,
+            reuse=left,
             releases=self._row.owner if lines and status in FINAL else None,
         )
 
-    def _take_left(self) -> Leavings | None:
+    def _take_left(self) -> ReuseEntries | None:
         """Return what calls have left, where that has waited long enough."""
         left, wait_s = self._left, self._left_until - time.monotonic()
         if left is not None and wait_s > 0:
@@ -256,7 +258,7 @@ class Journal:
             elif batch is not None:
                 self.durable = batch.first_seq - 1 + len(batch.lines)
                 self.is_released = self.is_released or batch.releases is not None
-                self._unstored -= len(batch.left.calls) if batch.left is not None else 0
+                self._unstored -= len(batch.reuse.calls) if batch.reuse is not None else 0
             self._settled.notify_all()
             self._wake()
 
@@ -278,3 +280,116 @@ def _end(waiter: asyncio.Future[None], fault: Exception | None) -> None:
         waiter.set_result(None)
     else:
         waiter.set_exception(fault)
+
+
+# --- group commit
+#
+# A commit waits for a disk or a server, however much it holds. So events of all journals of an engine that arrive within a few
+# milliseconds share one commit, and events that arrive during a commit go into the next. An event that must not wait, or that somebody
+# waits for, is committed immediately, together with everything else that is pending.
+#
+# Commits run on a thread of their own, and wake the event loop only where a coroutine waits. Rejected: an asyncio task for each commit. An
+# event loop sleeps in whole milliseconds after each wake-up, so results of calls would be noticed later.
+
+
+LATE_MAX_S: Final = 0.004  # how long an event waits for others to share its commit
+IDLE_S: Final = 2.0  # how long the thread stays where nothing is to be done
+
+
+class Source(Protocol):
+    """Whose turn comes on the thread: a `journal.Journal`, or who looks for something there and has nothing to commit (`Watch`).
+
+    Both are called on the thread.
+    """
+
+    def take(self) -> Batch | None:
+        """Return what is to be committed now; `None`: nothing."""
+        ...
+
+    def settle(self, batch: Batch | None, fault: Exception | None, /) -> None:
+        """Hear that what was taken is durable, or why it is not, or could not be taken. May not fail."""
+        ...
+
+
+class Commits:
+    """The commits of one engine to its store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed = threading.Condition(threading.Lock())
+        self._due: dict[Source, float] = {}  # until when, by the monotonic clock
+        self._first = math.inf
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
+
+    def expect(self, source: Source, within_s: float = LATE_MAX_S) -> None:
+        """Have what a source holds by then committed within so many seconds; 0: now."""
+        until = time.monotonic() + within_s
+        with self._changed:
+            self._due[source] = min(until, self._due.get(source, math.inf))
+            is_earlier, self._first = until < self._first, min(until, self._first)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="firmplan-commits", daemon=True)
+                self._thread.start()
+            elif is_earlier:
+                self._changed.notify()
+
+    async def close(self) -> None:
+        """Commit what is expected, and end the thread; `expect` starts another."""
+        with self._changed:
+            thread = self._thread
+            self._is_closing = thread is not None
+            self._changed.notify()
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+
+    # --- on the thread
+
+    def _work(self) -> None:
+        while self._commit_next():  # what was committed is not kept meanwhile
+            pass
+
+    def _commit_next(self) -> bool:
+        """Wait for what is to be committed next, and commit it; `False`: the thread is to end."""
+        sources, is_last = self._next()
+        if sources:
+            self._commit(sources)
+        with self._changed:
+            goes_on = not is_last and bool(sources or self._due)
+            if not goes_on:
+                self._thread, self._is_closing = None, False
+            return goes_on
+
+    def _next(self) -> tuple[Sequence[Source], bool]:
+        """Wait until something is due, and return whose it is, with what is due soon; and whether it is the last, all that there is."""
+        with self._changed:
+            while not self._is_closing and (left_s := self._first - time.monotonic()) > 0:
+                if not self._changed.wait(min(left_s, IDLE_S)) and not self._due:
+                    break
+            soon = math.inf if self._is_closing else time.monotonic() + LATE_MAX_S
+            sources = [source for source, until in self._due.items() if until <= soon]
+            for source in sources:
+                del self._due[source]
+            self._first = min(self._due.values(), default=math.inf)
+            return sources, self._is_closing
+
+    def _commit(self, sources: Sequence[Source]) -> None:
+        """Commit what some sources hold as a group, and tell each what came of it."""
+        taken: list[tuple[Source, Batch]] = []
+        for source in sources:
+            try:
+                batch = source.take()
+            except Exception as bug:  # noqa: BLE001  # whoever waits must hear of it
+                source.settle(None, bug)
+            else:
+                if batch is not None:
+                    taken.append((source, batch))
+        if taken:
+            for (source, batch), fault in zip(taken, self._appended(taken), strict=True):
+                source.settle(batch, fault)
+
+    def _appended(self, taken: Sequence[tuple[Source, Batch]]) -> Sequence[Exception | None]:
+        try:
+            return self._store.append([batch for _, batch in taken])
+        except Exception as fault:  # noqa: BLE001  # the same
+            return [fault] * len(taken)

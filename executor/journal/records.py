@@ -139,7 +139,7 @@ def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> J
     return value
 
 
-def told_apart(entries: Iterable[Entry]) -> Iterator[Entry]:
+def split_calls(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries in order, a call that was made in one piece as its start and its success: for whoever looks for either."""
     for entry in entries:
         match entry.event:

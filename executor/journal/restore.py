@@ -37,8 +37,7 @@ from ..fork import Fork
 from ..machine import Machine
 from ..sealed import Sealed
 from ..stores.store import RunRow, Store, read_values
-from .header import Header, header_digest
-from .programs import program_of
+from .header import Header, header_digest, program_of
 from .records import GENESIS, Entry, chain, read_entry
 
 _STATUS_OF: Final[Mapping[type, str]] = {

@@ -7,32 +7,36 @@ earlier call: the one with the fewest differing parts, of the same step path whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
 from ...plans.nearest import did_you_mean, listing
 from ...plans.program import SetValue
 from ...plans.values import Json
 from ...tools.failures import refused
-from ..cells import Turn
+from ...tools.fingerprint.fingerprint import is_fingerprint
+from ..cells import Node, Turn
 from ..events import CallFailed, CallReused, CallStarted
-from ..journal.decided import decided_in
+from ..journal.decision_history import decisions_by_step
 from ..journal.header import Header
-from ..journal.records import Entry, told_apart
+from ..journal.records import Entry, split_calls
 from ..journal.restore import load_entries
 from ..machine import Machine
 from ..outcome import walk
 from ..runs.archive import Archive
-from ..runs.arguments import step_of
+from ..runs.request import step_of
 from ..runs.run import turns_of
-from ..states import TERMINAL
-from ..stores.store import Store
-from .evidence import Evidence, gather
-from .explanation import Explanation, Verdict
-from .key_changes import KeyChange
-from .skip_reasons import standing
+from ..states import TERMINAL, Reason, State
+from ..stores.store import CallRecord, Reusable, Store
+from .key_changes import KeyChange, key_changes
+
+if TYPE_CHECKING:
+    from ...plans.values import Json
+    from ..journal.decision_history import RecordedDecision
+    from .key_changes import KeyChange
+
 
 CHANGES_TOLD: Final = 3  # differing parts that the sentence names; `changes` has all
 
@@ -93,8 +97,8 @@ class _View:
         self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
-        self._decided = decided_in(entries)
-        for entry in told_apart(entries):
+        self._decided = decisions_by_step(entries)
+        for entry in split_calls(entries):
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):
                     self._first.setdefault(step, entry)
@@ -302,3 +306,219 @@ def _summed(parts: Sequence[Explanation]) -> str:
     told = ", ".join(f"{count} {word}" for word, count in counts.items())
     ran = next((part for part in parts if part.verdict == "ran"), None)
     return f"has {len(parts)} parts: {told}" + (f"; {ran.sentence}" if ran is not None else "")
+
+
+# --- `Explanation`: why a step ran, was reused, or did neither; for people as a sentence, for programs as JSON.
+
+
+Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step ran or was reused; `str()` is the sentence.
+
+    Attributes:
+        verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork), `ended` (skipped, cancelled, failed before a
+            call), `waits`, or `parts` (a step of several calls).
+        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`,
+            `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
+        sentence: The reason as a sentence.
+        changes: Where the key changed: what differs from the nearest earlier call.
+        source: Run and step of the nearest earlier call, or of the result that was reused.
+        parts: For a step of several calls: one explanation for each.
+        decisions: What people decided about the call, oldest first: `decision`, `at`, `by`, `reason`, `edited`.
+    """
+
+    run_id: str
+    step: str
+    verdict: Verdict
+    because: str
+    sentence: str
+    changes: tuple[KeyChange, ...] = ()
+    source: tuple[str, str] | None = None
+    parts: tuple[Explanation, ...] = ()
+    decisions: tuple[RecordedDecision, ...] = ()
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "run": self.run_id,
+            "step": self.step,
+            "verdict": self.verdict,
+            "because": self.because,
+            "sentence": self.sentence,
+            "changes": [cast("Json", each.to_dict()) for each in self.changes],
+            "source": {"run": self.source[0], "step": self.source[1]} if self.source else None,
+            "parts": [cast("Json", part.to_dict()) for part in self.parts],
+            "decisions": [cast("Json", each.to_dict()) for each in self.decisions],
+        }
+
+
+# --- What the store knows of the calls of a run, and of earlier ones that they can be compared with.
+#
+# Looked up once for all calls that are asked about: a list of thousands of items costs a handful of queries, not some for each.
+
+
+EARLIER_MAX: Final = 64  # earlier calls that one is compared with, of the same step and of others
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """See the module.
+
+    Attributes:
+        own: Step -> what its call was made from.
+        earlier: Step -> the calls before it of the same tool, or of prompts.
+        codes: Digest -> the parts of a fingerprint.
+        results: Content key -> the result that stands for it.
+    """
+
+    own: Mapping[str, CallRecord]
+    earlier: Mapping[str, Sequence[CallRecord]]
+    codes: Mapping[str, Mapping[str, str]]
+    results: Mapping[str, Reusable]
+
+    def nearest(self, step: str, parent: str | None) -> tuple[CallRecord, tuple[KeyChange, ...]] | None:
+        """Return the earlier call with the fewest differing parts, and these.
+
+        Where there is a choice: of the same step, of the parent run, and the newest. Calls with the same key come first, and
+        a key that differs has one differing part at least, so that the first one with no more ends the search.
+        """
+        own = self.own[step]
+        others = [each for each in self.earlier[step] if (each.run_id, each.step) != (own.run_id, own.step)]
+        others.sort(key=lambda each: (each.key != own.key, each.step != own.step, each.run_id != parent))
+        best: tuple[CallRecord, tuple[KeyChange, ...]] | None = None
+        for each in others:
+            if best is not None and _fewest_changes(each, own) >= len(best[1]):
+                continue
+            changes = key_changes(each, own, self.codes)
+            if best is None or len(changes) < len(best[1]):
+                best = each, changes
+            if len(best[1]) <= 1:
+                break
+        return best
+
+
+def _fewest_changes(before: CallRecord, after: CallRecord) -> int:
+    """Return a number that the differing parts of two calls are not below, without looking into arguments."""
+    count = sum(
+        before.parts[name] != part
+        for name, part in after.parts.items()
+        if name in before.parts and name != "args"
+    )
+    old, new = before.parts.get("args"), after.parts.get("args")
+    if isinstance(old, dict) and isinstance(new, dict):
+        return count + sum(old[name] != value for name, value in new.items() if name in old)
+    return count + (old != new)
+
+
+async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence:
+    """Return what is known of the calls with which steps began."""
+    called: dict[str, float] = {}
+    journaled: dict[str, str] = {}
+    keys: dict[str, None] = {}
+    for entry in firsts:
+        match entry.event:
+            case CallStarted(step=step, why=None, key=key):
+                called[step] = entry.at
+                journaled[step] = key
+            case CallReused(key=key) if key:
+                keys[key] = None
+            case _:
+                pass
+    found: Mapping[str, CallRecord] = await store.find_calls(run_id, list(called)) if called else {}
+    # The digest chain covers the journal, but not the `calls` table: a row with another key describes another call.
+    own = {step: record for step, record in found.items() if journaled[step] in ("", record.key)}
+    subjects: dict[str, dict[str, float]] = {}
+    for step, record in own.items():
+        subjects.setdefault(record.subject, {})[step] = called[step]
+    earlier: dict[str, Sequence[CallRecord]] = {}
+    for subject, until in subjects.items():
+        earlier |= await store.find_earlier_calls(subject, until, limit=EARLIER_MAX)
+    made = [*own.values(), *(each for records in earlier.values() for each in records)]
+    codes = dict.fromkeys(each.code for each in made if each.code)
+    return Evidence(
+        own,
+        earlier,
+        _intact(await store.find_codes(list(codes))) if codes else {},
+        await store.find_reusable(list(keys)) if keys else {},
+    )
+
+
+def _intact(codes: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+    """Return the parts whose digest matches their fingerprint; `explain` gives no reason from parts that were changed."""
+    return {name: parts for name, parts in codes.items() if is_fingerprint(name, parts)}
+
+
+# --- Why a step that called nothing stands where it stands, as the end of a sentence: `was skipped because its `when` was false`.
+
+
+_TEXTS: Final = {
+    Reason.WHEN: "was skipped because its `when` was false",
+    Reason.ON_ERROR: "was skipped because it failed, and on_error is 'skip'",
+    Reason.CANCELLED: "was cancelled with the run",
+    Reason.APPROVAL: "waits for a person to approve its call",
+    Reason.BUDGET: "waits because its call would pass the run's budget",
+}
+_BAD: Final = (State.FAILED, State.CANCELLED, State.SKIPPED)
+
+
+def standing(cell: Turn, machine: Machine) -> tuple[str, str]:
+    """Return the reason as a word, and as the end of a sentence."""
+    node = cell.item.node
+    reason = cell.reason or node.reason
+    if reason is not None:
+        return reason.value, _reason_text(reason, node)
+    failure = cell.failure or node.failure
+    if cell.state is State.FAILED and failure is not None:
+        return failure.code, f"failed before it called anything: {failure.message}"
+    if cell.state is State.SUCCEEDED:
+        return "empty", "called nothing: its list was empty"
+    needs = [node.frame.nodes[at] for at in (*node.code.needs, *node.code.after)]
+    waiting = dict.fromkeys(f"'{need.code.id}'" for need in needs if not _is_over(need))
+    why = f": it waits for {' and '.join(waiting)}" if waiting else ""
+    return (
+        "pending",
+        f"has not run yet{why}" if machine.is_started else "has not run: the run has not started",
+    )
+
+
+def _reason_text(reason: Reason, node: Node) -> str:
+    match reason:
+        case Reason.SKIPPED_REFERENCE:
+            return f"was skipped because it refers to {_culprit(node, (State.SKIPPED,))}, which was skipped"
+        case Reason.DEPENDENCY_FAILED:
+            return f"was skipped because it refers to {_culprit(node, _BAD)}, which went wrong"
+        case Reason.DENIED:
+            need = _culprit(node, (State.CANCELLED,), "")
+            return f"was cancelled because it depends on {need}" if need else "was cancelled"
+        case Reason.BLOCKED:
+            return f"was skipped because {_blocker(node)} before it went wrong"
+        case _:
+            return _TEXTS[reason]
+
+
+def _is_over(node: Node) -> bool:
+    return node.state in (State.SUCCEEDED, *_BAD)
+
+
+def _culprit(node: Node, states: tuple[State, ...], otherwise: str = "a step") -> str:
+    """Return the first step that this one refers to and that did not succeed."""
+    needs = [node.frame.nodes[at] for at in (*node.code.needs_when, *node.code.needs)]
+    found = next((need.code.id for need in needs if need.state in states), None)
+    return f"'{found}'" if found is not None else otherwise
+
+
+def _blocker(node: Node) -> str:
+    """Return what blocks: a step of `after`, or one on the same resource."""
+    after = [node.frame.nodes[at] for at in node.code.after]
+    found = next((each.code.id for each in after if each.state in _BAD), None)
+    return (
+        f"'{found}', which it comes after,"
+        if found is not None
+        else "a step on a resource that it writes, or an item,"
+    )

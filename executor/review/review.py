@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING
 
 from ..calls.facilities import Facilities
 from ..runs.archive import Archive
-from ..runs.arguments import runs_of
-from ..runs.deletion import SAVED_S
+from ..runs.request import runs_of
+from ..runs.store_care import SAVED_S
 from ..stores.store import CacheStats, Pruned
 from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
-from .explain import explain, explain_all
-from .explanation import Explanation
+from .explain import Explanation, explain, explain_all
 from .recall import recall
 from .run_diff import RunDiff
 from .shadow import shadow
-from .shadow_findings import findings
-from .shadow_report import ShadowReport
-from .verification import Verification
-from .verify import verify
+from .shadow_report import ShadowReport, findings
+from .verify import Verification, verify
 
 if TYPE_CHECKING:
     from ...tools.models.models import Spec

@@ -20,8 +20,8 @@ from ...plans.values import Json
 from ...tools import Models
 from ...tools.models.models import DEFAULT, Model, Spec
 from ..calls.caller import Caller
-from ..calls.calls import Failed, Outcome, Returned
-from ..calls.prepared import Preparation
+from ..calls.dispatch import Preparation
+from ..calls.invoke import Failed, Outcome, Returned
 from ..cells import Turn
 from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall
 from ..events import (

@@ -21,18 +21,16 @@ from ...plans.values import Json
 from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
-from ..journal.decided import is_verdict
+from ..journal.decision_history import is_verdict
 from ..journal.header import Header
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuild
 from ..limits import check_artifact
 from ..machine import Machine
 from ..states import FINAL, RunStatus
-from ..stores.plan_uses import UsesKept
-from ..stores.store import Decision, RunRow, Store, StoredPlan, read_values
-from .arguments import count_of, run_of
-from .collector import old_objects_aside
-from .driver import Driver
+from ..stores.store import Decision, PlanUseCounts, RunRow, Store, StoredPlan, read_values
+from .driver import Driver, old_objects_aside
+from .request import count_of, run_of
 from .run import (
     NO_USAGE,
     PARKED,
@@ -125,7 +123,7 @@ class Archive:
         self._drivers = drivers
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
-        self.uses = UsesKept(store)
+        self.uses = PlanUseCounts(store)
         self._recent: OrderedDict[str, Run] = OrderedDict()
         self._given: dict[
             str, None

@@ -19,7 +19,7 @@ from ...plans.format.shape import describe
 from ...plans.nearest import listing
 from ...plans.program import CallTool
 from ...plans.types.integers import with_integers
-from ...plans.types.validate import literal_faults
+from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..cells import Turn, is_asked, undecided_attempt
@@ -35,20 +35,19 @@ from ..events import (
     Verdict,
 )
 from ..fork import is_within
-from ..journal.decided import History, is_verdict, key_of, told
+from ..journal.decision_history import DecisionHistory, decision_of, is_verdict, key_of
 from ..journal.header import Header
-from ..journal.lock import ToolLock
 from ..journal.records import Entry, write_entry
 from ..journal.restore import load_entries
+from ..journal.toolset_lock import ToolLock
 from ..machine import Machine
 from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State
 from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
-from .arguments import attempt_of, edit_of, reason_of, run_of
 from .driver import Driver
 from .owner import Owner
-from .request import expect_small
+from .request import attempt_of, edit_of, expect_small, reason_of, run_of
 from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's
@@ -147,7 +146,7 @@ class Asked:
     row: RunRow
     machine: Machine
     pending: Mapping[DecisionKey, Entry]
-    history: History | None = None
+    history: DecisionHistory | None = None
 
     def spread(self, ruling: Ruling, named: Container[str]) -> Sequence[Ruling]:
         """Expand a decision about a step into decisions about its waiting parts, except those in `named`, which have their own.
@@ -384,7 +383,7 @@ class Decisions:
             await self._flush(asked.row.id)
             asked.pending = await self._pending(asked.row.id, asked.machine)
             row = await self._archive.row(asked.row.id)
-            asked.history = History.of(await load_entries(self._store, row))
+            asked.history = DecisionHistory.of(await load_entries(self._store, row))
 
     async def _flush(self, run_id: str) -> None:
         """Make all records of a run that is driven here durable."""
@@ -559,7 +558,7 @@ def _is_about(turn: Turn, about: About) -> bool:
 def _decided(key: DecisionKey, standing: Entry) -> InputRejected:
     what = "" if key.about == "call" else "the outcome of "
     return InputRejected(
-        f"{what}step '{key.step}', attempt {key.attempt}, is decided already: {told(standing)}; one decision stands for an attempt",
+        f"{what}step '{key.step}', attempt {key.attempt}, is decided already: {decision_of(standing)}; one decision stands for an attempt",
         code=DECIDED,
     )
 
@@ -591,7 +590,7 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:
     """Hold a value against a schema. Raises: ToolError: it does not fit."""
-    faults = literal_faults(value, schema)
+    faults = value_problems(value, schema)
     if faults:
         raise ToolError(
             "; ".join(f"{fault.inner.lstrip('.') or 'the value'}: {fault.message}" for fault in faults),

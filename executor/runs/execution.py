@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed, StoreError
 from ...plans.nearest import listing
 from ..budget import PlanningCost, amounts_in
-from ..calls.caller import callers_in
-from ..calls.draws import recalled
+from ..calls.caller import callers_in, recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..cells import is_decided, undecided_attempt
@@ -33,7 +32,6 @@ from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
 from .archive import UNDER_WAY, Archive
-from .collector import old_objects_aside
 from .deaths import (
     ALONE_AFTER,
     PARK_AFTER,
@@ -45,16 +43,13 @@ from .deaths import (
     planning_deaths,
 )
 from .decisions import Decisions
-from .deletion import Deletion, RunsDeleted
-from .driver import Driver
-from .owner import Owner, RunOwner
-from .presence import Presence
+from .driver import Driver, expect_outcomes, old_objects_aside
+from .owner import Owner, Presence, RunOwner
 from .replays import Replays
 from .run import Run, run_status
+from .store_care import Deletion, RunsDeleted
 from .submission import Planned, Submissions
-from .takeover import Takeover
-from .vanished import expect_outcomes
-from .watch import POLL_S, Watch
+from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

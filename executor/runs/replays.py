@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import Diverged, EngineBug, InputRejected
 from ...plans.values import canonical
-from ..calls.artifacts import digests_in
+from ..calls.invoke import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
 from ..journal.records import GENESIS
 from ..journal.restore import build_machine, expect_run, fold, value_names
 from ..stores.store import REPLAY, Batch, RunRow, Store, read_values
 from .archive import snapshot
-from .arguments import file_of
+from .request import file_of
 
 if TYPE_CHECKING:
     from ..calls.facilities import Clock

@@ -5,7 +5,7 @@ Made from the machine's cells (`snapshot`), never kept up to date: ask the engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from ...plans.nearest import listing
 from ...plans.values import Json
 from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
 from ..events import RunParked
+from ..fork import root_of
 from ..held import held_back
 from ..outcome import walk
 from ..states import TERMINAL, RunStatus, State
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..fork import PastWrite
     from ..journal.header import Header
     from ..machine import Machine
+
 
 PARKED: Final = "parked"  # the code of the error that says why a run is parked
 NO_USAGE: Mapping[str, Json] = {
@@ -485,3 +487,23 @@ def _reason(cell: Turn, turns: list[Turn]) -> str | None:
         return cell.reason.value
     waiting = [turn.reason for turn in turns if turn.state is State.WAITING and turn.reason is not None]
     return waiting[0].value if waiting else None
+
+
+# --- How amounts of runs are told to people: one way to count steps, one way to round. Programs get them as they are.
+
+
+def steps_in(paths: Iterable[str]) -> int:
+    """Return how many steps these are: of the plan's own list, each once, whatever its items, iterations and inner steps."""
+    return len({root_of(path) for path in paths})
+
+
+def counted(steps: int) -> str:
+    """Spell a number of steps."""
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
+def amount(value: float) -> str:
+    """Spell an amount as people read it: whole numbers as they are, small parts by their first digits."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")

@@ -7,18 +7,19 @@ and nothing is changed. A backup is one file, as the store was at one moment.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
-from ...errors import FirmplanError, InputRejected, StoreError
+from ...errors import HAS_CHILDREN, NOT_ENDED, FirmplanError, InputRejected, RunNotFound, StoreError
+from ...plans.format.shape import describe
 from ...plans.values import Json
 from ..journal.restore import check_heads
-from ..states import FINAL
-from ..stores.store import RunRow, Store
-from .archive import Archive, read_plan
-from .arguments import file_of
+from ..states import FINAL, RunStatus
+from ..stores.store import Removal, RunRow, Store
+from .archive import LIMIT_MAX, Archive, read_plan
+from .request import file_of
 from .run import Run
 
 PAGE: Final = 500  # rows that are looked at together
@@ -161,3 +162,196 @@ def _expect_new(target: Path) -> None:
         raise InputRejected(f"backup: expected a new file, found one at {target}: name another")
     if not target.parent.is_dir():
         raise InputRejected(f"backup: the folder {target.parent} does not exist: make it, or name another")
+
+
+# --- Deleting runs: one, or all that ended long enough ago, with the bytes that only they needed.
+#
+# A run that has not ended stays, since a process may continue it. A run with children stays, since a fork needs its parent's journal.
+# Each run is deleted in one transaction, so that a kill leaves it whole or gone. The bytes that nothing names any more are removed after the
+# runs; if the process is killed before that, they take space until the next `prune`, but do no harm. Results that later runs may reuse stay:
+# each has its own digest and needs no journal.
+
+
+ENDED: Final = tuple(status.value for status in RunStatus if status in FINAL)
+SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
+TOLD_MAX: Final = 20  # runs that the text names
+
+
+@dataclass(frozen=True, slots=True)
+class RunsDeleted:
+    """What was deleted, or would be.
+
+    Attributes:
+        runs: Ids of the runs, newest first.
+        kept: Run -> why it stays, for runs that were old enough.
+        values: How many stored values, artifacts among them, nothing named any more.
+        bytes: Their size.
+        is_dry_run: Whether nothing was deleted; `values` and `bytes` are then unknown.
+    """
+
+    runs: tuple[str, ...]
+    kept: Mapping[str, str] = field(default_factory=dict[str, str])
+    values: int = 0
+    bytes: int = 0
+    is_dry_run: bool = False
+
+    def __str__(self) -> str:
+        count = len(self.runs)
+        told = f"{count} {'run' if count == 1 else 'runs'} {'would be ' if self.is_dry_run else ''}deleted"
+        if self.values:
+            told += f", with {self.values} stored {'value' if self.values == 1 else 'values'} ({self.bytes} bytes)"
+        kept = [f"{run_id} stays: {why}" for run_id, why in list(self.kept.items())[:TOLD_MAX]]
+        more = len(self.kept) - len(kept)
+        return "\n".join([told, *kept, *([f"and {more} more stay"] if more > 0 else [])])
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "runs": list(self.runs),
+            "kept": dict(self.kept),
+            "values": self.values,
+            "bytes": self.bytes,
+            "dry_run": self.is_dry_run,
+        }
+
+
+class Deletion:
+    """Deletes runs of one store.
+
+    Args:
+        store: Where they are.
+        archive: Looks them up, and forgets them.
+        now: Unix seconds.
+    """
+
+    def __init__(self, store: Store, archive: Archive, now: Callable[[], float]) -> None:
+        self._store = store
+        self._archive = archive
+        self._now = now
+
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete one run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The run has not ended (code `not-ended`), or has children (code `has-children`).
+        """
+        row = await self._archive.row(run_id)
+        removed = await self._remove(row)
+        if removed.status is None:
+            raise RunNotFound(f"there is no run '{run_id}' in the store {self._store.name} any more")
+        if not removed.is_removed:
+            raise InputRejected(
+                f"run {run_id} stays: {_why_kept(removed)}",
+                code=HAS_CHILDREN if removed.children else NOT_ENDED,
+            )
+        values, size = 0, 0
+        if removed.named:
+            pruned = await self._store.prune_values(saved_before=self._saved_before(), among=removed.named)
+            values, size = pruned.values, pruned.bytes
+        await self._store.give_back_room()
+        return RunsDeleted((run_id,), {}, values, size)
+
+    async def prune(
+        self, age_s: float | None, statuses: Collection[str] | None, *, is_dry_run: bool
+    ) -> RunsDeleted:
+        """Delete all runs of these statuses whose end is that long ago, children before their parents.
+
+        Args:
+            age_s: Seconds since a run's last record; `None`: any age.
+            statuses: Some of `ENDED`; `None`: each of them.
+            is_dry_run: Delete nothing, and report the runs that would be deleted.
+        """
+        rows = [row async for row in self._rows()]
+        gone, kept = await self._remove_old(rows, age_s, statuses, is_dry_run=is_dry_run)
+        runs = tuple(row.id for row in rows if row.id in gone)
+        why = {row.id: kept[row.id] for row in rows if row.id in kept}
+        if is_dry_run:
+            return RunsDeleted(runs, why, is_dry_run=True)
+        # Scan all bytes, not only those of these runs, to remove also the bytes that a killed process has left behind.
+        pruned = await self._store.prune_values(saved_before=self._saved_before())
+        await self._store.give_back_room()
+        return RunsDeleted(runs, why, pruned.values, pruned.bytes)
+
+    async def _remove_old(
+        self,
+        rows: Sequence[RunRow],
+        age_s: float | None,
+        statuses: Collection[str] | None,
+        *,
+        is_dry_run: bool,
+    ) -> tuple[set[str], dict[str, str]]:
+        """Remove the selected runs; return the deleted runs, and why others stay. One pass is enough if the clocks were right."""
+        children: dict[str, set[str]] = {}
+        for row in rows:
+            if row.parent is not None:
+                children.setdefault(row.parent, set()).add(row.id)
+        until = None if age_s is None else self._now() - age_s
+        left = [row for row in rows if _is_meant(row, until, statuses)]
+        gone: set[str] = set()
+        kept: dict[str, str] = {}
+        goes_on = True
+        while goes_on:
+            goes_on = False
+            for row in left:
+                if row.id in gone or row.id in kept or children.get(row.id, set()) - gone:
+                    continue
+                goes_on = True
+                removed = None if is_dry_run else await self._remove(row)
+                if removed is None or removed.is_removed or removed.status is None:
+                    gone.add(row.id)
+                else:  # a child came meanwhile
+                    kept[row.id] = _why_kept(removed)
+        for row in left:
+            if row.id not in gone and row.id not in kept:
+                kept[row.id] = _why_kept(Removal(row.status, sorted(children[row.id] - gone)))
+        return gone, kept
+
+    async def _remove(self, row: RunRow) -> Removal:
+        # A kept replay never goes on, whatever its status: it is a copy of another run.
+        statuses = (*ENDED, row.status) if row.is_replay else ENDED
+        removed = await self._store.delete_run(row.id, statuses)
+        if removed.is_removed:
+            self._archive.forget(row.id)
+        return removed
+
+    async def _rows(self) -> AsyncIterator[RunRow]:
+        before: tuple[float, str] | None = None
+        while rows := await self._store.list_runs(status=None, limit=LIMIT_MAX, before=before):
+            for row in rows:
+                yield row
+            before = (rows[-1].created, rows[-1].id)
+
+    def _saved_before(self) -> float:
+        return self._now() - SAVED_S
+
+
+def statuses_of(given: object) -> Sequence[str] | None:
+    """Return statuses of ended runs; `None`: all such statuses. Raises: InputRejected: a value is no such status."""
+    if given is None:
+        return None
+    listed = (
+        cast("Sequence[object]", given) if isinstance(given, list | tuple | set | frozenset) else (given,)
+    )
+    for status in listed:
+        if status not in ENDED:
+            raise InputRejected(
+                f"statuses: expected some of {', '.join(ENDED)}, found {describe(status)}; runs that have not ended are not deleted"
+            )
+    return cast("Sequence[str]", listed)
+
+
+def _is_meant(row: RunRow, until: float | None, statuses: Collection[str] | None) -> bool:
+    if until is not None and row.updated > until:
+        return False
+    if statuses is None:
+        return row.status in ENDED or row.is_replay
+    return row.status in statuses
+
+
+def _why_kept(removal: Removal) -> str:
+    if removal.children:
+        return (
+            f"{' and '.join(removal.children[:3])} came of it and may need its journal: delete that run first"
+        )
+    return f"it has not ended (it is {removal.status}): cancel it first, or let it end"

@@ -31,11 +31,10 @@ from ..fork import (
     patched_steps,
     root_of,
 )
-from ..journal.header import Header, default_seed
-from ..journal.lock import Lock
-from ..journal.programs import keep_plan, program_of
+from ..journal.header import Header, default_seed, keep_plan, program_of
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild
+from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
 from ..outcome import walk
 from ..retry import retry_of
@@ -52,7 +51,7 @@ class Planned:
     plan: Plan
     plans: Mapping[str, Plan]
     inputs: Mapping[str, Json]
-    lock: Lock
+    lock: ToolsetLock
     record: Json
 
     def complete(self, header: Header, cost: PlanningCost | None = None) -> Header:

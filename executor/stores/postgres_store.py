@@ -13,7 +13,9 @@ out twice, and after a crash of the server an append that follows a lost one is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -22,24 +24,486 @@ import orjson
 import psycopg
 
 from ...errors import StoreError
-from .postgres_append import FREE, append, free_owners, lock_resources, refusal
-from .postgres_cache import PostgresCache, add_left
-from .postgres_link import DURABLE, Connection, durably, rows
-from .postgres_prune import PostgresPrune, value_finder
-from .postgres_uses import PostgresUses
-from .sieve import named_in
+from .garbage import MarkPhase, Unused, named_in
+from .postgres_connection import (
+    DURABLE,
+    Connection,
+    Cursor,
+    PostgresServer,
+    Query,
+    connect,
+    durably,
+    postgres_error,
+    rows,
+)
 from .store import (
     CHILDREN_TOLD,
+    EVERYTHING,
     PLAN_COLUMNS,
+    RESULT_COLUMNS,
     SEQ_MAX,
     Batch,
+    CacheStats,
+    CallRecord,
     DecisionKey,
+    Epochs,
+    Pruned,
     Removal,
+    Reusable,
+    ReuseEntries,
     RunRow,
     StoredPlan,
     digest_of_plan,
-    left_by,
+    fenced,
+    merged_reuse,
 )
+
+# --- One append to a journal in PostgreSQL, as one statement: fenced by epoch and number of records, and nothing of it if it is refused.
+
+
+_MOVED: Final = """
+    moved AS (
+        UPDATE firmplan_runs SET status=%(status)s, digest=%(digest)s, updated=%(updated)s, head=%(head)s, last_seq=%(last)s,
+            owner = CASE WHEN %(ends)s::boolean THEN NULL ELSE owner END
+        WHERE id=%(run)s AND epoch=%(epoch)s AND last_seq=%(before)s RETURNING id
+    )"""
+_NOTED: Final = "INSERT INTO firmplan_journal SELECT id, %(first)s, %(lines)s, %(head)s FROM moved"
+_PLAIN: Final = f"WITH {_MOVED} {_NOTED} RETURNING 1"
+# All parts see the store as it was before. So a write that ends and begins again in one batch is told apart from one that only
+# ends: it stays open. Epochs are raised in the order of names, so that two processes wait for each other in no ring.
+_WRITING: Final = f"""
+    WITH {_MOVED},
+    noted AS ({_NOTED}),
+    taken AS (DELETE FROM firmplan_decisions USING moved WHERE number = ANY(%(decided)s::bigint[])),
+    ended AS (
+        DELETE FROM firmplan_open_writes w USING moved
+        WHERE w.run_id=moved.id AND w.step = ANY(%(closed)s::text[]) AND w.step <> ALL(%(opened)s::text[])
+        RETURNING w.resource
+    ),
+    replaced AS (
+        SELECT w.resource FROM firmplan_open_writes w JOIN moved ON w.run_id=moved.id
+        WHERE w.step = ANY(%(closed)s::text[]) AND w.step = ANY(%(opened)s::text[])
+    ),
+    begun AS (
+        INSERT INTO firmplan_open_writes
+        SELECT moved.id, o.step, o.resource FROM moved, unnest(%(opened)s::text[], %(resources)s::text[]) AS o(step, resource)
+        ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource RETURNING resource
+    ),
+    raised AS (
+        INSERT INTO firmplan_resources
+        SELECT resource, count(*) FROM (TABLE ended UNION ALL TABLE replaced UNION ALL TABLE begun) AS touched
+        GROUP BY resource ORDER BY resource
+        ON CONFLICT (name) DO UPDATE SET epoch=firmplan_resources.epoch+excluded.epoch
+    )
+    SELECT 1 FROM moved
+"""
+# Before the append itself, which it foretells: the row is locked, so what held here holds there. In the order of digests: see above.
+_KEEP: Final = """
+    WITH mine AS (SELECT 1 FROM firmplan_runs WHERE id=%(run)s AND epoch=%(epoch)s AND last_seq=%(before)s FOR UPDATE)
+    INSERT INTO firmplan_stored_values
+    SELECT v.digest, v.data FROM mine, unnest(%(digests)b::text[], %(values)b::bytea[]) AS v(digest, data) ORDER BY v.digest
+    ON CONFLICT DO NOTHING
+"""
+# In the order of names, before the appends of a group, which come in another one: two processes would wait for each other in a ring.
+_LOCK_RESOURCES: Final = """
+    SELECT 1 FROM firmplan_resources WHERE name = ANY(%(opened)s::text[]) OR name IN (
+        SELECT w.resource FROM firmplan_open_writes w JOIN unnest(%(runs)s::text[], %(closed)s::text[]) AS c(run_id, step)
+        ON w.run_id=c.run_id AND w.step=c.step
+    ) ORDER BY name FOR UPDATE
+"""
+# Do not remove other owners: another owner may be claiming its first run right now.
+FREE: Final = """
+    DELETE FROM firmplan_owners o WHERE o.name = ANY(%s::text[]) AND NOT EXISTS (SELECT 1 FROM firmplan_runs r WHERE r.owner=o.name)
+"""
+KEPT_BYTES_MAX: Final = 16 * 1024 * 1024  # values of one statement, which the server holds in memory twice
+
+
+def append(db: Connection, batch: Batch) -> Cursor:
+    """Append inside a transaction. The answer has a row if the batch was appended, and none if it was refused."""
+    before = batch.first_seq - 1
+    place: dict[str, Any] = {"run": batch.run_id, "epoch": batch.epoch, "before": before}
+    for digests in _portions(batch.values):
+        kept = {"digests": digests, "values": [batch.values[digest] for digest in digests]}
+        db.execute(_KEEP, {**place, **kept})
+    given = {
+        **place,
+        "status": batch.status,
+        "digest": batch.digest,
+        "updated": float(batch.updated),
+        "head": batch.head,
+        "last": before + len(batch.lines),
+        "first": batch.first_seq,
+        "ends": batch.releases is not None,
+        "lines": b"\n".join(batch.lines),
+    }
+    if not (batch.opened or batch.closed or batch.decided):
+        return db.execute(_PLAIN, given, prepare=True)
+    given |= {
+        "opened": list(batch.opened),
+        "resources": list(batch.opened.values()),
+        "closed": list(batch.closed),
+        "decided": list(batch.decided),
+    }
+    return db.execute(_WRITING, given, prepare=True)
+
+
+def free_owners(db: Connection, batches: Sequence[Batch]) -> None:
+    """Remove the owners that gave up their last run in some batches, inside the transaction that appended them."""
+    if names := sorted({batch.releases for batch in batches if batch.releases is not None}):
+        db.execute(FREE, (names,), prepare=True)
+
+
+def lock_resources(db: Connection, batches: Sequence[Batch]) -> None:
+    """Lock the resources whose epochs several batches raise, inside a transaction."""
+    closed = [(batch.run_id, step) for batch in batches for step in batch.closed]
+    given = {
+        "opened": sorted({resource for batch in batches for resource in batch.opened.values()}),
+        "runs": [run_id for run_id, _ in closed],
+        "closed": [step for _, step in closed],
+    }
+    db.execute(_LOCK_RESOURCES, given)
+
+
+def refusal(db: Connection, run_id: str, epoch: int, first_seq: int | None = None) -> StoreError:
+    """Return why an owner may not write: it is the owner no more, or the store does not hold what it believes to have written."""
+    found = rows(db, "SELECT epoch, last_seq, owner FROM firmplan_runs WHERE id=%s", (run_id,))
+    if first_seq is None or not found or found[0][0] != epoch:
+        return fenced(run_id, found[0][2] if found else None)
+    return StoreError(
+        f"run {run_id} has {found[0][1]} records in the store, and record {first_seq} was to follow: the server has lost what was "
+        "not durable yet (did it crash?); resume the run, it goes on from there"
+    )
+
+
+def _portions(values: Mapping[str, bytes]) -> Iterator[Sequence[str]]:
+    """Yield the digests in order, so many at a time as one statement takes."""
+    portion: list[str] = []
+    size = 0
+    for digest in sorted(values):
+        if portion and size + len(values[digest]) > KEPT_BYTES_MAX:
+            yield portion
+            portion, size = [], 0
+        portion.append(digest)
+        size += len(values[digest])
+    if portion:
+        yield portion
+
+
+# --- What the store in PostgreSQL keeps of calls: results that may stand for later ones, what calls were made from, writes on resources.
+
+
+_FIND_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable WHERE key = ANY(%s::text[])"
+_ADD_RESULTS: Final = f"""
+    INSERT INTO firmplan_reusable ({RESULT_COLUMNS}) SELECT * FROM unnest(
+        %b::text[], %b::text[], %b::text[], %b::bytea[], %b::float8[], %b::bytea[], %b::bytea[], %b::bytea[])
+    ON CONFLICT (key) DO UPDATE SET (run_id, step, output, created, epochs, env, row_digest) = (
+        excluded.run_id, excluded.step, excluded.output, excluded.created, excluded.epochs, excluded.env, excluded.row_digest)
+"""
+_ADD_CODES: Final = (
+    "INSERT INTO firmplan_codes SELECT * FROM unnest(%b::text[], %b::bytea[]) ON CONFLICT DO NOTHING"
+)
+_ADD_CALLS: Final = """
+    INSERT INTO firmplan_calls
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[], %b::text[], %b::bytea[], %b::text[], %b::text[])
+    ON CONFLICT (run_id, step) DO UPDATE SET (subject, started, key, parts, code, lost) =
+        (excluded.subject, excluded.started, excluded.key, excluded.parts, excluded.code, excluded.lost)
+"""
+_CALLS: Final = "SELECT run_id, step, subject, started, key, parts, code, lost FROM firmplan_calls"
+_NEWEST: Final = "ORDER BY started DESC, run_id, step LIMIT"
+# For each step asked about: the calls of the same path, and those of others among the newest, each newest first.
+_EARLIER: Final = f"""
+    WITH newest AS ({_CALLS} WHERE subject=%(subject)s AND started<=%(last)s {_NEWEST} %(count)s)
+    SELECT w.n, found.* FROM unnest(%(steps)s::text[], %(until)s::float8[]) WITH ORDINALITY AS w(step, at, n),
+    LATERAL (
+        SELECT 0 AS far, same.* FROM (
+            {_CALLS} AS c WHERE c.subject=%(subject)s AND c.step=w.step AND c.started<=w.at {_NEWEST} %(limit)s) AS same
+        UNION ALL
+        SELECT 1, others.* FROM (
+            SELECT * FROM newest WHERE started<=w.at {_NEWEST} %(limit)s) AS others WHERE others.step<>w.step
+    ) AS found ORDER BY w.n, far, started DESC, run_id, found.step
+"""
+_SIZE: Final = "octet_length(output) + octet_length(key) + octet_length(epochs) + octet_length(env)"
+_STATS: Final = f"""
+    SELECT count(*), coalesce(sum({_SIZE}), 0)::bigint, (SELECT count(*) FROM firmplan_calls), min(created), max(created)
+    FROM firmplan_reusable
+"""
+_SHRINK: Final = f"""
+    DELETE FROM firmplan_reusable WHERE key IN (
+        SELECT key FROM (
+            SELECT key, sum({_SIZE}) OVER (ORDER BY created DESC, key) AS size FROM firmplan_reusable
+        ) AS sized WHERE size > %s)
+"""
+# Both in one look: between two of them a write might begin and end.
+_EPOCHS: Final = f"""
+    SELECT name, epoch, EXISTS (SELECT 1 FROM firmplan_open_writes WHERE resource=name)
+    FROM firmplan_resources WHERE name = ANY(%(names)s::text[])
+    UNION ALL
+    SELECT '{EVERYTHING}', coalesce(sum(epoch), 0)::bigint, EXISTS (SELECT 1 FROM firmplan_open_writes)
+    FROM firmplan_resources HAVING '{EVERYTHING}' = ANY(%(names)s::text[])
+"""
+
+
+def add_left(db: Connection, left: ReuseEntries) -> None:
+    """Add what calls leave, inside a transaction. In the order of keys: two processes that add the same ones wait for each other, not in a ring."""
+    named = sorted(left.codes)
+    additions: tuple[tuple[Query, tuple[Sequence[object], ...]], ...] = (
+        (_ADD_RESULTS, _columns_of_results(left.results)),
+        (_ADD_CODES, (named, [orjson.dumps(left.codes[digest]) for digest in named])),
+        (_ADD_CALLS, _columns_of_calls(left.calls)),
+    )
+    for statement, columns in additions:
+        if columns[0]:
+            db.execute(statement, columns)
+
+
+class PostgresCache(PostgresServer):
+    """The reuse index, and the order of writes on resources."""
+
+    # --- results
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
+        return {row[0]: Reusable.from_row(row) for row in await self._look(_FIND_RESULTS, (list(keys),))}
+
+    # --- calls
+
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """See `Store.find_calls`."""
+        found = await self._look(
+            f"{_CALLS} WHERE run_id=%s AND step = ANY(%s::text[])", (run_id, list(steps))
+        )
+        records = {row[1]: CallRecord(*row) for row in found}
+        return {step: records[step] for step in steps if step in records}
+
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """See `Store.find_earlier_calls`."""
+        steps = list(until)
+        given = {
+            "subject": subject,
+            "last": max(until.values(), default=0.0),
+            "count": len(until) + limit,
+            "steps": steps,
+            "until": [float(at) for at in until.values()],
+            "limit": limit,
+        }
+        made: dict[str, list[CallRecord]] = {step: [] for step in steps}
+        for number, _far, *record in await self._look(_EARLIER, given):
+            made[steps[number - 1]].append(CallRecord(*record))
+        return made
+
+    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """See `Store.find_codes`."""
+        statement = "SELECT digest, parts FROM firmplan_codes WHERE digest = ANY(%s::text[])"
+        return {
+            digest: orjson.loads(parts) for digest, parts in await self._look(statement, (list(digests),))
+        }
+
+    async def cache_stats(self) -> CacheStats:
+        """See `Store.cache_stats`."""
+        ((results, size, calls, oldest, newest),) = await self._look(_STATS)
+        return CacheStats(results, size, calls, oldest, newest)
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """See `Store.shrink_cache`."""
+
+        def work(db: Connection) -> int:
+            gone = 0
+            with db.transaction():
+                if before is not None:
+                    gone += db.execute("DELETE FROM firmplan_reusable WHERE created < %s", (before,)).rowcount
+                    db.execute("DELETE FROM firmplan_calls WHERE started < %s", (before,))
+                    db.execute(
+                        "DELETE FROM firmplan_codes WHERE digest NOT IN (SELECT code FROM firmplan_calls)"
+                    )
+                if bytes_max is not None:
+                    gone += db.execute(_SHRINK, (bytes_max,)).rowcount
+            return gone
+
+        return await self._side.call(work)
+
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """See `Store.epochs`. The writes on all resources are those of each, added up."""
+        found = await self._look(_EPOCHS, {"names": list(resources)})
+        count = {name: epoch for name, epoch, _ in found}
+        return Epochs(
+            {name: count.get(name, 0) for name in resources},
+            frozenset(name for name, _, is_open in found if is_open),
+        )
+
+
+def _columns_of_results(results: Sequence[Reusable]) -> tuple[Sequence[object], ...]:
+    newest = {entry.key: entry for entry in results}
+    columns = zip(*(newest[key].to_row() for key in sorted(newest)), strict=True)
+    return tuple(list(column) for column in columns) or ((),)
+
+
+def _columns_of_calls(calls: Sequence[CallRecord]) -> tuple[Sequence[object], ...]:
+    by_step = {(call.run_id, call.step): call for call in calls}
+    newest = [by_step[step] for step in sorted(by_step)]
+    return (
+        [call.run_id for call in newest],
+        [call.step for call in newest],
+        [call.subject for call in newest],
+        [float(call.started) for call in newest],
+        [call.key for call in newest],
+        [call.kept for call in newest],
+        [call.code for call in newest],
+        [call.lost.replace("\0", "\ufffd") for call in newest],
+    )
+
+
+# --- What the store in PostgreSQL keeps of saved plans' uses: one row each, so that a run's end changes the count by itself.
+
+
+_NOTE: Final = "INSERT INTO firmplan_plan_uses (name, digest, outcome, run_id, noted) VALUES (%s,%s,%s,%s,%s)"
+_COUNTS: Final = """
+    SELECT uses.name, uses.digest,
+        CASE WHEN uses.outcome = 'answered' AND runs.status IN ('failed', 'cancelled') THEN 'run' ELSE uses.outcome END AS became,
+        count(*)
+    FROM firmplan_plan_uses AS uses LEFT JOIN firmplan_runs AS runs ON runs.id = uses.run_id
+    GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
+"""
+
+
+class PostgresUses(PostgresServer):
+    """The uses of saved plans."""
+
+    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
+        """See `Store.note_use`."""
+        await self._side.call(
+            lambda db: db.execute(_NOTE, (name, digest, outcome, run_id, float(at))) and None
+        )
+
+    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
+        """See `Store.count_uses`."""
+        return [(name, digest, outcome, count) for name, digest, outcome, count in await self._look(_COUNTS)]
+
+
+# --- Bytes in PostgreSQL that nothing refers to any more, found and removed while others go on writing.
+#
+# As in SQLite (`sqlite_prune.py`): what is named is read from a snapshot that holds up nobody. What is removed is looked at again against
+# all that was written since, while nobody writes: the tables in which a name may come to stand are locked against writers, who wait, and
+# those who were before have committed and are seen.
+
+
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# In the order in which writers take them, but for the values, which a writer may have before a run: then one of the two tries again.
+_LOCK_WRITERS: Final = (
+    "LOCK TABLE firmplan_runs, firmplan_headers, firmplan_journal, firmplan_decisions, firmplan_plans, firmplan_stored_values, "
+    "firmplan_saved_values IN SHARE ROW EXCLUSIVE MODE"
+)
+_SAVED: Final = "SELECT digest FROM firmplan_saved_values WHERE saved >= %s"
+_LAST: Final = "SELECT id, created, last_seq FROM firmplan_runs"
+_HEADERS: Final = "SELECT header FROM firmplan_headers"
+_HEADER_OF: Final = f"{_HEADERS} WHERE run_id=%s"
+_JOURNALS: Final = "SELECT lines FROM firmplan_journal"
+_JOURNAL_SINCE: Final = f"{_JOURNALS} WHERE run_id=%s AND first_seq>%s"
+_RESULTS: Final = "SELECT output FROM firmplan_reusable"
+_RESULTS_OF: Final = f"{_RESULTS} WHERE run_id=%s"
+_GONE: Final = """
+    SELECT DISTINCT run_id FROM firmplan_reusable AS result
+    WHERE NOT EXISTS (SELECT 1 FROM firmplan_runs AS run WHERE run.id=result.run_id)
+"""
+_OTHERS: Final = (
+    "SELECT record FROM firmplan_decisions",
+    "SELECT convert_to(plan, 'UTF8') FROM firmplan_plans",
+)
+_REMOVE: Final = """
+    WITH gone AS (DELETE FROM firmplan_stored_values WHERE digest = ANY(%s::text[]) RETURNING octet_length(data) AS size)
+    SELECT count(*), coalesce(sum(size), 0)::bigint FROM gone
+"""
+READ_ROWS: Final = 1_000  # how many rows of a large table are in memory at once
+TRIES: Final = 5
+
+
+class PostgresPrune(PostgresServer):
+    """Removes bytes from the store in PostgreSQL."""
+
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """See `Store.prune_values`. Through a connection of its own: commits go on while all is read."""
+        return await asyncio.to_thread(self._prune_apart, saved_before, among)
+
+    async def give_back_room(self) -> None:
+        """See `Store.give_back_room`. The server reuses the space of removed rows after its autovacuum has run."""
+
+    async def compact(self) -> bool:
+        """See `Store.compact`. The server manages its own files."""
+        return False
+
+    def _prune_apart(self, saved_before: float, among: frozenset[str] | None) -> Pruned:
+        with closing(connect(self._url)) as db:
+            try:
+                unused = find_unused(db, saved_before, among)
+                for _ in range(TRIES - 1):
+                    try:
+                        return remove_unused(db, unused)
+                    except psycopg.errors.DeadlockDetected:
+                        continue
+                return remove_unused(db, unused)
+            except psycopg.Error as fault:
+                raise postgres_error(self._url, fault) from fault
+
+
+def find_unused(db: Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
+    """Return the digests that nothing names, in one snapshot. O(size of the store)."""
+    db.execute(_SNAPSHOT)
+    stored = {digest for (digest,) in rows(db, "SELECT digest FROM firmplan_stored_values")}
+    last = {(run_id, created): seq for run_id, created, seq in rows(db, _LAST)}
+    gone = frozenset(run_id for (run_id,) in rows(db, _GONE))
+    marking = MarkPhase(find_value_in(db), stored if among is None else stored & among)
+    marking.mark(digest for (digest,) in rows(db, _SAVED, (saved_before,)))
+    for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
+        marking.mark_named(_texts(db, statement) if marking.unmarked else ())
+    db.execute("COMMIT")
+    return Unused(frozenset(marking.unmarked), last, gone, saved_before)
+
+
+def remove_unused(db: Connection, unused: Unused) -> Pruned:
+    """Remove what is still named nowhere. O(what was written since it was found)."""
+    if not unused.digests:
+        return Pruned(0, 0)
+    with db.transaction():
+        db.execute(_LOCK_WRITERS)
+        marking = MarkPhase(find_value_in(db), set(unused.digests))
+        marking.mark(digest for (digest,) in rows(db, _SAVED, (unused.saved_before,)))
+        marking.mark_named(_written_since(db, unused))
+        ((count, size),) = rows(db, _REMOVE, (sorted(marking.unmarked),))
+        db.execute("DELETE FROM firmplan_saved_values WHERE saved < %s", (unused.saved_before,))
+    return Pruned(count, size)
+
+
+def _written_since(db: Connection, unused: Unused) -> Iterator[bytes]:
+    for run_id, created, now in rows(db, _LAST):
+        before = unused.last.get((run_id, created), 0)
+        if before == 0:  # new, or planned only now
+            yield from _texts(db, _HEADER_OF, run_id)
+        if before != now:
+            yield from _texts(db, _JOURNAL_SINCE, run_id, before)
+    for run_id in {run_id for (run_id,) in rows(db, _GONE)} - unused.gone:
+        yield from _texts(db, _RESULTS_OF, run_id)
+    for statement in _OTHERS:
+        yield from _texts(db, statement)
+
+
+def _texts(db: Connection, statement: Query, *values: object) -> Iterator[bytes]:
+    """Yield the texts of one column, a bounded number in memory."""
+    with db.cursor("texts", binary=True) as cursor:
+        cursor.itersize = READ_ROWS
+        for (text,) in cursor.execute(statement, values):
+            yield text
+
+
+def find_value_in(db: Connection) -> Callable[[str], bytes | None]:
+    """Return a function that finds a stored value by its digest."""
+
+    def find(digest: str) -> bytes | None:
+        found = rows(db, "SELECT data FROM firmplan_stored_values WHERE digest=%s", (digest,))
+        return found[0][0] if found else None
+
+    return find
+
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -225,7 +689,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 if status not in statuses or children:
                     return Removal(status, children)
                 texts = [text for statement in _NAMING for (text,) in rows(db, statement, (run_id,))]
-                named = sorted(named_in(value_finder(db), texts))
+                named = sorted(named_in(find_value_in(db), texts))
                 stored = rows(db, _STORED, (named,))
                 for statement in _DELETING:
                     db.execute(statement, {"run": run_id, "status": status})
@@ -303,7 +767,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 lock_resources(db, writing)
             applied = [append(db, batch) if batch.lines else None for batch in batches]
             free_owners(db, batches)
-            if (left := left_by(batches)) is not None:
+            if (left := merged_reuse(batches)) is not None:
                 add_left(db, left)
             db.execute("COMMIT")
         return [

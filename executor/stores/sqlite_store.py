@@ -6,35 +6,507 @@ survives a power loss), others with NORMAL (they survive a killed process). The 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 
 from ...errors import StoreError
-from .sieve import named_in
-from .sqlite_cache import SqliteCache
-from .sqlite_file import LARGE_BYTES, PORTION_BYTES
-from .sqlite_prune import SqlitePrune, value_finder
-from .sqlite_uses import SqliteUses
+from ...plans.values import digest as digest_of
+from .garbage import MarkPhase, Unused, named_in
+from .sqlite_file import (
+    BUSY_TIMEOUT_MS,
+    INCREMENTAL,
+    LARGE_BYTES,
+    PORTION_BYTES,
+    SqliteFile,
+    selected,
+    sqlite_error,
+)
 from .store import (
     CHILDREN_TOLD,
     EVERYTHING,
     PLAN_COLUMNS,
+    RESULT_COLUMNS,
     SEQ_MAX,
     Batch,
+    CacheStats,
+    CallRecord,
     DecisionKey,
+    Epochs,
+    Pruned,
     Removal,
+    Reusable,
+    ReuseEntries,
     RunRow,
     StoredPlan,
+    damaged_results,
     digest_of_plan,
     fenced,
-    left_by,
+    merged_reuse,
 )
+
+# --- Which keys the reuse index in a SQLite file may have: most calls of a run are new, and that needs no look into the file.
+#
+# The keys are read bit by bit, on the thread of commits. They are all as long as nobody else has written to the file since: SQLite
+# tells a connection of that by a number. It is asked when a run is claimed, at each commit, and while runs are driven at each look for
+# decisions. So a run knows all that was there when it began, and what other processes add meanwhile a moment later.
+
+
+KEYS_MAX: Final = 200_000  # some 70 bytes of memory each; in a larger index each call is looked for
+PORTION: Final = 1_000  # keys read at a time: less than a millisecond
+QUIET_S: Final = 1.0  # while others write again and again, there is no use in reading
+
+
+class KeyFilter:
+    """See the module. Keys are known by their hash: one that is not there may be looked for in vain."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._changed = -QUIET_S
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing."""
+        self._hashes: set[int] = set()
+        self._all: set[int] | None = None  # the same, once it has all
+        self._read_to = ""
+        self._is_too_large = False
+
+    def among(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return those of the keys that have to be looked for; on any thread."""
+        known = self._all
+        return keys if known is None else [key for key in keys if hash(key) in known]
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Add keys that are about to be added to the index."""
+        if self._is_too_large:
+            return
+        self._hashes.update(map(hash, keys))
+        if len(self._hashes) > KEYS_MAX:
+            self.forget()
+            self._is_too_large = True
+
+    def check(self, db: sqlite3.Connection) -> None:
+        """Forget all if anybody but this connection has written to the file since the last time."""
+        known, self._all = self._all, None
+        (version,) = db.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            self._all = known
+            return
+        if self._version is not None:
+            self._changed = time.monotonic()
+        self._version = version
+        self.forget()
+
+    def read_on(self, db: sqlite3.Connection) -> None:
+        """Read some more keys, outside a transaction; what the file says against it is for others to hear."""
+        with suppress(sqlite3.Error):
+            self.check(db)
+            is_quiet = time.monotonic() - self._changed >= QUIET_S
+            if is_quiet and self._all is None and not self._is_too_large:
+                self._read_portion(db)
+
+    def _read_portion(self, db: sqlite3.Connection) -> None:
+        statement = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
+        keys = [key for (key,) in db.execute(statement, (self._read_to, PORTION))]
+        self.add(keys)
+        if self._is_too_large:
+            return
+        if len(keys) == PORTION:
+            self._read_to = keys[-1]
+            return
+        version = self._version
+        self.check(db)
+        if version == self._version:
+            self._all = self._hashes
+
+
+# --- What the store in SQLite keeps of calls: results that may stand for later ones, what calls were made from, writes on resources.
+
+
+_CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
+_ADD_RESULT: Final = "INSERT OR REPLACE INTO reusable (key, run_id, step, created, epochs, env, row_digest, output) VALUES (?,?,?,?,?,?,?,?)"
+_RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
+
+
+class SqliteCache(SqliteFile):
+    """The reuse index, and the order of writes on resources."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._known = KeyFilter()
+
+    async def close(self) -> None:
+        """Close the file; idempotent."""
+        await super().close()
+        self._known = KeyFilter()
+
+    def _find_damage(self) -> list[str]:
+        values = self._sql("SELECT digest, data FROM stored_values ORDER BY digest")
+        results = self._sql(f"SELECT {RESULT_COLUMNS} FROM reusable ORDER BY key")
+        return [
+            *super()._find_damage(),
+            *(
+                f"the value {name} is not as it was written"
+                for name, data in values
+                if digest_of(data) != name
+            ),
+            *damaged_results(results),
+        ]
+
+    # --- results
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
+
+        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
+            found = selected(db, RESULT_COLUMNS, "reusable", "key", wanted)
+            return {row[0]: Reusable.from_row(row) for row in found}
+
+        wanted = self._known.among(keys)
+        return await self._look(work) if wanted else {}
+
+    def _add_left(self, left: ReuseEntries) -> None:
+        """Add what calls leave, inside a transaction. Calls are sorted when someone asks: few are ever asked about."""
+        rows = [_output_last(entry.to_row()) for entry in left.results if len(entry.output) < LARGE_BYTES]
+        large = [_output_last(entry.to_row()) for entry in left.results if len(entry.output) >= LARGE_BYTES]
+        made_from = [
+            (
+                call.run_id,
+                call.step,
+                call.subject,
+                call.started,
+                call.key,
+                orjson.Fragment(call.kept),
+                call.code,
+                call.lost,
+            )
+            for call in left.calls
+        ]
+        self._known.add(entry.key for entry in left.results)
+        self._open_db().executemany(_ADD_RESULT, rows)
+        for *row, output in large:
+            self._put(_ADD_RESULT, row, output, "reusable", "output")
+        for digest, parts in left.codes.items():
+            self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
+        if made_from:
+            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
+
+    # --- calls
+
+    def _sort_calls(self) -> None:
+        """Bring what runs have left into the order in which it is asked for."""
+        if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
+            return
+        if self.is_read_only:  # in tables of this connection, which hide those of the file
+            for table in ("calls", "unsorted_calls"):
+                self._sql(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
+            self._sql("CREATE UNIQUE INDEX temp.calls_by_run ON calls (run_id, step)")
+        self._sql("BEGIN IMMEDIATE")
+        for (calls,) in self._sql("DELETE FROM unsorted_calls RETURNING calls").fetchall():
+            rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
+            self._open_db().executemany(
+                f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
+            )
+        self._sql("COMMIT")
+
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """See `Store.find_calls`."""
+        statement = f"SELECT {_CALL_COLUMNS} FROM calls WHERE run_id=? AND step=?"
+
+        def work() -> list[CallRecord]:
+            self._sort_calls()
+            found = [self._sql(statement, (run_id, step)).fetchone() for step in steps]
+            return [CallRecord(*each) for each in found if each]
+
+        return {each.step: each for each in await self._call(work)}
+
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """See `Store.find_earlier_calls`."""
+        select = f"SELECT {_CALL_COLUMNS} FROM calls WHERE subject=? AND started<=?"
+        order = "ORDER BY started DESC, run_id, step LIMIT ?"
+
+        def work() -> dict[str, Sequence[CallRecord]]:
+            self._sort_calls()
+            last, count = max(until.values(), default=0.0), len(until) + limit
+            newest = [
+                CallRecord(*each)
+                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
+            ]
+            newest.reverse()
+            starts = [each.started for each in newest]
+            made: dict[str, Sequence[CallRecord]] = {}
+            for step, at in until.items():
+                same = self._sql(f"{select} AND step=? {order}", (subject, at, step, limit)).fetchall()
+                end = bisect_right(starts, at)
+                others = newest[max(0, end - limit) : end]
+                made[step] = [
+                    *(CallRecord(*each) for each in same),
+                    *(each for each in reversed(others) if each.step != step),
+                ]
+            return made
+
+        return await self._call(work)
+
+    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """See `Store.find_codes`."""
+        found = await self._call(lambda: self._select("digest, parts", "codes", "digest", digests))
+        return {digest: orjson.loads(parts) for digest, parts in found}
+
+    async def cache_stats(self) -> CacheStats:
+        """See `Store.cache_stats`."""
+
+        def work() -> CacheStats:
+            self._sort_calls()
+            results, size, oldest, newest = self._sql(
+                f"SELECT count(*), coalesce(sum({_RESULT_BYTES}), 0), min(created), max(created) FROM reusable"
+            ).fetchone()
+            (calls,) = self._sql("SELECT count(*) FROM calls").fetchone()
+            return CacheStats(results, size, calls, oldest, newest)
+
+        return await self._call(work)
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """See `Store.shrink_cache`."""
+
+        def work() -> int:
+            self._sort_calls()
+            self._sql("BEGIN IMMEDIATE")
+            self._known.forget()
+            gone = 0
+            if before is not None:
+                gone += self._sql("DELETE FROM reusable WHERE created < ?", (before,)).rowcount
+                self._sql("DELETE FROM calls WHERE started < ?", (before,))
+                self._sql("DELETE FROM codes WHERE digest NOT IN (SELECT code FROM calls)")
+            if bytes_max is not None:
+                gone += self._sql(
+                    "DELETE FROM reusable WHERE key IN (SELECT key FROM (SELECT key, "
+                    f"sum({_RESULT_BYTES}) OVER (ORDER BY created DESC, key) AS size FROM reusable) WHERE size > ?)",
+                    (bytes_max,),
+                ).rowcount
+            self._sql("COMMIT")
+            return gone
+
+        return await self._call(work)
+
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """See `Store.epochs`."""
+
+        def work() -> Epochs:
+            count = dict(self._select("name, epoch", "resources", "name", resources))
+            opened = {resource for (resource,) in self._sql("SELECT DISTINCT resource FROM open_writes")}
+            if opened:
+                opened.add(EVERYTHING)
+            return Epochs(
+                {name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources))
+            )
+
+        return await self._call(work)
+
+
+def _output_last(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row of the table `reusable` with the output, which may be large, in the last column."""
+    return (*row[:3], *row[4:], row[3])
+
+
+# --- What the store in SQLite keeps of saved plans' uses: one row each, so that a run's end changes the count by itself.
+
+
+_COUNTS: Final = """
+    SELECT uses.name, uses.digest,
+        CASE WHEN uses.outcome = 'answered' AND runs.status IN ('failed', 'cancelled') THEN 'run' ELSE uses.outcome END AS became,
+        count(*)
+    FROM plan_uses AS uses LEFT JOIN runs ON runs.id = uses.run_id
+    GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
+"""
+
+
+class SqliteUses(SqliteFile):
+    """The uses of saved plans."""
+
+    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
+        """See `Store.note_use`."""
+        statement = "INSERT INTO plan_uses (name, digest, outcome, run_id, noted) VALUES (?,?,?,?,?)"
+        await self._call(lambda: self._sql(statement, (name, digest, outcome, run_id, at)) and None)
+
+    def _keep_outcome(self, run_id: str, status: str) -> None:
+        """Keep the counted uses of saved plans by a run that is being deleted, inside a transaction."""
+        became = "run" if status in ("failed", "cancelled") else "answered"
+        self._sql(
+            "UPDATE plan_uses SET run_id=NULL, outcome=CASE outcome WHEN 'answered' THEN ? ELSE outcome END WHERE run_id=?",
+            (became, run_id),
+        )
+
+    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
+        """See `Store.count_uses`."""
+        return await self._call(lambda: self._sql(_COUNTS).fetchall())
+
+
+# --- Bytes that nothing refers to any more, found and removed while others go on writing.
+#
+# What refers to bytes is text: a digest in a journal, a header, a decision, a saved plan, a result for reuse, or in a large value that one of
+# these names. So everything is read once, from a snapshot that holds up nobody, and what was named nowhere is unused. Only what is removed
+# is looked at again, in the transaction that removes it, against all that was written since: bytes are written in the same commit as
+# the first record that names them, so that one of the two sees the other.
+#
+# Bytes that a caller has saved as an input are named by nobody until a run takes them: they stay for a while.
+
+
+_LAST: Final = "SELECT id, created, last_seq FROM runs"
+_HEADERS: Final = "SELECT header FROM headers"
+_JOURNALS: Final = "SELECT lines FROM journal"
+# Outputs in `reusable` are also named in a journal until the run is deleted. So read them once, and again if a deletion came between.
+_RESULTS: Final = "SELECT output FROM reusable"
+_GONE: Final = "SELECT DISTINCT run_id FROM reusable WHERE run_id NOT IN (SELECT id FROM runs)"
+_OTHERS: Final = ("SELECT record FROM decisions", "SELECT CAST(plan AS BLOB) FROM plans")
+PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
+PAUSE_S: Final = 0.005  # between two of them: whoever waits for the file looks as often
+CHECKPOINT_TIMEOUT_MS: Final = (
+    500  # readers are waited for this long, and hold up nothing but the size of the file
+)
+T = TypeVar("T")
+
+
+class SqlitePrune(SqliteFile):
+    """Removes bytes from the store in SQLite."""
+
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """See `Store.prune_values`."""
+        return await self._apart(lambda db: _prune(db, saved_before, among))
+
+    async def give_back_room(self) -> None:
+        """See `Store.give_back_room`."""
+        if self.name != ":memory:":
+            await self._apart(_give_back_room)
+
+    async def compact(self) -> bool:
+        """See `Store.compact`."""
+        return self.name != ":memory:" and await self._apart(_compact)
+
+    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work on a store in a file through a separate connection, so that commits continue meanwhile."""
+        if self.name == ":memory:":
+            return await self._call(lambda: work(self._open_db()))
+        await self.expect_writable()
+        # By the name that SQLite found it by when it was opened: a tool may have changed the working directory since.
+        path = await self._call(lambda: str(self._sql("PRAGMA database_list").fetchone()[2]))
+        return await asyncio.to_thread(self._on_connection, path, work)
+
+    def _on_connection(self, path: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+                return work(db)
+        except sqlite3.Error as fault:
+            raise sqlite_error(self.name, fault) from fault
+
+
+def _give_back_room(db: sqlite3.Connection) -> None:
+    """Move the last pages of the file into free pages, a portion at a time so that others commit in between; then truncate the file."""
+    before = -1
+    while (free := db.execute("PRAGMA freelist_count").fetchone()[0]) not in (0, before):
+        db.execute(
+            f"PRAGMA incremental_vacuum({PORTION_PAGES})"
+        ).fetchall()  # one row for each page that it moves
+        before = free
+        time.sleep(PAUSE_S)
+    # If a reader blocks the checkpoint now, a later checkpoint truncates the file.
+    db.execute(f"PRAGMA busy_timeout={CHECKPOINT_TIMEOUT_MS}")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _compact(db: sqlite3.Connection) -> bool:
+    if db.execute("PRAGMA auto_vacuum").fetchone() == (INCREMENTAL,):
+        return False
+    db.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+    db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return True
+
+
+def _prune(db: sqlite3.Connection, saved_before: float, among: frozenset[str] | None) -> Pruned:
+    try:
+        return remove_unused(db, find_unused(db, saved_before, among))
+    except BaseException:
+        if db.in_transaction:
+            db.rollback()
+        raise
+
+
+def find_unused(db: sqlite3.Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
+    """Return the digests that nothing names, in one snapshot. O(size of the store)."""
+    db.execute("BEGIN")
+    stored = {digest for (digest,) in db.execute("SELECT digest FROM stored_values")}
+    last = {(run_id, created): seq for run_id, created, seq in db.execute(_LAST)}
+    gone = frozenset(run_id for (run_id,) in db.execute(_GONE))
+    marking = MarkPhase(find_value_in(db), stored if among is None else stored & among)
+    marking.mark(_saved(db, saved_before))
+    for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
+        marking.mark_named(_texts(db, statement))
+    db.execute("COMMIT")
+    return Unused(frozenset(marking.unmarked), last, gone, saved_before)
+
+
+def remove_unused(db: sqlite3.Connection, unused: Unused) -> Pruned:
+    """Remove what is still named nowhere. O(what was written since it was found)."""
+    if not unused.digests:
+        return Pruned(0, 0)
+    db.execute("BEGIN IMMEDIATE")
+    marking = MarkPhase(find_value_in(db), set(unused.digests))
+    marking.mark(_saved(db, unused.saved_before))
+    marking.mark_named(_written_since(db, unused))
+    size = 0
+    for digest in sorted(marking.unmarked):
+        statement = "DELETE FROM stored_values WHERE digest=? RETURNING length(data)"
+        size += sum(length for (length,) in db.execute(statement, (digest,)).fetchall())
+    db.execute("DELETE FROM saved_values WHERE saved < ?", (unused.saved_before,))
+    db.execute("COMMIT")
+    return Pruned(len(marking.unmarked), size)
+
+
+def _saved(db: sqlite3.Connection, since: float) -> list[str]:
+    return [name for (name,) in db.execute("SELECT digest FROM saved_values WHERE saved >= ?", (since,))]
+
+
+def _written_since(db: sqlite3.Connection, unused: Unused) -> Iterator[bytes]:
+    for run_id, created, now in db.execute(_LAST).fetchall():
+        before = unused.last.get((run_id, created), 0)
+        if before == 0:  # new, or planned only now
+            yield from _texts(db, f"{_HEADERS} WHERE run_id=?", run_id)
+        if before != now:
+            yield from _texts(db, f"{_JOURNALS} WHERE run_id=? AND first_seq>?", run_id, before)
+    for run_id in {run_id for (run_id,) in db.execute(_GONE)} - unused.gone:
+        yield from _texts(db, f"{_RESULTS} WHERE run_id=?", run_id)
+    for statement in _OTHERS:
+        yield from _texts(db, statement)
+
+
+def find_value_in(db: sqlite3.Connection) -> Callable[[str], bytes | None]:
+    """Return a function that finds a stored value by its digest."""
+
+    def find(digest: str) -> bytes | None:
+        found = db.execute("SELECT data FROM stored_values WHERE digest=?", (digest,)).fetchone()
+        return found[0] if found else None
+
+    return find
+
+
+def _texts(db: sqlite3.Connection, statement: str, *values: object) -> Iterator[bytes]:
+    for (text,) in db.execute(statement, values):
+        yield text
+
 
 _ROW_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -208,7 +680,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             )
             for (text,) in self._sql(statement, (run_id,))
         ]
-        return named_in(value_finder(self._open_db()), texts)
+        return named_in(find_value_in(self._open_db()), texts)
 
     def _stored_among(self, digests: Iterable[str]) -> frozenset[str]:
         found = self._select("digest", "stored_values", "digest", sorted(digests))
@@ -304,7 +776,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         faults = [self._append(batch) if batch.lines else None for batch in batches]
         if any(batch.releases for batch in batches):
             self._sql(_FREE_OWNERS)
-        if (left := left_by(batches)) is not None:
+        if (left := merged_reuse(batches)) is not None:
             self._add_left(left)
         self._sql("COMMIT")
         if not is_synced:

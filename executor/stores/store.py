@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,7 @@ class Batch:
         closed: Writes whose outcome is known now.
         decided: Numbers of the decisions that the lines hold now.
         is_synced: Must survive a power loss, not only a killed process.
-        left: What calls leave for later ones.
+        reuse: What later calls may reuse, and what the calls were made from.
         releases: The owner that gives up the run with this batch, because the run has ended.
     """
 
@@ -136,7 +137,7 @@ class Batch:
     closed: Sequence[str] = ()
     decided: Sequence[int] = ()
     is_synced: bool = False
-    left: Leavings | None = None
+    reuse: ReuseEntries | None = None
     releases: str | None = None
 
 
@@ -274,7 +275,7 @@ class CallRecord:
 
 
 @dataclass(slots=True)
-class Leavings:
+class ReuseEntries:
     """What calls leave for later ones.
 
     Attributes:
@@ -298,15 +299,15 @@ class Leavings:
             self.codes.update(codes)
 
 
-def left_by(batches: Sequence[Batch]) -> Leavings | None:
+def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
     """Return what calls leave in some batches, in their order; `None`: nothing."""
-    left = [batch.left for batch in batches if batch.left is not None]
-    if len(left) < 2:
-        return left[0] if left else None
-    codes = {digest: parts for each in left for digest, parts in each.codes.items()}
-    return Leavings(
-        [call for each in left for call in each.calls],
-        [result for each in left for result in each.results],
+    found = [batch.reuse for batch in batches if batch.reuse is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    codes = {digest: parts for each in found for digest, parts in each.codes.items()}
+    return ReuseEntries(
+        [call for each in found for call in each.calls],
+        [result for each in found for result in each.results],
         codes,
     )
 
@@ -633,3 +634,78 @@ def fenced(run_id: str, owner: str | None) -> StoreError:
     """Return the error for a process that has lost a run; it names the present owner."""
     named = f", {OwnerName.of(owner)}" if owner is not None else ""
     return StoreError(f"run {run_id} has another owner now{named}: this process may not write to it any more")
+
+
+# --- uses of saved plans
+#
+# The key of a use is the plan's name and the digest of plan and pattern, so that a plan that is saved anew under its name starts at
+# zero. A task that a plan answered is a hit. If its run fails or is cancelled (a person who denies a step or stops the run does
+# either), the hit becomes a false hit; while the run goes on again, it is a hit again. The counts are computed from the statuses of
+# the runs: no code has to update a counter when a run ends.
+
+
+@dataclass(frozen=True, slots=True)
+class PlanUses:
+    """What one saved plan was good for.
+
+    Attributes:
+        hits: Tasks that it answered, but for those that `run` counts.
+        check: Tasks of its pattern for which it did not pass its check, or whose words its inputs did not take.
+        model: Tasks near to its own for which a model found that it does not fit.
+        run: Tasks that it answered whose runs failed or were cancelled.
+    """
+
+    hits: int = 0
+    check: int = 0
+    model: int = 0
+    run: int = 0
+
+    @property
+    def false_hits(self) -> int:
+        """How often it only seemed to answer a task."""
+        return self.check + self.model + self.run
+
+    def __str__(self) -> str:
+        tasks = "1 task" if self.hits == 1 else f"{self.hits} tasks"
+        said = (
+            (self.check, "by its check"),
+            (self.model, "by a model"),
+            (self.run, "by what came of the run"),
+        )
+        why = ", ".join(f"{count} {by}" for count, by in said if count)
+        return f"answered {tasks}; seemed to answer, and did not: {self.false_hits}" + (
+            f" ({why})" if why else ""
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the counts as JSON."""
+        why: dict[str, Json] = {"check": self.check, "model": self.model, "run": self.run}
+        return {"hits": self.hits, "false_hits": self.false_hits, "false_hits_by": why}
+
+
+class PlanUseCounts:
+    """The uses of saved plans in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def note(self, uses: Iterable[tuple[str, str, str]], run_id: str | None) -> None:
+        """Keep uses, each by name, template digest and outcome (`answered`, `check`, `model`), and the run that they were for."""
+        for name, template, outcome in uses:
+            await self._store.note_use(name, template, outcome, run_id, time.time())
+
+    async def of(self, plans: Mapping[str, str]) -> dict[str, PlanUses]:
+        """Return the uses of plans, by name; given is name -> template digest."""
+        found = {name: dict[str, int]() for name in plans}
+        for name, template, outcome, count in await self._store.count_uses():
+            if plans.get(name) == template:
+                found[name][outcome] = count
+        return {
+            name: PlanUses(
+                counts.get("answered", 0),
+                counts.get("check", 0),
+                counts.get("model", 0),
+                counts.get("run", 0),
+            )
+            for name, counts in found.items()
+        }

@@ -189,7 +189,7 @@ def _answer(plan: Plan, wanted: list[str]) -> Answer:
         **({} if definitions is None else {"$defs": definitions}),
     }
     return Answer(
-        {"type": "object"}, name="form", purpose="Whether the form fits, and its values.", told=schema
+        {"type": "object"}, name="form", purpose="Whether the form fits, and its values.", shown_schema=schema
     )
 
 

@@ -56,7 +56,7 @@ _SHOWN_SCHEMA: dict[str, Json] = {
     "required": ["operations"],
 }
 ANSWER = Answer(
-    {"type": "object"}, name="patch", purpose="Operations that mend the plan.", told=_SHOWN_SCHEMA
+    {"type": "object"}, name="patch", purpose="Operations that mend the plan.", shown_schema=_SHOWN_SCHEMA
 )
 _ABOUT_FAILURE = ("why", "retries", "timeout", "on_error", "after")
 _NO_WAY = "the model sees no way to repair the plan"

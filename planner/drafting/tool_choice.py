@@ -194,7 +194,9 @@ def choice_answer(listed: Sequence[Tool]) -> Answer:
         },
         "required": ["reasoning", "tools"],
     }
-    return Answer({"type": "object"}, name="choice", purpose="The tools that may be needed.", told=schema)
+    return Answer(
+        {"type": "object"}, name="choice", purpose="The tools that may be needed.", shown_schema=schema
+    )
 
 
 def _names_in(answer: SideAnswer, listed: Sequence[Tool]) -> list[str]:

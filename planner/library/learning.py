@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeGuard, cast
 
 from ...errors import InputRejected
-from ...plans.builder.derived_ids import derived_id
+from ...plans.builder.builder import derived_id
 from ...plans.edit.renaming import PLACES
-from ...plans.expressions.lexical import find_hole
+from ...plans.expressions.lexical import find_placeholder
 from ...plans.plan import Plan
 from ...plans.signature import Signatures
 from ...plans.values import Json, canonical, normal_in_order
@@ -405,7 +405,7 @@ def _template_mapped(text: str, outside: Callable[[str], str], inside: Callable[
             made.append(outside(text[at : start + 2]))
             at = start + 2
             continue
-        hole = find_hole(text, start + 2)
+        hole = find_placeholder(text, start + 2)
         made += [
             outside(text[at:start]),
             "${",

@@ -15,23 +15,34 @@ is an expression (`p.literal` escapes). Nothing is checked while the plan is wri
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ...errors import ConfigError, PlanRejected
+from ..expressions.syntax import RESERVED
 from ..plan import Plan
 from ..signature import Signature, Signatures
-from .derived_ids import derived_id
-from .each import for_every, only_step, wants_index
-from .handles import Handles
-from .known import Known
-from .python_types import schema_of_annotation
-from .reference import CONDITION, OR, Functions, Reference, expression, in_plan, literal_text, operand
-from .step_options import After, Callee, OnError, RepeatRule, by_name, option_keys
+from .reference import (
+    CONDITION,
+    OR,
+    Functions,
+    Handles,
+    Known,
+    Reference,
+    expression,
+    expression_of,
+    in_plan,
+    literal_text,
+    operand,
+    step_of,
+)
 
 if TYPE_CHECKING:
     from ..checker.body import SavedPlans
+
 
 _UNSET: Any = object()
 
@@ -452,3 +463,185 @@ class PlanBuilder:
             number += 1
             free = f"{base}_{number}"
         return free
+
+
+# --- The body of `PlanBuilder.each`: one step that runs for each item, and what is made of its results.
+
+
+def wants_index(body: Callable[..., object]) -> bool:
+    """Whether a body takes the index beside the item."""
+    return getattr(getattr(body, "__code__", None), "co_argcount", 1) == 2
+
+
+def only_step(added: Sequence[dict[str, Any]], wanted: str | None) -> dict[str, Any]:
+    """Return the one step that a body added.
+
+    Raises:
+        ConfigError: It added several, or one that has items of its own, or one whose id is not the one wanted.
+    """
+    if len(added) > 1 or "for_each" in added[0]:
+        raise ConfigError(
+            "expected one step in the body of each(..), and no for_each inside it, "
+            f"found {', '.join(repr(step['id']) for step in added)}: build them with p.inner(name), and run it with p.plan(..)"
+        )
+    if wanted is not None and added[0]["id"] != wanted:
+        raise ConfigError(f"expected the id '{wanted}' on the step itself: p.call(.., id={wanted!r})")
+    return added[0]
+
+
+def for_every(made: object, id_: str) -> Reference:
+    """Return what the body of `each` gave, as the list that its step gives."""
+    whole = Reference(id_, step=id_)
+    if made is None:
+        return whole
+    if not isinstance(made, Reference):
+        raise ConfigError(
+            f"expected the body of each(..) to return its step, or a part of it, found {made!r}"
+        )
+    text = expression_of(made)
+    if text == id_:
+        return whole
+    part = text.removeprefix(id_)
+    if step_of(made) != id_ or re.search(rf"\b(?:one|{re.escape(id_)}|item|index)\b", part):
+        raise ConfigError(
+            f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"
+        )
+    return Reference(f"[one{part} for one in {id_}]")
+
+
+# --- What a builder is given for a step, as a plan holds it: the keys that every step may have, and arguments by name.
+
+
+Callee: TypeAlias = "Signature | str"
+After: TypeAlias = "Reference | str | Iterable[Reference | str]"
+OnError: TypeAlias = "str | Mapping[str, object]"
+RepeatRule: TypeAlias = "Mapping[str, object] | tuple[Callable[[Reference], object] | object, int]"
+
+
+def option_keys(  # noqa: PLR0913, PLR0917  # the keys of a step
+    for_each: object = None,
+    when: object = None,
+    after: After = (),
+    on_error: OnError | None = None,
+    repeat: RepeatRule | None = None,
+    retries: int | None = None,
+    timeout: float | None = None,
+    why: str | None = None,
+) -> dict[str, Any]:
+    """Return the keys that were given, as a plan holds them; an `until` that is a function stays one."""
+    ids = _ids(after)
+    given = {
+        "for_each": in_plan(for_each),
+        "when": in_plan(when),
+        "after": ids or None,
+        "on_error": in_plan(on_error),
+        "repeat": _repeat(repeat),
+        "retries": retries,
+        "timeout": timeout,
+        "why": why,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _ids(after: After) -> list[str]:
+    every = [after] if isinstance(after, Reference | str) else list(after)
+    return [each if isinstance(each, str) else _id(each) for each in every]
+
+
+def _id(reference: Reference) -> str:
+    step = step_of(reference)
+    if step is None:
+        raise ConfigError(f"expected a step in after=, found {reference!r}: name the step itself")
+    return step
+
+
+def _repeat(rule: RepeatRule | None) -> dict[str, Any] | None:
+    if rule is None:
+        return None
+    if isinstance(rule, tuple):
+        until, most = rule
+        rule = {"until": until, "max": most}
+    until = rule.get("until")
+    is_function = callable(until) and not isinstance(until, Reference)
+    rest = cast("dict[str, Any]", in_plan({key: value for key, value in rule.items() if key != "until"}))
+    return {"until": until if is_function else in_plan(until), **rest}
+
+
+def by_name(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
+    """Return positional arguments by the names of the tool's parameters."""
+    if not positional:
+        return {}
+    if isinstance(tool, str):
+        raise ConfigError(
+            f"expected arguments of the tool '{tool}' by name: only a tool itself knows the order of its parameters"
+        )
+    names = list(cast("Mapping[str, object]", tool.parameters.get("properties", {})))
+    if len(positional) > len(names):
+        raise ConfigError(
+            f"expected at most {len(names)} arguments for the tool '{tool.name}', found {len(positional)}"
+        )
+    return dict(zip(names, positional, strict=False))
+
+
+# --- Step ids made from names of tools and tasks, for plans that are written in Python.
+
+
+ID_LENGTH_MAX = 60
+"""Characters of a derived id, so that a number still fits behind it."""
+
+
+def derived_id(name: str) -> str:
+    """Return an id made from any name: `Mail.sendNow` gives `mail_send_now`."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    base = re.sub(r"[^a-z0-9]+", "_", snake).strip("_")[:ID_LENGTH_MAX].strip("_")
+    if not base or not base[0].isalpha():
+        base = f"step_{base}".strip("_")
+    return f"{base}_step" if base in RESERVED or keyword.iskeyword(base) else base
+
+
+# --- Python annotations as JSON Schemas, for plans that are written in Python.
+#
+# str                    {"type": "string"}
+# list[Page]             {"type": "array", "items": {"$ref": "#/$defs/Page"}, "$defs": ..}
+# {"type": "integer"}    itself
+
+
+def schema_of_annotation(annotation: object) -> dict[str, Any]:
+    """Return the JSON Schema of a type; a mapping is a schema already.
+
+    Raises:
+        ConfigError: JSON cannot carry the type.
+    """
+    if isinstance(annotation, Mapping):
+        return dict(cast("Mapping[str, Any]", annotation))
+    from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  # costs more than most plans
+    from pydantic.errors import PydanticInvalidForJsonSchema  # noqa: PLC0415  # the same
+
+    if annotation is None:
+        return {"type": "null"}
+    try:
+        schema = TypeAdapter[object](annotation).json_schema()  # type: ignore[arg-type]  # any annotation
+    except (PydanticUserError, PydanticInvalidForJsonSchema) as fault:
+        reason = str(fault).split("\n", 1)[0]
+        raise ConfigError(
+            f"expected a type that JSON can carry, or a JSON Schema, found {annotation!r}: {reason}"
+        ) from fault
+    return cast("dict[str, Any]", _without_titles(schema))
+
+
+def _without_titles(schema: object, *, is_names: bool = False) -> object:
+    """Return a schema without the titles that pydantic derives from names; `is_names`: keys are names, not keywords."""
+    match schema:
+        case dict():
+            entries = cast("dict[str, object]", schema).items()
+            return {
+                name: inner
+                if name in ("default", "const", "enum", "examples") and not is_names
+                else _without_titles(inner, is_names=not is_names and name in ("properties", "$defs"))
+                for name, inner in entries
+                if is_names or name != "title"
+            }
+        case list():
+            return [_without_titles(inner) for inner in cast("list[object]", schema)]
+        case _:
+            return schema

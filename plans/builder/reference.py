@@ -14,13 +14,15 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn, cast
 
 from typing_extensions import override
 
-if TYPE_CHECKING:
-    from .known import Known
+from ..nearest import did_you_mean, listing
+from ..types.read import read_schema
+from ..types.types import ListType, ObjectType, Type, members, union
 
 MARK = "\u2063"
 """Invisible separator: stands on both sides of a reference in text until the text becomes part of the plan."""
@@ -372,3 +374,95 @@ def _jsonable(value: object) -> object:
         return to_jsonable_python(value)
     except PydanticSerializationError:
         return value
+
+
+# --- What is known of a value that a run will have: enough for an editor to complete the names of its fields.
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A value's schema, or that of the value it is a part of.
+
+    Attributes:
+        schema: JSON Schema of the whole.
+        types: The types that it may name.
+        is_list: Whether the whole is a list of such values, since its step has a `for_each`.
+        way: The keys that lead from the whole to the value.
+    """
+
+    schema: Mapping[str, Any]
+    types: Mapping[str, Any]
+    is_list: bool = False
+    way: tuple[str | int, ...] = ()
+
+    def part(self, key: object) -> Known | None:
+        """Return what is known of a part; `None`: nothing."""
+        return replace(self, way=(*self.way, key)) if isinstance(key, str | int) else None
+
+    def fields(self) -> list[str]:
+        """Return the names of the value's fields."""
+        found, _ = read_schema(self.schema, self.types)
+        found = ListType(found) if self.is_list else found
+        for key in self.way:
+            found = union(*[part for part in _parts(found, key) if part is not None])
+        return list(dict.fromkeys(name for one in members(found) for name in _names(one)))
+
+
+def _parts(of: Type, key: str | int) -> list[Type | None]:
+    if isinstance(key, int):
+        return [one.item for one in members(of) if isinstance(one, ListType)]
+    objects = [one for one in members(of) if isinstance(one, ObjectType)]
+    return [one.fields[key].type if key in one.fields else one.extra for one in objects]
+
+
+def _names(of: Type) -> list[str]:
+    return list(of.fields) if isinstance(of, ObjectType) else []
+
+
+# --- References by name: `p.steps.weather`, or `p.steps["weather"]` where a name is also a method's.
+
+
+class Handles(Mapping[str, Reference]):
+    """The steps, or the inputs, of a plan that is being built; editors complete their names."""
+
+    __slots__ = ("_names", "_of", "_what")
+
+    def __init__(self, what: str, names: Iterable[str], of: Callable[[str], Reference]) -> None:
+        """Take the names, in the plan's order, and what makes a reference of one."""
+        self._what = what
+        self._names = dict.fromkeys(names)
+        self._of = of
+
+    def __getattr__(self, name: str) -> Reference:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as missing:
+            raise AttributeError(missing.args[0]) from None
+
+    @override
+    def __getitem__(self, name: str) -> Reference:
+        if name not in self._names:
+            hint = did_you_mean(name, self._names)
+            raise KeyError(
+                f"expected a {self._what} of the plan ({listing(self._names)}), found '{name}'"
+                + (f": {hint}" if hint else "")
+            )
+        return self._of(name)
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @override
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._names]
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{self._what}s {listing(self._names)}>"

@@ -1,7 +1,7 @@
-"""Values of a plan against the types of their places: what is written, what is computed, and what is both.
+"""Values of a plan against the types of their places: literal values, computed values, and values with parts of both kinds.
 
-A written part that does not fit is `bad-literal` where it stands; a computed part is judged by its inferred type, and told at
-the string that computes it, whatever is wrong inside its value.
+A literal part that does not fit is `bad-literal` where it stands. A computed part is judged by its inferred type; its problems are
+reported at the string that computes it, even if they lie deeper inside its value, since the plan has no deeper place.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..immutable import immutable
 from ..nearest import did_you_mean, listing
 from ..paths import key, parts_of, path_of
-from ..types.assignable import assign, expression_of, for_null
+from ..types.assignable import assignability_problems, expression_of, for_null
 from ..types.constraints import as_schema, is_plain_tuple, of_shape
-from ..types.show import schema_of, shown
+from ..types.show import schema_of, type_text
 from ..types.types import (
     NEVER,
     NULL,
@@ -32,10 +32,9 @@ from ..types.types import (
     type_of,
     union,
 )
-from ..types.validate import literal_faults
+from ..types.validate import value_problems
 from ..values import Json, into
-from .checking import Accepted
-from .findings import is_error
+from .context import Parameters, is_error
 
 
 @immutable
@@ -43,8 +42,8 @@ class Computed:
     """The strings of a value that hold expressions.
 
     Attributes:
-        types: Path inside the value -> type; `NEVER` where something is wrong already.
-        holders: Paths of the lists and objects that hold one.
+        types: Path inside the value -> type; `NEVER` where an error is reported already.
+        holders: Paths of the lists and objects that hold such a string at any depth.
     """
 
     types: Mapping[str, Type]
@@ -52,11 +51,11 @@ class Computed:
 
 
 MISSING_MAX = 50
-"""Missing arguments of one step that are told one by one; more are told together: their number is not the plan's text."""
+"""Missing arguments of one step that get a problem each; more share one, since a short plan can lack any number of them."""
 
 
 def computed(leaves: Mapping[str, Type], wrong: Collection[str]) -> Computed:
-    """Return the computed parts of a value; `wrong` are paths about which enough was said."""
+    """Return the computed parts of a value; `wrong` are paths that have an error already."""
     types = (
         {inner: NEVER if inner in wrong else found for inner, found in leaves.items()} if wrong else leaves
     )
@@ -76,22 +75,23 @@ _holders_again = lru_cache(1_024)(_holders)  # the arguments of a plan's tools h
 _CACHED_LENGTH_MAX = 64
 
 
-def without_doubts(faults: Sequence[Fault], others: Sequence[Fault]) -> Sequence[Fault]:
-    """Return faults without doubts about the type of a place that has an error, or of which `others` say the same.
+def without_doubts(faults: Sequence[LocalProblem], others: Sequence[LocalProblem]) -> Sequence[LocalProblem]:
+    """Return faults without the doubts about a place that has an error, or about which `others` say the same.
 
-    Of an expression and of where its value goes, the more exact place is told: that in the expression.
+    An expression, and the place that its value goes to, may both report that a value may be missing. The fault inside the
+    expression is kept, since its place is more exact.
     """
     if not faults or not (others or any(map(is_error, faults))):
         return faults
     wrong = {fault.inner for fault in (*faults, *others) if is_error(fault)}
-    told = {fault.inner for fault in others if fault.code == "maybe-missing" and fault.end}
+    exact = {fault.inner for fault in others if fault.code == "maybe-missing" and fault.end}
     return [
         fault
         for fault in faults
         if fault.code not in _DOUBTS
         or (
             fault.inner not in wrong
-            and not (fault.code == "maybe-missing" and not fault.end and fault.inner in told)
+            and not (fault.code == "maybe-missing" and not fault.end and fault.inner in exact)
         )
     ]
 
@@ -99,62 +99,64 @@ def without_doubts(faults: Sequence[Fault], others: Sequence[Fault]) -> Sequence
 _DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
 
 
-def argument_faults(
-    args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
-) -> Iterator[Fault]:
-    """Yield what is wrong with arguments, with paths such as `.city`; of all together only if nothing is wrong with one.
+def argument_problems(
+    args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
+) -> Iterator[LocalProblem]:
+    """Yield the faults of arguments, with paths such as `.city`; faults of all together only if no argument has an error.
 
     Args:
         args: As the plan has them.
-        accepted: What the tool or the plan accepts.
-        parts: What is computed in them.
+        parameters: The arguments that the tool or the plan accepts.
+        parts: The computed parts of the arguments.
         secrets: Arguments that are secrets, and so are text.
     """
     is_wrong = False
-    for fault in _each_argument(args, accepted, parts, secrets):
+    for fault in _each_argument(args, parameters, parts, secrets):
         is_wrong = is_wrong or is_error(fault)
         yield fault
-    if accepted.whole is not None and not is_wrong and not secrets:
-        wanted, schema = accepted.whole
-        for fault in _whole_faults(dict(args), wanted, schema, parts):
-            yield replace(fault, message=f"the arguments of {accepted.owner}: {fault.message}")
+    if parameters.together is not None and not is_wrong and not secrets:
+        wanted, schema = parameters.together
+        for fault in _together_faults(dict(args), wanted, schema, parts):
+            yield replace(fault, message=f"the arguments of {parameters.owner}: {fault.message}")
 
 
-def _whole_faults(args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed) -> Iterable[Fault]:
+def _together_faults(
+    args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed
+) -> Iterable[LocalProblem]:
     if not parts.types:
-        return literal_faults(args, schema)
+        return value_problems(args, schema)
     if isinstance(wanted, ObjectType):
         return _shape_faults(args, "", wanted)
     return [fault for fault in _composed_faults(args, "", wanted, parts) if is_error(fault)]
 
 
 def _each_argument(
-    args: Mapping[str, Json], accepted: Accepted, parts: Computed, secrets: Collection[str] = ()
-) -> Iterator[Fault]:
+    args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
+) -> Iterator[LocalProblem]:
     for name, value in args.items():
         inner = key(name)
-        wanted = accepted.types.get(name, accepted.extra)
+        wanted = parameters.types.get(name, parameters.extra)
         if wanted is not None and parts.types.get(inner) == wanted:
             continue
         if wanted is None:
-            yield _unknown(name, inner, accepted, args)
+            yield _unknown(name, inner, parameters, args)
             continue
-        schema = accepted.schemas.get(name)
+        schema = parameters.schemas.get(name)
         found = (
             _computed_faults(TEXT, wanted, inner)
             if name in secrets
-            else value_faults(value, inner, wanted, parts, schema, accepted.definitions)
+            else value_faults(value, inner, wanted, parts, schema, parameters.definitions)
         )
         for fault in found:
-            yield replace(fault, message=f"argument '{name}' of {accepted.owner}: {fault.message}")
-    missing = [name for name in accepted.required if name not in args]
+            yield replace(fault, message=f"argument '{name}' of {parameters.owner}: {fault.message}")
+    missing = [name for name in parameters.required if name not in args]
     if len(missing) > MISSING_MAX:
-        message = f"{accepted.owner} needs {len(missing)} arguments that are not given: {listing(missing)}"
-        yield Fault("missing-arg", message, "add them to 'args'")
+        message = f"{parameters.owner} needs {len(missing)} arguments that are not given: {listing(missing)}"
+        yield LocalProblem("missing-arg", message, "add them to 'args'")
     else:
         for name in missing:
-            message = f"{accepted.owner} needs the argument '{name}': expected {shown(accepted.types.get(name, UNKNOWN))}, found none"
-            yield Fault("missing-arg", message, f"add '{name}' to 'args'", key(name))
+            message = f"{parameters.owner} needs the argument '{name}': expected {type_text(parameters.types.get(name, UNKNOWN))}, found none"
+            yield LocalProblem("missing-arg", message, f"add '{name}' to 'args'", key(name))
 
 
 def value_faults(
@@ -164,18 +166,27 @@ def value_faults(
     parts: Computed,
     schema: Mapping[str, Json] | None = None,
     definitions: Mapping[str, Json] | None = None,
-) -> Iterator[Fault]:
-    """Yield what is wrong with one value; a written one is judged by `schema`, if given, else by its type."""
+) -> Iterator[LocalProblem]:
+    """Yield the faults of one value.
+
+    Args:
+        value: As the plan has it.
+        inner: Its path inside the template.
+        wanted: The type of its place.
+        parts: The computed parts of the template.
+        schema: The schema of its place, which judges a literal value more exactly than the type does.
+        definitions: The types that the schema names.
+    """
     if inner in parts.types:
         yield from _computed_faults(parts.types[inner], wanted, inner, value)
     elif inner not in parts.holders:
-        yield from _written_faults(value, inner, wanted, schema, definitions or {})
+        yield from _literal_faults(value, inner, wanted, schema, definitions or {})
     else:
-        yield from _mixed_faults(value, inner, wanted, parts)
+        yield from _partly_computed_faults(value, inner, wanted, parts)
 
 
-def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[Fault]:
-    for fault in assign(found, wanted):
+def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[LocalProblem]:
+    for fault in assignability_problems(found, wanted):
         if fault.code == "maybe-missing" and not fault.inner:
             yield replace(fault, inner=inner, hint=for_null(expression_of(text)))
             continue
@@ -185,19 +196,19 @@ def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -
         yield replace(fault, message=message, inner=inner)
 
 
-def _written_faults(
+def _literal_faults(
     value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
-) -> Iterable[Fault]:
+) -> Iterable[LocalProblem]:
     if schema is None:
         if wanted == UNKNOWN:
             return
         schema, definitions = schema_of(wanted), {}
-    for fault in literal_faults(value, schema, definitions):
+    for fault in value_problems(value, schema, definitions):
         yield replace(fault, inner=inner + fault.inner)
 
 
-def _mixed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
-    """Go into a list or object that holds expressions, as far as its type says clearly what belongs where."""
+def _partly_computed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
+    """Judge the parts of a list or object that holds expressions, if its place allows one kind of list or object only."""
     others = [member for member in members(wanted) if member != NULL]
     match value, others:
         case dict(), [ObjectType() as one]:
@@ -211,27 +222,27 @@ def _mixed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Ite
             yield from _composed_faults(value, inner, wanted, parts)
 
 
-def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[Fault]:
-    """Yield what is wrong with a list or object as a whole, whatever its computed parts will be: its length, its names."""
-    known = of_shape(wanted.beyond)
-    faults = literal_faults(value, as_schema(known)) if known else []
+def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[LocalProblem]:
+    """Yield the faults that a list or object has whatever its computed parts will be: those of its length and its names."""
+    known = of_shape(wanted.constraints)
+    faults = value_problems(value, as_schema(known)) if known else []
     yield from (replace(fault, inner=inner + fault.inner) for fault in faults)
-    if not faults and any(one not in known and not is_plain_tuple(one, wanted) for one in wanted.beyond):
+    if not faults and any(one not in known and not is_plain_tuple(one, wanted) for one in wanted.constraints):
         found = "a list" if isinstance(value, list) else "an object"
-        message = f"expected {shown(wanted)} with conditions, found {found} that is computed in part: it is checked when the step runs"
-        yield Fault("unchecked-type", message, "", inner)
+        message = f"expected {type_text(wanted)} with conditions, found {found} that is computed in part: it is checked when the step runs"
+        yield LocalProblem("unchecked-type", message, "", inner)
 
 
 def _object_faults(
     value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Computed
-) -> Iterator[Fault]:
+) -> Iterator[LocalProblem]:
     for name, part in value.items():
         at = into(inner, name)
         known = wanted.fields.get(name)
         target = wanted.extra if known is None else known.type
         if target is None:
             message = f"expected one of the fields {listing(wanted.fields)}, found '{name}'"
-            yield Fault(
+            yield LocalProblem(
                 "bad-literal",
                 message,
                 did_you_mean(name, (each for each in wanted.fields if each not in value), "leave it out"),
@@ -241,13 +252,13 @@ def _object_faults(
             yield from value_faults(part, at, target, parts)
     for name, known in wanted.fields.items():
         if known.required and name not in value:
-            message = f"the field '{name}' is missing: expected {shown(known.type)}"
-            yield Fault("bad-literal", message, f"add '{name}'", inner)
+            message = f"the field '{name}' is missing: expected {type_text(known.type)}"
+            yield LocalProblem("bad-literal", message, f"add '{name}'", inner)
 
 
-def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[Fault]:
-    """Judge a value as a whole by the type that its parts give it: where several types are allowed."""
-    for fault in assign(composed(value, inner, parts), wanted):
+def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
+    """Judge a value as one by the type that its parts give it, where its place allows several types."""
+    for fault in assignability_problems(composed(value, inner, parts), wanted):
         at = inner + fault.inner
         holder = _nearest_computed(at, parts)
         if holder is not None:
@@ -261,7 +272,7 @@ def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> 
 
 
 def _at(value: Json, place: str, inner: str) -> Json:
-    """Return what stands at a place inside a value that stands at `inner`."""
+    """Return the part at a place inside a value whose own place is `inner`."""
     for part in parts_of(place)[len(parts_of(inner)) :]:
         value = cast("Any", value)[part]
     return value
@@ -278,7 +289,7 @@ def _nearest_computed(at: str, parts: Computed) -> str | None:
 
 
 def composed(value: Json, inner: str, parts: Computed) -> Type:
-    """Return the type of a value of which some parts are computed."""
+    """Return the type of a value with computed parts."""
     if inner in parts.types:
         return parts.types[inner]
     if inner not in parts.holders:
@@ -299,7 +310,7 @@ def composed(value: Json, inner: str, parts: Computed) -> Type:
             return type_of(value)
 
 
-def _unknown(name: str, inner: str, accepted: Accepted, args: Mapping[str, Json]) -> Fault:
-    free = [known for known in accepted.types if known not in args]
-    message = f"{accepted.owner} has no argument '{name}': expected one of {listing(accepted.types)}"
-    return Fault("unknown-arg", message, did_you_mean(name, free, "leave it out"), inner)
+def _unknown(name: str, inner: str, parameters: Parameters, args: Mapping[str, Json]) -> LocalProblem:
+    free = [known for known in parameters.types if known not in args]
+    message = f"{parameters.owner} has no argument '{name}': expected one of {listing(parameters.types)}"
+    return LocalProblem("unknown-arg", message, did_you_mean(name, free, "leave it out"), inner)

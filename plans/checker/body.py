@@ -27,9 +27,6 @@ SavedPlans: TypeAlias = Mapping[str, Plan] | Callable[[str], Plan | None]
 THE_PLAN = "the plan"
 """What the plan that is checked is called in messages."""
 
-UNKNOWN = -1
-"""Stands for the body of a plan that is not there."""
-
 
 @immutable
 class Refs:
@@ -67,7 +64,7 @@ class Body:
         shown_at: For a saved plan: the place in the checked plan that leads here.
         label: What the plan is called where one is told of: its name, or that by which it was saved.
         broken: Positions of steps whose shape is at fault.
-        calls: For each `plan` step by position: the body it runs, or `UNKNOWN`.
+        calls: For each `plan` step by position: the body it runs; missing plans are left out.
     """
 
     where: str
@@ -121,7 +118,7 @@ class Bodies:
     @property
     def callees(self) -> list[tuple[int, ...]]:
         """For each body: the bodies that its steps run, in order of number."""
-        return [tuple(sorted(set(body.calls.values()) - {UNKNOWN})) for body in self.every]
+        return [tuple(sorted(set(body.calls.values()))) for body in self.every]
 
 
 def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
@@ -140,7 +137,6 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
             kept = _saved_draft(saved, step.plan)
             other = None if kept is None else kept.plan
             if kept is None or other is None:
-                body.calls[position] = UNKNOWN
                 found.missing.append((body, position))
                 continue
             if other.digest not in by_digest:
@@ -214,21 +210,13 @@ def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
     lenient: set[int] = set()
     to_self = False
     for name, template in step.templates.items():
-        formula = template.formula
-        for id_ in formula.strict:
-            if (other := position.get(id_)) is None:
-                continue
-            if other == index:
-                to_self = to_self or name != "until"
-            else:
-                strict.add(other)
-        for id_ in formula.lenient:
-            if (other := position.get(id_)) is None:
-                continue
-            if other == index:
-                to_self = to_self or name != "until"
-            else:
-                lenient.add(other)
+        for ids, found in ((template.formula.strict, strict), (template.formula.lenient, lenient)):
+            for id_ in ids:
+                other = position.get(id_)
+                if other == index:
+                    to_self = to_self or name != "until"
+                elif other is not None:
+                    found.add(other)
     when = step.templates.get("when")
     is_filter = when is not None and not when.formula.names.isdisjoint({"item", "index"})
     return Refs(

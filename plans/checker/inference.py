@@ -1,7 +1,7 @@
-"""The types of a body's steps, and what is wrong with the values that they are made of.
+"""The types of a body's steps, and the problems of the values that they are made of.
 
-Steps are looked at in program order, so that whatever a step refers to has its type already. About what is broken, and
-because of it, nothing is said twice: it has the type that no value has (`NEVER`), which fits every place.
+Steps are visited in program order, so every step that a step refers to has its type already. A value with a fault, and
+everything computed from it, has the type without values (`NEVER`), which fits every place: so one fault is reported once.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from ..nearest import listing
-from ..plan import SetStep, Step, ToolStep
-from ..types.assignable import for_null
+from ..expressions.formula import Leaf, LocalProblem, infer
+from ..expressions.infer import infer_parts, infer_tree
+from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
+from ..nearest import listing, short
+from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
+from ..types.assignable import expression_of, for_null
+from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,
     NULL,
+    TEXT,
     UNKNOWN,
     ListType,
     ObjectType,
@@ -29,128 +35,324 @@ from ..types.types import (
     union,
     widened,
 )
-from .actions import made_type, with_previous
-from .checking import Checking
-from .conditions import ANY_LIST, expect
-from .skips import lost_text, may_skip
+from ..values import Json
+from .arguments import argument_problems, computed, value_faults, without_doubts
+from .ask import example_faults, guard_faults
+from .body import Body
+from .context import CheckContext, Parameters, is_error
 from .templates import Template
-from .typed_body import TypedBody, value_type
 
+PREVIOUS_ROUNDS_MAX = 4
+"""Rounds in which the type of a `set` step that uses `prev` must settle; after them it is unknown."""
+
+_ANY_LIST = ListType(UNKNOWN)
 _TRUE = Scalar("boolean", (True,))
 
 
-def infer_body(checking: Checking, number: int, order: Sequence[int]) -> None:
-    """Find the types of a body's steps and of its output. O(size of the body)."""
-    body = checking.bodies.every[number]
-    inputs = checking.inputs_of(number).types
+def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None:
+    """Find the types of a body's steps and of its output, and report their problems. O(size of the body).
+
+    Args:
+        context: Gets the types and the problems; has the types of the bodies that this one runs.
+        number: The body.
+        order: Its steps in program order.
+    """
+    body = context.bodies.every[number]
+    inputs = context.inputs(number).types
     scope: dict[str, Type] = dict.fromkeys(body.position, NEVER)
     scope["inputs"] = ObjectType({name: Property(found, required=True) for name, found in inputs.items()})
     callers = {step.tool: step.id for step in reversed(body.steps) if isinstance(step, ToolStep)}
-    count = len(body.steps)
-    steps = TypedBody(checking, body, scope, [NEVER] * count, [False] * count, callers)
+    typed = _TypedBody(context, body, scope, [False] * len(body.steps), callers)
+    types: list[Type] = [NEVER] * len(body.steps)
     for position in order:
         step = body.steps[position]
         if position not in body.broken:
-            steps.types[position] = _step_type(steps, position, step)
+            types[position] = typed.step_type(position, step)
         if body.position.get(step.id) == position:
-            scope[step.id] = steps.types[position]
-    checking.steps[number] = [
+            scope[step.id] = types[position]
+    context.steps[number] = [
         widened(found) if isinstance(step, SetStep) else found
-        for step, found in zip(body.steps, steps.types, strict=True)
+        for step, found in zip(body.steps, types, strict=True)
     ]
-    checking.outputs[number] = _output_type(steps)
+    context.outputs[number] = typed.output_type()
 
 
-def _output_type(steps: TypedBody) -> Type:
-    body = steps.body
-    found = value_type(steps, f"{body.where}.output", body.output, steps.scope)
-    lost = [(leaf.inner, lost_text(leaf, _skipped_ids(steps))) for leaf in body.output.formula.leaves]
-    skipped = [(inner, text) for inner, text in lost if text]
-    for inner, text in skipped:
-        message = (
-            f"the output is null where it refers to a skipped step, and {_named_skips(steps)} may be skipped"
+@dataclass(slots=True)
+class _TypedBody:
+    """One body during inference.
+
+    Attributes:
+        scope: The types of all names of the body; `NEVER` for steps that are not visited yet.
+        skips: Which steps may be skipped without a failure.
+        callers: Tool -> the first step that calls it, for hints.
+    """
+
+    context: CheckContext
+    body: Body
+    scope: dict[str, Type]
+    skips: list[bool]
+    callers: Mapping[str, str]
+
+    def output_type(self) -> Type:
+        """Return the type of the output, null included if a step that it needs may be skipped."""
+        path = f"{self.body.where}.output"
+        found = self.value_type(path, self.body.output, self.scope)
+        lost = {
+            leaf.inner: text for leaf in self.body.output.formula.leaves if (text := self._lost_text(leaf))
+        }
+        for inner, text in lost.items():
+            message = f"the output is null where it refers to a skipped step, and {self._named_skips()} may be skipped"
+            self.context.problems.add(self.body, "maybe-missing", path + inner, message, for_null(text))
+        return union(found, NULL) if lost else found
+
+    def _named_skips(self) -> str:
+        formula, position = self.body.output.formula, self.body.position
+        names = sorted(formula.strict | formula.lenient)
+        ids = [name for name in names if name in position and self.skips[position[name]]]
+        return listing([f"'{id_}'" for id_ in ids], 3)
+
+    def step_type(self, position: int, step: Step) -> Type:
+        """Return the type of a step's value, and report the problems of the step."""
+        at = self.body.path(position)
+        texts = step.templates
+        scope: Mapping[str, Type] = self.scope
+        is_filter = self.body.refs[position].is_filter
+        if "for_each" in texts:
+            items = self._item_type(at, texts["for_each"])
+            scope = _extended(self.scope, {"item": items, "index": INTEGER})
+        when = None
+        if "when" in texts:
+            when = self._condition_type(at, texts["when"], scope if is_filter else self.scope)
+        self.skips[position] = self._may_be_skipped(position, step, when)
+        made = self._action_type(position, step, scope)
+        if "until" in texts:
+            names = {step.id: made, "prev": union(made, NULL)}
+            self._condition_type(at, texts["until"], _extended(scope, names))
+        if "fallback" in texts:
+            around = _with_previous(step, made, scope)
+            made = union(made, self.value_type(at + texts["fallback"].where, texts["fallback"], around))
+        return ListType(made) if "for_each" in texts else made
+
+    def value_type(self, path: str, template: Template, scope: Mapping[str, Type]) -> Type:
+        """Return the type of a template's value, and report its faults; `NEVER` if it has an error."""
+        problems, formula = self.context.problems, template.formula
+        problems.add_faults(self.body, path, template.faults)
+        inferred = infer_tree(
+            formula.value, formula.tree, scope, suggestions=problems.suggests, callers=self.callers
         )
-        hint = for_null(text)
-        steps.checking.findings.add(body, "maybe-missing", f"{body.where}.output{inner}", message, hint)
-    return union(found, NULL) if skipped else found
+        problems.add_inferred(self.body, path, inferred.problems)
+        wrong = _wrong_places(template, inferred.problems)
+        if formula.secret is not None and not wrong:
+            message = "expected secret(..) as the whole of an argument of a tool step, found it elsewhere"
+            hint = "hand the secret to the tool that needs it, as an argument"
+            problems.add(self.body, "bad-expr", path, message, hint)
+            return NEVER
+        return NEVER if wrong else inferred.type
 
+    # Conditions, lists and skipping
 
-def _named_skips(steps: TypedBody) -> str:
-    formula = steps.body.output.formula
-    ids = [id_ for id_ in sorted(formula.strict | formula.lenient) if id_ in _skipped_ids(steps)]
-    return listing([f"'{id_}'" for id_ in ids], 3)
+    def _condition_type(self, at: str, template: Template, scope: Mapping[str, Type]) -> Type:
+        path = at + template.where
+        found = self.value_type(path, template, scope)
+        return found if self._expect(path, found, BOOLEAN, "not-a-bool", template.value) else NEVER
 
+    def _item_type(self, at: str, template: Template) -> Type:
+        path = at + template.where
+        found = self.value_type(path, template, self.scope)
+        self._expect(path, found, _ANY_LIST, "not-a-list", template.value)
+        lists = [member for member in members(found) if isinstance(member, ListType | Unknown)]
+        items = (member.item if isinstance(member, ListType) else UNKNOWN for member in lists)
+        return union(*items) if lists else NEVER
 
-@dataclass(frozen=True, slots=True)
-class _SkippedIds:
-    """The ids of steps that may be skipped, without a set as large as the plan."""
+    def _expect(self, path: str, found: Type, wanted: Type, code: str, text: Json) -> bool:
+        """Whether a value of type `found` can be a boolean, or a list, as its place wants; problems are reported.
 
-    steps: TypedBody
-
-    def __contains__(self, id_: object) -> bool:
-        position = self.steps.body.position.get(str(id_))
-        return position is not None and self.steps.skips[position]
-
-
-def _skipped_ids(steps: TypedBody) -> _SkippedIds:
-    return _SkippedIds(steps)
-
-
-def _step_type(steps: TypedBody, position: int, step: Step) -> Type:
-    """Return the type of a step's value, and note what is wrong with the step."""
-    at = steps.body.path(position)
-    texts = step.templates
-    scope: Mapping[str, Type] = steps.scope
-    is_filter = steps.body.refs[position].is_filter
-    if "for_each" in texts:
-        items = _list_items(steps, at, texts["for_each"])
-        scope = ChainMap({"item": items, "index": INTEGER}, steps.scope)
-    when = (
-        _condition_type(steps, at, texts["when"], scope if is_filter else steps.scope)
-        if "when" in texts
-        else None
-    )
-    steps.skips[position] = _may_be_skipped(steps, position, step, when)
-    made = made_type(steps, position, step, scope)
-    if "until" in texts:
-        names = {step.id: made, "prev": union(made, NULL)}
-        _condition_type(steps, at, texts["until"], ChainMap(names, scope))  # type: ignore[arg-type]  # a mapping that is only read
-    if "fallback" in texts:
-        around = with_previous(step, made, scope)
-        made = union(made, value_type(steps, at + texts["fallback"].where, texts["fallback"], around))
-    return ListType(made) if "for_each" in texts else made
-
-
-def _may_be_skipped(steps: TypedBody, position: int, step: Step, when: Type | None) -> bool:
-    """Whether a step may be skipped without a failure that its dependants would share."""
-    is_each = "for_each" in step.templates
-    if when not in (None, NEVER, _TRUE) and not steps.body.refs[position].is_filter:
+        Args:
+            path: The place.
+            found: The type of its value.
+            wanted: `BOOLEAN` or a list.
+            code: The code of a value that never is one.
+            text: The template, for the hint.
+        """
+        kinds = members(found)
+        others = [member for member in kinds if member != NULL]
+        problems = self.context.problems
+        word = "true or false" if wanted == BOOLEAN else "a list"
+        if kinds and not (others and all(_is_like(member, wanted) for member in others)):
+            hint = "write a comparison" if wanted == BOOLEAN else "refer to a list, or write one: [..]"
+            problems.add(self.body, code, path, f"expected {word} at {path}, found {type_text(found)}", hint)
+            return False
+        if len(others) < len(kinds):
+            message = f"expected {word} at {path}, found a value that may be null"
+            hint = for_null(expression_of(text), "False" if wanted == BOOLEAN else "[]")
+            problems.add(self.body, "maybe-missing", path, message, hint)
+        elif any(isinstance(member, Unknown) for member in kinds):
+            message = (
+                f"expected {word} at {path}, found a value of unknown type: it is checked when the step runs"
+            )
+            problems.add(self.body, "unchecked-type", path, message)
         return True
-    if step.on_error == "skip" and not is_each:
+
+    def _may_be_skipped(self, position: int, step: Step, when: Type | None) -> bool:
+        """Whether a step may be skipped without a failure that its dependants would share."""
+        is_each = "for_each" in step.templates
+        refs = self.body.refs[position]
+        if when not in (None, NEVER, _TRUE) and not refs.is_filter:
+            return True
+        if step.on_error == "skip" and not is_each:
+            return True
+        skipping = [other for other in refs.needs if self.skips[other]]
+        if any(other not in refs.lenient for other in skipping):
+            return True
+        # Of the values of a `for_each`, only the list decides about the step: a lost value in an item skips that item.
+        names = ("for_each",) if is_each else tuple(step.templates)
+        leaves = (leaf for name in names for leaf in step.templates[name].formula.leaves)
+        return bool(skipping) and any(self._lost_text(leaf) for leaf in leaves)
+
+    def _lost_text(self, leaf: Leaf) -> str:
+        """Return the reference through which a string loses its value if steps are skipped, such as `step.field[0]`; else empty."""
+        for expression in leaf.expressions:
+            node = expression.parsed.node
+            if node is not None and (lost := self._lost(node)) is not None:
+                return expression.parsed.text[lost.start : lost.end]
+        return ""
+
+    def _lost(self, node: Node) -> Node | None:
+        """Return the widest reference to a step that may be skipped, without which the expression has no value."""
+        match node:
+            case Name(name=name):
+                position = self.body.position.get(name)
+                return node if position is not None and self.skips[position] else None
+            case Call(function="first", arguments=arguments) if arguments:
+                every = [self._lost(argument) for argument in arguments]
+                return None if None in every else every[-1]
+            case _:
+                lost = next((found for part in node.parts if (found := self._lost(part)) is not None), None)
+                is_whole = isinstance(node, Field | Index | Slice) and lost is node.base
+                return node if is_whole else lost
+
+    # Actions
+
+    def _action_type(self, position: int, step: Step, scope: Mapping[str, Type]) -> Type:
+        """Return the type of what one call of a step's action returns."""
+        path = self.body.path(position)
+        context = self.context
+        match step:
+            case SetStep():
+                return self._set_type(path, step, scope)
+            case ToolStep(tool=name):
+                tool = context.tools.find(name) if self._expect_tool(f"{path}.tool", name) else None
+                made = NEVER if tool is None else context.result_type(tool)
+                parameters = None if tool is None else context.parameters(tool)
+                self._check_args(path, step, parameters, _with_previous(step, made, scope))
+                return made
+            case PlanStep():
+                called = self.body.calls.get(position)
+                made = NEVER if called is None else context.outputs.get(called, NEVER)
+                parameters = None if called is None else context.inputs(called)
+                self._check_args(path, step, parameters, _with_previous(step, made, scope))
+                return made
+            case AskStep(ask=ask):
+                made = context.read(self.body, ask.returns, f"{path}.ask.returns")
+                scope = _with_previous(step, made, scope)
+                self._expect_text(path, step, ("prompt", "system"), scope)
+                if "examples" in step.templates:
+                    self._expect_examples(path, step.templates["examples"], made, scope)
+                context.problems.add_faults(self.body, f"{path}.ask.guard", guard_faults(ask.guard, made))
+                return made
+            case AgentStep(agent=agent):
+                for index, name in enumerate(agent.tools):
+                    self._expect_tool(f"{path}.agent.tools[{index}]", name)
+                made = context.read(self.body, agent.returns, f"{path}.agent.returns")
+                self._expect_text(path, step, ("goal",), _with_previous(step, made, scope))
+                return made
+
+    def _set_type(self, path: str, step: SetStep, scope: Mapping[str, Type]) -> Type:
+        template = step.templates["set"]
+        if step.repeat is None or "prev" not in template.formula.names:
+            return self.value_type(path + template.where, template, scope)
+        # The step's type depends on itself by way of `prev`: find the least fixed point from below.
+        made: Type = NEVER
+        for _ in range(PREVIOUS_ROUNDS_MAX):
+            inferred = infer(template.formula, _with_previous(step, made, scope), suggestions=False)
+            found = union(made, widened(inferred.type))
+            if found == made:
+                break
+            made = found
+        else:
+            made = UNKNOWN
+        return self.value_type(path + template.where, template, _with_previous(step, made, scope))
+
+    def _expect_tool(self, path: str, name: str) -> bool:
+        if self.context.tools.find(name) is not None:
+            return True
+        names = self.context.tools.names
+        if names:
+            message = f"there is no tool '{short(name)}': expected one of {listing(names)}"
+            hint = self.context.problems.suggestion(name, names, "name one of the tools")
+        else:
+            message = f"there is no tool '{short(name)}': no tools were given"
+            hint = "say where the tools are: --tools on the command line, Engine(tools=..) or check(plan, tools) in Python"
+        self.context.problems.add(self.body, "unknown-tool", path, message, hint)
+        return False
+
+    def _check_args(
+        self, path: str, step: ToolStep | PlanStep, parameters: Parameters | None, scope: Mapping[str, Type]
+    ) -> None:
+        template = step.templates["args"]
+        problems, body, at = self.context.problems, self.body, path + template.where
+        problems.add_faults(body, at, template.faults)
+        inferred = infer_parts(
+            template.formula.tree, scope, suggestions=problems.suggests, callers=self.callers
+        )
+        if parameters is None:
+            problems.add_inferred(body, at, inferred.problems)
+            return
+        parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
+        args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
+        faults = list(argument_problems(args, parameters, parts, template.secrets))
+        problems.add_inferred(body, at, without_doubts(inferred.problems, faults))
+        problems.add_faults(body, at, without_doubts(faults, inferred.problems))
+
+    def _expect_text(self, path: str, step: Step, names: Sequence[str], scope: Mapping[str, Type]) -> None:
+        for name in names:
+            template = step.templates.get(name)
+            if template is not None:
+                at = path + template.where
+                parts = computed({"": self.value_type(at, template, scope)}, ())
+                self.context.problems.add_faults(self.body, at, value_faults(template.value, "", TEXT, parts))
+
+    def _expect_examples(
+        self, path: str, template: Template, answer: Type, scope: Mapping[str, Type]
+    ) -> None:
+        at = path + template.where
+        found = self.value_type(at, template, scope)
+        if isinstance(template.value, str):
+            self._expect(at, found, _ANY_LIST, "type-mismatch", template.value)
+            return
+        inferred = infer_parts(template.formula.tree, scope, suggestions=False)
+        parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
+        examples = cast("list[Json]", template.formula.literal(template.value))
+        self.context.problems.add_faults(self.body, at, example_faults(examples, answer, parts))
+
+
+def _with_previous(step: Step, made: Type, scope: Mapping[str, Type]) -> Mapping[str, Type]:
+    """Return the scope with `prev`, which is null in the first iteration."""
+    return scope if step.repeat is None else _extended(scope, {"prev": union(made, NULL)})
+
+
+def _extended(scope: Mapping[str, Type], names: dict[str, Type]) -> Mapping[str, Type]:
+    return ChainMap(names, scope)  # type: ignore[arg-type]  # a mapping that is only read
+
+
+def _wrong_places(template: Template, faults: Sequence[LocalProblem]) -> list[str]:
+    """Return the places in a template that have an error already."""
+    return [fault.inner for fault in (*template.faults, *faults) if is_error(fault)]
+
+
+def _is_like(member: Type, wanted: Type) -> bool:
+    if isinstance(member, Unknown):
         return True
-    refs, ids = steps.body.refs[position], _skipped_ids(steps)
-    skipping = [other for other in refs.needs if steps.skips[other]]
-    if any(other not in refs.lenient for other in skipping):
-        return True
-    names = ("for_each",) if is_each else tuple(step.templates)
-    return bool(skipping) and any(
-        may_skip(leaf, ids) for name in names for leaf in step.templates[name].formula.leaves
-    )
-
-
-def _condition_type(steps: TypedBody, at: str, template: Template, scope: Mapping[str, Type]) -> Type:
-    path = at + template.where
-    found = value_type(steps, path, template, scope)
-    return found if expect(steps, path, found, BOOLEAN, "not-a-bool", template.value) else NEVER
-
-
-def _list_items(steps: TypedBody, at: str, template: Template) -> Type:
-    path = at + template.where
-    found = value_type(steps, path, template, steps.scope)
-    expect(steps, path, found, ANY_LIST, "not-a-list", template.value)
-    lists = [member for member in members(found) if isinstance(member, ListType | Unknown)]
-    return (
-        union(*(member.item if isinstance(member, ListType) else UNKNOWN for member in lists))
-        if lists
-        else NEVER
-    )
+    if wanted == BOOLEAN:
+        return isinstance(member, Scalar) and member.kind == "boolean"
+    return isinstance(member, ListType)

@@ -1,32 +1,39 @@
-"""All bodies of a plan surveyed: orders, effects and labels, without any type.
+"""All bodies of a plan surveyed without types: their program orders, the resources that their steps touch, and their information flow.
 
-The check judges by it and the compiler builds on it. Each body is looked at once, after those that it runs; where plans run
-themselves, or steps wait for one another, the orders hold everything still, and `runs_itself` and `circular` say so.
+The check judges by the survey, and the compiler, the pictures and `Provenance` build on it, so that nobody else walks the
+bodies for these facts. Each body is surveyed once, after the bodies that it runs. Where plans run themselves, or steps wait for one another, the
+orders still hold everything, and `runs_itself` and `circular` say so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from ..format.shape import Draft
 from ..graph import program_order
 from ..limits import LIMITS, Limits
-from ..signature import Signatures
-from .body import Bodies
-from .effects import Touches, joined, touches_of
-from .flow import Flow, flow_of
-from .labels import Summary
+from ..plan import AgentStep, Plan, PlanStep, ToolStep
+from ..program import Touch
+from ..signature import Effect, Signature, Signatures, toolbox
+from .body import Bodies, Body, SavedPlans, bodies_of
+from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of
+
+Touches: TypeAlias = tuple[Touch, ...]
+"""The resources that a step, or a whole body, touches, sorted by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is known of every body, by its number.
+    """The facts about every body, by its number.
 
     Attributes:
         order: Numbers of the bodies, each after those that it runs.
         runs_itself: Whether a plan runs itself, directly or through others.
         steps: For each body: the positions of its steps in program order.
-        circular: Numbers of bodies whose steps wait for one another in a circle.
-        touches: For each body: what each of its steps touches.
+        circular: Numbers of bodies whose steps wait for one another in a cycle.
+        touches: For each body: the resources that each of its steps touches.
     """
 
     bodies: Bodies
@@ -35,28 +42,29 @@ class Survey:
     steps: tuple[list[int], ...]
     circular: tuple[int, ...]
     touches: tuple[tuple[Touches, ...], ...]
-    flows: tuple[Flow, ...]
+    flows: tuple[BodyFlow, ...]
 
 
-def survey_of(bodies: Bodies, toolset: Signatures, limits: Limits = LIMITS) -> Survey:
+def survey_of(bodies: Bodies, tools: Signatures, limits: Limits = LIMITS) -> Survey:
     """Survey all bodies. O(their steps and references)."""
     order, is_order = program_order(bodies.callees)
     steps: list[list[int]] = []
     circular: list[int] = []
     for number, body in enumerate(bodies.every):
-        in_order, is_body_order = program_order([refs.waits for refs in body.refs])
-        steps.append(in_order)
+        body_order, is_body_order = program_order([refs.waits for refs in body.refs])
+        steps.append(body_order)
         if not is_body_order or any(refs.refers_to_self for refs in body.refs):
             circular.append(number)
     count = len(bodies.every)
     touches: list[tuple[Touches, ...]] = [()] * count
     together: list[Touches] = [()] * count
-    summaries = [Summary()] * count
-    flows: dict[int, Flow] = {}
+    summaries = [FlowSummary()] * count
+    flows: dict[int, BodyFlow] = {}
     for number in order:
-        touches[number] = touches_of(bodies.every[number], together, toolset)
-        together[number] = joined(touches[number])
-        flows[number] = flow_of(bodies.every[number], steps[number], summaries, toolset, limits)
+        body = bodies.every[number]
+        touches[number] = _touches_of(body, together, tools)
+        together[number] = _joined(touches[number])
+        flows[number] = flow_of(body, steps[number], summaries, tools, limits)
         summaries[number] = flows[number].summary
     return Survey(
         bodies,
@@ -67,3 +75,97 @@ def survey_of(bodies: Bodies, toolset: Signatures, limits: Limits = LIMITS) -> S
         tuple(touches),
         tuple(flows[number] for number in range(count)),
     )
+
+
+def is_write(touches: Touches) -> bool:
+    """Whether any resource is written."""
+    return any(touch.writes for touch in touches)
+
+
+def _touches_of(body: Body, inner: Sequence[Touches], tools: Signatures) -> tuple[Touches, ...]:
+    """Return what each step touches: a `plan` step what its plan does (`inner`), an `agent` step what its tools do."""
+    shared: dict[Touches, Touches] = {}
+    found: list[Touches] = []
+    for position, step in enumerate(body.steps):
+        match step:
+            case ToolStep(tool=name):
+                touches = _tool_touches(tools.find(name))
+            case AgentStep(agent=agent):
+                touches = _joined(_tool_touches(tools.find(name)) for name in agent.tools)
+            case PlanStep():
+                called = body.calls.get(position)
+                touches = () if called is None else inner[called]
+            case _:
+                touches = ()
+        found.append(shared.setdefault(touches, touches))
+    return tuple(found)
+
+
+def _tool_touches(tool: Signature | None) -> Touches:
+    if tool is None or tool.effect not in (Effect.READ, Effect.WRITE):
+        return ()
+    return (Touch(tool.resource, tool.effect == Effect.WRITE),)
+
+
+def _joined(every: Iterable[Touches]) -> Touches:
+    """Return what all of them touch together, each resource once; a write hides reads of its resource."""
+    writes: dict[str, bool] = {}
+    for touches in every:
+        for touch in touches:
+            writes[touch.resource] = writes.get(touch.resource, False) or touch.writes
+    return tuple(Touch(resource, writes[resource]) for resource in sorted(writes))
+
+
+class Provenance:
+    """Where untrusted data in a plan comes from, asked about one step that a flow policy refused.
+
+    The check reports every unsafe flow of a plan; at run time one argument of one step is asked about, inside any number of plans.
+
+    Args:
+        plan: A plan that passed its check.
+        signatures: The tools, as they are trusted now.
+        plans: Saved plans by name or digest.
+    """
+
+    def __init__(
+        self, plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
+    ) -> None:
+        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), toolbox(signatures))
+
+    def of(self, positions: Sequence[int], argument: str) -> tuple[str, ...]:
+        """Return the paths of the steps that lead to an argument, the untrusted source first; empty: none is known.
+
+        Args:
+            positions: The positions of the `plan` steps that lead to the body, outermost first, and of the step in it.
+            argument: An argument of a tool. All arguments of an agent's calls are as untrusted as its goal and its tools.
+        """
+        numbers = [0]
+        for position in positions[:-1]:
+            numbers.append(self._survey.bodies.every[numbers[-1]].calls[position])
+        hops: list[str] = []
+        for depth in reversed(range(len(positions))):
+            labels, position = self._survey.flows[numbers[depth]].labels, positions[depth]
+            prefix = self._prefix(numbers, positions[:depth])
+            templates = list(labels.carriers(position, argument))
+            label = labels.of(templates[0], position) if templates else CLEAN
+            if label & UNTRUSTED or isinstance(labels.body.steps[position], AgentStep):
+                known = labels.chain(labels.origin(templates))
+                return (*(prefix + step for step in known), *hops)
+            if depth > 0:  # the data comes from the caller: go on with the argument that it passes
+                hops.insert(0, prefix.removesuffix("/"))
+                outer = self._survey.flows[numbers[depth - 1]].labels
+                argument = _passed_by(outer, positions[depth - 1], labels, label)
+        return ()
+
+    def _prefix(self, numbers: Sequence[int], positions: Sequence[int]) -> str:
+        bodies = self._survey.bodies.every
+        return "".join(
+            f"{bodies[number].steps[at].id}/" for number, at in zip(numbers, positions, strict=False)
+        )
+
+
+def _passed_by(outer: Labels, position: int, inner: Labels, label: int) -> str:
+    """Return the input through which a caller's untrusted data gets this label in the plan that it runs."""
+    step = outer.body.steps[position]
+    passed = [name for name in getattr(step, "args", ()) if label & inner.bits.get(name, CLEAN)]
+    return max(passed, key=lambda name: outer.of_argument(position, name) & UNTRUSTED, default="")

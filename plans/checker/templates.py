@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from ..expressions.formula import Fault, Formula, parse_formula
+from ..expressions.formula import Formula, LocalProblem, parse_formula
 from ..immutable import immutable
 from ..paths import key
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, ToolStep
@@ -41,7 +41,7 @@ class Template:
     where: str
     value: Json
     formula: Formula
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[LocalProblem, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=lambda: _NO_SECRETS)
 
     @property

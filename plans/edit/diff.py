@@ -1,8 +1,8 @@
-"""What changes from one plan to another, by step and field.
+"""The changes from one plan to another, by step and field, and the patch that makes them.
 
-Steps are matched by id; a step that is there under another id only counts as renamed. Values are compared in canonical
-spelling with defaults filled in, so that spacing and spelled-out defaults are no change. `diff.to_patch()` are the operations that lead
-from the one plan to the other.
+Steps are matched by id; a step that only has another id now counts as renamed. Values are compared in canonical form with defaults filled
+in, so that spacing and explicit defaults are no change. `diff.to_patch()` returns the operations that lead from the one plan to
+the other.
 
     plan diff: 1 step changed, 1 added
     ~ wa.args.city   ${inputs.a} -> ${inputs.b}
@@ -11,6 +11,7 @@ from the one plan to the other.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
@@ -19,18 +20,13 @@ from typing_extensions import override
 
 from ..checker.templates import template_of
 from ..digest import canonical_step
-from ..paths import path_of
 from ..values import Json, canonical
-from .moves import longest_rising
+from .differences import cut_pair, cut_text, differing
 
 if TYPE_CHECKING:
     from ..plan import InnerPlan, Plan, Step
     from .patch import Patch
 
-SHOWN_MAX = 70
-"""Characters of a value that the text of a diff shows."""
-AROUND = 16
-"""Characters before a difference that are shown with it."""
 
 ChangeKind: TypeAlias = Literal["added", "removed", "changed", "renamed", "moved"]
 _MARKS: Mapping[ChangeKind, str] = {
@@ -40,20 +36,20 @@ _MARKS: Mapping[ChangeKind, str] = {
     "renamed": "=",
     "moved": ">",
 }
-_ABSENT = object()
+_DEFAULTS: Mapping[str, Json] = {"after": [], "on_error": "fail", "args": {}}
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One difference.
+class PlanChange:
+    """One change.
 
     Attributes:
         part: `task`, `description`, `inputs`, `types`, `plans`, `steps` or `output`.
-        name: Of the step, input, type or inner plan; `None` for the plan itself.
-        field: Where in it, such as `args.city`; empty for the whole.
-        before: The value there; `None` if it was added.
-        after: The value there now; `None` if it was removed.
-        plan: The inner plan in which it is; `None` for the plan itself.
+        name: The name of the step, input, type or inner plan; `None` for the plan itself.
+        field: The place in it, such as `args.city`; empty: all of it.
+        before: The value before; `None` if it was added.
+        after: The value after; `None` if it was removed.
+        plan: The inner plan that has the change; `None` for the plan itself.
     """
 
     kind: ChangeKind
@@ -66,7 +62,7 @@ class Change:
 
     @property
     def place(self) -> str:
-        """Where it is, for people: `wa.args.city`, `inputs.a`, `output`."""
+        """The place for people: `wa.args.city`, `inputs.a`, `output`."""
         head = self.name if self.part == "steps" else ".".join(filter(None, (self.part, self.name)))
         inner = f"{self.plan}/" if self.plan is not None else ""
         dot = "" if not self.field or self.field.startswith("[") else "."
@@ -78,19 +74,16 @@ class Change:
 
     @property
     def text(self) -> str:
-        """What changed there."""
+        """The change for people, without its place."""
         match self.kind:
             case "added":
-                return _shown(self.after)
+                return cut_text(_line(self.after))
             case "removed":
-                return _shown(self.before)
+                return cut_text(_line(self.before))
             case "moved":
                 return f"to place {self.after}"
             case "changed" | "renamed":
-                before, after = _line(self.before), _line(self.after)
-                pairs = enumerate(zip(before, after, strict=False))
-                same = next((at for at, (old, new) in pairs if old != new), min(len(before), len(after)))
-                return f"{_cut(before, same)} -> {_cut(after, same)}"
+                return " -> ".join(cut_pair(_line(self.before), _line(self.after)))
 
     def to_dict(self) -> dict[str, Json]:
         """Return the change as JSON."""
@@ -107,15 +100,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PlanDiff:
-    """What changes from one plan to another; false if nothing does.
+    """The changes from one plan to another; false if there are none.
 
     Attributes:
-        changes: In the plan's order: what came, went, changed, was renamed or moved.
-        before: The one plan.
-        after: The other.
+        changes: In the plan's order.
+        before: The first plan.
+        after: The second plan.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[PlanChange, ...]
     before: Plan = field(repr=False, compare=False)
     after: Plan = field(repr=False, compare=False)
 
@@ -124,17 +117,17 @@ class PlanDiff:
 
     @property
     def same_digest(self) -> bool:
-        """Whether both plans do the same: at most prose differs."""
+        """Whether both plans do the same, so that at most prose differs."""
         return self.before.digest == self.after.digest
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Ids of the steps that came."""
+        """Ids of added steps."""
         return self._steps("added")
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """Ids of the steps that went."""
+        """Ids of removed steps."""
         return self._steps("removed")
 
     @property
@@ -143,10 +136,10 @@ class PlanDiff:
         return self._steps("changed")
 
     def _steps(self, kind: ChangeKind) -> tuple[str, ...]:
-        chosen = (change for change in self.changes if change.part == "steps" and change.plan is None)
-        fields = [change for change in chosen if change.kind == kind or (kind == "changed" and change.field)]
-        wanted = [change for change in fields if bool(change.field) == (kind == "changed")]
-        return tuple(dict.fromkeys(str(change.name) for change in wanted))
+        steps = (change for change in self.changes if change.part == "steps" and change.plan is None)
+        # A field that was added or removed changes its step.
+        found = [change for change in steps if ("changed" if change.field else change.kind) == kind]
+        return tuple(dict.fromkeys(str(change.name) for change in found))
 
     @override
     def __str__(self) -> str:
@@ -162,15 +155,15 @@ class PlanDiff:
 
     def _summary(self) -> str:
         counts = [(len(self.changed), "changed"), (len(self.added), "added"), (len(self.removed), "removed")]
-        told = [f"{count} {'step' if count == 1 else 'steps'} {word}" for count, word in counts if count]
+        parts = [f"{count} {'step' if count == 1 else 'steps'} {word}" for count, word in counts if count]
         others = sum(
             1
             for change in self.changes
             if change.part != "steps" or change.plan is not None or change.kind in ("renamed", "moved")
         )
         if others:
-            told.append(f"{others} other {'change' if others == 1 else 'changes'}")
-        return f"plan diff: {', '.join(told)}"
+            parts.append(f"{others} other {'change' if others == 1 else 'changes'}")
+        return f"plan diff: {', '.join(parts)}"
 
     def to_dict(self) -> dict[str, Json]:
         """Return the diff as JSON."""
@@ -182,64 +175,73 @@ class PlanDiff:
         }
 
     def to_patch(self) -> Patch:
-        """Return operations that make the second plan of the first."""
-        from .mending import patch_between  # noqa: PLC0415  # only when asked
+        """Return operations that turn the first plan into the second: `before.apply(patch)` has the digest of `after`.
 
-        return patch_between(self.before, self.after)
+        Steps are matched by their ids, so both plans need unique ones, as every plan has that passes its check.
+        """
+        from .patch import Patch  # noqa: PLC0415  # the models of operations take time to build, and few diffs need them
+
+        return Patch.of(list(_operations(self.before, self.after)))
 
 
 def diff_plans(before: Plan, after: Plan) -> PlanDiff:
-    """Return what changes from one plan to another. O(size of both)."""
+    """Return the changes from one plan to another. O(size of both)."""
     changes = [*_prose(before, after), *_bodies(before, after, None)]
     for name in dict.fromkeys((*before.plans, *after.plans)):
         old, new = before.plans.get(name), after.plans.get(name)
         if old is None or new is None:
             kind: ChangeKind = "added" if old is None else "removed"
-            changes.append(Change(kind, "plans", name, "", _inner_text(old), _inner_text(new)))
+            changes.append(PlanChange(kind, "plans", name, "", _inner_text(old), _inner_text(new)))
         else:
             changes += _bodies(old, new, name)
     return PlanDiff(tuple(changes), before, after)
 
 
-def _prose(before: Plan, after: Plan) -> Iterator[Change]:
+def _prose(before: Plan, after: Plan) -> Iterator[PlanChange]:
     for part in ("task", "description"):
         old, new = cast("str | None", getattr(before, part)), cast("str | None", getattr(after, part))
         if old != new:
             kind: ChangeKind = "added" if old is None else "removed" if new is None else "changed"
-            yield Change(kind, part, None, "", old, new)
+            yield PlanChange(kind, part, None, "", old, new)
 
 
-def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None) -> Iterator[Change]:
+def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None) -> Iterator[PlanChange]:
     for part in ("inputs", "types"):
-        old, new = (
-            cast("dict[str, Json]", getattr(before, part)),
-            cast("dict[str, Json]", getattr(after, part)),
-        )
+        old = cast("dict[str, Json]", getattr(before, part))
+        new = cast("dict[str, Json]", getattr(after, part))
         for name in dict.fromkeys((*old, *new)):
-            for path, was, is_ in _differences(old.get(name, _ABSENT), new.get(name, _ABSENT)):
-                yield _change(part, name, path, was, is_, plan)
+            if name not in old:
+                yield PlanChange("added", part, name, "", None, new[name], plan)
+            elif name not in new:
+                yield PlanChange("removed", part, name, "", old[name], None, plan)
+            else:
+                yield from _fields(part, name, old[name], new[name], plan)
     yield from _step_changes(before.steps, after.steps, plan)
     was, is_ = (template_of(".output", body.output).canonical for body in (before, after))
     if canonical(was) != canonical(is_):
-        yield Change("changed", "output", None, "", was, is_, plan)
+        yield PlanChange("changed", "output", None, "", was, is_, plan)
 
 
-def _step_changes(before: Sequence[Step], after: Sequence[Step], plan: str | None) -> Iterator[Change]:
+def _fields(part: str, name: str, old: Json, new: Json, plan: str | None) -> Iterator[PlanChange]:
+    for found in differing(old, new):
+        yield PlanChange(found.kind, part, name, found.path, found.before, found.after, plan)
+
+
+def _step_changes(before: Sequence[Step], after: Sequence[Step], plan: str | None) -> Iterator[PlanChange]:
     old = {step.id: _step(step) for step in before}
     new = {step.id: _step(step) for step in after}
     renamed = _renamed(old, new)
     came_from = {later: earlier for earlier, later in renamed.items()}
     for id_, step in old.items():
         if id_ not in new and id_ not in renamed:
-            yield Change("removed", "steps", id_, "", _trimmed(step), None, plan)
+            yield PlanChange("removed", "steps", id_, "", _trimmed(step), None, plan)
     for id_, step in new.items():
         if id_ in came_from:
-            yield Change("renamed", "steps", id_, "", came_from[id_], id_, plan)
+            yield PlanChange("renamed", "steps", id_, "", came_from[id_], id_, plan)
         elif id_ not in old:
-            yield Change("added", "steps", id_, "", None, _trimmed(step), plan)
+            yield PlanChange("added", "steps", id_, "", None, _trimmed(step), plan)
         else:
-            for path, was, is_ in _differences(old[id_], step):
-                yield _change("steps", id_, path, was, is_, plan)
+            yield from _fields("steps", id_, old[id_], step, plan)
     kept = [id_ for id_ in old if id_ in new or id_ in renamed]
     yield from _moves(
         [renamed.get(id_, id_) for id_ in kept], [id_ for id_ in new if id_ in old or id_ in came_from], plan
@@ -253,12 +255,15 @@ def _step(step: Step) -> dict[str, Json]:
 
 def _trimmed(step: Mapping[str, Json]) -> dict[str, Json]:
     """Return a step without its id and without what every step has by default."""
-    defaults: dict[str, Json] = {"after": [], "on_error": "fail", "args": {}}
-    return {key: value for key, value in step.items() if key != "id" and defaults.get(key, _ABSENT) != value}
+    return {
+        key: value
+        for key, value in step.items()
+        if key != "id" and not (key in _DEFAULTS and _DEFAULTS[key] == value)
+    }
 
 
 def _renamed(old: Mapping[str, dict[str, Json]], new: Mapping[str, dict[str, Json]]) -> dict[str, str]:
-    """Return which steps went and came back under another id: old id -> new id."""
+    """Return the steps that only have another id now: old id -> new id."""
     came: dict[bytes, list[str]] = {}
     for id_, step in new.items():
         if id_ not in old:
@@ -270,59 +275,21 @@ def _renamed(old: Mapping[str, dict[str, Json]], new: Mapping[str, dict[str, Jso
     return found
 
 
-def _moves(old: list[str], new: list[str], plan: str | None) -> Iterator[Change]:
+def _moves(old: list[str], new: list[str], plan: str | None) -> Iterator[PlanChange]:
     """Yield the fewest steps whose moving gives the new order."""
     place = {id_: position for position, id_ in enumerate(old)}
-    stays = set(longest_rising([place[id_] for id_ in new]))
+    stays = set(_longest_rising([place[id_] for id_ in new]))
     for position, id_ in enumerate(new):
         if place[id_] not in stays:
-            yield Change("moved", "steps", id_, "", place[id_], position, plan)
-
-
-def _change(
-    part: str, name: str, path: tuple[str | int, ...], was: object, is_: object, plan: str | None
-) -> Change:
-    kind: ChangeKind = "added" if was is _ABSENT else "removed" if is_ is _ABSENT else "changed"
-    old, new = (None if each is _ABSENT else cast("Json", each) for each in (was, is_))
-    return Change(kind, part, name, path_of(path, "").removeprefix("."), old, new, plan)
-
-
-def _differences(
-    before: object, after: object, path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], object, object]]:
-    """Yield the smallest places in which two values differ; lists of unequal length differ as wholes."""
-    if _are_objects(before, after):
-        old, new = cast("dict[str, object]", before), cast("dict[str, object]", after)
-        for name in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(name, _ABSENT), new.get(name, _ABSENT), (*path, name))
-    elif _are_lists_of_one_length(before, after):
-        pairs = zip(cast("list[object]", before), cast("list[object]", after), strict=True)
-        for index, (old_part, new_part) in enumerate(pairs):
-            yield from _differences(old_part, new_part, (*path, index))
-    elif before is _ABSENT or after is _ABSENT or canonical(before) != canonical(after):
-        yield path, before, after
-
-
-def _are_objects(one: object, other: object) -> bool:
-    return isinstance(one, dict) and isinstance(other, dict)
-
-
-def _are_lists_of_one_length(one: object, other: object) -> bool:
-    if not isinstance(one, list) or not isinstance(other, list):
-        return False
-    return len(cast("list[object]", one)) == len(cast("list[object]", other))
+            yield PlanChange("moved", "steps", id_, "", place[id_], position, plan)
 
 
 def _inner_text(plan: InnerPlan | None) -> Json:
     return None if plan is None else f"{len(plan.steps)} {'step' if len(plan.steps) == 1 else 'steps'}"
 
 
-def _shown(value: Json) -> str:
-    return _cut(_line(value))
-
-
 def _line(value: Json) -> str:
-    """Return a value on one line: text as it is, a tool's step as a call, the rest as JSON."""
+    """Return a value on one line: text as it is, a tool step as a call, everything else as JSON."""
     if isinstance(value, dict) and "tool" in value:
         args = cast("dict[str, Json]", value.get("args", {}))
         rest: dict[str, Json] = {key: each for key, each in value.items() if key not in ("tool", "args")}
@@ -333,8 +300,67 @@ def _line(value: Json) -> str:
     return " ".join(text.split())
 
 
-def _cut(text: str, same: int = 0) -> str:
-    """Return as much of a line as is shown; of one whose first `same` characters are nothing new, the part around what is."""
-    start = max(min(same - AROUND, len(text) - SHOWN_MAX), 0) if len(text) > SHOWN_MAX else 0
-    shown = f"..{text[start + 2 :]}" if start else text
-    return shown if len(shown) <= SHOWN_MAX else f"{shown[: SHOWN_MAX - 2]}.."
+_Raw = dict[str, Json]
+
+
+def _operations(before: Plan, after: Plan) -> Iterator[_Raw]:
+    old, new = before.to_dict(), after.to_dict()
+    if (before.task, before.description) != (after.task, after.description):
+        yield {"op": "task", "task": after.task, "description": after.description}
+    for part, operation, key in (
+        ("inputs", "input", "schema"),
+        ("types", "type", "schema"),
+        ("plans", "inner", "body"),
+    ):
+        for name, value in _changed(cast("_Raw", old.get(part, {})), cast("_Raw", new.get(part, {}))):
+            yield {"op": operation, "name": name, key: value}
+    yield from _step_operations(cast("list[_Raw]", old["steps"]), cast("list[_Raw]", new["steps"]))
+    if canonical(old.get("output")) != canonical(new.get("output")):
+        yield {"op": "output", "value": new.get("output")}
+
+
+def _changed(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Yield the names whose value changed, with the new value: null for removed ones."""
+    for name in dict.fromkeys((*old, *new)):
+        if canonical(old.get(name)) != canonical(new.get(name)):
+            yield name, new.get(name)
+
+
+def _step_operations(old: Sequence[_Raw], new: Sequence[_Raw]) -> Iterator[_Raw]:
+    was = {str(step["id"]): step for step in old}
+    is_ = {str(step["id"]): step for step in new}
+    for id_ in was:
+        if id_ not in is_:
+            yield {"op": "remove", "step": id_}
+    order = [id_ for id_ in was if id_ in is_]
+    place_of = {id_: position for position, id_ in enumerate(order)}
+    stays = {order[position] for position in _longest_rising([place_of[id_] for id_ in is_ if id_ in was])}
+    # The first step needs no place if it is first already, or if nothing is there to stand before.
+    place: _Raw = {"before": order[0]} if order and order[0] != next(iter(is_)) else {}
+    for id_, step in is_.items():
+        if id_ not in was:
+            yield {"op": "add", "step": step, **place}
+        else:
+            if canonical(was[id_]) != canonical(step):
+                yield {"op": "replace", "step": id_, "with": step}
+            if id_ not in stays:
+                yield {"op": "move", "step": id_, **place}
+        place = {"after": id_}
+
+
+def _longest_rising(numbers: Sequence[int]) -> list[int]:
+    """Return a longest rising subsequence: the part of a list that need not move to get into order. O(n log n)."""
+    ends: list[int] = []
+    at: list[int] = []
+    before: list[int] = []
+    for index, number in enumerate(numbers):
+        length = bisect_left(ends, number)
+        before.append(at[length - 1] if length else -1)
+        ends[length : length + 1] = [number]
+        at[length : length + 1] = [index]
+    found: list[int] = []
+    index = at[-1] if at else -1
+    while index >= 0:
+        found.append(numbers[index])
+        index = before[index]
+    return found

@@ -1,7 +1,7 @@
-"""Where two JSON values differ: the smallest places, by path.
+"""The smallest places in which two JSON values differ, by path, and how such a pair is shown on one line.
 
-Kinds of numbers count (`1` and `1.0` differ), the order of keys does not. Lists are aligned at their equal ends, so that
-an item put in or taken out is one difference and not a shift of all that follow. Pure; `plans/edit/diff.py` does this for plans.
+Kinds of numbers count (`1` and `1.0` differ), the order of keys does not. Lists of different length are aligned at their equal ends, so that an
+inserted or removed item is one difference, not a shift of all later items. Plans (`diff.py`), results and reuse keys are all compared here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final, Literal, TypeAlias
 from ..paths import Part, path_of
 from ..values import Json, canonical
 
-DIFFERENCES_MAX: Final = 200  # places that are told of two values; more help nobody
-SHOWN_MAX: Final = 60  # characters of a value that a sentence shows
-AROUND: Final = 12  # characters before a difference that are shown with it
+DIFFERENCES_MAX: Final = 200  # places that a report of two values lists; nobody reads more
+SHOWN_MAX: Final = 70  # characters of a value that a sentence shows
+AROUND: Final = 16  # characters before a difference that are shown with it
 
 DifferenceKind: TypeAlias = Literal["changed", "added", "removed"]
 
@@ -26,9 +26,9 @@ class Difference:
     """One place in which two values differ.
 
     Attributes:
-        path: `items[3].price`; empty: the whole value.
-        before: The value there; `None` if it was added.
-        after: The value there now; `None` if it was removed.
+        path: `items[3].price`; empty: the value itself.
+        before: The value before; `None` if it was added.
+        after: The value after; `None` if it was removed.
     """
 
     path: str
@@ -54,10 +54,11 @@ class Difference:
 
 def differences(before: Json, after: Json) -> tuple[Difference, ...]:
     """Return the places in which two values differ, in order, at most `DIFFERENCES_MAX`. O(size of both)."""
-    return tuple(islice(_differing(before, after, ()), DIFFERENCES_MAX))
+    return tuple(islice(differing(before, after), DIFFERENCES_MAX))
 
 
-def _differing(before: Json, after: Json, path: tuple[Part, ...]) -> Iterator[Difference]:
+def differing(before: Json, after: Json, path: tuple[Part, ...] = ()) -> Iterator[Difference]:
+    """Yield every place in which two values differ, in order; `path` is their own place."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys((*before, *after)):
             if name not in before:
@@ -65,10 +66,10 @@ def _differing(before: Json, after: Json, path: tuple[Part, ...]) -> Iterator[Di
             elif name not in after:
                 yield _at((*path, name), "removed", before[name], None)
             else:
-                yield from _differing(before[name], after[name], (*path, name))
+                yield from differing(before[name], after[name], (*path, name))
     elif isinstance(before, list) and isinstance(after, list):
         yield from _differing_lists(before, after, path)
-    elif type(before) is not type(after) or before != after:
+    elif canonical(before) != canonical(after):
         yield _at(path, "changed", before, after)
 
 
@@ -83,7 +84,7 @@ def _differing_lists(
     if len(old) == len(new):
         both = len(old)
     for at in range(head, both):
-        yield from _differing(before[at], after[at], (*path, at))
+        yield from differing(before[at], after[at], (*path, at))
     for at in range(both, len(old) - tail if both < len(old) else 0):
         yield _at((*path, at), "removed", before[at], None)
     for at in range(both, len(new) - tail if both < len(new) else 0):
@@ -96,18 +97,23 @@ def _at(path: tuple[Part, ...], kind: DifferenceKind, before: Json, after: Json)
 
 def shown(value: Json) -> str:
     """Return a value on one line of at most `SHOWN_MAX` characters, as JSON."""
-    return _cut(canonical(value).decode(), 0)
+    return cut_text(canonical(value).decode())
 
 
 def shown_pair(before: Json, after: Json) -> tuple[str, str]:
     """Return two values on a line each, cut around the first place in which they differ."""
-    old, new = canonical(before).decode(), canonical(after).decode()
+    return cut_pair(canonical(before).decode(), canonical(after).decode())
+
+
+def cut_pair(old: str, new: str) -> tuple[str, str]:
+    """Return two lines, each cut to `SHOWN_MAX` characters around the first place in which they differ."""
     pairs = enumerate(zip(old, new, strict=False))
     same = next((at for at, (one, other) in pairs if one != other), min(len(old), len(new)))
-    return _cut(old, same), _cut(new, same)
+    return cut_text(old, same), cut_text(new, same)
 
 
-def _cut(text: str, same: int) -> str:
+def cut_text(text: str, same: int = 0) -> str:
+    """Return a line cut to `SHOWN_MAX` characters; of its first `same` characters, which are no news, only the last are shown."""
     if len(text) <= SHOWN_MAX:
         return text
     start = max(min(same - AROUND, len(text) - SHOWN_MAX), 0)

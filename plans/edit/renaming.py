@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
-from ..expressions.lexical import find_hole
+from ..expressions.lexical import find_placeholder
 from ..expressions.nodes import Field, Index, Literal, Name, Node
-from ..expressions.syntax import SyntaxFault, parse
+from ..expressions.syntax import ExpressionSyntaxError, parse
 
 _Raw: TypeAlias = dict[str, Any]
 Span: TypeAlias = tuple[int, int, str]
@@ -101,9 +101,9 @@ def _text(text: str, spans: Callable[[Node], Iterator[Span]], free: str | None) 
             made.append(text[at : dollar + 3])
             at = dollar + 3
         elif text.startswith("${", dollar):
-            hole = find_hole(text, dollar + 2)
+            hole = find_placeholder(text, dollar + 2)
             inside = text[hole.start : hole.end]
-            made += [text[at : hole.start], inside if hole.fault else _expression(inside, spans, free)]
+            made += [text[at : hole.start], inside if hole.problem else _expression(inside, spans, free)]
             at = hole.end
         else:
             made.append(text[at : dollar + 1])
@@ -117,7 +117,7 @@ def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | 
     stripped = plain.strip()
     try:
         node = parse(stripped)
-    except SyntaxFault:
+    except ExpressionSyntaxError:
         return text
     found = sorted(_found(node, spans), reverse=True)
     if not found:
@@ -140,7 +140,7 @@ def _outside(text: str, name: str) -> int:
     """Return how often a name leads out of an expression; 0 if it no longer parses."""
     try:
         node = parse(text)
-    except SyntaxFault:
+    except ExpressionSyntaxError:
         return 0
     return sum(1 for _ in _names(node, name))
 

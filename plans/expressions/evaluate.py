@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never, cast
 
-from ..faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
+from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
 from . import operators
 from .functions import FUNCTIONS, METHODS
@@ -55,7 +55,7 @@ Scope: TypeAlias = Mapping[str, "Json | Skipped"]
 def compile_node(node: Node) -> Callable[[Scope], Json]:
     """Return the function that evaluates an expression in a scope.
 
-    It raises `EvalFault`, or `RefersToSkipped`.
+    It raises `EvaluationError`, or `RefersToSkipped`.
     """
     path = as_path(node)
     if path is not None:
@@ -66,7 +66,7 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
         try:
             return checked(run(Frame(scope, slots)))
         except (RecursionError, MemoryError):
-            raise EvalFault("limit-exceeded", _TOO_DEEP) from None
+            raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
 
     return evaluate
 
@@ -75,14 +75,14 @@ def evaluate_closed(node: Node, budget: Frame) -> Json:
     """Return the value of an expression that refers to nothing; its work is taken off the budget.
 
     Raises:
-        EvalFault: It has no value.
+        EvaluationError: It has no value.
     """
     frame = Frame(budget.scope, _slots(node))
     frame.work = budget.work
     try:
         return checked(_compile(node)(frame))
     except (RecursionError, MemoryError):
-        raise EvalFault("limit-exceeded", _TOO_DEEP) from None
+        raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
     finally:
         budget.work = frame.work
 
@@ -211,7 +211,7 @@ def _constant(value: Json) -> Run:
 
 def _broken(code: str, message: str) -> Run:
     def run(_frame: Frame) -> Json:
-        raise EvalFault(code, message)
+        raise EvaluationError(code, message)
 
     return run
 
@@ -221,7 +221,7 @@ def _name(name: str) -> Run:
         try:
             value = frame.scope[name]
         except KeyError:
-            raise EvalFault("absent-field", f"'{name}' has no value here") from None
+            raise EvaluationError("absent-field", f"'{name}' has no value here") from None
         if value is SKIPPED:
             raise RefersToSkipped(name)
         return value
@@ -313,7 +313,7 @@ def _dict(pairs: list[tuple[Run, Run]]) -> Run:
 
 def _key(value: Json) -> str:
     if type(value) is not str:
-        raise operators.type_fault("a key of an object", "text", value)
+        raise operators.type_problem("a key of an object", "text", value)
     return value
 
 
@@ -362,7 +362,7 @@ def _rounds(frame: Frame, clauses: list[_Clause], depth: int) -> Iterator[None]:
     iterable, slots, conditions, weight = clauses[depth]
     items = iterable(frame)
     if type(items) is not list:
-        raise operators.type_fault("'for'", "a list", items)
+        raise operators.type_problem("'for'", "a list", items)
     for item in items:
         frame.pay(weight)
         _assign(frame, slots, item)
@@ -375,9 +375,9 @@ def _assign(frame: Frame, slots: list[int], item: Json) -> None:
         frame.locals[slots[0]] = item
         return
     if type(item) is not list:
-        raise operators.type_fault("'for' with several names", f"lists of {len(slots)} items", item)
+        raise operators.type_problem("'for' with several names", f"lists of {len(slots)} items", item)
     if len(item) != len(slots):
-        raise EvalFault("bad-value", f"'for' with {len(slots)} names found a list of {len(item)} items")
+        raise EvaluationError("bad-value", f"'for' with {len(slots)} names found a list of {len(item)} items")
     for slot, part in zip(slots, item, strict=True):
         frame.locals[slot] = part
 
@@ -426,7 +426,7 @@ def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json
     def run(frame: Frame, values: list[Json]) -> list[Json]:
         items = values[0] if len(values) == 1 else values
         if type(items) is not list:
-            raise operators.type_fault(f"{function}(..)", "a list", items)
+            raise operators.type_problem(f"{function}(..)", "a list", items)
         made: list[Json] = []
         for item in items:
             frame.pay(weight)
@@ -440,7 +440,7 @@ def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json
 def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
     def run(frame: Frame) -> Json:
         skipped: str | None = None
-        missing: EvalFault | None = None  # of the last argument that was looked at
+        missing: EvaluationError | None = None  # of the last argument that was looked at
         looked = False
         for names, argument in arguments:
             gone = [name for name in names if frame.scope.get(name) is SKIPPED]
@@ -452,10 +452,10 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
             except RefersToSkipped as skip:  # a `first` inside, with nothing left
                 skipped = skipped or skip.step
                 continue
-            except EvalFault as fault:
-                if not fault.is_missing:
+            except EvaluationError as problem:
+                if not problem.is_missing:
                     raise
-                looked, missing = True, fault
+                looked, missing = True, problem
                 continue
             if value is not None:
                 return value
@@ -471,23 +471,23 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
 
 # --- Constant folding: every sub-expression that refers to nothing is evaluated before the plan runs.
 #
-# What it gives replaces it (`Constant`). What it faults with is reported, and it becomes `Broken`, of which nothing more is
+# What it gives replaces it (`Constant`). What it problems with is reported, and it becomes `Broken`, of which nothing more is
 # said. An expression shares one budget of work among its constant parts, as it has one budget when it runs. Large results
 # are not kept, since a plan would hold them for as long as it lives: such a part is worked out again at run time.
 #
-# Inside `first(..)` something absent is passed over and is no fault: `first({}["a"], 1)` is 1.
+# Inside `first(..)` something absent is passed over and is no problem: `first({}["a"], 1)` is 1.
 
 
 KEPT_MAX = 1_000  # parts of a folded value that a plan keeps
 
 
-def fold(node: Node) -> tuple[Node, list[Fault]]:
-    """Return the expression with its constant parts worked out, and their faults in the order of the text."""
+def fold(node: Node) -> tuple[Node, list[LocalProblem]]:
+    """Return the expression with its constant parts worked out, and their problems in the order of the text."""
     if not _Scan().finds(node):
         return node, []
     folding = _Folding()
     kept = folding.part(node).kept
-    return kept, sorted(folding.faults, key=lambda fault: (fault.start, fault.end))
+    return kept, sorted(folding.problems, key=lambda problem: (problem.start, problem.end))
 
 
 _NOTHING: frozenset[int] = frozenset()
@@ -549,7 +549,7 @@ class _Folding:
     """The folding of one expression."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.problems: list[LocalProblem] = []
         self._budget = Frame({}, 0)
         self._firsts = 0  # calls of `first` around the part that is looked at
 
@@ -584,12 +584,12 @@ class _Folding:
     def _constant(self, node: Node, folded: Node) -> _Part:
         try:
             value = evaluate_closed(folded, self._budget)
-        except EvalFault as fault:
-            if self._firsts and fault.is_missing:
+        except EvaluationError as problem:
+            if self._firsts and problem.is_missing:
                 return _Part(node, node, _NOTHING)
-            code = "limit-exceeded" if fault.code == "limit-exceeded" else "bad-expr"
-            self.faults.append(Fault(code, str(fault), "", "", node.start, node.end))
-            return _Part(node, Broken(node.start, node.end, code, str(fault)), None)
+            code = "limit-exceeded" if problem.code == "limit-exceeded" else "bad-expr"
+            self.problems.append(LocalProblem(code, str(problem), "", "", node.start, node.end))
+            return _Part(node, Broken(node.start, node.end, code, str(problem)), None)
         return _Part(node, Constant(node.start, node.end, value), _NOTHING)
 
 

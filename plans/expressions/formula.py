@@ -4,8 +4,8 @@ A string that is exactly one `${..}` is that expression's value, type kept; othe
 strings as they are and other values as canonical JSON. Only the plan's own strings are read; data that flows is never
 scanned.
 
-Reading never raises: what is wrong is told as faults, and evaluating a faulty formula raises `EvalFault`. The types of its
-expressions are found by `expressions/infer.py`. What is asked for seldom (canonical spelling, the compiled form) is made when
+ParsedExpression never raises: what is wrong is told as problems, and evaluating an invalid formula raises `EvaluationError`. The types of its
+expressions are found by `expressions/infer.py`. What is asked for seldom (canonical form, the compiled form) is made when
 asked for: a plan has many templates, and a check evaluates none.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
 
-from ..faults import SKIPPED, EvalFault, Fault, RefersToSkipped, Skipped
+from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..paths import key
 from ..values import DEPTH_MAX, Json, canonical
 from .evaluate import compile_node
@@ -28,9 +28,9 @@ from .template import (
     Leaf,
     Tree,
     pieces_of,
-    spelled_tree,
     suspicious,
     unescaped,
+    unparsed_tree,
     whole_pieces,
 )
 
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 __all__ = [
     "SKIPPED",
     "Branch",
-    "EvalFault",
-    "Fault",
+    "EvaluationError",
     "Formula",
     "Leaf",
+    "LocalProblem",
     "RefersToSkipped",
     "Skipped",
     "infer",
@@ -56,11 +56,11 @@ PATH_LENGTH_MAX = 4_000
 """Characters of the keys that lead to a list or an object in a template: each string in it is told by its path."""
 
 SPLICED_BYTES_MAX = 64 * 1024
-"""Of a value that is put together from spelled parts; a larger one is evaluated, and held against the limits."""
+"""Of a value that is put together from serialized parts; a larger one is evaluated, and held against the limits."""
 
 
-class Spelled(Protocol):
-    """A value in its canonical spelling."""
+class Serialized(Protocol):
+    """A value in its canonical form."""
 
     @property
     def data(self) -> bytes: ...
@@ -124,7 +124,7 @@ class Formula:
     def _refer(self) -> None:
         found = together(
             [
-                piece.reading.refers
+                piece.parsed.refers
                 for leaf in self.leaves
                 for piece in leaf.pieces
                 if type(piece) is Expression
@@ -147,16 +147,16 @@ class Formula:
 
     @property
     def canonical(self) -> Json:
-        """The value with its expressions in canonical spelling."""
+        """The value with its expressions in canonical form."""
         if self._canonical is None:
-            self._canonical = (self.value if self.tree is None else spelled_tree(self.tree),)
+            self._canonical = (self.value if self.tree is None else unparsed_tree(self.tree),)
         return self._canonical[0]
 
     def evaluate(self, scope: Scope) -> Json:
         """Return the template's value in a scope of values; parts taken from the scope are not copied.
 
         Raises:
-            EvalFault: It has no value, or is too large.
+            EvaluationError: It has no value, or is too large.
             RefersToSkipped: It refers to a skipped step outside `first(..)`, whether that part would be evaluated or not;
                 or `first(..)` has nothing left.
         """
@@ -179,7 +179,7 @@ class Formula:
         return form.names[0] if form is not None and form.text == b"%b" else None
 
     def ready(self) -> Formula:
-        """Return the template, made ready to be spelled: a run then begins with that behind it."""
+        """Return the template, made ready to be serialized: a run then begins with that behind it."""
         self._spliced()
         return self
 
@@ -189,42 +189,42 @@ class Formula:
             self._form = form_of(self._splices, self.strict)
         return self._splices
 
-    def spell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes:
-        """Return the canonical bytes of the template's value; arguments and errors are those of `spell_and_tell`."""
-        return self.spell_and_tell(scope, spelled)[0]
+    def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes:
+        """Return the canonical bytes of the template's value; arguments and errors are those of `serialize_with_value`."""
+        return self.serialize_with_value(scope, serialized)[0]
 
-    def spell_and_tell(self, scope: Scope, spelled: Mapping[str, Spelled]) -> tuple[bytes, Json]:
+    def serialize_with_value(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
         """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
 
         Complete values of steps are copied as their canonical bytes.
 
         Args:
             scope: As for `evaluate`.
-            spelled: Names whose value has been spelled before.
+            serialized: Names whose value has been serialized before.
 
         Raises:
-            EvalFault: As `evaluate`.
+            EvaluationError: As `evaluate`.
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
         if self._form is not None:
             try:
-                texts = tuple([spelled[name].data for name in self._form.names])
+                texts = tuple([serialized[name].data for name in self._form.names])
             except KeyError:
-                pass  # one is skipped, or has not been spelled
+                pass  # one is skipped, or has not been serialized
             else:
                 made = self._form.text % texts if sum(map(len, texts)) <= SPLICED_BYTES_MAX else None
                 return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
-        if not spelled.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
+        if not serialized.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
             return self._told(scope)  # which says what was skipped
-        made = self._put_together(scope, spelled)
+        made = self._put_together(scope, serialized)
         return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
 
     def _told(self, scope: Scope) -> tuple[bytes, Json]:
         value = self.evaluate(scope)
         return canonical(value), value
 
-    def _put_together(self, scope: Scope, spelled: Mapping[str, Spelled]) -> bytes | None:
+    def _put_together(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes | None:
         """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
         parts: list[bytes] = []
         try:
@@ -232,31 +232,33 @@ class Formula:
                 if isinstance(splice, bytes):
                     parts.append(splice)
                 elif isinstance(splice, str):
-                    known = spelled.get(splice)
+                    known = serialized.get(splice)
                     parts.append(canonical(scope[splice]) if known is None else known.data)
                 else:
                     parts.append(canonical(checked(splice(scope))))
                 if len(parts[-1]) > SPLICED_BYTES_MAX:
                     return None
-        except (EvalFault, RefersToSkipped, KeyError):
-            return None  # evaluating it comes to the fault that stands first in the plan
+        except (EvaluationError, RefersToSkipped, KeyError):
+            return None  # evaluating it comes to the problem that stands first in the plan
         return b"".join(parts)
 
 
 _NO_NAMES: frozenset[str] = frozenset()
 
 
-def _is_surely_small(spelled: bytes) -> bool:
+def _is_surely_small(serialized: bytes) -> bool:
     """Whether a value is neither too large nor too deep; where that is not sure, evaluating it counts exactly."""
-    if len(spelled) <= DEPTH_MAX:
+    if len(serialized) <= DEPTH_MAX:
         return True
-    return len(spelled) <= SPLICED_BYTES_MAX and spelled.count(b"[") + spelled.count(b"{") <= DEPTH_MAX
+    return (
+        len(serialized) <= SPLICED_BYTES_MAX and serialized.count(b"[") + serialized.count(b"{") <= DEPTH_MAX
+    )
 
 
-def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
+def parse_formula(value: Json) -> tuple[Formula, list[LocalProblem]]:
     """Return a value as a template, and what is wrong with it. Never raises. O(size of the value).
 
-    Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a fault unless it is the whole value: then
+    Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a problem unless it is the whole value: then
     `Formula.secret` has its name, and where it may stand is for others to judge.
     """
     if type(value) is str and _is_plain(value):
@@ -264,7 +266,7 @@ def parse_formula(value: Json) -> tuple[Formula, list[Fault]]:
     reader = _Reader()
     tree = reader.tree(value, DEPTH_MAX)
     formula = Formula(value, tree, tuple(reader.leaves), has_escapes=reader.has_escapes)
-    return formula, reader.faults if formula.secret is None else []
+    return formula, reader.problems if formula.secret is None else []
 
 
 def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
@@ -293,7 +295,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.leaves: list[Leaf] = []
-        self.faults: list[Fault] = []
+        self.problems: list[LocalProblem] = []
         self.has_escapes = False
         self._path: list[str | int] = []
         self._length = 0  # of its keys
@@ -304,7 +306,7 @@ class _Reader:
         if isinstance(value, list | dict):
             if room <= 0:
                 message = f"nested deeper than {DEPTH_MAX} levels"
-                self.faults.append(Fault("limit-exceeded", message, "", self._inner()))
+                self.problems.append(LocalProblem("limit-exceeded", message, "", self._inner()))
                 return None
             return self._branch(value, room - 1)
         return None
@@ -328,7 +330,7 @@ class _Reader:
         length = len(name) if isinstance(name, str) else 1
         if self._length + length > PATH_LENGTH_MAX:
             message = f"expected a place whose keys have at most {PATH_LENGTH_MAX} characters together, found a longer one"
-            self.faults.append(Fault("limit-exceeded", message, "shorten the keys", self._inner()))
+            self.problems.append(LocalProblem("limit-exceeded", message, "shorten the keys", self._inner()))
             return None
         self._path.append(name)
         self._length += length
@@ -344,10 +346,10 @@ class _Reader:
             leaf = Leaf(self._inner(name), whole)
             self.leaves.append(leaf)
             return leaf
-        pieces, faults = pieces_of(text) if "${" in text else ((text,), [])
-        faults += suspicious(text, pieces)
-        inner = self._inner(name) if faults or pieces != (text,) else ""
-        self.faults += [fault.moved(inner, 0) for fault in faults]
+        pieces, problems = pieces_of(text) if "${" in text else ((text,), [])
+        problems += suspicious(text, pieces)
+        inner = self._inner(name) if problems or pieces != (text,) else ""
+        self.problems += [problem.moved(inner, 0) for problem in problems]
         if pieces == (text,):
             return None
         leaf = Leaf(inner, pieces)
@@ -367,14 +369,14 @@ def _joined(path: list[int | str]) -> str:
 
 
 def _secret(leaf: Leaf) -> str | None:
-    match leaf.whole and leaf.whole.reading.node:
+    match leaf.whole and leaf.whole.parsed.node:
         case Call(function="secret", arguments=(Literal(value=str() as name),)):
             return name
         case _:
             return None
 
 
-# --- A template made ready to be evaluated, and to be spelled at once where it mostly passes on what is spelled already.
+# --- A template made ready to be evaluated, and to be serialized at once where it mostly passes on what is serialized already.
 #
 # Both are made when first asked for: a plan has many templates, and a check evaluates none.
 
@@ -385,13 +387,13 @@ Splice: TypeAlias = "bytes | str | Run"  # as it is; the whole value of a name; 
 
 
 def compiled(tree: Tree) -> Run:
-    """Return the function that evaluates a template. It raises `EvalFault`, or `RefersToSkipped`."""
+    """Return the function that evaluates a template. It raises `EvaluationError`, or `RefersToSkipped`."""
     if isinstance(tree, Branch):
         return _branch(tree.value, [(key, compiled(part)) for key, part in tree.parts.items()])
     if tree.whole is not None:
-        return compile_node(tree.whole.reading.folded)
+        return compile_node(tree.whole.parsed.folded)
     return _text(
-        [piece if isinstance(piece, str) else compile_node(piece.reading.folded) for piece in tree.pieces]
+        [piece if isinstance(piece, str) else compile_node(piece.parsed.folded) for piece in tree.pieces]
     )
 
 
@@ -420,7 +422,7 @@ def _text(pieces: list[str | Run]) -> Run:
 
 
 class Form(NamedTuple):
-    """A template that only passes on whole values: its canonical spelling, with `%b` for each, and their names in order."""
+    """A template that only passes on whole values: its canonical form, with `%b` for each, and their names in order."""
 
     text: bytes
     names: tuple[str, ...]
@@ -436,7 +438,7 @@ def form_of(splices: Sequence[Splice], names: AbstractSet[str]) -> Form | None:
 
 
 def spliced(value: Json, tree: Tree | None) -> list[Splice]:
-    """Return the parts that a template's canonical spelling is put together from, as few as possible."""
+    """Return the parts that a template's canonical form is put together from, as few as possible."""
     made: list[Splice] = []
     _splice(value, tree, made)
     return made
@@ -447,7 +449,7 @@ def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
         _add_text(made, canonical(value))
     elif isinstance(tree, Leaf):
         whole = tree.whole
-        node = None if whole is None else whole.reading.folded
+        node = None if whole is None else whole.parsed.folded
         made.append(node.name if isinstance(node, Name) else compiled(tree))
     elif isinstance(tree.value, dict):
         before = b"{"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..types.show import shown
+from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,
     INTEGER,
@@ -32,10 +32,10 @@ from .type_rules import (
     A_TEXT,
     AN_INTEGER,
     AN_OBJECT,
-    Findings,
+    ExpressionProblems,
     Member,
-    Row,
     Takes,
+    TupleType,
     items_of,
     joined,
     kind_of,
@@ -54,7 +54,7 @@ _ORDERED = takes("integer", "number", "string", wanted="all numbers or all text"
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class FunctionUse:
     """One use of a function.
 
     Attributes:
@@ -64,7 +64,7 @@ class Applied:
         reverse: What `reverse=` is, with its type.
     """
 
-    findings: Findings
+    findings: ExpressionProblems
     node: Node
     name: str
     arguments: Sequence[Argument]
@@ -88,38 +88,38 @@ class Applied:
         return operand(self.findings, self.arguments[0][0], self.items(), wanted, f"an item of {self.name}")
 
 
-Rule: TypeAlias = "Callable[[Applied], Type]"
+Rule: TypeAlias = "Callable[[FunctionUse], Type]"
 
 
 def _gives(result: Type, *wanted: Takes) -> Rule:
     """Return the rule of a function whose result does not depend on its arguments' types."""
 
-    def rule(use: Applied) -> Type:
+    def rule(use: FunctionUse) -> Type:
         use.each(*wanted)
         return result
 
     return rule
 
 
-def _sum(use: Applied) -> Type:
+def _sum(use: FunctionUse) -> Type:
     return numeric(use.item_is(A_NUMBER)) if members(use.items()) else INTEGER
 
 
-def _avg(use: Applied) -> Type:
+def _avg(use: FunctionUse) -> Type:
     use.item_is(A_NUMBER)
     return NUMBER
 
 
-def _abs(use: Applied) -> Type:
+def _abs(use: FunctionUse) -> Type:
     return numeric(use.each(A_NUMBER)[0])
 
 
-def _round(use: Applied) -> Type:
+def _round(use: FunctionUse) -> Type:
     use.each(A_NUMBER, AN_INTEGER)
     return NUMBER if len(use.arguments) > 1 else INTEGER
 
 
-def _extreme(use: Applied) -> Type:
+def _extreme(use: FunctionUse) -> Type:
     """`min` and `max`: of a list, or of several values."""
     lone = len(use.arguments) == 1
     candidates = use.items() if lone else joined([of for _, of in use.arguments])
@@ -138,17 +138,17 @@ def _extreme(use: Applied) -> Type:
 
 def _cells(of: Type) -> Sequence[Type]:
     """Return the types of items that are surely all there."""
-    return of.cells if isinstance(of, Row) else ()
+    return of.cells if isinstance(of, TupleType) else ()
 
 
-def _check_order(use: Applied, node: Node, of: Type, cells: Sequence[Type] = ()) -> tuple[Member, ...]:
+def _check_order(use: FunctionUse, node: Node, of: Type, cells: Sequence[Type] = ()) -> tuple[Member, ...]:
     """Note if values are neither all numbers nor all text."""
     good = operand(use.findings, node, of, _ORDERED, use.name)
     if not good or not _is_mixed(good):
         return good
     sure = [frozenset(map(kind_of, members(cell))) for cell in cells]
     if any(kinds == _TEXTS for kinds in sure) and any(kinds and kinds <= _NUMBERS for kinds in sure):
-        message = f"{use.name} takes {_ORDERED.wanted}, found {shown(of)}"
+        message = f"{use.name} takes {_ORDERED.wanted}, found {type_text(of)}"
         use.findings.add(
             "bad-expr", node, message, "str(..) makes text of numbers, float(..) numbers of text"
         )
@@ -166,7 +166,7 @@ def _is_mixed(good: Sequence[Member]) -> bool:
     return "string" in kinds and not kinds.isdisjoint(_NUMBERS)
 
 
-def _sorted(use: Applied) -> Type:
+def _sorted(use: FunctionUse) -> Type:
     item = use.items()
     if use.key is not None:
         _check_order(use, *use.key)
@@ -177,26 +177,26 @@ def _sorted(use: Applied) -> Type:
     return ListType(item)
 
 
-def _same_list(use: Applied) -> Type:
+def _same_list(use: FunctionUse) -> Type:
     return ListType(use.items())
 
 
-def _any(use: Applied) -> Type:
+def _any(use: FunctionUse) -> Type:
     use.items()
     return BOOLEAN
 
 
-def _zip(use: Applied) -> Type:
+def _zip(use: FunctionUse) -> Type:
     return ListType(listed([use.items(position) for position in range(len(use.arguments))]))
 
 
-def _enumerate(use: Applied) -> Type:
+def _enumerate(use: FunctionUse) -> Type:
     if len(use.arguments) > 1:
         operand(use.findings, *use.arguments[1], AN_INTEGER, "the second argument of enumerate(..)")
     return ListType(listed([INTEGER, use.items()]))
 
 
-def _fields(use: Applied) -> Type:
+def _fields(use: FunctionUse) -> Type:
     objects = use.each(AN_OBJECT)[0]
     parts = [
         part
@@ -210,12 +210,12 @@ def _values_of(member: ObjectType) -> list[Type]:
     return [known.type for known in member.fields.values()] + ([] if member.extra is None else [member.extra])
 
 
-def _flatten(use: Applied) -> Type:
+def _flatten(use: FunctionUse) -> Type:
     lists = use.item_is(A_LIST)
     return ListType(joined([each.item if isinstance(each, ListType) else UNKNOWN for each in lists]))
 
 
-def _join(use: Applied) -> Type:
+def _join(use: FunctionUse) -> Type:
     use.item_is(A_TEXT)
     if len(use.arguments) > 1:
         operand(use.findings, *use.arguments[1], A_TEXT, "the second argument of join(..)")
@@ -255,7 +255,7 @@ def _method(result: Type, *wanted: Takes) -> Rule:
     return _gives(result, A_TEXT, *wanted)
 
 
-def _join_method(use: Applied) -> Type:
+def _join_method(use: FunctionUse) -> Type:
     (base, of), (node, items) = use.arguments
     if operand(use.findings, base, of, A_TEXT, use.name) or not members(of):
         item = items_of(use.findings, node, items, use.name)
@@ -266,7 +266,7 @@ def _join_method(use: Applied) -> Type:
     return TEXT
 
 
-def _count_method(use: Applied) -> Type:
+def _count_method(use: FunctionUse) -> Type:
     (base, of), (node, _) = use.arguments
     is_list = any(isinstance(member, ListType) for member in members(of))
     if is_list and not operand(use.findings, base, of, A_TEXT, use.name):

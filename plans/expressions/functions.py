@@ -1,7 +1,7 @@
 """The functions: the whole table, and what each does at run time; the methods of text are in `methods.py`.
 
 Each entry says how many arguments it takes and how it is written with types; what type it gives is in `signatures.py`.
-Implementations take the frame (to pay for their work) and values; they give a value or raise `EvalFault`. `first` and
+Implementations take the frame (to pay for their work) and values; they give a value or raise `EvaluationError`. `first` and
 `secret` have no implementation here: they do not evaluate their arguments like the rest.
 
 The language grows without breaking plans. The names of the functions of version 1 are reserved (`RESERVED_FUNCTIONS`): no step,
@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from ..faults import EvalFault
+from ..errors import EvaluationError
 from ..values import Json, canonical
-from .operators import ITEMS_MAX, equal, integer, is_number, less, number, result, type_fault, weigh
+from .operators import ITEMS_MAX, equal, integer, is_number, less, number, result, type_problem, weigh
 
 if TYPE_CHECKING:
     from .operators import Frame
@@ -90,28 +90,28 @@ class Function:
 def a_list(value: Json, what: str) -> list[Json]:
     """Return a value that should be a list."""
     if type(value) is not list:
-        raise type_fault(what, "a list", value)
+        raise type_problem(what, "a list", value)
     return value
 
 
 def an_object(value: Json, what: str) -> dict[str, Json]:
     """Return a value that should be an object."""
     if type(value) is not dict:
-        raise type_fault(what, "an object", value)
+        raise type_problem(what, "an object", value)
     return value
 
 
 def a_text(value: Json, what: str) -> str:
     """Return a value that should be text."""
     if type(value) is not str:
-        raise type_fault(what, "text", value)
+        raise type_problem(what, "text", value)
     return value
 
 
 def an_integer(value: Json, what: str) -> int:
     """Return a value that should be an integer."""
     if type(value) is not int:
-        raise type_fault(what, "an integer", value)
+        raise type_problem(what, "an integer", value)
     return value
 
 
@@ -126,7 +126,7 @@ def _numbers(frame: Frame, value: Json, what: str) -> list[float]:
     frame.pay(len(items))
     for item in items:
         if not is_number(item):
-            raise type_fault(f"an item of {what}", "a number", item)
+            raise type_problem(f"an item of {what}", "a number", item)
     return cast("list[float]", items)
 
 
@@ -135,7 +135,7 @@ def _len(_frame: Frame, value: Json) -> Json:
         case str() | list() | dict():
             return len(value)
         case _:
-            raise type_fault("len(..)", "text, a list or an object", value)
+            raise type_problem("len(..)", "text, a list or an object", value)
 
 
 def _sum(frame: Frame, values: Json) -> Json:
@@ -146,7 +146,7 @@ def _sum(frame: Frame, values: Json) -> Json:
 def _avg(frame: Frame, values: Json) -> Json:
     numbers = _numbers(frame, values, "avg(..)")
     if not numbers:
-        raise EvalFault("empty-list", "avg(..) of an empty list")
+        raise EvaluationError("empty-list", "avg(..) of an empty list")
     return number(functools.reduce(operator.add, numbers) / len(numbers))
 
 
@@ -154,7 +154,7 @@ def _extreme(what: str, goes_before: Callable[[Json, Json], bool]) -> Apply:
     def apply(frame: Frame, *values: Json, keys: list[Json] | None = None) -> Json:
         items = a_list(values[0], what) if len(values) == 1 else list(values)
         if not items:
-            raise EvalFault("empty-list", f"{what} of an empty list")
+            raise EvaluationError("empty-list", f"{what} of an empty list")
         order = items if keys is None else keys
         frame.pay(len(order))
         _check_order(order, what)
@@ -182,15 +182,15 @@ def _check_order(items: Sequence[Json], what: str) -> None:
         else None
     )
     if odd is None and None not in items:
-        raise EvalFault("type-error", f"{what} takes all numbers or all text, found both")
-    raise type_fault(what, "all numbers or all text", odd)
+        raise EvaluationError("type-error", f"{what} takes all numbers or all text, found both")
+    raise type_problem(what, "all numbers or all text", odd)
 
 
 def _sorted(frame: Frame, values: Json, *, keys: list[Json] | None = None, reverse: Json = False) -> Json:
     items = a_list(values, "sorted(..)")
     frame.pay(len(items) * max(len(items).bit_length() // 4, 1))
     if type(reverse) is not bool:
-        raise type_fault("reverse=", "a boolean", reverse)
+        raise type_problem("reverse=", "a boolean", reverse)
     order = items if keys is None else keys
     _check_order(order, "sorted(..)")
     places = sorted(range(len(items)), key=cast("list[Any]", order).__getitem__, reverse=reverse)
@@ -199,13 +199,13 @@ def _sorted(frame: Frame, values: Json, *, keys: list[Json] | None = None, rever
 
 def _abs(_frame: Frame, value: Json) -> Json:
     if not is_number(value):
-        raise type_fault("abs(..)", "a number", value)
+        raise type_problem("abs(..)", "a number", value)
     return result(abs(cast("float", value)))
 
 
 def _round(_frame: Frame, value: Json, digits: Json = None) -> Json:
     if not is_number(value):
-        raise type_fault("round(..)", "a number", value)
+        raise type_problem("round(..)", "a number", value)
     numeric = cast("float", value)
     if digits is None:
         return integer(round(numeric))
@@ -213,7 +213,7 @@ def _round(_frame: Frame, value: Json, digits: Json = None) -> Json:
     try:
         return number(float(round(numeric, places)))
     except OverflowError:
-        raise EvalFault("overflow", "the result is too large for a number") from None
+        raise EvaluationError("overflow", "the result is too large for a number") from None
 
 
 def _reversed(frame: Frame, values: Json) -> Json:
@@ -225,7 +225,7 @@ def _reversed(frame: Frame, values: Json) -> Json:
 def _range(frame: Frame, *bounds: Json) -> Json:
     numbers = [an_integer(bound, "range(..)") for bound in bounds]
     if len(numbers) == 3 and numbers[2] == 0:
-        raise EvalFault("bad-value", "the step of range(..) cannot be 0")
+        raise EvaluationError("bad-value", "the step of range(..) cannot be 0")
     span = range(*numbers)
     frame.pay_items(_length(span))
     return list(span)
@@ -272,7 +272,7 @@ def text_of(frame: Frame, value: Json) -> str:
     try:
         text = canonical(value).decode()
     except ValueError as error:
-        raise EvalFault("limit-exceeded", str(error)) from None
+        raise EvaluationError("limit-exceeded", str(error)) from None
     frame.pay_text(len(text))
     return text
 
@@ -283,10 +283,10 @@ def _int(_frame: Frame, value: Json) -> Json:
             return integer(int(value))
         case str():
             if len(value) > 400 or not _INTEGER_TEXT.fullmatch(value):
-                raise EvalFault("bad-value", f"int(..) cannot read {_quoted(value)}")
+                raise EvaluationError("bad-value", f"int(..) cannot read {_quoted(value)}")
             return integer(int(value))
         case _:
-            raise type_fault("int(..)", "a number, text or a boolean", value)
+            raise type_problem("int(..)", "a number, text or a boolean", value)
 
 
 def _float(_frame: Frame, value: Json) -> Json:
@@ -297,9 +297,9 @@ def _float(_frame: Frame, value: Json) -> Json:
             try:
                 return number(float(value))
             except ValueError:
-                raise EvalFault("bad-value", f"float(..) cannot read {_quoted(value)}") from None
+                raise EvaluationError("bad-value", f"float(..) cannot read {_quoted(value)}") from None
         case _:
-            raise type_fault("float(..)", "a number, text or a boolean", value)
+            raise type_problem("float(..)", "a number, text or a boolean", value)
 
 
 def _bool(_frame: Frame, value: Json) -> Json:
@@ -374,7 +374,7 @@ def joined(frame: Frame, values: Json, separator: Json = "") -> Json:
 
 
 def _elsewhere(_frame: Frame, *_values: Json) -> Json:
-    raise EvalFault("type-error", "this function is evaluated where it stands")
+    raise EvaluationError("type-error", "this function is evaluated where it stands")
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -454,7 +454,7 @@ def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
         try:
             return call(frame, text, *arguments)
         except ValueError as error:  # an empty separator
-            raise EvalFault("bad-value", f"{what}: {error}") from None
+            raise EvaluationError("bad-value", f"{what}: {error}") from None
 
     return apply
 

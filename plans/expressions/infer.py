@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing
 from ..types.types import (
     BOOLEAN,
@@ -36,7 +36,7 @@ from ..values import Json
 from . import type_rules as parts
 from . import type_rules as results
 from .evaluate import is_exact
-from .function_types import FUNCTION_TYPES, METHOD_TYPES, Applied, Argument
+from .function_types import FUNCTION_TYPES, METHOD_TYPES, Argument, FunctionUse
 from .functions import FUNCTIONS
 from .nodes import (
     Binary,
@@ -61,7 +61,7 @@ from .nodes import (
     Unary,
 )
 from .template import Branch, Expression, Leaf, Tree
-from .type_rules import A_TEXT, NOBODY, Findings, Row, items_of, joined, listed, operand
+from .type_rules import A_TEXT, NOBODY, ExpressionProblems, TupleType, items_of, joined, listed, operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class Inferred:
 
     Attributes:
         type: Of the whole.
-        faults: What is wrong with it, placed as `Fault` says.
+        problems: What is wrong with it, placed as `LocalProblem` says.
         leaves: Type of each string with expressions, by its path inside the value.
     """
 
     type: Type
-    faults: list[Fault]
+    problems: list[LocalProblem]
     leaves: Mapping[str, Type]
 
 
@@ -92,7 +92,7 @@ def infer_tree(
         return Inferred(type_of(value), [], {})
     inferring = _Template(scope, suggestions, callers)
     found = inferring.tree(tree)
-    return Inferred(found, inferring.faults, inferring.leaves)
+    return Inferred(found, inferring.problems, inferring.leaves)
 
 
 def infer_parts(
@@ -106,7 +106,7 @@ def infer_parts(
     inferring = _Template(scope, suggestions, callers)
     if tree is not None:
         inferring.parts(tree)
-    return Inferred(UNKNOWN, inferring.faults, inferring.leaves)
+    return Inferred(UNKNOWN, inferring.problems, inferring.leaves)
 
 
 class _Template:
@@ -116,7 +116,7 @@ class _Template:
         self.scope = scope
         self.suggestions = suggestions
         self.callers = callers
-        self.faults: list[Fault] = []
+        self.problems: list[LocalProblem] = []
         self.leaves: dict[str, Type] = {}
 
     def tree(self, tree: Tree) -> Type:
@@ -151,19 +151,19 @@ class _Template:
             self.tree(tree)
 
     def _expression(self, expression: Expression, leaf: Leaf) -> Type:
-        plain = plain_type(expression.reading.folded, self.scope)
+        plain = plain_type(expression.parsed.folded, self.scope)
         if plain is not None:
             return plain
-        findings = Findings(expression.reading.text, self.suggestions, self.callers)
-        found = _Inference(self.scope, findings).type(expression.reading.folded)
-        self.faults += [fault.moved(leaf.inner, expression.start) for fault in findings.faults]
+        findings = ExpressionProblems(expression.parsed.text, self.suggestions, self.callers)
+        found = _Inference(self.scope, findings).type(expression.parsed.folded)
+        self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]
         return found
 
 
 class _Inference:
     """The inference of one expression."""
 
-    def __init__(self, scope: Mapping[str, Type], findings: Findings) -> None:
+    def __init__(self, scope: Mapping[str, Type], findings: ExpressionProblems) -> None:
         self.scope = scope
         self.findings = findings
         self.locals: dict[int, Type] = {}
@@ -216,7 +216,7 @@ class _Inference:
             case Method():
                 rule = METHOD_TYPES[node.name]
                 arguments = [self._argument(part) for part in (node.base, *node.arguments)]
-                return rule(Applied(self.findings, node, f".{node.name}(..)", arguments))
+                return rule(FunctionUse(self.findings, node, f".{node.name}(..)", arguments))
             case _:
                 assert_never(node)
 
@@ -327,7 +327,7 @@ class _Inference:
     def _unpacked(self, clause: Clause, item: Type) -> Sequence[Type]:
         """Return the types of the names of a clause that takes each item apart."""
         wanted = len(clause.targets)
-        if isinstance(item, Row):
+        if isinstance(item, TupleType):
             if len(item.cells) == wanted:
                 return item.cells
             message = (
@@ -356,7 +356,7 @@ class _Inference:
             )
             key = self._argument(node.key.body)
         reverse = None if node.reverse is None else self._argument(node.reverse)
-        use = Applied(self.findings, node, f"{node.function}(..)", arguments, key, reverse)
+        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse)
         return FUNCTION_TYPES[node.function](use)
 
     def _first(self, arguments: Sequence[Node]) -> Type:

@@ -16,7 +16,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ..faults import Fault
+from ..errors import LocalProblem
 
 EXPRESSION_LENGTH_MAX = 20_000  # characters of one expression: a page of code is a step too many
 BRACKETS_MAX = 60  # brackets inside brackets
@@ -64,34 +64,34 @@ _PIPED = re.compile(r"\| *[a-z_]+ *(?:\||\}|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class Placeholder:
     """One `${..}` of a string.
 
     Attributes:
         start: Of the first character after `${`.
         end: Of the closing `}`, or the string's end if it is missing.
-        fault: What its spelling alone gets wrong, in positions of the whole string.
+        problem: What its spelling alone gets wrong, in positions of the whole string.
     """
 
     start: int
     end: int
-    fault: Fault | None
+    problem: LocalProblem | None
 
 
 class _Stop(Exception):  # noqa: N818  # ends one pass
     def __init__(self, code: str, message: str, hint: str, start: int, end: int) -> None:
         super().__init__(message)
-        self.fault = Fault(code, message, hint, "", start, end)
+        self.problem = LocalProblem(code, message, hint, "", start, end)
 
 
-def find_hole(text: str, start: int) -> Hole:
+def find_placeholder(text: str, start: int) -> Placeholder:
     """Return the hole whose `${` ends at `start`. O(length of the hole)."""
     walk = _Walk(text, start)
     try:
         walk.to_end()
     except _Stop as stop:
-        return Hole(start, walk.close_anyway(), stop.fault)
-    return Hole(start, walk.at, None)
+        return Placeholder(start, walk.close_anyway(), stop.problem)
+    return Placeholder(start, walk.at, None)
 
 
 class _Walk:
@@ -223,6 +223,6 @@ class _Walk:
         raise _Stop(code, message, hint, self.at, self.at + 1 if end is None else end)
 
     def close_anyway(self) -> int:
-        """Return where the faulty hole ends, so that the rest of the string is still looked at."""
+        """Return where the invalid hole ends, so that the rest of the string is still looked at."""
         end = self.text.find("}", self.at)
         return end if end >= 0 else len(self.text)

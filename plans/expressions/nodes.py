@@ -16,7 +16,7 @@ from ..values import Json
 
 
 @immutable
-class Spot:
+class Located:
     """Where a node stands, and what it is made of."""
 
     start: int
@@ -29,36 +29,36 @@ class Spot:
 
 
 @immutable
-class Literal(Spot):
+class Literal(Located):
     """A number, a text, `True`, `False` or `None`, as written."""
 
     value: Json
 
 
 @immutable
-class Constant(Spot):
+class Constant(Located):
     """What a sub-expression without references was folded to; never written, never printed."""
 
     value: Json
 
 
 @immutable
-class Broken(Spot):
-    """A constant sub-expression that has no value: the fault was reported, nothing more is said of it."""
+class Broken(Located):
+    """A constant sub-expression that has no value: the problem was reported, nothing more is said of it."""
 
     code: str
     message: str
 
 
 @immutable
-class Name(Spot):
+class Name(Located):
     """A name from outside the expression."""
 
     name: str
 
 
 @immutable
-class Local(Spot):
+class Local(Located):
     """A loop or lambda name; `slot` is its place in the frame."""
 
     name: str
@@ -66,7 +66,7 @@ class Local(Spot):
 
 
 @immutable
-class Field(Spot):
+class Field(Located):
     """`base.name`."""
 
     base: Node
@@ -79,7 +79,7 @@ class Field(Spot):
 
 
 @immutable
-class Index(Spot):
+class Index(Located):
     """`base[key]`."""
 
     base: Node
@@ -92,7 +92,7 @@ class Index(Spot):
 
 
 @immutable
-class Slice(Spot):
+class Slice(Located):
     """`base[low:high:step]`."""
 
     base: Node
@@ -107,7 +107,7 @@ class Slice(Spot):
 
 
 @immutable
-class Unary(Spot):
+class Unary(Located):
     """`-x`, `+x` or `not x`."""
 
     operator: OneOf["-", "+", "not"]
@@ -120,7 +120,7 @@ class Unary(Spot):
 
 
 @immutable
-class Binary(Spot):
+class Binary(Located):
     """Arithmetic: `+ - * / // % **`."""
 
     operator: str
@@ -134,7 +134,7 @@ class Binary(Spot):
 
 
 @immutable
-class Compare(Spot):
+class Compare(Located):
     """A chain of comparisons: `first op rest[0] op rest[1] ..`."""
 
     first: Node
@@ -148,7 +148,7 @@ class Compare(Spot):
 
 
 @immutable
-class Logic(Spot):
+class Logic(Located):
     """`a and b and ..`, or with `or`: gives one of the operands."""
 
     operator: OneOf["and", "or"]
@@ -161,7 +161,7 @@ class Logic(Spot):
 
 
 @immutable
-class Condition(Spot):
+class Condition(Located):
     """`then if test else otherwise`."""
 
     test: Node
@@ -175,7 +175,7 @@ class Condition(Spot):
 
 
 @immutable
-class ListOf(Spot):
+class ListOf(Located):
     """`[a, b]`."""
 
     items: tuple[Node, ...]
@@ -187,7 +187,7 @@ class ListOf(Spot):
 
 
 @immutable
-class DictOf(Spot):
+class DictOf(Located):
     """`{"a": x}`."""
 
     keys: tuple[Node, ...]
@@ -209,7 +209,7 @@ class Clause:
 
 
 @immutable
-class Comprehension(Spot):
+class Comprehension(Located):
     """A list comprehension, a dict comprehension (`value` is there) or a generator argument (evaluated as a list)."""
 
     generator: bool
@@ -237,7 +237,7 @@ class Lambda:
 
 
 @immutable
-class Call(Spot):
+class Call(Located):
     """`function(arguments, key=.., reverse=..)`."""
 
     function: str
@@ -255,7 +255,7 @@ class Call(Spot):
 
 
 @immutable
-class Method(Spot):
+class Method(Located):
     """`base.name(arguments)`, a method of text."""
 
     base: Node

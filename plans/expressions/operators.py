@@ -2,7 +2,7 @@
 
 Differences from Python: booleans are not numbers, integers end at 64 bits, floats are finite and have no minus zero,
 and `**` gives an integer only where its exponent is written as a non-negative integer. Every function takes values
-as they are in a scope (exact JSON types) and gives a value, or raises `EvalFault`.
+as they are in a scope (exact JSON types) and gives a value, or raises `EvaluationError`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias, cast
 
-from ..faults import EvalFault, Skipped
+from ..errors import EvaluationError, Skipped
 from ..values import INTEGER_MAX, INTEGER_MIN, Json
 
 Operator: TypeAlias = "Callable[[Frame, Json, Json], Json]"
@@ -36,10 +36,12 @@ def kind_of(value: Json) -> str:  # noqa: PLR0911  # one case, one line for each
             return "an object"
 
 
-def type_fault(what: str, wanted: str, *found: Json) -> EvalFault:
-    """Return the fault of an operation on values that it does not take."""
+def type_problem(what: str, wanted: str, *found: Json) -> EvaluationError:
+    """Return the problem of an operation on values that it does not take."""
     code = "null-value" if any(value is None for value in found) else "type-error"
-    return EvalFault(code, f"{what} takes {wanted}, found {' and '.join(kind_of(value) for value in found)}")
+    return EvaluationError(
+        code, f"{what} takes {wanted}, found {' and '.join(kind_of(value) for value in found)}"
+    )
 
 
 def is_number(value: Json) -> bool:
@@ -52,14 +54,16 @@ def integer(value: int) -> int:
     """Return an integer result, if it is one of ours."""
     if INTEGER_MIN <= value <= INTEGER_MAX:
         return value
-    raise EvalFault("overflow", "an integer past 64 bits; float(..) of an operand gives a number instead")
+    raise EvaluationError(
+        "overflow", "an integer past 64 bits; float(..) of an operand gives a number instead"
+    )
 
 
 def number(value: float) -> float:
     """Return a float result without minus zero, if it is finite."""
     if math.isfinite(value):
         return value + 0.0
-    raise EvalFault("not-finite", "the result is too large for a number, or none")
+    raise EvaluationError("not-finite", "the result is too large for a number, or none")
 
 
 def result(value: complex) -> Json:
@@ -68,13 +72,13 @@ def result(value: complex) -> Json:
         return integer(value)
     if type(value) is float:
         return number(value)
-    raise EvalFault("not-finite", "the result is not a real number")
+    raise EvaluationError("not-finite", "the result is not a real number")
 
 
 def _numbers(what: str, left: Json, right: Json) -> tuple[float, float]:
     if is_number(left) and is_number(right):
         return cast("float", left), cast("float", right)
-    raise type_fault(what, "two numbers", left, right)
+    raise type_problem(what, "two numbers", left, right)
 
 
 def add(frame: Frame, left: Json, right: Json) -> Json:
@@ -89,7 +93,7 @@ def add(frame: Frame, left: Json, right: Json) -> Json:
         case _:
             if is_number(left) and is_number(right):
                 return result(cast("float", left) + cast("float", right))
-            raise type_fault("'+'", "two numbers, two texts or two lists", left, right)
+            raise type_problem("'+'", "two numbers, two texts or two lists", left, right)
 
 
 def subtract(_frame: Frame, left: Json, right: Json) -> Json:
@@ -112,7 +116,7 @@ def multiply(frame: Frame, left: Json, right: Json) -> Json:
         if type(left) is list:
             frame.pay_items(len(left) * count)
             return left * count if left else []
-    raise type_fault("'*'", "two numbers, or a text or list and an integer", left, right)
+    raise type_problem("'*'", "two numbers, or a text or list and an integer", left, right)
 
 
 def divide(_frame: Frame, left: Json, right: Json) -> Json:
@@ -155,14 +159,14 @@ def exact_power(frame: Frame, left: Json, right: Json) -> Json:
 
 def _refuse_zero(value: float) -> None:
     if value == 0:
-        raise EvalFault("division-by-zero", "division by zero")
+        raise EvaluationError("division-by-zero", "division by zero")
 
 
 def _float_of(compute: Callable[[], complex]) -> Json:
     try:
         value = compute()
     except OverflowError:
-        raise EvalFault("overflow", "the result is too large for a number") from None
+        raise EvaluationError("overflow", "the result is too large for a number") from None
     return result(value)
 
 
@@ -180,14 +184,14 @@ BINARY: dict[str, Operator] = {
 def negate(value: Json) -> Json:
     """`-x` of a number."""
     if not is_number(value):
-        raise type_fault("'-'", "a number", value)
+        raise type_problem("'-'", "a number", value)
     return result(-cast("float", value))
 
 
 def plus(value: Json) -> Json:
     """`+x` of a number: the number."""
     if not is_number(value):
-        raise type_fault("'+'", "a number", value)
+        raise type_problem("'+'", "a number", value)
     return value
 
 
@@ -223,16 +227,16 @@ def contains(frame: Frame, part: Json, whole: Json) -> bool:
         case dict() if type(part) is str:
             return part in whole
         case str() | dict():
-            raise type_fault("'in' a text or an object", "text on its left", part)
+            raise type_problem("'in' a text or an object", "text on its left", part)
         case _:
-            raise type_fault("'in'", "a list, a text or an object on its right", whole)
+            raise type_problem("'in'", "a list, a text or an object on its right", whole)
 
 
 def less(left: Json, right: Json, what: str = "'<'") -> bool:
     """Whether `left < right`: two numbers, or two texts by code points."""
     if (is_number(left) and is_number(right)) or (type(left) is str and type(right) is str):
         return cast("float", left) < cast("float", right)
-    raise type_fault(what, "two numbers or two texts", left, right)
+    raise type_problem(what, "two numbers or two texts", left, right)
 
 
 COMPARE: dict[str, Operator] = {
@@ -256,36 +260,36 @@ def item(base: Json, key: Json) -> Json:
             try:
                 return base[key]
             except KeyError:
-                raise EvalFault("absent-field", f"there is no field {_shown(key)}") from None
+                raise EvaluationError("absent-field", f"there is no field {_shown(key)}") from None
         case ((list() | str()), int()) if type(key) is int:
             try:
                 return base[key]
             except IndexError:
-                raise EvalFault(
+                raise EvaluationError(
                     "index-out-of-range", f"there is no item [{key}], the length is {len(base)}"
                 ) from None
         case ((list() | str()), _):
-            raise type_fault(f"[..] of {kind_of(base)}", "an integer", key)
+            raise type_problem(f"[..] of {kind_of(base)}", "an integer", key)
         case dict(), _:
-            raise type_fault("[..] of an object", "text", key)
+            raise type_problem("[..] of an object", "text", key)
         case _:
-            raise type_fault("[..]", "a list, a text or an object", base)
+            raise type_problem("[..]", "a list, a text or an object", base)
 
 
 def field(base: Json, name: str) -> Json:
     """`base.name`, of an object."""
     if type(base) is dict:
         return item(base, name)
-    raise type_fault(f".{name}", "an object", base)
+    raise type_problem(f".{name}", "an object", base)
 
 
 def cut(frame: Frame, base: Json, parts: tuple[Json, Json, Json]) -> Json:
     """`base[low:high:step]`, of a list or a text."""
     for part in parts:
         if part is not None and type(part) is not int:
-            raise type_fault("a slice", "integers", part)
+            raise type_problem("a slice", "integers", part)
     if parts[2] == 0:
-        raise EvalFault("bad-value", "the step of a slice cannot be 0")
+        raise EvaluationError("bad-value", "the step of a slice cannot be 0")
     where = slice(*cast("tuple[int | None, int | None, int | None]", parts))
     match base:
         case str():
@@ -295,7 +299,7 @@ def cut(frame: Frame, base: Json, parts: tuple[Json, Json, Json]) -> Json:
             frame.pay(len(range(*where.indices(len(base)))))
             return base[where]
         case _:
-            raise type_fault("a slice", "a list or a text", base)
+            raise type_problem("a slice", "a list or a text", base)
 
 
 def _shown(key: str) -> str:
@@ -328,11 +332,11 @@ class Frame:
         """Count work about to be done.
 
         Raises:
-            EvalFault: `limit-exceeded`.
+            EvaluationError: `limit-exceeded`.
         """
         self.work -= units
         if self.work < 0:
-            raise EvalFault(
+            raise EvaluationError(
                 "limit-exceeded",
                 f"the expression takes more than {WORK_MAX} operations; divide it among steps",
             )
@@ -340,7 +344,7 @@ class Frame:
     def pay_items(self, count: int) -> None:
         """Count the items of a list about to be made."""
         if count > ITEMS_MAX:
-            raise EvalFault(
+            raise EvaluationError(
                 "limit-exceeded", f"a list of {count} items; an expression makes at most {ITEMS_MAX}"
             )
         self.pay(count)
@@ -348,7 +352,7 @@ class Frame:
     def pay_text(self, length: int) -> None:
         """Count the characters of a text about to be made."""
         if length > CHARACTERS_MAX:
-            raise EvalFault(
+            raise EvaluationError(
                 "limit-exceeded",
                 f"a text of {length} characters; an expression makes at most {CHARACTERS_MAX}",
             )
@@ -381,9 +385,11 @@ def checked(value: Json) -> Json:
     """Return an evaluation's result, if it is no larger than what one evaluation may visit.
 
     Raises:
-        EvalFault: `limit-exceeded`: parts that are shared in memory would unfold to more.
+        EvaluationError: `limit-exceeded`: parts that are shared in memory would unfold to more.
     """
     kind = type(value)
     if (kind is list or kind is dict) and weigh(value, WORK_MAX) > WORK_MAX:
-        raise EvalFault("limit-exceeded", f"a value of more than {WORK_MAX} parts; divide it among steps")
+        raise EvaluationError(
+            "limit-exceeded", f"a value of more than {WORK_MAX} parts; divide it among steps"
+        )
     return value

@@ -1,6 +1,6 @@
 """From the text of one expression to its tree: Python's own parser, then an allow-list.
 
-`parse` takes text that `lexical.find_hole` has passed, so it is short and balanced. Python parses it; every node of
+`parse` takes text that `lexical.find_placeholder` has passed, so it is short and balanced. Python parses it; every node of
 Python's tree is then turned into one of ours, or refused by name: there is no way around the list. Names are resolved
 on the way, by Python's scoping: a comprehension's first iterable is evaluated outside, its names are known inside
 only, and hide what is outside.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, cast
 from typing import Literal as OneOf
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import did_you_mean
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
 from .functions import FUNCTIONS, METHODS, RESERVED_FUNCTIONS
@@ -72,16 +72,16 @@ _COMPARE: dict[type[ast.cmpop], str] = {
 }
 
 
-class SyntaxFault(Exception):  # noqa: N818  # carries a `Fault`
+class ExpressionSyntaxError(Exception):  # carries a `LocalProblem`
     """The expression is not in the language.
 
     Attributes:
-        fault: What and where, in characters of the expression.
+        problem: What and where, in characters of the expression.
     """
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
+    def __init__(self, problem: LocalProblem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def parse(text: str) -> Node:
@@ -91,16 +91,18 @@ def parse(text: str) -> Node:
         text: The expression without outer space, line breaks already spaces.
 
     Raises:
-        SyntaxFault: It is not an expression of the language, or exceeds a limit.
+        ExpressionSyntaxError: It is not an expression of the language, or exceeds a limit.
     """
     try:
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
-        raise SyntaxFault(objection(error, text)) from None
+        raise ExpressionSyntaxError(objection(error, text)) from None
     except (RecursionError, MemoryError):
-        raise SyntaxFault(_too_deep(0, len(text))) from None
+        raise ExpressionSyntaxError(_too_deep(0, len(text))) from None
     except ValueError as error:  # NUL characters and lone surrogates
-        raise SyntaxFault(Fault("bad-expr", f"not an expression: {error}", "", "", 0, len(text))) from None
+        raise ExpressionSyntaxError(
+            LocalProblem("bad-expr", f"not an expression: {error}", "", "", 0, len(text))
+        ) from None
     return _Reader(text).read(tree.body, EXPRESSION_DEPTH_MAX)
 
 
@@ -129,8 +131,8 @@ def parse_path(text: str) -> Node | None:
 _KEYWORDS = frozenset(keyword.kwlist)
 
 
-def _too_deep(start: int, end: int) -> Fault:
-    return Fault(
+def _too_deep(start: int, end: int) -> LocalProblem:
+    return LocalProblem(
         "limit-exceeded",
         f"nested deeper than {EXPRESSION_DEPTH_MAX} operations",
         "compute parts of it in steps of their own with 'set'; join(..) and sum(..) replace long chains of +",
@@ -150,7 +152,7 @@ class _Reader:
 
     def read(self, tree: ast.expr, room: int) -> Node:
         if room <= 0:
-            raise SyntaxFault(_too_deep(*self._span(tree)))
+            raise ExpressionSyntaxError(_too_deep(*self._span(tree)))
         reader = _READERS.get(type(tree))
         if reader is None:
             message, hint = REFUSED.get(
@@ -166,7 +168,7 @@ class _Reader:
         return self._columns[start], self._columns[end]
 
     def _refuse(self, tree: ast.expr | ast.keyword, message: str, hint: str = "") -> NoReturn:
-        raise SyntaxFault(Fault("bad-expr", message, hint, "", *self._span(tree)))
+        raise ExpressionSyntaxError(LocalProblem("bad-expr", message, hint, "", *self._span(tree)))
 
     def _all(self, trees: Sequence[ast.expr], room: int) -> tuple[Node, ...]:
         return tuple([self.read(tree, room) for tree in trees])
@@ -461,7 +463,7 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
 }
 
 
-# --- What Python's parser objects to, as a fault of the plan language: where, what was expected there, and the nearest rule.
+# --- What Python's parser objects to, as a problem of the plan language: where, what was expected there, and the nearest rule.
 #
 # Python says `invalid syntax` and an offset; advice that it has holds for programs. The place decides what is said here: the end of
 # the text, a slip that people and models often make, or two values with nothing between them.
@@ -494,35 +496,35 @@ _SLIPS: Final = {
 }  # fmt: skip
 
 
-def objection(error: SyntaxError, text: str) -> Fault:
+def objection(error: SyntaxError, text: str) -> LocalProblem:
     """Return what is wrong with a text that is no expression."""
     if "Exceeds the limit" in error.msg:
-        return Fault("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
+        return LocalProblem("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
     at = (error.offset or len(text) + 1) - 1
     if at >= len(text):
         return _at_the_end(text)
     said = error.msg.split(". ", 1)[0]
     if "forgot a comma" in error.msg:
         end = max((error.end_offset or 0) - 1, at + 1)
-        return _fault(f"'{_short(text[at:end])}' are two values", at, end, _BETWEEN)
+        return _problem(f"'{_short(text[at:end])}' are two values", at, end, _BETWEEN)
     at, token = _token(text, at)
     end = at + len(token)
     hint = _hint(text, at, token)
     if said != "invalid syntax":
-        return _fault(f"{said[:1].lower()}{said[1:]}", at, end, hint)
+        return _problem(f"{said[:1].lower()}{said[1:]}", at, end, hint)
     if not hint and _VALUE_BEGINS.match(token) and _VALUE_ENDS.search(text[:at]):
-        return _fault(f"expected an operator before '{_short(token)}'", at, end, _BETWEEN)
-    return _fault(f"found '{_short(token)}' where no such thing can stand", at, end, hint)
+        return _problem(f"expected an operator before '{_short(token)}'", at, end, _BETWEEN)
+    return _problem(f"found '{_short(token)}' where no such thing can stand", at, end, hint)
 
 
 _BETWEEN: Final = "put an operator or a comma between them; text stands in quotes"
 
 
-def _at_the_end(text: str) -> Fault:
+def _at_the_end(text: str) -> LocalProblem:
     last = [token for token in _TOKEN.findall(text) if not token.isspace()][-1:] or [""]
     hint = _SLIPS.get(last[0], f"write what follows '{last[0]}', or leave '{last[0]}' out")
     begin = len(text) - len(last[0])
-    return Fault(
+    return LocalProblem(
         "bad-expr",
         f"not an expression: it ends after '{last[0]}', where a value is expected",
         hint,
@@ -545,8 +547,8 @@ def _hint(text: str, at: int, token: str) -> str:
     return _SLIPS.get(token, "")
 
 
-def _fault(words: str, start: int, end: int, hint: str) -> Fault:
-    return Fault("bad-expr", f"not an expression: {words} (column {start + 1})", hint, "", start, end)
+def _problem(words: str, start: int, end: int, hint: str) -> LocalProblem:
+    return LocalProblem("bad-expr", f"not an expression: {words} (column {start + 1})", hint, "", start, end)
 
 
 def _short(text: str) -> str:

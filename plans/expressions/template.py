@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeAlias
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..immutable import immutable
 from ..values import Json
 from .evaluate import fold
-from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_hole
+from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_placeholder
 from .nodes import NOTHING, Broken, Call, Node, References, references
-from .syntax import SyntaxFault, parse, parse_path
-from .unparse import spell
+from .syntax import ExpressionSyntaxError, parse, parse_path
+from .unparse import unparse
 
 
 @immutable
@@ -76,15 +76,18 @@ def unescaped(value: Json, tree: Tree | None) -> Json:
             return value
 
 
-def spelled_tree(tree: Tree) -> Json:
-    """Return a template's value with its expressions in canonical spelling."""
+def unparsed_tree(tree: Tree) -> Json:
+    """Return a template's value with its expressions in canonical form."""
     if isinstance(tree, Leaf):
         return "".join(
-            [piece.replace("${", "$${") if isinstance(piece, str) else piece.spelled for piece in tree.pieces]
+            [
+                piece.replace("${", "$${") if isinstance(piece, str) else piece.serialized
+                for piece in tree.pieces
+            ]
         )
     made: list[Json] | dict[str, Json] = tree.value.copy()
     for name, part in tree.parts.items():
-        made[name] = spelled_tree(part)  # type: ignore[index]  # keys are the container's own
+        made[name] = unparsed_tree(part)  # type: ignore[index]  # keys are the container's own
     return made
 
 
@@ -118,21 +121,21 @@ CACHED_MAX = 1_024  # expressions: a plan repeats the same few, and each is aske
 
 
 @immutable
-class Reading:
+class ParsedExpression:
     """What an expression's text says.
 
     Attributes:
         text: The expression, without outer space and line breaks.
         node: As written; `None` if it is no expression.
         folded: With its constants worked out; `Broken` if it is no expression.
-        faults: In characters of the expression's text.
+        problems: In characters of the expression's text.
         refers: The names that it uses.
     """
 
     text: str
     node: Node | None
     folded: Node
-    faults: tuple[Fault, ...]
+    problems: tuple[LocalProblem, ...]
     refers: References = NOTHING
 
 
@@ -143,18 +146,18 @@ class Expression:
     Attributes:
         start: Where in the string its text begins, in characters.
         source: All of it, from `${` to `}`.
-        reading: What it says.
+        parsed: What it says.
     """
 
     start: int
     source: str
-    reading: Reading
+    parsed: ParsedExpression
 
     @property
-    def spelled(self) -> str:
-        """In canonical spelling; as it is if it is no expression."""
-        node = self.reading.node
-        return self.source if node is None else f"${{{spell(node)}}}"
+    def serialized(self) -> str:
+        """In canonical form; as it is if it is no expression."""
+        node = self.parsed.node
+        return self.source if node is None else f"${{{unparse(node)}}}"
 
 
 def whole_pieces(text: str) -> tuple[Expression] | None:
@@ -167,40 +170,40 @@ def whole_pieces(text: str) -> tuple[Expression] | None:
 @lru_cache(CACHED_MAX)
 def _whole_again(text: str) -> tuple[Expression] | None:
     found = _easy(text, 2)
-    return None if found is None or len(found.source) < len(text) or found.reading.faults else (found,)
+    return None if found is None or len(found.source) < len(text) or found.parsed.problems else (found,)
 
 
 def _easy(text: str, at: int) -> Expression | None:
-    """Return the expression whose `${` ends at `at`, or `None` if reading it takes care.
+    """Return the expression whose `${` ends at `at`, or `None` if parsed it takes care.
 
-    Most expressions are paths, and most others short and plain: reading them without looking at each of their characters is
+    Most expressions are paths, and most others short and plain: parsed them without looking at each of their characters is
     what keeps large plans quick.
     """
     path = _PATH.match(text, at)
     if path is not None and path.end() - at <= CACHED_LENGTH_MAX:
-        reading = _path_again(path.group(1))
-        if reading is not None:
-            return Expression(path.start(1), text[at - 2 : path.end()], reading)
+        parsed = _path_again(path.group(1))
+        if parsed is not None:
+            return Expression(path.start(1), text[at - 2 : path.end()], parsed)
     easy = _EASY.match(text, at)
     if easy is None or easy.end() - at > CACHED_LENGTH_MAX:
         return None
     bare = easy.group(1).rstrip(" ")
     if bare.count("(") + bare.count("[") > BRACKETS_MAX:
         return None
-    reading = _read_again(bare)
-    return None if reading.node is None else Expression(easy.start(1), text[at - 2 : easy.end()], reading)
+    parsed = _read_again(bare)
+    return None if parsed.node is None else Expression(easy.start(1), text[at - 2 : easy.end()], parsed)
 
 
 @lru_cache(CACHED_MAX)
-def _path_again(text: str) -> Reading | None:
+def _path_again(text: str) -> ParsedExpression | None:
     node = parse_path(text)
-    return None if node is None else Reading(text, node, node, (), references(node))
+    return None if node is None else ParsedExpression(text, node, node, (), references(node))
 
 
-def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
+def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[LocalProblem]]:
     """Return a string's texts, unescaped, and expressions in order, and what is wrong with them."""
     pieces: list[str | Expression] = []
-    faults: list[Fault] = []
+    problems: list[LocalProblem] = []
     plain: list[str] = []
     at = 0
     while (opening := _OPEN.search(text, at)) is not None:
@@ -212,15 +215,15 @@ def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[Fault]]:
         _add_text(pieces, plain)
         expression = _easy(text, at)
         if expression is None:
-            hole = find_hole(text, at)
+            hole = find_placeholder(text, at)
             source = text[opening.start() : hole.end + 1]
-            expression = _expression(text, at, hole.end, source, hole.fault)
+            expression = _expression(text, at, hole.end, source, hole.problem)
         pieces.append(expression)
-        faults += [fault.moved("", expression.start) for fault in expression.reading.faults]
+        problems += [problem.moved("", expression.start) for problem in expression.parsed.problems]
         at = opening.start() + len(expression.source)
     plain.append(text[at:])
     _add_text(pieces, plain)
-    return tuple(pieces), faults
+    return tuple(pieces), problems
 
 
 def _add_text(pieces: list[str | Expression], plain: list[str]) -> None:
@@ -229,14 +232,14 @@ def _add_text(pieces: list[str | Expression], plain: list[str]) -> None:
     plain.clear()
 
 
-def _expression(text: str, start: int, end: int, source: str, fault: Fault | None) -> Expression:
+def _expression(text: str, start: int, end: int, source: str, problem: LocalProblem | None) -> Expression:
     inside = text[start:end]
     bare = inside.strip(_SPACE)
     begin = start + inside.find(bare) if bare else start
-    if fault is not None:
-        return Expression(begin, source, _unreadable(bare, fault.moved("", -begin)))
+    if problem is not None:
+        return Expression(begin, source, _unreadable(bare, problem.moved("", -begin)))
     if not bare:
-        nothing = Fault(
+        nothing = LocalProblem(
             "bad-expr",
             "an empty '${}'",
             "write an expression between the braces; a '${' that is meant as text is written '$${'",
@@ -250,31 +253,33 @@ def _expression(text: str, start: int, end: int, source: str, fault: Fault | Non
     return Expression(begin, source, read(bare))
 
 
-def _unreadable(text: str, fault: Fault) -> Reading:
-    return Reading(text, None, Broken(fault.start, fault.end, fault.code, fault.message), (fault,))
+def _unreadable(text: str, problem: LocalProblem) -> ParsedExpression:
+    return ParsedExpression(
+        text, None, Broken(problem.start, problem.end, problem.code, problem.message), (problem,)
+    )
 
 
-def read_expression(text: str) -> Reading:
-    """Return what an expression says: text without outer space and line breaks, passed by `find_hole`."""
+def read_expression(text: str) -> ParsedExpression:
+    """Return what an expression says: text without outer space and line breaks, passed by `find_placeholder`."""
     try:
         node = parse(text)
-    except SyntaxFault as refused:
-        return _unreadable(text, refused.fault)
-    if len(text) > EXPRESSION_LENGTH_MAX // 2 and len(spell(node)) > EXPRESSION_LENGTH_MAX:
+    except ExpressionSyntaxError as refused:
+        return _unreadable(text, refused.problem)
+    if len(text) > EXPRESSION_LENGTH_MAX // 2 and len(unparse(node)) > EXPRESSION_LENGTH_MAX:
         return _unreadable(text, _too_long(text))
-    folded, faults = fold(node)
+    folded, problems = fold(node)
     if "secret" in text:
-        faults += map(_misplaced, _secrets(node))
-    return Reading(text, node, folded, tuple(faults), references(node))
+        problems += map(_misplaced, _secrets(node))
+    return ParsedExpression(text, node, folded, tuple(problems), references(node))
 
 
 _read_again = lru_cache(CACHED_MAX)(read_expression)
 
 
-def _too_long(text: str) -> Fault:
-    # Its canonical spelling must be an expression too, or a plan could not be written out and read again.
+def _too_long(text: str) -> LocalProblem:
+    # Its canonical form must be an expression too, or a plan could not be written out and read again.
     message = f"an expression longer than {EXPRESSION_LENGTH_MAX} characters, spaces around operators counted"
-    return Fault(
+    return LocalProblem(
         "limit-exceeded",
         message,
         "compute parts of it in steps of their own with 'set'",
@@ -292,9 +297,9 @@ def _secrets(node: Node) -> Iterator[Node]:
         yield from _secrets(part)
 
 
-def _misplaced(node: Node) -> Fault:
+def _misplaced(node: Node) -> LocalProblem:
     # Allowed ones are taken out of a tool step's arguments before these are read: see `plans/checker/templates.py`.
-    return Fault(
+    return LocalProblem(
         "bad-expr",
         "secret(..) stands only as the whole of an argument of a tool step",
         'give the secret to a tool as an argument: "key": "${secret(\\"NAME\\")}"',
@@ -304,13 +309,13 @@ def _misplaced(node: Node) -> Fault:
     )
 
 
-def suspicious(text: str, pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[Fault]:
+def suspicious(text: str, pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[LocalProblem]:
     """Yield a warning for text that looks like another language's reference, one for each way to write it."""
     gaps = _gaps(text, [piece for piece in pieces if isinstance(piece, Expression)])
     for pattern in (_BRACES, _DOLLAR):
         found = next((match for low, high in gaps if (match := pattern.search(text, low, high))), None)
         if found is not None:
-            yield Fault(
+            yield LocalProblem(
                 "suspicious-text",
                 f"'{_short(found.group())}' is plain text, not a reference",
                 f"write: ${{{_short(found.group(1))}}}",

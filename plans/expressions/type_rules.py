@@ -2,7 +2,7 @@
 
 One rule for every operation: null among the alternatives is `maybe-missing`, an unknown type `unchecked-type`; if some
 alternative fits and some does not, it is checked at run time (`unchecked-type`); if none fits, it is `bad-expr`. A value of
-type `NEVER` (what is already faulty, an item of `[]`) fits everything, and nothing is said of it.
+type `NEVER` (what is already invalid, an item of `[]`) fits everything, and nothing is said of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import listing, nearest
-from ..types.show import shown
+from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,
     INTEGER,
@@ -46,7 +46,7 @@ ROW_MAX = 16  # items of a list of which each is known by its place
 ROW_DEPTH_MAX = 2
 
 
-class Row(ListType):
+class TupleType(ListType):
     """A list of known length, each item's type by its place: what `zip`, `items` and a written list give.
 
     To everybody else it is the list type that it equals.
@@ -62,15 +62,17 @@ def listed(cells: Sequence[Type]) -> ListType:
     item = joined(cells)
     if not 0 < len(cells) <= ROW_MAX or depth_of(item) > ROW_DEPTH_MAX:
         return ListType(item)
-    row = Row(item)
+    row = TupleType(item)
     object.__setattr__(row, "cells", tuple(cells))
     return row
 
 
 def joined(types: Sequence[Type]) -> Type:
     """Return the union of types; of rows of one length, a row."""
-    if len(types) > 1 and isinstance(types[0], Row):
-        rows = [each for each in types if isinstance(each, Row) and len(each.cells) == len(types[0].cells)]
+    if len(types) > 1 and isinstance(types[0], TupleType):
+        rows = [
+            each for each in types if isinstance(each, TupleType) and len(each.cells) == len(types[0].cells)
+        ]
         if len(rows) == len(types):
             return listed([joined(cells) for cells in zip(*[row.cells for row in rows], strict=True)])
     return union(*types) if types else NEVER
@@ -90,21 +92,21 @@ def kind_of(member: Member) -> str:
 
 
 @dataclass(slots=True)
-class Findings:
+class ExpressionProblems:
     """What was found wrong in one expression.
 
     Attributes:
         text: The expression, for messages.
         suggestions: Whether hints name the nearest known name.
         callers: The step that calls a tool, by the tool's name.
-        faults: In characters of the expression.
+        problems: In characters of the expression.
         firsts: Arguments of `first(..)` around the part looked at that are not the last: what is missing there is passed over.
     """
 
     text: str
     suggestions: bool
     callers: Mapping[str, str] = field(default_factory=lambda: NOBODY)
-    faults: list[Fault] = field(default_factory=list[Fault])
+    problems: list[LocalProblem] = field(default_factory=list[LocalProblem])
     firsts: int = 0
 
     def source(self, node: Node) -> str:
@@ -113,20 +115,20 @@ class Findings:
         return text if len(text) <= 80 else text[:77] + ".."
 
     def add(self, code: str, node: Node, message: str, hint: str = "") -> None:
-        """Note a fault, once for each code and place."""
+        """Note a problem, once for each code and place."""
         if not any(
-            fault.code == code and fault.start == node.start and fault.end == node.end
-            for fault in self.faults
+            problem.code == code and problem.start == node.start and problem.end == node.end
+            for problem in self.problems
         ):
-            self.faults.append(Fault(code, message, hint, "", node.start, node.end))
+            self.problems.append(LocalProblem(code, message, hint, "", node.start, node.end))
 
     def rehint(self, code: str, node: Node, hint: str) -> None:
-        """Give the fault of a code and place, if it was noted, a better hint."""
-        self.faults = [
-            replace(fault, hint=hint)
-            if (fault.code, fault.start, fault.end) == (code, node.start, node.end)
-            else fault
-            for fault in self.faults
+        """Give the problem of a code and place, if it was noted, a better hint."""
+        self.problems = [
+            replace(problem, hint=hint)
+            if (problem.code, problem.start, problem.end) == (code, node.start, node.end)
+            else problem
+            for problem in self.problems
         ]
 
     def missing(self, node: Node, message: str) -> None:
@@ -141,10 +143,10 @@ class Findings:
 
     def unchecked(self, node: Node, of: Type, what: str) -> None:
         """Note that an operand is checked at run time only; said once of an expression."""
-        if any(fault.code == "unchecked-type" for fault in self.faults):
+        if any(problem.code == "unchecked-type" for problem in self.problems):
             return
         message = (
-            f"'{self.source(node)}' is {shown(of)}: whether {what} takes it is checked when the step runs"
+            f"'{self.source(node)}' is {type_text(of)}: whether {what} takes it is checked when the step runs"
         )
         hint = _typing_hint(node) if isinstance(of, Unknown) else ""
         self.add("unchecked-type", node, message, hint)
@@ -200,17 +202,19 @@ AN_OBJECT = takes("object", wanted="an object")
 A_BOOLEAN = takes("boolean", wanted="a boolean", hint="write a comparison, or bool(..)")
 
 
-def operand(findings: Findings, node: Node, of: Type, wanted: Takes, what: str) -> tuple[Member, ...]:
+def operand(
+    findings: ExpressionProblems, node: Node, of: Type, wanted: Takes, what: str
+) -> tuple[Member, ...]:
     """Return the alternatives of an operand that an operation takes, and note what is wrong with the others.
 
-    Empty if there are none, because of a fault or since it has no value.
+    Empty if there are none, because of a problem or since it has no value.
     """
     every = members(of)
     others = [member for member in every if kind_of(member) != "null"]
     fits = [(member, wanted.fits(member)) for member in others]
     good = tuple([member for member, fit in fits if fit is not False])
     if every and not good and not (wanted.nulls and not others):
-        findings.add("bad-expr", node, f"{what} takes {wanted.wanted}, found {shown(of)}", wanted.hint)
+        findings.add("bad-expr", node, f"{what} takes {wanted.wanted}, found {type_text(of)}", wanted.hint)
         return ()
     if len(others) < len(every) and not wanted.nulls:
         findings.null(node, what)
@@ -220,7 +224,7 @@ def operand(findings: Findings, node: Node, of: Type, wanted: Takes, what: str) 
     return good
 
 
-def items_of(findings: Findings, node: Node, of: Type, what: str) -> Type:
+def items_of(findings: ExpressionProblems, node: Node, of: Type, what: str) -> Type:
     """Return the type of the items of what should be a list."""
     lists = operand(findings, node, of, A_LIST, what)
     return joined([member.item if isinstance(member, ListType) else member for member in lists])
@@ -239,7 +243,7 @@ _KEY = takes("string", "integer", wanted="text or an integer")
 _BOUND = takes("integer", wanted="integers", nulls=True)
 
 
-def field_of(findings: Findings, node: Field | Index, base: Type, name: str) -> Type:
+def field_of(findings: ExpressionProblems, node: Field | Index, base: Type, name: str) -> Type:
     """Return the type of the field of a name."""
     every = [member for member in members(base) if kind_of(member) != "null"]
     found: list[Type] = []
@@ -265,7 +269,7 @@ def field_of(findings: Findings, node: Field | Index, base: Type, name: str) -> 
     return joined(found)
 
 
-def _doubts(findings: Findings, node: Field | Index, base: Type, *, absent: bool) -> None:
+def _doubts(findings: ExpressionProblems, node: Field | Index, base: Type, *, absent: bool) -> None:
     """Note what may be wrong with reaching into a value."""
     every = members(base)
     if any(kind_of(member) == "null" for member in every):
@@ -276,10 +280,10 @@ def _doubts(findings: Findings, node: Field | Index, base: Type, *, absent: bool
         findings.unchecked(node.base, UNKNOWN, "that part")
 
 
-def _no_field(findings: Findings, node: Field | Index, base: Type, name: str) -> None:
+def _no_field(findings: ExpressionProblems, node: Field | Index, base: Type, name: str) -> None:
     source = findings.source(node.base)
     names = list(dict.fromkeys(_names(base)))
-    what = f"fields {listing(names, _FIELDS_LISTED_MAX)}" if names else shown(base)
+    what = f"fields {listing(names, _FIELDS_LISTED_MAX)}" if names else type_text(base)
     message = f"'{source}' has no field '{name}': expected one of its {what}" if names else (
         f"'{source}' has no field '{name}': it is {what}"
     )  # fmt: skip
@@ -293,7 +297,9 @@ def _names(base: Type) -> Sequence[str]:
     return [name for member in members(base) if isinstance(member, ObjectType) for name in member.fields]
 
 
-def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, names: Sequence[str]) -> str:  # noqa: PLR0911  # one case, one line for each slip
+def _field_hint(  # noqa: PLR0911  # one case, one line for each slip
+    findings: ExpressionProblems, node: Field | Index, base: Type, name: str, names: Sequence[str]
+) -> str:
     source = findings.source(node.base)
     if isinstance(node.base, Name) and name in _VALUE_NAMES:
         return f"a step's id is its value itself, write: {source}"
@@ -312,13 +318,13 @@ def _field_hint(findings: Findings, node: Field | Index, base: Type, name: str, 
     return "" if names else "only objects have fields"
 
 
-def unquoted(findings: Findings, node: Index, base: Type, key: Name) -> None:
+def unquoted(findings: ExpressionProblems, node: Index, base: Type, key: Name) -> None:
     """Say of a key that is no name what it was meant to be, if it is a field's: `w[celsius]`."""
     if key.name in _names(base):
         findings.rehint("unknown-ref", key, f"write: {findings.source(node.base)}.{key.name}")
 
 
-def index(findings: Findings, node: Index, base: Type, key: Type) -> Type:
+def index(findings: ExpressionProblems, node: Index, base: Type, key: Type) -> Type:
     """Return the type of `base[key]`."""
     position = node.key.value if isinstance(node.key, Literal | Constant) else None
     if isinstance(position, str) and not any(kind_of(member) == "string" for member in members(base)):
@@ -351,7 +357,9 @@ def _part(member: Member, kinds: set[str], position: object) -> Type | None:
             return UNKNOWN
         case ObjectType(fields=fields, extra=extra) if named and (fields or extra is not None):
             return union(*[known.type for known in fields.values()], *([] if extra is None else [extra]))
-        case Row(cells=cells) if whole and type(position) is int and -len(cells) <= position < len(cells):
+        case TupleType(cells=cells) if (
+            whole and type(position) is int and -len(cells) <= position < len(cells)
+        ):
             return cells[position]
         case ListType(item=item) if whole:
             return item
@@ -361,11 +369,11 @@ def _part(member: Member, kinds: set[str], position: object) -> Type | None:
             return None
 
 
-def _misfit(findings: Findings, node: Index, base: Type, key: Type) -> str:
-    return f"'{findings.source(node.base)}' is {shown(base)}: it has no part [{findings.source(node.key)}] ({shown(key)})"
+def _misfit(findings: ExpressionProblems, node: Index, base: Type, key: Type) -> str:
+    return f"'{findings.source(node.base)}' is {type_text(base)}: it has no part [{findings.source(node.key)}] ({type_text(key)})"
 
 
-def _index_hint(findings: Findings, node: Index, base: Type) -> str:
+def _index_hint(findings: ExpressionProblems, node: Index, base: Type) -> str:
     kinds = {kind_of(member) for member in members(base)}
     source = findings.source(node.base)
     if "object" in kinds:
@@ -375,7 +383,7 @@ def _index_hint(findings: Findings, node: Index, base: Type) -> str:
     return "only lists, texts and objects have parts"
 
 
-def cut(findings: Findings, node: Slice, base: Type, bounds: Sequence[tuple[Node, Type]]) -> Type:
+def cut(findings: ExpressionProblems, node: Slice, base: Type, bounds: Sequence[tuple[Node, Type]]) -> Type:
     """Return the type of `base[low:high:step]`."""
     for bound, of in bounds:
         operand(findings, bound, of, _BOUND, "a slice")
@@ -384,7 +392,7 @@ def cut(findings: Findings, node: Slice, base: Type, bounds: Sequence[tuple[Node
     if not members(base):
         return NEVER
     if not found:
-        message = f"'{findings.source(node.base)}' is {shown(base)}: only lists and texts have slices"
+        message = f"'{findings.source(node.base)}' is {type_text(base)}: only lists and texts have slices"
         findings.add("unknown-field", node, message)
         return NEVER
     if len(every) < len(members(base)):
@@ -469,19 +477,26 @@ _BINARY: dict[str, tuple[Table, str]] = {
 Operand: TypeAlias = tuple[Node, Type]
 
 
-def arithmetic(findings: Findings, node: Node, operator: str, left: Operand, right: Operand) -> Type:
+def arithmetic(
+    findings: ExpressionProblems, node: Node, operator: str, left: Operand, right: Operand
+) -> Type:
     """Return the type of `left operator right`."""
     table, wanted = _BINARY[operator]
     return _pairs(findings, node, (f"'{operator}'", wanted), left, right, table)
 
 
-def exact_power(findings: Findings, node: Node, left: Operand, right: Operand) -> Type:
+def exact_power(findings: ExpressionProblems, node: Node, left: Operand, right: Operand) -> Type:
     """Return the type of `left ** n`, with n written as a non-negative integer."""
     return _pairs(findings, node, ("'**'", "two numbers"), left, right, _arithmetic)
 
 
 def _pairs(
-    findings: Findings, node: Node, what: tuple[str, str], left: Operand, right: Operand, table: Table
+    findings: ExpressionProblems,
+    node: Node,
+    what: tuple[str, str],
+    left: Operand,
+    right: Operand,
+    table: Table,
 ) -> Type:
     """Return the union of what a table gives for each pair of alternatives."""
     sides = [[member for member in members(of) if kind_of(member) != "null"] for _, of in (left, right)]
@@ -490,7 +505,7 @@ def _pairs(
     results = [table(one, other) for one in _distinct(sides[0]) for other in _distinct(sides[1])]
     given = [result for result in results if result is not None]
     if not given:
-        found = f"{shown(left[1])} and {shown(right[1])}"
+        found = f"{type_text(left[1])} and {type_text(right[1])}"
         hint = _hint(what[0], left[1], right[1])
         findings.add("bad-expr", node, f"{what[0]} takes {what[1]}, found {found}", hint)
         return NEVER
@@ -533,7 +548,7 @@ def _hint(what: str, left: Type, right: Type) -> str:
     return _MIXED if "string" in kinds and kinds & _NUMBERS else ""
 
 
-def signed(findings: Findings, node: Node, operator: str, of: Type) -> Type:
+def signed(findings: ExpressionProblems, node: Node, operator: str, of: Type) -> Type:
     """Return the type of `-x` and `+x`."""
     good = operand(findings, node, of, A_NUMBER, f"'{operator}'")
     return numeric(good)
@@ -546,7 +561,7 @@ def numeric(good: Sequence[Member]) -> Type:
     return INTEGER if all(kind_of(member) == "integer" for member in good) else NUMBER
 
 
-def ordering(findings: Findings, node: Node, operator: str, left: Operand, right: Operand) -> Type:
+def ordering(findings: ExpressionProblems, node: Node, operator: str, left: Operand, right: Operand) -> Type:
     """Return the type of `<`, `<=`, `>` and `>=`."""
 
     def table(one: Member, other: Member) -> Type | None:
@@ -558,7 +573,7 @@ def ordering(findings: Findings, node: Node, operator: str, left: Operand, right
     return BOOLEAN
 
 
-def contains(findings: Findings, node: Node, operator: str, left: Operand, right: Operand) -> Type:
+def contains(findings: ExpressionProblems, node: Node, operator: str, left: Operand, right: Operand) -> Type:
     """Return the type of `in` and `not in`: null may be looked for in a list only."""
 
     def table(one: Member, other: Member) -> Type | None:
@@ -598,7 +613,7 @@ def _truthy(member: Member) -> Type | None:
     if member.only is None:
         return member
     kept = tuple(value for value in member.only if value)
-    return Scalar(member.kind, kept, member.beyond) if kept else None
+    return Scalar(member.kind, kept, member.constraints) if kept else None
 
 
 _NO_FIELDS = ObjectType({})

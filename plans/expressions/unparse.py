@@ -1,6 +1,6 @@
 """The canonical spelling of an expression: one text for every way to write the same tree.
 
-Spelling changes only spacing, quotes, redundant parentheses and how literals are written: reading the spelled text gives
+Spelling changes only spacing, quotes, redundant parentheses and how literals are written: parsing the text gives
 the same tree again. Nothing is folded, reordered or unified: `x["a"]` stays apart from `x.a`, and `(a and b) and c` from
 `a and b and c`, whose trees differ. Text is quoted as JSON quotes it, which Python reads alike.
 """
@@ -46,12 +46,12 @@ _BINDS = {
 }
 
 
-def spell(node: Node) -> str:
+def unparse(node: Node) -> str:
     """Return the canonical text of an expression, as parsed: folded nodes have no spelling."""
     return _spelled(node)[0]
 
 
-def spell_text(value: str) -> str:
+def quoted(value: str) -> str:
     """Return a text in canonical quotes."""
     return json.dumps(value, ensure_ascii=False)
 
@@ -71,7 +71,7 @@ def _spelled(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # 
         case Field():
             return f"{_base(node.base)}.{node.name}", _ATOM
         case Index():
-            return f"{_base(node.base)}[{spell(node.key)}]", _ATOM
+            return f"{_base(node.base)}[{unparse(node.key)}]", _ATOM
         case Slice():
             return _slice(node), _ATOM
         case Unary():
@@ -85,12 +85,12 @@ def _spelled(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # 
             return f" {node.operator} ".join([_at(part, binds + 1) for part in node.operands]), binds
         case Condition():
             then, test = _at(node.then, _OR), _at(node.test, _OR)
-            return f"{then} if {test} else {spell(node.otherwise)}", _CONDITION
+            return f"{then} if {test} else {unparse(node.otherwise)}", _CONDITION
         case ListOf():
-            return f"[{', '.join(map(spell, node.items))}]", _ATOM
+            return f"[{', '.join(map(unparse, node.items))}]", _ATOM
         case DictOf():
             pairs = zip(node.keys, node.values, strict=True)
-            return "{" + ", ".join([f"{spell(key)}: {spell(value)}" for key, value in pairs]) + "}", _ATOM
+            return "{" + ", ".join([f"{unparse(key)}: {unparse(value)}" for key, value in pairs]) + "}", _ATOM
         case Comprehension():
             return _comprehension(node), _ATOM
         case Call():
@@ -105,7 +105,7 @@ def _spelled(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # 
 
 def _literal(value: object) -> tuple[str, int]:
     if isinstance(value, str):
-        return spell_text(value), _ATOM
+        return quoted(value), _ATOM
     # The least integer is the one literal with a sign: its digits alone are past 64 bits.
     return repr(value), _SIGN if isinstance(value, int) and value < 0 else _ATOM
 
@@ -113,11 +113,11 @@ def _literal(value: object) -> tuple[str, int]:
 def _base(node: Node) -> str:
     """Return what stands before a dot or a bracket; a number there needs parentheses."""
     is_number = isinstance(node, Literal) and type(node.value) in {int, float}
-    return f"({spell(node)})" if is_number else _at(node, _ATOM)
+    return f"({unparse(node)})" if is_number else _at(node, _ATOM)
 
 
 def _slice(node: Slice) -> str:
-    low, high, step = ("" if part is None else spell(part) for part in (node.low, node.high, node.step))
+    low, high, step = ("" if part is None else unparse(part) for part in (node.low, node.high, node.step))
     return f"{_base(node.base)}[{low}:{high}{':' if step else ''}{step}]"
 
 
@@ -141,7 +141,9 @@ def _compare(node: Compare) -> str:
 
 
 def _comprehension(node: Comprehension) -> str:
-    element = spell(node.element) if node.value is None else f"{spell(node.element)}: {spell(node.value)}"
+    element = (
+        unparse(node.element) if node.value is None else f"{unparse(node.element)}: {unparse(node.value)}"
+    )
     inside = element + "".join(map(_clause, node.clauses))
     if node.generator:
         return f"({inside})"
@@ -155,7 +157,7 @@ def _clause(clause: Clause) -> str:
 
 
 def _arguments(arguments: tuple[Node, ...]) -> str:
-    text = ", ".join(map(spell, arguments))
+    text = ", ".join(map(unparse, arguments))
     lone = len(arguments) == 1 and isinstance(arguments[0], Comprehension) and arguments[0].generator
     return text[1:-1] if lone else text
 
@@ -163,10 +165,10 @@ def _arguments(arguments: tuple[Node, ...]) -> str:
 def _call(node: Call) -> str:
     named: list[tuple[int, str]] = []
     if node.key is not None:
-        named.append((node.key.start, f"key=lambda {node.key.parameter.name}: {spell(node.key.body)}"))
+        named.append((node.key.start, f"key=lambda {node.key.parameter.name}: {unparse(node.key.body)}"))
     if node.reverse is not None:
-        named.append((node.reverse.start, f"reverse={spell(node.reverse)}"))
+        named.append((node.reverse.start, f"reverse={unparse(node.reverse)}"))
     if not named:
         return f"{node.function}({_arguments(node.arguments)})"
     words = [text for _, text in sorted(named)]  # in the order in which they were written
-    return f"{node.function}({', '.join([*map(spell, node.arguments), *words])})"
+    return f"{node.function}({', '.join([*map(unparse, node.arguments), *words])})"

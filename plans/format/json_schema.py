@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from ..signature import Signature, Signatures
-from ..toolbox import toolbox
+from ..signature import Signature, Signatures, toolbox
 from ..values import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

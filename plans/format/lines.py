@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from ..paths import Part, parts_of
-from .source import TextFault
+from .source import SourceError
 from .yaml_text import events_of
 
 _TOKEN = re.compile(r'[{}\[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')
@@ -131,5 +131,5 @@ def _walk_yaml(text: str, root: _Place) -> None:
                     _enter(stack, root, line)
                 case _:
                     pass
-    except TextFault:
+    except SourceError:
         return

@@ -20,7 +20,7 @@ from ..limits import LIMITS, Limits
 from ..plan import Plan
 from ..problems import CheckReport
 from .shape import draft_of
-from .source import Source, TextFault, fault_report, parse_source
+from .source import Source, SourceError, parse_source, source_report
 
 PART_BYTES = 1024 * 1024
 """Bytes of a file that are read at a time."""
@@ -35,8 +35,8 @@ def read_source(path: str | PathLike[str], limits: Limits = LIMITS) -> Source:
     """
     try:
         return parse_source(read_text(path, limits), limits)
-    except TextFault as fault:
-        raise PlanRejected(fault_report(fault)) from fault
+    except SourceError as fault:
+        raise PlanRejected(source_report(fault)) from fault
 
 
 def read_text(path: str | PathLike[str], limits: Limits = LIMITS) -> bytes:

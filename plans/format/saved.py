@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ..plan import Plan, PlanStep
 from ..values import canonical, digest
-from .source import TextFault, parse_source
+from .source import SourceError, parse_source
 
 PLANS_MAX = 1000  # saved plans that one plan may lead to; more is a mistake
 
@@ -48,5 +48,5 @@ def find_plan_in(given: Plan | Mapping[str, Any] | str | bytes) -> Plan | None:
         return given
     try:
         return Plan.model_validate(parse_source(given).value if isinstance(given, str | bytes) else given)
-    except (TextFault, ValidationError):
+    except (SourceError, ValidationError):
         return None

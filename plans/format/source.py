@@ -16,7 +16,7 @@ _JSON = re.compile(r'\s*(?:\{\s*["}]|\[)')
 _LINE = re.compile(r"at line (\d+), column")
 
 
-class TextFault(ValueError):  # noqa: N818  # a word of the domain: the text is at fault, not we
+class SourceError(ValueError):  # a word of the domain: the text is at fault, not we
     """The text holds no JSON value.
 
     Attributes:
@@ -56,11 +56,11 @@ def parse_source(given: str | bytes, limits: Limits = LIMITS) -> Source:
     """Return the value in a plan's text.
 
     Raises:
-        TextFault: It is too long, or neither JSON nor YAML, or holds what is no JSON.
+        SourceError: It is too long, or neither JSON nor YAML, or holds what is no JSON.
     """
     size = _size_of(given)
     if size > limits.text_bytes_max:
-        raise TextFault(
+        raise SourceError(
             f"expected at most {limits.text_bytes_max} bytes of text, found {size}: "
             "split the plan, or raise Limits.text_bytes_max",
             code="limit-exceeded",
@@ -76,10 +76,10 @@ def parse_source(given: str | bytes, limits: Limits = LIMITS) -> Source:
         code = "limit-exceeded" if fault.is_limit else "bad-shape"
         line = _LINE.search(str(fault))
         message = str(fault).removeprefix(f"{fault.path}: ")
-        raise TextFault(message, code=code, path=fault.path, line=int(line[1]) if line else None) from fault
+        raise SourceError(message, code=code, path=fault.path, line=int(line[1]) if line else None) from fault
 
 
-def fault_report(fault: TextFault) -> CheckReport:
+def source_report(fault: SourceError) -> CheckReport:
     """Return the report of a text that holds no value."""
     found = problem(fault.code, fault.path, str(fault))
     report = CheckReport((found,))
@@ -99,7 +99,7 @@ def _decoded(given: str | bytes) -> str:
             return given.decode()
         given.encode()
     except UnicodeDecodeError as fault:
-        raise TextFault(f"the text is not UTF-8: {fault.reason} at byte {fault.start}") from fault
+        raise SourceError(f"the text is not UTF-8: {fault.reason} at byte {fault.start}") from fault
     except UnicodeEncodeError as fault:
-        raise TextFault(f"the text holds a lone surrogate at character {fault.start}") from fault
+        raise SourceError(f"the text holds a lone surrogate at character {fault.start}") from fault
     return given

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from ..paths import Part, path_of
 from ..values import DEPTH_MAX, Json
-from .source import TextFault
+from .source import SourceError
 
 ALIASED_MAX = 100_000
 """Values that all aliases together may repeat."""
@@ -61,25 +61,25 @@ def events_of(text: str) -> Iterator[_Event]:
     """Yield the parser's events.
 
     Raises:
-        TextFault: The text is no YAML.
+        SourceError: The text is no YAML.
     """
     try:
         yield from yaml.parse(text, Loader=_LOADER)  # pyright: ignore[reportUnknownMemberType]  # PyYAML carries no types
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown place"
-        raise TextFault(
+        raise SourceError(
             f"not YAML: {fault.problem} at {where}", line=mark.line + 1 if mark else None
         ) from fault
     except yaml.YAMLError as fault:
-        raise TextFault(f"not YAML: {' '.join(str(fault).split())}") from fault
+        raise SourceError(f"not YAML: {' '.join(str(fault).split())}") from fault
 
 
 def parse_yaml(text: str) -> Json:
     """Return the value of one YAML document.
 
     Raises:
-        TextFault: The text is no YAML, or has no value in JSON: with the place and the line.
+        SourceError: The text is no YAML, or has no value in JSON: with the place and the line.
     """
     reading = _Reading()
     for event in events_of(text):
@@ -102,15 +102,15 @@ def parse_yaml(text: str) -> Json:
     return reading.root
 
 
-def _fault(reading: _Reading, event: _Event, message: str) -> TextFault:
-    return TextFault(message, path=path_of(reading.place()), line=event.start_mark.line + 1)
+def _fault(reading: _Reading, event: _Event, message: str) -> SourceError:
+    return SourceError(message, path=path_of(reading.place()), line=event.start_mark.line + 1)
 
 
 def _open(reading: _Reading, event: _Event, value: list[Json] | dict[str, Json]) -> None:
     if event.tag not in (None, "!", f"{_TAG}seq", f"{_TAG}map"):
         raise _fault(reading, event, f"expected plain YAML, found the tag {event.tag}")
     if len(reading.stack) >= DEPTH_MAX:
-        raise TextFault(
+        raise SourceError(
             f"lists and objects are nested deeper than {DEPTH_MAX}",
             code="limit-exceeded",
             line=event.start_mark.line + 1,
@@ -159,7 +159,7 @@ def _alias(reading: _Reading, event: _Event) -> None:
     value, count = reading.anchors[event.anchor]
     reading.aliased += count
     if reading.aliased > ALIASED_MAX:
-        raise TextFault(
+        raise SourceError(
             f"aliases repeat more than {ALIASED_MAX} values: write them out",
             code="limit-exceeded",
             line=event.start_mark.line + 1,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .face import render
+from .picture import render
 
 __all__ = ["render"]

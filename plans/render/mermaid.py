@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .picture import Node, Picture
+from .picture import Picture, PictureNode
 from .width import cut
 
 LABEL_MAX = 60
@@ -82,7 +82,7 @@ class _Chart:
         self.lines.append(line)
 
 
-def _box(node: Node) -> str:
+def _box(node: PictureNode) -> str:
     does = f"{node.does} {node.detail}".strip()
     label = "<br/>".join([f"<b>{_escaped(node.id)}</b>", _escaped(does), *map(_escaped, node.conditions)])
     left, right = ('[["', '"]]') if node.fans_out else ('["', '"]')

@@ -1,7 +1,7 @@
-"""What there is to see of a plan, before anyone draws it: steps in stages, what they do, who waits for whom.
+"""The picture of a plan, before it is drawn: steps in stages, what they do, and who waits for whom.
 
-A stage is how long the longest chain up to a step is. A plan with faults has a picture too: what is wrong is not drawn, and
-where steps wait for one another in a circle, what closes it is left out.
+`render` draws the same `Picture` as text, as Mermaid or as SVG. A step's stage is the length of the longest chain up to it. A plan with faults
+has a picture too: faulty parts are not drawn, and of steps that wait for one another in a cycle, one wait is left out.
 """
 
 from __future__ import annotations
@@ -10,38 +10,81 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..checker.body import Bodies, Body, bodies_of
+from ...errors import ConfigError
+from ..checker.body import bodies_of
 from ..checker.bounds import critical_path
-from ..checker.effects import Touches, effect_waits, is_write, joined, touches_of
+from ..checker.survey import Survey, Touches, is_write, survey_of
 from ..format.shape import Draft
-from ..graph import depths, program_order
+from ..graph import depths, direct_waits
 from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
-from ..toolbox import toolbox
+from ..program import Track
+from ..signature import toolbox
 from ..values import Json, canonical
 
 if TYPE_CHECKING:
+    from ..plan import Plan
     from ..signature import Signature, Signatures
 
+
+FORMATS = ("text", "mermaid", "svg")
+
+
+def render(
+    plan: Plan,
+    format: str = "text",  # noqa: A002  # the contract's word
+    toolset: Signatures | Sequence[Signature] | None = None,
+    *,
+    width: int = 100,
+) -> str:
+    """Return a picture of a plan.
+
+    Args:
+        plan: The plan.
+        format: `text`, `mermaid` or `svg`.
+        toolset: Tells the effects of steps apart.
+        width: The most columns of a text.
+
+    Raises:
+        ConfigError: The format is unknown.
+    """
+    picture = picture_of(plan, toolset)
+    match format:
+        case "text":
+            from .text import text_of  # noqa: PLC0415  # one format at a time
+
+            return text_of(picture, width)
+        case "mermaid":
+            from .mermaid import mermaid_of  # noqa: PLC0415  # one format at a time
+
+            return mermaid_of(picture)
+        case "svg":
+            from .svg import svg_of  # noqa: PLC0415  # one format at a time
+
+            return svg_of(picture)
+        case _:
+            raise ConfigError(f"expected one of the formats {', '.join(FORMATS)}, found {format!r}")
+
+
 IMPLIED_STEPS_MAX = 2_000
-"""Steps of a plan up to which waits that follow from others are found: it takes the square of them in bits."""
+"""Steps of a plan up to which implied waits and waits for effects are drawn: finding them takes the square of the steps in bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class PictureNode:
     """One step.
 
     Attributes:
         stage: From 1.
         kind: The key of its action.
-        does: What it calls or computes, in a few words: a tool's name, an expression.
-        detail: Its arguments.
+        does: The call or the kind of action, in a few words.
+        detail: The prompt, the goal or the expression.
         effect: `pure`, `read`, `model`, `write`, or empty if unknown.
         conditions: `for each ..`, `when ..`, `until ..` and the like, in reading order.
         needs: Positions that it refers to.
         after: Positions that it only waits for.
-        implied: The part of both whose waiting follows from the rest: a longer way leads there.
-        ordered: Positions that it waits for because of what both do to the world, as far as this does not follow from the rest.
-        row: Its stage with these waits counted; from 1.
+        implied: The positions of both that it waits for through other steps too.
+        ordered: Positions that it waits for because of effects alone, without those that it waits for through other steps.
+        row: Its stage if waits for effects count; from 1.
         critical_from: The position before it in the longest chain, or -1.
     """
 
@@ -69,13 +112,13 @@ class Node:
 
     @property
     def direct(self) -> tuple[int, ...]:
-        """Positions that it waits for, without those that follow from others."""
+        """Positions that it waits for, without the implied ones."""
         return tuple(other for other in self.waits if other not in self.implied)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A plan to be drawn.
+    """A plan, ready to be drawn.
 
     Attributes:
         nodes: In the plan's order.
@@ -87,55 +130,48 @@ class Picture:
     title: str
     inputs: tuple[str, ...]
     output: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[PictureNode, ...]
     order: tuple[int, ...]
     output_needs: tuple[int, ...] = ()
     inner: tuple[Picture, ...] = ()
 
 
 def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = None) -> Picture:
-    """Return what there is to see of a plan. O(size of the plan), and of the square of its steps up to `IMPLIED_STEPS_MAX`."""
+    """Return the picture of a plan. O(size of the plan), and of the square of its steps up to `IMPLIED_STEPS_MAX`."""
     tools = toolbox(toolset or ())
-    bodies = bodies_of(Draft(plan), plan, None)
-    touched = _inner_touches(bodies, tools)
+    survey = survey_of(bodies_of(Draft(plan), plan, None), tools)
     inner = (
-        replace(_picture(bodies.every[number], plan.plans[name], touched, tools), title=_plain(name))
-        for name, number in bodies.units[0].bodies.items()
+        replace(_picture(survey, number, plan.plans[name], tools), title=_plain(name))
+        for name, number in survey.bodies.units[0].bodies.items()
         if name is not None
     )
-    made = _picture(bodies.every[0], plan, touched, tools)
+    made = _picture(survey, 0, plan, tools)
     return replace(made, title=_plain(plan.task or plan.description or ""), inner=tuple(inner))
 
 
-def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], tools: Signatures) -> Picture:
-    order, _ = program_order([refs.waits for refs in body.refs])
-    place = {position: number for number, position in enumerate(order)}
-    needs = [
-        tuple(other for other in refs.needs if place[other] < place[at]) for at, refs in enumerate(body.refs)
-    ]
-    after = [
-        tuple(other for other in refs.after if place[other] < place[at] and other not in refs.needs)
-        for at, refs in enumerate(body.refs)
-    ]
+def _picture(survey: Survey, number: int, plan: Plan | InnerPlan, tools: Signatures) -> Picture:
+    body, order, touches = survey.bodies.every[number], survey.steps[number], survey.touches[number]
+    rank = {position: at for at, position in enumerate(order)}
+    needs, after = (
+        [tuple(other for other in found if rank[other] < rank[at]) for at, found in enumerate(every)]
+        for every in (
+            [refs.needs for refs in body.refs],
+            [tuple(other for other in refs.after if other not in refs.needs) for refs in body.refs],
+        )
+    )
     waits = [(*first, *then) for first, then in zip(needs, after, strict=True)]
+    direct, ordered = _direct_and_ordered(waits, touches, order)
     stages = depths(waits, order)
-    implied = _implied(waits, order)
-    touches = touches_of(body, touched, tools)
-    chain, _ = critical_path(body, order, touches, [1] * len(touched))
+    rows = depths([(*data, *effects) for data, effects in zip(waits, ordered, strict=True)], order)
+    chain, _ = critical_path(body, order, touches, [1] * len(survey.touches))
     links = [body.position[id_] for id_ in chain]
     before = dict(zip(links, [-1, *links], strict=False))
-    ordered = [() if len(order) > IMPLIED_STEPS_MAX else others for others in effect_waits(touches, order)]
-    both = [(*data, *effects) for data, effects in zip(waits, ordered, strict=True)]
-    follows = _implied(both, order)
-    rows = depths(both, order)
     nodes = tuple(
         replace(
             _node(step, _effect(step, touches[at], tools), stages[at], needs[at], after[at]),
-            implied=implied[at],
+            implied=frozenset(waits[at]).difference(direct[at]),
             is_critical=at in before,
-            ordered=tuple(
-                other for other in ordered[at] if other not in follows[at] and other not in waits[at]
-            ),
+            ordered=ordered[at],
             row=rows[at],
             critical_from=before.get(at, -1),
             conditions=tuple(map(_plain, _conditions(step, [body.steps[other].id for other in after[at]]))),
@@ -151,27 +187,34 @@ def _picture(body: Body, plan: Plan | InnerPlan, touched: Sequence[Touches], too
     return Picture("", inputs, output, nodes, tuple(order), tuple(output_needs))
 
 
-def _implied(waits: Sequence[Sequence[int]], order: Sequence[int]) -> list[frozenset[int]]:
-    """Return, for each step, what it waits for by way of others too; nothing for plans that are too large to ask."""
-    if len(waits) > IMPLIED_STEPS_MAX:
-        return [frozenset()] * len(waits)
-    reach = [0] * len(waits)
-    for at in order:
-        for other in waits[at]:
-            reach[at] |= reach[other] | 1 << other
-    return [
-        frozenset(other for other in others if any(reach[way] >> other & 1 for way in others if way != other))
-        for others in waits
+def _direct_and_ordered(
+    waits: Sequence[Sequence[int]], touches: Sequence[Touches], order: Sequence[int]
+) -> tuple[list[Sequence[int]], list[tuple[int, ...]]]:
+    """Return, for each step, the waits that no other wait implies, and the waits that only effects cause."""
+    if len(order) > IMPLIED_STEPS_MAX:
+        return list(waits), [()] * len(order)
+    rank = {position: at for at, position in enumerate(order)}
+    bits = [sum(1 << rank[other] for other in set(others)) for others in waits]
+    both = [own | effects for own, effects in zip(bits, effect_waits(touches, order), strict=True)]
+    found = direct_waits(both, order)
+    ordered = [
+        tuple(other for other in others if other not in own) for others, own in zip(found, waits, strict=True)
     ]
+    return list(direct_waits(bits, order)), ordered
 
 
-def _inner_touches(bodies: Bodies, tools: Signatures) -> list[Touches]:
-    """Return what each body touches; bodies that run one another in a circle touch nothing there."""
-    waits = [sorted({called for called in body.calls.values() if called >= 0}) for body in bodies.every]
-    inner: list[Touches] = [()] * len(bodies.every)
-    for number in program_order(waits)[0]:
-        inner[number] = joined(touches_of(bodies.every[number], inner, tools))
-    return inner
+def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[int]:
+    """Return, for each step, the earlier steps that it waits for because of effects, as bits by their place in `order`."""
+    tracks: dict[Track, int] = {}
+    found = [0] * len(touches)
+    for rank, position in enumerate(order):
+        for touch in touches[position]:
+            for track in touch.awaited:
+                found[position] |= tracks.get(track, 0)
+        for touch in touches[position]:
+            for track in touch.tracks:
+                tracks[track] = tracks.get(track, 0) | 1 << rank
+    return found
 
 
 def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
@@ -188,9 +231,9 @@ def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
             return "write" if is_write(touches) else "read" if touches else fallback
 
 
-def _node(step: Step, effect: str, stage: int, needs: tuple[int, ...], after: tuple[int, ...]) -> Node:
+def _node(step: Step, effect: str, stage: int, needs: tuple[int, ...], after: tuple[int, ...]) -> PictureNode:
     kind, does, detail = _action(step)
-    return Node(
+    return PictureNode(
         id=_plain(step.id),
         stage=stage,
         kind=kind,
@@ -242,12 +285,12 @@ def _arguments(args: dict[str, Json]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text on one line, without characters that move a cursor, turn a direction or are no XML."""
+    """Return text on one line, without characters that move a cursor, change the direction of text or are not allowed in XML."""
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def _short(value: Json) -> str:
-    """Return a template in a line: whole expressions without their `${}`, names of objects without quotes, the rest as JSON."""
+    """Return a template on one line: a string that is one expression without its `${}`, keys without quotes, other values as JSON."""
     match value:
         case str():
             text = " ".join(value.split())
@@ -267,7 +310,7 @@ def _input(name: str, schema: dict[str, Json]) -> str:
 
 
 def _kind(schema: Json) -> str:
-    """Return the type of an input in a word or three: `string`, `list of integer`, the name of a type."""
+    """Return the type of an input in a few words: `string`, `list of integer`, the name of a type."""
     match schema:
         case {"$ref": str() as target}:
             return target.rpartition("/")[2]

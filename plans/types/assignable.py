@@ -1,4 +1,4 @@
-"""Whether scalars fit scalars: by kind, by known values, and by the conditions of a schema."""
+"""Whether scalars fit scalars: by kind, by known values, and by the constraints of a schema."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing
 from ..paths import key
 from ..values import Json
 from .constraints import are_apart, holds, is_met, relevant
-from .show import shown
+from .show import type_text
 from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members
 
 
 def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
     """Return whether every value of `source` fits `target`, none does (`False`), or some may (`None`)."""
-    demanded = relevant(target.beyond, source.kind)
+    demanded = relevant(target.constraints, source.kind)
     if isinstance(target, Scalar) and {source.kind, target.kind} not in (
         {source.kind},
         {"integer", "number"},
@@ -27,7 +27,9 @@ def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
     if source.only is not None:
         return _all_or_none(_fits(value, target) for value in source.only)
     if not is_met(demanded, source):
-        is_apart = are_apart(source.beyond, demanded) and not are_apart(source.beyond, source.beyond)
+        is_apart = are_apart(source.constraints, demanded) and not are_apart(
+            source.constraints, source.constraints
+        )
         return False if is_apart else None
     if isinstance(target, Unknown):
         return True
@@ -41,7 +43,7 @@ def _fits(value: Json, target: Scalar | Unknown) -> bool | None:
             return False
         if target.only is not None and value not in target.only:
             return False
-    return holds(value, target.beyond)
+    return holds(value, target.constraints)
 
 
 def _all_or_none(answers: Iterable[bool | None]) -> bool | None:
@@ -53,7 +55,7 @@ def _all_or_none(answers: Iterable[bool | None]) -> bool | None:
 #
 # - Every member of the source but null has to be able to fit the target, else `type-mismatch`.
 # - Null, or a field that may be absent, where the target wants a value is `maybe-missing`.
-# - What fits or not only by its value (number to integer, text to a choice, anything of unknown type, conditions of a schema)
+# - What fits or not only by its value (number to integer, text to a choice, anything of unknown type, constraints of a schema)
 #   is `unchecked-type`, and checked at run time.
 #
 # Lists compare by element, objects by field. Types that hold themselves fit if nothing speaks against it (the comparison is
@@ -66,7 +68,7 @@ PAIRS_MAX = 5_000
 DEPTH_MAX = 60
 """Levels that one comparison goes down: two types that hold themselves can go on for long without meeting again."""
 
-FAULTS_MAX = 50
+PROBLEMS_MAX = 50
 """Faults told of one comparison."""
 
 EVERY_ITEM = "[*]"
@@ -77,14 +79,14 @@ _WEIGHT = {"type-mismatch": 0, "maybe-missing": 1, "unchecked-type": 2}
 Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown
 
 
-def assign(source: Type, target: Type) -> list[Fault]:
-    """Return why values of `source` do not, or may not, fit a place that wants `target`; at most one fault a place.
+def assignability_problems(source: Type, target: Type) -> list[LocalProblem]:
+    """Return why values of `source` do not, or may not, fit a place that wants `target`; at most one problem a place.
 
-    `Fault.inner` is the place inside the value: `.name`, `[*]` for the items of a list, empty for the value itself.
+    `LocalProblem.inner` is the place inside the value: `.name`, `[*]` for the items of a list, empty for the value itself.
     """
     if source == target:
         return []
-    return _Comparison().faults(source, target, 0)
+    return _Comparison().problems(source, target, 0)
 
 
 class _Comparison:
@@ -92,11 +94,11 @@ class _Comparison:
 
     def __init__(self) -> None:
         self.pairs = PAIRS_MAX
-        self.known: dict[tuple[Type, Type], list[Fault]] = {}
+        self.known: dict[tuple[Type, Type], list[LocalProblem]] = {}
         self.assumed: set[tuple[Type, Type]] = set()
 
-    def faults(self, source: Type, target: Type, depth: int) -> list[Fault]:
-        """Return the faults of one place, with places relative to it."""
+    def problems(self, source: Type, target: Type, depth: int) -> list[LocalProblem]:
+        """Return the problems of one place, with places relative to it."""
         if target == UNKNOWN or source in (NEVER, target):
             return []
         pair = (source, target)
@@ -120,7 +122,7 @@ class _Comparison:
             if not self.known[pair]:
                 del self.known[pair]
 
-    def compared(self, source: Type, target: Type, depth: int) -> list[Fault]:
+    def compared(self, source: Type, target: Type, depth: int) -> list[LocalProblem]:
         wanted = members(target)
         if UNKNOWN in wanted:
             return []
@@ -128,7 +130,7 @@ class _Comparison:
         self.pairs -= len(given) * len(wanted)
         if any(isinstance(member, Unknown) for member in given):
             return [_unchecked(source, target)]
-        found: list[Fault] = []
+        found: list[LocalProblem] = []
         for member in given:
             if member == NULL:
                 if NULL not in wanted:
@@ -139,26 +141,28 @@ class _Comparison:
 
     def best(
         self, member: Alternative, wanted: Sequence[Alternative], place: _Place, depth: int
-    ) -> list[Fault]:
-        """Return the faults of one alternative of the source against the alternative of the target that suits it best."""
-        tried: list[list[Fault]] = []
-        near: list[list[Fault]] = []
+    ) -> list[LocalProblem]:
+        """Return the problems of one alternative of the source against the alternative of the target that suits it best."""
+        tried: list[list[LocalProblem]] = []
+        near: list[list[LocalProblem]] = []
         for other in wanted:
-            faults = self.member(member, other, place, depth)
-            if not faults:
+            problems = self.member(member, other, place, depth)
+            if not problems:
                 return []
-            tried.append(faults)
+            tried.append(problems)
             if type(other) is type(member) and not isinstance(member, Scalar):
-                near.append(faults)
-        possible = [faults for faults in tried if not _is_refused(faults)]
+                near.append(problems)
+        possible = [problems for problems in tried if not _is_refused(problems)]
         if possible:
             return min(possible, key=len)
         if len(near) == 1:
             return near[0]
         return [place.mismatch]
 
-    def member(self, source: Alternative, target: Alternative, place: _Place, depth: int) -> list[Fault]:
-        """Return the faults of one alternative against another."""
+    def member(
+        self, source: Alternative, target: Alternative, place: _Place, depth: int
+    ) -> list[LocalProblem]:
+        """Return the problems of one alternative against another."""
         if isinstance(source, Scalar) and isinstance(target, Scalar | Unknown):
             fits = fitting(source, target)
             return [] if fits is True else [place.mismatch if fits is False else place.unchecked]
@@ -167,16 +171,16 @@ class _Comparison:
         if isinstance(source, ObjectType) and isinstance(target, ObjectType):
             return self.fields(source, target, place, depth)
         if isinstance(target, Unknown):
-            return _conditions(source, target, place)
+            return _constraints(source, target, place)
         return [place.mismatch]
 
-    def items(self, source: ListType, target: ListType, place: _Place, depth: int) -> list[Fault]:
-        found = _moved(self.faults(source.item, target.item, depth + 1), EVERY_ITEM)
-        return found + _conditions(source, target, place)
+    def items(self, source: ListType, target: ListType, place: _Place, depth: int) -> list[LocalProblem]:
+        found = _moved(self.problems(source.item, target.item, depth + 1), EVERY_ITEM)
+        return found + _constraints(source, target, place)
 
-    def fields(self, source: ObjectType, target: ObjectType, place: _Place, depth: int) -> list[Fault]:
-        """Return the faults of objects: of the fields that are wanted, of those that are not, and of the unknown ones."""
-        found: list[Fault] = []
+    def fields(self, source: ObjectType, target: ObjectType, place: _Place, depth: int) -> list[LocalProblem]:
+        """Return the problems of objects: of the fields that are wanted, of those that are not, and of the unknown ones."""
+        found: list[LocalProblem] = []
         lacking: list[str] = []
         for name, wanted in target.fields.items():
             given = source.fields.get(name)
@@ -194,27 +198,27 @@ class _Comparison:
             if target.extra is None:
                 found.append(place.unchecked)
             else:
-                found += _here(self.faults(source.extra, target.extra, depth + 1), place)
-        return found + _conditions(source, target, place)
+                found += _here(self.problems(source.extra, target.extra, depth + 1), place)
+        return found + _constraints(source, target, place)
 
-    def field(self, given: Property, wanted: Property, depth: int) -> list[Fault]:
-        """Return the faults of one field that both know; one that may be absent can fit by being absent."""
-        found = self.faults(given.type, wanted.type, depth + 1)
+    def field(self, given: Property, wanted: Property, depth: int) -> list[LocalProblem]:
+        """Return the problems of one field that both know; one that may be absent can fit by being absent."""
+        found = self.problems(given.type, wanted.type, depth + 1)
         if given.required:
             return found
         if wanted.required:
-            refused = [fault for fault in found if fault.code == "type-mismatch"]
+            refused = [problem for problem in found if problem.code == "type-mismatch"]
             return refused or [*found, _absent(given.type, wanted.type)]
         return [_unchecked(given.type, wanted.type)] if _is_refused(found) else found
 
-    def strangers(self, source: ObjectType, target: ObjectType, depth: int) -> list[Fault]:
-        """Return the faults of the fields that the target has no name for."""
-        found: list[Fault] = []
+    def strangers(self, source: ObjectType, target: ObjectType, depth: int) -> list[LocalProblem]:
+        """Return the problems of the fields that the target has no name for."""
+        found: list[LocalProblem] = []
         for name, given in source.fields.items():
             if name in target.fields or given.type == NEVER:
                 continue
             if target.extra is not None:
-                found += _moved(self.faults(given.type, target.extra, depth + 1), key(name))
+                found += _moved(self.problems(given.type, target.extra, depth + 1), key(name))
             else:
                 found.append(_stranger(name, given, source, target))
         return found
@@ -222,97 +226,101 @@ class _Comparison:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a place wants and gets; its faults are worded only once somebody asks."""
+    """What a place wants and gets; its problems are worded only once somebody asks."""
 
     source: Type
     target: Type
 
     @cached_property
-    def mismatch(self) -> Fault:
-        message = f"expected {shown(self.target)}, found {_contrast(self.source, self.target)}"
-        return Fault("type-mismatch", message, for_mismatch(self.source, self.target))
+    def mismatch(self) -> LocalProblem:
+        message = f"expected {type_text(self.target)}, found {_contrast(self.source, self.target)}"
+        return LocalProblem("type-mismatch", message, for_mismatch(self.source, self.target))
 
     @cached_property
-    def unchecked(self) -> Fault:
+    def unchecked(self) -> LocalProblem:
         return _unchecked(self.source, self.target)
 
-    def lacks(self, names: Sequence[str], source: ObjectType) -> Fault:
+    def lacks(self, names: Sequence[str], source: ObjectType) -> LocalProblem:
         noun = "field" if len(names) == 1 else "fields"
-        message = f"expected {shown(self.target)}, found {shown(source)} without the {noun} {listing(names)}"
-        return Fault("type-mismatch", message, for_mismatch(self.source, self.target))
+        message = f"expected {type_text(self.target)}, found {type_text(source)} without the {noun} {listing(names)}"
+        return LocalProblem("type-mismatch", message, for_mismatch(self.source, self.target))
 
 
 def _contrast(source: Type, target: Type) -> str:
     """Return the source as text, told apart from a target that reads the same."""
-    text = shown(source)
-    return text if text != shown(target) else f"another kind of {text}"
+    text = type_text(source)
+    return text if text != type_text(target) else f"another kind of {text}"
 
 
-def _unchecked(source: Type, target: Type) -> Fault:
-    message = f"expected {shown(target)}, found {shown(source)}: whether it fits is known, and checked, only at run time"
-    return Fault("unchecked-type", message, for_unchecked(source, target))
+def _unchecked(source: Type, target: Type) -> LocalProblem:
+    message = f"expected {type_text(target)}, found {type_text(source)}: whether it fits is known, and checked, only at run time"
+    return LocalProblem("unchecked-type", message, for_unchecked(source, target))
 
 
-def _missing(source: Type, target: Type) -> Fault:
-    text = shown(source)
+def _missing(source: Type, target: Type) -> LocalProblem:
+    text = type_text(source)
     found = text if "null" in text else f"{text}, which may be null"
-    return Fault("maybe-missing", f"expected {shown(target)}, found {found}", for_null())
+    return LocalProblem("maybe-missing", f"expected {type_text(target)}, found {found}", for_null())
 
 
-def _absent(source: Type, target: Type) -> Fault:
-    return Fault(
-        "maybe-missing", f"expected {shown(target)}, found {shown(source)} that may be absent", for_null()
+def _absent(source: Type, target: Type) -> LocalProblem:
+    return LocalProblem(
+        "maybe-missing",
+        f"expected {type_text(target)}, found {type_text(source)} that may be absent",
+        for_null(),
     )
 
 
-def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType) -> Fault:
+def _stranger(name: str, given: Property, source: ObjectType, target: ObjectType) -> LocalProblem:
     code = "type-mismatch" if given.required else "unchecked-type"
     may = "" if given.required else " that may be there"
     message = f"expected no other fields than {listing(target.fields)}, found the field '{name}'{may}"
-    return Fault(code, message, for_stranger(name, source, target), key(name))
+    return LocalProblem(code, message, for_stranger(name, source, target), key(name))
 
 
-def _null(source: Type, target: Type, wanted: Iterable[Alternative]) -> list[Fault]:
-    """Return the faults of null where it is not wanted by its name."""
-    answers = [holds(None, relevant(one.beyond, "null")) for one in wanted if isinstance(one, Unknown)]
+def _null(source: Type, target: Type, wanted: Iterable[Alternative]) -> list[LocalProblem]:
+    """Return the problems of null where it is not wanted by its name."""
+    answers = [holds(None, relevant(one.constraints, "null")) for one in wanted if isinstance(one, Unknown)]
     if True in answers:
         return []
     return [_unchecked(source, target) if None in answers else _missing(source, target)]
 
 
-def _conditions(source: Alternative, target: Alternative, place: _Place) -> list[Fault]:
-    demanded = relevant(target.beyond, "array" if isinstance(source, ListType) else "object")
-    if is_met(demanded, source) or are_apart(source.beyond, source.beyond):  # all its values, or none
+def _constraints(source: Alternative, target: Alternative, place: _Place) -> list[LocalProblem]:
+    demanded = relevant(target.constraints, "array" if isinstance(source, ListType) else "object")
+    if is_met(demanded, source) or are_apart(
+        source.constraints, source.constraints
+    ):  # all its values, or none
         return []
-    return [place.mismatch if are_apart(source.beyond, demanded) else place.unchecked]
+    return [place.mismatch if are_apart(source.constraints, demanded) else place.unchecked]
 
 
-def _is_refused(faults: Iterable[Fault]) -> bool:
-    return any(fault.code == "type-mismatch" for fault in faults)
+def _is_refused(problems: Iterable[LocalProblem]) -> bool:
+    return any(problem.code == "type-mismatch" for problem in problems)
 
 
-def _moved(faults: Iterable[Fault], inner: str) -> list[Fault]:
-    return [replace(fault, inner=inner + fault.inner) for fault in faults]
+def _moved(problems: Iterable[LocalProblem], inner: str) -> list[LocalProblem]:
+    return [replace(problem, inner=inner + problem.inner) for problem in problems]
 
 
-def _here(faults: Iterable[Fault], place: _Place) -> list[Fault]:
-    """Return the faults of fields without names as one of the object that holds them."""
-    worst = min(faults, key=lambda fault: _WEIGHT[fault.code], default=None)
+def _here(problems: Iterable[LocalProblem], place: _Place) -> list[LocalProblem]:
+    """Return the problems of fields without names as one of the object that holds them."""
+    worst = min(problems, key=lambda problem: _WEIGHT[problem.code], default=None)
     if worst is None:
         return []
     return [place.mismatch if worst.code == "type-mismatch" else replace(worst, inner="")]
 
 
-def _one_a_place(faults: Sequence[Fault]) -> list[Fault]:
-    """Return the weightiest fault of each place, in the order of the places; of very many, the weightiest first."""
-    by_place: dict[str, Fault] = {}
-    for fault in faults:
-        known = by_place.get(fault.inner)
-        if known is None or _WEIGHT[fault.code] < _WEIGHT[known.code]:
-            by_place[fault.inner] = fault
+def _one_a_place(problems: Sequence[LocalProblem]) -> list[LocalProblem]:
+    """Return the weightiest problem of each place, in the order of the places; of very many, the weightiest first."""
+    by_place: dict[str, LocalProblem] = {}
+    for problem in problems:
+        known = by_place.get(problem.inner)
+        if known is None or _WEIGHT[problem.code] < _WEIGHT[known.code]:
+            by_place[problem.inner] = problem
     kept = list(by_place.values())
-    if len(kept) > FAULTS_MAX:
-        kept = sorted(kept, key=lambda fault: _WEIGHT[fault.code])[:FAULTS_MAX]
+    if len(kept) > PROBLEMS_MAX:
+        kept = sorted(kept, key=lambda problem: _WEIGHT[problem.code])[:PROBLEMS_MAX]
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Conditions that are ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another."""
+"""Constraints that are ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 from ..values import Json, NotJson, canonical, digest
 from .keywords import KIND_OF_KEYWORD
 from .standalone import find_validator, self_contained
-from .types import UNKNOWN, Conditions, ListType, ObjectType, Scalar, Unknown
+from .types import UNKNOWN, Constraints, ListType, ObjectType, Scalar, Unknown
 
 _End = tuple[float, bool]  # how far in a range begins from one side, and whether beyond that number only
 
@@ -28,15 +28,15 @@ _ENDS: Mapping[str, tuple[str, int, bool]] = MappingProxyType(
 """For each keyword: what it measures, from below (1) or from above (-1), and whether the number itself is left out."""
 
 
-def implies(every: Conditions, one: str) -> bool:
-    """Whether conditions on values leave no value that does not meet one more."""
+def implies(every: Constraints, one: str) -> bool:
+    """Whether constraints on values leave no value that does not meet one more."""
     wanted = _ends((one,))
     given = _ends(every)
     return bool(wanted) and all(side in given and given[side] >= end for side, end in wanted.items())
 
 
-def are_apart(left: Conditions, right: Conditions) -> bool:
-    """Whether no value meets the conditions of both sides."""
+def are_apart(left: Constraints, right: Constraints) -> bool:
+    """Whether no value meets the constraints of both sides."""
     if not left or not right:
         return False
     mine, theirs = _ends(left), _ends(right)
@@ -53,7 +53,7 @@ def _is_past(low: Mapping[tuple[str, int], _End], high: Mapping[tuple[str, int],
 
 
 @lru_cache(maxsize=1024)
-def _ends(every: Conditions) -> dict[tuple[str, int], _End]:
+def _ends(every: Constraints) -> dict[tuple[str, int], _End]:
     """Return where ranges begin, from each side, as numbers that grow inwards."""
     found: dict[tuple[str, int], _End] = {}
     for one in every:
@@ -66,26 +66,26 @@ def _ends(every: Conditions) -> dict[tuple[str, int], _End]:
     return found
 
 
-# --- What schemas demand of values beyond their type, as the conditions that a type carries.
+# --- What schemas demand of values beyond their type, as the constraints that a type carries.
 #
-# A condition is a JSON Schema of its own, as canonical JSON: equal texts demand the same, wherever they stand. Those that rest on
+# A constraint is a JSON Schema of its own, as canonical JSON: equal texts demand the same, wherever they stand. Those that rest on
 # definitions, and very long ones, are known by a digest only; whether a value meets them nobody can say here.
 #
-# A *whole* condition repeats a schema that its type does not say exactly. It holds for the schema as it stands, not for the same
+# A *whole* constraint repeats a schema that its type does not say exactly. It holds for the schema as it stands, not for the same
 # schema as a part of a larger one, where objects stay open: whoever composes takes it off, and demands the larger one instead.
 
 
 TEXT_MAX = 2_000
-"""Characters of a condition that is kept as it is."""
+"""Characters of a constraint that is kept as it is."""
 
 _OF_SHAPE = ("minItems", "maxItems", "minProperties", "maxProperties", "propertyNames", "dependentRequired")
 
 WHOLE = "allOf"
-"""The only key of a whole condition; no other condition has it."""
+"""The only key of a whole constraint; no other constraint has it."""
 
 
-def condition(demanded: Mapping[str, Json], rests_on: Sequence[str] = ()) -> str:
-    """Return a condition.
+def constraint(demanded: Mapping[str, Json], rests_on: Sequence[str] = ()) -> str:
+    """Return a constraint.
 
     Args:
         demanded: Keywords of JSON Schema that demand something together.
@@ -98,32 +98,32 @@ def condition(demanded: Mapping[str, Json], rests_on: Sequence[str] = ()) -> str
     return text.decode()
 
 
-def together(*every: Iterable[str]) -> Conditions:
-    """Return all conditions of several types, each once."""
+def together(*every: Iterable[str]) -> Constraints:
+    """Return all constraints of several types, each once."""
     return tuple(sorted({one for some in every for one in some}))
 
 
-def relevant(every: Conditions, kind: str) -> Conditions:
-    """Return the conditions that say something of a kind of values: `minLength` nothing of numbers."""
+def relevant(every: Constraints, kind: str) -> Constraints:
+    """Return the constraints that say something of a kind of values: `minLength` nothing of numbers."""
     if not every:
         return every
     kind = "number" if kind == "integer" else kind
     return tuple([one for one in every if _kind_of(one) in (kind, None)])
 
 
-def is_met(demanded: Conditions, by: Scalar | ListType | ObjectType | Unknown) -> bool:
-    """Whether every value of a type is known to meet conditions, since its own schema demands the same or more."""
-    return all(one in by.beyond or implies(by.beyond, one) for one in demanded)
+def is_met(demanded: Constraints, by: Scalar | ListType | ObjectType | Unknown) -> bool:
+    """Whether every value of a type is known to meet constraints, since its own schema demands the same or more."""
+    return all(one in by.constraints or implies(by.constraints, one) for one in demanded)
 
 
-def holds(value: Json, demanded: Conditions) -> bool | None:
-    """Return whether a value meets conditions; `None`: nobody can say."""
+def holds(value: Json, demanded: Constraints) -> bool | None:
+    """Return whether a value meets constraints; `None`: nobody can say."""
     answers = [_holds(value, one) for one in demanded]
     return False if False in answers else None if None in answers else True
 
 
-def required_by(every: Conditions) -> tuple[list[str], list[str]]:
-    """Return the fields that conditions require, and the conditions that say something else."""
+def required_by(every: Constraints) -> tuple[list[str], list[str]]:
+    """Return the fields that constraints require, and the constraints that say something else."""
     names: dict[str, None] = {}
     others: list[str] = []
     for one in every:
@@ -134,13 +134,13 @@ def required_by(every: Conditions) -> tuple[list[str], list[str]]:
     return list(names), others
 
 
-def of_shape(every: Conditions) -> Conditions:
-    """Return the conditions that are about how many parts a list or an object has, and about their names."""
+def of_shape(every: Constraints) -> Constraints:
+    """Return the constraints that are about how many parts a list or an object has, and about their names."""
     return tuple([one for one in every if _key_of(one) in _OF_SHAPE and not _is_opaque(one)])
 
 
 def is_plain_tuple(one: str, of: ListType | ObjectType) -> bool:
-    """Whether a condition on a list's places says no more than what all its items are."""
+    """Whether a constraint on a list's places says no more than what all its items are."""
     known = cast("dict[str, Json]", json.loads(one))
     heads = known.get("prefixItems")
     if not isinstance(heads, list) or not isinstance(of, ListType) or of.item == UNKNOWN:
@@ -150,18 +150,18 @@ def is_plain_tuple(one: str, of: ListType | ObjectType) -> bool:
 
 
 def is_whole(one: str) -> bool:
-    """Whether a condition repeats a whole schema."""
+    """Whether a constraint repeats a whole schema."""
     return _key_of(one) == WHOLE
 
 
 def repeated_by(one: str) -> dict[str, Json] | None:
-    """Return the schema that a whole condition repeats; `None` if it is another condition, or known by its digest only."""
+    """Return the schema that a whole constraint repeats; `None` if it is another constraint, or known by its digest only."""
     known = cast("dict[str, list[dict[str, Json]]]", json.loads(one))
     return known[WHOLE][0] if WHOLE in known else None
 
 
-def as_schema(every: Conditions) -> dict[str, Json]:
-    """Return conditions as one JSON Schema; what is known by its digest only becomes a comment."""
+def as_schema(every: Constraints) -> dict[str, Json]:
+    """Return constraints as one JSON Schema; what is known by its digest only becomes a comment."""
     made: dict[str, Json] = {}
     others: list[Json] = []
     for one in every:
@@ -184,7 +184,7 @@ def _holds(value: Json, one: str) -> bool | None:
 
 
 def _is_opaque(one: str) -> bool:
-    """Whether a condition is known by its digest only."""
+    """Whether a constraint is known by its digest only."""
     return one.startswith('{"$comment"')
 
 
@@ -194,6 +194,6 @@ def _kind_of(one: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _key_of(one: str) -> str:
-    """Return the keyword that a condition is about: the first of several."""
+    """Return the keyword that a constraint is about: the first of several."""
     known = cast("dict[str, str]", json.loads(one))
     return known["$comment"].partition(" ")[0] if "$comment" in known else min(known)

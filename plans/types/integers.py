@@ -164,7 +164,7 @@ class _Walk:
         return item
 
     def accepts(self, at: str, value: Json) -> bool:
-        """Whether a value passes the schema at a pointer; a faulty document accepts nothing."""
+        """Whether a value passes the schema at a pointer; an invalid document accepts nothing."""
         if self._spelled is None:
             self._spelled = canonical(self.root)
         validator = find_validator_inside(self._spelled, at)

@@ -7,16 +7,17 @@ to fit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import TypeAlias, cast
 
 from ..values import Json, canonical
-from .constraints import are_apart, condition, holds, relevant, required_by, together
+from .constraints import are_apart, constraint, holds, relevant, required_by, together
 from .types import (
     ALTERNATIVES_MAX,
     NEVER,
     UNKNOWN,
     VALUES_MAX,
-    Conditions,
+    Constraints,
     ListType,
     Member,
     Named,
@@ -32,12 +33,6 @@ from .types import (
     unabsorbed,
 )
 
-APART_PAIRS_MAX = 20_000
-"""Pairs of types that are looked at to tell the alternatives of one schema apart."""
-
-APART_DEPTH_MAX = 8
-"""Levels that this goes down."""
-
 
 def alternatives(types: Iterable[Type]) -> Type | None:
     """Return the type of exactly the values that have one of the types; `None` if no type says just that."""
@@ -52,7 +47,7 @@ def alternatives(types: Iterable[Type]) -> Type | None:
         if isinstance(member, Unknown):
             return None
         if isinstance(member, Scalar):
-            groups.setdefault((member.kind, member.beyond), []).append(member)
+            groups.setdefault((member.kind, member.constraints), []).append(member)
         else:
             others.append(member)
     made = unabsorbed([*map(_one_of, groups.values()), *others])
@@ -60,7 +55,7 @@ def alternatives(types: Iterable[Type]) -> Type | None:
 
 
 def _one_of(group: Sequence[Scalar]) -> Scalar:
-    """Return one scalar for those of one kind, with the same conditions."""
+    """Return one scalar for those of one kind, with the same constraints."""
     head = group[0]
     values: dict[Json, None] = {}
     for member in group:
@@ -68,92 +63,56 @@ def _one_of(group: Sequence[Scalar]) -> Scalar:
             return member
         values.update(dict.fromkeys(member.only))
     if head.kind == "boolean" and len(values) == 2:
-        return Scalar(head.kind, None, head.beyond)
+        return Scalar(head.kind, None, head.constraints)
     if len(values) > VALUES_MAX:
         return Scalar(
-            head.kind, None, together(head.beyond, [condition({"enum": sorted(values, key=canonical)})])
+            head.kind, None, together(head.constraints, [constraint({"enum": sorted(values, key=canonical)})])
         )
-    return Scalar(head.kind, tuple(values), head.beyond)
+    return Scalar(head.kind, tuple(values), head.constraints)
 
 
-class Apart:
-    """Whether types have no value in common, as far as bounded work can tell.
+def are_disjoint(types: Sequence[Type]) -> bool:
+    """Whether no value has two of the types, as far as their kinds, known values and ranges show it.
 
-    Args:
-        closed: Whether closed objects have no other fields; as parts of a composition they may.
+    Objects are told apart by a field that both always have, with known values: a tag. What this misses is validated at run time.
     """
+    every = [parts_of(one) for one in types]
+    flat = [(at, one) for at, members_ in enumerate(every) for one in members_ or (UNKNOWN,)]
+    if len(flat) > ALTERNATIVES_MAX:
+        return False
+    return all(
+        _are_two_disjoint(one, other) for (at, one), (number, other) in combinations(flat, 2) if at != number
+    )
 
-    def __init__(self, *, closed: bool) -> None:
-        self.closed = closed
-        self.pairs = APART_PAIRS_MAX
 
-    def all(self, types: Sequence[Type]) -> bool:
-        """Whether no value has two of the types."""
-        return all(self.from_others(at, one, types) for at, one in enumerate(types))
-
-    def from_others(self, at: int, one: Type, types: Sequence[Type]) -> bool:
-        """Whether a type has no value in common with any of several but that at a position."""
-        return all(self.two(one, other) for number, other in enumerate(types) if number != at)
-
-    def two(self, left: Type, right: Type, room: int = APART_DEPTH_MAX) -> bool:
-        """Whether no value has both types."""
-        if isinstance(left, Never) or isinstance(right, Never):
-            return True
-        if room <= 0 or self.pairs <= 0 or isinstance(left, Unknown) or isinstance(right, Unknown):
+def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
+    match left, right:
+        case (Unknown(), _) | (_, Unknown()):
             return False
-        if any(
-            isinstance(one, Named) and one.name not in one.book for one in (*_named(left), *_named(right))
-        ):
-            return False
-        mine, theirs = members(left), members(right)
-        self.pairs -= len(mine) * len(theirs)
-        return self.pairs > 0 and all(self._members(one, other, room) for one in mine for other in theirs)
-
-    def _members(self, left: Member | Unknown, right: Member | Unknown, room: int) -> bool:
-        if isinstance(left, Unknown | Named) or isinstance(right, Unknown | Named):
-            return False
-        if type(left) is not type(right) or are_apart(left.beyond, right.beyond):
-            return True
-        if isinstance(left, Scalar) and isinstance(right, Scalar):
+        case Scalar(), Scalar():
             if left.kind != right.kind and {left.kind, right.kind} != {"integer", "number"}:
                 return True
-            return left.only is not None and right.only is not None and not set(left.only) & set(right.only)
-        if isinstance(left, ObjectType) and isinstance(right, ObjectType):
-            return self._by_field(left, right, room) or self._by_field(right, left, room)
-        return False
-
-    def _by_field(self, left: ObjectType, right: ObjectType, room: int) -> bool:
-        """Whether a field that one object always has tells it from the other."""
-        for name, known in left.fields.items():
-            if known.required:
-                other = right.fields.get(name)
-                if other is not None or right.extra is not None:
-                    wanted = right.extra if other is None else other.type
-                    if wanted is not None and self.two(known.type, wanted, room - 1):
-                        return True
-                elif self.closed:
-                    return True
-        return False
-
-
-def tagged(at: int, types: Sequence[Type], apart: Apart) -> Iterable[Type]:
-    """Yield one of several types with a field required that then tells it from all others: a tag with a default."""
-    one = types[at]
-    if isinstance(one, ObjectType):
-        for name, known in one.fields.items():
-            if not known.required and isinstance(known.type, Scalar) and known.type.only is not None:
-                made = ObjectType({**one.fields, name: Property(known.type)}, one.extra, one.beyond)
-                if apart.from_others(at, made, types):
-                    yield made
-
-
-def _named(of: Type) -> Iterable[Type]:
-    return of.members if isinstance(of, Union) else (of,)
+            known = left.only is not None and right.only is not None
+            return are_apart(left.constraints, right.constraints) or (
+                known and set(left.only or ()).isdisjoint(right.only or ())
+            )
+        case ObjectType(), ObjectType():
+            shared = [(left.fields[name], right.fields[name]) for name in left.fields if name in right.fields]
+            return any(
+                one.required
+                and other.required
+                and isinstance(one.type, Scalar)
+                and isinstance(other.type, Scalar)
+                and _are_two_disjoint(one.type, other.type)
+                for one, other in shared
+            )
+        case _:
+            return type(left) is not type(right)
 
 
 # --- What two types have in common: the type of values that have both.
 #
-# Schemas say so with `allOf`, with a reference beside other keywords, and with conditions beside alternatives. Parts of a
+# Schemas say so with `allOf`, with a reference beside other keywords, and with constraints beside alternatives. Parts of a
 # composition know the fields of one another, as their author means: an object that is closed on its own says nothing there of other
 # fields. Whether the whole is closed, `reading.py` says.
 
@@ -170,7 +129,7 @@ DEPTH_MAX = 60
 """Levels that a comparison goes down: types that hold themselves have no end."""
 
 
-def meet(left: Type, right: Type, *, composing: bool = False) -> Type | None:
+def intersect(left: Type, right: Type, *, composing: bool = False) -> Type | None:
     """Return the type of exactly the values that have both types; `None` if no type says just that.
 
     Args:
@@ -179,14 +138,9 @@ def meet(left: Type, right: Type, *, composing: bool = False) -> Type | None:
         composing: Whether both are parts of one composition, whose closed objects leave it to the whole to be closed.
     """
     try:
-        return _Meeting(composing=composing).meet(left, right, 0)
+        return _Intersection(composing=composing).of(left, right, 0)
     except _Unsaid:
         return None
-
-
-def narrowed(of: Type, demanded: Conditions) -> Type | None:
-    """Return the type of exactly the values that meet conditions as well; `None` if no type says just that."""
-    return meet(of, Unknown(demanded))
 
 
 def parts_of(of: Type) -> tuple[Alternative, ...] | None:
@@ -201,7 +155,7 @@ class _Unsaid(Exception):  # noqa: N818  # not an error: nobody sees it
     """No type says what two types have in common."""
 
 
-class _Meeting:
+class _Intersection:
     """One comparison, with the work that it may still do: alternatives within alternatives multiply."""
 
     def __init__(self, *, composing: bool) -> None:
@@ -209,7 +163,7 @@ class _Meeting:
         self.pairs = PAIRS_MAX
         self.fields = FIELDS_MAX
 
-    def meet(self, left: Type, right: Type, depth: int) -> Type:
+    def of(self, left: Type, right: Type, depth: int) -> Type:
         if left in (UNKNOWN, right):
             return right
         if right == UNKNOWN:
@@ -225,14 +179,14 @@ class _Meeting:
     def members(self, left: Alternative, right: Alternative, depth: int) -> Type:
         match left, right:
             case Unknown(), _:
-                return _narrowed(right, left.beyond)
+                return _narrowed(right, left.constraints)
             case _, Unknown():
-                return _narrowed(left, right.beyond)
+                return _narrowed(left, right.constraints)
             case Scalar(), Scalar():
                 return _scalars(left, right)
             case ListType(), ListType():
-                item = self.meet(left.item, right.item, depth + 1)
-                return ListType(item, together(left.beyond, right.beyond))
+                item = self.of(left.item, right.item, depth + 1)
+                return ListType(item, together(left.constraints, right.constraints))
             case ObjectType(), ObjectType():
                 return self.objects(left, right, depth)
             case _:
@@ -247,19 +201,19 @@ class _Meeting:
             mine = left.fields.get(name) or Property(self.rest(left), required=False)
             theirs = right.fields.get(name) or Property(self.rest(right), required=False)
             fields[name] = Property(
-                self.meet(mine.type, theirs.type, depth + 1), mine.required or theirs.required
+                self.of(mine.type, theirs.type, depth + 1), mine.required or theirs.required
             )
         if any(known.required and isinstance(known.type, Never) for known in fields.values()):
             return NEVER
         extra: Type | None
         if left.extra is not None and right.extra is not None:
-            extra = self.meet(left.extra, right.extra, depth + 1)
+            extra = self.of(left.extra, right.extra, depth + 1)
         elif self.composing:
             extra = right.extra if left.extra is None else left.extra
         else:
             extra = None
         kept = {name: known for name, known in fields.items() if extra is not None or known.type != NEVER}
-        return ObjectType(kept, extra, together(left.beyond, right.beyond))
+        return ObjectType(kept, extra, together(left.constraints, right.constraints))
 
     def rest(self, of: ObjectType) -> Type:
         """Return what an object may hold in a field that it has no name for."""
@@ -287,18 +241,20 @@ def _scalars(left: Scalar, right: Scalar) -> Type:
             value for value in only if type(value) is int or (isinstance(value, float) and value.is_integer())
         )
         only = tuple(int(cast("float", value)) for value in only)
-    return NEVER if only == () else _narrowed(Scalar(kind, only), together(left.beyond, right.beyond))
+    return (
+        NEVER if only == () else _narrowed(Scalar(kind, only), together(left.constraints, right.constraints))
+    )
 
 
 def _narrowed(of: Alternative, demanded: Iterable[str]) -> Type:
-    """Return what of a type meets conditions."""
+    """Return what of a type meets constraints."""
     match of:
         case Unknown():
-            return Unknown(together(of.beyond, demanded))
+            return Unknown(together(of.constraints, demanded))
         case Scalar():
-            return _narrowed_scalar(of, relevant(together(of.beyond, demanded), of.kind))
+            return _narrowed_scalar(of, relevant(together(of.constraints, demanded), of.kind))
         case ListType():
-            return ListType(of.item, together(of.beyond, relevant(tuple(demanded), "array")))
+            return ListType(of.item, together(of.constraints, relevant(tuple(demanded), "array")))
         case ObjectType():
             return _narrowed_object(of, relevant(tuple(demanded), "object"))
 
@@ -306,7 +262,7 @@ def _narrowed(of: Alternative, demanded: Iterable[str]) -> Type:
 _EVERY: Mapping[str, tuple[Json, ...]] = {"null": (None,), "boolean": (True, False)}
 
 
-def _narrowed_scalar(of: Scalar, demanded: Conditions) -> Type:
+def _narrowed_scalar(of: Scalar, demanded: Constraints) -> Type:
     values = of.only or _EVERY.get(of.kind, ())
     if not demanded or not values:
         return Scalar(of.kind, of.only, demanded)
@@ -323,13 +279,13 @@ def _narrowed_scalar(of: Scalar, demanded: Conditions) -> Type:
     return Scalar(of.kind, only, demanded if unsure else ())
 
 
-def _narrowed_object(of: ObjectType, demanded: Conditions) -> ObjectType:
-    """Return an object with further conditions; fields that it knows can be required without one."""
+def _narrowed_object(of: ObjectType, demanded: Constraints) -> ObjectType:
+    """Return an object with further constraints; fields that it knows can be required without one."""
     names, others = required_by(demanded)
     fields = dict(of.fields)
     strange: list[Json] = [name for name in names if name not in fields]
     for name in names:
         if name in fields:
             fields[name] = Property(fields[name].type)
-    kept = [condition({"required": strange})] if strange else []
-    return ObjectType(fields, of.extra, together(of.beyond, others, kept))
+    kept = [constraint({"required": strange})] if strange else []
+    return ObjectType(fields, of.extra, together(of.constraints, others, kept))

@@ -1,7 +1,7 @@
 """The words of JSON Schema that plans read: which kind of value each belongs to, and what each may hold.
 
 `format`, titles and examples say nothing about which values fit (JSON Schema 2020-12 takes `format` for a remark), so they
-are not conditions.
+are not constraints.
 """
 
 from __future__ import annotations

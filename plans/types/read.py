@@ -1,26 +1,25 @@
 """JSON Schemas read as types.
 
-A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a condition, so that
-the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a condition. A schema that
+A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a constraint, so that
+the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a constraint. A schema that
 says no `type` admits values of every kind, as JSON Schema has it: its `properties` bind objects alone. An object is closed unless `additionalProperties` is given and not false, or it has no
 `properties`. References are followed where they are harmless and kept as names where a type holds itself or would get
 large.
 
 Which schema names which is in `definitions.py`, how parts make a whole in `composing.py` and
-`meeting.py`, what conditions are in `beyond.py`.
+`meeting.py`, what constraints are in `constraints.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing
 from ..values import Json, into
-from .constraints import WHOLE, condition, is_whole, together
+from .constraints import WHOLE, constraint, is_whole, together
 from .definitions import (
     DEPTH_MAX,
     ROOT,
@@ -32,7 +31,7 @@ from .definitions import (
     order_of,
     unescaped_name,
 )
-from .intersect import Alternative, Apart, alternatives, meet, parts_of, tagged
+from .intersect import Alternative, alternatives, are_disjoint, intersect, parts_of
 from .keywords import (
     KIND_OF_KEYWORD,
     KINDS,
@@ -43,13 +42,12 @@ from .keywords import (
     kinds_of,
     misshapen,
 )
-from .standalone import Closedness, closedness, is_composed, is_strict
+from .standalone import Closedness, closedness, is_composed
 from .types import (
-    ALTERNATIVES_MAX,
     NEVER,
     NULL,
     UNKNOWN,
-    Conditions,
+    Constraints,
     Kind,
     ListType,
     Named,
@@ -57,7 +55,6 @@ from .types import (
     Property,
     Scalar,
     Type,
-    Union,
     Unknown,
     depth_of,
     members,
@@ -86,23 +83,23 @@ _NO_TYPES: Mapping[str, Json] = {}
 
 def read_schema(
     schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
-) -> tuple[Type, list[Fault]]:
+) -> tuple[Type, list[LocalProblem]]:
     """Return the type of a schema and what is wrong with it. O(size of the schema and of what it names).
 
     Args:
-        schema: Any JSON; what is not a JSON Schema is a fault and reads as `UNKNOWN`.
-        types: Schemas for `#/types/Name`. Their own faults are not told here: read each of them for that.
+        schema: Any JSON; what is not a JSON Schema is a problem and reads as `UNKNOWN`.
+        types: Schemas for `#/types/Name`. Their own problems are not told here: read each of them for that.
     """
-    made, faults, _ = read_with_warnings(schema, types)
-    return made, faults
+    made, problems, _ = read_with_warnings(schema, types)
+    return made, problems
 
 
 def read_with_warnings(
     schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
-) -> tuple[Type, list[Fault], list[Fault]]:
+) -> tuple[Type, list[LocalProblem], list[LocalProblem]]:
     """As `read_schema`; also return a warning for each schema that constrains one kind and has no `type`."""
     reader = _Reader(Documents(schema, types))
-    return reader.read_all(), reader.faults, reader.warnings
+    return reader.read_all(), reader.problems, reader.warnings
 
 
 class _Reader:
@@ -115,31 +112,25 @@ class _Reader:
         self.book: dict[str, Type] = {}
         self.read_places: dict[Place, Type] = {}
         self.endless = endless_places(documents, self.order)
-        self.faults: list[Fault] = []
-        self.warnings: list[Fault] = []
+        self.problems: list[LocalProblem] = []
+        self.warnings: list[LocalProblem] = []
         self.said = SaidKinds(documents)
         self.context: frozenset[str] | None = (
             None  # kinds that the schema around a part says; `None`: it says none
         )
-        self.is_untyped = (
-            False  # whether a part of the value that is being read says no `type`, and nothing around it does
-        )
-        self.untyped: set[Place] = set()
 
     def read_all(self) -> Type:
         made: Type = UNKNOWN
         for place in self.order.places:
             path = "" if place == ROOT else None
             schema = self.documents.at(place)
-            self.context, self.is_untyped = None, False
+            self.context = None
             if place in self.endless:
-                self.fault("bad-shape", path, _ENDLESS)
+                self.problem("bad-shape", path, _ENDLESS)
                 made = UNKNOWN
             else:
                 made = self.part(schema, path, place.document, DEPTH_MAX)
             self.read_places[place] = made
-            if self.is_untyped:
-                self.untyped.add(place)
             made = self.settled(made, schema, path, place.document)
             if place in self.order.loops:
                 self.book[self.names.name(place)] = made
@@ -150,18 +141,17 @@ class _Reader:
 
         Args:
             schema: What stands at `path`.
-            path: For faults; `None`: they are told elsewhere.
+            path: For problems; `None`: they are told elsewhere.
             document: Where references are looked up.
             room: Levels that may still be read.
         """
-        before = self.context, self.is_untyped
-        self.context, self.is_untyped = None, False
+        before, self.context = self.context, None
         made = self.settled(self.part(schema, path, document, room), schema, path, document)
-        self.context, self.is_untyped = before
+        self.context = before
         return made
 
     def settled(self, made: Type, schema: Json, path: str | None, document: str) -> Type:
-        """Return the type of a whole schema. If no part of the schema names a kind, return the type of any value, with the schema as a condition.
+        """Return the type of a whole schema. If no part of the schema names a kind, return the type of any value, with the schema as a constraint.
 
         Parts of a schema are read kind by kind, so that `{"allOf": [{"type": "object"}, {"properties": ..}]}` is an object with fields.
         Without a kind, a union of all kinds would claim more than the author wrote: its text alternative would fit no parameter for an object.
@@ -169,13 +159,15 @@ class _Reader:
         known = as_mapping(schema)
         if known is None or self.said.of(schema, document) is not None or not members(made):
             return made
-        if self.is_untyped:
+        if not isinstance(made, Unknown):
             made = Unknown((self.repeated(known, document),))
         key = next((key for key in known if key in KIND_OF_KEYWORD), None)
-        if path is not None and key is not None and isinstance(made, Unknown):
+        if path is not None and key is not None:
             kind = KIND_OF_KEYWORD[key]
             message = f"expected 'type' beside '{key}', found none: a value that is no {kind} fits too"
-            self.warnings.append(Fault("unchecked-type", message, f'write "type": "{kind}" beside it', path))
+            self.warnings.append(
+                LocalProblem("unchecked-type", message, f'write "type": "{kind}" beside it', path)
+            )
         return made
 
     def part(self, schema: Json, path: str | None, document: str, room: int) -> Type:
@@ -184,7 +176,7 @@ class _Reader:
             return UNKNOWN if schema else NEVER
         known = as_mapping(schema)
         if known is None:
-            self.fault(
+            self.problem(
                 "bad-shape",
                 path,
                 f"expected a JSON Schema, found {found_value(schema)}",
@@ -193,10 +185,10 @@ class _Reader:
             return UNKNOWN
         if room <= 0:
             message = f"expected at most {DEPTH_MAX} schemas inside one another, found more"
-            self.fault("limit-exceeded", path, message, "name parts of it in 'types'")
+            self.problem("limit-exceeded", path, message, "name parts of it in 'types'")
             return UNKNOWN
         for key, expected, found in misshapen(known):
-            self.fault("bad-shape", _at(path, key), f"expected {expected}, found {found}")
+            self.problem("bad-shape", _at(path, key), f"expected {expected}, found {found}")
         around = self.context
         self.context = both_kinds(around, self.said.of(schema, document, nullable=False))
         made = self.whole(known, path, document, room)
@@ -212,35 +204,32 @@ class _Reader:
         own = self.own(schema, path, document, room)
         parts = list(self.parts(schema, path, document, room))
         if is_composed(schema):
-            return self.composition(own, parts, schema, document)
+            return self.composition([(own, None), *parts], schema, document)
         made = own
         for part, _ in parts:
-            made = meet(made, part) or self.conditional(made, schema, document)
+            made = intersect(made, part) or self.conditional(made, schema, document)
         return made
 
     def composition(
-        self, own: Type, parts: Iterable[tuple[Type, Json]], schema: Mapping[str, Json], document: str
+        self, parts: Iterable[tuple[Type, Json]], schema: Mapping[str, Json], document: str
     ) -> Type:
-        """Return the type of a schema whose parts know the fields of one another."""
+        """Return the type of a schema whose parts know the fields of one another.
+
+        The type is an upper bound, and the whole schema stays with it as a constraint: validation decides at run time. To compute the exact type,
+        each branch of each part would have to be combined with each branch of all others, for schemas that few tools have.
+        """
         how = closedness(cast("Json", schema), document, self.documents)
-        is_exact = is_known = True
         made: Type = UNKNOWN
-        every = ((own, None), *parts)
-        named = [names_in(one) for one, _ in every]
-        for at, (one, said) in enumerate(every):
-            is_several = len(parts_of(one) or ()) > 1  # only those know fields of one another
-            others = (*named[:at], *named[at + 1 :]) if is_several else ()
-            elsewhere = frozenset[str]().union(*others)
-            part = as_part(one, closedness(said, document, self.documents), how, elsewhere)
-            met = meet(made, part.type, composing=True)
-            is_exact = is_exact and part.is_exact and met is not None
-            is_known = is_known and part.is_known and met is not None
-            made = made if met is None else met
-        whole = composed(made, how if is_known else "open")
-        is_exact, made = is_exact and whole is not None, made if whole is None else whole
-        if any(isinstance(one, ObjectType) for one in parts_of(made) or ()):
-            is_exact = is_exact and not is_strict(cast("Json", schema), document, self.documents)
-        return made if is_exact and is_known else self.conditional(made, schema, document)
+        for of, said in parts:
+            part = _as_part(of, closedness(said, document, self.documents))
+            if part is None:
+                how = "open"  # the part may name fields that nobody has seen
+            else:
+                made = intersect(made, part, composing=True) or made
+        if how != "silent":
+            every = [_closed(one, how) if isinstance(one, ObjectType) else one for one in members(made)]
+            made = alternatives(every) or UNKNOWN
+        return self.conditional(made, schema, document)
 
     def parts(
         self, schema: Mapping[str, Json], path: str | None, document: str, room: int
@@ -255,55 +244,34 @@ class _Reader:
                 place = _at(path, key)
                 read = [self.part(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
                 said: dict[str, Json] = {key: branches}
-                made = alternatives(read) if key == "anyOf" else self.one_of(read, schema, said, document)
-                yield Unknown((self.repeated(said, document),)) if made is None else made, said
+                made = alternatives(read) or Unknown((self.repeated(said, document),))
+                is_exact = key == "anyOf" or are_disjoint(read)
+                yield made if is_exact else self.conditional(made, said, document), said
         every = schema.get("allOf")
         if isinstance(every, list):
             place = _at(path, "allOf")
             if len(every) > PARTS_MAX:
                 message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
-                self.fault("limit-exceeded", place, message, "write them as one schema")
+                self.problem("limit-exceeded", place, message, "write them as one schema")
             for at, one in enumerate(every[:PARTS_MAX]):
                 yield self.part(one, _at(place, at), document, room - 1), one
 
-    def one_of(
-        self, read: Sequence[Type], schema: Mapping[str, Json], said: Mapping[str, Json], document: str
-    ) -> Type | None:
-        """Return the type of values that have one of several types, and no other of them; `None` if no type says it.
-
-        Args:
-            read: The types.
-            schema: The schema that they are alternatives in.
-            said: What of it says so.
-            document: Where it stands.
-        """
-        if len(read) > ALTERNATIVES_MAX:
-            return None
-        apart = Apart(closed=not is_composed(schema))
-        made: list[Type] = []
-        for at, one in enumerate(read):
-            if apart.from_others(at, one, read):
-                made.append(one)
-            else:
-                made += [*tagged(at, read, apart), self.conditional(one, said, document)]
-        return alternatives(made)
-
     def conditional(self, of: Type, schema: Mapping[str, Json], document: str) -> Type:
         """Return the type of values that meet a schema, of those that have a type."""
-        condition = Unknown((self.repeated(schema, document),))
-        return meet(of, condition) or condition
+        constraint = Unknown((self.repeated(schema, document),))
+        return intersect(of, constraint) or constraint
 
     def repeated(self, schema: Mapping[str, Json], document: str) -> str:
-        """Return the condition that repeats a schema."""
-        return self.condition({WHOLE: [cast("Json", schema)]}, document)
+        """Return the constraint that repeats a schema."""
+        return self.constraint({WHOLE: [cast("Json", schema)]}, document)
 
-    def condition(self, demanded: dict[str, Json], document: str) -> str:
+    def constraint(self, demanded: dict[str, Json], document: str) -> str:
         places = self.documents.reached(cast("Json", demanded), document)
-        return condition(demanded, [self.names.key(place) for place in places])
+        return constraint(demanded, [self.names.key(place) for place in places])
 
-    def conditions(self, schema: Mapping[str, Json], kind: str | None, document: str) -> Conditions:
+    def constraints(self, schema: Mapping[str, Json], kind: str | None, document: str) -> Constraints:
         """Return what a schema demands of values of a kind beyond their type."""
-        made = [self.condition(one, document) for one in demands(schema, kind)]
+        made = [self.constraint(one, document) for one in demands(schema, kind)]
         if kind == "object" and "patternProperties" in schema and "properties" in schema:
             made.append(self.repeated(schema, document))
         return together(made)
@@ -317,12 +285,12 @@ class _Reader:
         elif schema.get("not") in ({}, True):
             return NEVER
         else:
-            made = Unknown(self.conditions(schema, None, document))
+            made = Unknown(self.constraints(schema, None, document))
         values = schema.get("enum")
         for listed in ([schema["const"]] if "const" in schema else None, values):
             if isinstance(listed, list):
                 only = alternatives(map(_listed, listed))
-                made = None if made is None or only is None else meet(made, only)
+                made = None if made is None or only is None else intersect(made, only)
         return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def kinds(self, schema: Mapping[str, Json], path: str | None) -> list[str] | None:
@@ -330,14 +298,13 @@ class _Reader:
         given = schema.get("type")
         if given is None and "type" not in schema:
             if "properties" not in schema and "items" not in schema:
-                return None  # conditions say it all
-            self.is_untyped = self.is_untyped or self.context is None
+                return None  # constraints say it all
             return [kind for kind in KINDS if kind in (self.context or KINDS_APART)]
         every = given if isinstance(given, list) else [given]
         known = [kind for kind in every if isinstance(kind, str) and kind in KINDS]
         if len(known) < len(every) or not every:
             wrong = next((kind for kind in every if kind not in KINDS), None)
-            self.fault(
+            self.problem(
                 "bad-shape",
                 _at(path, "type"),
                 f"expected one of {', '.join(KINDS)}, found {found_value(wrong)}",
@@ -348,12 +315,12 @@ class _Reader:
 
     def kind(self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
         """Return the type of values of one kind."""
-        beyond = self.conditions(schema, kind, document)
+        constraints = self.constraints(schema, kind, document)
         if kind == "array":
-            return ListType(self.item(schema, path, document, room), beyond)
+            return ListType(self.item(schema, path, document, room), constraints)
         if kind == "object":
-            return self.object(schema, path, document, room, beyond)
-        made = meet(Scalar(cast("Kind", kind)), Unknown(beyond))
+            return self.object(schema, path, document, room, constraints)
+        made = intersect(Scalar(cast("Kind", kind)), Unknown(constraints))
         return Unknown((self.repeated(schema, document),)) if made is None else made
 
     def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
@@ -372,10 +339,10 @@ class _Reader:
         read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(heads)]
         if isinstance(rest, Mapping | bool):
             read.append(self.read(rest, _at(path, "items"), document, room - 1))
-        return alternatives(read) or UNKNOWN  # what stands in which place is a condition of the list
+        return alternatives(read) or UNKNOWN  # what stands in which place is a constraint of the list
 
     def object(
-        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, beyond: Conditions
+        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, constraints: Constraints
     ) -> ObjectType:
         properties = as_mapping(schema.get("properties")) or {}
         names = schema.get("required")
@@ -388,7 +355,7 @@ class _Reader:
         for name in required:
             if name not in fields:
                 fields[name] = Property(UNKNOWN if extra is None else extra, required=True)
-        return ObjectType(fields, extra, beyond)
+        return ObjectType(fields, extra, constraints)
 
     def others(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
         """Return what fields without a name of their own may hold; `None`: there are none."""
@@ -408,19 +375,14 @@ class _Reader:
             self.unknown(ref, path)
             return UNKNOWN
         made = self.read_places.get(place)
-        is_untyped = place in self.untyped
         if place in self.endless:
-            self.fault("bad-shape", path, _ENDLESS)
+            self.problem("bad-shape", path, _ENDLESS)
             return UNKNOWN
         if place not in self.order.loops and made is not None and _is_small(made):
-            self.is_untyped = self.is_untyped or (is_untyped and self.context is None)
             return made
         name = self.names.name(place)
         if made is not None:
-            whole = cast("Mapping[str, Json]", self.documents.at(place))
-            self.book.setdefault(
-                name, Unknown((self.repeated(whole, place.document),)) if is_untyped else made
-            )
+            self.book.setdefault(name, self.settled(made, self.documents.at(place), None, place.document))
         return Named(name, self.names.key(place), self.book)
 
     def unknown(self, ref: str, path: str | None) -> None:
@@ -429,17 +391,17 @@ class _Reader:
         name = unescaped_name(ref)
         if name in self.documents.types:
             hint = f"write '#/types/{name}'"
-        elif len(self.faults) < SUGGESTIONS_MAX:
+        elif len(self.problems) < SUGGESTIONS_MAX:
             hint = did_you_mean(name, known, "define it in the plan's 'types'")
         else:
             hint = ""
-        self.fault(
+        self.problem(
             "unknown-type", path, f"expected the name of a type ({listing(known)}), found '{ref[:80]}'", hint
         )
 
-    def fault(self, code: str, path: str | None, message: str, hint: str = "") -> None:
+    def problem(self, code: str, path: str | None, message: str, hint: str = "") -> None:
         if path is not None:
-            self.faults.append(Fault(code, message, hint, path))
+            self.problems.append(LocalProblem(code, message, hint, path))
 
 
 KINDS_APART = frozenset(KINDS) - {"integer"}
@@ -507,112 +469,50 @@ def _is_small(of: Type) -> bool:
 
 
 def _listed(value: Json) -> Type:
-    """Return the type of one value that a schema lists; of lists and objects, all but their value is a condition."""
+    """Return the type of one value that a schema lists; of lists and objects, all but their value is a constraint."""
     made = type_of(value)
     if isinstance(value, list | dict) and value != []:
-        return meet(made, Unknown((condition({"enum": [value]}),))) or UNKNOWN
+        return intersect(made, Unknown((constraint({"enum": [value]}),))) or UNKNOWN
     return made
 
 
-# --- Types of schemas that several parts make.
-#
-# Parts see the fields of one another: what one leaves out another may name. What two parts have in common is in `meeting.py`,
-# whether the whole is closed in `composition.py`.
-
-
 FIELDS_MAX = 100_000
-"""Fields that alternatives beside one another get; more say nothing that anybody reads."""
+"""Fields that the branches of one part get from one another; a larger part counts as open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The type of a part of a composition.
+def _as_part(of: Type, own: Closedness) -> Type | None:
+    """Return a type as that of a part of a composition; `None`: it does not show all fields that the part names.
 
-    Attributes:
-        type: Of all values that the part may have beside other parts, where closed objects leave the closing to the whole.
-        is_exact: Whether it says all that the part demands.
-        is_known: Whether it knows every field that the part names.
-    """
-
-    type: Type
-    is_exact: bool = True
-    is_known: bool = True
-
-
-def as_part(of: Type, own: Closedness, whole: Closedness, elsewhere: AbstractSet[str] = frozenset()) -> Part:
-    """Return a type as that of a part.
+    A part leaves it to the whole to be closed. So a value of one branch may also have the fields that other branches of the part name, and a
+    constraint that repeats a closed schema says nothing of it.
 
     Args:
         of: What the part's schema reads as, alone.
         own: Whether that schema's objects are closed.
-        whole: Whether those of the composition are.
-        elsewhere: The fields that other parts name.
     """
     every = parts_of(of)
     if every is None:
-        return _NOTHING
-    bare = [_without_whole(one) for one in every]
-    objects = [one for one in bare if isinstance(one, ObjectType)]
-    is_known = own != "closed" or not any(
-        isinstance(one, Unknown) or (isinstance(one, ObjectType) and one.extra is not None) for one in bare
-    )
-    is_exact = tuple(bare) == every and is_known
-    if len(objects) > 1 and not Apart(closed=False).all(objects):
-        is_exact = False
-        if len(objects) * sum(len(one.fields) for one in objects) > FIELDS_MAX:
-            is_known = False
-        elif whole == "closed":
-            bare = [_beside(one, objects, elsewhere) if isinstance(one, ObjectType) else one for one in bare]
-    made = alternatives(bare)
-    return _NOTHING if made is None else Part(made, is_exact, is_known)
+        return None
+    if own == "closed" and any(
+        isinstance(one, Unknown) or (isinstance(one, ObjectType) and one.extra is not None) for one in every
+    ):
+        return None
+    names = dict.fromkeys(name for one in every if isinstance(one, ObjectType) for name in one.fields)
+    if len(every) * len(names) > FIELDS_MAX:
+        return None
+    others = {name: Property(UNKNOWN, required=False) for name in names}
+    return alternatives([_open(one, others) for one in every])
 
 
-_NOTHING = Part(UNKNOWN, is_exact=False, is_known=False)
-"""Stands for a part of which no type says anything."""
+def _open(of: Alternative, others: Mapping[str, Property]) -> Alternative:
+    kept = tuple([one for one in of.constraints if not is_whole(one)])
+    if isinstance(of, ObjectType):
+        return ObjectType(
+            {**of.fields, **{k: v for k, v in others.items() if k not in of.fields}}, of.extra, kept
+        )
+    return of if kept == of.constraints else replace(of, constraints=kept)
 
 
-def _without_whole(of: Alternative) -> Alternative:
-    """Return a type without the conditions that hold only for its schema alone."""
-    kept = tuple([one for one in of.beyond if not is_whole(one)])
-    if kept == of.beyond:
-        return of
-    match of:
-        case Unknown():
-            return Unknown(kept)
-        case Scalar():
-            return Scalar(of.kind, of.only, kept)
-        case ListType():
-            return ListType(of.item, kept)
-        case ObjectType():
-            return ObjectType(of.fields, of.extra, kept)
-
-
-def names_in(of: Type) -> frozenset[str]:
-    """Return the fields that a type's objects name."""
-    every = parts_of(of) or ()
-    return frozenset[str]().union(*(one.fields for one in every if isinstance(one, ObjectType)))
-
-
-def _beside(one: ObjectType, objects: Iterable[ObjectType], elsewhere: AbstractSet[str]) -> ObjectType:
-    """Return an object with the fields that it may have since it is one of the others as well; of those named elsewhere more is said there."""
-    fields = dict(one.fields)
-    for other in objects:
-        for name, known in other.fields.items():
-            if name not in one.fields:
-                met = name in elsewhere or (name in fields and fields[name].type != known.type)
-                fields[name] = Property(UNKNOWN if met else known.type, required=False)
-    return ObjectType(fields, one.extra, one.beyond)
-
-
-def composed(made: Type, how: Closedness) -> Type | None:
-    """Return the type of a composition whose parts together are closed, or open; `None` if no type says it."""
-    if how == "silent" or not isinstance(made, ObjectType | Union):
-        return made
-    return alternatives(
-        [_closed_object(one, how) if isinstance(one, ObjectType) else one for one in members(made)]
-    )
-
-
-def _closed_object(made: ObjectType, how: Closedness) -> ObjectType:
+def _closed(made: ObjectType, how: Closedness) -> ObjectType:
     extra = None if how == "closed" else UNKNOWN if made.extra is None else made.extra
-    return made if extra == made.extra else ObjectType(made.fields, extra, made.beyond)
+    return ObjectType(made.fields, extra, made.constraints)

@@ -13,7 +13,7 @@ from .types import (
     NEVER,
     NULL,
     UNKNOWN,
-    Conditions,
+    Constraints,
     ListType,
     Named,
     Never,
@@ -28,10 +28,10 @@ FIELDS_SHOWN_MAX = 8
 VALUES_SHOWN_MAX = 6
 MEMBERS_SHOWN_MAX = 5
 NESTING_SHOWN_MAX = 3
-CONDITIONS_SHOWN_MAX = 80  # characters: a pattern may be long
+CONSTRAINTS_SHOWN_MAX = 80  # characters: a pattern may be long
 TEXT_SHOWN_MAX = 40  # characters of a known text: enough to recognise it
 
-CONDITIONS: Mapping[str, str] = MappingProxyType(
+CONSTRAINT_WORDS: Mapping[str, str] = MappingProxyType(
     {
         "minimum": "of at least {}",
         "maximum": "of at most {}",
@@ -47,7 +47,7 @@ CONDITIONS: Mapping[str, str] = MappingProxyType(
 _KINDS = {"null": "null", "boolean": "boolean", "integer": "integer", "number": "number", "string": "text"}
 
 
-def shown(of: Type) -> str:
+def type_text(of: Type) -> str:
     """Return a type as short text."""
     return _shown(of, NESTING_SHOWN_MAX)
 
@@ -55,7 +55,7 @@ def shown(of: Type) -> str:
 def _shown(of: Type, room: int) -> str:  # noqa: PLR0911  # one case, one line
     match of:
         case Unknown():
-            return "a value with conditions" if of.beyond else "a value of unknown type"
+            return "a value with conditions" if of.constraints else "a value of unknown type"
         case Never():
             return "no value"
         case Scalar():
@@ -74,7 +74,7 @@ def _shown(of: Type, room: int) -> str:  # noqa: PLR0911  # one case, one line
 
 def _scalar(of: Scalar) -> str:
     if of.only is None:
-        return " ".join([_KINDS[of.kind], *([_conditions(of.beyond)] if of.beyond else [])])
+        return " ".join([_KINDS[of.kind], *([_constraints(of.constraints)] if of.constraints else [])])
     texts = [_value(value) for value in of.only[:VALUES_SHOWN_MAX]]
     if len(of.only) > VALUES_SHOWN_MAX:
         texts.append("..")
@@ -88,16 +88,16 @@ def bounded(words: str, bound: object) -> str:
     return (words.removesuffix("s") if bound == 1 else words).format(bound)
 
 
-def _conditions(demanded: Conditions) -> str:
-    """Return conditions in words; where one has none of its own, only that there are some."""
+def _constraints(demanded: Constraints) -> str:
+    """Return constraints in words; where one has none of its own, only that there are some."""
     told: list[str] = []
     for one in demanded:
         for keyword, bound in cast("dict[str, object]", json.loads(one)).items():
-            if keyword not in CONDITIONS:
+            if keyword not in CONSTRAINT_WORDS:
                 return "with conditions"
-            told.append(bounded(CONDITIONS[keyword], bound))
+            told.append(bounded(CONSTRAINT_WORDS[keyword], bound))
     text = " and ".join(told)
-    return text if len(text) <= CONDITIONS_SHOWN_MAX else f"{text[: CONDITIONS_SHOWN_MAX - 2]}.."
+    return text if len(text) <= CONSTRAINTS_SHOWN_MAX else f"{text[: CONSTRAINTS_SHOWN_MAX - 2]}.."
 
 
 def _value(value: object) -> str:
@@ -164,13 +164,13 @@ class _Writing:
     def schema(self, of: Type) -> dict[str, Json]:  # noqa: PLR0911  # one case, one line
         match of:
             case Unknown():
-                return as_schema(of.beyond)
+                return as_schema(of.constraints)
             case Never():
                 return {"not": {}}
             case Scalar():
-                return {"type": of.kind, **_values(of), **as_schema(of.beyond)}
+                return {"type": of.kind, **_values(of), **as_schema(of.constraints)}
             case ListType(item=item):
-                return {"type": "array", "items": self.schema(item), **as_schema(of.beyond)}
+                return {"type": "array", "items": self.schema(item), **as_schema(of.constraints)}
             case ObjectType():
                 return self.object(of)
             case Union():
@@ -180,7 +180,7 @@ class _Writing:
 
     def object(self, of: ObjectType) -> dict[str, Json]:
         """Return the schema of an object: that which it was read from, where only that says all of it."""
-        said = [one for one in map(repeated_by, of.beyond) if one is not None]
+        said = [one for one in map(repeated_by, of.constraints) if one is not None]
         if said:
             return said[0]
         made: dict[str, Json] = {"type": "object"}
@@ -192,7 +192,7 @@ class _Writing:
             made["additionalProperties"] = True if of.extra == UNKNOWN else self.schema(of.extra)
         elif of.extra is None and not of.fields:
             made["additionalProperties"] = False
-        return {**made, **as_schema(of.beyond)}
+        return {**made, **as_schema(of.constraints)}
 
     def union(self, of: Union) -> dict[str, Json]:
         plain = [member for member in of.members if isinstance(member, Scalar) and member.only is None]

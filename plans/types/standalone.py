@@ -173,7 +173,7 @@ def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
 
 # --- Schemas that several parts make: whether the whole is open or closed.
 #
-# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and conditions. What the parts say as types is
+# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and constraints. What the parts say as types is
 # in `composing.py`.
 
 
@@ -197,7 +197,7 @@ def is_composed(schema: Mapping[str, Json]) -> bool:
 def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
     """Return whether objects may have other fields than the parts of a schema name.
 
-    One part that is open on purpose, or that adds fields on a condition, opens the whole; else one that names fields closes
+    One part that is open on purpose, or that adds fields on a constraint, opens the whole; else one that names fields closes
     it. The checker and validation at run time both go by this answer.
     """
     found: Closedness = "silent"
@@ -211,12 +211,6 @@ def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
         if "properties" in known or "additionalProperties" in known:
             found = "closed"
     return found
-
-
-def is_strict(schema: Json, document: str, documents: Documents) -> bool:
-    """Whether a part of a schema says of itself that it has no other fields: it refuses those of the other parts."""
-    parts = _parts(schema, document, documents)
-    return any(known is None or known.get("additionalProperties") is False for known in parts)
 
 
 def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
@@ -252,7 +246,7 @@ VALIDATORS_KEPT = 256
 
 @lru_cache(maxsize=VALIDATORS_KEPT)
 def find_validator(schema: bytes) -> Draft202012Validator | None:
-    """Return the validator of a schema that stands alone, as canonical JSON; `None` if the schema is faulty."""
+    """Return the validator of a schema that stands alone, as canonical JSON; `None` if the schema is invalid."""
     from jsonschema_rs import Draft202012Validator, ReferencingError  # noqa: PLC0415  # only once values are validated
 
     try:
@@ -274,7 +268,7 @@ def find_validator_inside(document: bytes, pointer: str) -> Draft202012Validator
         pointer: JSON pointer of the schema inside it.
 
     Returns:
-        `None` if the document is faulty.
+        `None` if the document is invalid.
     """
     from jsonschema_rs import Draft202012Validator, ReferencingError, Registry  # noqa: PLC0415  # only once values are validated
 

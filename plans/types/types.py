@@ -66,11 +66,11 @@ SIZE_MAX = 10_000
 """Parts of a type, shared ones counted as often as they are met: stops types that double from step to step."""
 
 
-Conditions: TypeAlias = tuple[str, ...]
+Constraints: TypeAlias = tuple[str, ...]
 """What a schema demands of values beyond their type: each demand as canonical JSON, sorted. `beyond.py` makes them."""
 
 CUT = '{"$comment":"cut"}'
-"""The condition of what was cut off at a bound: nobody knows it, so no two of it are known to be the same."""
+"""The constraint of what was cut off at a bound: nobody knows it, so no two of it are known to be the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,18 +78,20 @@ class Unknown:
     """The type of values of any kind; `UNKNOWN` demands nothing of them.
 
     Attributes:
-        beyond: As of `Scalar`.
+        constraints: As of `Scalar`.
     """
 
-    beyond: Conditions = ()
+    constraints: Constraints = ()
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Unknown) and self.beyond == other.beyond and CUT not in self.beyond
+            isinstance(other, Unknown)
+            and self.constraints == other.constraints
+            and CUT not in self.constraints
         )
 
     def __hash__(self) -> int:
-        return hash(("unknown", self.beyond))
+        return hash(("unknown", self.constraints))
 
 
 class Never(Enum):
@@ -109,25 +111,25 @@ class Scalar:
     Attributes:
         kind: As JSON Schema names it; every `integer` is also a `number`.
         only: The values it can have, if they are known; all of exactly this kind (`1` is integer, `1.0` number).
-        beyond: Further conditions of a schema (`pattern`, `minimum` ..).
+        beyond: Further constraints of a schema (`pattern`, `minimum` ..).
     """
 
     kind: Kind
     only: tuple[Json, ...] | None = None
-    beyond: Conditions = ()
+    constraints: Constraints = ()
     _key: object = field(init=False, repr=False)
     _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         values = None if self.only is None else frozenset(self.only)  # one kind: `1` cannot meet `True` here
-        key = (self.kind, values, self.beyond)
+        key = (self.kind, values, self.constraints)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_hash", hash(key))
 
     @property
     def exact(self) -> bool:
         """Whether kind and `only` say all that the type demands."""
-        return not self.beyond
+        return not self.constraints
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Scalar) and self._key == other._key)
@@ -142,11 +144,11 @@ class ListType:
 
     Attributes:
         item: What each item is.
-        beyond: As of `Scalar` (`minItems`, `uniqueItems` ..).
+        constraints: As of `Scalar` (`minItems`, `uniqueItems` ..).
     """
 
     item: Type
-    beyond: Conditions = ()
+    constraints: Constraints = ()
     depth: int = field(init=False, repr=False)
     size: int = field(init=False, repr=False)
     wide: Type | None = field(init=False, repr=False, default=None)
@@ -157,18 +159,18 @@ class ListType:
             object.__setattr__(self, "item", Unknown((CUT,)))
         object.__setattr__(self, "depth", depth_of(self.item) + 1)
         object.__setattr__(self, "size", size_of(self.item) + 1)
-        object.__setattr__(self, "_hash", hash(("list", self.item, self.beyond)))
+        object.__setattr__(self, "_hash", hash(("list", self.item, self.constraints)))
 
     @property
     def exact(self) -> bool:
         """Whether the item's type says all that the type demands."""
-        return not self.beyond
+        return not self.constraints
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
             isinstance(other, ListType)
             and self._hash == other._hash
-            and self.beyond == other.beyond
+            and self.constraints == other.constraints
             and self.item == other.item
         )
 
@@ -191,12 +193,12 @@ class ObjectType:
     Attributes:
         fields: The known fields, in the order given.
         extra: What other fields hold; `None`: there are no others.
-        beyond: As of `Scalar` (`minProperties`, `propertyNames` ..).
+        constraints: As of `Scalar` (`minProperties`, `propertyNames` ..).
     """
 
     fields: Mapping[str, Property]
     extra: Type | None = None
-    beyond: Conditions = ()
+    constraints: Constraints = ()
     depth: int = field(init=False, repr=False)
     size: int = field(init=False, repr=False)
     wide: Type | None = field(init=False, repr=False, default=None)
@@ -218,20 +220,20 @@ class ObjectType:
     @property
     def exact(self) -> bool:
         """Whether the fields say all that the type demands."""
-        return not self.beyond
+        return not self.constraints
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
             isinstance(other, ObjectType)
             and hash(self) == hash(other)
-            and self.beyond == other.beyond
+            and self.constraints == other.constraints
             and self.extra == other.extra
             and self.fields == other.fields
         )
 
     def __hash__(self) -> int:
         if self._hash is None:  # worked out when asked for: most types of a large plan are never compared
-            made = hash(("object", frozenset(self.fields.items()), self.extra, self.beyond))
+            made = hash(("object", frozenset(self.fields.items()), self.extra, self.constraints))
             object.__setattr__(self, "_hash", made)
             return made
         return self._hash
@@ -407,7 +409,7 @@ def without_null(of: Type) -> Type:
 def widened(of: Type) -> Type:
     """Return the type without known values: that of `"Rome"` is text. What schemas demand beyond it stays."""
     if isinstance(of, Scalar):
-        return of if of.only is None else Scalar(of.kind, None, of.beyond)
+        return of if of.only is None else Scalar(of.kind, None, of.constraints)
     if not isinstance(of, ListType | ObjectType | Union):
         return of
     if of.wide is None:
@@ -422,7 +424,7 @@ def widened(of: Type) -> Type:
 
 def _widened(of: ListType | ObjectType | Union) -> Type:
     if isinstance(of, ListType):
-        return ListType(widened(of.item), of.beyond)
+        return ListType(widened(of.item), of.constraints)
     if isinstance(of, Union):
         return union(*map(widened, of.members))
     extra = None if of.extra is None else widened(of.extra)
@@ -435,13 +437,13 @@ def _widened(of: ListType | ObjectType | Union) -> Type:
         name: Property(one, known.required)
         for one, (name, known) in zip(wide, of.fields.items(), strict=True)
     }
-    return ObjectType(fields, extra, of.beyond)
+    return ObjectType(fields, extra, of.constraints)
 
 
 def _group(member: Member) -> object:
     """Return what members that can be joined without a loss have in common."""
     if isinstance(member, Scalar):
-        return (member.kind, member.beyond)
+        return (member.kind, member.constraints)
     return widened(member)
 
 
@@ -454,14 +456,14 @@ def _joined(group: Sequence[Member]) -> Member:
         return _scalar(head, [member for member in group if isinstance(member, Scalar)])
     if isinstance(head, ListType):
         items = [member.item for member in group if isinstance(member, ListType)]
-        return ListType(union(*items), head.beyond)
+        return ListType(union(*items), head.constraints)
     objects = [member for member in group if isinstance(member, ObjectType)]
     fields = {
         name: Property(union(*(other.fields[name].type for other in objects)), known.required)
         for name, known in head.fields.items()
     }
     extras = [other.extra for other in objects if other.extra is not None]
-    return ObjectType(fields, union(*extras) if extras else None, head.beyond)
+    return ObjectType(fields, union(*extras) if extras else None, head.constraints)
 
 
 def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
@@ -471,7 +473,9 @@ def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
             return member
         values.update(dict.fromkeys(member.only))
     everything = head.kind == "boolean" and len(values) == 2
-    return Scalar(head.kind, None if everything or len(values) > VALUES_MAX else tuple(values), head.beyond)
+    return Scalar(
+        head.kind, None if everything or len(values) > VALUES_MAX else tuple(values), head.constraints
+    )
 
 
 def unabsorbed(made: Sequence[Member]) -> tuple[Member, ...]:

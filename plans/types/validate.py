@@ -1,6 +1,6 @@
 """Values against schemas: what in a value does not fit, told to the place.
 
-JSON Schema is validated by jsonschema-rs, on the schema as it stands alone; here its findings become faults that say what was
+JSON Schema is validated by jsonschema-rs, on the schema as it stands alone; here its findings become problems that say what was
 expected and what was found. Of alternatives, the one that a value comes closest to is explained.
 """
 
@@ -10,12 +10,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from ..faults import Fault
+from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing, nearest
 from ..paths import path_of
 from ..values import Json, NotJson, canonical
 from .read import read_schema
-from .show import CONDITIONS, bounded, shown
+from .show import CONSTRAINT_WORDS, bounded, type_text
 from .standalone import find_validator, self_contained
 from .types import ListType, ObjectType, Property, Type, members
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
 
 
-FAULTS_MAX = 100
+PROBLEMS_MAX = 100
 """Faults told of one value; more help nobody."""
 
 BRANCHES_MAX = 8
-"""Alternatives within alternatives that are followed to a fault's own place."""
+"""Alternatives within alternatives that are followed to a problem's own place."""
 
 _NO_TYPES: Mapping[str, Json] = {}
 
 
-def literal_faults(
+def value_problems(
     value: Json, schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
-) -> list[Fault]:
-    """Return what in a value does not fit a schema, one `bad-literal` fault for each violation, in the value's order.
+) -> list[LocalProblem]:
+    """Return what in a value does not fit a schema, one `bad-literal` problem for each violation, in the value's order.
 
-    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with faults of its own, of
+    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, of
     which `read_schema` tells, accepts anything.
     """
     try:
@@ -46,16 +46,18 @@ def literal_faults(
             return []
         telling = _Telling(read_schema(schema, types)[0])
         errors = list(validator.iter_errors(value))
-        found = dict.fromkeys(fault for error in errors for fault in telling.faults(error))
+        found = dict.fromkeys(problem for error in errors for problem in telling.problems(error))
         if not found:  # nothing but fields that only one part of a composition knows
-            found = dict.fromkeys(fault_at(error, error.message) for error in errors)
-    except NotJson as fault:
-        return [Fault("bad-literal", f"expected JSON, found what is not: {fault}")]
+            found = dict.fromkeys(problem_at(error, error.message) for error in errors)
+    except NotJson as problem:
+        return [LocalProblem("bad-literal", f"expected JSON, found what is not: {problem}")]
     except ValueError as error:  # the validator's own bound on depth
         return [
-            Fault("bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})")
+            LocalProblem(
+                "bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})"
+            )
         ]
-    return list(found)[:FAULTS_MAX]
+    return list(found)[:PROBLEMS_MAX]
 
 
 class _Telling:
@@ -64,8 +66,8 @@ class _Telling:
     def __init__(self, wanted: Type) -> None:
         self.wanted = wanted
 
-    def faults(self, error: ValidationError, room: int = BRANCHES_MAX) -> Iterable[Fault]:
-        """Yield the faults of one finding: of alternatives, those of the closest."""
+    def problems(self, error: ValidationError, room: int = BRANCHES_MAX) -> Iterable[LocalProblem]:
+        """Yield the problems of one finding: of alternatives, those of the closest."""
         kind = error.kind
         context: Sequence[Sequence[ValidationError]] = getattr(kind, "context", ())
         if kind.name in {"anyOf", "oneOf"} and room > 0 and context and all(context):
@@ -76,23 +78,23 @@ class _Telling:
             yield self.missing(error)
         else:
             tell = TOLD.get(kind.name)
-            yield fault_at(error, error.message) if tell is None else tell(error)
+            yield problem_at(error, error.message) if tell is None else tell(error)
 
     def alternatives(
         self, error: ValidationError, context: Sequence[Sequence[ValidationError]], room: int
-    ) -> Iterable[Fault]:
-        """Yield the faults of a value that fits none of several schemas."""
+    ) -> Iterable[LocalProblem]:
+        """Yield the problems of a value that fits none of several schemas."""
         best = _closest(error, context)
         tags = [
             inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
         ]
         if best is None:
-            yield fault_at(error, f"expected {_alternatives(context)}, found {found_text(error.instance)}")
+            yield problem_at(error, f"expected {_alternatives(context)}, found {found_text(error.instance)}")
         elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
             yield not_listed(tags[0], [option for tag in tags for option in options_of(tag)])
         else:
             for inner in best:
-                yield from self.faults(inner, room - 1)
+                yield from self.problems(inner, room - 1)
 
     def fields(self, path: Sequence[str | int]) -> dict[str, Property]:
         """Return the fields that the wanted type knows at a place, of all its alternatives."""
@@ -102,7 +104,7 @@ class _Telling:
         objects = [member for one in here for member in members(one) if isinstance(member, ObjectType)]
         return {name: known for one in objects for name, known in one.fields.items()}
 
-    def unknown(self, error: ValidationError) -> Iterable[Fault]:
+    def unknown(self, error: ValidationError) -> Iterable[LocalProblem]:
         found = error.instance if isinstance(error.instance, dict) else {}
         fields = self.fields(error.instance_path)
         for name in cast("list[str]", getattr(error.kind, "unexpected", [])):
@@ -113,23 +115,23 @@ class _Telling:
                     if fields
                     else "expected no fields here"
                 )
-                yield Fault(
+                yield LocalProblem(
                     "bad-literal",
                     f"{listed}, found '{name[:SHOWN_MAX]}'",
                     did_you_mean(name, free, "leave it out"),
                     path_of([*error.instance_path, name], ""),
                 )
 
-    def missing(self, error: ValidationError) -> Fault:
+    def missing(self, error: ValidationError) -> LocalProblem:
         name = str(getattr(error.kind, "property", ""))
         found = error.instance if isinstance(error.instance, dict) else {}
         fields = self.fields(error.instance_path)
-        wanted = f" ({shown(fields[name].type)})" if name in fields else ""
+        wanted = f" ({type_text(fields[name].type)})" if name in fields else ""
         listed = "{" + listing(found) + "}" if found else "an empty object"
         strangers = [other for other in found if other not in fields]
         close = nearest(name, strangers)
         hint = f"add '{name}'" if close is None else f"is '{close}' meant to be '{name}'?"
-        return fault_at(error, f"expected the field '{name}'{wanted}, found {listed}", hint)
+        return problem_at(error, f"expected the field '{name}'{wanted}, found {listed}", hint)
 
 
 def _inside(of: Type, part: str | int) -> Iterable[Type]:
@@ -188,7 +190,7 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
     return " or ".join(wishes) or "another value"
 
 
-# --- Each way in which a value breaks a schema, as a fault: expected, found, what to do.
+# --- Each way in which a value breaks a schema, as a problem: expected, found, what to do.
 #
 # The table `TOLD` has one line for each keyword of JSON Schema that stands for itself; what needs the type of the whole (fields,
 # alternatives) is in `literal.py`.
@@ -200,11 +202,11 @@ SHOWN_MAX = 60
 _KINDS = {"string": "text", "array": "list"}
 
 
-def wrong_type(error: ValidationError) -> Fault:
+def wrong_type(error: ValidationError) -> LocalProblem:
     """Tell of a value of another kind than its place wants."""
     kinds = [kind_word(one) for one in cast("list[str]", getattr(error.kind, "types", [])) if one != "null"]
     kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
-    return fault_at(
+    return problem_at(
         error,
         f"expected {' or '.join(kinds)}, found {found_text(error.instance)}",
         _cure(kinds, error.instance),
@@ -235,7 +237,7 @@ def _is_of(value: object, kinds: Sequence[str]) -> bool:
     )
 
 
-def not_listed(error: ValidationError, options: Sequence[Json] = ()) -> Fault:
+def not_listed(error: ValidationError, options: Sequence[Json] = ()) -> LocalProblem:
     """Tell of a value that is none of those listed: by the schema, or in `options`."""
     options = options or options_of(error)
     found = error.instance
@@ -246,7 +248,7 @@ def not_listed(error: ValidationError, options: Sequence[Json] = ()) -> Fault:
     )
     listed = listing([found_text(one) for one in options])
     expected = listed if len(options) == 1 else f"one of {listed}"
-    return fault_at(error, f"expected {expected}, found {found_text(found)}", hint)
+    return problem_at(error, f"expected {expected}, found {found_text(found)}", hint)
 
 
 def options_of(error: ValidationError) -> list[Json]:
@@ -263,47 +265,47 @@ def _name_expected(error: ValidationError) -> str:
     return f"a name of a field: {said}"
 
 
-def _limit(words: str) -> Callable[[ValidationError], Fault]:
+def _limit(words: str) -> Callable[[ValidationError], LocalProblem]:
     """Return what tells of a bound: `words` with the bound for `{}`."""
 
-    def tell(error: ValidationError) -> Fault:
+    def tell(error: ValidationError) -> LocalProblem:
         told = bounded(words, error.kind.value)
-        return fault_at(error, f"expected {told}, found {found_text(error.instance)}")
+        return problem_at(error, f"expected {told}, found {found_text(error.instance)}")
 
     return tell
 
 
-TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
+TOLD: Mapping[str, Callable[[ValidationError], LocalProblem]] = {
     "type": wrong_type,
     "enum": not_listed,
     "const": not_listed,
-    "falseSchema": lambda error: fault_at(
+    "falseSchema": lambda error: problem_at(
         error, f"expected nothing here, found {found_text(error.instance)}"
     ),
-    "oneOf": lambda error: fault_at(
+    "oneOf": lambda error: problem_at(
         error, f"expected a value that fits only one of several types, found {found_text(error.instance)}"
     ),
-    "propertyNames": lambda error: fault_at(error, _name_expected(error)),
-    "unevaluatedItems": lambda error: fault_at(
+    "propertyNames": lambda error: problem_at(error, _name_expected(error)),
+    "unevaluatedItems": lambda error: problem_at(
         error, f"expected no items that its schema has no place for, found {found_text(error.instance)}"
     ),
-    "not": lambda error: fault_at(
+    "not": lambda error: problem_at(
         error, f"expected a value that the schema does not rule out, found {found_text(error.instance)}"
     ),
-    "uniqueItems": lambda error: fault_at(
+    "uniqueItems": lambda error: problem_at(
         error, f"expected items that differ, found {found_text(error.instance)}"
     ),
-    "contains": lambda error: fault_at(
+    "contains": lambda error: problem_at(
         error, f"expected a list with an item that its schema asks for, found {found_text(error.instance)}"
     ),
-    "minimum": _limit(f"a number {CONDITIONS['minimum']}"),
-    "maximum": _limit(f"a number {CONDITIONS['maximum']}"),
-    "exclusiveMinimum": _limit(f"a number {CONDITIONS['exclusiveMinimum']}"),
-    "exclusiveMaximum": _limit(f"a number {CONDITIONS['exclusiveMaximum']}"),
+    "minimum": _limit(f"a number {CONSTRAINT_WORDS['minimum']}"),
+    "maximum": _limit(f"a number {CONSTRAINT_WORDS['maximum']}"),
+    "exclusiveMinimum": _limit(f"a number {CONSTRAINT_WORDS['exclusiveMinimum']}"),
+    "exclusiveMaximum": _limit(f"a number {CONSTRAINT_WORDS['exclusiveMaximum']}"),
     "multipleOf": _limit("a multiple of {}"),
-    "minLength": _limit(f"text {CONDITIONS['minLength']}"),
-    "maxLength": _limit(f"text {CONDITIONS['maxLength']}"),
-    "pattern": _limit(f"text {CONDITIONS['pattern']}"),
+    "minLength": _limit(f"text {CONSTRAINT_WORDS['minLength']}"),
+    "maxLength": _limit(f"text {CONSTRAINT_WORDS['maxLength']}"),
+    "pattern": _limit(f"text {CONSTRAINT_WORDS['pattern']}"),
     "minItems": _limit("a list of at least {} items"),
     "maxItems": _limit("a list of at most {} items"),
     "minProperties": _limit("an object of at least {} fields"),
@@ -311,9 +313,9 @@ TOLD: Mapping[str, Callable[[ValidationError], Fault]] = {
 }
 
 
-def fault_at(error: ValidationError, message: str, hint: str = "") -> Fault:
-    """Return a fault with the place of a finding."""
-    return Fault("bad-literal", message, hint, path_of(error.instance_path, ""))
+def problem_at(error: ValidationError, message: str, hint: str = "") -> LocalProblem:
+    """Return a problem with the place of a finding."""
+    return LocalProblem("bad-literal", message, hint, path_of(error.instance_path, ""))
 
 
 def kind_word(name: str) -> str:

@@ -60,10 +60,10 @@ def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
     assert (listed["status"], listed["abandoned"]) == ("running", True)
     told = firmplan("runs")
     assert "running (abandoned)" in told.out
-    assert "its process is gone; go on with\n  firmplan resume RUN" in told.err
+    assert "its process is gone; continue it with\n  firmplan resume RUN" in told.err
     run = firmplan("show", "stuck", "--json").document
     assert (run["status"], run["abandoned"]) == ("running", True)
-    assert "its process is gone: go on with\n  firmplan resume stuck" in firmplan("show", "stuck").out
+    assert "its process is gone; continue it with\n  firmplan resume stuck" in firmplan("show", "stuck").out
     (home / "go").touch()
     done = firmplan("resume", "stuck", "-t", "stalling.py", "--json").document
     assert (done["status"], done["output"], done["abandoned"]) == ("succeeded", 7, False)
@@ -111,7 +111,7 @@ def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(firmplan, stalled):
     """One message: which step was under way, that the run is kept, and the command; no line of the log about threads."""
     _, said = interrupt(stalled)
     assert stalled.returncode == 130
-    told = "interrupted while s ran; run stuck is kept, go on with\n  firmplan resume stuck --tools stalling.py\n"
+    told = "interrupted while s ran; run stuck is kept; continue it with\n  firmplan resume stuck --tools stalling.py\n"
     assert said.endswith(told)
     assert "thread" not in said
     assert firmplan("show", "stuck", "--json").document["abandoned"] is True
@@ -184,11 +184,11 @@ def test_ctrl_c_of_a_waiting_command_says_where_the_run_goes_on(home, stalled, w
 def test_a_decision_says_who_goes_on(firmplan, plan_file, stalled):
     """The process that drives the run, where one does; else the command to type."""
     told = firmplan("cancel", "stuck")
-    assert told.out == "cancelled; the process that drives run stuck takes it from there\n"
+    assert told.out == "cancelled; the process that drives run stuck continues it\n"
     path = plan_file(inputs={}, steps=[{"id": "mail", "tool": "send", "args": {"to": "me"}}], output=None)
     firmplan("run", path, "-t", "tools.py", "--run-id", "r")
     told = firmplan("approve", "r", "mail", "--by", "me")
-    assert told.out == "approved; unless a server has run r, go on with\n  firmplan resume r\n"
+    assert told.out == "approved; unless a server drives run r, continue it with\n  firmplan resume r\n"
 
 
 def test_a_setting_says_how_long_a_lease_is(firmplan, home, monkeypatch):

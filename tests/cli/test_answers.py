@@ -226,13 +226,13 @@ def test_a_run_that_is_there_already_is_not_shown_as_if_it_ran_again(firmplan, p
     first, again = firmplan(*words), firmplan(*words)
     assert "done total" in first.err
     assert "done total" not in again.err
-    assert "the run r has ended before, and is not run again" in again.err
+    assert "run r has ended before and is not repeated" in again.err
     assert again.out == first.out
     path = plan_file(inputs={}, steps=[{"id": "m", "tool": "send", "args": {"to": "me"}}], output=None)
     waits = ("run", path, "-t", "tools.py", "--run-id", "w")
     firmplan(*waits)
     told = firmplan(*waits)
-    assert (told.code, "the run w is there already (waiting), and is gone on with" in told.err) == (4, True)
+    assert (told.code, "run w exists already (waiting) and is continued" in told.err) == (4, True)
 
 
 def test_a_budget_that_is_used_up_says_what_was_used(firmplan, plan_file):
@@ -263,7 +263,7 @@ def test_a_cancel_says_what_is_open_all_the_same(firmplan, plan_file, tmp_path):
     path = plan_file(inputs={}, steps=[{"id": "m", "tool": "lose", "args": {}}], output=None, task=None)
     firmplan("run", path, "-t", "doubtful.py", "--run-id", "r")
     cancelled = firmplan("cancel", "r")
-    assert "nothing more starts; one thing is open" in cancelled.out
-    assert "step 'm', attempt 1: nobody knows whether the call took effect" in cancelled.out
+    assert "no further calls start; the outcome of one call is unknown" in cancelled.out
+    assert "step 'm', attempt 1: it is unknown whether the call took effect" in cancelled.out
     assert "firmplan resolve r m --done JSON --attempt 1" in cancelled.out
     assert "resolved; run r has failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out

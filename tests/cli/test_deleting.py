@@ -96,7 +96,7 @@ def test_an_older_store_can_get_smaller_after_its_upgrade(kept, home):
         db.execute("PRAGMA auto_vacuum=NONE")
         db.execute("VACUUM")
         assert db.execute("PRAGMA auto_vacuum").fetchone() == (0,)
-    assert kept("store", "upgrade").out.endswith("the newest; its file can get smaller now\n")
+    assert kept("store", "upgrade").out.endswith("the newest; its file can shrink now\n")
     assert kept("store", "upgrade").out.endswith("the newest: nothing had to be done\n")
     with closing(sqlite3.connect(home / "firmplan.db")) as db:
         assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from firmplan.cli.doctor import EXTRAS
+from firmplan.cli.host import EXTRAS
 
 
 def test_a_run_prints_its_output_and_nothing_else_on_stdout(firmplan):
@@ -116,7 +116,7 @@ def test_a_list_of_calls_is_shown_and_decided_as_one(firmplan, plan_file):
     said = ('m[1]={"approve": true, "edit": {"to": "you"}}', "m=approve")
     decided = firmplan("decide", "r", *said, "--by", "me")
     assert decided.code == 0
-    assert "decided; unless a server has run r, go on with" in decided.out
+    assert "decided; unless a server drives run r, continue it with" in decided.out
     assert firmplan("decide", "r", "m=deny", "--by", "you").code == 2
     assert firmplan("resume", "r", "-t", "tools.py", "--json").document["output"] == [
         "sent to a",
@@ -132,7 +132,7 @@ def test_a_decision_may_name_the_attempt(firmplan, plan_file, tmp_path):
     firmplan("run", path, "-t", "lost.py", "--run-id", "r")
     line = ("resolve", "r", "m", "--retry", "--attempt", "1", "--by", "ann")
     assert firmplan(*line).code == 0
-    assert "attempt 2: nobody knows" in firmplan("resume", "r", "-t", "lost.py").out
+    assert "attempt 2: it is unknown" in firmplan("resume", "r", "-t", "lost.py").out
     assert firmplan(*line).code == 0  # the same decision of the same person
     late = firmplan("resolve", "r", "m", "--fail", "no", "--attempt", "1", "--by", "bob")
     assert late.code == 2
@@ -212,7 +212,7 @@ def test_doctor_says_how_to_get_what_is_not_installed(firmplan, monkeypatch):
     monkeypatch.setitem(EXTRAS, "server", "no-such-package")
     answer = firmplan("doctor", "-t", "tools.py")
     assert answer.code == 0
-    assert "not installed; where it is wanted: pip install 'firmplan[server]'" in answer.out
+    assert "not installed; to add it: pip install 'firmplan[server]'" in answer.out
 
 
 def test_a_skipped_step_says_why_in_words(firmplan, plan_file):

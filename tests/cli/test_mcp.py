@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from firmplan import Engine, Plan
-from firmplan.cli.mcp_plans import input_schema, plan_tools
+from firmplan.cli.mcp import input_schema, plan_tools
 from firmplan.planner import SavedPlan
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
@@ -306,6 +306,7 @@ def test_settings_that_are_wrong_end_it(shop):
 
 def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp.server.stdio", None)
+    monkeypatch.delitem(sys.modules, "firmplan.cli.mcp")
     answer = firmplan("mcp")
     assert (answer.code, answer.out) == (2, "")
     assert "pip install 'firmplan[mcp]'" in answer.err

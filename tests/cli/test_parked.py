@@ -53,7 +53,7 @@ def test_commands_say_that_a_run_is_parked(firmplan, home, parked):
     assert again.code == 4
     assert again.err.count("parked: run r") == 1
     assert REASON in again.err
-    assert "once the cause is mended, go on with\n  firmplan resume r" in again.out
+    assert "after the cause is fixed, continue it with\n  firmplan resume r" in again.out
     assert bites(home) == 3
     (line,) = firmplan("runs", "--json", "--status", "parked").document["runs"]
     assert (line["status"], line["abandoned"], line["reason"].startswith(REASON)) == ("parked", False, True)

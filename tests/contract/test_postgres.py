@@ -13,18 +13,18 @@ from appending import append, leave
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
-from firmplan.executor.stores import postgres_append, postgres_prune, postgres_tables
+from firmplan.executor.stores import postgres_connection, postgres_store
 from firmplan.executor.stores.location import POSTGRES_FORMAT
-from firmplan.executor.stores.postgres_link import DEADLOCKS_MAX
+from firmplan.executor.stores.postgres_connection import DEADLOCKS_MAX
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.executor.stores.store import (
     EVERYTHING,
     Batch,
     CallRecord,
     DecisionKey,
-    Leavings,
     Pruned,
     Reusable,
+    ReuseEntries,
     RunRow,
 )
 from firmplan.plans.values import digest
@@ -163,7 +163,7 @@ def test_an_older_store_gets_the_tables_that_were_added_since(cluster):
 
 def test_an_old_server_is_refused(postgres_url, monkeypatch):
     """And nothing is made on it."""
-    monkeypatch.setattr(postgres_tables, "SERVER_MIN", 990000)
+    monkeypatch.setattr(postgres_connection, "SERVER_MIN", 990000)
     assert "expected at least 99: upgrade the server" in open_fault(postgres_url)
 
 
@@ -236,7 +236,7 @@ def test_any_text_is_kept(postgres_url):
 
 def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
     """A batch with more bytes than a statement takes is still one append: all of it, or nothing where it is refused."""
-    monkeypatch.setattr(postgres_append, "KEPT_BYTES_MAX", 10_000)
+    monkeypatch.setattr(postgres_store, "KEPT_BYTES_MAX", 10_000)
     values = {digest(bytes([n]) * 4_000): bytes([n]) * 4_000 for n in range(20)}
     large = {digest(b"x" * 30_000_000): b"x" * 30_000_000}
 
@@ -256,11 +256,11 @@ def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
 
 def test_a_statement_takes_values_up_to_its_size_and_one_that_is_larger_alone(monkeypatch):
     """The server holds the values of a statement in memory, whole."""
-    monkeypatch.setattr(postgres_append, "KEPT_BYTES_MAX", 10)
-    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 8, "i": 2}
-    portions = list(postgres_append._portions({name: bytes(size) for name, size in sizes.items()}))
+    monkeypatch.setattr(postgres_store, "KEPT_BYTES_MAX", 10)
+    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 9, "i": 2}
+    portions = list(postgres_store._portions({name: bytes(size) for name, size in sizes.items()}))
     assert portions == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"], ["i"]]
-    assert list(postgres_append._portions({})) == []
+    assert list(postgres_store._portions({})) == []
 
 
 def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(postgres_url):
@@ -330,7 +330,7 @@ def test_durable_is_what_the_server_asks_for_but_never_less_than_its_disk(cluste
         await store._main.call(lambda db: seen.append(db.execute(note).fetchone()[0]))
 
         def work(db):
-            from firmplan.executor.stores.postgres_link import durably
+            from firmplan.executor.stores.postgres_connection import durably
 
             with durably(db):
                 seen.append(db.execute(note).fetchone()[0])
@@ -518,15 +518,15 @@ def test_a_removal_that_the_server_gives_up_is_tried_so_often_and_then_told(
     postgres_url, monkeypatch, is_last_good
 ):
     """As an append is; what is unused is found once."""
-    tries, remove = [], postgres_prune.remove_unused
+    tries, remove = [], postgres_store.remove_unused
 
     def give_up(db, unused):
         tries.append(unused)
-        if is_last_good and len(tries) == postgres_prune.TRIES:
+        if is_last_good and len(tries) == postgres_store.TRIES:
             return remove(db, unused)
         raise psycopg.errors.DeadlockDetected("given up for another's sake")
 
-    monkeypatch.setattr(postgres_prune, "remove_unused", give_up)
+    monkeypatch.setattr(postgres_store, "remove_unused", give_up)
 
     async def law(store):
         await store.add_value(digest(b"one"), b"one", 1.0)
@@ -535,7 +535,7 @@ def test_a_removal_that_the_server_gives_up_is_tried_so_often_and_then_told(
         else:
             with pytest.raises(StoreError, match="given up for another's sake"):
                 await store.prune_values(saved_before=9.0)
-        assert len(tries) == postgres_prune.TRIES
+        assert len(tries) == postgres_store.TRIES
         assert all(each is tries[0] for each in tries)
 
     on_stores([postgres_url], law)
@@ -586,7 +586,7 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
 )
 def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, monkeypatch, table):
     """From the last look at what was written until they are gone."""
-    plain, seen = postgres_prune._written_since, []
+    plain, seen = postgres_store._written_since, []
 
     def held(db, unused):
         with psycopg.connect(postgres_url) as other:
@@ -596,7 +596,7 @@ def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, 
                 seen.append(table)
         return plain(db, unused)
 
-    monkeypatch.setattr(postgres_prune, "_written_since", held)
+    monkeypatch.setattr(postgres_store, "_written_since", held)
 
     async def law(store):
         await store.add_value(digest(b"one"), b"one", 1.0)
@@ -611,7 +611,7 @@ def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
     """A run takes a value that nothing named when all was read, right before it would be removed: it stays."""
     value, orphan = digest(b"taken"), digest(b"orphan")
     is_read, is_taken = threading.Event(), threading.Event()
-    remove = postgres_prune.remove_unused
+    remove = postgres_store.remove_unused
 
     def late(db, unused, *more):
         assert unused.digests == {value, orphan}
@@ -619,7 +619,7 @@ def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
         assert is_taken.wait(30)
         return remove(db, unused, *more)
 
-    monkeypatch.setattr(postgres_prune, "remove_unused", late)
+    monkeypatch.setattr(postgres_store, "remove_unused", late)
 
     async def law(store):
         row = await claimed(store)
@@ -663,7 +663,7 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
         await append(store, first)
         await append(store, batch_of(after(row, first), b"three", is_synced=True))
         await store.add_value(digest(b"saved"), b"saved", 9.0)
-        await leave(store, Leavings([call], [result], {"sha256:c": {"a": "b"}}))
+        await leave(store, ReuseEntries([call], [result], {"sha256:c": {"a": "b"}}))
         await store.add_decision("r", b"decided")
         await store.add_decisions("r", {DecisionKey("s", 1, "call"): b"yes"})
         await store.save_plan("p", json.dumps({"x": 1}), "sha256:p", 1.0)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from appending import DEAD, after, append, batch_of, claimed, leave, row_of, with_store
-from firmplan.executor.stores import postgres_prune, sqlite_prune
-from firmplan.executor.stores.sieve import Sieve, named_in
+from firmplan.errors import StoreError
+from firmplan.executor import SqliteStore
+from firmplan.executor.stores import postgres_store, sqlite_store
+from firmplan.executor.stores.garbage import MarkPhase, named_in
+from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS
+from firmplan.executor.stores.sqlite_store import CHECKPOINT_TIMEOUT_MS, _give_back_room
 from firmplan.executor.stores.store import (
     CHILDREN_TOLD,
     EVERYTHING,
     CacheStats,
     CallRecord,
     DecisionKey,
-    Leavings,
     Pruned,
     Removal,
     Reusable,
+    ReuseEntries,
 )
 from firmplan.plans.values import digest
 
@@ -69,7 +75,7 @@ async def whole_run(store, run_id, number):
         *lines,
         values=values | {digest(large): large},
         opened={"w": "box", "x": "box", "y": f"box {number}"},
-        left=Leavings([call_of(run_id)], [entry_of(f"key {run_id}", 1.0, run_id=run_id)]),
+        reuse=ReuseEntries([call_of(run_id)], [entry_of(f"key {run_id}", 1.0, run_id=run_id)]),
     )
     await append(store, batch)
     await store.add_decision(run_id, named(f"plain {run_id}"))
@@ -79,9 +85,10 @@ async def whole_run(store, run_id, number):
 
 
 async def seen(store, run_id):
-    """Return all that can be asked about a run."""
+    """Return all that can be asked about a run, but for the beat of its owner, which may have other runs."""
+    row = await store.find_run(run_id)
     return (
-        await store.find_run(run_id),
+        replace(row, beat=None) if row is not None else None,
         await store.read_journal(run_id),
         await store.read_heads(run_id),
         [record for _, record in await store.list_decisions(run_id)],
@@ -94,9 +101,10 @@ def test_a_run_goes_with_all_that_belongs_to_it_alone(make_store):
     """Its writes that were open raise the epoch of their resource; results for reuse stay, and every other run as it was."""
 
     async def law(store):
-        kept = await whole_run(store, "r", 1)
         await whole_run(store, "s", 2)
-        before, other = await store.epochs(["box", "box 1", "box 2", EVERYTHING]), await seen(store, "s")
+        other = await seen(store, "s")
+        kept = await whole_run(store, "r", 1)  # what its call was made from is not sorted when it goes
+        before = await store.epochs(["box", "box 1", "box 2", EVERYTHING])
         assert (before.count["box"], before.count["box 1"], before.count["box 2"]) == (4, 1, 1)
         found = await store.delete_run("r", ["queued", "running"])
         assert found == Removal("running", (), is_removed=True, named=kept)
@@ -180,7 +188,7 @@ def test_results_go_by_age_and_by_size_and_no_further(make_store):
     async def law(store):
         empty = await store.cache_stats()
         assert empty == CacheStats(0, 0, 0, None, None)
-        await leave(store, Leavings(calls, entries, codes))
+        await leave(store, ReuseEntries(calls, entries, codes))
         assert await store.cache_stats() == CacheStats(5, bytes_of(*entries), 4, 1.0, 5.0)
         assert await store.shrink_cache(before=None, bytes_max=None) == 0
         assert await store.shrink_cache(before=1.0, bytes_max=bytes_of(*entries)) == 0
@@ -196,7 +204,7 @@ def test_results_go_by_age_and_by_size_and_no_further(make_store):
         assert (await store.cache_stats()).calls == 1
         assert await store.shrink_cache(before=9.0, bytes_max=0) == 1
         assert await store.cache_stats() == CacheStats(0, 0, 0, None, None)
-        await leave(store, Leavings([], entries[:1]))
+        await leave(store, ReuseEntries([], entries[:1]))
         assert set(await store.find_reusable(["k1"])) == {"k1"}
 
     with_store(make_store, law)
@@ -213,7 +221,7 @@ def test_earlier_calls_are_found_newest_first_up_to_a_number(make_store):
     strange = [call(f"q{n}", "s", float(n), subject="u") for n in range(6)]
 
     async def law(store):
-        await leave(store, Leavings([*same, *others, *strange]))
+        await leave(store, ReuseEntries([*same, *others, *strange]))
         found = await store.find_earlier_calls("t", {"s": 4.0}, limit=2)
         assert found == {"s": [same[4], same[3], others[3]]}
         found = await store.find_earlier_calls("t", {"s": 4.5, "o": 0.5, "n": 2.0}, limit=3)
@@ -257,7 +265,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(make_shared, 
     values = {kind: digest(kind.encode()) for kind in kinds}
     orphans = {digest(text): text for text in (b"orphan", b"other orphan")}
     is_read, is_taken = threading.Event(), threading.Event()
-    for module in (sqlite_prune, postgres_prune):
+    for module in (sqlite_store, postgres_store):
 
         def late(db, unused, remove=module.remove_unused):
             assert unused.digests == {*values.values(), *orphans}
@@ -280,7 +288,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(make_shared, 
         await store.add_decision("old", named("decision"))
         await store.save_plan("p", json.dumps({"digest": values["plan"]}), "sha256:p", 1.0)
         result = entry_of("k", 1.0, named("result"), run_id="gone")
-        await append(store, batch_of(rows["gone"], named("result"), left=Leavings(results=[result])))
+        await append(store, batch_of(rows["gone"], named("result"), reuse=ReuseEntries(results=[result])))
         assert (await store.delete_run("gone", ["running"])).is_removed
         await store.add_value(values["saved"], b"saved", 100.0)
 
@@ -328,15 +336,72 @@ def test_what_texts_name_is_found_through_the_values_that_stand_in_their_places(
         return stored.get(wanted)
 
     texts = [text(stand_in="a", mention="f"), text(stand_in="ab"), b"sha256:" + b"0" * 63]
-    sieve = Sieve(find_value, {*name.values(), "sha256:other"})
-    sieve.keep_named(texts)
-    assert sieve.left == {name["g"], name["h"], "sha256:other"}
+    marking = MarkPhase(find_value, {*name.values(), "sha256:other"})
+    marking.mark_named(texts)
+    assert marking.unmarked == {name["g"], name["h"], "sha256:other"}
     assert sorted(read) == sorted(name[letter] for letter in "abe")
-    sieve.keep([name["g"], "sha256:strange"])
-    sieve.keep_named([text(stand_in="f")])
-    assert sieve.left == {"sha256:other"}  # what is kept is still read for what it names
+    marking.mark([name["g"], "sha256:strange"])
+    marking.mark_named([text(stand_in="f")])
+    assert marking.unmarked == {"sha256:other"}  # what is kept is still read for what it names
     read.clear()
     assert named_in(find_value, texts) == {name[letter] for letter in "abcdef"}
     assert sorted(read) == sorted(name[letter] for letter in "abe")
-    sieve.keep(["sha256:other"])
-    sieve.keep_named(pytest.fail("read in vain") for _ in range(1))
+    marking.mark(["sha256:other"])
+    marking.mark_named(pytest.fail("read in vain") for _ in range(1))
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_removal_that_fails_removes_nothing_and_says_so(tmp_path, is_file):
+    """In a file and in memory; what was begun is rolled back, so that the next one, and whoever else writes, goes on."""
+    names = {text: digest(text) for text in (b"one", b"two")}
+
+    def sql(store, statement):
+        if not is_file:
+            return store._call(lambda: store._sql(statement))
+
+        def on_file():
+            with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None, timeout=0)) as db:
+                db.execute(statement)
+
+        return asyncio.to_thread(on_file)
+
+    async def law(store):
+        for text, name in names.items():
+            await store.add_value(name, text, 1.0)
+        last = max(names.values())  # the other one is removed before it
+        stop = f"WHEN old.digest='{last}' BEGIN SELECT RAISE(ABORT, 'no more'); END"
+        await sql(store, f"CREATE TRIGGER stop BEFORE DELETE ON stored_values {stop}")
+        for _ in range(2):
+            with pytest.raises(StoreError, match="failed: no more"):
+                await store.prune_values(saved_before=9.0)
+            assert set(await store.find_values(sorted(names.values()))) == set(names.values())
+        await sql(store, "DROP TRIGGER stop")
+        assert await store.create_run(row_of())
+        assert await store.prune_values(saved_before=9.0) == Pruned(2, 6)
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db" if is_file else ":memory:"), law)
+
+
+def test_a_removal_waits_for_others_as_a_write_does(tmp_path):
+    """Through its connection of its own; only the last step, to cut the file, waits less long, since it holds up nothing."""
+    found = []
+
+    def note(db):
+        found.append(db.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    def note_last(db):
+        _give_back_room(db)
+        note(db)
+
+    async def law(store):
+        await store._apart(note)
+        await store._apart(note_last)
+        with pytest.raises(StoreError, match=r"the store .*s\.db failed: a bug"):
+            await store._apart(_fail)
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
+    assert found == [BUSY_TIMEOUT_MS, CHECKPOINT_TIMEOUT_MS]
+
+
+def _fail(_db):
+    raise sqlite3.OperationalError("a bug")

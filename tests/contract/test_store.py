@@ -32,10 +32,10 @@ from firmplan.executor.stores.store import (
     REPLAY,
     CallRecord,
     DecisionKey,
-    Leavings,
     OwnerName,
     Pruned,
     Reusable,
+    ReuseEntries,
 )
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
@@ -406,7 +406,7 @@ def test_large_bytes_are_what_they_were(make_store, size):
         assert found == {"sha256:a": one, "sha256:b": other, "sha256:c": one}
         for outputs in ((one, other), (other, one)):
             results = [Reusable(key, "r", "s", data, 1.0) for key, data in zip("kl", outputs, strict=True)]
-            await leave(store, Leavings(results=results))
+            await leave(store, ReuseEntries(results=results))
             assert await store.find_reusable(["k", "l"]) == dict(zip("kl", results, strict=True))
 
     with_store(make_store, law)
@@ -453,7 +453,7 @@ def test_what_nothing_refers_to_is_removed(make_store):
         await store.add_decision("r", b'{"edit":{"digest":"%s"}}' % named["decision"].encode())
         await store.save_plan("p", json.dumps({"digest": named["plan"]}), "sha256:p", 1.0)
         result = Reusable("k", "r", "s", b'{"digest":"%s"}' % named["result"].encode(), 1.0, {}, {})
-        await leave(store, Leavings(results=[result]))
+        await leave(store, ReuseEntries(results=[result]))
         await store.add_value(named["late"], b"late", 100.0)
         await store.add_value(digest(b"x" * 5), b"x" * 5, 10.0)
         assert await store.prune_values(saved_before=50.0) == Pruned(2, 8)
@@ -571,8 +571,8 @@ def test_the_newest_result_of_a_key_is_found(make_store):
 
     async def law(store):
         entry = Reusable("k", "r", "s", b"1", created=5.0, epochs={"box": 3}, env={"HOME": None})
-        await leave(store, Leavings(results=[entry, replace(entry, key="l")]))
-        await leave(store, Leavings(results=[replace(entry, output=b"2", created=6.0)]))
+        await leave(store, ReuseEntries(results=[entry, replace(entry, key="l")]))
+        await leave(store, ReuseEntries(results=[replace(entry, output=b"2", created=6.0)]))
         assert await store.find_reusable(["k", "l", "m"]) == {
             "k": replace(entry, output=b"2", created=6.0),
             "l": replace(entry, key="l"),
@@ -590,10 +590,10 @@ def test_what_calls_leave_is_kept_whatever_becomes_of_the_records(make_store):
         entry = Reusable("k", "r", "s", b"1", created=5.0)
         call = CallRecord("r", "s", "t", 5.0, "k", b"{}", "sha256:c")
         lefts = [
-            Leavings([call], [entry], {"sha256:c": {"a": "b"}}),
-            Leavings([call], [replace(entry, output=b"2")]),
+            ReuseEntries([call], [entry], {"sha256:c": {"a": "b"}}),
+            ReuseEntries([call], [replace(entry, output=b"2")]),
         ]
-        batches = [batch_of(old, b"late", left=lefts[0]), batch_of(replace(old, id="x"), left=lefts[1])]
+        batches = [batch_of(old, b"late", reuse=lefts[0]), batch_of(replace(old, id="x"), reuse=lefts[1])]
         faults = await asyncio.to_thread(store.append, batches)
         assert [type(fault) for fault in faults] == [StoreError, type(None)]
         assert (await store.find_reusable(["k"]))["k"].output == b"2"
@@ -849,7 +849,7 @@ def test_a_failure_in_the_middle_of_a_transaction_leaves_nothing_of_it(make_stor
 
     async def law(store):
         row = await claimed(store)
-        wrong = batch_of(row, b"one", opened={"w": "box"}, left=Leavings([], [object()]))
+        wrong = batch_of(row, b"one", opened={"w": "box"}, reuse=ReuseEntries([], [object()]))
         with pytest.raises(StoreError):
             await append(store, wrong)
         assert await store.read_journal("r") == []

@@ -9,12 +9,12 @@ from typing import Any
 
 import firmplan
 import pytest
-from firmplan.plans.expressions.formula import EvalFault, infer, parse_formula
+from firmplan.plans.expressions.formula import EvaluationError, infer, parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
 from firmplan.plans.expressions.operators import CHARACTERS_MAX, ITEMS_MAX, WORK_MAX
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX
-from firmplan.plans.types.show import shown
+from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import (
     INTEGER,
     NULL,
@@ -93,14 +93,14 @@ def test_every_function_is_listed() -> None:
 def test_type(text: str, type_: str) -> None:
     """An expression of the page has the type that the page gives."""
     inferred = infer(parse_formula(f"${{{text}}}")[0], SCOPE)
-    assert (shown(widened(inferred.type)), inferred.faults) == (type_, [])
+    assert (type_text(widened(inferred.type)), inferred.problems) == (type_, [])
 
 
 @pytest.mark.parametrize(("text", "code"), [row[:2] for row in rows("| expression | code | |")])
 def test_code(text: str, code: str) -> None:
     """An expression of the page has the one problem that the page gives."""
     formula, faults = parse_formula(f"${{{text}}}")
-    assert [fault.code for fault in (*faults, *infer(formula, SCOPE).faults)] == [code]
+    assert [fault.code for fault in (*faults, *infer(formula, SCOPE).problems)] == [code]
 
 
 @pytest.mark.parametrize(("text", "code"), rows("| expression | fault |"))
@@ -108,7 +108,7 @@ def test_fault(text: str, code: str) -> None:
     """An expression of the page fails in a run as the page says, and not at check."""
     formula, faults = parse_formula(f"${{{text}}}")
     assert faults == []
-    with pytest.raises(EvalFault) as caught:
+    with pytest.raises(EvaluationError) as caught:
         formula.evaluate(VALUES)
     assert caught.value.code == code
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import firmplan
 from firmplan.executor.budget import LIMITS
 from firmplan.plans import Limits
-from firmplan.service.guard import Limits as ServiceLimits
+from firmplan.service.auth import Limits as ServiceLimits
 
 ROOT = Path(firmplan.__file__).parent
 PAGE = (ROOT / "docs" / "LIMITS.md").read_text(encoding="utf-8")

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import firmplan
-from firmplan.cli.mcp_commands import WAIT_S
-from firmplan.cli.mcp_plans import PLANS_MAX
-from firmplan.cli.mcp_requests import REQUESTS
+from firmplan.cli.host import MCP_WAIT_S
+from firmplan.cli.mcp import PLANS_MAX, TOOLS
 from firmplan.tools.declaration import ToolSettings
 from firmplan.tools.mcp import listing as mcp_listing
 from firmplan.tools.mcp import session as mcp_target
@@ -43,7 +42,7 @@ def test_every_keyword_is_told():
 
 
 def test_every_tool_that_is_served_is_told():
-    assert set(table("tool")) == {"plan_NAME", *REQUESTS}
+    assert set(table("tool")) == {"plan_NAME", *TOOLS}
 
 
 def test_bounds_are_as_told():
@@ -54,7 +53,7 @@ def test_bounds_are_as_told():
         f"{mcp_target.MESSAGE_BYTES_MAX // 1024**2} MiB an answer over HTTP",
         f"at most {mcp_listing.DESCRIPTION_CHARACTERS_MAX:,} characters",
         f"The first {PLANS_MAX} by name",
-        f"A call waits {WAIT_S:g} seconds at most",
+        f"A call waits {MCP_WAIT_S:g} seconds at most",
         f'`"{mcp_tools.CONNECT_TIMEOUT}"`',
     ):
         assert told in PAGE, told

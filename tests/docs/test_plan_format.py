@@ -12,12 +12,12 @@ import firmplan
 import pytest
 import yaml
 from firmplan import Plan, check
-from firmplan.plans.edit.operations import Operation
+from firmplan.plans.edit.patch import Operation
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.plan import Agent, AgentStep, Ask, AskStep, PlanStep, SetStep, ToolStep
 from firmplan.plans.plan import Plan as Model
-from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.assignable import assignability_problems
 from firmplan.plans.types.read import read_schema
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "PLAN_FORMAT.md").read_text(encoding="utf-8")
@@ -123,7 +123,7 @@ def test_every_function_and_method_is_on_the_page():
 @pytest.mark.parametrize(("source", "target", "finding"), table("from"))
 def test_types_fit_as_the_page_says(source, target, finding):
     (source_type, _), (target_type, _) = (read_schema(json.loads(code(cell))) for cell in (source, target))
-    found = [fault.code for fault in assign(source_type, target_type)]
+    found = [fault.code for fault in assignability_problems(source_type, target_type)]
     assert found == ([] if finding == "fits" else [code(finding)])
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import Context, Engine, ToolError, tool
-from firmplan.executor.calls.at_once import noticed
+from firmplan.executor.calls.concurrency import noticed
 from firmplan.executor.review.review import Review
 from firmplan.tools import Tool
 from rig import Rig, plan_of, statuses

@@ -111,7 +111,7 @@ class Gated(MemoryStore):
 
     def append(self, batches):
         """Wait at the gate, the first time."""
-        if any(batch.left for batch in batches):
+        if any(batch.reuse for batch in batches):
             self.entered.set()
             self.gate.wait()
         return super().append(batches)

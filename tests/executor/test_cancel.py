@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import InputRejected
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.executor.budget import PlanningCost
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
@@ -37,7 +37,7 @@ class Planning:
 
 async def task(rig, run_id="t"):
     """A task that nobody has planned."""
-    header = Header(None, {}, "", Lock(()), task="do it")
+    header = Header(None, {}, "", ToolsetLock(()), task="do it")
     return await rig.execution.submissions.submit(header, run_id=run_id)
 
 

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 from firmplan import Engine, tool
-from firmplan.executor.runs.collector import old_objects_aside
+from firmplan.executor.runs.driver import old_objects_aside
 from firmplan.plans.collecting import PYTHONS_OWN_MAX
 
 

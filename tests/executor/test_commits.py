@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 from firmplan.errors import StoreError
-from firmplan.executor.journal import commits as module
-from firmplan.executor.journal.commits import Commits
+from firmplan.executor.journal import journal as module
+from firmplan.executor.journal.journal import Commits
 from firmplan.executor.stores.store import Batch
 from firmplan.testing import MemoryStore
 from firmplan.tools import tool

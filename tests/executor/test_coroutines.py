@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 from firmplan import Engine, tool
-from firmplan.executor.calls import coroutines
-from firmplan.executor.calls.coroutines import STOPPED, see_apart, see_through
+from firmplan.executor.calls import invoke as coroutines
+from firmplan.executor.calls.invoke import STOPPED, see_apart, see_through
 from firmplan.executor.runs import driver
 from public import call, plan
 

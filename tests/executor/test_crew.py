@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from firmplan import tool
-from firmplan.executor.calls.crew import Crew
+from firmplan.executor.calls.concurrency import Crew
 from rig import Rig, plan_of
 
 LEFT: ContextVar[str] = ContextVar("left", default="nothing")

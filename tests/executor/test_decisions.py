@@ -10,7 +10,7 @@ import pytest
 from firmplan.errors import InputRejected, OutcomeUnknown, RunNotFound, ToolError
 from firmplan.executor import SqliteStore, limits
 from firmplan.executor.events import Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
-from firmplan.executor.journal.decided import key_of
+from firmplan.executor.journal.decision_history import key_of
 from firmplan.executor.journal.records import Entry, write_entry
 from firmplan.executor.sealed import Sealed
 from firmplan.testing import Held, ScriptedTool

@@ -191,8 +191,7 @@ EDITS = (
         '@tool(effect="pure")\ndef price',
         '@tool(effect="pure", retries=2, timeout=30)\ndef price',
     ),
-    Edit("the name of a local variable", TOOLS, "total", "amount_due"),
-    Edit("the name of a local variable of a helper", TEXT, "each", "sign"),
+    Edit("the name of a local variable", TOOLS, "total", "amount_due", ("cost",), "its own code changed"),
     Edit(
         "the name of a parameter of a helper", PRICES, "(label)", "(text)", ("cost",), "parse_price changed"
     ),

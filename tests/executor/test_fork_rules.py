@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.executor.events import (
     Approved,
     CallFailed,
@@ -31,7 +31,7 @@ from firmplan.executor.fork import (
     patched_steps,
     steps_of_inputs,
 )
-from firmplan.executor.journal.programs import program_of
+from firmplan.executor.journal.header import program_of
 from firmplan.executor.sealed import Sealed
 from firmplan.tools import Tool, Toolset
 from public import call
@@ -294,7 +294,7 @@ TOOLS = Toolset(
 def header(*steps, fork=None, **keys):
     """Return the header of a run of these steps."""
     plan = plan_of(*steps, **keys)
-    return Header(plan, dict.fromkeys(plan.inputs, 1), "seed", Lock.of([plan], TOOLS), fork=fork)
+    return Header(plan, dict.fromkeys(plan.inputs, 1), "seed", ToolsetLock.of([plan], TOOLS), fork=fork)
 
 
 def compiled(run):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from firmplan import Plan, StoreError
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.executor.events import PlanMade
 from firmplan.executor.fork import Fork, PastWrite
 from firmplan.executor.journal.header import ASKING_FORMAT, HEADER_FORMAT, RULES_ONCE, default_seed
@@ -17,7 +17,7 @@ PLAN = Plan.model_validate({"firmplan": 1, "steps": [{"id": "a", "set": "${1 + 1
 
 
 def header():
-    return Header(PLAN, {"x": 1}, "seed", Lock(()))
+    return Header(PLAN, {"x": 1}, "seed", ToolsetLock(()))
 
 
 def test_a_header_is_read_back_as_it_was_written():

@@ -17,7 +17,7 @@ from firmplan.executor.journal.records import (
     Event,
     chain,
     read_entry,
-    told_apart,
+    split_calls,
     write_line,
 )
 from firmplan.executor.sealed import Sealed
@@ -143,7 +143,7 @@ def test_what_calls_leave_releases_no_run(monkeypatch):
     call = CallRecord("r", "pay", "t", 1.0, "k", b"{}")
     written.journal.leave(call)
     batch = written.commit()
-    assert (batch.lines, batch.releases, batch.head, batch.left.calls) == ([], None, HEAD, [call])
+    assert (batch.lines, batch.releases, batch.head, batch.reuse.calls) == ([], None, HEAD, [call])
     assert not written.journal.is_released
     written.journal.add(PLAIN, 2.0)
     assert written.commit().releases == "me"
@@ -167,13 +167,13 @@ def test_what_calls_leave_waits_for_more_of_it_and_then_goes_at_once(monkeypatch
         assert len(written.asked.within) == 2  # too early: it is asked for again
         assert written.asked.within[-1] == pytest.approx(1_000, abs=100)
         written.journal.add(PLAIN, 2.0)
-        assert written.commit().left is None
+        assert written.commit().reuse is None
         resting = asyncio.create_task(written.journal.rest())
         await asyncio.sleep(0)
         assert written.asked.within[-1] == 0
         assert not resting.done()
         left = written.journal.take()
-        assert (left.left.calls, left.left.results, left.left.codes) == (
+        assert (left.reuse.calls, left.reuse.results, left.reuse.codes) == (
             [call, call],
             [result],
             {"sha256:c": {"a": "b"}},
@@ -310,7 +310,7 @@ def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
     """For whoever looks for either; everything else is told as it is."""
     made = CallMade("pay", 2, "sha256:0", Sealed(b"1"), 1.5, "k", {"because": "first"})
     entries = [Entry(1, 1.0, STARTED), Entry(2, 2.0, made), Entry(3, 3.0, PLAIN)]
-    assert list(told_apart(entries)) == [
+    assert list(split_calls(entries)) == [
         entries[0],
         Entry(2, 1.5, CallStarted("pay", 2, "sha256:0", "k", None, {"because": "first"})),
         Entry(2, 2.0, CallSucceeded("pay", made.output)),

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from driven import ONE, TAKES_N, TOOLS, Driven, step, tool
 from firmplan.errors import EngineBug
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.executor.cells import Verdict
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from firmplan.executor.events import (
@@ -724,7 +724,7 @@ def test_whatever_a_tool_does_a_person_is_asked_if_it_says_so():
     """Not only about writes."""
     plan = plan_of(step("a", "see"))
     seen = Toolset([tool("see", "read", resource="bank", approval="always")])
-    commands = build_machine(Header(plan, {}, "seed", Lock.of([plan], seen))).handle(RunStarted("h"))
+    commands = build_machine(Header(plan, {}, "seed", ToolsetLock.of([plan], seen))).handle(RunStarted("h"))
     assert [type(each.event) for each in commands if isinstance(each, Record)] == [ApprovalAsked]
     assert not [each for each in commands if isinstance(each, StartToolCall)]
 
@@ -733,7 +733,9 @@ def test_what_a_call_of_a_model_needs_is_set_aside_before_it_is_made():
     """So calls that run at the same time do not pass the budget together; once a call has ended, what it used counts."""
     plan = plan_of(step("a", "think"), step("b", "think"))
     tools = Toolset([tool("think", "model")])
-    machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools), budget={"model_calls": 1}))
+    machine = build_machine(
+        Header(plan, {}, "seed", ToolsetLock.of([plan], tools), budget={"model_calls": 1})
+    )
     machine.handle(RunStarted("h"))
     assert [machine.find_short(path, 0.0) for path in "ab"] == [None, None]
     machine.handle(CallStarted("a", 1, ""))
@@ -755,7 +757,7 @@ def test_a_person_is_asked_about_a_write_of_untrusted_data_whatever_its_rule_wou
     )
     for source in "browse", "look":
         plan = plan_of(step("a", source), step("b", "send", x="${a}"))
-        machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools)))
+        machine = build_machine(Header(plan, {}, "seed", ToolsetLock.of([plan], tools)))
         machine.handle(RunStarted("h"))
         machine.handle(CallStarted("a", 1, ""))
         commands = machine.handle(CallSucceeded("a", ONE))
@@ -771,7 +773,7 @@ def test_what_a_call_of_a_model_has_used_counts_once_it_has_ended(end):
     """More than was set aside, as well: nothing more starts then."""
     plan = plan_of(step("a", "think"), step("b", "think"))
     tools = Toolset([tool("think", "model")])
-    machine = build_machine(Header(plan, {}, "seed", Lock.of([plan], tools), budget={"tokens": 100}))
+    machine = build_machine(Header(plan, {}, "seed", ToolsetLock.of([plan], tools), budget={"tokens": 100}))
     machine.handle(RunStarted("h"))
     machine.handle(CallStarted("a", 1, ""))
     usage = {"calls": 1, "tokens": 150}

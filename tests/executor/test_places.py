@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 
 import pytest
-from firmplan.executor.calls.places import Places
+from firmplan.executor.calls.concurrency import Places
 
 
 def test_runs_take_turns():

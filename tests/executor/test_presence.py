@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from firmplan import StoreError
 from firmplan.executor.calls.lease import ends_surely
-from firmplan.executor.runs import presence
-from firmplan.executor.runs.presence import Alone, LockFiles, Processes, presence_of
+from firmplan.executor.runs import owner as presence
+from firmplan.executor.runs.owner import Alone, LockFiles, Processes, presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.executor.stores.store import OwnerName
 
 HOLD = """
 import sys
-from firmplan.executor.runs.presence import LockFiles
+from firmplan.executor.runs.owner import LockFiles
 here = LockFiles(sys.argv[1])
 name = here.new_name(30.0)
 here.acquire(name)

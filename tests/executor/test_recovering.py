@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from firmplan import Engine, tool
 from firmplan.executor import SqliteStore
-from firmplan.executor.runs import takeover
+from firmplan.executor.runs import watch as takeover
 from rig import Rig, plan_of
 
 RUNS = 300

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import Engine, Planner, tool
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.testing import ScriptedModel, Slow
 
 made: list[str] = []
@@ -223,7 +223,7 @@ def test_a_retry_is_patched_as_well():
 
 def test_only_a_run_that_may_be_patched_says_so():
     """An absent number means none, as in headers of older versions."""
-    fields = {"plan": None, "inputs": {}, "seed": "", "lock": Lock(())}
+    fields = {"plan": None, "inputs": {}, "seed": "", "lock": ToolsetLock(())}
     assert "replan" not in Header(**fields).to_dict()
     written = Header(**fields, replan=2).to_dict()
     assert Header.from_dict(written).replan == 2

@@ -284,10 +284,10 @@ def test_a_run_that_was_never_planned_cannot_be_replayed():
     async def main():
         from dataclasses import replace
 
-        from firmplan.executor import Header, Lock
+        from firmplan.executor import Header, ToolsetLock
 
         async with Rig([], SqliteStore(":memory:")) as rig:
-            header = replace(Header(None, {}, "", Lock(())), task="words")
+            header = replace(Header(None, {}, "", ToolsetLock(())), task="words")
             await rig.execution.submissions.submit(header, run_id="t")
             with pytest.raises(InputRejected, match="no plan"):
                 await replayed(rig, "t")

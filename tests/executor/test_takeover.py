@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 from firmplan import ConfigError, StoreError
-from firmplan.executor import Header, Lock
-from firmplan.executor.runs import takeover
-from firmplan.executor.runs.takeover import CLAIMS_MAX, Takeover
+from firmplan.executor import Header, ToolsetLock
+from firmplan.executor.runs import watch as takeover
+from firmplan.executor.runs.watch import CLAIMS_MAX, Takeover
 from firmplan.executor.stores.store import REPLAY, RunRow
 from firmplan.tools import Toolset
 from rig import plan_of
 
 PLAN = plan_of({"id": "a", "set": 1}, output="${a}")
-HEADER = Header(PLAN, {}, 1, Lock.of([PLAN], Toolset([])), {}).to_dict()
+HEADER = Header(PLAN, {}, 1, ToolsetLock.of([PLAN], Toolset([])), {}).to_dict()
 PAGE = 3  # runs in one page of the store
 
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from firmplan import Plan, check
-from firmplan.executor import Header, Lock, Planned
+from firmplan.executor import Header, Planned, ToolsetLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import Rig, statuses
@@ -62,12 +62,12 @@ async def run_of(plan, n, drafts=(), pauses=(0,)):
 
         async def planning(early):
             for number, beginning in enumerate(each for draft in drafts for each in beginnings(draft)):
-                early.offer(beginning, {"n": n}, Lock.of([beginning], rig.tools))
+                early.offer(beginning, {"n": n}, ToolsetLock.of([beginning], rig.tools))
                 for _ in range(pauses[number % len(pauses)]):
                     await asyncio.sleep(0)
-            return Planned(made, {}, {"n": n}, Lock.of([made], rig.tools), None)
+            return Planned(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
 
-        header = Header(None, {"n": n}, "", Lock(()), task="drawn")
+        header = Header(None, {"n": n}, "", ToolsetLock(()), task="drawn")
         run_id = await rig.execution.submissions.submit(header, run_id="run")
         await rig.execution.start_planning(run_id, planning)
         run = await rig.execution.wait(run_id)

@@ -6,10 +6,10 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
-from firmplan.executor.ledger import WORLD, Ledger
+from firmplan.executor.ledger import Ledger
 from firmplan.executor.states import Reason, State
 from firmplan.executor.verdict import verdict_of, verdict_of_inputs
-from firmplan.plans.program import Touch
+from firmplan.plans.program import WORLD, Touch
 
 RESOURCES = ["a", "b", WORLD]
 CASES = 3_000

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from firmplan.errors import ToolError
-from firmplan.executor import Header, Lock, RunStatus
+from firmplan.executor import Header, RunStatus, ToolsetLock
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from firmplan.executor.events import (
     ApprovalRuled,
@@ -67,7 +67,7 @@ class Fuzz:
     """Hands a machine, at random, whatever may come next."""
 
     def __init__(self, plan: Plan, n: int, seed: int) -> None:
-        self.header = Header(plan, {"n": n}, "seed", Lock.of([plan], LOCKED))
+        self.header = Header(plan, {"n": n}, "seed", ToolsetLock.of([plan], LOCKED))
         self.machine = build_machine(self.header)
         self.random = Random(seed)
         self.asked: list = []

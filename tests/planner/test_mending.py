@@ -263,7 +263,7 @@ def test_nothing_that_flowed_is_told():
     assert FailureReport.of(PLAN, steps).state("b").code == "tool-error"
 
 
-EMITTERS = {"EvalFault": 0, "Failure": 0, "Failed": 0, "CallFailed": 1}
+EMITTERS = {"EvaluationError": 0, "Failure": 0, "Failed": 0, "CallFailed": 1}
 """Names of what carries a code of a failed step, and at which place."""
 
 

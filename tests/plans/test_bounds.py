@@ -287,9 +287,9 @@ def test_the_missing_arguments_that_are_told_one_by_one():
 
 
 def test_the_faults_of_one_literal():
-    assert len(literal.literal_faults(["x"] * 99, {"type": "array", "items": {"type": "integer"}})) == 99
-    assert len(literal.literal_faults(["x"] * 300, {"type": "array", "items": {"type": "integer"}})) == 100
-    assert literal.FAULTS_MAX == 100
+    assert len(literal.value_problems(["x"] * 99, {"type": "array", "items": {"type": "integer"}})) == 99
+    assert len(literal.value_problems(["x"] * 300, {"type": "array", "items": {"type": "integer"}})) == 100
+    assert literal.PROBLEMS_MAX == 100
 
 
 def test_the_types_of_a_report(monkeypatch):

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 from firmplan import ConfigError, Plan, PlanBuilder, PlanRejected, tool
-from firmplan.plans.builder.derived_ids import derived_id
+from firmplan.plans.builder.builder import derived_id
 from firmplan.plans.builder.reference import Reference, expression_of, in_plan
 from firmplan.plans.expressions.formula import parse_formula
 from hypothesis import given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from firmplan import PlanRejected
 from firmplan.plans import Plan, compile_plan
-from firmplan.plans.program import AskModel, CallTool, Fallback, Repeat, RunPlan, Skip, Touch
+from firmplan.plans.program import AskModel, CallTool, RepeatUntil, RunPlan, Skip, Touch, UseFallback
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_step_may_wait_for_itself_only_in_until(compiled):
     step = {"id": "a", "set": "${first(prev, 0) + 1}", "repeat": {"until": "${a > 3}", "max": 9}}
     code = compiled({"steps": [step]}).steps[0]
     assert code.needs == ()
-    assert isinstance(code.repeat, Repeat)
+    assert isinstance(code.repeat, RepeatUntil)
     assert code.repeat.count_max == 9
 
 
@@ -104,7 +104,7 @@ def test_on_error_becomes_what_happens(compiled):
     )
     assert program.steps[0].on_error == Skip()
     fallback = program.steps[1].on_error
-    assert isinstance(fallback, Fallback)
+    assert isinstance(fallback, UseFallback)
     assert fallback.value.evaluate({"a": 7}) == 7
 
 

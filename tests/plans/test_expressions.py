@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from firmplan.plans.expressions.evaluate import compile_node
-from firmplan.plans.expressions.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
+from firmplan.plans.expressions.formula import SKIPPED, EvaluationError, RefersToSkipped, parse_formula
 from firmplan.plans.expressions.syntax import parse
 
 SCOPE: dict[str, Any] = {
@@ -277,7 +277,7 @@ def test_run_time_fault(text: str) -> None:
     """An evaluation that has no value ends with this fault, however much work it asked for."""
     formula, faults = parse_formula(f"${{{text}}}")
     assert faults == []
-    with pytest.raises(EvalFault) as caught:
+    with pytest.raises(EvaluationError) as caught:
         formula.evaluate(SCOPE)
     assert caught.value.code == FAULTS[text]
 
@@ -312,7 +312,7 @@ def test_the_evaluator_hands_no_skipped_value_on(text: str) -> None:
     if text.startswith("n if"):
         assert evaluate(SCOPE) == 7
         return
-    with pytest.raises((RefersToSkipped, EvalFault)) as caught:
+    with pytest.raises((RefersToSkipped, EvaluationError)) as caught:
         evaluate(SCOPE)
     assert text == "gone.x" or isinstance(caught.value, RefersToSkipped)
 

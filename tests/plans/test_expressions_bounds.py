@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from firmplan.plans.expressions import operators as frame
 from firmplan.plans.expressions.evaluate import evaluate_closed
-from firmplan.plans.expressions.formula import EvalFault, parse_formula
+from firmplan.plans.expressions.formula import EvaluationError, parse_formula
 from firmplan.plans.expressions.operators import (
     CHARACTERS_A_UNIT,
     CHARACTERS_MAX,
@@ -127,9 +127,9 @@ def work_of(text: str, scope: dict[str, Any]) -> int:
     assert faults == []
     whole = formula.leaves[0].whole
     assert whole is not None
-    assert whole.reading.node is not None
+    assert whole.parsed.node is not None
     budget = Frame(scope, 0)
-    evaluate_closed(whole.reading.node, budget)
+    evaluate_closed(whole.parsed.node, budget)
     return WORK_MAX - budget.work
 
 
@@ -143,7 +143,7 @@ def code_of(text: str, **scope: Any) -> str:
     """Return the code of the fault that an evaluation ends with."""
     formula, faults = parse_formula(f"${{{text}}}")
     assert faults == []
-    with pytest.raises(EvalFault) as caught:
+    with pytest.raises(EvaluationError) as caught:
         formula.evaluate(scope)
     return caught.value.code
 
@@ -155,7 +155,9 @@ def test_work_ends_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         assert formula.evaluate({"xs": TEN}) == TEN
     monkeypatch.setattr(frame, "WORK_MAX", 29)
-    with pytest.raises(EvalFault, match="takes more than 29 operations; divide it among steps") as caught:
+    with pytest.raises(
+        EvaluationError, match="takes more than 29 operations; divide it among steps"
+    ) as caught:
         formula.evaluate({"xs": TEN})
     assert caught.value.code == "limit-exceeded"
 
@@ -168,7 +170,7 @@ def test_constant_parts_share_one_budget() -> None:
     for node, left in zip(parts, (6, 0), strict=True):
         evaluate_closed(node, budget)
         assert budget.work == left
-    with pytest.raises(EvalFault, match="divide it among steps"):
+    with pytest.raises(EvaluationError, match="divide it among steps"):
         evaluate_closed(parts[1], budget)
     faults = parse_formula("${len([x for x in range(900000)]) + len([x for x in range(900000)])}")[1]
     assert [fault.code for fault in faults] == ["limit-exceeded"]
@@ -178,7 +180,7 @@ def test_a_frame_has_no_more_than_its_work() -> None:
     """The bound itself, to the unit."""
     budget = Frame({}, 0)
     budget.pay(WORK_MAX)
-    with pytest.raises(EvalFault, match=f"more than {WORK_MAX} operations"):
+    with pytest.raises(EvaluationError, match=f"more than {WORK_MAX} operations"):
         budget.pay(1)
 
 
@@ -187,7 +189,9 @@ def test_a_list_has_no_more_items_than_its_bound() -> None:
     budget = Frame({}, 0)
     budget.pay_items(ITEMS_MAX)
     assert budget.work == WORK_MAX - ITEMS_MAX
-    with pytest.raises(EvalFault, match=f"a list of {ITEMS_MAX + 1} items; .* at most {ITEMS_MAX}") as caught:
+    with pytest.raises(
+        EvaluationError, match=f"a list of {ITEMS_MAX + 1} items; .* at most {ITEMS_MAX}"
+    ) as caught:
         Frame({}, 0).pay_items(ITEMS_MAX + 1)
     assert caught.value.code == "limit-exceeded"
     assert len(parse_formula("${range(n)}")[0].evaluate({"n": ITEMS_MAX})) == ITEMS_MAX  # type: ignore[arg-type]
@@ -200,7 +204,7 @@ def test_a_text_has_no_more_characters_than_its_bound() -> None:
     budget.pay_text(CHARACTERS_MAX)
     assert budget.work == WORK_MAX - CHARACTERS_MAX // CHARACTERS_A_UNIT
     with pytest.raises(
-        EvalFault, match=f"a text of {CHARACTERS_MAX + 1} characters; .* at most {CHARACTERS_MAX}"
+        EvaluationError, match=f"a text of {CHARACTERS_MAX + 1} characters; .* at most {CHARACTERS_MAX}"
     ):
         Frame({}, 0).pay_text(CHARACTERS_MAX + 1)
     assert code_of("t * n", t="abcd", n=CHARACTERS_MAX // 4 + 1) == "limit-exceeded"
@@ -216,7 +220,7 @@ def test_a_result_unfolds_to_no_more_than_its_bound(monkeypatch: pytest.MonkeyPa
     assert checked([row] * 9) == [row] * 9
     for large in ([0] * 100, {str(n): 0 for n in range(100)}, [row] * 10, ["x" * 160] * 10):
         with pytest.raises(
-            EvalFault, match="a value of more than 100 parts; divide it among steps"
+            EvaluationError, match="a value of more than 100 parts; divide it among steps"
         ) as caught:
             checked(large)  # type: ignore[arg-type]
         assert caught.value.code == "limit-exceeded"
@@ -262,7 +266,7 @@ def test_what_nests_deeper_than_the_stack_is_a_fault() -> None:
         one, other = [one], [other]
     assert code_of("one == other", one=one, other=other) == "limit-exceeded"
     assert code_of("[one]", one=one) == "limit-exceeded"
-    with pytest.raises(EvalFault, match="nested too deep"):
+    with pytest.raises(EvaluationError, match="nested too deep"):
         evaluate_closed(parse("one == other"), Frame({"one": one, "other": other}, 0))
     deep: Any = 1
     for _ in range(300):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from firmplan.plans.expressions.evaluate import compile_node, fold
-from firmplan.plans.expressions.formula import EvalFault, infer, parse_formula
+from firmplan.plans.expressions.formula import EvaluationError, infer, parse_formula
 from firmplan.plans.expressions.syntax import parse
 from firmplan.plans.expressions.template import read_expression
-from firmplan.plans.expressions.unparse import spell
+from firmplan.plans.expressions.unparse import unparse
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -174,14 +174,14 @@ def _like(ours: Any, theirs: Any) -> bool:
 
 
 def _pythons(text: str) -> Any:
-    """Return Python's own value, or `EvalFault` if it raises."""
+    """Return Python's own value, or `EvaluationError` if it raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # `"a" is None` is odd, and an expression
         code = compile(text, "oracle", "eval")
     try:
         return eval(code, dict(PYTHON))
     except (ZeroDivisionError, IndexError, ValueError, OverflowError, TypeError):
-        return EvalFault
+        return EvaluationError
 
 
 @settings(deadline=None, max_examples=400)
@@ -192,14 +192,14 @@ def test_evaluation_agrees_with_python(text: str) -> None:
     theirs = _pythons(text)
     try:
         ours = run(NAMES)
-    except EvalFault as fault:
-        assert theirs is EvalFault or fault.code in OURS, str(fault)  # noqa: PT017
+    except EvaluationError as fault:
+        assert theirs is EvaluationError or fault.code in OURS, str(fault)  # noqa: PT017
         return
     if isinstance(theirs, float) and not math.isfinite(theirs):
         return
-    if text.count("max(") or text.count(", key=") or theirs is EvalFault:
+    if text.count("max(") or text.count(", key=") or theirs is EvaluationError:
         # `max(1, 0.5)` is 1.0 here: an integer comes only from integers.
-        assert theirs is not EvalFault
+        assert theirs is not EvaluationError
         assert ours == theirs or isinstance(theirs, list)
         return
     assert _like(ours, theirs), (ours, theirs)
@@ -210,9 +210,9 @@ def test_evaluation_agrees_with_python(text: str) -> None:
 def test_canonical_spelling(text: str) -> None:
     """Spelling is idempotent, gives the same tree again, and so keeps every value."""
     node = parse(text)
-    spelled = spell(node)
+    spelled = unparse(node)
     again = parse(spelled)
-    assert spell(again) == spelled
+    assert unparse(again) == spelled
     assert _shape(again) == _shape(node)
 
 
@@ -236,13 +236,13 @@ def test_folding_keeps_meaning(text: str) -> None:
     folded, faults = fold(node)
     try:
         value = repr(compile_node(node)(NAMES))
-    except EvalFault:
-        with pytest.raises(EvalFault):
+    except EvaluationError:
+        with pytest.raises(EvaluationError):
             compile_node(folded)(NAMES)
         return
     try:
         assert repr(compile_node(folded)(NAMES)) == value
-    except EvalFault:
+    except EvaluationError:
         assert faults
 
 
@@ -275,12 +275,12 @@ def test_types_are_sound(text: str) -> None:
     """If inference finds no error, the value has the inferred type; and no operand is of a wrong type unless that was foretold."""
     formula, faults = parse_formula(f"${{{text}}}")
     inferred = infer(formula, TYPES)
-    if any(fault.code in {"bad-expr", "limit-exceeded"} for fault in (*faults, *inferred.faults)):
+    if any(fault.code in {"bad-expr", "limit-exceeded"} for fault in (*faults, *inferred.problems)):
         return
     try:
         value = formula.evaluate(NAMES)
-    except EvalFault as fault:
-        foretold = any(found.code == "unchecked-type" for found in inferred.faults)
+    except EvaluationError as fault:
+        foretold = any(found.code == "unchecked-type" for found in inferred.problems)
         assert fault.code != "type-error" or foretold, str(fault)  # noqa: PT017
         return
     assert _has(value, inferred.type), (value, inferred.type)
@@ -309,7 +309,7 @@ def test_any_text_is_read_or_refused(parts: list[str]) -> None:
         infer(formula, {"x": UNKNOWN, "inputs": ObjectType({})})
         try:
             formula.evaluate({"x": {"y": 1}, "y": [1]})
-        except EvalFault as fault:
+        except EvaluationError as fault:
             assert str(fault)  # noqa: PT017
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.expressions.formula import EvalFault, parse_formula
+from firmplan.plans.expressions.formula import EvaluationError, parse_formula
 
 BAD = [
     # ways into Python
@@ -185,7 +185,7 @@ def test_bad_expr(text: str) -> None:
     assert faults[0].message
     assert 0 <= faults[0].start < faults[0].end <= len(text) + 3
     if "x if 1" not in text and "True or" not in text:
-        with pytest.raises(EvalFault):
+        with pytest.raises(EvaluationError):
             formula.evaluate({"x": {}, "y": 1, "xs": [1], "d": {}, "t": "", "f": 1, "name": "A"})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from firmplan.executor.sealed import Sealed
-from firmplan.plans.expressions.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
+from firmplan.plans.expressions.formula import SKIPPED, EvaluationError, RefersToSkipped, parse_formula
 from firmplan.plans.expressions.template import read_expression
 from firmplan.plans.values import NotJson, canonical, normal
 from hypothesis import given
@@ -170,7 +170,7 @@ def test_secret_is_the_whole_value() -> None:
     formula, faults = parse_formula("${ secret('KEY') }")
     assert (formula.secret, formula.constant, faults) == ("KEY", False, [])
     assert formula.canonical == '${secret("KEY")}'
-    with pytest.raises(EvalFault):
+    with pytest.raises(EvaluationError):
         formula.evaluate({})
     for value in (
         "x${secret('KEY')}",
@@ -227,7 +227,7 @@ def test_plain_paths_are_read_as_everything_else(text: str) -> None:
     """The quick way to read a plain path and the general way give the same."""
     quick = parse_formula(f"${{ {text} }}")[0].leaves[0].whole
     assert quick is not None
-    assert quick.reading == read_expression(text)
+    assert quick.parsed == read_expression(text)
     assert quick.source == f"${{ {text} }}"
     assert quick.start == 3
 
@@ -284,11 +284,11 @@ def test_skips_and_faults_of_templates() -> None:
     """A template with a reference to a skipped step is skipped; text too long is a fault."""
     with pytest.raises(RefersToSkipped):
         parse_formula({"a": "${w.x}", "b": "t ${gone}"})[0].evaluate(SCOPE)
-    with pytest.raises(EvalFault) as caught:
+    with pytest.raises(EvaluationError) as caught:
         parse_formula("${t}${t}")[0].evaluate({"t": "a" * 9_000_000})
     assert caught.value.code == "limit-exceeded"
     shared = [[0] * 1_000] * 1_000
-    with pytest.raises(EvalFault) as caught:
+    with pytest.raises(EvaluationError) as caught:
         parse_formula([f"${{x}} {number}"[:4] for number in range(10)])[0].evaluate({"x": shared})
     assert caught.value.code == "limit-exceeded"
 
@@ -338,7 +338,7 @@ TEMPLATES = st.recursive(
 def _outcome(work: Any) -> Any:
     try:
         return work()
-    except (EvalFault, RefersToSkipped, NotJson) as fault:
+    except (EvaluationError, RefersToSkipped, NotJson) as fault:
         return type(fault), str(fault)
 
 
@@ -350,8 +350,8 @@ def test_spelling_is_evaluating_and_then_spelling(template: Any, a: Any, b: Any,
     spelled = {"a": Sealed(canonical(a))} if is_spelled else {}
     scope = {"a": a, "b": b, "gone": SKIPPED}
     expected = _outcome(lambda: canonical(formula.evaluate(scope)))
-    assert _outcome(lambda: formula.spell(scope, spelled)) == expected
-    assert _outcome(lambda: formula.spell(scope, spelled)) == expected, "the second time"
+    assert _outcome(lambda: formula.serialize(scope, spelled)) == expected
+    assert _outcome(lambda: formula.serialize(scope, spelled)) == expected, "the second time"
 
 
 @pytest.mark.parametrize("size", [10, 198, 199, 200])
@@ -362,7 +362,7 @@ def test_spelled_parts_are_held_against_the_limits(size: int) -> None:
         deep = [deep]
     formula, _ = parse_formula({"x": ["${a}"]})
     expected = _outcome(lambda: canonical(formula.evaluate({"a": deep})))
-    assert _outcome(lambda: formula.spell({"a": deep}, {"a": Sealed(canonical(deep))})) == expected
+    assert _outcome(lambda: formula.serialize({"a": deep}, {"a": Sealed(canonical(deep))})) == expected
     assert isinstance(expected, bytes) == (size <= 198)
 
 
@@ -371,5 +371,5 @@ def test_large_values_are_counted_as_if_they_were_evaluated() -> None:
     wide = list(range(100_000))
     formula, _ = parse_formula([["${a}"] * 8] * 8)
     scope, spelled = {"a": wide}, {"a": Sealed(canonical(wide))}
-    with pytest.raises(EvalFault, match="parts"):
-        formula.spell(scope, spelled)
+    with pytest.raises(EvaluationError, match="parts"):
+        formula.serialize(scope, spelled)

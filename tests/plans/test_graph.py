@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import networkx as nx
-from firmplan.plans.graph import cone, cycles, depths, program_order, to_networkx
+from firmplan.plans.graph import cone, cycles, depths, direct_waits, program_order, to_networkx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +60,7 @@ def test_a_cone_is_what_depends_on_its_roots(waits, data):
     if not waits:
         return
     root = data.draw(st.integers(0, len(waits) - 1))
-    assert cone(waits, [root]) == sorted({root, *nx.descendants(to_networkx(waits), root)})
+    assert cone(waits, [root]) == sorted({root, *nx.ancestors(to_networkx(waits), root)})
 
 
 @given(acyclic)
@@ -68,6 +68,17 @@ def test_depth_is_the_longest_chain(waits):
     order, _ = program_order(waits)
     longest = nx.dag_longest_path_length(to_networkx(waits)) + 1 if waits else 0
     assert max(depths(waits, order), default=0) == longest
+
+
+@given(acyclic)
+def test_direct_waits_are_the_transitive_reduction(waits):
+    order, _ = program_order(waits)
+    place = {step: at for at, step in enumerate(order)}
+    bits = [sum(1 << place[other] for other in others) for others in waits]
+    reduced = nx.transitive_reduction(to_networkx(waits))
+    assert [list(direct) for direct in direct_waits(bits, order)] == [
+        sorted(reduced.successors(step)) for step in range(len(waits))
+    ]
 
 
 def test_long_chains_need_no_recursion():

@@ -8,7 +8,7 @@ import pytest
 from firmplan.plans.expressions.formula import infer, parse_formula
 from firmplan.plans.expressions.function_types import FUNCTION_TYPES, METHOD_TYPES
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
-from firmplan.plans.types.show import shown
+from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -61,7 +61,7 @@ def found(text: str) -> tuple[str, list[str]]:
     """Return the type of an expression, known values left out, and the codes of all faults."""
     formula, faults = parse_formula(f"${{{text}}}")
     inferred = infer(formula, SCOPE)
-    return shown(widened(inferred.type)), [fault.code for fault in (*faults, *inferred.faults)]
+    return type_text(widened(inferred.type)), [fault.code for fault in (*faults, *inferred.problems)]
 
 
 TYPES = {
@@ -334,14 +334,14 @@ HINTS = {
 def test_hint(text: str) -> None:
     """A common slip gets a hint that cures it."""
     formula, _ = parse_formula(f"${{{text}}}")
-    assert HINTS[text] in infer(formula, SCOPE).faults[0].hint
+    assert HINTS[text] in infer(formula, SCOPE).problems[0].hint
 
 
 @pytest.mark.parametrize("name", ["item", "index", "prev"])
 def test_names_out_of_place(name: str) -> None:
     """`item`, `index` and `prev` are `unknown-ref` where they mean nothing, and the hint says where they do."""
     formula, _ = parse_formula(f"${{{name}}}")
-    (fault,) = infer(formula, {"inputs": ObjectType({})}).faults
+    (fault,) = infer(formula, {"inputs": ObjectType({})}).problems
     assert fault.code == "unknown-ref"
     assert "only in a step with" in fault.message
 
@@ -350,25 +350,25 @@ def test_templates() -> None:
     """A template's type has its shape; each string with expressions has its own; faults say where in it they are."""
     value: Any = {"a": "${w.n}", "b": ["${w.text}", 2, "n: ${w.n}"], "c": "plain", "d": {"e": "${w.nope}"}}
     inferred = infer(parse_formula(value)[0], SCOPE)
-    assert {inner: shown(of) for inner, of in inferred.leaves.items()} == {
+    assert {inner: type_text(of) for inner, of in inferred.leaves.items()} == {
         ".a": "integer",
         ".b[0]": "text",
         ".b[2]": "text",
         ".d.e": "no value",
     }
-    assert shown(inferred.type) == "{a, b, c, d}"
-    assert [(fault.code, fault.inner, fault.start, fault.end) for fault in inferred.faults] == [
+    assert type_text(inferred.type) == "{a, b, c, d}"
+    assert [(fault.code, fault.inner, fault.start, fault.end) for fault in inferred.problems] == [
         ("unknown-field", ".d.e", 2, 8)
     ]
     plain = infer(parse_formula({"a": [1]})[0], {})
-    assert (shown(plain.type), plain.leaves, plain.faults) == ("{a}", {}, [])
+    assert (type_text(plain.type), plain.leaves, plain.problems) == ("{a}", {}, [])
 
 
 def test_suggestions_can_be_left_out() -> None:
     """Without suggestions the same faults are found, and no name is compared."""
     formula, _ = parse_formula("${wss + w.celcius + inputs.cty}")
-    quick = infer(formula, SCOPE, suggestions=False).faults
-    assert [fault.code for fault in quick] == [fault.code for fault in infer(formula, SCOPE).faults]
+    quick = infer(formula, SCOPE, suggestions=False).problems
+    assert [fault.code for fault in quick] == [fault.code for fault in infer(formula, SCOPE).problems]
     assert not any("did you mean" in fault.hint for fault in quick)
 
 

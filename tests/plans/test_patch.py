@@ -4,7 +4,7 @@ import json
 
 import pytest
 from firmplan import Plan, PlanRejected
-from firmplan.plans.edit.operations import AddStep, Patch, Rename
+from firmplan.plans.edit.patch import AddStep, Patch, Rename
 from hypothesis import given
 from hypothesis import strategies as st
 

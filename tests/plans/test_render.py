@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from firmplan import ConfigError, Plan, tool
-from firmplan.plans.render.layers import GAP, LINE_GAP, Box, Line, layout_of
+from firmplan.plans.render.layout import GAP, LINE_GAP, Box, Line, layout_of
 from firmplan.plans.render.picture import picture_of
-from firmplan.plans.render.rails import Rails
+from firmplan.plans.render.text import Rails
 from firmplan.plans.render.width import columns, cut, wrapped
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 from firmplan.plans.paths import parts_of
-from firmplan.plans.types.assignable import assign
+from firmplan.plans.types.assignable import assignability_problems
 from firmplan.plans.types.constraints import as_schema
 from firmplan.plans.types.read import read_schema
 from firmplan.plans.types.show import schema_of
@@ -25,7 +25,7 @@ from firmplan.plans.types.types import (
     type_of,
     union,
 )
-from firmplan.plans.types.validate import literal_faults
+from firmplan.plans.types.validate import value_problems
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +44,7 @@ def is_member(value: Any, of: Type, *, closed: bool) -> bool:
 
 
 def _is_one_of(value: Any, member: Scalar | ListType | ObjectType | Unknown, *, closed: bool) -> bool:
-    demanded = as_schema(member.beyond)
+    demanded = as_schema(member.constraints)
     if not jsonschema_rs.is_valid(self_contained(demanded) if closed else demanded, value):
         return False
     match member:
@@ -126,7 +126,7 @@ def test_what_fits_is_valid(pair: tuple[Any, Any], types: dict[str, Any]) -> Non
     produced, consumed = pair
     source, faults = read_schema(produced, types)
     target, more = read_schema(consumed, types)
-    fits = not faults and not more and not assign(source, target)
+    fits = not faults and not more and not assignability_problems(source, target)
     event(f"fits: {fits}")
     if fits:
         wanted = jsonschema_rs.Draft202012Validator(self_contained(consumed, types)).is_valid
@@ -158,8 +158,8 @@ def test_what_has_a_value_in_common_is_no_mismatch(schema: Any, types: dict[str,
     assume(known and not faults)
     value = data.draw(st.sampled_from(known))
     source = data.draw(st.composite(loosened)(value))
-    assert "type-mismatch" not in [fault.code for fault in assign(source, target)]
-    assert "type-mismatch" not in [fault.code for fault in assign(type_of(value), target)]
+    assert "type-mismatch" not in [fault.code for fault in assignability_problems(source, target)]
+    assert "type-mismatch" not in [fault.code for fault in assignability_problems(type_of(value), target)]
 
 
 @given(schemas, named, st.sampled_from(VALUES))
@@ -167,7 +167,7 @@ def test_what_has_a_value_in_common_is_no_mismatch(schema: Any, types: dict[str,
 def test_literals_are_judged_by_the_whole_schema(schema: Any, types: dict[str, Any], value: Any) -> None:
     """A literal has a fault just if its schema refuses it, and each fault leads to a place in it."""
     assume(isinstance(schema, dict) and not read_schema(schema, types)[1])
-    faults = literal_faults(value, schema, types)
+    faults = value_problems(value, schema, types)
     assert bool(faults) is not jsonschema_rs.is_valid(self_contained(schema, types), value)
     for fault in faults:
         assert fault.code == "bad-literal"
@@ -191,4 +191,6 @@ def test_a_schema_stays_itself_in_every_form(schema: Any, types: dict[str, Any],
     assert [value for value in known if not written(value)] == []
     again, more = read_schema(alone)
     assert more == []
-    assert "type-mismatch" not in [fault.code for fault in (*assign(of, again), *assign(again, of))]
+    assert "type-mismatch" not in [
+        fault.code for fault in (*assignability_problems(of, again), *assignability_problems(again, of))
+    ]

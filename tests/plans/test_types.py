@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan.plans.types.read import read_schema
-from firmplan.plans.types.show import schema_of, shown
+from firmplan.plans.types.show import schema_of, type_text
 from firmplan.plans.types.types import (
     BOOLEAN,
     DEPTH_MAX,
@@ -138,7 +138,7 @@ def test_order_of_fields_means_nothing_but_is_kept() -> None:
     one, other = record(a=TEXT, b=INTEGER), record(b=INTEGER, a=TEXT)
     assert one == other
     assert hash(one) == hash(other)
-    assert shown(other) == "{b, a}"
+    assert type_text(other) == "{b, a}"
 
 
 def test_too_many_alternatives_are_unknown() -> None:
@@ -157,7 +157,7 @@ def test_depth_is_bounded() -> None:
     for deep in (made, other, type_of(nested(150))):
         assert depth_of(deep) <= DEPTH_MAX
         assert schema_of(widened(deep))
-        assert shown(deep)
+        assert type_text(deep)
 
 
 def nested(depth: int) -> list[object]:
@@ -214,14 +214,14 @@ def test_names_are_looked_up() -> None:
 )
 def test_shown(of: Type, text: str) -> None:
     """Messages name types in words that a user knows."""
-    assert shown(of) == text
+    assert type_text(of) == text
 
 
 def test_shown_is_short() -> None:
     """However large a type, its text stays a phrase."""
-    assert len(shown(record(**{f"a_long_field_name_{number}": TEXT for number in range(500)}))) < 250
-    assert len(shown(type_of("x" * 10_000))) < 60
-    assert len(shown(union(*(record(**{f"f{number}": TEXT}) for number in range(50))))) < 100
+    assert len(type_text(record(**{f"a_long_field_name_{number}": TEXT for number in range(500)}))) < 250
+    assert len(type_text(type_of("x" * 10_000))) < 60
+    assert len(type_text(union(*(record(**{f"f{number}": TEXT}) for number in range(50))))) < 100
 
 
 def test_schema_of() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from firmplan import Engine, InputRejected, StoreError, ToolError
-from firmplan.executor.stores.sqlite_prune import find_unused, remove_unused
+from firmplan.executor.stores.sqlite_store import find_unused, remove_unused
 from firmplan.tools import Artifact, Context, Toolset, tool
 
 CHILD_TOOLS = list(Toolset.load(Path(__file__).parents[1] / "support" / "child_tools.py"))

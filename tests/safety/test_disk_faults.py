@@ -21,7 +21,7 @@ from crash_child import PLAN, World, tools_of
 from firmplan import ConfigError, Engine, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.restore import load_entries
-from firmplan.executor.stores import sqlite_file, store_fault
+from firmplan.executor.stores import sqlite_file
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
 
@@ -242,7 +242,7 @@ def test_whoever_locks_a_store_is_named(tmp_path, monkeypatch):
             assert other.stdout.readline() == "locked\n"
             with pytest.raises(StoreError) as raised:
                 engine.run_sync(plan)
-            monkeypatch.setattr(store_fault, "_LOCKS", Path("/nowhere"))
+            monkeypatch.setattr(sqlite_file, "_LOCKS", Path("/nowhere"))
             with pytest.raises(
                 StoreError, match=r"locked, by another process, which `fuser -v .*s\.db` or `lsof"
             ):

@@ -10,8 +10,7 @@ import pytest
 from firmplan import OutcomeUnknown, ToolError, tool
 from firmplan.executor.calls.caller import Caller
 from firmplan.executor.journal.journal import Journal
-from firmplan.executor.runs.calling import Calling
-from firmplan.executor.runs.driver import Driver
+from firmplan.executor.runs.driver import Calling, Driver
 from rig import Rig, plan_of
 
 RUNS = 600

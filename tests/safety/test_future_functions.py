@@ -15,7 +15,7 @@ from pathlib import Path
 import future_functions
 import pytest
 from firmplan import StoreError
-from firmplan.executor import Lock
+from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import Header
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 
@@ -80,7 +80,7 @@ found = [
     run("${len}", {}),
     run("${[1 for len in [1]]}", {}),
     shown(infer(parse_formula("${slug(slug)}")[0], {"slug": TEXT}).type),
-    [[f.code, f.message, f.hint] for f in infer(parse_formula("${slug}")[0], {"inputs": ObjectType({})}).faults],
+    [[f.code, f.message, f.hint] for f in infer(parse_formula("${slug}")[0], {"inputs": ObjectType({})}).problems],
 ]
 """
     )
@@ -109,14 +109,14 @@ def test_a_run_has_the_functions_of_the_version_that_it_began_with(tmp_path):
     found = _grown(
         f"""
 from firmplan import Engine, PlanRejected
-from firmplan.executor import Lock
+from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import Header
 from firmplan.executor.journal.restore import build_machine
 plan = {{"firmplan": 1, "steps": [{{"id": "slug", "set": "a"}}, {{"id": "b", "set": ["${{slug(slug)}} ${{slug.split()}}"]}}], "output": "${{b}}"}}
 with Engine([], store={str(tmp_path / "s.db")!r}) as engine:
     run = engine.run_sync(plan, run_id="new")
     found = [run.output, engine.replay_sync("new").digest == run.digest]
-stored = Header(run.plan, {{}}, "seed", Lock(())).to_dict()
+stored = Header(run.plan, {{}}, "seed", ToolsetLock(())).to_dict()
 found += [stored["expressions"], Header.from_dict(stored).to_dict() == stored]
 stored = {{**stored, "expressions": 1}}
 old = Header.from_dict(stored)
@@ -136,7 +136,10 @@ except PlanRejected as refused:
         True,
         ["bad-expr", "$.steps[1].set[0]", "there is no function 'slug'", began],
     ]
-    stored = {**Header(None, {}, "", Lock(()), task="t").to_dict(), "expressions": EXPRESSION_VERSION + 1}
+    stored = {
+        **Header(None, {}, "", ToolsetLock(()), task="t").to_dict(),
+        "expressions": EXPRESSION_VERSION + 1,
+    }
     with pytest.raises(StoreError, match="upgrade firmplan"):
         Header.from_dict(stored)
 

@@ -18,9 +18,7 @@ import pytest
 from firmplan import Engine, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs import owner
-from firmplan.executor.runs.host import HOST_ENV, is_same_host, this_host
-from firmplan.executor.runs.owner import Owner
-from firmplan.executor.runs.presence import LockFiles
+from firmplan.executor.runs.owner import HOST_ENV, LockFiles, Owner, is_same_host, this_host
 from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
 from lease_child import wait_at_gate

@@ -17,9 +17,9 @@ import lease_child
 import pytest
 from firmplan import Engine
 from firmplan.executor import SqliteStore
-from firmplan.executor.runs import owner, takeover
-from firmplan.executor.runs.owner import Owner
-from firmplan.executor.runs.presence import LockFiles
+from firmplan.executor.runs import owner
+from firmplan.executor.runs import watch as takeover
+from firmplan.executor.runs.owner import LockFiles, Owner
 from firmplan.testing import ScriptedTool
 from lease_child import wait_at_gate
 from rig import Rig, plan_of

@@ -15,9 +15,8 @@ from pathlib import Path
 import lease_child
 import pytest
 from firmplan import Engine
-from firmplan.executor.runs import presence
-from firmplan.executor.runs.host import HOST_ENV
-from firmplan.executor.runs.presence import Processes
+from firmplan.executor.runs import owner as presence
+from firmplan.executor.runs.owner import HOST_ENV, Processes
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import ScriptedTool
 from lease_child import wait_at_gate

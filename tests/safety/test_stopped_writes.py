@@ -19,9 +19,7 @@ import lease_child
 import pytest
 from firmplan import ConfigError, Engine, RunNotFound
 from firmplan.executor.calls.lease import EXIT_CODE, Lease, Moment, Watchdog, elapsed_s, ends_surely
-from firmplan.executor.runs.host import HOST_ENV
-from firmplan.executor.runs.owner import Owner
-from firmplan.executor.runs.presence import LockFiles, Processes
+from firmplan.executor.runs.owner import HOST_ENV, LockFiles, Owner, Processes
 from firmplan.executor.stores.store import LEASE_S, OwnerName
 from stopping import stop
 

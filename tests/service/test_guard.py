@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import httpx2
 from firmplan import Engine, tool
-from firmplan.service import guard, intake
+from firmplan.service import auth, run_queue
 from firmplan.service.app import create_app
-from firmplan.service.guard import Buckets, Limits
+from firmplan.service.auth import Buckets, Limits
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ def test_a_queue_may_be_longer_than_a_page_of_runs():
 
 def test_what_a_server_remembers_is_bounded(monkeypatch):
     """Rates of clients, bodies of keys, its own runs: the one not seen for longest is forgotten first."""
-    for module, name in ((guard, "CLIENTS_MAX"), (intake, "KEYS_MAX"), (intake, "OWN_MAX")):
+    for module, name in ((auth, "CLIENTS_MAX"), (run_queue, "KEYS_MAX"), (run_queue, "OWN_MAX")):
         monkeypatch.setattr(module, name, 3)
     buckets = Buckets(1.0, 1, lambda: 0.0)
     for client in "abc":
@@ -140,7 +140,7 @@ def test_what_a_server_remembers_is_bounded(monkeypatch):
     assert buckets.take("d") == 0
     assert [buckets.take(client) > 0 for client in "acd"] == [True, True, True]
     assert buckets.take("b") == 0
-    taken = intake.Intake(None, Limits(), None)
+    taken = run_queue.RunQueue(None, Limits(), None)
     for run_id in "abcad":
         taken.adopt(run_id)
         taken._remember(run_id, f"body of {run_id}")
@@ -164,7 +164,7 @@ def test_a_queue_ends_at_its_limit():
             answers = [await client.post("/v1/runs", json={"plan": plan}) for _ in range(3)]
             assert [answer.status_code for answer in answers] == [202, 202, 429]
             assert answers[2].json()["code"] == "queue-full"
-            assert answers[2].headers["retry-after"] == str(intake.RETRY_AFTER_S)
+            assert answers[2].headers["retry-after"] == str(run_queue.RETRY_AFTER_S)
             release.set()
 
     asyncio.run(main())

@@ -60,7 +60,7 @@ def test_sigterm_parks_runs_and_ends_in_order(tmp_path):
     with Server(tmp_path) as first:
         run = first.post("/v1/runs", {"plan": SLOW}).json()["id"]
         assert first.stop(signal.SIGTERM) in (0, 143)
-        assert first.said[-1].startswith("stopped; 1 run under way kept: the next server goes on there")
+        assert first.said[-1].startswith("stopped; 1 run under way kept: the next server continues there")
     with Server(tmp_path) as second:
         assert second.wait(run)["output"] == 2
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from firmplan.errors import ToolError
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartToolCall
 from firmplan.executor.events import (
     ApprovalRuled,
@@ -88,7 +88,7 @@ class Shuffler:
     """Drives a machine: commands wait in a bag, and any of them ends next."""
 
     def __init__(self, seed: int, width: int) -> None:
-        lock = Lock.of([PLAN], Toolset(RECORDING_TOOLS))
+        lock = ToolsetLock.of([PLAN], Toolset(RECORDING_TOOLS))
         self.machine = build_machine(Header(PLAN, {"n": 0}, "seed", lock))
         self.random = Random(seed)
         self.width = width

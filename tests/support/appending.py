@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from firmplan.executor.journal.records import chain
-from firmplan.executor.stores.store import Batch, Leavings, RunRow, Store
+from firmplan.executor.stores.store import Batch, ReuseEntries, RunRow, Store
 
 DEAD = {"is_alive": lambda *_: False}
 ALIVE = {"is_alive": lambda *_: True}
@@ -24,9 +24,9 @@ async def append(store: Store, batch: Batch) -> None:
         raise fault
 
 
-async def leave(store: Store, left: Leavings) -> None:
+async def leave(store: Store, left: ReuseEntries) -> None:
     """Add what calls leave, with no records beside it. Raises: StoreError."""
-    await append(store, Batch("r", 0, 1, (), b"", {}, "running", "", 0.0, left=left))
+    await append(store, Batch("r", 0, 1, (), b"", {}, "running", "", 0.0, reuse=left))
 
 
 def with_store(make_store, law):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firmplan.executor import Header, Lock
+from firmplan.executor import Header, ToolsetLock
 from firmplan.executor.commands import Record, StartModelCall, StartToolCall
 from firmplan.executor.events import (
     CallStarted,
@@ -47,7 +47,7 @@ class Driven:
 
     def __init__(self, *steps, tools=TOOLS, inputs=None, plan=None, **header):
         plan = plan_of(*steps, **(plan or {}))
-        lock = Lock.of([plan], tools)
+        lock = ToolsetLock.of([plan], tools)
         self.machine = build_machine(Header(plan, inputs or {}, "seed", lock, **header))
         self.asked = []
 

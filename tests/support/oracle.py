@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmplan.plans.expressions.formula import SKIPPED, EvalFault, RefersToSkipped, parse_formula
+from firmplan.plans.expressions.formula import SKIPPED, EvaluationError, RefersToSkipped, parse_formula
 
 BAD = ("failed", "skipped:dependency-failed", "skipped:blocked")
 KEYS = ("args", "set", "for_each", "when")
@@ -92,7 +92,7 @@ class Oracle:
             )
         except RefersToSkipped:
             return "skipped:skipped-reference", SKIPPED
-        except (Failed, EvalFault):
+        except (Failed, EvaluationError):
             return "failed", SKIPPED
 
     def act(
@@ -121,7 +121,7 @@ class Oracle:
             except RefersToSkipped:
                 is_gone = True
                 continue
-            except (Failed, EvalFault):
+            except (Failed, EvaluationError):
                 failed = True
                 if is_ordered:
                     break
@@ -145,7 +145,7 @@ class Oracle:
             if "repeat" in step:
                 return self.repeated(step, formulas, scope, plans, path)
             return self.once(step, formulas, scope, plans, path)
-        except (Failed, EvalFault):
+        except (Failed, EvaluationError):
             on_error = step.get("on_error", "fail")
             if on_error == "fail":
                 raise

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from firmplan.executor import Execution, Facilities, Header, Lock, Run, default_seed
-from firmplan.executor.calls.places import Places
-from firmplan.executor.runs.presence import presence_of
+from firmplan.executor import Execution, Facilities, Header, Run, ToolsetLock, default_seed
+from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs
@@ -63,7 +63,7 @@ class Rig:
         assert not faults, faults
         seed = header.pop("seed", None) or default_seed(plan, fitted)
         plans = header.pop("plans", {})
-        lock = Lock.of([plan, *plans.values()], self.tools)
+        lock = ToolsetLock.of([plan, *plans.values()], self.tools)
         return await self.execution.submissions.submit(
             Header(plan, fitted, seed, lock, plans, **header), run_id=run_id
         )

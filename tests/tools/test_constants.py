@@ -11,7 +11,7 @@ from types import MappingProxyType, SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
-from firmplan.tools.fingerprint.constants import Spelling, Unseen
+from firmplan.tools.fingerprint.constants import Unseen, ValueText
 from firmplan.tools.fingerprint.references import ProjectReferences
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ values = st.recursive(
 
 
 def text(value) -> str:
-    return Spelling(ProjectReferences({})).text(value)
+    return ValueText(ProjectReferences({})).text(value)
 
 
 def same(a, b) -> bool:

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import pytest
 from firmplan.tools import Toolset
-from firmplan.tools.fingerprint.constants import Spelling
+from firmplan.tools.fingerprint.constants import ValueText
 from firmplan.tools.fingerprint.fingerprint import FORMAT
 from firmplan.tools.fingerprint.references import ProjectReferences
 
@@ -66,7 +66,7 @@ def test_the_written_fingerprints_hold():
 @pytest.mark.parametrize("name", STANDARD)
 def test_what_the_standard_library_moved_keeps_its_name(name):
     """Wherever this Python keeps it, it is told by the name that it had first."""
-    assert Spelling(ProjectReferences({})).text(STANDARD[name]) == name
+    assert ValueText(ProjectReferences({})).text(STANDARD[name]) == name
 
 
 if __name__ == "__main__":

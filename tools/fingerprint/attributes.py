@@ -1,7 +1,8 @@
-"""What a class holds that its text does not say, or that may have been changed since: methods, values and classes set from outside.
+"""The attributes of classes and functions that their text does not tell.
 
-The text of a class says what its body made. Code can set anything later (`Page.price = price`), a decorator or metaclass can
-add more, and of two definitions in two branches only one ran. Looks at values; follows nothing.
+The text of a class tells what its body made. Code can set anything later (`Page.price = price`), a decorator or metaclass can add
+more, and of two definitions in two branches only one ran: hence the present attributes are hashed beside the text. Looks at values,
+and follows nothing.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _registered(state: object, cls: object) -> list[type] | None:
     return sorted(found, key=lambda each: (each.__module__, each.__qualname__)) or None
 
 
-# --- What functions and classes hold: defaults, methods, and the file in which a person wrote them. Looks, and follows nothing.
+# The defaults of functions, the methods of classes, and the file in which a person wrote a class.
 
 
 MARKS: Final = frozenset(

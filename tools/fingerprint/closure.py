@@ -1,26 +1,27 @@
-"""Draw all code and values that decide what a function does, as named parts.
+"""The code closure of a function: all code and values that decide what it does, as named parts.
 
-Starting from one function, the walk follows the names that the code reads: to project functions and classes, through
-module attributes, closures, partials, bound methods, decorators that keep `__wrapped__`, base classes and
-annotations; to constants, by value. The standard library counts by name, installed code by name and version. A part
-is named as people name it (`function parse_price`, `constant RATES`), never by file or line, so that moving code
-changes nothing. What cannot be seen is said in `unseen`: fail closed.
+From one function the walk follows the names that the code reads: to project functions and classes, through module attributes,
+captured variables, partials, bound methods, decorators that keep `__wrapped__`, base classes and annotations; and to constants,
+by value. The standard library is hashed by name, installed code by name and version.
 
-Parts hold digests, so that no constant (which may be a secret) is written into a journal.
+- A part is named as people name it (`function parse_price`, `constant RATES`), never by file or line: moving code changes nothing.
+- Fail closed: whatever cannot be followed is a sentence in `unseen`, and then there is no fingerprint.
+- Parts hold digests, so that no constant (which may be a secret) is written into a journal.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from inspect import cleandoc
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from .attributes import (
     MARKS,
@@ -33,36 +34,27 @@ from .attributes import (
     is_written,
     methods_of,
 )
-from .constants import Spelling, Unseen
-from .mutable_state import changes_in, settled
-from .names import Path, Reading, read_names
+from .constants import Unseen, ValueText
+from .mutable_state import mutations_in
+from .names import NamesRead, read_names
 from .opaque_calls import reads_docstrings
 from .references import ProjectReferences, captured
-from .resolution import Edges, Scope, spoken_names
-from .syntax import (
-    ABSENT,
-    Find,
-    NoSource,
-    class_nodes,
-    function_node,
-    spelled,
-    texts_in,
-    without_own,
-    words_in,
-)
+from .resolution import NameResolver, Scope, reached
+from .syntax import ABSENT, Find, NoSource, class_nodes, function_node, syntax_text, without_own_decorators
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
+_SELF = frozenset({"self", "cls"})
 
 
 @dataclass
-class Portrait:
-    """What has been seen.
+class CodeClosure:
+    """What the walk has found.
 
     Attributes:
         parts: Name -> digest; equal digests mean equal behaviour.
         versions: Distribution -> version.
-        unseen: What could not be seen, each as a sentence.
-        functions: The functions that were reached, in the order in which they were.
+        unseen: What could not be followed, each as a sentence.
+        functions: The functions that were reached, in that order.
     """
 
     parts: dict[str, str] = field(default_factory=dict[str, str])
@@ -71,10 +63,10 @@ class Portrait:
     functions: list[FunctionType] = field(default_factory=list[FunctionType])
 
 
-def draw(
+def close_over(
     source: object | None, annotations: Mapping[str, object], influences: tuple[object, ...] = ()
-) -> Portrait:
-    """Return the portrait of a callable.
+) -> CodeClosure:
+    """Return the code closure of a callable. Reads source files: O(code that it reaches).
 
     Args:
         source: A function, method, partial or callable object; `None`: there is none, only types and influences.
@@ -83,47 +75,54 @@ def draw(
     """
     walk = _Walk()
     if source is not None:
-        walk.constant("entry", "", settled(source))
+        walk.constant("entry", "", source)
     if annotations:
         walk.constant("types", "", dict(annotations))
     if influences:
         walk.constant("influences", "", influences)
     walk.finish()
-    return walk.portrait
+    return walk.closure
 
 
 class _Walk:
     """One walk. Functions and classes wait in a queue, so that long chains of calls need no deep stack."""
 
     def __init__(self) -> None:
-        self.portrait = Portrait()
-        self.references = ProjectReferences(self.portrait.versions)
-        self._docstrings = Docstrings()
+        self.closure = CodeClosure()
+        self.references = ProjectReferences(self.closure.versions)
+        self._docstrings = _Docstrings()
         self._constants: dict[tuple[str, str], str] = {}
 
     def finish(self) -> None:
-        """Draw everything that was referred to."""
+        """Add everything that was referred to."""
         while self.references.waiting:
             if len(self.references) > PARTS_MAX:
                 self.unseen(f"it reaches more than {PARTS_MAX} functions and classes")
                 break
             value, name = self.references.waiting.popleft()
-            self._docstrings.drawn(value, name)
+            self._docstrings.add(value, name)
             try:
                 if isinstance(value, type):
-                    self._draw_class(value, name)
+                    self._add_class(value, name)
                 else:
-                    self._draw_function(value, name)
+                    self._add_function(value, name)
             except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
                 self.unseen(f"{name} reads what cannot be looked at ({type(fault).__name__}: {fault})")
         for code in self.references.shown:
             self._docstrings.count(code)
-        self.portrait.parts |= self._docstrings.parts(_digest)
+        self.closure.parts |= {name: _digest(text) for name, text in self._docstrings.texts().items()}
 
     def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str:
-        """Return how a value that code reads is referred to; values that say more than a name become a part."""
+        """Return the reference to a value that code reads; a value that says more than a name becomes a part.
+
+        Args:
+            kind: How the code comes by it: `constant`, `captured`, `default` ..
+            name: The name by which the code reads it.
+            value: The value.
+            owner: The name of the part whose code reads it.
+        """
         try:
-            text = Spelling(self.references).text(value)
+            text = ValueText(self.references).text(value)
         except Unseen as fault:
             self.unseen(f"{owner} uses '{name}', {fault}" if name else f"the tool itself is {fault}")
             return "unseen"
@@ -132,32 +131,33 @@ class _Walk:
             return "unseen"
         if self.references.code(value) is not None:
             if kind == "entry":
-                self.portrait.parts["entry"] = _digest(text)
+                self.closure.parts["entry"] = _digest(text)
             return text
         label = f"{kind} {name}".strip()
         known = self._constants.get((label, text))
         if known is None:
             known = self._constants[label, text] = self.references.free(label)
-            self.portrait.parts[known] = _digest(text)
+            self.closure.parts[known] = _digest(text)
         return known
 
     def unseen(self, sentence: str) -> None:
-        self.portrait.unseen[sentence] = None
+        """Take note of what cannot be followed."""
+        self.closure.unseen[sentence] = None
 
-    def _draw_function(self, fn: FunctionType, name: str) -> None:
-        self.portrait.functions.append(fn)
+    def _add_function(self, fn: FunctionType, name: str) -> None:
+        self.closure.functions.append(fn)
         try:
             node = function_node(fn.__code__, fn.__globals__)
         except NoSource as fault:
             self.unseen(f"{name} {fault}")
             return
-        scope = Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), node)
+        scope = Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
         self.references.find = scope.find
-        reading = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
-        self._docstrings.look(reading, scope.find)
+        read = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
+        self._docstrings.look(read, scope.find)
         lines = [
-            spelled(without_own(node, scope.find), spoken_names(reading, scope)),
-            *Edges(self, scope).follow(reading, changes_in((node,))),
+            syntax_text(without_own_decorators(node, scope.find)),
+            *NameResolver(self, scope).follow(read, mutations_in((node,))),
         ]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
@@ -168,9 +168,9 @@ class _Walk:
             for key, value in sorted(vars(fn).items())
             if key not in MARKS
         ]
-        self.portrait.parts[name] = _digest("\n".join(lines))
+        self.closure.parts[name] = _digest("\n".join(lines))
 
-    def _draw_class(self, cls: type, name: str) -> None:
+    def _add_class(self, cls: type, name: str) -> None:
         module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
         filename = file_of(cls, module)
         own = [each for each in methods_of(cls) if each.__code__.co_filename == filename]
@@ -178,46 +178,35 @@ class _Walk:
             found = class_nodes(cls, filename, module)
             running = [(each, function_node(each.__code__, each.__globals__)) for each in own]
         except NoSource as fault:
-            self._draw_made_class(cls, name, fault)
+            self._add_made_class(cls, name, fault)
             return
         nodes, codes = tuple(node for node, _ in found), tuple(code for _, code in found)
         cells = {key: value for each in own for key, value in captured(each).items()}
-        scope = Scope(name, filename, module, cells, nodes[0])
+        scope = Scope(name, filename, module, cells)
         self.references.find = scope.find
-        reading = read_names(nodes, codes)
-        self._docstrings.look(reading, scope.find)
-        fixed = spoken_names(reading, scope) | words_in(*(text for node in nodes for text in texts_in(node)))
-        lines = [spelled(node, fixed) for node in nodes]
+        read = read_names(nodes, codes)
+        self._docstrings.look(read, scope.find)
+        lines = [syntax_text(node) for node in nodes]
         if len(nodes) > 1:  # one of several branches ran: its methods say which
-            lines += [f"method {each.__code__.co_name}: {spelled(node, fixed)}" for each, node in running]
-        lines += Edges(self, scope).follow(reading, changes_in(nodes))
+            lines += [f"method {each.__code__.co_name}: {syntax_text(node)}" for each, node in running]
+        lines += NameResolver(self, scope).follow(read, mutations_in(nodes))
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
-        lines += self._fields(cls, name)
-        lines += self._declared(cls, several=len(nodes) > 1)
+        lines += [
+            f"field {key}: {self.constant('type', key, each.annotation, name)}"
+            for key, each in _fields_of(cls).items()
+        ]
+        for key, value in declared_values(cls, several=len(nodes) > 1).items():
+            with suppress(Unseen):  # the text says the same, as long as nobody changed it afterwards
+                lines.append(f"declared {key}: {ValueText(self.references).text(value)}")
         lines += [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
             for key, value in held_values(cls, bound_in(codes)).items()
         ]
-        self.portrait.parts[name] = _digest("\n".join(lines))
+        self.closure.parts[name] = _digest("\n".join(lines))
 
-    def _fields(self, cls: type, name: str) -> list[str]:
-        """Return the types of a pydantic model's fields, which may be named nowhere else."""
-        if not issubclass(cls, BaseModel):
-            return []
-        hints = {key: found.annotation for key, found in cls.model_fields.items()}
-        return [f"field {key}: {self.constant('type', key, hint, name)}" for key, hint in hints.items()]
-
-    def _declared(self, cls: type, *, several: bool) -> list[str]:
-        """Return what the declarations of a class have become, as far as it can be written: its text says it too."""
-        lines: list[str] = []
-        for key, value in declared_values(cls, several=several).items():
-            with suppress(Unseen):
-                lines.append(f"declared {key}: {Spelling(self.references).text(value)}")
-        return lines
-
-    def _draw_made_class(self, cls: type, name: str, missing: NoSource) -> None:
-        """Draw a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
+    def _add_made_class(self, cls: type, name: str, missing: NoSource) -> None:
+        """Add a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
         held: dict[str, Any] = dict(vars(cls))
         members: object = None
         if "_member_map_" in held:
@@ -229,73 +218,64 @@ class _Walk:
             return
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
         try:
-            self.portrait.parts[name] = _digest(f"{bases}{Spelling(self.references).text(members)}")
+            self.closure.parts[name] = _digest(f"{bases}{ValueText(self.references).text(members)}")
         except Unseen as fault:
             self.unseen(f"{name} holds {fault}")
 
 
-def _digest(text: str) -> str:
-    return "sha256:" + sha256(text.encode()).hexdigest()
+class _Docstrings:
+    """The docstrings that decide a result: those of code that is handed to somebody who may read them.
 
-
-# --- Docstrings that decide a result: those that code hands to somebody who may read them.
-#
-# A docstring is no code. But libraries that speak to models send docstrings along: of classes that say what an answer looks like, of
-# functions that are offered as tools. So the docstrings of what is handed to installed code, or to what nobody here knows, count,
-# those of functions that installed code has decorated, of classes that extend its classes, and of all classes where code
-# asks a type for its schema.
-
-
-_SELF = frozenset({"self", "cls"})
-
-
-class Docstrings:
-    """The functions and classes of one portrait whose docstrings count."""
+    A docstring is no code. But libraries that speak to models send docstrings along: of classes that describe an answer, of
+    functions that are offered as tools. So a docstring counts where its function or class is handed to installed code or to an
+    unknown object, where installed code decorated the function, where a class extends an installed class, and for all classes
+    where code asks a type for its schema. Counting every docstring would be simpler, but then each edit of prose would cost a
+    call.
+    """
 
     def __init__(self) -> None:
-        self._handed: dict[int, FunctionType | type] = {}
-        self._drawn: dict[str, FunctionType | type] = {}
-        self._tells_types = False
+        self._counted: set[int] = set()
+        self._parts: dict[str, FunctionType | type] = {}
+        self._asks_schemas = False
 
-    def drawn(self, code: FunctionType | type, name: str) -> None:
+    def add(self, code: FunctionType | type, name: str) -> None:
         """Take note that a function or class is a part, by that name."""
-        self._drawn[name] = code
+        self._parts[name] = code
         if isinstance(code, type) and any(reads_docstrings(each) for each in (type(code), *code.__mro__)):
             self.count(code)
 
     def count(self, code: FunctionType | type) -> None:
-        """Let the docstring of a function or class count."""
-        self._handed[id(code)] = code
+        """Let the docstring of a function or class count. Parts keep their code alive, so that ids stay unique."""
+        self._counted.add(id(code))
 
-    def look(self, reading: Reading, find: Find) -> None:
+    def look(self, read: NamesRead, find: Find) -> None:
         """Take note of what code hands to whom."""
-        self._tells_types = self._tells_types or reading.tells_types
-        for name, chains in reading.handed.items():
-            to = find(name) if name else ABSENT
-            if name in _SELF or not (to is ABSENT or reads_docstrings(to)):
+        self._asks_schemas = self._asks_schemas or read.asks_schemas
+        for name, chains in read.handed.items():
+            receiver = find(name) if name else ABSENT
+            if name in _SELF or not (receiver is ABSENT or reads_docstrings(receiver)):
                 continue
             for chain in chains:
-                code = _reached(find, chain)
+                code = reached(find(chain[0]), chain[1:])
                 if isinstance(code, FunctionType | type):
                     self.count(code)
-                    self._tells_types = self._tells_types or isinstance(code, type)
+                    self._asks_schemas = self._asks_schemas or isinstance(code, type)
 
-    def parts(self, digest: Callable[[str], str]) -> Mapping[str, str]:
-        """Return the docstrings that count, as parts."""
+    def texts(self) -> Mapping[str, str]:
+        """Return the docstrings that count, by the name of their part."""
         found = {
             f"docstring of {name}": code.__doc__
-            for name, code in self._drawn.items()
-            if id(code) in self._handed or (self._tells_types and isinstance(code, type))
+            for name, code in self._parts.items()
+            if id(code) in self._counted or (self._asks_schemas and isinstance(code, type))
         }
         # Since Python 3.13 the indentation is gone before anyone can read it.
-        return {name: digest(cleandoc(text)) for name, text in found.items() if text}
+        return {name: cleandoc(text) for name, text in found.items() if text}
 
 
-def _reached(find: Find, chain: Path) -> object:
-    """Return what a chain of attributes leads to, as far as that is looked up in modules."""
-    value = find(chain[0])
-    for attribute in chain[1:]:
-        if not isinstance(value, ModuleType):
-            return ABSENT
-        value = vars(value).get(attribute, ABSENT)
-    return value
+def _fields_of(cls: type) -> Mapping[str, FieldInfo]:
+    """Return the fields of a pydantic model, whose types may be named nowhere else."""
+    return cls.model_fields if issubclass(cls, BaseModel) else {}
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + sha256(text.encode()).hexdigest()

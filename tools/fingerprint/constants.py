@@ -2,7 +2,7 @@
 
 Only what can be read to the last part is written; any other value raises `Unseen`, which says what it is. Texts are the
 same in every process: nothing is written by address or hash, sets are put in order. Functions, classes and modules are
-not written here but referred to; `portrait.py` says how.
+not written here but referred to; `references.py` says how.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class References(Protocol):
         ...
 
 
-class Spelling:
+class ValueText:
     """Writes values; one for each constant, since it counts their parts."""
 
     def __init__(self, references: References) -> None:

@@ -15,18 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...plans.values import Json, canonical, digest
+from ...plans.values import canonical, digest
+from ..schemas import with_prose
 
 if TYPE_CHECKING:
     from ..tool import Tool
 
-FORMAT = 5
+FORMAT = 6
 """Counts changes in how fingerprints are made, so that old ones never pass for new ones."""
 
 UNSEEN_SHOWN = 3  # sentences of one tool that are told; the first says what to do about all
-
-_SILENT = frozenset({"title", "description", "examples", "$comment"})
-_NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +44,13 @@ class Fingerprint:
 
 def fingerprint_of(tool: Tool) -> Fingerprint:
     """Return the fingerprint of a tool. Reads source files: O(code that the tool reaches)."""
-    from .closure import draw  # noqa: PLC0415  # needs `Tool`
+    from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
-    found = draw(tool.source, _annotations(tool), tool.influences)
+    found = close_over(tool.source, _annotations(tool), tool.influences)
     parts = dict(found.parts)
     parts |= {f"package {name}": version for name, version in found.versions.items()}
-    parts["parameters"] = digest(canonical(_spoken(tool.parameters)))
-    parts["returns"] = digest(canonical(_spoken(tool.returns)))
+    parts["parameters"] = digest(canonical(with_prose(tool.parameters, lambda _: None)))
+    parts["returns"] = digest(canonical(with_prose(tool.returns, lambda _: None)))
     if tool.version is not None:
         parts["version"] = tool.version
     if tool.fingerprint_extra is not None:
@@ -68,10 +66,10 @@ def judgement_of(tool: Tool) -> Fingerprint:
 
     The rest of such a tool is its request, which is named by itself: model, messages, schema.
     """
-    from .closure import draw  # noqa: PLC0415  # as above
+    from .closure import close_over  # noqa: PLC0415  # as above
 
     returned = {name: each for name, each in _annotations(tool).items() if name == "return"}
-    found = draw(None, returned, tool.influences)
+    found = close_over(None, returned, tool.influences)
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     parts = {name: parts[name] for name in sorted(parts)}
     unseen = _told(list(found.unseen))
@@ -104,22 +102,3 @@ def _told(sentences: list[str]) -> str | None:
         return None
     more = len(sentences) - UNSEEN_SHOWN
     return "; ".join(sentences[:UNSEEN_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _spoken(schema: Json) -> Json:
-    """Return a schema without what is said to people only."""
-    match schema:
-        case dict():
-            return {
-                key: {name: _spoken(part) for name, part in value.items()}
-                if key in _NAMED and isinstance(value, dict)
-                else value
-                if key in ("const", "enum", "default")
-                else _spoken(value)
-                for key, value in schema.items()
-                if key not in _SILENT
-            }
-        case list():
-            return [_spoken(part) for part in schema]
-        case _:
-            return schema

@@ -1,7 +1,7 @@
-"""Look over a toolset for what is allowed but will cost someone later: `firmplan tools lint`.
+"""Lint of a toolset: what is allowed but will cost someone later (`firmplan tools lint`).
 
-Each remark has a code, the tool, what was seen and what to do. Nothing here is an error: those are `ConfigError`s where
-the tool is declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
+A remark has a code, the tool, what was found and what to do. An error is no remark: it is a `ConfigError` where the tool is
+declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...plans.signature import Effect
 from ...plans.values import Json
 from ..callables import plain_function
 from ..tool import Tool
-from .closure import draw
+from .closure import close_over
 from .names import read_names
 from .syntax import NoSource, function_node
 
@@ -153,10 +153,10 @@ def _impure(tool: Tool) -> Found:
     if tool.effect is not Effect.PURE:
         return
     own = plain_function(tool.source)
-    found = dict.fromkeys(outside_names(own), "")
-    for helper in draw(tool.source, {}).functions:
+    found = dict.fromkeys(impure_calls(own), "")
+    for helper in close_over(tool.source, {}).functions:
         if helper is not own:
-            found = {**dict.fromkeys(outside_names(helper), f" in {helper.__qualname__}"), **found}
+            found = {**dict.fromkeys(impure_calls(helper), f" in {helper.__qualname__}"), **found}
     for name, where in sorted(found.items()):
         yield (
             "impure",
@@ -193,9 +193,8 @@ def _properties(schema: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
     return cast("dict[str, Json]", schema.get("properties") or {}).items()
 
 
-# --- Find what functions name of the world outside their arguments: clocks, dice, files, networks, processes.
-#
-# A look at names, for advice; it proves nothing.
+# Impure calls: the names of clocks, dice, files, networks and processes that a function uses. The list is advice and proves
+# nothing, so that it may be short.
 
 
 _OUTSIDE = frozenset({
@@ -215,7 +214,7 @@ _OF_FILES = frozenset(
 )  # of paths: no name tells, but their methods do
 
 
-def outside_names(fn: Callable[..., Any]) -> list[str]:
+def impure_calls(fn: Callable[..., Any]) -> list[str]:
     """Return the qualified names of what a function uses of the outside world, sorted; none if it has no source."""
     function = plain_function(fn)
     code = getattr(function, "__code__", None)

@@ -1,8 +1,7 @@
-"""Find what a function or a class reads beside its own local names, and what it does that reading cannot show.
+"""The names that a function or class reads beside its own local ones, and what it does that no name shows.
 
-Whether a name is global is asked of the compiled code, which knows scopes; what is read *of* it (`prices.RATES`), what
-is imported on the way and what annotations name is asked of the syntax. Everything comes out sorted. Knows no
-values: what a name stands for is `portrait.py`'s question.
+The compiled code tells whether a name is global, since the compiler knows scopes. The syntax tells the rest: what is read *of* a
+name (`prices.RATES`), what is imported on the way, what annotations name. Everything comes out sorted. Knows no values: `resolution.py` finds what a name stands for.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from types import CodeType
 from typing import Final
 
 TREES_KEPT: Final = 4_096
-"""Of how many functions and classes is kept what their syntax says: each run looks at its tools again, and no tree ever changes."""
+"""Size of the caches of what a syntax tree says. Each run looks at its tools again, and a tree never changes."""
 
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
@@ -59,7 +58,7 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class NamesRead:
     """What one function or class reads.
 
     Attributes:
@@ -69,8 +68,8 @@ class Reading:
         annotated: Names in annotations: types, which may not exist at run time.
         assigned: Names that it assigns outside.
         hidden: What is read in ways that show no name, as the end of a sentence.
-        handed: What is called (its first name, empty if it has none) -> what it is handed by name, as chains of attributes.
-        tells_types: Whether it asks a type for its schema, and so for what is said to people.
+        handed: The first name of what is called (empty if it has none) -> the chains of attributes that it is handed.
+        asks_schemas: Whether it asks a type for its schema, and so for its docstrings.
     """
 
     names: tuple[str, ...]
@@ -80,13 +79,13 @@ class Reading:
     assigned: tuple[str, ...]
     hidden: tuple[str, ...]
     handed: Mapping[str, tuple[Path, ...]]
-    tells_types: bool
+    asks_schemas: bool
 
 
 @lru_cache(TREES_KEPT)
 def read_names(
     nodes: tuple[ast.AST, ...], codes: tuple[CodeType, ...], *, decorators: bool = False
-) -> Reading:
+) -> NamesRead:
     """Return what a function or class reads.
 
     Args:
@@ -99,7 +98,7 @@ def read_names(
         visitor.visit_root(node)
     names, assigned = _outside(codes)
     names |= visitor.outer
-    return Reading(
+    return NamesRead(
         names=tuple(sorted(names)),
         paths={name: tuple(sorted(found)) for name, found in sorted(visitor.paths.items())},
         imports=tuple(visitor.imports),
@@ -107,7 +106,7 @@ def read_names(
         assigned=tuple(sorted(assigned)),
         hidden=tuple(sorted(visitor.hidden)),
         handed={name: tuple(sorted(found)) for name, found in sorted(visitor.handed.items())},
-        tells_types=visitor.tells_types,
+        asks_schemas=visitor.asks_schemas,
     )
 
 
@@ -173,7 +172,7 @@ class _Visitor(ast.NodeVisitor):
         self.outer: set[str] = set()
         self.hidden: set[str] = set()
         self.handed: dict[str, set[Path]] = {}
-        self.tells_types = False
+        self.asks_schemas = False
 
     def visit_root(self, node: ast.AST) -> None:
         """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
@@ -212,7 +211,7 @@ class _Visitor(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Name(self, node: ast.Name) -> None:
-        self.tells_types = self.tells_types or node.id in _SCHEMAS
+        self.asks_schemas = self.asks_schemas or node.id in _SCHEMAS
         self._path(node.id, ())
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -222,7 +221,7 @@ class _Visitor(ast.NodeVisitor):
             attributes.append(inner.attr)
             inner = inner.value
         self.hidden |= {_HIDDEN[name] for name in attributes if name in _HIDDEN}
-        self.tells_types = self.tells_types or not _SCHEMAS.isdisjoint(attributes)
+        self.asks_schemas = self.asks_schemas or not _SCHEMAS.isdisjoint(attributes)
         if isinstance(inner, ast.Name):
             self._path(inner.id, tuple(reversed(attributes)))
         else:

@@ -1,7 +1,7 @@
-"""Functions whose results no code decides: they run text, import by name, or look at docstrings, sources and frames.
+"""Opaque calls: functions that run text, import by name, or look at docstrings, sources and frames.
 
-Whoever calls one of them reads what does not stand in its code, so that a fingerprint cannot see it. They are known by what they are,
-not by what they are called: `e = eval` is `eval`. Beside them, whose docstrings foreign code may read.
+Code that calls one of them reads what does not stand in it, so that a fingerprint cannot follow it. The functions are known by
+identity and not by the name that code uses: `e = eval` is `eval`. Also here: which code may read the docstrings of what it is handed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FRAMES: Final = "which looks at the names of its callers"
 _TEXTS: Final = "which reads docstrings or source"
 _ANYTHING: Final = "which looks at whatever there is"
 
-_REVEALING: Final = {
+_OPAQUE: Final = {
     **dict.fromkeys(("builtins.eval", "builtins.exec", "builtins.compile"), _RUNS_TEXT),
     **dict.fromkeys(("builtins.globals", "builtins.locals"), _FRAMES),
     **dict.fromkeys(("sys._getframe", "inspect.currentframe", "inspect.stack", "inspect.trace"), _FRAMES),
@@ -34,28 +34,28 @@ _REVEALING: Final = {
 _IMPORTERS: Final = frozenset(
     {"importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.util", "runpy", "imp"}
 )  # whatever they have imports by name
-HOMES: Final = frozenset({*_IMPORTERS, *(name.partition(".")[0].lstrip("_") for name in _REVEALING)})
+HOMES: Final = frozenset({*_IMPORTERS, *(name.partition(".")[0].lstrip("_") for name in _OPAQUE)})
 """Modules of the standard library that have such functions."""
 
 _BARE: Final = frozenset({"builtins", "importlib", "runpy", "imp"})
 _NO_READERS: Final = frozenset({"pydantic", "pydantic_core", "attr", "attrs", "tenacity"})
-"""Installed code that is known not to look at docstrings, or, as pydantic, only where it is asked for a schema."""
+"""Installed packages that look at no docstring, or, as pydantic, only where they are asked for a schema."""
 
 
-def revealing(value: object) -> str | None:
-    """Return what a function reads that stands in no code, as the end of a sentence; `None`: nothing is known against it."""
+def find_opaque(value: object) -> str | None:
+    """Return why calls of a function are opaque, as the end of a sentence; `None`: they are not, for all that is known."""
     if isinstance(value, ModuleType):
         return f"the module {value.__name__} as a value" if value.__name__ in _BARE else None
     if not isinstance(value, FunctionType | BuiltinFunctionType | type):
         return None
     home = str(getattr(value, "__module__", None) or "")
     name = f"{home}.{value.__qualname__}"
-    why = _REVEALING.get(name) or (_BY_NAME if home in _IMPORTERS else None)
+    why = _OPAQUE.get(name) or (_BY_NAME if home in _IMPORTERS else None)
     return f"{name}, {why}: what that is does not stand in the code" if why else None
 
 
 def reads_docstrings(value: object) -> bool:
-    """Whether what a call begins with may look at the docstrings of what it is handed: installed code, for all that is known."""
+    """Whether the receiver of an argument may look at the docstring of it: installed code may, unless it is known not to."""
     if isinstance(value, ModuleType):
         home = value.__name__
     else:

@@ -113,11 +113,9 @@ def _is_installed(filename: str) -> bool:
     return any(path.is_relative_to(folder) for folder in _installed_folders())
 
 
-# --- One name for what the standard library moved from one version of Python to the next.
-#
-# Code of the standard library counts by name. Python tells where a thing is kept, and that changes: `open` was `io.open` and became
-# `_io.open`. A name that moved would make every result of a tool that says `open` new with the next Python, so it keeps the
-# first name we knew. What is not listed here is made anew once, which costs time and never a wrong result.
+# Code of the standard library is hashed by name, and its home changes between Python versions: `io.open` became `_io.open`. A moved
+# name would change the fingerprint of every tool that opens a file, so it keeps the first name that we knew. A name that is missing
+# here costs one more call, and never a wrong result.
 
 
 _MOVED_MODULES: Final = {

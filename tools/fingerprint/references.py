@@ -1,8 +1,9 @@
-"""Refer to functions, classes, methods and modules by name; follow the project's own.
+"""References to functions, classes, methods and modules: the names by which a code closure knows them.
 
-The project's functions and classes get a name that is theirs alone (`function parse_price`, `class Page (2)`), and wait to
-be drawn. Everything else counts by qualified name, installed code by its distribution's version too; what a foreign
-decorator wrapped, or closes over, is followed through it.
+- The project's functions and classes get a name that is theirs alone (`function parse_price`, `class Page (2)`), and wait in a queue
+  until the walk adds them.
+- All other code is referred to by its qualified name, and installed code by the version of its distribution too.
+- A wrapper that a foreign decorator made is followed to the function inside, and to the variables that it captured.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from types import (
 from typing import Annotated, Any, cast
 
 from ..tool import Tool
-from .constants import Spelling, Unseen
-from .opaque_calls import reads_docstrings, revealing
+from .constants import Unseen, ValueText
+from .opaque_calls import find_opaque, reads_docstrings
 from .origin import Origin, distributions_of, is_project_file, lasting_name, origin_of
-from .syntax import ABSENT, Find, decorations, wrappings
+from .syntax import ABSENT, Find, is_decorated_in_text
 
 _DESCRIPTORS = (
     MethodDescriptorType,
@@ -38,19 +39,19 @@ _DESCRIPTORS = (
     GetSetDescriptorType,
     MemberDescriptorType,
 )
-_HARMLESS = type(lru_cache(len))  # what it was given changes no result
+_HARMLESS = type(lru_cache(len))  # its size changes no result
 _DISPATCH = cast("FunctionType", singledispatch(len)).__code__
 
 
 class ProjectReferences:
-    """The names given so far; satisfies `constants.References`.
+    """The names given so far: the `References` of `constants.py`.
 
     Attributes:
-        waiting: Functions and classes of the project that were named and are still to be drawn.
+        waiting: Functions and classes of the project that were named and are still to be added.
         versions: Distribution -> version, of all installed code that was referred to.
         decorated: Ids of functions that a foreign decorator wrapped: its arguments stand in their decorators.
         shown: Functions whose docstrings an installed decorator may have read.
-        find: What a name stands for in the code that is being drawn.
+        find: What a name stands for in the code that is being added.
     """
 
     def __init__(self, versions: dict[str, str]) -> None:
@@ -72,7 +73,7 @@ class ProjectReferences:
 
     def code(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind, one line
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
-        if (why := revealing(value)) is not None:
+        if (why := find_opaque(value)) is not None:
             raise Unseen(why)
         match value:
             case ModuleType():
@@ -91,7 +92,7 @@ class ProjectReferences:
                 return f"{self._class(value.__objclass__)}.{value.__name__}"
             case Tool():
                 said = (value.version, value.fingerprint_extra, value.influences)
-                return f"tool of {Spelling(self).text(value.source)} with {Spelling(self).text(said)}"
+                return f"tool of {ValueText(self).text(value.source)} with {ValueText(self).text(said)}"
             case _ if callable(value) and inspect.isfunction(getattr(value, "__wrapped__", None)):
                 return self._wrapper(value)
             case _:
@@ -131,7 +132,7 @@ class ProjectReferences:
         if hasattr(fn, "__wrapped__"):
             label = f"{label} around {self._wrapper(fn)}"
             inner = list(_registered(fn))
-        label += "".join(f" with {Spelling(self).text(value)}" for value in inner)
+        label += "".join(f" with {ValueText(self).text(value)}" for value in inner)
         self._named[id(fn)] = (fn, label)
         return label
 
@@ -143,21 +144,21 @@ class ProjectReferences:
             self.shown.append(inner)
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         made_by = "" if isinstance(value, FunctionType) else f"{kind} of "
-        return f"{made_by}{Spelling(self).text(inner)}{self._given(value)}"
+        return f"{made_by}{ValueText(self).text(inner)}{self._given(value)}"
 
     def _given(self, wrapper: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
         """Return what a wrapper holds, where no decorator's text says what it was given: `fetch = retry(stop)(fetch)`."""
-        if isinstance(wrapper, _HARMLESS) or wrappings(wrapper) <= decorations(wrapper):
+        if isinstance(wrapper, _HARMLESS) or is_decorated_in_text(wrapper):
             return ""
         if not isinstance(wrapper, FunctionType):
             raise Unseen(f"a {type(wrapper).__qualname__} around a function, whose state cannot be seen")
         inner = vars(wrapper)["__wrapped__"]
         held = {key: value for key, value in captured(wrapper).items() if value is not inner}
-        return f" given {Spelling(self).text(held)}" if held else ""
+        return f" given {ValueText(self).text(held)}" if held else ""
 
     def _bound(self, method: MethodType) -> str:
         owner = method.__self__
-        return self._class(owner) if isinstance(owner, type) else Spelling(self).text(owner)
+        return self._class(owner) if isinstance(owner, type) else ValueText(self).text(owner)
 
     def _builtin(self, value: Any) -> str:  # noqa: ANN401  # a builtin function or a method of a builtin's instance
         owner = value.__self__
@@ -165,12 +166,12 @@ class ProjectReferences:
             home = value.__module__ or (owner.__name__ if owner is not None else "builtins")
             self.module(home)
             return lasting_name(home, value.__qualname__)
-        return f"{value.__qualname__} of {Spelling(self).text(owner)}"
+        return f"{value.__qualname__} of {ValueText(self).text(owner)}"
 
     def _class(self, cls: type) -> str:
         made: dict[str, Any] = vars(cls).get("__pydantic_generic_metadata__") or {}
         if made.get("origin") is not None:  # `Page[Item]`: a class that pydantic made of another
-            return f"{self._class(made['origin'])}{Spelling(self).text(made['args'])}"
+            return f"{self._class(made['origin'])}{ValueText(self).text(made['args'])}"
         if self.is_project_class(cls) or _is_made(cls):
             return self._refer(cls, f"class {cls.__qualname__}")
         self.module(cls.__module__)
@@ -196,7 +197,7 @@ def captured(fn: FunctionType) -> dict[str, Any]:
 
 
 def _nothing(_name: str) -> object:
-    """Find no name: nothing is being drawn."""
+    """Find no name: nothing is being added."""
     return ABSENT
 
 

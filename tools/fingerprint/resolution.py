@@ -1,8 +1,12 @@
-"""What the names of a function or class stand for: values that decide what it does, each followed to its end.
+"""Name resolution: what the names that a function or class reads stand for, each followed to its end.
 
-A name that code only reads counts by its value. One that it changes itself is its memory, and counts by how it begins. Through modules
-of the project a chain of attributes is followed to what it leads to; in other modules it counts by the module, and is looked at for
-what is the project's, or reads what stands in no code.
+- A name that code only reads is hashed by its value. A name that code itself changes is mutable state (`mutable_state.py`).
+- Through modules of the project a chain of attributes is followed to the value that it leads to: `prices.RATES` is the table, and
+  not the module.
+- In other modules a chain is hashed as the module. It is looked up all the same, since it may lead to project code that someone
+  put there, or to an opaque call.
+
+Knows no digest. `closure.py` keeps what is found, and says what cannot be seen.
 """
 
 from __future__ import annotations
@@ -19,27 +23,28 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Protocol, cast
 
 from .constants import Unseen
-from .mutable_state import Change, begin_alike, captured_beginning, is_memory, module_beginnings, without
-from .names import Imported, Path, Reading
-from .opaque_calls import HOMES, revealing
+from .mutable_state import Mutation, initial_state, is_plain
+from .names import Imported, NamesRead, Path
+from .opaque_calls import HOMES, find_opaque
 from .origin import Origin, is_missing, origin_of
 from .references import ProjectReferences
-from .syntax import ABSENT, spelled, words_in
+from .syntax import ABSENT, syntax_text
 
 _PLACES = frozenset(
     {"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"}
 )
+"""Names that say where a module is. Moving code changes no result that a fingerprint is about."""
 
 
-class Seer(Protocol):
-    """Whoever follows what is found: the walk of a portrait."""
+class Collector(Protocol):
+    """Keeps what is found: the walk of `closure.py`."""
 
     @property
     def references(self) -> ProjectReferences: ...  # noqa: D102  # the names that were given
 
-    def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str: ...  # noqa: D102  # see `portrait.py`
+    def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str: ...  # noqa: D102  # see `closure.py`
 
-    def unseen(self, sentence: str) -> None: ...  # noqa: D102  # takes note of it
+    def unseen(self, sentence: str) -> None: ...  # noqa: D102  # see `closure.py`
 
 
 @dataclass
@@ -50,10 +55,9 @@ class Scope:
     filename: str
     module: Mapping[str, Any]
     captured: dict[str, Any]
-    node: ast.AST
 
     def find(self, name: str) -> Any:  # noqa: ANN401  # any value
-        """Return what a name stands for; `ABSENT`: nothing."""
+        """Return the value of a name; `ABSENT`: it has none."""
         if name in self.captured:
             return self.captured[name]
         if name in self.module:
@@ -61,79 +65,79 @@ class Scope:
         return getattr(builtins, name, ABSENT)
 
 
-class Edges:
+class NameResolver:
     """Follows the names of one function or class."""
 
-    def __init__(self, seer: Seer, scope: Scope) -> None:
-        self._seer = seer
+    def __init__(self, collector: Collector, scope: Scope) -> None:
+        self._collector = collector
         self._scope = scope
 
-    def follow(self, reading: Reading, changes: Mapping[str, Change]) -> list[str]:
-        """Return what the names that are read stand for, a line for each, and follow them."""
+    def follow(self, read: NamesRead, mutations: Mapping[str, Mutation]) -> list[str]:
+        """Return a line for each name that is read, with what it stands for, and follow that.
+
+        Args:
+            read: The names that the code reads.
+            mutations: The names that the code changes.
+        """
         lines: list[str] = []
-        held = {*reading.names, *reading.assigned} - _PLACES
-        memories = [name for name in sorted(held & set(changes)) if self._is_memory(name, reading, changes)]
-        for name in memories:
-            lines += self._begun(name, changes[name], memories)
-        for name in sorted(held - set(memories)):
-            value = self._scope.find(name)
-            if name in changes:
-                value = self._unchanged(name, value, changes[name])
-            lines += self._followed(name, value, reading.paths.get(name, ((),)))
-        for name in reading.annotated:
+        held = {*read.names, *read.assigned} - _PLACES
+        state = [
+            name
+            for name in sorted(held & set(mutations))
+            if name in read.assigned or is_plain(self._scope.find(name))
+        ]
+        for name in state:
+            lines += self._mutable(name, state, is_read=mutations[name].is_read)
+        for name in sorted(held - set(state)):
+            if name in mutations and mutations[name].is_stored:  # an object, class or module
+                self._not_fixed(name)
+            lines += self._followed(name, self._scope.find(name), read.paths.get(name, ((),)))
+        for name in read.annotated:
             if (value := self._scope.find(name)) is not ABSENT:
-                lines += self._followed(name, value, reading.paths.get(name, ((),)))
-        for each in reading.imports:
-            lines += self._imported(each, reading.paths.get(each.name, ()))
-        for what in reading.hidden:
-            self._seer.unseen(f"{self._scope.owner} reads {what}")
+                lines += self._followed(name, value, read.paths.get(name, ((),)))
+        for each in read.imports:
+            lines += self._imported(each, read.paths.get(each.name, ()))
+        for what in read.hidden:
+            self._collector.unseen(f"{self._scope.owner} reads {what}")
         return lines
 
     # --- what code changes
 
-    def _is_memory(self, name: str, reading: Reading, changes: Mapping[str, Change]) -> bool:
-        """Whether code changes all that a name stands for: what it holds by now is then not looked at."""
-        return name in reading.assigned or (not changes[name].parts and is_memory(self._scope.find(name)))
+    def _mutable(self, name: str, state: Sequence[str], *, is_read: bool) -> list[str]:
+        """Return the lines of a variable that code changes: its initial state if it is also read, and the code that it holds.
 
-    def _begun(self, name: str, change: Change, memories: Sequence[str]) -> list[str]:
-        """Return how a memory begins, where that may decide a result; code that it holds counts too."""
-        lines, scope = [f"{name} is its own memory"], self._scope
-        if not change.is_read:
+        Args:
+            name: The variable.
+            state: All variables that the code changes; none of them is followed from another.
+            is_read: Whether the code reads it.
+        """
+        lines, scope = [f"{name} is mutable state"], self._scope
+        if not is_read:
             return lines
-        found: list[ast.AST] = []
-        if name not in scope.captured:
-            found += module_beginnings(name, scope.filename, scope.module)
-        elif (begun := captured_beginning(name, scope.node, scope.filename, scope.module)) is not None:
-            found.append(begun)
-        if not found:
+        made = [] if name in scope.captured else initial_state(name, scope.filename, scope.module)
+        if not made:
             self._not_fixed(name)
-        for each in found:
-            lines.append(f"{name} begins as {spelled(each)}")
-            for part in sorted(_loaded(each) - {name, *memories}):
+        for each in made:
+            lines.append(f"{name} is initially {syntax_text(each)}")
+            for part in sorted(_loaded(each) - {name, *state}):
                 if (value := scope.find(part)) is not ABSENT:
                     lines += self._followed(part, value, ((),))
+        # Functions that decorators registered in it stand in no statement of the module's own.
         held = sorted(_code_in(scope.find(name)), key=lambda code: (code.__module__ or "", code.__qualname__))
         return lines + [
-            f"{name} holds {self._seer.constant('constant', name, code, scope.owner)}" for code in held
+            f"{name} holds {self._collector.constant('constant', name, code, scope.owner)}" for code in held
         ]
 
-    def _unchanged(self, name: str, value: object, change: Change) -> object:
-        """Return a value without the parts that code changes, unless a result follows from how these began."""
-        left = without(value, change.parts) if change.parts else value
-        if left is value and change.is_stored:
-            self._not_fixed(name)
-        if change.decides_of(value) and not begin_alike(type(value), change.parts):
-            return value
-        return left
-
     def _not_fixed(self, name: str) -> None:
-        self._seer.unseen(f"{self._scope.owner} changes '{name}' while it runs, so its value is not fixed")
+        self._collector.unseen(
+            f"{self._scope.owner} changes '{name}' while it runs, so its value is not fixed"
+        )
 
     # --- what code reads
 
     def _followed(self, name: str, value: object, paths: Iterable[Path]) -> list[str]:
         if value is ABSENT:
-            self._seer.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
+            self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
             return []
         kind = "captured" if name in self._scope.captured else "constant"
         return [f"{'.'.join((name, *path))} is {self._at(kind, name, value, path)}" for path in paths]
@@ -146,28 +150,28 @@ class Edges:
             name = f"{name}.{path[0]}"
             value, path = getattr(value, path[0], ABSENT), path[1:]
         if value is ABSENT:
-            self._seer.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
+            self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
             return "absent"
-        return self._seer.constant(kind, name.rpartition(".")[2], value, self._scope.owner)
+        return self._collector.constant(kind, name.rpartition(".")[2], value, self._scope.owner)
 
     def _in_module(self, kind: str, name: str, module: ModuleType, path: Path) -> str:
         """Return the reference to a module that is no part of the project, and to what a name of it is beyond that."""
         if module is sys and path[:1] == ("modules",):
-            self._seer.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
-        found = _reached(module, path)
+            self._collector.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
+        found = reached(module, path)
         if isinstance(found, ModuleType):
-            return self._seer.constant(kind, name, found if path else module, self._scope.owner)
-        is_standard = origin_of(module.__name__) is Origin.STANDARD
-        told = (
-            f"module {module.__name__}"
-            if is_standard
-            else self._seer.constant(kind, name, module, self._scope.owner)
-        )
+            return self._collector.constant(kind, name, found if path else module, self._scope.owner)
+        if origin_of(module.__name__) is Origin.STANDARD:
+            reference = f"module {module.__name__}"
+        else:
+            reference = self._collector.constant(kind, name, module, self._scope.owner)
         if isinstance(found, FunctionType | BuiltinFunctionType | type) and (
-            revealing(found) or _is_project(found)
+            find_opaque(found) or _is_project(found)
         ):
-            told += f".{self._seer.constant(kind, '.'.join((name, *path)), found, self._scope.owner)}"
-        return told
+            reference += (
+                f".{self._collector.constant(kind, '.'.join((name, *path)), found, self._scope.owner)}"
+            )
+        return reference
 
     def _imported(self, each: Imported, paths: Iterable[Path]) -> list[str]:
         """Follow an import inside a function; project modules are imported, as the call would."""
@@ -190,14 +194,23 @@ class Edges:
                 part = () if each.part is None else (each.part,)
                 for path in paths:
                     self._in_module("constant", each.name, loaded, (*part, *path))
-            return [f"{each.name} is {self._seer.references.module(module)}.{each.part}"]
+            return [f"{each.name} is {self._collector.references.module(module)}.{each.part}"]
         except Unseen as fault:
-            self._seer.unseen(f"{self._scope.owner} imports '{each.module}', {fault}")
+            self._collector.unseen(f"{self._scope.owner} imports '{each.module}', {fault}")
         except Exception as fault:  # noqa: BLE001  # whatever a module raises when imported
-            self._seer.unseen(
+            self._collector.unseen(
                 f"{self._scope.owner} imports '{each.module}', which cannot be imported here ({fault})"
             )
         return []
+
+
+def reached(value: Any, path: Path) -> Any:  # noqa: ANN401  # any value
+    """Return the value at a chain of attributes, as far as modules are looked into: looking into an object may run code."""
+    for attribute in path:
+        if not isinstance(value, ModuleType):
+            break
+        value = vars(value).get(attribute, ABSENT)
+    return value
 
 
 def _loaded(node: ast.AST) -> set[str]:
@@ -227,23 +240,3 @@ def _code_in(value: object) -> list[FunctionType | type]:
 
 def _is_project(code: FunctionType | BuiltinFunctionType | type) -> bool:
     return origin_of(str(code.__module__ or "builtins")) is Origin.PROJECT
-
-
-def spoken_names(reading: Reading, scope: Scope) -> frozenset[str]:
-    """Return the names that no local variable may be taken for: those that are read outside, and words of the texts that are read."""
-    texts: list[str] = []
-    for name in reading.names:
-        for path in reading.paths.get(name, ((),)):
-            value = _reached(scope.find(name), path)
-            held = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
-            texts += [each for each in held if isinstance(each, str)]
-    return frozenset((*reading.names, *reading.annotated, *reading.assigned)) | words_in(*texts)
-
-
-def _reached(value: Any, path: Path) -> Any:  # noqa: ANN401  # any value
-    """Return what stands at a chain of attributes, as far as that is looked up in modules."""
-    for attribute in path:
-        if not isinstance(value, ModuleType):
-            break
-        value = vars(value).get(attribute)
-    return value

@@ -54,7 +54,7 @@ class Price:
         )
 
     def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """Return what so many tokens cost; cached tokens are some of the prompt's."""
+        """Return the price of so many tokens; cached tokens are part of the prompt's."""
         cached = min(cached_tokens, prompt_tokens)
         parts = (
             (prompt_tokens - cached) * self.input,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import ConfigError
-from ...plans.checker.examples import read_example
+from ...plans.checker.ask import read_example
 from ...plans.format.property_order import text_in_order
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json, canonical
@@ -49,7 +49,7 @@ def example_messages(examples: Sequence[Example]) -> tuple[Message, ...]:
 
 
 def _in_order(answer: Json) -> str:
-    """Return an example's answer with its fields in the order in which the model is asked for them."""
+    """Return an example's answer with its fields in the order of the schema."""
     return answer if isinstance(answer, str) else text_in_order(answer)
 
 
@@ -101,12 +101,13 @@ class Template:
 
 
 def tagged(name: str, value: Json) -> str:
-    """Return a value between tags that it cannot close; long or broken text on lines of its own."""
+    """Return a value between tags that it cannot close; text of several lines stands on lines of its own."""
     text = as_text(value).replace(f"</{name}", f"<\\/{name}")
     return f"<{name}>\n{text}\n</{name}>" if "\n" in text else f"<{name}>{text}</{name}>"
 
 
-# --- What a model is asked that judges another's answer: one condition, and a typed verdict with its reason first.
+# The prompt of a judge: one condition on another model's answer, and a typed verdict. The reason comes first, so that the model
+# writes it before it decides.
 
 
 VERDICT: dict[str, Json] = {

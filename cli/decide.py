@@ -1,0 +1,203 @@
+"""The commands that record what a person decided about a run.
+
+A decision is recorded and nothing more: the process that drives the run continues it, or `resume` does.
+"""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputRejected
+from .command import STORE, TOOLS_AND_STORE, RunId, StepPath, command
+from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..executor import Run
+    from .invocation import Invocation
+
+app = typer.Typer()
+PANEL = "Runs"
+
+By = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who decides; default: your login name.")
+]
+Attempt = Annotated[
+    int | None,
+    typer.Option(
+        "--attempt",
+        metavar="N",
+        min=1,
+        help="Attempt that the decision is about; default: the attempt that waits now.",
+    ),
+]
+
+
+@command(
+    app,
+    "approve",
+    uses=TOOLS_AND_STORE,
+    loads_tools=False,
+    panel=PANEL,
+    example="run_be40097b6b473dae paid --by ann",
+)
+async def approve(
+    invocation: Invocation,
+    run_id: RunId,
+    step: StepPath,
+    by: By = None,
+    edit: Annotated[
+        str | None, typer.Option("--edit", metavar="JSON", help="Arguments to use instead of those shown.")
+    ] = None,
+    attempt: Attempt = None,
+) -> int:
+    """Allow a call that waits for a person. It is made with exactly the arguments shown."""
+    from .arguments import read_json
+
+    args = None if edit is None else read_json("--edit", edit)
+    if args is not None and not isinstance(args, dict):
+        raise InputRejected(f"--edit: expected a JSON object with the call's arguments, found {edit}")
+    who = by or _login()
+    async with invocation.look() as engine:
+        run = await engine.approve(run_id, step, by=who, edit=args, attempt=attempt)
+    return _recorded(invocation, run, "approved")
+
+
+@command(
+    app,
+    "deny",
+    uses=TOOLS_AND_STORE,
+    loads_tools=False,
+    panel=PANEL,
+    example="run_be40097b6b473dae paid --by ann --reason 'paid last week'",
+)
+async def deny(
+    invocation: Invocation,
+    run_id: RunId,
+    step: StepPath,
+    by: By = None,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+    attempt: Attempt = None,
+) -> int:
+    """Refuse a call that waits for a person. Steps that depend on it are cancelled."""
+    who = by or _login()
+    async with invocation.look() as engine:
+        run = await engine.deny(run_id, step, by=who, reason=reason, attempt=attempt)
+    return _recorded(invocation, run, "denied")
+
+
+@command(
+    app,
+    "decide",
+    uses=TOOLS_AND_STORE,
+    loads_tools=False,
+    panel=PANEL,
+    example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
+)
+async def decide(
+    invocation: Invocation,
+    run_id: RunId,
+    decisions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STEP=DECISION..",
+            help="approve, deny, retry, or a JSON object. A step stands for all its waiting parts.",
+        ),
+    ],
+    by: By = None,
+) -> int:
+    """Decide about several calls at once, all or none. Items of a list may be decided together."""
+    from .arguments import read_json
+
+    read: dict[str, Any] = {}
+    for each in decisions:
+        step, equals, decision = each.partition("=")
+        if not equals or step in read:
+            why = "the step occurs twice" if equals else "it has no '='"
+            raise InputRejected(
+                f"expected STEP=DECISION for each step once, such as pay[0]=approve, found {each!r}: {why}"
+            )
+        read[step] = read_json(step, decision) if decision.startswith("{") else decision
+    who = by or _login()
+    async with invocation.look() as engine:
+        run = await engine.decide(run_id, read, by=who)
+    return _recorded(invocation, run, "decided")
+
+
+@command(
+    app,
+    "resolve",
+    uses=TOOLS_AND_STORE,
+    loads_tools=False,
+    panel=PANEL,
+    example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'",
+)
+async def resolve(
+    invocation: Invocation,
+    run_id: RunId,
+    step: StepPath,
+    done: Annotated[
+        str | None, typer.Option("--done", metavar="JSON", help="It took effect, and returned this.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="It did nothing; call it again.")] = False,
+    fail: Annotated[
+        str | None, typer.Option("--fail", metavar="WHY", help="It did nothing; the step fails.")
+    ] = None,
+    by: By = None,
+    attempt: Attempt = None,
+) -> int:
+    """Settle a call whose outcome is unknown. Exactly one of --done, --retry and --fail says how."""
+    from .arguments import read_json
+
+    options = {"done": done, "retry": retry or None, "fail": fail}
+    outcome: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if len(outcome) != 1:
+        raise InputRejected(
+            f"expected exactly one of --done JSON, --retry and --fail WHY, found {len(outcome)}"
+        )
+    if done is not None:
+        outcome = {"done": read_json("--done", done)}
+    who = by or _login()
+    async with invocation.look() as engine:
+        run = await engine.resolve(run_id, step, by=who, attempt=attempt, **outcome)
+    return _recorded(invocation, run, "resolved")
+
+
+@command(app, "cancel", uses=STORE, panel=PANEL, example="run_be40097b6b473dae")
+async def cancel(invocation: Invocation, run_id: RunId) -> int:
+    """Stop a run: no further calls start."""
+    async with invocation.look() as engine:
+        run = await engine.cancel(run_id)
+    return _recorded(invocation, run, "cancelled")
+
+
+def _recorded(invocation: Invocation, run: Run, decision: str) -> int:
+    """Print that the decision is recorded, and who continues the run."""
+    from ..executor.runs.archive import UNDER_WAY
+    from .report import advice, resume_line
+
+    is_cancel = decision == "cancelled"
+    if is_cancel and run.status in ("succeeded", "failed"):
+        text = f"nothing to cancel: run {run.id} has {run.status}"
+    elif run.status in ("succeeded", "failed", "cancelled"):
+        text = f"{decision}; run {run.id} {'was' if run.status == 'cancelled' else 'has'} {run.status}"
+    elif is_cancel and run.status == "indeterminate":
+        text = (
+            f"no further calls start; the outcome of one call is unknown\n{advice(run, invocation.settings)}"
+        )
+    elif run.status in UNDER_WAY and not run.abandoned:
+        text = f"{decision}; the process that drives run {run.id} continues it"
+    else:
+        line = resume_line(run.id, invocation.settings)
+        text = f"{decision}; unless a server drives run {run.id}, continue it with\n  {line}"
+    invocation.answer(run, text)
+    return Exit.OK
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise InputRejected("expected --by NAME, because this login has no name") from error

@@ -1,0 +1,282 @@
+"""The commands about this machine: serve the HTTP API or MCP, show a demonstration, and diagnose the installation."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ConfigError, FirmplanError
+from . import screen
+from .command import MOVES, PLANS, command
+from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from .invocation import Invocation
+
+app = typer.Typer()
+PANEL = "This machine"
+MCP_WAIT_S = 45.0
+"""Most MCP clients give up on a call after a minute."""
+
+
+@command(app, "serve", uses=MOVES, has_json=False, panel=PANEL, example="--tools tools.py --port 8000")
+def serve(
+    invocation: Invocation,
+    host: Annotated[
+        str, typer.Option("--host", help="Interface; any but loopback needs API keys.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8000,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Most runs queued or running at once.")
+    ] = 1_000,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Requests per second and client.")] = 50.0,
+    body_limit: Annotated[
+        int, typer.Option("--body-limit", min=1, help="Largest request body, in MiB.")
+    ] = 16,
+) -> int:
+    """Serve the HTTP API and the web page. Keys come from FIRMPLAN_API_KEYS, comma separated."""
+    import asyncio
+
+    from .config import read_keys
+    from .invocation import drive
+
+    try:
+        from ..service import Limits
+        from ..service import serve as serve_http
+    except ModuleNotFoundError as missing:
+        raise _missing_extra("serving", "server", missing) from missing
+    toolset, store = invocation.toolset, invocation.settings.store_name
+    limits = Limits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
+    keys = read_keys(os.environ)
+
+    def announce(url: str) -> None:
+        screen.note(f"firmplan serves {screen.plural(len(toolset.names), 'tool')} at {url}")
+        if not keys:
+            screen.note("no FIRMPLAN_API_KEYS are set: only this machine is served, and it needs no key")
+        screen.note(f"store {store} · API description {url}/openapi.json · Ctrl-C ends")
+
+    async def work() -> int:
+        async with invocation.engine(recover=True) as engine:
+            try:
+                await serve_http(
+                    engine, host=host, port=port, api_keys=keys, limits=limits, on_bound=announce
+                )
+                await asyncio.sleep(0)  # the signal that ended the server reaches this command only now
+            except asyncio.CancelledError:
+                await _note_kept(engine)
+                raise
+        return Exit.OK
+
+    return drive(work, stopped=Exit.OK)
+
+
+async def _note_kept(engine: Engine) -> None:
+    """Print how many runs are under way; they are kept."""
+    from ..executor.runs.archive import UNDER_WAY
+
+    kept = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
+    if kept:
+        count = screen.plural(len(kept), "run")
+        screen.note(f"stopped; {count} under way kept: the next server continues there, or `firmplan resume`")
+
+
+def _missing_extra(what: str, extra: str, missing: ModuleNotFoundError) -> ConfigError:
+    return ConfigError(
+        f"{what} needs the package '{missing.name}', which is not installed: pip install 'firmplan[{extra}]'"
+    )
+
+
+@command(app, "demo", uses=("model", "base_url"), has_json=False, panel=PANEL, example="--folder licences")
+def demo(
+    invocation: Invocation,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", metavar="FOLDER", help="Where the report and the store go; default: a new folder."
+        ),
+    ] = None,
+) -> int:
+    """Demonstrate the main job on an audit of licences. Plan, check, repair, run, reuse, replay."""
+    from ..demo.demo import show
+
+    return show(folder, invocation.settings)
+
+
+@command(
+    app,
+    "mcp",
+    uses=MOVES,
+    has_json=False,
+    panel=PANEL,
+    example="--tools tools.py --store runs.db",
+)
+def mcp(
+    invocation: Invocation,
+    wait: Annotated[
+        float,
+        typer.Option("--wait", metavar="SECONDS", min=0, help="How long a call waits for a run to end."),
+    ] = MCP_WAIT_S,
+) -> int:
+    """Serve firmplan to an MCP client over stdin and stdout. It can check and run plans; each saved plan is a tool."""
+    try:
+        from .mcp import serve_stdio
+    except ModuleNotFoundError as missing:
+        raise _missing_extra("serving MCP", "mcp", missing) from missing
+    return serve_stdio(invocation, wait)
+
+
+# --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.
+
+PACKAGES = ("pydantic", "networkx", "instructor", "openai", "tenacity", "structlog")
+EXTRAS = {"server": "fastapi", "postgres": "psycopg", "mcp": "mcp"}
+MARKS = {True: "ok", False: "!!", None: "--"}
+SQLITE_MIN = (3, 37)  # STRICT tables
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at, and whether it is well; `ok` is `None` where nothing can be right or wrong."""
+
+    what: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+@command(app, "doctor", uses=PLANS, panel=PANEL, example="--tools tools.py")
+def doctor(
+    invocation: Invocation,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the model one tiny question in each mode: four requests.")
+    ] = False,
+) -> int:
+    """Diagnose the installation and the settings. Where something is wrong, say what to do."""
+    looks: list[Callable[[Invocation], list[Diagnosis]]] = [_python, _packages, _tools, _store, _model]
+    diagnoses = [each for look in [*looks, *([_modes] if probe else [])] for each in look(invocation)]
+    rows = [(MARKS[each.ok], each.what, each.found) for each in diagnoses]
+    document = {"findings": [asdict(each) for each in diagnoses]}
+    invocation.answer(document, screen.table(("", "WHAT", "FOUND"), rows))
+    for each in diagnoses:
+        if each.advice:
+            invocation.note(f"{each.what}: {each.advice}")
+    return Exit.FAILED if any(each.ok is False for each in diagnoses) else Exit.OK
+
+
+def _python(_: Invocation) -> list[Diagnosis]:
+    import sqlite3
+
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    is_new = sqlite3.sqlite_version_info[:2] >= SQLITE_MIN
+    advice = "" if is_new else f"expected at least {'.'.join(map(str, SQLITE_MIN))}; use a newer Python"
+    return [Diagnosis("Python", True, found), Diagnosis("SQLite", is_new, sqlite3.sqlite_version, advice)]
+
+
+def _packages(_: Invocation) -> list[Diagnosis]:
+    cures = dict.fromkeys(PACKAGES, "pip install --force-reinstall firmplan")
+    found = [
+        Diagnosis(name, *_version(name, cure))
+        for name, cure in {"firmplan": "pip install firmplan", **cures}.items()
+    ]
+    for extra, name in EXTRAS.items():
+        is_there, number, cure = _version(name, f"pip install 'firmplan[{extra}]'")
+        found.append(
+            Diagnosis(
+                f"extra {extra}", is_there or None, number if is_there else f"{number}; to add it: {cure}"
+            )
+        )
+    return found
+
+
+def _version(name: str, cure: str) -> tuple[bool, str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return True, version(name), ""
+    except PackageNotFoundError:
+        return False, "not installed", cure
+
+
+def _tools(invocation: Invocation) -> list[Diagnosis]:
+    settings = invocation.settings
+    if not settings.tools:
+        return [
+            Diagnosis("tools", None, "none named", "name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
+        ]
+    try:
+        names = invocation.toolset.names
+    except FirmplanError as fault:
+        return [Diagnosis("tools", False, ", ".join(settings.tools), fault.message)]
+    return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin['tools']})")]
+
+
+def _store(invocation: Invocation) -> list[Diagnosis]:
+    from ..executor.stores.location import open_location
+    from .invocation import drive
+
+    settings = invocation.settings
+    where = f"{settings.store_name} (from {settings.origin['store']})"
+
+    async def look() -> int:
+        if not await invocation.is_store_there():
+            return False
+        async with invocation.engine() as engine:
+            await engine.list_runs(limit=1)
+        return True
+
+    try:
+        is_made, path = drive(look), open_location(settings.store).path
+    except FirmplanError as fault:
+        return [Diagnosis("store", False, where, fault.message)]
+    if is_made or path is None:
+        return [Diagnosis("store", True, where if is_made else f"{where}: not made yet")]
+    is_open = os.access(Path(path).resolve().parent, os.W_OK)
+    advice = "" if is_open else "its folder does not exist or cannot be written: name another with --store"
+    return [Diagnosis("store", is_open, f"{where}: not made yet", advice)]
+
+
+def _model(invocation: Invocation) -> list[Diagnosis]:
+    from ..tools import Model
+
+    try:
+        endpoint = Model(invocation.settings.model, base_url=invocation.settings.base_url).resolve()
+    except FirmplanError as fault:
+        return [Diagnosis("model", None, "none configured: only saved plans answer tasks", fault.message)]
+    return [Diagnosis("model", True, f"{endpoint.name} at {endpoint.base_url}")]
+
+
+def _modes(invocation: Invocation) -> list[Diagnosis]:
+    """Ask the model in every mode, and name the best mode that works."""
+    from ..tools import Model
+    from ..tools.models.completion import Probe, probe
+    from .invocation import drive
+
+    try:
+        endpoint = Model(invocation.settings.model, base_url=invocation.settings.base_url).resolve()
+    except FirmplanError:
+        return []  # `_model` has its message
+    probes: list[Probe] = []
+
+    async def work() -> int:
+        probes.extend(await probe(endpoint))
+        return Exit.OK
+
+    drive(work)
+    best = next((each.mode for each in probes if each.works), None)
+    advice = "" if best else "check the address, the key and the model's name, or use another model"
+    found = "none works" if best is None else f"a planner uses {best.lower()} here by default"
+    return [
+        *(
+            Diagnosis(f"mode {each.mode.lower()}", True if each.works else None, each.found)
+            for each in probes
+        ),
+        Diagnosis("modes", best is not None, found, advice),
+    ]

@@ -1,0 +1,255 @@
+"""One invocation of a command: its settings, its tools, its engine, its answer, and the signals that stop it.
+
+A first SIGINT or SIGTERM cancels the command, which closes the engine in order, so that the run can be resumed. A second signal
+ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..engine import Engine
+from ..errors import ConfigError, RunNotFound, StoreError
+from ..executor.stores.location import MEMORY, open_location
+from ..planner import Planner
+from ..tools import Model, Toolset
+from . import screen
+from .config import Settings, read_settings
+from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..executor import RunOwner
+    from ..tools.models.models import Spec
+
+SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
+STOPPING_S = 0.5
+"""After this long a command that was told to stop says what it still waits for."""
+STRAYS_S = 2.0
+"""How long tasks that are left at the end may take to clean up."""
+STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once and leaves the outcome of that write unknown"
+
+
+class Documented(Protocol):
+    """A value that has a JSON document, and a text for people as its `str`."""
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return the document."""
+        ...
+
+
+class Invocation:
+    """One call of a command.
+
+    Args:
+        flags: The shared options that the command takes; `None` where one was not given.
+        as_json: Whether the answer is one JSON document.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    def __init__(self, flags: Mapping[str, object], *, as_json: bool) -> None:
+        self.settings = read_settings(flags, os.environ, Path.cwd())
+        self.as_json = as_json
+        self._toolset: Toolset | None = None
+
+    @property
+    def toolset(self) -> Toolset:
+        """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
+        if self._toolset is None:
+            self._toolset = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
+        return self._toolset
+
+    def perform(self, work: Callable[..., Any], given: Mapping[str, Any], *, loads_tools: bool) -> int:
+        """Call a command and return its exit code.
+
+        Args:
+            work: The command; a coroutine function is run in an event loop.
+            given: Its own arguments.
+            loads_tools: Whether to import the tools before the loop starts.
+        """
+        if not inspect.iscoroutinefunction(work):
+            return int(work(self, **given))
+        if loads_tools:
+            _ = self.toolset
+        return drive(lambda: work(self, **given))
+
+    def answer(self, found: Documented | Mapping[str, Any], text: str | None = None) -> None:
+        """Print the answer: the document with `--json`, else the text, which is `str(found)` where it is not given."""
+        if self.as_json:
+            screen.document(found if isinstance(found, Mapping) else found.to_dict())
+        else:
+            screen.answer(str(found) if text is None else text)
+
+    def note(self, text: str) -> None:
+        """Print advice on stderr, except with `--json`."""
+        if not self.as_json:
+            screen.note(text)
+
+    @asynccontextmanager
+    async def engine(
+        self,
+        *,
+        recover: bool = False,
+        on_waiting: Callable[[RunOwner], None] | None = None,
+        store: str | None = None,
+    ) -> AsyncGenerator[Engine]:
+        """Yield an open engine with the tools that this command has loaded.
+
+        Args:
+            recover: As of `Engine`.
+            on_waiting: As of `Engine`.
+            store: A store instead of the one that the settings name.
+
+        Raises:
+            ConfigError: The store cannot be opened.
+        """
+        settings = self.settings
+        engine = Engine(
+            self._toolset or Toolset(),
+            store=store or settings.store,
+            planner=Planner(settings.model, base_url=settings.base_url, **settings.planner),
+            models=_models(settings),
+            max_concurrency=settings.concurrency,
+            flow=settings.flow,
+            recover=recover,
+            park_after=settings.park_after,
+            lease=settings.lease,
+            on_waiting=on_waiting,
+        )
+        with _store_errors():
+            await engine.__aenter__()
+        try:
+            yield engine
+        finally:
+            await _close(engine)
+
+    @asynccontextmanager
+    async def look(self, *, on_waiting: Callable[[RunOwner], None] | None = None) -> AsyncGenerator[Engine]:
+        """Yield an open engine for a command that makes no runs. A missing store is not made; it has no runs and no plans.
+
+        Args:
+            on_waiting: As of `Engine`.
+
+        Raises:
+            RunNotFound: A run was looked for where there is no store.
+            ConfigError: The store cannot be opened.
+        """
+        is_absent = not await self.is_store_there()
+        try:
+            async with self.engine(on_waiting=on_waiting, store=MEMORY if is_absent else None) as engine:
+                yield engine
+        except RunNotFound as fault:
+            if not is_absent:
+                raise
+            what = fault.message.partition(" in the store ")[0]
+            raise RunNotFound(
+                f"{what}; there is no store at {self.settings.store_name} yet: name the one that has it with --store, FIRMPLAN_STORE or "
+                "firmplan.toml"
+            ) from fault
+
+    async def is_store_there(self) -> bool:
+        """Whether the store has been made already. Raises: ConfigError: it cannot be looked at."""
+        with _store_errors():
+            return await open_location(self.settings.store).is_there()
+
+
+@contextmanager
+def _store_errors() -> Generator[None]:
+    """Turn an error of opening the store into a `ConfigError`: the command named the store, so the command has to change."""
+    try:
+        yield
+    except StoreError as error:
+        raise ConfigError(
+            f"{error.message} (a store is named by --store, FIRMPLAN_STORE or firmplan.toml)"
+        ) from error
+
+
+def is_model_configured(settings: Settings) -> bool:
+    """Whether the settings name a model; nothing is sent to it."""
+    try:
+        Model(settings.model, base_url=settings.base_url).resolve()
+    except ConfigError:
+        return False
+    return True
+
+
+async def _close(engine: Engine) -> None:
+    """Close the engine, also if the command is cancelled meanwhile: runs are parked, and writes in flight are awaited."""
+    closing = asyncio.ensure_future(engine.aclose())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
+
+
+def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) -> int:
+    """Run a command's coroutine to its exit code; a signal cancels it and, unless `stopped` is given, decides the code."""
+    runner = asyncio.Runner()
+    try:
+        return runner.run(_until_signal(work, stopped))
+    finally:
+        if runner.run(_have_all_ended()):
+            runner.close()
+        else:  # closing would wait for them; the process ends all the same
+            runner.get_loop().set_exception_handler(_say_nothing)
+
+
+def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
+    """Ignore errors of tasks that did not end when they were cancelled."""
+
+
+async def _have_all_ended() -> bool:
+    """Cancel the tasks that are left, and return whether all ended: a tool may ignore its cancellation."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return not left or not (await asyncio.wait(left, timeout=STRAYS_S))[1]
+
+
+async def _until_signal(work: Callable[[], Awaitable[int]], stopped: Exit | None) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work())
+    codes: list[int] = []
+
+    def begin() -> None:
+        task.cancel()
+        loop.call_later(STOPPING_S, screen.note, STOPPING)
+
+    def stop(number: int, _: object) -> None:
+        code = SIGNALS[signal.Signals(number)]
+        if codes:  # whatever is under way: the journal is made for it
+            os._exit(code)
+        codes.append(code)
+        loop.call_soon_threadsafe(begin)
+
+    before = {}
+    with suppress(ValueError):  # not the main thread: signals are somebody else's
+        # Python's own handlers, not the loop's: a tool that blocks the loop must not keep a second signal from being heard.
+        before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not codes:
+            raise
+        return codes[0] if stopped is None else stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _models(settings: Settings) -> Mapping[str, Spec] | None:
+    """Return the model aliases: those of the file, and `default` where a model was set; else the environment's."""
+    aliases: dict[str, Spec] = dict(settings.models)
+    if settings.model or settings.base_url:
+        aliases.setdefault("default", Model(settings.model, base_url=settings.base_url))
+    return aliases or None

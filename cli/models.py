@@ -1,0 +1,276 @@
+"""The commands about models: record and replay their traffic, and measure how well they plan."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputRejected
+from . import screen
+from .command import command
+from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..planner import Planned
+    from ..planner.evaluate.judging import JudgeReport
+    from ..planner.evaluate.measuring import Measured, PlannerSummary, Run
+    from ..planner.evaluate.task_set import EvalTask
+    from ..plans import Json
+    from ..tools import Models
+    from .invocation import Invocation
+
+app = typer.Typer()
+PANEL = "Models"
+SERVER = "firmplan.testing.scripted_model"
+"""The module that serves a recording. It runs in a process of its own, because the command line imports no test fake."""
+REPLAYED_MODEL = "recorded"
+"""The model's name where none is set: a recording answers for any."""
+BAD_MAX = 10
+"""Tasks that did not go well that are listed; the document has them all."""
+HEAD = [
+    "MODEL",
+    "GOOD",
+    "VALID",
+    "FIRST",
+    "ROUNDS",
+    "TOOLS",
+    "STEPS",
+    "EDGES",
+    "ANSWER",
+    "AGREE",
+    "TIME",
+    "TOKENS",
+    "USD",
+]
+
+
+@command(
+    app,
+    "traffic",
+    panel=PANEL,
+    has_json=False,
+    example="calls.jsonl run 'Compare the weather in Rome and Oslo' --tools tools.py",
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
+)
+def traffic(
+    _invocation: Invocation,
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording; exchanges are added to it.")],
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Answer from the recording instead, without a network.")
+    ] = False,
+) -> int:
+    """Record the requests to models and their answers. Another command sends them: `traffic calls.jsonl run "task"`."""
+    from ..tools.models.recorder import recording
+
+    words = [word for word in context.args if word != "--"]
+    if not words or words[0] == "traffic":
+        raise InputRejected('expected a command to record, as in: traffic calls.jsonl run "task", found none')
+    run: Any = context.find_root().command.main  # typer's own types leave it open
+    if replay:
+        with _replayed(file):
+            return int(run(words, standalone_mode=False) or 0)
+    with recording(file) as recorder:
+        code = int(run(words, standalone_mode=False) or 0)
+    if "--json" not in words:
+        screen.note(f"recorded to {recorder.path}; answer from it with `firmplan traffic --replay {file} ..`")
+    return code
+
+
+@contextmanager
+def _replayed(file: Path) -> Generator[None]:
+    """Direct this process's requests to models to a server that answers from a recording."""
+    import subprocess
+
+    if not file.is_file():
+        raise InputRejected(f"expected a recording, found no file at {file}: check the path")
+    server = subprocess.Popen(  # noqa: S603  # this Python, a module of ours, the user's file
+        [sys.executable, "-m", SERVER, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    before = {name: os.environ.get(name) for name in ("FIRMPLAN_BASE_URL", "FIRMPLAN_MODEL")}
+    try:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        base_url = server.stdout.readline().strip()
+        if not base_url:
+            why = server.stderr.read().strip().rpartition("\n")[2]
+            raise InputRejected(f"expected a recording, found {file}: {why}")
+        os.environ["FIRMPLAN_BASE_URL"] = base_url
+        os.environ.setdefault("FIRMPLAN_MODEL", REPLAYED_MODEL)
+        yield
+    finally:
+        server.terminate()
+        server.communicate()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@command(
+    app,
+    "eval",
+    uses=("base_url",),
+    panel=PANEL,
+    example="tasks.yaml --model gpt-5-mini --samples 5",
+)
+async def evaluate(
+    invocation: Invocation,
+    file: Annotated[Path, typer.Argument(metavar="SET", help="The set of tasks: YAML or JSON.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="A model to measure; repeatable. Also FIRMPLAN_MODEL."
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", "-k", min=1, max=100, help="Plannings a task.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=64, help="Plannings at a time.")
+    ] = 4,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", metavar="ID", help="Only this task; repeatable.")
+    ] = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Run plans that only read, and compare their answers.")
+    ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", metavar="NAME", help="A model that compares the models' plans in pairs."),
+    ] = None,
+    at_least: Annotated[
+        float | None,
+        typer.Option(
+            "--at-least", min=0, max=1, help="Exit with 1 if a smaller share of a model's plans is good."
+        ),
+    ] = None,
+) -> int:
+    """Measure how well models plan the tasks of a set."""
+    from ..planner import Planner
+    from ..planner.evaluate.judging import judge_pairs
+    from ..planner.evaluate.measuring import measure
+    from ..planner.evaluate.task_set import TaskSet
+    from ..tools import Model, Models
+
+    settings = invocation.settings
+    known = TaskSet.load(file)
+    names: Sequence[str | None] = models or (settings.model,)
+    planners = {
+        name or "default": Planner(name, base_url=settings.base_url, **settings.planner) for name in names
+    }
+    first = Model(names[0], settings.base_url)
+    first.resolve()  # without a model, every planning would fail for the same reason
+    measured = await measure(
+        known.only(tasks) if tasks else known,
+        planners,
+        samples=samples,
+        concurrency=concurrency,
+        run=_runner(Models({"default": first})) if run else None,
+    )
+    judged = None
+    if judge is not None:
+        judges = Models({"default": Model(judge, settings.base_url)})
+        judged = await judge_pairs(judges, measured, known.labels)
+    if invocation.as_json:
+        screen.document({**measured.to_dict(), "judge": None if judged is None else judged.to_dict()})
+    else:
+        _show_measured(measured)
+        if judged is not None:
+            _show_judged(judged)
+    worst = min((each.good for each in measured.summaries), default=0.0)
+    return Exit.OK if at_least is None or worst >= at_least else Exit.FAILED
+
+
+def _runner(models: Models) -> Run:
+    """Return a function that runs a plan in the folder of its tools, one at a time; it refuses a plan that writes."""
+    import asyncio
+
+    from ..engine import Engine
+    from ..plans import Effect
+    from ..plans.plan import ToolStep
+
+    turn = asyncio.Lock()  # the current folder belongs to the process
+
+    async def run(task: EvalTask, planned: Planned) -> Json:
+        for step in planned.plan.steps:
+            tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
+            if tool is not None and tool.effect is Effect.WRITE:
+                raise InputRejected(f"not run: step '{step.id}' writes")
+        async with turn:
+            with chdir(task.folder):
+                async with Engine(task.tools, store="memory:", models=models) as engine:
+                    done = await engine.run(planned.plan, inputs=planned.inputs)
+        if done.status != "succeeded":
+            raise InputRejected(
+                f"its run {done.status}" + "".join(f": {each.code}" for each in done.errors[:1])
+            )
+        return done.output
+
+    return run
+
+
+def _show_measured(measured: Measured) -> None:
+    """Print the table, and the tasks that did not go well."""
+    screen.answer(screen.table(HEAD, map(_row, measured.summaries)))
+    bad = [(result, score) for result in measured.results for score in result.scores if not score.good]
+    for result, score in bad[:BAD_MAX]:
+        reasons = {
+            f"forbidden: {', '.join(score.forbidden)}": bool(score.forbidden),
+            "tools that must be called are not": score.tools is False,
+            "more steps than it may have": score.brief is False,
+            "another answer": score.answer is False,
+        }
+        why = score.error or "; ".join(reason for reason, holds in reasons.items() if holds) or "not good"
+        screen.note(f"{result.planner}, {result.task}: {why.splitlines()[0]}")
+    if len(bad) > BAD_MAX:
+        screen.note(f"and {len(bad) - BAD_MAX} more; --json has them all")
+
+
+def _show_judged(judged: JudgeReport) -> None:
+    """Print how the plans compare, how far the judge agrees with people, and the pairs where it does not."""
+    for duel in judged.duels:
+        screen.answer(
+            f"{duel.first} against {duel.second}: {duel.wins} better, {duel.losses} worse, {duel.even} even "
+            f"({duel.swapped} of these by the judge's place)"
+        )
+    if judged.agreement is None:
+        screen.answer("the judge: no labels to measure it by")
+        return
+    screen.answer(
+        f"the judge agrees with people in {judged.agreement:.0%} of {judged.labels} labels, whatever the order; "
+        f"{judged.swapped} went by the place"
+    )
+    verdicts = {
+        "first": "that one is better",
+        "second": "the other way round",
+        "even": "that both are as good",
+    }
+    for each in [each for each in judged.labelled if not each.agrees][:BAD_MAX]:
+        why = "went by the place" if each.swapped else f"said {verdicts[each.verdict]}"
+        screen.note(f"the judge, {each.id}: {why}" + (f" ({each.about})" if each.about else ""))
+
+
+def _row(each: PlannerSummary) -> tuple[str, ...]:
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0%}"
+
+    shares = (each.tools, each.steps, each.edges, each.answer, each.agreement)
+    return (
+        each.planner,
+        *map(share, (each.good, each.valid, each.valid_first)),
+        f"{each.rounds:.2f}",
+        *map(share, shares),
+        screen.seconds(each.seconds_median),
+        str(each.tokens),
+        "-" if each.usd is None else f"{each.usd:.4f}",
+    )

@@ -1,0 +1,406 @@
+"""The commands about plans and tools: write, check, show, save, learn and list them. None of these commands runs a plan."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import InputRejected
+from . import screen
+from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, Inputs, command, group
+from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..executor import Run
+    from ..planner.planner import Preview
+    from ..plans import Plan
+    from ..tools import Tool, Toolset
+    from .invocation import Invocation
+
+app = typer.Typer()
+PANEL = "Plans and tools"
+
+
+class Format(StrEnum):
+    """How `show` renders a plan or a run."""
+
+    TEXT = "text"
+    MERMAID = "mermaid"
+    SVG = "svg"
+    JSON = "json"
+    YAML = "yaml"
+
+
+PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or a saved plan's name.")]
+ShowFormat = Annotated[Format, typer.Option("--format", "-f", help="How to render it.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Where to write it: .json, .yaml or .yml."),
+]
+
+
+@command(
+    app,
+    "plan",
+    uses=PLANS,
+    panel=PANEL,
+    example="'Compare the weather in Rome and Oslo' --tools tools.py --output plan.yaml",
+)
+async def plan(
+    invocation: Invocation,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What to do, in words.")],
+    output: Output = None,
+    inputs: Inputs = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the prompt and its token count; send nothing.")
+    ] = False,
+) -> int:
+    """Turn a task in words into a checked plan. A saved plan that fits answers it, or else a model."""
+    from .arguments import expect_plan_file, read_inputs
+
+    values = read_inputs(inputs or (), None) or None
+    if dry_run:
+        return await _preview(invocation, task, values)
+    expect_plan_file(output)
+    async with invocation.engine() as engine:
+        made = await engine.plan(task, inputs=values)
+    if output is not None:
+        made.save(output)
+    _answer_plan(invocation, made, output)
+    return Exit.OK
+
+
+def _answer_plan(invocation: Invocation, made: Plan, output: Path | None) -> None:
+    """Print the plan: its document on stdout if no file was named, and its picture beside the document."""
+    from .report import flags_of
+
+    toolset = invocation.toolset
+    if invocation.as_json:
+        screen.document(made.to_dict())
+    elif output is None:
+        screen.note(made.render("text", toolset, width=screen.picture_width(sys.stderr)))
+        screen.answer(made.to_json())
+    else:
+        screen.answer(made.render("text", toolset, width=screen.picture_width()))
+        flags = flags_of(invocation.settings, MOVES)
+        screen.note(f"written to {output}; run it with `firmplan run {output}{flags}`")
+
+
+async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | None) -> int:
+    """Print what a planner would be sent for a task, and about how many tokens that is."""
+    from ..planner import Planner
+
+    settings = invocation.settings
+    async with invocation.look() as engine:
+        saved = await engine.list_plans()
+    planner = Planner(settings.model, base_url=settings.base_url, **settings.planner)
+    preview = planner.preview(task, invocation.toolset, inputs=inputs, saved=saved)
+    invocation.answer(preview, _preview_text(preview))
+    invocation.note(
+        f"about {preview.prompt_tokens} tokens of messages and {preview.schema_tokens} of schema, "
+        f"to {preview.model or 'no model: none is configured'}; nothing was sent"
+    )
+    if preview.choice is not None:
+        invocation.note(
+            f"before it about {preview.choice.tokens} tokens to choose tools; the tools above are chosen by words"
+        )
+    if preview.filling is not None:
+        invocation.note(f"and first about {preview.filling.tokens} tokens to ask whether a saved plan fits")
+    if preview.answered_by is not None:
+        invocation.note(f"no request would be sent: {preview.answered_by} answers the task")
+    return Exit.OK
+
+
+def _preview_text(preview: Preview) -> str:
+    from ..plans.values import canonical
+
+    parts: list[str] = []
+    for request, purpose in (
+        (preview.filling, "to fill in a saved plan"),
+        (preview.choice, "to choose tools"),
+    ):
+        if request is not None:
+            parts += [f"--- {message.role}, {purpose}\n{message.content}\n" for message in request.messages]
+            parts.append(f"--- schema\n{canonical(request.schema).decode()}\n")
+    parts += [f"--- {message.role}\n{message.content}\n" for message in preview.messages]
+    return "\n".join([*parts, f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}"])
+
+
+@command(app, "check", uses=TOOLS_AND_STORE, panel=PANEL, example="plan.yaml --tools tools.py")
+async def check(invocation: Invocation, what: PlanName) -> int:
+    """Find every fault of a plan before anything runs."""
+    from .arguments import find_plan, report_on
+    from .invocation import NO_TOOLS
+    from .report import report_text
+
+    async with invocation.look() as engine:
+        report = await report_on(engine, await find_plan(engine, what))
+    invocation.answer(report, report_text(report))
+    if not invocation.settings.tools and any(each.code == "unknown-tool" for each in report.problems):
+        invocation.note(NO_TOOLS)
+    return Exit.OK if report.ok else Exit.WRONG
+
+
+@command(app, "show", uses=TOOLS_AND_STORE, panel=PANEL, example="plan.yaml --format mermaid")
+async def show(
+    invocation: Invocation,
+    what: Annotated[
+        str, typer.Argument(metavar="PLAN|RUN", help="A plan's file, a saved plan's name, or a run's id.")
+    ],
+    form: ShowFormat = Format.TEXT,
+) -> int:
+    """Show a plan as a picture, or a run with its steps."""
+    from ..executor import Run
+    from ..plans import Plan
+    from .arguments import find_file
+
+    form = Format.JSON if invocation.as_json else form
+    if (file := find_file(what)) is not None:
+        _show_plan(Plan.load(file.path), form, invocation.toolset)
+        return Exit.OK
+    async with invocation.look() as engine:
+        found = await _find_run_or_plan(engine, what)
+    if isinstance(found, Run):
+        _show_run(found, form, invocation)
+    else:
+        _show_plan(found, form, invocation.toolset)
+    return Exit.OK
+
+
+async def _find_run_or_plan(engine: Engine, what: str) -> Plan | Run:
+    from ..errors import RunNotFound
+    from .arguments import nearest_name
+
+    try:
+        return await engine.get(what)
+    except RunNotFound as error:
+        if (found := await engine.find_plan(what)) is not None:
+            return found
+        saved = [each.name for each in await engine.list_plans()]
+        near = nearest_name(what, saved, "`firmplan runs` and `firmplan plans` list what there is")
+        raise RunNotFound(
+            f"expected a plan's file, a saved plan's name or a run's id, found none under {what!r}; {near}"
+        ) from error
+
+
+def _show_plan(shown: Plan, form: Format, toolset: Toolset) -> None:
+    from ..plans import to_yaml
+
+    if form is Format.JSON:
+        screen.document(shown.to_dict())
+    elif form is Format.YAML:
+        screen.answer(to_yaml(shown).rstrip("\n"))
+    else:
+        picture: Literal["text", "mermaid", "svg"] = form.value
+        screen.answer(shown.render(picture, toolset or None, width=screen.picture_width()).rstrip("\n"))
+
+
+def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
+    from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
+
+    if form is Format.JSON:
+        screen.document(run.to_dict())
+        return
+    if form is not Format.TEXT:
+        if run.plan is None:
+            raise InputRejected(f"run {run.id} has no plan yet to show as {form.value}")
+        _show_plan(run.plan, form, invocation.toolset)
+        return
+    task = f"task: {run.task}" if run.task else ""
+    parts = [summary(run), task, steps_text(run), decisions_text(run), errors_text(run)]
+    if run.status == "succeeded":
+        parts.append(f"output: {screen.value_text(run.output)}")
+    elif STATUS_EXIT[run.status] is Exit.WAITING:
+        parts.append(advice(run, invocation.settings))
+    screen.answer("\n\n".join(part for part in parts if part))
+
+
+plans_app = group(
+    app,
+    "plans",
+    panel=PANEL,
+    text="Save, show and list plans in the store. Without a further word, list them.",
+)
+
+
+@command(plans_app, "list", uses=STORE, is_default=True, example="--json")
+async def plans_list(invocation: Invocation) -> int:
+    """List the saved plans."""
+    from .report import flags_of
+
+    settings = invocation.settings
+    async with invocation.look() as engine:
+        uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
+        saved = await engine.list_plans()
+    document: dict[str, Any] = {
+        "plans": [
+            {
+                "name": each.name,
+                "digest": each.plan.digest,
+                "task": each.plan.task or "",
+                "inputs": list(each.plan.inputs),
+                **uses[each.name].to_dict(),
+            }
+            for each in saved
+        ]
+    }
+    if altered:
+        document["altered"] = [{"name": name, "message": message} for name, message in altered.items()]
+    if not saved and not altered and not invocation.as_json:
+        screen.note(
+            f"no plans in {settings.store_name}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
+        )
+        return Exit.OK
+    rows = [
+        (
+            each.name,
+            screen.short_digest(each.plan.digest),
+            str(uses[each.name].hits),
+            str(uses[each.name].false_hits),
+            ", ".join(each.plan.inputs),
+            each.plan.task or "",
+        )
+        for each in saved
+    ] + [(name, "altered", "", "", "", "does not run") for name in altered]
+    head = ("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK")
+    invocation.answer(document, screen.table(head, sorted(rows)))
+    return Exit.OK
+
+
+@command(plans_app, "save", uses=TOOLS_AND_STORE, example="weather plan.yaml --tools tools.py")
+async def plans_save(
+    invocation: Invocation,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    file: Annotated[str, typer.Argument(metavar="PLAN", help="The plan's file.")],
+) -> int:
+    """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words."""
+    from .arguments import checked, find_file, nearest_name
+
+    target = find_file(file)
+    if target is None:
+        near = nearest_name(file, (), "name the file that holds the plan")
+        raise InputRejected(f"expected a plan's file, found no file {file!r}; {near}")
+    async with invocation.engine() as engine:
+        accepted, _ = await checked(engine, target)
+        saved = await engine.save_plan(name, accepted)
+    digest = saved.plan.digest
+    invocation.answer({"name": saved.name, "digest": digest}, f"saved as {saved.name}\n{digest}")
+    return Exit.OK
+
+
+@command(plans_app, "learn", uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --name weather")
+async def plans_learn(
+    invocation: Invocation,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run that succeeded.")],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Save the template under this name.")
+    ] = None,
+    output: Output = None,
+) -> int:
+    """Make a template of a run's plan. What its task names becomes typed inputs."""
+    from ..planner.library.learning import learn
+    from ..plans.values import canonical
+    from .arguments import expect_plan_file
+
+    expect_plan_file(output)
+    async with invocation.look() as engine:
+        run = await engine.get(run_id)
+        if run.status != "succeeded" or run.plan is None:
+            raise InputRejected(f"expected a run that succeeded, found run {run_id} {run.status}")
+        learned = learn(run.plan, run.inputs, task=run.task, tools=invocation.toolset)
+        if name is not None:
+            await engine.save_plan(name, learned.plan)
+    if output is not None:
+        learned.plan.save(output)
+    for value in learned.kept:
+        invocation.note(
+            f"{canonical(value).decode()} stays in the plan, because it stands in places that take no input"
+        )
+    if name is not None:
+        invocation.note(f"saved as {name}: it answers tasks such as '{learned.plan.task}'")
+    if output is not None:
+        invocation.note(f"written to {output}")
+    lifted = {each.name: each.value for each in learned.lifted}
+    invocation.answer(
+        {"name": name, "plan": learned.plan.to_dict(), "lifted": lifted, "kept": list(learned.kept)},
+        learned.plan.to_json(),
+    )
+    return Exit.OK
+
+
+@command(plans_app, "show", uses=STORE, example="weather --format yaml")
+async def plans_show(
+    invocation: Invocation,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A saved plan's name or digest.")],
+    form: ShowFormat = Format.TEXT,
+) -> int:
+    """Show a saved plan."""
+    from ..plans.nearest import did_you_mean
+    from .arguments import LISTED
+
+    form = Format.JSON if invocation.as_json else form
+    async with invocation.look() as engine:
+        found, uses = await engine.find_plan(name), (await engine.plan_uses()).get(name)
+        saved = [each.name for each in await engine.list_plans()] if found is None else []
+    if found is None:
+        raise InputRejected(f"no plan is saved as {name!r}; {did_you_mean(name, saved, LISTED)}")
+    _show_plan(found, form, invocation.toolset)
+    if form is Format.TEXT and uses is not None:
+        screen.answer(f"\n{uses}")
+    return Exit.OK
+
+
+tools_app = group(
+    app,
+    "tools",
+    panel=PANEL,
+    text="List the tools, or find weak spots of them. Without a further word, list them.",
+    example="--tools tools.py",
+)
+
+
+@command(tools_app, "list", uses=TOOLS, is_default=True, example="--tools tools.py --json")
+def tools_list(invocation: Invocation) -> int:
+    """List the tools with their types and effects."""
+    from .invocation import NO_TOOLS
+
+    toolset = invocation.toolset
+    if not len(toolset) and not invocation.as_json:
+        screen.note(NO_TOOLS)
+        return Exit.OK
+    rows = (
+        (tool.name, tool.effect.value, _parameters(tool), tool.description.partition("\n")[0])
+        for tool in toolset
+    )
+    invocation.answer({"tools": toolset.to_list()}, screen.table(("NAME", "EFFECT", "TAKES", "DOES"), rows))
+    return Exit.OK
+
+
+def _parameters(tool: Tool) -> str:
+    properties: Any = tool.parameters.get("properties", {})
+    required: Any = tool.parameters.get("required", [])
+    return ", ".join(name if name in required else f"{name}?" for name in properties)
+
+
+@command(tools_app, "lint", uses=TOOLS, example="--tools tools.py")
+def tools_lint(invocation: Invocation) -> int:
+    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well."""
+    from ..tools.fingerprint.lint import lint
+    from .invocation import NO_TOOLS
+
+    toolset = invocation.toolset
+    remarks = lint(toolset)
+    if invocation.as_json:
+        screen.document({"tools": toolset.names, "remarks": [asdict(remark) for remark in remarks]})
+        return Exit.OK
+    for remark in remarks:
+        screen.answer(f"{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
+    count = f"{screen.plural(len(toolset.names), 'tool')}, {screen.plural(len(remarks), 'remark')}"
+    screen.note(count if len(toolset) else NO_TOOLS)
+    return Exit.OK

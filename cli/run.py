@@ -1,0 +1,288 @@
+"""The commands that start a run, move it on, make another run of it, replay it and export it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import screen
+from .command import MOVES, STORE, Budget, Inputs, RunId, command
+from .failure import Exit
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..executor import Run
+    from ..plans import Plan
+    from .invocation import Invocation
+
+app = typer.Typer()
+PANEL = "Runs"
+
+
+@command(
+    app,
+    "run",
+    uses=MOVES,
+    panel=PANEL,
+    example="plan.yaml --tools tools.py --input today=2026-03-10",
+)
+async def run(
+    invocation: Invocation,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="PLAN|TASK", help="A plan's file, a saved plan's name, or a task in words."),
+    ],
+    inputs: Inputs = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option("--run-id", metavar="ID", help="Id of the run; the same id again continues that run."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Seed of `ctx.random`; default: derived from plan and inputs."),
+    ] = None,
+    budget: Budget = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="Reuse earlier results where nothing changed.")
+    ] = True,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Start steps while the plan is being written; writes wait for the complete plan."
+        ),
+    ] = False,
+) -> int:
+    """Run a plan, or plan a task and run it."""
+    from .arguments import Task, checked, find_target, read_budget, read_inputs, read_task
+    from .following import RunFollower
+
+    follower = RunFollower(invocation)
+    with follower.interruptible():
+        async with invocation.engine(on_waiting=follower.note_owner) as engine:
+            before = await _find_run(engine, run_id)
+            target = await find_target(engine, what)
+            work: Plan | str
+            if isinstance(target, Task):
+                work = target.words
+                values = await read_task(engine, work, inputs or (), invocation.settings)
+            else:
+                work, report = await checked(engine, target)
+                values = read_inputs(inputs or (), work)
+                if report.problems:
+                    invocation.note(str(report))
+            submitted = await engine.submit(
+                work,
+                inputs=values,
+                run_id=run_id,
+                seed=seed,
+                budget=read_budget(budget or ()),
+                reuse="auto" if reuse else "off",
+                stream=stream,
+            )
+            if before is not None:
+                invocation.note(_existing(before))
+            return await follower.follow(engine, submitted, after=before.last_event if before else 0)
+
+
+async def _find_run(engine: Engine, run_id: str | None) -> Run | None:
+    from ..errors import RunNotFound
+
+    try:
+        return None if run_id is None else await engine.get(run_id)
+    except RunNotFound:
+        return None
+
+
+def _existing(run: Run) -> str:
+    """Return the note that the run of this id existed before this command."""
+    from ..executor.states import FINAL
+
+    if run.status in FINAL:
+        return f"run {run.id} has ended before and is not repeated; this is its outcome"
+    return f"run {run.id} exists already ({run.status}) and is continued"
+
+
+@command(
+    app,
+    "resume",
+    uses=MOVES,
+    panel=PANEL,
+    example="run_be40097b6b473dae --tools tools.py --budget usd=2",
+)
+async def resume(
+    invocation: Invocation,
+    run_id: RunId,
+    budget: Budget = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Take the run from a process that drives it and hangs."),
+    ] = False,
+) -> int:
+    """Continue a run after a crash or a decision. Also after a pause, or with a larger budget."""
+    from ..errors import ConfigError
+    from .arguments import read_budget
+    from .following import RunFollower
+    from .invocation import NO_TOOLS
+    from .report import retry_line
+
+    raised = read_budget(budget or ())
+    follower = RunFollower(invocation, has_changed=raised is not None)
+    with follower.interruptible():
+        async with invocation.look(on_waiting=follower.note_owner) as engine:
+            found = await engine.get(run_id)
+            try:
+                resumed = engine.resume(run_id, budget=raised, take_over=take_over)
+                code = await follower.follow(engine, found, resumed, after=found.last_event)
+            except ConfigError as fault:
+                if len(invocation.toolset):
+                    raise
+                raise ConfigError(f"{fault.message}; {NO_TOOLS}") from fault
+            if found.status in ("failed", "cancelled"):
+                line = retry_line(run_id, invocation.settings)
+                invocation.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
+            return code
+
+
+NewId = Annotated[
+    str | None,
+    typer.Option(
+        "--run-id", metavar="ID", help="Id of the new run; the same command again continues that run."
+    ),
+]
+
+
+@command(
+    app,
+    "retry",
+    uses=MOVES,
+    panel=PANEL,
+    example="run_be40097b6b473dae --tools tools.py --run-id invoices-second-try",
+)
+async def retry(
+    invocation: Invocation,
+    run_id: RunId,
+    new_id: NewId = None,
+    replan: Annotated[
+        int,
+        typer.Option("--replan", metavar="N", help="Patch the plan at most N times if the run fails."),
+    ] = 0,
+) -> int:
+    """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run."""
+    from .following import RunFollower
+
+    follower = RunFollower(invocation)
+    with follower.interruptible():
+        async with invocation.look() as engine:
+            submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan)
+            return await follower.follow(engine, submitted)
+
+
+@command(
+    app,
+    "fork",
+    uses=MOVES,
+    panel=PANEL,
+    example="run_be40097b6b473dae --tools tools.py --at price --set rate=0.07",
+)
+async def fork(
+    invocation: Invocation,
+    run_id: RunId,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="STEP", help="Run this step again, and whatever depends on it."),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STEP=JSON", help="A value that replaces a step's; repeatable."),
+    ] = None,
+    inputs: Inputs = None,
+    plan: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="PLAN", help="An edited plan: a file, or a saved plan's name."),
+    ] = None,
+    allow_writes: Annotated[
+        bool,
+        typer.Option("--allow-writes", help="Call affected writes; else each waits for approval."),
+    ] = False,
+    new_id: NewId = None,
+) -> int:
+    """Repeat the steps that a change affects, as a new run. The other results come from the parent's journal."""
+    from .arguments import checked, find_plan, read_inputs, read_step_values
+    from .following import RunFollower
+
+    replaced = read_step_values(values or ())
+    follower = RunFollower(invocation)
+    with follower.interruptible():
+        async with invocation.look() as engine:
+            parent = await engine.get(run_id)
+            edited = None if plan is None else (await checked(engine, await find_plan(engine, plan)))[0]
+            submitted = await engine.submit_fork(
+                run_id,
+                at=at,
+                set=replaced,
+                inputs=read_inputs(inputs or (), edited or parent.plan),
+                plan=edited,
+                allow_writes=allow_writes,
+                run_id_new=new_id,
+            )
+            return await follower.follow(engine, submitted)
+
+
+@command(app, "replay", uses=STORE, panel=PANEL, example="run_be40097b6b473dae")
+async def replay(
+    invocation: Invocation,
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|BUNDLE", help="The run's id, or the file of an exported run.")
+    ],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the replay as a run of its own.")] = False,
+) -> int:
+    """Replay a run from its journal. Nothing is called, and every digest must match."""
+    from ..engine import Engine
+    from ..errors import RunNotFound
+    from ..executor.runs.replays import bundle_path
+    from ..tools import Toolset
+
+    is_bundle = bundle_path(what) is not None
+    if is_bundle and not keep:  # needs no store
+        replayed = await Engine(Toolset(), store=invocation.settings.store).replay(what)
+    else:
+        async with invocation.engine() if is_bundle else invocation.look() as engine:
+            try:
+                replayed = await engine.replay(what, keep=keep)
+            except RunNotFound as fault:
+                raise RunNotFound(
+                    f"expected a run's id or a bundle's file, found neither under '{what}': {fault.message}"
+                ) from fault
+    invocation.answer(replayed, _replay_text(replayed))
+    if keep:
+        screen.note(f"kept as run {replayed.id}, whose parent is {replayed.parent}")
+    return Exit.OK
+
+
+def _replay_text(run: Run) -> str:
+    """Return the two digests, one below the other. They are equal, because a replay that differs raises `Diverged`."""
+    from ..executor.runs.run import counted, steps_in
+
+    steps = counted(steps_in(run.steps))
+    if not run.digest:
+        return f"{steps} recomputed as far as the run has come ({run.status}), nothing called: the same"
+    return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"
+
+
+@command(app, "export", uses=STORE, panel=PANEL, example="run_be40097b6b473dae --output run.bundle")
+async def export(
+    invocation: Invocation,
+    run_id: RunId,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the bundle goes.")],
+) -> int:
+    """Write a run into one file. It replays on another machine, without tools and store."""
+    async with invocation.look() as engine:
+        written = await engine.export(run_id, output)
+    invocation.answer(
+        {"run": run_id, "bundle": str(written), "bytes": written.stat().st_size},
+        f"run {run_id} is in {written}\nreplay it anywhere with\n  firmplan replay {shlex.quote(str(written))}",
+    )
+    return Exit.OK

@@ -1,0 +1,321 @@
+"""Calls before they are made: arguments bound, secrets put in, each named by what decides its result.
+
+The tool is called with what is bound here; journal, keys and messages know a secret by its name alone. Whether an earlier
+result stands for a call is `results.py`, how it is made `caller.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from ...errors import ConfigError, ToolError
+from ...plans.signature import Effect
+from ...plans.values import Digest, Json, digest
+from ...tools import Context, ModelRequest, Tool, ask_request
+from ...tools.failures import shortened
+from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
+from ...tools.logbook import masked_text, masked_value
+from ..commands import RuleApproval, StartModelCall, StartToolCall
+from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
+from ..fork import Fork
+from ..limits import bounded
+from ..sealed import Sealed
+from .facilities import Facilities
+from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
+from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
+
+if TYPE_CHECKING:
+    from ...tools.models.guard import Guard
+    from ..machine import Machine
+    from .flow_policy import Clearance
+    from .reuse import Results
+
+
+StartCall: TypeAlias = StartToolCall | StartModelCall
+
+_SECRET: Final = ContentKey.none("secret", "it was given a secret")
+
+
+class PreparedCall:
+    """A call that is about to be made: bound, named, and with what it needs on the way.
+
+    What most calls never have stays with the class, as a default, which makes them cheap to build.
+
+    Attributes:
+        args_digest: Of the arguments as the journal knows them.
+        args: Bound, canonical; empty for a prompt.
+        request: Of a model call.
+        fingerprint: Of the tool, where the key names it.
+        write_key: What a write hands to the world; empty for other effects.
+        why: Why no earlier result stands for it.
+        is_begun: Whether its start is on record.
+        started: Unix seconds.
+        handed: When the store got the intent of a write, by `elapsed_s`.
+        ended: Unix seconds, where it had ended before the run came to it; else 0.
+        step: Path of the leaf.
+        is_write: Whether the call may change the world.
+        is_kept_read: Whether it looks at the world, and its result may stand for later calls.
+    """
+
+    fingerprint: Fingerprint | None = None
+    write_key: str = ""
+    context: Context | None = None
+    why: Mapping[str, Json] | None = None
+    is_begun: bool = False
+    started: float = 0.0
+    handed: float = 0.0
+    ended: float = 0.0
+    blobs: CallBlobs | None = None
+
+    def __init__(  # what a call is
+        self,
+        command: StartCall,
+        args_digest: Digest,
+        tool: Tool | None,
+        args: bytes,
+        request: ModelRequest | None,
+        key: ContentKey,
+    ) -> None:
+        self.command = command
+        self.args_digest = args_digest
+        self.tool = tool
+        self.args = args
+        self.request = request
+        self.key = key
+        self.step = command.step
+        effect = tool.effect if tool is not None else None
+        self.is_write = effect is Effect.WRITE
+        self.is_kept_read = effect is Effect.READ and key.key != ""
+
+    @property
+    def has_more_to_record(self) -> bool:
+        """Whether more than its result may go on record: what it draws or tells while it runs, what a model used."""
+        return self.request is not None or (self.tool is not None and self.tool.wants_context)
+
+    @property
+    def used(self) -> dict[str, Json] | None:
+        """What it took from its context, for the journal; `None`: nothing."""
+        if self.context is None:
+            return None
+        used = self.context.used
+        if not (used.varies or used.env or used.secrets):
+            return None
+        return {name: value for name, value in asdict(used).items() if value}
+
+    @property
+    def value(self) -> Json:
+        """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
+        given = getattr(self.command, "args", None)
+        return given.shared if isinstance(given, Sealed) and self.args is given.data else None
+
+    def start(self) -> CallStarted:
+        """Note that its start is on record; return the event that says so, of a write with its intent."""
+        self.is_begun = True
+        command = self.command
+        intent = command.args if isinstance(command, StartToolCall) and self.is_write else None
+        key = self.write_key or self.key.key
+        why = self.why if command.attempt == 1 else None
+        return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
+
+    def made(self, output: Sealed) -> CallMade:
+        """Return the event that the call, which is no write and whose start is not on record, has returned."""
+        command = self.command
+        why = self.why if command.attempt == 1 else None
+        return CallMade(self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A tool, what decides what it does, and how its calls are named."""
+
+    tool: Tool
+    fingerprint: Fingerprint
+    keys: ToolKeys
+
+
+class Preparation:
+    """Prepares the calls of one run.
+
+    Args:
+        facilities: What runs share.
+        run_id: The run.
+        fork: How the run came of its parent: a write that the parent has called is repeated under the parent's key.
+    """
+
+    def __init__(self, facilities: Facilities, run_id: str, fork: Fork | None = None) -> None:
+        self._facilities = facilities
+        self._run_id = run_id
+        self._fork = fork or Fork()
+        self._tools: dict[str, _Known] = {}
+
+    def prepare(self, command: StartCall) -> PreparedCall:
+        """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
+        if isinstance(command, StartModelCall):
+            request = _request(command)
+            key = self._model_key(command, ASK, request)
+            return PreparedCall(command, command.request.digest, None, b"", request, key)
+        known = self._tools.get(command.tool) or self._look_up(command.tool)
+        if command.secrets:
+            return self._with_secrets(command, known.tool)
+        given = command.args
+        args = known.tool.bind_canonical(given.data, given.shared)
+        if known.tool.request_of is not None:
+            return self._agent_call(command, known, args)
+        if args == given.data:  # most are as they were given
+            args, args_digest = given.data, given.digest
+        else:
+            args_digest = digest(args)
+        key = known.keys.of(args, args_digest, command.sample, given.shared if args is given.data else None)
+        return self._noted(PreparedCall(command, given.digest, known.tool, args, None, key), known)
+
+    def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
+        """Prepare a call that is given secrets: they are bound, and what they are in is never reused."""
+        secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
+        args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
+        request = _request_of(tool, args) if tool.request_of is not None else None
+        return self._noted(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
+
+    def _agent_call(self, command: StartToolCall, known: _Known, args: bytes) -> PreparedCall:
+        request = _request_of(known.tool, args)
+        key = self._model_key(command, known.tool.name, request, known.fingerprint)
+        return self._noted(PreparedCall(command, command.args.digest, known.tool, args, request, key), known)
+
+    def _noted(self, call: PreparedCall, known: _Known | None) -> PreparedCall:
+        """Return a call with what else its tool adds to it."""
+        if known is not None:
+            call.fingerprint = known.fingerprint
+        if call.is_write:
+            call.write_key = self._fork.key_of(
+                call.step, call.tool.name if call.tool is not None else "", call.args_digest
+            ) or idempotency_key(self._run_id, call.step, call.args_digest)
+        return call
+
+    def _look_up(self, name: str) -> _Known:
+        """Return a tool as this run found it: constants that it reads may have changed since the last run."""
+        tool = self._facilities.tools.get(name)
+        fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
+        found = self._tools[name] = _Known(tool, fingerprint, ToolKeys(tool, fingerprint))
+        return found
+
+    def _secret(self, command: StartToolCall, name: str) -> str:
+        found = self._facilities.secrets.get(name)
+        if found is None:
+            raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
+        return found
+
+    def _model_key(
+        self, command: StartCall, subject: str, request: ModelRequest, judgement: Fingerprint | None = None
+    ) -> ContentKey:
+        try:
+            parts = self._facilities.models.key_parts(request)
+        except ConfigError as fault:  # the call says so, as its failure
+            return ContentKey.none("no-model", str(fault))
+        return model_key(parts, command.sample, request.temperature, subject, judgement)
+
+    def without_secrets(self, command: StartCall, text: str) -> str:
+        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
+        return masked_text(text, self._secrets_of(command, ()))
+
+    def told(self, call: PreparedCall, outcome: Outcome) -> Outcome:
+        """Return an outcome for the journal: without the secrets that the call was given or has asked for, its message bounded."""
+        secrets = self._secrets_for(call)
+        match outcome:
+            case Returned(output):
+                masked = masked_value(output.data, secrets) if secrets else output.data
+                return outcome if masked is output.data else Returned(Sealed(masked))
+            case Failed(code, message):
+                code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
+                return replace(
+                    outcome, code=code, message=message, trace=shortened(masked_text(outcome.trace, secrets))
+                )
+            case Lost(why, trace):
+                return Lost(bounded(masked_text(why, secrets)), shortened(masked_text(trace, secrets)))
+
+    def _secrets_for(self, call: PreparedCall) -> Mapping[str, str]:
+        """Return the secrets that a call was given or has asked for, by name."""
+        if call.context is None and not getattr(call.command, "secrets", None):
+            return {}
+        return self._secrets_of(call.command, call.context.used.secrets if call.context is not None else ())
+
+    def _secrets_of(self, command: StartCall, asked: Sequence[str]) -> dict[str, str]:
+        given = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        if not given and not asked:
+            return {}
+        found = {name: self._facilities.secrets.get(name) for name in sorted({*given, *asked})}
+        return {name: secret for name, secret in found.items() if secret}
+
+
+def _request_of(tool: Tool, args: bytes) -> ModelRequest:
+    """Return the request of an `@agent` tool that is given these arguments. Raises: ToolError: none can be made."""
+    try:
+        return cast("ModelRequest", cast("Any", tool.request_of)(Sealed(args).value))
+    except ToolError:
+        raise
+    except Exception as fault:
+        raise ToolError(
+            f"tool '{tool.name}': no prompt can be made of its arguments: {fault!r}", code="bad-prompt"
+        ) from fault
+
+
+def _request(command: StartModelCall) -> ModelRequest:
+    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
+    rendered = cast("dict[str, Any]", command.request.value)
+    try:
+        request = ask_request(
+            rendered["prompt"],
+            system=rendered.get("system"),
+            examples=rendered.get("examples") or (),
+            returns=command.returns,
+            model=command.model,
+            temperature=command.temperature,
+            max_tokens=command.max_tokens,
+            guard=cast("tuple[Guard, ...]", command.guard),
+        )
+    except ConfigError as fault:
+        raise ToolError(str(fault), code="bad-prompt") from fault
+    return replace(request, step=command.step)
+
+
+# --- From what the machine asks for to a call that is ready to be made, or to the event that comes in its place.
+#
+# Of a fork, the parent may answer; untrusted data, or a tool that has become stricter, may stand against the call; its arguments
+# may not fit. What is left is prepared. Whether an earlier result stands for it is `results.py`.
+
+
+Instead: TypeAlias = ApprovalRuled | CallReused | CallFailed
+"""An event that comes in the place of a call."""
+
+
+class Admission:
+    """Admits the calls of one run.
+
+    Args:
+        machine: The run's.
+        results: What stands for its calls.
+        clearance: What stands against them.
+        preparation: Binds and names them.
+    """
+
+    def __init__(
+        self, machine: Machine, results: Results, clearance: Clearance, preparation: Preparation
+    ) -> None:
+        self._machine = machine
+        self._results = results
+        self._clearance = clearance
+        self._preparation = preparation
+
+    def admit(self, command: StartCall) -> PreparedCall | Instead | RuleApproval | None:
+        """Return the call, ready to be made, or what comes in its place; `None`: it is not wanted any more."""
+        if self._results.has_parent and (inherited := self._results.of_parent(command)) is not None:
+            return inherited
+        if (objection := self._clearance.find_objection(command, self._machine)) is not None:
+            return objection
+        try:
+            return self._preparation.prepare(command)
+        except ToolError as fault:
+            if not self._machine.is_callable(command.step):
+                return None
+            message = self._preparation.without_secrets(command, str(fault))
+            return CallFailed(command.step, fault.code, message, fault.temporary)

@@ -1,0 +1,131 @@
+"""What people decided about steps, who and when, as the journal has it; in words and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeGuard
+
+from ...plans.values import Json
+from ..events import (
+    ApprovalAsked,
+    Approved,
+    CallStarted,
+    Denied,
+    JournalEvent,
+    ResolvedDone,
+    ResolvedFailed,
+    ResolvedRetry,
+    Verdict,
+)
+from ..sealed import Sealed
+from ..stores.store import DecisionKey
+from .records import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDecision:
+    """One decision.
+
+    Attributes:
+        decision: `approved`, `denied`, or what the call of unknown outcome was resolved as.
+        at: Unix seconds.
+        by: Who; empty where nobody was named.
+        reason: Why; may be empty.
+        edited: Whether the arguments were changed with it.
+    """
+
+    decision: str
+    at: float
+    by: str = ""
+    reason: str = ""
+    edited: bool = False
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        who = f" by {self.by}" if self.by else ""
+        what = " with other arguments" if self.edited else ""
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.decision}{what}{who} at {when}{why}"
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {
+            "decision": self.decision,
+            "at": self.at,
+            "by": self.by,
+            "reason": self.reason,
+            "edited": self.edited,
+        }
+
+
+def decision_of(entry: Entry) -> RecordedDecision | None:
+    """Return a record as a decision; `None`: it is none."""
+    match entry.event:
+        case Approved(by=by, edit=edit):
+            return RecordedDecision("approved", entry.at, by, edited=edit is not None)
+        case Denied(by=by, reason=reason):
+            return RecordedDecision("denied", entry.at, by, reason)
+        case ResolvedDone(by=by):
+            return RecordedDecision("resolved as done", entry.at, by or "")
+        case ResolvedRetry(by=by):
+            return RecordedDecision("resolved to be called again", entry.at, by or "")
+        case ResolvedFailed(why=why, by=by):
+            return RecordedDecision("resolved as failed", entry.at, by or "", why)
+        case _:
+            return None
+
+
+def decisions_by_step(entries: Iterable[Entry]) -> Mapping[str, tuple[RecordedDecision, ...]]:
+    """Return the decisions of a journal by step, oldest first."""
+    found: dict[str, tuple[RecordedDecision, ...]] = {}
+    for entry in entries:
+        if (made := decision_of(entry)) is not None:
+            step: str = getattr(entry.event, "step", "")
+            found[step] = (*found.get(step, ()), made)
+    return found
+
+
+def is_verdict(event: JournalEvent) -> TypeGuard[Verdict]:
+    """Whether an event is a person's decision about an attempt."""
+    return isinstance(event, Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed)
+
+
+def key_of(event: Verdict, attempt: int) -> DecisionKey:
+    """Return what a decision is about; `attempt` counts where an older record does not name one."""
+    number = event.attempt if event.attempt is not None else attempt
+    return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
+
+
+@dataclass(slots=True)
+class DecisionHistory:
+    """What was asked and decided in a journal.
+
+    Attributes:
+        decided: The record of each decision, in order.
+        asked: Path of a leaf -> the arguments that a person was last asked about.
+    """
+
+    decided: dict[DecisionKey, Entry] = field(default_factory=dict[DecisionKey, Entry])
+    asked: dict[str, Sealed] = field(default_factory=dict[str, Sealed])
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> DecisionHistory:
+        """Read it from a journal, in which older decisions do not name their attempt."""
+        found = cls()
+        attempts: dict[str, int] = {}
+        for entry in entries:
+            event = entry.event
+            match event:
+                case CallStarted(step=step, attempt=attempt):
+                    attempts[step] = attempt
+                case ApprovalAsked(step=step, args=args):
+                    found.asked[step] = args
+                case Approved() | Denied():
+                    found.decided[key_of(event, attempts.get(event.step, 0) + 1)] = entry
+                case ResolvedDone() | ResolvedRetry() | ResolvedFailed():
+                    found.decided[key_of(event, attempts.get(event.step, 0))] = entry
+                case _:
+                    pass
+        return found

@@ -1,0 +1,218 @@
+"""The lock of a run: the tools as they were when it started.
+
+A run keeps the signature and the policy of every tool that its plan names, so that a resume or a replay compiles the
+same program and decides in the same way, with tools that have changed since, or without any. Code is never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, Final, Literal, cast
+
+from ...plans.edit.differences import differences
+from ...plans.plan import AgentStep, Plan, ToolStep
+from ...plans.signature import Effect
+from ...plans.values import Json
+from ...tools import Tool, Toolset
+from ..policy import ApprovalKind, CallPolicy
+
+CHANGES_TOLD: Final = 3  # places of a signature that a message names
+_PROSE: Final = (
+    "title",
+    "description",
+    "examples",
+)  # of a schema; a parameter of that name has an object there
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLock:
+    """One tool as a run knows it; satisfies `plans.signature.Signature`."""
+
+    name: str
+    description: str
+    effect: Effect
+    parameters: Mapping[str, Json]
+    returns: Mapping[str, Json] | None
+    resource: str
+    trust: Literal["trusted", "untrusted"]
+    idempotent: bool
+    can_reconcile: bool
+    asks_approval: bool
+    allow_untrusted: Collection[str]
+    approval: ApprovalKind
+    retries: int
+    timeout_s: float | None
+    fingerprint: str | None
+
+    @classmethod
+    def of(cls, tool: Tool) -> ToolLock:
+        """Return the lock of a tool."""
+        return cls(
+            name=tool.name,
+            description=tool.description,
+            effect=tool.effect,
+            parameters=tool.parameters,
+            returns=tool.returns,
+            resource=tool.resource,
+            trust=tool.trust,
+            idempotent=tool.idempotent,
+            can_reconcile=tool.can_reconcile,
+            asks_approval=tool.asks_approval,
+            allow_untrusted=tuple(sorted(tool.allow_untrusted)),
+            approval=approval_kind(tool),
+            retries=tool.retries,
+            timeout_s=tool.timeout_s,
+            fingerprint=tool.fingerprint,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
+        """Read it back from `to_dict`."""
+        settled: dict[str, Any] = dict(data)
+        settled["effect"] = Effect(data["effect"])
+        settled["allow_untrusted"] = tuple(data["allow_untrusted"])
+        return cls(**settled)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
+
+    def find_broken_promise(self, tool: Tool) -> str | None:
+        """Return what a run relies on and the tool does not keep any more, as words: then its calls may not go on."""
+        if tool.effect != self.effect:
+            return f"had the effect '{self.effect}', and has '{tool.effect}' now"
+        if self.idempotent and not tool.idempotent:
+            return "was idempotent, and is not any more"
+        if self.can_reconcile and not tool.can_reconcile:
+            return "had a reconcile, and has none any more"
+        return None
+
+    def find_changed_signature(self, tool: Tool) -> str | None:
+        """Return in words how the parameters or the result of a tool have changed; descriptions do not count."""
+        for what, before, now in (
+            ("parameters", self.parameters, tool.parameters),
+            ("result", self.returns, tool.returns),
+        ):
+            if before != now and (old := _bare(before)) != (new := _bare(now)):
+                places = "; ".join(map(str, differences(old, new)[:CHANGES_TOLD]))
+                return f"its {what} changed: {places}"
+        return None
+
+    @property
+    def policy(self) -> CallPolicy:
+        """What the machine needs to know."""
+        return CallPolicy(
+            effect=self.effect,
+            retries=self.retries,
+            timeout_s=self.timeout_s,
+            idempotent=self.idempotent,
+            can_reconcile=self.can_reconcile,
+            approval=self.approval,
+            defaults=self._defaults if self.effect is Effect.WRITE else {},
+        )
+
+    @property
+    def _defaults(self) -> Mapping[str, Json]:
+        """The arguments that a call may leave out, with the values that they then have."""
+        match self.parameters:
+            case {"properties": dict(known)}:
+                return {
+                    name: part["default"]
+                    for name, part in known.items()
+                    if isinstance(part, dict) and "default" in part
+                }
+            case _:
+                return {}
+
+
+def _bare(schema: Json | Mapping[str, Json]) -> Json:
+    """Return a schema without its descriptive keywords."""
+    match schema:
+        case dict():
+            return {
+                name: _bare(part)
+                for name, part in schema.items()
+                if name not in _PROSE or not isinstance(part, str | list)
+            }
+        case list():
+            return [_bare(part) for part in schema]
+        case _:
+            return cast("Json", schema)
+
+
+class ToolsetLock:
+    """The tools of one run; satisfies `plans.signature.Signatures`."""
+
+    def __init__(self, tools: Sequence[ToolLock]) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+
+    @classmethod
+    def of(cls, plans: Iterable[Plan], tools: Toolset) -> ToolsetLock:
+        """Return the lock of the tools that these plans name."""
+        names = sorted({name for plan in plans for name in tool_names(plan)})
+        found = [tools.find(name) for name in names]
+        return cls([ToolLock.of(tool) for tool in found if tool is not None])
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Tool names, sorted."""
+        return sorted(self._tools)
+
+    def items(self) -> Iterable[tuple[str, ToolLock]]:
+        """Tool names with their tools."""
+        return self._tools.items()
+
+    def find(self, name: str) -> ToolLock | None:
+        """Return the tool of that name, or `None`."""
+        return self._tools.get(name)
+
+    def with_untrusted(self, names: Collection[str]) -> ToolsetLock:
+        """Return the lock with these tools untrusted too; itself where they are."""
+        if all(tool.trust == "untrusted" for tool in self._tools.values() if tool.name in names):
+            return self
+        return ToolsetLock(
+            [
+                replace(tool, trust="untrusted") if tool.name in names else tool
+                for tool in self._tools.values()
+            ]
+        )
+
+    @property
+    def policies(self) -> dict[str, CallPolicy]:
+        """Tool name -> policy."""
+        return {name: tool.policy for name, tool in self._tools.items()}
+
+    def to_list(self) -> list[Json]:
+        """Return it as JSON, sorted by name."""
+        return [cast("Json", self._tools[name].to_dict()) for name in self.names]
+
+    @classmethod
+    def from_list(cls, data: Sequence[Mapping[str, Any]]) -> ToolsetLock:
+        """Read it back from `to_list`."""
+        return cls([ToolLock.from_dict(entry) for entry in data])
+
+
+def tool_names(plan: Plan) -> Iterator[str]:
+    """Yield the names of the tools that a plan's steps call, those of its inner plans included."""
+    for step in chain(plan.steps, *(inner.steps for inner in plan.plans.values())):
+        match step:
+            case ToolStep(tool=name):
+                yield name
+            case AgentStep(agent=agent):
+                yield from agent.tools
+            case _:
+                pass
+
+
+def approval_kind(tool: Tool) -> ApprovalKind:
+    """Return how a tool asks for a person."""
+    match tool.approval:
+        case None:
+            return "never"
+        case "always" | "untrusted" as kind:
+            return kind
+        case _:
+            return "rule"

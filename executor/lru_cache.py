@@ -1,0 +1,90 @@
+"""A cache that drops the entries that were not used for the longest time, bounded by the weight of its entries.
+
+A plan of a thousand steps costs more to read, check and compile than to replay. Reading, checking and compiling are functions of their
+arguments, and nobody changes their results, so that a cached result is as good as a new one.
+
+`functools.lru_cache` is the right tool where all arguments are hashable and all results are of about one size. Here neither holds: plans
+arrive as JSON objects, and a bound on the number of entries would keep a thousand plans of a thousand steps.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
+V = TypeVar("V")
+
+STEPS_MAX: Final = 50_000  # some 2 KB a step of a compiled plan: 100 MB at the most
+ENTRY_STEPS: Final = 50  # the smallest weight of a plan, so that many small plans are bounded too
+
+
+class LruCache(Generic[H, V]):
+    """The most recently used values by key. Safe to share between threads; two threads may compute the same value.
+
+    Args:
+        weight_max: The largest weight of all values together; a single value beyond it is not kept.
+        weight_min: The smallest weight that an entry counts with.
+    """
+
+    def __init__(self, weight_max: int = STEPS_MAX, weight_min: int = ENTRY_STEPS) -> None:
+        self._weight_max = weight_max
+        self._weight_min = weight_min
+        self._kept: OrderedDict[H, tuple[V, int]] = OrderedDict()
+        self._weight = 0
+        self._lock = Lock()
+
+    def get(self, key: H, make: Callable[[], V], weigh: Callable[[V], int]) -> V:
+        """Return the value of a key, computing it on a miss.
+
+        Args:
+            key: Everything that decides the value.
+            make: Computes the value; its exceptions propagate, and nothing is kept then.
+            weigh: Returns the weight of a value.
+        """
+        # The lock is not held while `make` runs: one large plan would block all others, and `make` may use this cache itself.
+        if (found := self.find(key)) is not None:
+            return found
+        value = make()
+        self.keep(key, value, weigh(value))
+        return value
+
+    def find(self, key: H) -> V | None:
+        """Return the cached value of a key, or `None`."""
+        with self._lock:
+            if (found := self._kept.get(key)) is None:
+                return None
+            self._kept.move_to_end(key)
+            return found[0]
+
+    def keep(self, key: H, value: V, weight: int) -> None:
+        """Cache a value, dropping the least recently used values to make room."""
+        weight = max(self._weight_min, weight)
+        with self._lock:
+            if weight > self._weight_max:
+                return
+            _, before = self._kept.pop(key, (value, 0))
+            self._kept[key] = (value, weight)
+            self._weight += weight - before
+            while self._weight > self._weight_max:
+                _, (_, dropped) = self._kept.popitem(last=False)
+                self._weight -= dropped
+
+
+class IdentityCache(Generic[T, V]):
+    """Values computed from the last few objects, for large objects that nobody changes. The cache key is identity.
+
+    Args:
+        count: How many objects.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._kept: LruCache[int, tuple[T, V]] = LruCache(count, weight_min=1)
+
+    def get(self, of: T, make: Callable[[T], V]) -> V:
+        """Return the cached value for an object, computing it on a miss."""
+        # The entry holds the object itself: its identity cannot be given to another object while the entry is there.
+        return self._kept.get(id(of), lambda: (of, make(of)), lambda _: 1)[1]

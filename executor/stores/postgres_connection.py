@@ -1,0 +1,549 @@
+"""Why a store in PostgreSQL cannot be reached or used, in words, and what to do.
+
+What went wrong while connecting has no code, only a text; it is told as it is, and where it is a usual one, with a cure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import select
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
+
+import orjson
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ...errors import StoreError
+from .location import POSTGRES_FORMAT, PostgresUrl, misread
+from .sqlite_file import sqlite_error
+from .sqlite_store import SqliteStore
+from .store import EVERYTHING, PLAN_COLUMNS, RESULT_COLUMNS, damaged_results
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+_LOST: Final = (
+    "the connection is lost; nothing is known of what was not acknowledged, and the next use connects anew"
+)
+# By the five letters of the SQL standard's codes, or by the first two or three of them; none at all where the server said nothing.
+_CURES: Final = {
+    "42501": "this user may not do that: let the owner of the tables grant it",
+    "42P01": "a table of the store is missing: was it removed while the store was in use?",
+    "53100": "the server's disk is full: make room; what was acknowledged before is kept",
+    "53": "the server has no more room, memory or connections",
+    "55P03": "another session holds locks on the store's tables: end it, and go on",
+    "25006": "the server takes no writes: it is a standby, or is set to read only; name the primary",
+    "22021": "a text holds a character that PostgreSQL cannot keep",
+    "57P": _LOST,
+    "25P03": _LOST,
+    "08": _LOST,
+}
+# Texts of a server whose messages are in English; others are told without a cure.
+_CONNECTING: Final = (
+    ("password authentication failed", "give the right password in the URL, in PGPASSWORD or in ~/.pgpass"),
+    ("no password supplied", "give the password in the URL, in PGPASSWORD or in ~/.pgpass"),
+    ("no pg_hba.conf entry", "let the server admit this user from here (pg_hba.conf)"),
+    ("does not exist", "make it (createdb, createuser), or name another in the URL"),
+    ("too many", "let the server take more connections (max_connections); each engine has two"),
+    ("starting up", "wait until it is up"),
+    ("resolve host", "the host's name is not known: look for a slip in the URL"),
+    ("translate host name", "the host's name is not known: look for a slip in the URL"),
+    ("refused", "is the server running there, and does it listen on that address and port?"),
+    ("timeout", "nothing answers there: look at the host's name, and at firewalls on the way"),
+    ("No such file", "its socket is not there: is the server running on this machine?"),
+)
+
+_ASKED: Final = "Is the server running"  # libpq's own advice, on a line of its own; ours says the same
+
+
+def postgres_error(url: PostgresUrl, fault: Exception) -> StoreError:
+    """Return the error for what a store's server, or the way to it, said."""
+    said = _words(url, fault)
+    state = getattr(fault, "sqlstate", None) or ""
+    cure = _CURES.get(state) or _CURES.get(state[:3]) or _CURES.get(state[:2])
+    if not state and isinstance(fault, psycopg.OperationalError):
+        cure = _LOST
+    return StoreError(f"the store {url.name} failed: {said}" + (f": {cure}" if cure else ""))
+
+
+def connect_error(url: PostgresUrl, fault: Exception) -> StoreError:
+    """Return the error for a server that was not reached, or that let nobody in."""
+    said = _words(url, fault)
+    cure = next((cure for text, cure in _CONNECTING if text in said), None)
+    return StoreError(f"the store {url.name} cannot be reached: {said}" + (f": {cure}" if cure else ""))
+
+
+def _words(url: PostgresUrl, fault: Exception) -> str:
+    """Return what was said, on one line; a server says more than one host or one line has to say."""
+    detail = str(fault).strip() or type(fault).__name__
+    lines = (line.strip() for line in detail.splitlines())
+    return url.without_secrets("; ".join(line for line in lines if line and not line.startswith(_ASKED)))
+
+
+# --- One connection to a PostgreSQL server, used by one thread at a time: its own, or the one that appends to journals.
+#
+# So no commit blocks the event loop. It is not psycopg's asynchronous connection, since journals are committed on a thread
+# (`Store.append`), for which at times the event loop itself waits.
+#
+# A connection that was lost is noticed before it is used, and made anew; what was under way when it was lost is a `StoreError`. Whatever
+# the server says ends as one, with what was begun rolled back. What the tables mean is not known here.
+
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+Query = LiteralString | bytes
+Values = Sequence[object] | Mapping[str, object]
+T = TypeVar("T")
+
+# What a URL may say otherwise. A server that is gone without a word is noticed within half a minute, not after hours.
+DEFAULTS: Final = {
+    "application_name": "firmplan",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+# Another session holds a lock: its transactions take milliseconds. A process that stands still in the middle of a transaction must
+# not hold up others. Commits wait for the disk only where `durably` says so; how many disks that are is the server's to say, but
+# for none: off is what the session has.
+SESSION: Final = (
+    "SELECT set_config('firmplan.durable', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' "
+    "ELSE current_setting('synchronous_commit') END, false); "
+    "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; "
+    "SET default_transaction_isolation = 'read committed'; SET synchronous_commit = off"
+)
+DURABLE: Final = "SELECT set_config('synchronous_commit', current_setting('firmplan.durable'), true)"
+DEADLOCKS_MAX: Final = 5  # how often a transaction is tried again that the server gave up for another's sake
+
+
+class PostgresLink:
+    """A connection to the server at `url`, made when it is needed."""
+
+    def __init__(self, url: PostgresUrl, thread: str) -> None:
+        self._url = url
+        self._name = thread
+        self._thread: ThreadPoolExecutor | None = None
+        self._turn = threading.Lock()
+        self._db: Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be used; it need not be connected at this moment."""
+        return self._thread is not None
+
+    async def open(self, prepare: Callable[[Connection], None] | None = None) -> None:
+        """Connect, and do what has to be done first. Raises: StoreError."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self._name)
+        try:
+            await self.call(prepare or _nothing)
+        except StoreError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(thread, self._end)
+            thread.shutdown()
+
+    async def call(self, work: Callable[[Connection], T]) -> T:
+        """Do the work on the thread. Raises: StoreError."""
+        return await asyncio.get_running_loop().run_in_executor(self._open_thread(), self._guarded, work)
+
+    def call_here(self, work: Callable[[Connection], T]) -> T:
+        """Do the work on the thread that asks, once nobody else uses the connection. Raises: StoreError."""
+        self._open_thread()
+        return self._guarded(work)
+
+    def _open_thread(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            raise StoreError(f"the store {self._url.name} is closed")
+        return self._thread
+
+    def _guarded(self, work: Callable[[Connection], T]) -> T:
+        with self._turn:
+            return self._tried_again(work)
+
+    def _tried_again(self, work: Callable[[Connection], T]) -> T:
+        tries = DEADLOCKS_MAX
+        while True:
+            try:
+                return self._tried(work)
+            except psycopg.errors.DeadlockDetected as fault:
+                tries -= 1
+                if not tries:
+                    raise postgres_error(self._url, fault) from fault
+            except StoreError:
+                raise
+            except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
+                raise postgres_error(self._url, fault) from fault
+
+    def _tried(self, work: Callable[[Connection], T]) -> T:
+        db = self._connected()
+        try:
+            return work(db)
+        except BaseException:
+            self._roll_back(db)
+            raise
+
+    def _roll_back(self, db: Connection) -> None:
+        if db.closed:
+            self._drop()
+        elif db.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            with suppress(psycopg.Error):  # a server that is gone has told already
+                db.rollback()
+
+    def _connected(self) -> Connection:
+        if self._db is not None and not _is_lost(self._db):
+            return self._db
+        self._drop()
+        self._db = connect(self._url)
+        return self._db
+
+    def _end(self) -> None:
+        with self._turn:
+            self._drop()
+
+    def _drop(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(psycopg.Error):
+                db.close()
+
+
+def connect(url: PostgresUrl) -> Connection:
+    """Return a new connection on which each statement is a transaction unless it stands in one. Raises: StoreError, ConfigError."""
+    try:
+        given = conninfo_to_dict(url.text)
+    except psycopg.ProgrammingError:  # its words may hold parts of the password
+        raise misread(url.text) from None
+    try:
+        settings = make_conninfo("", **{**DEFAULTS, **given, "client_encoding": "UTF8"})
+        db: Connection = psycopg.connect(settings, autocommit=True)
+    except psycopg.OperationalError as fault:
+        raise connect_error(url, fault) from fault
+    try:
+        db.execute(SESSION)
+    except psycopg.Error as fault:
+        db.close()
+        raise postgres_error(url, fault) from fault
+    return db
+
+
+def rows(db: Connection, statement: Query, values: Values = ()) -> list[tuple[Any, ...]]:
+    """Return all rows of an answer. Bytes travel as they are, not as text."""
+    return db.execute(statement, values, binary=True).fetchall()
+
+
+@contextmanager
+def durably(db: Connection) -> Generator[None]:
+    """Make what is done inside one transaction that survives a power loss once it is done. It is sent in one go, but for what is read."""
+    with db.pipeline(), db.transaction():
+        db.execute(DURABLE)
+        yield
+
+
+def _is_lost(db: Connection) -> bool:
+    """Whether a connection that nobody uses right now is gone, or about to: a server says nothing else to who has asked nothing."""
+    if db.closed:
+        return True
+    poll = select.poll()
+    poll.register(db.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _nothing(_db: Connection) -> None:
+    """Be connected, that is all."""
+
+
+# --- The tables of a store in PostgreSQL: made, counted by their format, checked for rot.
+#
+# They are made in the first schema of the session's search path that there is; where the path names none that is there, its first is
+# made. Their names begin with `firmplan_`, so that a database may hold other things as well.
+
+
+SERVER_MIN: Final = 130000  # as the server counts: 13.0
+_MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
+# Statements that bring a store of each format to the next format.
+STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
+    1: (
+        "ALTER TABLE firmplan_reusable ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "ALTER TABLE firmplan_plans ADD COLUMN row_digest bytea NOT NULL DEFAULT ''",
+        "CREATE INDEX IF NOT EXISTS firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL",
+        (
+            'CREATE TABLE IF NOT EXISTS firmplan_decided_attempts (run_id text COLLATE "C" NOT NULL, step text COLLATE "C" NOT NULL, '
+            'attempt bigint NOT NULL, about text COLLATE "C" NOT NULL, record bytea NOT NULL, '
+            "PRIMARY KEY (run_id, step, attempt, about))"
+        ),
+    ),
+}
+_HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
+_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
+READ_ROWS: Final = 1_000  # how many results are in memory at once
+_CHECKSUMS: Final = (
+    "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
+)
+
+
+def bring_up(db: Connection, name: str) -> None:
+    """Make the tables where there are none. Raises: StoreError: the store is of another format, or cannot be made."""
+    _expect_server(db, name)
+    if (find_format(db) or 0) < POSTGRES_FORMAT:
+        _make(db, name)
+    found = find_format(db)
+    if found is None or found > POSTGRES_FORMAT:
+        raise StoreError(
+            f"the store {name} has format {found}; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan"
+        )
+    _expect_tables(db, name)
+
+
+def find_format(db: Connection) -> int | None:
+    """Return the format of the store in a database; `None`: there is no store in it."""
+    if rows(db, "SELECT to_regclass('firmplan_store')") == [(None,)]:
+        return None
+    found = rows(db, "SELECT format FROM firmplan_store")
+    return int(found[0][0]) if found else None
+
+
+def find_rot(db: Connection) -> list[str]:
+    """Return what is wrong below runs and journals: pages that the server could not read, values that are not what they were."""
+    failures = sum(int(count) for (count,) in rows(db, _CHECKSUMS))
+    told = [f"the server has read {failures} pages with a wrong checksum"] if failures else []
+    rotten = rows(db, _ROTTEN)
+    told += [f"the value {digest} is not as it was written" for (digest,) in rotten]
+    return [*told, *damaged_results(_results(db))]
+
+
+def _results(db: Connection) -> Iterator[Sequence[object]]:
+    """Yield all rows of results that may be reused, a bounded number in memory."""
+    with db.transaction(), db.cursor("results", binary=True) as cursor:
+        cursor.itersize = READ_ROWS
+        yield from cursor.execute(f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable ORDER BY key")
+
+
+def _expect_server(db: Connection, name: str) -> None:
+    version = db.info.server_version
+    if version < SERVER_MIN:
+        raise StoreError(
+            f"the store {name} is on PostgreSQL {version // 10000}; expected at least {SERVER_MIN // 10000}: upgrade the server"
+        )
+    ((encoding,),) = rows(db, "SELECT current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise StoreError(
+            f"the store {name}: the database keeps texts as {encoding}; expected UTF8: make one that does "
+            "(createdb --encoding UTF8 --template template0), or name another"
+        )
+
+
+def _make(db: Connection, name: str) -> None:
+    # A lock of the session, not of the transaction: what another process made meanwhile is seen by a transaction that begins later.
+    db.execute("SELECT pg_advisory_lock(%s)", (_MAKING,))
+    try:
+        found = find_format(db)
+        if found is None:
+            _make_tables(db, name)
+        elif found < POSTGRES_FORMAT:
+            _upgrade(db, name, found)
+    finally:
+        db.execute("SELECT pg_advisory_unlock(%s)", (_MAKING,))
+
+
+def _make_tables(db: Connection, name: str) -> None:
+    schema, is_there = _schema(db)
+    quoted = sql.Identifier(schema)
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            if not is_there:
+                db.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(quoted))
+            db.execute(_statements().encode())
+            db.execute("INSERT INTO firmplan_store VALUES (%s)", (POSTGRES_FORMAT,))
+    except psycopg.errors.InsufficientPrivilege as fault:
+        user = sql.Identifier(db.info.user).as_string(db)
+        cure = f"GRANT CREATE ON SCHEMA {quoted.as_string(db)}" if is_there else "GRANT CREATE ON DATABASE .."
+        raise StoreError(
+            f"the store {name}: the user {db.info.user} may not make its tables in the schema {schema}: let the user do so "
+            f"({cure} TO {user}), or name a schema of its own: ?options=-csearch_path%3DSCHEMA at the end of the URL"
+        ) from fault
+
+
+def _upgrade(db: Connection, name: str, found: int) -> None:
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            ((schema,),) = rows(db, _HOME)  # the search path may name another one first
+            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
+            for number in range(found, POSTGRES_FORMAT):
+                for statement in STEPS[number]:
+                    db.execute(statement)
+            db.execute("UPDATE firmplan_store SET format=%s", (POSTGRES_FORMAT,))
+    except psycopg.errors.InsufficientPrivilege as fault:
+        raise StoreError(
+            f"the store {name} has format {found}, and the user {db.info.user} may not bring it to format {POSTGRES_FORMAT}: "
+            "the tables belong to another user; run `firmplan store upgrade` as the user who made them"
+        ) from fault
+
+
+def _schema(db: Connection) -> tuple[str, bool]:
+    """Return the schema in which tables are made, and whether it is there: the first of the search path is made where none is."""
+    ((there, path, user),) = rows(db, "SELECT current_schema(), current_setting('search_path'), current_user")
+    if there is not None:
+        return str(there), True
+    first = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^\s,]+))', path)
+    wanted = "public" if first is None else (first[1] or first[2] or "public").replace('""', '"')
+    return str(user) if wanted == "$user" else wanted, False
+
+
+def _expect_tables(db: Connection, name: str) -> None:
+    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
+    missing = rows(
+        db,
+        "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n",
+        (wanted,),
+    )
+    if missing:
+        raise StoreError(
+            f"the store {name} has no table '{missing[0][0]}': something removed it, or the search path finds only a part of "
+            "the tables; restore it from a backup, or name another schema"
+        )
+
+
+def _statements() -> str:
+    return (files(__package__ or "") / "postgres.sql").read_text()
+
+
+# --- A copy of a store in PostgreSQL: one SQLite file, which is a store like any other, with all that was there at one moment.
+#
+# For a copy that goes back into PostgreSQL there is `pg_dump`, which the tables need nothing special for.
+
+
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# Table of the copy -> what its rows are there.
+_TABLES: Final = {
+    "runs": "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq FROM firmplan_runs",
+    "owners": "name, beat FROM firmplan_owners",
+    "headers": "run_id, header FROM firmplan_headers",
+    "journal": "run_id, first_seq, lines, head FROM firmplan_journal",
+    "stored_values": "digest, data FROM firmplan_stored_values",
+    "saved_values": "digest, saved FROM firmplan_saved_values",
+    "reusable": f"{RESULT_COLUMNS} FROM firmplan_reusable",
+    "calls": "run_id, step, subject, started, key, parts, code, lost FROM firmplan_calls",
+    "codes": "digest, parts FROM firmplan_codes",
+    "resources": f"name, epoch FROM firmplan_resources UNION ALL SELECT '{EVERYTHING}', sum(epoch)::bigint "
+    "FROM firmplan_resources HAVING count(*) > 0",
+    "open_writes": "run_id, step, resource FROM firmplan_open_writes",
+    "decisions": "number, run_id, record FROM firmplan_decisions",
+    "decided_attempts": "run_id, step, attempt, about, record FROM firmplan_decided_attempts",
+    "plans": f"{PLAN_COLUMNS} FROM firmplan_plans",
+    "plan_uses": "number, name, digest, outcome, run_id, noted FROM firmplan_plan_uses",
+}
+COPY_ROWS: Final = 500  # how many rows are in memory at once
+
+
+async def copy_into(url: PostgresUrl, path: Path) -> None:
+    """Make the copy, through a connection of its own: others go on meanwhile. Raises: StoreError."""
+    made = SqliteStore(path)
+    await made.open()
+    await made.close()
+    await asyncio.to_thread(_copy_all, url, path)
+
+
+def _copy_all(url: PostgresUrl, path: Path) -> None:
+    try:
+        with closing(connect(url)) as db, closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            db.execute(_SNAPSHOT)
+            copy.execute("BEGIN IMMEDIATE")
+            for table, columns in _TABLES.items():
+                _copy(db, copy, table, columns)
+            copy.execute("COMMIT")
+            copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except psycopg.Error as fault:
+        raise postgres_error(url, fault) from fault
+    except sqlite3.Error as fault:
+        raise sqlite_error(str(path), fault) from fault
+
+
+def _copy(db: Connection, copy: sqlite3.Connection, table: str, columns: str) -> None:
+    with db.cursor("copied", binary=True) as cursor:
+        cursor.itersize = COPY_ROWS
+        cursor.execute(f"SELECT {columns}".encode())
+        names = [column.name for column in cursor.description or ()]
+        marks = ",".join("?" * len(names))
+        rows = (_plain(table, row) for row in cursor)
+        copy.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)
+
+
+def _plain(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row as it stands in SQLite, where a task is a text and not JSON."""
+    if table != "runs" or row[2] is None:
+        return row
+    return (*row[:2], orjson.loads(row[2]), *row[3:])
+
+
+# --- A store's two connections to its server: one that commits, and one that looks things up, so that no look waits for a disk.
+#
+# What one has committed the other sees, durable or not: it is visible before it is acknowledged.
+
+
+class PostgresServer:
+    """The server that a URL names."""
+
+    is_read_only = False  # whoever may not write there is told by the server, write by write
+
+    def __init__(self, url: str) -> None:
+        self._url = PostgresUrl.of(url)
+        self.name = self._url.name
+        self._main = PostgresLink(self._url, "firmplan-store")
+        self._side = PostgresLink(self._url, "firmplan-store-look")
+
+    async def open(self) -> None:
+        """Connect, and make the tables where there are none. Raises: StoreError."""
+        if self._main.is_open:
+            return
+        await self._main.open(lambda db: bring_up(db, self.name))
+        try:
+            await self._side.open()
+        except BaseException:
+            await self._main.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; idempotent."""
+        await self._main.close()
+        await self._side.close()
+
+    async def expect_writable(self) -> None:
+        """See `Store.expect_writable`."""
+
+    async def find_format(self) -> int | None:
+        """Return the format of what is there, without making anything; `None`: there is no store. Raises: StoreError."""
+        link = PostgresLink(self._url, "firmplan-store-format")
+        await link.open()
+        try:
+            return await link.call(find_format)
+        finally:
+            await link.close()
+
+    async def find_damage(self) -> Sequence[str]:
+        """See `Store.find_damage`."""
+        return await self._side.call(find_rot)
+
+    async def copy_to(self, path: Path) -> None:
+        """See `Store.copy_to`: the copy is a store in one SQLite file."""
+        await copy_into(self._url, path)
+
+    async def _look(self, statement: Query, values: Values = ()) -> list[tuple[Any, ...]]:
+        return await self._side.call(lambda db: rows(db, statement, values))

@@ -1,0 +1,228 @@
+"""Problems of a plan that need no types of values: its names, its schemas, how its steps and plans hang together, retries, unused parts.
+
+`checker.py` calls these functions; each adds its problems to the context. None of them depends on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..graph import cycles
+from ..nearest import listing, short
+from ..paths import key
+from ..plan import AgentStep, PlanStep, Step, ToolStep
+from ..signature import Effect
+from ..types.validate import value_problems
+from ..values import Json
+from .body import Body
+from .context import CheckContext
+from .names import close_name, is_name, name_fault
+from .survey import Survey, is_write
+
+CYCLE_SHOWN_MAX = 12
+"""Steps of a cycle that a message names."""
+
+
+def check_wiring(context: CheckContext, survey: Survey) -> None:
+    """Report cycles, plans that are missing or misshapen, and plans that nest too deep or grow too large. O(size of all bodies)."""
+    for unit, faults in context.bodies.misshapen:
+        body = context.bodies.every[context.bodies.units[unit].bodies[None]]
+        for fault in faults:
+            context.problems.add(body, fault.code, fault.path, fault.message, fault.hint)
+    for body, position in context.bodies.missing:
+        _report_missing(context, body, position)
+    for number in survey.circular:
+        _report_cycles(context, context.bodies.every[number])
+    if survey.runs_itself:
+        _report_recursion(context)
+    else:
+        _check_size(context, survey)
+
+
+def _report_missing(context: CheckContext, body: Body, position: int) -> None:
+    step = body.steps[position]
+    if isinstance(step, PlanStep):
+        inner = tuple(context.bodies.units[body.unit].plan.plans)
+        message = f"step '{step.id}' runs '{step.plan[:100]}': there is no inner plan ({listing(inner)}) and no saved plan of that name"
+        known = (*inner, *context.bodies.saved)
+        hint = context.problems.suggestion(step.plan, known, "define it in 'plans', or save it first")
+        context.problems.add(body, "unknown-plan", f"{body.path(position)}.plan", message, hint)
+
+
+def _report_cycles(context: CheckContext, body: Body) -> None:
+    for position, refs in enumerate(body.refs):
+        if refs.refers_to_self:
+            id_ = body.steps[position].id
+            hint = "the step's own value is known only in repeat.until; in a repeated step 'prev' is the value before"
+            context.problems.add(body, "cycle", body.path(position), f"step '{id_}' refers to itself", hint)
+    for cycle in cycles([refs.waits for refs in body.refs]):
+        if len(cycle) == 2:
+            continue  # a step that waits for itself is reported above
+        names = [body.steps[position].id for position in cycle]
+        if len(names) > CYCLE_SHOWN_MAX:
+            names = [*names[: CYCLE_SHOWN_MAX - 1], "..", names[-1]]
+        message = f"steps wait for one another in a cycle: {' -> '.join(names)}"
+        hint = "break it: take one of the references out"
+        context.problems.add(body, "cycle", body.path(cycle[0]), message, hint)
+
+
+def _report_recursion(context: CheckContext) -> None:
+    bodies = context.bodies
+    for cycle in cycles(bodies.callees):
+        body = bodies.every[cycle[0]]
+        position = next(at for at, called in sorted(body.calls.items()) if called == cycle[1])
+        names = [bodies.every[number].label for number in cycle]
+        message = f"a plan runs itself: {' -> '.join(names)}"
+        hint = "a plan cannot call itself; use for_each or repeat"
+        context.problems.add(body, "recursive-plan", f"{body.path(position)}.plan", message, hint)
+
+
+def _check_size(context: CheckContext, survey: Survey) -> None:
+    """Report plans that nest too deep, or that are too large once every `plan` step is replaced by the steps of its plan."""
+    bodies, limits = context.bodies, context.limits
+    depth = [1] * len(bodies.every)
+    count = [0] * len(bodies.every)
+    for number in survey.order:
+        body = bodies.every[number]
+        called = body.calls.values()
+        depth[number] = 1 + max((depth[inner] for inner in called), default=0)
+        count[number] = len(body.steps) + sum(count[inner] for inner in called)
+    plan = bodies.every[0]
+    if depth[0] - 1 > limits.nesting_max:
+        message = f"plans run inside one another {depth[0] - 1} deep: expected at most {limits.nesting_max}"
+        hint = "run fewer plans inside one another, or raise Limits.nesting_max"
+        context.problems.add(plan, "limit-exceeded", "$.steps", message, hint)
+    if count[0] > limits.steps_max:
+        message = f"with its inner plans written out the plan has {count[0]} steps: expected at most {limits.steps_max}"
+        hint = "divide it, or raise Limits.steps_max"
+        context.problems.add(plan, "limit-exceeded", "$.steps", message, hint)
+
+
+def check_names(context: CheckContext, body: Body) -> None:
+    """Report names that are not allowed, ids that two steps share, and unknown steps in `after`. O(steps)."""
+    for name in body.inputs:
+        _check_name(context, body, f"{body.where}.inputs{key(name)}", "an input", name)
+    for position, step in enumerate(body.steps):
+        if position in body.broken:
+            continue
+        path = body.path(position)
+        _check_name(context, body, f"{path}.id", "a step", step.id)
+        first = body.position[step.id]
+        if first != position:
+            message = f"the id '{step.id}' is taken by the step at {body.path(first)}"
+            context.problems.add(body, "duplicate-id", f"{path}.id", message, "give one of them another id")
+        for index, name in enumerate(step.after):
+            if name not in body.position:
+                message = (
+                    f"'after' of step '{short(step.id)}' names '{name[:100]}', and there is no such step"
+                )
+                other = "name the id of a step of the same plan"
+                hint = context.problems.suggestion(name, body.position, other)
+                context.problems.add(body, "unknown-ref", f"{path}.after[{index}]", message, hint)
+
+
+def _check_name(context: CheckContext, body: Body, path: str, what: str, name: str) -> None:
+    fault = name_fault(name)
+    if fault is not None:
+        close = close_name(name)
+        hint = f"write '{close}'" if close else "use small letters, digits and '_', a letter first"
+        message = f"'{name[:100]}' cannot be the name of {what}: {fault}"
+        context.problems.add(body, "bad-id", path, message, hint)
+
+
+def check_schemas(context: CheckContext, body: Body) -> None:
+    """Report faults of a body's types and inputs, and defaults that do not fit their inputs."""
+    plan = context.bodies.units[body.unit].plan
+    types: Mapping[str, Mapping[str, Json]] = plan.types if body.name is None else plan.plans[body.name].types
+    for name, schema in types.items():
+        context.read(body, schema, f"{body.where}.types{key(name)}")
+    for name, schema in body.inputs.items():
+        path = f"{body.where}.inputs{key(name)}"
+        before = len(context.problems.problems)
+        context.read(body, schema, path)
+        of_schema = context.problems.problems[before:]
+        if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
+            faults = value_problems(schema["default"], schema, body.types)
+            codes = {fault.code: "bad-input" for fault in faults}
+            context.problems.add_faults(body, f"{path}.default", faults, codes)
+
+
+def check_retries(context: CheckContext, body: Body) -> None:
+    """Report `retries` that may repeat a write of which nobody knows whether it took effect. O(steps)."""
+    for position, step in enumerate(body.steps):
+        if not step.retries or position in body.broken:
+            continue
+        for name in _tools_of(step):
+            tool = context.tools.find(name)
+            if tool is None or tool.effect != Effect.WRITE or tool.idempotent or tool.can_reconcile:
+                continue
+            message = f"step '{step.id}' retries the write '{name}', which may have happened although it seemed to fail"
+            hint = "leave 'retries' out, or make the tool idempotent, or give it a 'reconcile'"
+            context.problems.add(body, "unsafe-retry", f"{body.path(position)}.retries", message, hint)
+            break
+
+
+def _tools_of(step: Step) -> tuple[str, ...]:
+    """Return the names of the tools that a step may call itself."""
+    match step:
+        case ToolStep(tool=name):
+            return (name,)
+        case AgentStep(agent=agent):
+            return agent.tools
+        case _:
+            return ()
+
+
+def check_usage(context: CheckContext, survey: Survey) -> None:
+    """Report steps that change nothing and that nothing refers to, and unused inputs. O(steps and references)."""
+    for number, body in enumerate(context.bodies.every):
+        if body.unit:
+            continue  # the check reported this when the plan was saved
+        used = _used(body)
+        for position, step in enumerate(body.steps):
+            # A step that has another problem may be unused because of it.
+            has_problem = (
+                position in body.broken or not is_name(step.id) or body.position[step.id] != position
+            )
+            if not used[position] and not has_problem and _is_idle(context, survey, number, position):
+                message = f"nothing refers to step '{step.id}', and it changes nothing"
+                hint = f"leave it out, or refer to it: ${{{step.id}}}"
+                context.problems.add(body, "unused-step", body.path(position), message, hint)
+        _check_inputs(context, body)
+
+
+def _used(body: Body) -> list[bool]:
+    used = [False] * len(body.steps)
+    for refs in body.refs:
+        for other in refs.waits:
+            used[other] = True
+    for id_ in (*body.output.formula.strict, *body.output.formula.lenient):
+        if id_ in body.position:
+            used[body.position[id_]] = True
+    return used
+
+
+def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) -> bool:
+    """Whether a step is known to change nothing."""
+    body = context.bodies.every[number]
+    step = body.steps[position]
+    if isinstance(step, PlanStep) and position not in body.calls:
+        return False
+    is_known = all(context.tools.find(name) is not None for name in _tools_of(step))
+    return is_known and not is_write(survey.touches[number][position])
+
+
+def _check_inputs(context: CheckContext, body: Body) -> None:
+    used: set[str] = set()
+    for template in (*(each for step in body.steps for each in step.templates.values()), body.output):
+        if "inputs" in template.formula.names:
+            if not template.formula.inputs:
+                return  # the template uses the object of all inputs
+            used.update(template.formula.inputs)
+    if body.broken:
+        return  # a broken step may have used them
+    for name in body.inputs:
+        if name not in used and is_name(name):
+            message = f"nothing refers to the input '{name}'"
+            hint = f"leave it out, or refer to it: ${{inputs.{name}}}"
+            context.problems.add(body, "unused-input", f"{body.where}.inputs{key(name)}", message, hint)

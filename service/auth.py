@@ -1,0 +1,233 @@
+"""The checks before every route, in this order: origin, key, rate, size of the body.
+
+A request that fails a check reaches no handler. Time arrives as data. This module knows no routes, except the paths that need no
+key: the page and the schema, which hold no data, and the two health checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import Refusal, problem_response
+
+OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
+CLIENT = "firmplan.client"
+"""Key of the ASGI scope that holds the client's name: the digest of its API key, empty if no keys are set."""
+DROPPED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of a refused request that are read and dropped before the answer; past that the connection is cut."""
+DROPPED_S_MAX: Final = 5.0
+"""Seconds that this may take."""
+CLIENTS_MAX = 10_000
+"""Clients whose rate is remembered. Forgetting the least recently seen client favours that client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one server.
+
+    Attributes:
+        body_bytes: Largest request body; more is a 413.
+        queue: Most runs queued or running at once; a further one is a 429.
+        rate_per_s: Sustained requests per second and client; more is a 429.
+        burst: Requests that a client may make at once before the rate counts.
+    """
+
+    body_bytes: int = 16 * 1024 * 1024
+    queue: int = 1_000
+    rate_per_s: float = 50.0
+    burst: int = 200
+
+
+class Guard:
+    """ASGI middleware that passes on the requests that pass every check, and refuses the others.
+
+    Args:
+        app: The application behind it.
+        api_keys: Accepted bearer keys; with none, every client is accepted.
+        hosts: Accepted names in the `Host` header; with none, all. A server on loopback accepts its own names only, so
+            that a web page whose own name resolves to this machine gets nothing.
+        limits: Body size and rate.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        api_keys: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._keys = tuple(key.encode() for key in api_keys)
+        self._hosts = frozenset(hosts)
+        self._limits = limits
+        self._buckets = Buckets(limits.rate_per_s, limits.burst, clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check one request and pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, incoming = Headers(scope=scope), Incoming(receive)
+        try:
+            self._check_origin(headers, scope["method"])
+            if scope["path"] not in OPEN_PATHS:
+                scope[CLIENT] = self._identify(headers)
+                self._check_rate(scope[CLIENT] or _address(scope))
+            body = await _read_body(headers, incoming, self._limits.body_bytes)
+        except Refusal as refusal:
+            await incoming.drop(headers)
+            answer = problem_response(
+                refusal.status_code, refusal.code, refusal.detail, headers=refusal.headers
+            )
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, _replayed(body, receive), send)
+
+    def _check_origin(self, headers: Headers, method: str) -> None:
+        """Refuse foreign host names, and requests of other sites' pages that would change something."""
+        host = headers.get("host", "")
+        if self._hosts and urlsplit(f"//{host}").hostname not in self._hosts:
+            raise Refusal(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "wrong-host",
+                f"this server answers to {', '.join(sorted(self._hosts))}, not to {host!r}",
+            )
+        origin = headers.get("origin")
+        if method not in ("GET", "HEAD", "OPTIONS") and origin and urlsplit(origin).netloc != host:
+            raise Refusal(
+                HTTPStatus.FORBIDDEN, "wrong-origin", f"a page of {origin!r} may not change anything here"
+            )
+
+    def _identify(self, headers: Headers) -> str:
+        """Return the digest of the client's key; empty where no keys are set."""
+        if not self._keys:
+            return ""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        key = given.strip().encode("utf-8", "surrogateescape")
+        # Every key is compared, so that the time taken does not tell which key is similar.
+        matches = [hmac.compare_digest(key, known) for known in self._keys]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "unauthorized",
+                "expected the header 'Authorization: Bearer KEY' with a key of this server",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        return hashlib.sha256(key).hexdigest()
+
+    def _check_rate(self, client: str) -> None:
+        wait_s = self._buckets.take(client)
+        if wait_s > 0:
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "rate-limited",
+                f"more than {self._limits.rate_per_s:g} requests a second; try again in {wait_s:.1f} s",
+                {"Retry-After": str(math.ceil(wait_s))},
+            )
+
+
+class Buckets:
+    """Token buckets, one a client: `burst` tokens at first, `rate_per_s` more each second, one a request."""
+
+    def __init__(self, rate_per_s: float, burst: int, clock: Callable[[], float]) -> None:
+        self._rate = rate_per_s
+        self._burst = float(burst)
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> float:
+        """Take one token and return 0, or return the seconds until there is one."""
+        now = self._clock()
+        level, since = self._levels.pop(client, (self._burst, now))
+        level = min(self._burst, level + (now - since) * self._rate)
+        enough = level >= 1
+        self._levels[client] = (level - 1 if enough else level, now)
+        if len(self._levels) > CLIENTS_MAX:
+            self._levels.popitem(last=False)
+        return 0.0 if enough else (1 - level) / self._rate
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+class Incoming:
+    """The body of one request, as it comes.
+
+    Attributes:
+        has_more: Whether more may come.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.has_more = True
+
+    async def read(self) -> bytes:
+        """Return the next piece."""
+        message = await self._receive()
+        self.has_more = message["type"] == "http.request" and message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    async def drop(self, headers: Headers) -> None:
+        """Read and drop the rest of the body, within bounds: many clients read no answer before they have sent the complete body.
+
+        A client that asked first whether it may send (`Expect`) gets its answer immediately.
+        """
+        if "expect" in headers:
+            return
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DROPPED_S_MAX):
+                while self.has_more and size < DROPPED_BYTES_MAX:
+                    size += len(await self.read())
+
+
+async def _read_body(headers: Headers, incoming: Incoming, bytes_max: int) -> bytes:
+    """Return the complete body. At most the limit is held in memory, and nothing of a body that is declared too long."""
+    declared = headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > bytes_max:
+        raise _too_large(bytes_max)
+    chunks: list[bytes] = []
+    size = 0
+    while incoming.has_more:
+        chunk = await incoming.read()
+        size += len(chunk)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(bytes_max: int) -> Refusal:
+    return Refusal(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"a body may have at most {bytes_max:,} bytes"
+    )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body once, then the client's further messages, such as its disconnect."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return first.pop() if first else await receive()
+
+    return replay

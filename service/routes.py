@@ -1,0 +1,613 @@
+"""The routes of the HTTP API: runs, steps, plans and tools, and what watches the server.
+
+A handler answers with the engine's own documents (`to_dict`); `schemas.py` describes them. Request bodies are parsed as plans and inputs
+are parsed everywhere else: the standard parser accepts NaN, takes the last of two equal keys and rounds long integers, so that a plan
+would differ from what its author sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
+
+from ..engine import Engine
+from ..errors import DECIDED, InputRejected, StoreError
+from ..executor import Event, Run
+from ..plans import NotJson, Plan, canonical, parse
+from .auth import CLIENT
+from .metrics import MEDIA_TYPE, Metrics
+from .problems import Refusal
+from .run_queue import RunQueue, Submission
+from .schemas import (
+    ApproveBody,
+    DecideBody,
+    DenyBody,
+    ForkBody,
+    HealthView,
+    NamedStepView,
+    RefusalView,
+    ReportView,
+    ResolveBody,
+    ResumeBody,
+    RetryBody,
+    RunBody,
+    RunPageView,
+    RunStatus,
+    RunView,
+    SavedPlansView,
+    SavedPlanView,
+    TaskBody,
+    ToolsView,
+)
+
+
+class StrictRequest(Request):
+    """A request whose JSON body is parsed by firmplan's rules."""
+
+    async def json(self) -> Any:  # noqa: ANN401  # the framework's signature
+        """Return the body's value. Raises: Refusal: 422, the body is not JSON."""
+        try:
+            return parse(await self.body())
+        except NotJson as error:
+            why = str(error).removeprefix("$: ")
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "bad-json", f"expected a JSON body, but {why}"
+            ) from error
+
+
+class StrictRoute(APIRoute):
+    """A route that hands a `StrictRequest` to its handler, and refuses bodies of other media types."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the framework's handler behind a strict request."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            strict_request = StrictRequest(request.scope, request.receive)
+            media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+            if await strict_request.body() and media != "application/json" and not media.endswith("+json"):
+                raise Refusal(
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                    "not-json",
+                    f"expected a body of 'Content-Type: application/json', found {media!r}",
+                )
+            return await handle(strict_request)
+
+        return strict
+
+
+@dataclass(frozen=True, slots=True)
+class ServedEngine:
+    """One served engine and its parts.
+
+    Attributes:
+        closing: Set when the server goes down, so that event streams end.
+    """
+
+    engine: Engine
+    queue: RunQueue
+    metrics: Metrics
+    closing: asyncio.Event
+
+
+def _served_engine(request: Request) -> ServedEngine:
+    """Return the engine behind the application that got the request."""
+    served: ServedEngine = request.app.state.served
+    return served
+
+
+Served = Annotated[ServedEngine, Depends(_served_engine)]
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": words,
+        "content": {"application/problem+json": {"schema": RefusalView.model_json_schema()}},
+    }
+    for status, words in (
+        (401, "No key, or a wrong one"),
+        (403, "A page of another site may not change anything"),
+        (404, "No such thing"),
+        (409, "Not in this state, or already taken"),
+        (413, "The body is too large"),
+        (415, "The body is said to be no JSON"),
+        (421, "The request is for another host"),
+        (422, "The request, or the plan in it, has faults"),
+        (429, "Too many requests, or too many runs; see Retry-After"),
+        (502, "A model or a tool failed while it was asked"),
+        (503, "The store cannot be read or written"),
+    )
+}
+"""The errors that every route may answer with, for the schema."""
+
+
+def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return a document as it is; it has the route's shape already."""
+    return JSONResponse(value, status, headers)
+
+
+# --- Runs: accept, list, follow and move them.
+
+
+GONE_WRONG = ("failed", "cancelled")
+ENDED = ("succeeded", *GONE_WRONG)
+
+run_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"], responses=REFUSALS)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=255, description="The same key with the same request gives the same run, for ever."),
+]
+
+
+@run_router.post("/tasks", status_code=202, response_model=RunView, summary="Plan and run a task in words")
+async def post_task(
+    body: TaskBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Answer with the queued run, which is durable before the answer; planning and running go on behind it."""
+    return await _accept(request, served, body.task, body, idempotency_key, stream=body.stream)
+
+
+@run_router.post("/runs", status_code=202, response_model=RunView, summary="Run a plan")
+async def post_run(
+    body: RunBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Answer with the queued run, which is durable before the answer; a plan with faults is refused at once."""
+    plan: Plan | dict[str, Any] | None = body.plan
+    if plan is None:
+        name = body.plan_name or body.plan_digest or ""
+        plan = await served.engine.find_plan(name)
+        if plan is None:
+            raise Refusal(
+                HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
+            )
+    return await _accept(request, served, plan, body, idempotency_key)
+
+
+@run_router.get("/runs", response_model=RunPageView, summary="List runs, newest first")
+async def list_runs(
+    served: Served,
+    status: RunStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: str | None = None,
+) -> Response:
+    """Answer with one page; its `cursor` leads to the next."""
+    page = await served.engine.list_runs(status=status, limit=limit, cursor=cursor)
+    return answer({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
+
+
+@run_router.get("/runs/{run_id}", response_model=RunView, summary="Get a run with its steps")
+async def get_run(run_id: str, served: Served) -> Response:
+    """Answer with the run as it stands."""
+    return _run(await served.engine.get(run_id))
+
+
+@run_router.delete("/runs/{run_id}", status_code=204, summary="Delete a run that has ended")
+async def delete_run(run_id: str, served: Served) -> Response:
+    """Delete a run and the bytes that only it needed, and answer with 204; 409 if the run has not ended, or has children."""
+    try:
+        await served.engine.delete(run_id)
+    except InputRejected as error:
+        raise _conflict(error) from error
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+@run_router.get(
+    "/runs/{run_id}/events",
+    summary="Follow a run's journal",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: id, event, data (JSON)",
+            "content": {"text/event-stream": {}},
+        },
+        204: {"description": "The run has ended, and the client has seen everything"},
+    },
+)
+async def get_events(
+    run_id: str,
+    served: Served,
+    last_event_id: Annotated[str | None, Header(description="Continue after this event.")] = None,
+    after: Annotated[
+        int | None, Query(ge=0, description="The same, for clients that cannot set headers.")
+    ] = None,
+) -> Response:
+    """Answer with a stream that ends when the run has ended or waits and nothing more comes."""
+    # The run itself would be its whole journal, read before the first event is sent.
+    status = await served.engine.status(run_id)
+    seen = _seen(last_event_id, after)
+    if status in ENDED and seen and await _is_last(served, run_id, seen):
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    stream = event_stream(served.engine.events(run_id, after=seen), served.closing)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+@run_router.post("/runs/{run_id}/replay", response_model=RunView, summary="Replay a run strictly")
+async def replay_run(run_id: str, served: Served) -> Response:
+    """Answer with the replayed run, or 409 with the first step and field that differ; nothing is called or stored."""
+    return _run(await served.engine.replay_run(run_id))
+
+
+@run_router.post("/runs/{run_id}/resume", status_code=202, response_model=RunView, summary="Continue a run")
+async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None) -> Response:
+    """Answer with the run as it stands; it goes on behind the answer."""
+    run = await served.engine.get(run_id)
+    budget = body.budget.amounts() if body and body.budget else None
+    take_over = body is not None and body.take_over
+    if run.status in GONE_WRONG:  # nothing goes on behind the answer, but for a patch of the plan
+        try:
+            run = await served.engine.resume(run_id, budget=budget)
+        except InputRejected as error:
+            raise _conflict(error) from error
+        return _run(run, HTTPStatus.ACCEPTED)
+    served.queue.drive(run_id, served.engine.resume(run_id, budget=budget, take_over=take_over))
+    return _run(run, HTTPStatus.ACCEPTED)
+
+
+@run_router.post("/runs/{run_id}/fork", status_code=202, response_model=RunView, summary="Fork a run")
+async def fork_run(run_id: str, served: Served, body: ForkBody | None = None) -> Response:
+    """Answer with the new run, which is durable before the answer; what the change affects runs behind it."""
+    options = body or ForkBody()
+    await served.engine.get(run_id)
+    await served.queue.check_queue()
+    fork = await served.engine.submit_fork(
+        run_id,
+        at=options.at,
+        set=options.set,
+        inputs=options.inputs,
+        plan=options.plan,
+        allow_writes=options.allow_writes,
+        run_id_new=options.run_id_new,
+    )
+    served.queue.adopt(fork.id)
+    return _submitted(fork)
+
+
+@run_router.post(
+    "/runs/{run_id}/retry",
+    status_code=202,
+    response_model=RunView,
+    summary="Continue a failed or cancelled run as a new run",
+)
+async def retry_run(run_id: str, served: Served, body: RetryBody | None = None) -> Response:
+    """Answer with the new run, which is durable before the answer; its calls are made in the background. 409: the run has neither failed nor been cancelled."""
+    options = body or RetryBody()
+    run = await served.engine.get(run_id)
+    await served.queue.check_queue()
+    try:
+        retried = await served.engine.submit_retry(
+            run_id, run_id_new=options.run_id_new, replan=options.replan
+        )
+    except InputRejected as error:
+        if run.status in GONE_WRONG:
+            raise
+        raise _conflict(error) from error
+    served.queue.adopt(retried.id)
+    return _submitted(retried)
+
+
+@run_router.post(
+    "/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls at once"
+)
+async def decide_run(run_id: str, body: DecideBody, served: Served) -> Response:
+    """Record all decisions, or none if a decision is not valid; the run goes on."""
+    run = await served.engine.decide(run_id, body.decisions, by=body.by)
+    served.queue.drive(run_id, served.engine.resume(run_id))
+    return _run(run)
+
+
+@run_router.post("/runs/{run_id}/cancel", response_model=RunView, summary="Stop a run")
+async def cancel_run(run_id: str, served: Served) -> Response:
+    """Record that the run shall stop: nothing new starts."""
+    return _run(await served.engine.cancel(run_id))
+
+
+async def _accept(
+    request: Request,
+    served: ServedEngine,
+    what: Plan | dict[str, Any] | str,
+    body: TaskBody | RunBody,
+    key: str | None,
+    *,
+    stream: bool = False,
+) -> Response:
+    # The digest is of the canonical body: a client may serialize a repeated request with its keys in another order.
+    canonical_body = canonical(await request.json())
+    digest = hashlib.sha256(request.url.path.encode() + b"\n" + canonical_body).hexdigest()
+    client: str = request.scope.get(CLIENT, "")
+    budget = body.budget.amounts() if body.budget else None
+    run = await served.queue.accept(
+        Submission(what, body.inputs, budget, f"{client}\n{key}" if key else None, digest, stream)
+    )
+    return _submitted(run)
+
+
+def _submitted(run: Run) -> Response:
+    return answer(run.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{run.id}"})
+
+
+def _conflict(error: InputRejected) -> Refusal:
+    return Refusal(HTTPStatus.CONFLICT, error.code, error.message)
+
+
+def _run(run: Run, status: int = HTTPStatus.OK) -> Response:
+    return answer(run.to_dict(), status)
+
+
+def _seen(last_event_id: str | None, after: int | None) -> int:
+    if last_event_id is None or not last_event_id.strip():
+        return after or 0
+    if last_event_id.strip().isdecimal():
+        return int(last_event_id)
+    raise Refusal(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "bad-request",
+        f"Last-Event-ID: expected the number of an event, found {last_event_id!r}",
+    )
+
+
+async def _is_last(served: ServedEngine, run_id: str, seen: int) -> bool:
+    async for _ in served.engine.events(run_id, after=seen):
+        return False
+    return True
+
+
+# --- A run's journal as server-sent events: `id` is the event's number, `event` its type, `data` the complete event.
+#
+# The stream ends where the engine's own iterator ends: when the run has ended, or waits and no further events come. A client that
+# returns with `Last-Event-ID` misses no event and gets none twice. A client that has seen the end of an ended run gets 204, which
+# tells a browser to stop asking.
+
+
+KEEPALIVE_S = 15.0
+"""A comment line this often keeps proxies from closing a quiet stream, and finds clients that left."""
+RETRY_MS = 1_000
+"""How soon a browser shall come back after the stream ended."""
+
+
+async def event_stream(events: AsyncIterator[Event], closing: asyncio.Event) -> AsyncIterator[str]:
+    """Yield the text of the stream until the events end or the server closes."""
+    yield f"retry: {RETRY_MS}\n\n"
+    stop = asyncio.ensure_future(closing.wait())
+    coming = asyncio.ensure_future(anext(events, None))
+    try:
+        while not closing.is_set():
+            await asyncio.wait((stop, coming), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                yield ": still here\n\n"
+                continue
+            event = coming.result()
+            if event is None:
+                return
+            yield event_text(event)
+            coming = asyncio.ensure_future(anext(events, None))
+    finally:
+        for task in (stop, coming):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def event_text(event: Event) -> str:
+    """Return one event in the wire format; JSON holds no raw line breaks, so one `data` line is enough."""
+    data = json.dumps(event.to_dict(), ensure_ascii=False, separators=(",", ":"))
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n"
+
+
+# --- Steps: look at one step of a run, and decide what only a person can decide.
+#
+# A step's path may hold `/`, `[`, `]` and `#`; in a URL it is percent-encoded (`spots%5B0%5D`, `outer%2Finner`). The server decodes
+# the URL before it chooses the route, so the path has to match greedily.
+
+
+step_router = APIRouter(
+    prefix="/v1/runs/{run_id}/steps", route_class=StrictRoute, tags=["steps"], responses=REFUSALS
+)
+
+
+@step_router.get("/{path:path}", response_model=NamedStepView, summary="Get a step, item or iteration")
+async def get_step(run_id: str, path: str, served: Served) -> Response:
+    """Answer with the step as it stands."""
+    run = await served.engine.get(run_id)
+    if path not in run.steps:
+        raise _unknown_step(run, path)
+    return answer({"run": run.id, "path": path, **run.steps[path].to_dict()})
+
+
+@step_router.post("/{path:path}/approve", response_model=RunView, summary="Allow a call that waits")
+async def approve_step(run_id: str, path: str, body: ApproveBody, served: Served) -> Response:
+    """Record the approval, which is for exactly the arguments that were shown; the run goes on."""
+    decision = served.engine.approve(run_id, path, by=body.by, edit=body.edit, attempt=body.attempt)
+    return await _decided(served, run_id, path, "waiting", decision)
+
+
+@step_router.post("/{path:path}/deny", response_model=RunView, summary="Refuse a call that waits")
+async def deny_step(run_id: str, path: str, body: DenyBody, served: Served) -> Response:
+    """Record the denial; what depends on the call is cancelled, and the run goes on."""
+    decision = served.engine.deny(run_id, path, by=body.by, reason=body.reason, attempt=body.attempt)
+    return await _decided(served, run_id, path, "waiting", decision)
+
+
+@step_router.post("/{path:path}/resolve", response_model=RunView, summary="Settle a call of unknown outcome")
+async def resolve_step(run_id: str, path: str, body: ResolveBody, served: Served) -> Response:
+    """Record what a person knows of the call: it is done, may be made again, or failed; the run goes on."""
+    verdict: dict[str, Any] = (
+        {"done": body.done}
+        if "done" in body.model_fields_set
+        else {"retry": True}
+        if body.retry
+        else {"fail": body.fail}
+    )
+    decision = served.engine.resolve(run_id, path, by=body.by, attempt=body.attempt, **verdict)
+    return await _decided(served, run_id, path, "indeterminate", decision)
+
+
+async def _decided(
+    served: ServedEngine, run_id: str, path: str, status: str, decision: Awaitable[Run]
+) -> Response:
+    """Answer with the run after a decision about a step of that status, and let it go on.
+
+    Raises:
+        Refusal: 404 for an unknown step, 409 if nothing waits for such a decision or another decision stands.
+        InputRejected: Something does, but what was decided does not fit it.
+    """
+    try:
+        run = await decision
+    except InputRejected as error:
+        current = await served.engine.get(run_id)
+        if path not in current.steps:
+            raise _unknown_step(current, path) from error
+        if current.steps[path].status == status and error.code != DECIDED:
+            raise
+        raise _conflict(error) from error
+    served.queue.drive(run_id, served.engine.resume(run_id))
+    return answer(run.to_dict())
+
+
+def _unknown_step(run: Run, path: str) -> Refusal:
+    known = ", ".join(list(run.steps)[:10]) or "none yet"
+    return Refusal(
+        HTTPStatus.NOT_FOUND, "unknown-step", f"run {run.id} has no step {path!r}; its steps are {known}"
+    )
+
+
+# --- Plans and tools: check, save and list them. Nothing here runs a plan.
+
+
+plan_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"], responses=REFUSALS)
+
+PlanBody = Annotated[
+    dict[str, Any],
+    Body(
+        description='A plan, or `{"plan": a plan}`; to be checked also `{"plan": "JSON or YAML"}`.',
+        examples=[{"firmplan": 1, "steps": [{"id": "x", "set": 1}]}],
+    ),
+]
+
+
+@plan_router.post(
+    "/plans:check", response_model=ReportView, summary="Check a plan against this server's tools"
+)
+async def check_plan(body: PlanBody, served: Served) -> Response:
+    """Answer with the report, also for a plan full of faults: that is what was asked."""
+    text = body.get("plan")
+    is_text = isinstance(text, str) and set(body) == {"plan"}
+    report = await served.engine.check_plan(cast("str", text) if is_text else _plan_in(body))
+    return answer(report.to_dict())
+
+
+@plan_router.put("/plans/{name}", response_model=SavedPlanView, summary="Save a plan under a name")
+async def put_plan(name: str, body: PlanBody, served: Served) -> Response:
+    """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
+    saved = await served.engine.save_plan(name, _plan_in(body))
+    return answer(_summary(saved.name, saved.plan))
+
+
+@plan_router.get("/plans/{name}", response_model=dict[str, Any], summary="Get a saved plan by name or digest")
+async def get_plan(name: str, served: Served) -> Response:
+    """Answer with the plan itself."""
+    plan = await served.engine.find_plan(name)
+    if plan is None:
+        raise Refusal(
+            HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
+        )
+    return answer(plan.to_dict())
+
+
+@plan_router.get("/plans", response_model=SavedPlansView, summary="List saved plans")
+async def list_plans(served: Served) -> Response:
+    """Answer with the names, in order, and what each takes."""
+    plans, uses = await served.engine.list_plans(), await served.engine.plan_uses()
+    return answer(
+        {"plans": [{**_summary(each.name, each.plan), **uses[each.name].to_dict()} for each in plans]}
+    )
+
+
+@plan_router.get("/tools", response_model=ToolsView, summary="List this server's tools", tags=["tools"])
+async def list_tools(served: Served) -> Response:
+    """Answer with every tool's signature, by name."""
+    return answer({"tools": served.engine.tools.to_list()})
+
+
+def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan that the body is, or holds under `plan`; a plan has no such key of its own."""
+    inner = body.get("plan")
+    return cast("dict[str, Any]", inner) if isinstance(inner, dict) and set(body) == {"plan"} else body
+
+
+def _summary(name: str, plan: Plan) -> dict[str, Any]:
+    return {"name": name, "digest": plan.digest, "task": plan.task, "inputs": dict(plan.inputs)}
+
+
+# --- Watching: health, counters, and the web page.
+
+
+watch_router = APIRouter(tags=["watch"])
+
+NONCE = "{{nonce}}"
+"""Where the page wants the word that lets its own style and script, and no others, take effect."""
+
+
+@watch_router.head("/healthz", include_in_schema=False)
+@watch_router.get("/healthz", response_model=HealthView, summary="Is the process alive?")
+async def healthz() -> Response:
+    """Answer at all: that is the news."""
+    return answer({"status": "ok"})
+
+
+@watch_router.head("/readyz", include_in_schema=False)
+@watch_router.get(
+    "/readyz", response_model=HealthView, responses={503: {"model": HealthView}}, summary="Can it take work?"
+)
+async def readyz(served: Served) -> Response:
+    """Answer 200 while the store can be read and the server is not going down, else 503."""
+    try:
+        await served.engine.list_runs(limit=1)
+    except StoreError:
+        return answer({"status": "unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE)
+    if served.closing.is_set():
+        return answer({"status": "unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE)
+    return answer({"status": "ok"})
+
+
+@watch_router.head("/metrics", include_in_schema=False)
+@watch_router.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+async def metrics(served: Served) -> Response:
+    """Answer in Prometheus' text format."""
+    return Response(served.metrics.text(await served.queue.active()), media_type=MEDIA_TYPE)
+
+
+@watch_router.head("/", include_in_schema=False)
+@watch_router.get("/", response_class=HTMLResponse, include_in_schema=False)
+async def page() -> Response:
+    """Answer with the web page: one file, which loads nothing from anywhere and talks to this server only."""
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = {
+        "Content-Security-Policy": policy,
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return HTMLResponse(_page_text().replace(NONCE, nonce), headers=headers)
+
+
+@cache
+def _page_text() -> str:
+    return files(__package__ or "").joinpath("web", "page.html").read_text(encoding="utf-8")

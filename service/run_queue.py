@@ -1,0 +1,217 @@
+"""The queue of a server: its limit, idempotency keys, and the work on runs that continues after an answer was sent.
+
+An idempotency key becomes the run's id, so the store itself keeps the promise "same key, same run": it holds through a restart and
+between servers of one store. A body that differs from the first body with the same key is refused. The queue keeps the digests of
+recent bodies for what the store does not compare, such as budgets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from ..engine import Engine
+from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
+from ..executor import Run, RunSummary
+from ..executor.runs.archive import UNDER_WAY
+from ..tools.logbook import open_log
+from .auth import Limits
+from .metrics import Metrics
+from .problems import Refusal
+
+KEYS_MAX = 10_000
+"""Idempotency keys whose body is remembered in this process."""
+OWN_MAX = 10_000
+"""Runs that a server continues by itself; beyond that the least recently used are left to `resume`."""
+PAGE = 500
+"""Runs of one page."""
+LOOK_S = 1.0
+"""Seconds between two looks for decisions that were recorded outside this server."""
+RETRY_AFTER_S = 5
+"""Seconds that a client is told to wait when the queue is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request to run a plan or a task.
+
+    Attributes:
+        what: A plan (a dict, or one that was saved), or a task in words.
+        key: The idempotency key with the client's name, so that keys of two clients differ; `None`: none was sent.
+        body: Digest of the request, which tells a repeated request from another request with the same key.
+        stream: Whether steps of a task start while its plan is being written.
+    """
+
+    what: Any
+    inputs: Mapping[str, Any] | None
+    budget: Mapping[str, Any] | None
+    key: str | None
+    body: str
+    stream: bool = False
+
+
+@dataclass(slots=True)
+class RunQueue:
+    """Accepts the runs of one engine, and continues them."""
+
+    engine: Engine
+    limits: Limits
+    metrics: Metrics
+    _bodies: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
+    _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    _own: OrderedDict[str, None] = field(default_factory=OrderedDict[str, None])  # runs of this server
+
+    async def accept(self, submission: Submission) -> Run:
+        """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
+
+        Raises:
+            Refusal: The queue is full (429), or an earlier request with the same key differs (409).
+        """
+        if submission.key is None:
+            await self.check_queue()
+            return await self._submit(submission, None)
+        run_id = run_id_of(submission.key)
+        async with self._alone(run_id):
+            known = await self._is_known(run_id)
+            if known and self._bodies.get(run_id, submission.body) != submission.body:
+                raise _other_body()
+            if not known:
+                await self.check_queue()
+                self._bodies.pop(run_id, None)  # of a run that was deleted
+            try:
+                run = await self._submit(submission, run_id)
+            except InputRejected as error:
+                raise (_other_body() if known else error) from error
+            self._remember(run_id, submission.body)
+            return run
+
+    def drive(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
+        """Carry out work on a run in the background; an error is in the run, or else in the log."""
+        self.adopt(run_id)
+        task = asyncio.create_task(self._watched(run_id, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def adopt(self, run_id: str) -> None:
+        """Continue a run by itself from now on, wherever a decision about it is recorded (`watch`)."""
+        self._own[run_id] = None
+        self._own.move_to_end(run_id)
+        if len(self._own) > OWN_MAX:
+            self._own.popitem(last=False)
+
+    async def watch(self) -> None:
+        """Continue runs of this server after decisions that were recorded outside it. Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with suppress(StoreError):  # the next user of the store gets the error
+                for status in UNDER_WAY:
+                    for run in await self._runs_in(status):
+                        if run.abandoned and run.id in self._own:
+                            self.drive(run.id, self._resumed(run.id))
+
+    async def _resumed(self, run_id: str) -> None:
+        try:
+            await self.engine.go_on(run_id)
+        except FirmplanError:
+            self._own.pop(run_id, None)  # the next attempt would fail in the same way
+            raise
+
+    async def close(self) -> None:
+        """Stop the work in the background; the runs stay resumable."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def active(self) -> dict[str, int]:
+        """Return the number of runs in each status that is not final, counted up to the queue's limit."""
+        statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget", "parked")
+        return {status: len(await self._runs_in(status)) for status in statuses}
+
+    async def _runs_in(self, status: str) -> list[RunSummary]:
+        """Return the runs of a status, up to the queue's limit."""
+        found: list[RunSummary] = []
+        cursor: str | None = None
+        while (room := self.limits.queue - len(found)) > 0:
+            page = await self.engine.list_runs(status=status, limit=min(room, PAGE), cursor=cursor)
+            found += page.runs
+            if (cursor := page.cursor) is None:
+                break
+        return found
+
+    async def _submit(self, submission: Submission, run_id: str | None) -> Run:
+        run = await self.engine.submit(
+            submission.what,
+            inputs=submission.inputs,
+            run_id=run_id,
+            budget=submission.budget,
+            stream=submission.stream,
+        )
+        self.adopt(run.id)
+        self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
+        return run
+
+    async def check_queue(self) -> None:
+        """Raise if the queue is full. Raises: Refusal (429)."""
+        under_way = 0
+        for status in UNDER_WAY:
+            # No process works on an abandoned run.
+            under_way += sum(not run.abandoned for run in await self._runs_in(status))
+        if under_way >= self.limits.queue:
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "queue-full",
+                f"{under_way} runs are queued or running, and this server takes {self.limits.queue}; try again later",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+
+    async def _is_known(self, run_id: str) -> bool:
+        try:
+            await self.engine.status(run_id)
+        except RunNotFound:
+            return False
+        return True
+
+    def _remember(self, run_id: str, body: str) -> None:
+        self._bodies.setdefault(run_id, body)
+        self._bodies.move_to_end(run_id)
+        if len(self._bodies) > KEYS_MAX:
+            self._bodies.popitem(last=False)
+
+    @asynccontextmanager
+    async def _alone(self, run_id: str) -> AsyncGenerator[None]:
+        """Hold the key's lock: of two equal requests at the same time, one makes the run and the other finds it."""
+        lock, users = self._locks.get(run_id, (asyncio.Lock(), 0))
+        self._locks[run_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(run_id)
+            if users > 1:
+                self._locks[run_id] = (lock, users - 1)
+
+    async def _watched(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001  # nothing awaits this task, so the log is the only place for its error
+            open_log().exception("a run could not go on", run=run_id)
+
+
+def run_id_of(key: str) -> str:
+    """Return the id of the run that an idempotency key stands for."""
+    return "key-" + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _other_body() -> Refusal:
+    return Refusal(
+        HTTPStatus.CONFLICT,
+        "idempotency-conflict",
+        "an earlier request with this Idempotency-Key differs; send the same request again, or take a new key",
+    )

@@ -1,0 +1,369 @@
+"""The shapes of request bodies and of answers, as pydantic models; `/openapi.json` is made from them.
+
+Bodies are validated by these models. Answers are the engine's own documents (`to_dict`), which the tests compare with these models, so
+that the schema is true and no request pays for a second serialisation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Body(BaseModel):
+    """A JSON object with exactly the documented keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _whole(amount: object) -> object:
+    return int(amount) if isinstance(amount, float) and amount.is_integer() else amount
+
+
+Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+"""An integer by JSON Schema's rules, as in plans and inputs: `4.0` is one."""
+
+
+class Budget(Body):
+    """At these amounts a run stops and waits; reused steps cost nothing."""
+
+    steps: Count | None = None
+    model_calls: Count | None = None
+    tokens: Count | None = None
+    usd: Annotated[float, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0)] | None = None
+
+    def amounts(self) -> dict[str, Any]:
+        """Return the amounts that are set."""
+        return self.model_dump(exclude_none=True)
+
+
+class TaskBody(Body):
+    """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
+
+    task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
+    inputs: dict[str, Any] | None = None
+    budget: Budget | None = None
+    stream: bool = False
+
+
+class RunBody(Body):
+    """A plan to run: as it is, or by the name or digest under which it is saved."""
+
+    plan: dict[str, Any] | None = None
+    plan_name: str | None = None
+    plan_digest: str | None = None
+    inputs: dict[str, Any] | None = None
+    budget: Budget | None = None
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> RunBody:
+        given = [name for name in ("plan", "plan_name", "plan_digest") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"expected exactly one of plan, plan_name and plan_digest, found {' and '.join(given) or 'none of them'}"
+            )
+        return self
+
+
+class ResumeBody(Body):
+    """What may change when a run goes on.
+
+    Attributes:
+        take_over: Take the run from another process that drives it and hangs.
+    """
+
+    budget: Budget | None = None
+    take_over: bool = False
+
+
+class ForkBody(Body):
+    """What differs in the fork from its parent; without anything the fork is the parent again.
+
+    Attributes:
+        at: A step to run again, with whatever depends on it.
+        set: Path of a step or item -> the value that stands in its place.
+        inputs: Inputs that differ from the parent's.
+        plan: An edited plan.
+        allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
+        run_id_new: The new run's id: the same fork with the same id is that run, however often it is asked for.
+    """
+
+    at: Annotated[str, Field(min_length=1)] | None = None
+    set: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+    plan: dict[str, Any] | None = None
+    allow_writes: bool = False
+    run_id_new: str | None = None
+
+
+class RetryBody(Body):
+    """How a run goes on that failed or was cancelled.
+
+    Attributes:
+        run_id_new: The new run's id: the same retry with the same id is that run, however often it is asked for.
+        replan: How often, at most, the planner may patch the plan if the new run fails.
+    """
+
+    run_id_new: str | None = None
+    replan: Count = 0
+
+
+Attempt = Annotated[
+    int | None,
+    Field(ge=1, description="The attempt that the decision is about; null: the attempt that waits now."),
+    BeforeValidator(_whole),
+]
+
+
+class ApproveBody(Body):
+    """Who allows the call; `edit` replaces its arguments."""
+
+    by: Annotated[str, Field(min_length=1)]
+    edit: dict[str, Any] | None = None
+    attempt: Attempt = None
+
+
+class DenyBody(Body):
+    """Who refuses the call, and why."""
+
+    by: Annotated[str, Field(min_length=1)]
+    reason: str = ""
+    attempt: Attempt = None
+
+
+class DecideBody(Body):
+    """Who decides, and what about each call.
+
+    Attributes:
+        decisions: Path of a leaf, or of a step for all its parts that wait -> `"approve"`, `"deny"`, `"retry"`, or an object that says
+            more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `done`, `retry` (true), `fail`, and `attempt`.
+    """
+
+    by: Annotated[str, Field(min_length=1)]
+    decisions: Annotated[
+        dict[str, Literal["approve", "deny", "retry"] | dict[str, Any]],
+        Field(min_length=1, examples=[{"pay[0]": "approve", "pay[1]": {"deny": True, "reason": "paid"}}]),
+    ]
+
+
+class ResolveBody(Body):
+    """What a person knows of a call whose outcome is unknown: exactly one of `done`, `retry` and `fail`."""
+
+    done: Any = None
+    retry: bool = False
+    fail: Annotated[str, Field(min_length=1)] | None = None
+    by: str = ""
+    attempt: Attempt = None
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> ResolveBody:
+        given = (
+            ["done"] * ("done" in self.model_fields_set)
+            + ["retry"] * self.retry
+            + ["fail"] * (self.fail is not None)
+        )
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"expected exactly one of done, retry (true) and fail, found {found}")
+        return self
+
+
+# --- Answers
+
+
+RunStatus = Literal[
+    "queued",
+    "running",
+    "waiting",
+    "indeterminate",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "over_budget",
+    "parked",
+]
+StepStatus = Literal[
+    "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
+]
+Abandoned = Annotated[
+    bool, Field(description="Queued or running, but no process drives it: `resume` goes on with it.")
+]
+UnixSeconds = Annotated[float, Field(description="Unix time in seconds.")]
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorView(_View):
+    """One failure."""
+
+    step: Annotated[str, Field(description="Path of the step; empty for the run as a whole.")]
+    code: str
+    message: str
+    temporary: bool
+    took_effect: Annotated[
+        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
+    ] = False
+
+
+class StepView(_View):
+    """One step, item or iteration."""
+
+    status: StepStatus
+    output: Any
+    attempts: int
+    reused: bool
+    cost: Annotated[float, Field(description="US dollars.")]
+    started: UnixSeconds | None
+    finished: UnixSeconds | None
+    error: ErrorView | None
+    reason: str | None
+    output_digest: str | None
+    args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
+    attempt: Annotated[
+        int | None,
+        Field(
+            description="The attempt that a person has to decide about; a decision may name it. Else null."
+        ),
+    ]
+    decision: Annotated[
+        Any, Field(description="What a person decided, with `by`, `reason` and edited `args`; else null.")
+    ]
+    past_write: Annotated[
+        Any, Field(description="What an earlier run knows of a call that waits for a person; else null.")
+    ] = None
+
+
+class NamedStepView(StepView):
+    """One step with its path and its run."""
+
+    run: str
+    path: str
+
+
+class RunView(_View):
+    """A run as it stands."""
+
+    id: str
+    status: RunStatus
+    output: Any
+    errors: list[ErrorView]
+    digest: str
+    plan: dict[str, Any] | None
+    plan_digest: str | None
+    inputs: dict[str, Any]
+    steps: Annotated[dict[str, StepView], Field(description="Path -> step, in plan order.")]
+    usage: dict[str, Any]
+    parent: str | None
+    task: str | None
+    created: UnixSeconds | None
+    updated: UnixSeconds | None
+    last_event: Annotated[
+        int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")
+    ]
+    abandoned: Abandoned
+
+
+class RunSummaryView(_View):
+    """A run in a list."""
+
+    id: str
+    status: RunStatus
+    task: str | None
+    plan_digest: str | None
+    parent: str | None
+    created: UnixSeconds
+    updated: UnixSeconds
+    digest: str
+    abandoned: Abandoned
+    reason: Annotated[str | None, Field(description="Why the run is parked; else null.")]
+
+
+class RunPageView(_View):
+    """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
+
+    runs: list[RunSummaryView]
+    cursor: str | None
+
+
+class ProblemView(_View):
+    """One fault, with its place."""
+
+    code: str
+    path: str
+    message: str
+    hint: str
+    severity: Literal["error", "warning"]
+    at: list[int] | None
+    line: int | None
+
+
+class RefusalView(BaseModel):
+    """`application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    problems: list[ProblemView]
+
+
+class ReportView(_View):
+    """What a check found."""
+
+    ok: bool
+    problems: list[ProblemView]
+    bounds: dict[str, Any]
+    types: Annotated[dict[str, Any], Field(description="Step path -> JSON Schema of its value.")]
+
+
+class SavedPlanView(_View):
+    """A saved plan in a list."""
+
+    name: str
+    digest: str
+    task: str | None
+    inputs: Annotated[dict[str, Any], Field(description="Input name -> JSON Schema.")]
+    hits: Annotated[int, Field(description="Tasks that it answered.")] = 0
+    false_hits: Annotated[int, Field(description="Tasks that it only seemed to answer.")] = 0
+    false_hits_by: Annotated[
+        dict[str, int],
+        Field(description="Of these, refused by its check, by a model, by what came of the run."),
+    ] = {}
+
+
+class SavedPlansView(_View):
+    """All saved plans, by name."""
+
+    plans: list[SavedPlanView]
+
+
+class ToolView(_View):
+    """One tool of this server."""
+
+    name: str
+    description: str
+    effect: Literal["pure", "read", "model", "write"]
+    parameters: dict[str, Any]
+    returns: dict[str, Any] | None
+    resource: str
+    trust: Literal["trusted", "untrusted"]
+    idempotent: bool
+    asks_approval: bool
+    fingerprint: str | None
+
+
+class ToolsView(_View):
+    """All tools, by name."""
+
+    tools: list[ToolView]
+
+
+class HealthView(_View):
+    """Whether the server can work."""
+
+    status: Literal["ok", "unavailable"]

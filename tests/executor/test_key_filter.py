@@ -1,0 +1,210 @@
+"""What is known of the reuse index without a look: never that a result is not there which is."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from random import Random
+
+import pytest
+from appending import leave
+from firmplan.executor import SqliteStore
+from firmplan.executor.stores import sqlite_store
+from firmplan.executor.stores.sqlite_store import KeyFilter
+from firmplan.executor.stores.store import Reusable, ReuseEntries, RunRow
+from firmplan.tools import tool
+from rig import Rig, plan_of
+
+DEAD = {"is_alive": lambda *_: False}
+
+
+def entry(key):
+    return Reusable(key, "r", "s", b"1", 1.0)
+
+
+async def opened(path):
+    store = SqliteStore(path)
+    await store.open()
+    return store
+
+
+async def look(store):
+    return await asyncio.to_thread(store.list_decided)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """What others do is forgotten at once."""
+    monkeypatch.setattr(sqlite_store, "QUIET_S", 0.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_others_do_what_is_there_is_found(tmp_path, monkeypatch, seed):
+    """Two processes add, look, begin runs, and forget, in any order; each finds its own, and what was there when it last looked."""
+    random = Random(seed)
+    monkeypatch.setattr(sqlite_store, "PORTION", random.choice([1, 3, 1_000]))
+    monkeypatch.setattr(sqlite_store, "KEYS_MAX", random.choice([5, 1_000]))
+    keys = [f"sha256:{number}" for number in range(40)]
+
+    async def main():
+        stores = [await opened(tmp_path / "s.db") for _ in range(2)]
+        await stores[0].create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
+        there: set[str] = set()
+        seen = [set[str](), set[str]()]  # what each has to find
+        for _ in range(150):
+            at = random.randrange(2)
+            store = stores[at]
+            match random.randrange(6):
+                case 0 | 1:
+                    added = random.sample(keys, 2)
+                    await leave(store, ReuseEntries(results=[entry(key) for key in added]))
+                    there |= set(added)
+                    seen[at] |= set(added)
+                case 2:
+                    await look(store)
+                    seen[at] = set(there)
+                case 3:
+                    await store.claim("r", f"owner{at}", **DEAD)
+                    seen[at] = set(there)
+                case 4 if random.random() < 0.1:
+                    await store.shrink_cache(before=2.0, bytes_max=None)
+                    there = set()
+                    seen = [set(), set()]
+                case _:
+                    found = set(await store.find_reusable(random.sample(keys, 20)))
+                    assert found <= there
+            found = set(await store.find_reusable(keys))
+            assert seen[at] <= found <= there
+        for store in stores:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_not_there_is_not_looked_for(tmp_path, monkeypatch):
+    """Once all keys were read; after somebody else has written, it is looked for again."""
+
+    async def main():
+        store, other = await opened(tmp_path / "s.db"), await opened(tmp_path / "s.db")
+        looks = []
+        plain = store._look
+        monkeypatch.setattr(store, "_look", lambda work: looks.append(1) or plain(work))
+        await look(store)
+        await leave(store, ReuseEntries(results=[entry("a")]))
+        assert await store.find_reusable(["b", "c"]) == {}
+        assert looks == []
+        assert set(await store.find_reusable(["a", "b"])) == {"a"}
+        assert looks == [1]
+        await leave(other, ReuseEntries(results=[entry("b")]))
+        await store.claim("r", "me", **DEAD)
+        assert set(await store.find_reusable(["b", "c"])) == {"b"}
+        assert looks == [1, 1]
+        await store.close()
+        await other.close()
+
+    asyncio.run(main())
+
+
+def test_a_run_reuses_what_another_process_has_just_made(tmp_path):
+    """Also where this one knew all keys before."""
+
+    @tool(effect="pure", version=1)
+    async def double(n: int) -> int:
+        """Double."""
+        return 2 * n
+
+    def plan(*numbers):
+        return plan_of(*({"id": f"s{n}", "tool": "double", "args": {"n": n}} for n in numbers))
+
+    async def main():
+        async with Rig([double], str(tmp_path / "s.db")) as one, Rig([double], str(tmp_path / "s.db")) as two:
+            assert (await one.run(plan(1, 2))).status == "succeeded"
+            await look(one.store)
+            assert await one.store.find_reusable(["sha256:none"]) == {}
+            await two.run(plan(3, 4))
+            run = await one.run(plan(1, 2, 3, 4, 5))
+            return [view.reused for view in run.steps.values()]
+
+    assert asyncio.run(main()) == [True, True, True, True, False]
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing_known():
+    """It is looked for, and whoever looks is told."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+    known = KeyFilter()
+    known.read_on(db)
+    assert known.among(["a"]) == []
+    db.close()
+    known.read_on(db)
+    assert known.among(["a"]) == ["a"]
+
+
+def keys_in(*keys):
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+    db.executemany("INSERT INTO reusable VALUES (?)", [(key,) for key in keys])
+    return db
+
+
+def test_so_many_keys_are_known_and_of_a_larger_index_none(monkeypatch):
+    """Then all are looked for: those that were known, and those that come later."""
+    monkeypatch.setattr(sqlite_store, "KEYS_MAX", 3)
+    known = KeyFilter()
+    known.read_on(keys_in("a", "b"))
+    assert known.among(["a", "c"]) == ["a"]
+    known.add(["c"])
+    assert known.among(["c", "d"]) == ["c"]
+    known.add(["d"])
+    assert known.among(["a", "d", "e"]) == ["a", "d", "e"]
+    known.add(["e"])
+    assert known.among(["e", "f"]) == ["e", "f"]
+    assert len(known._hashes) == 0
+
+
+def test_what_another_process_adds_while_the_last_keys_are_read_is_looked_for(tmp_path):
+    """It was not among them."""
+    path = tmp_path / "k.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+
+            class Late:
+                """A connection, beside which somebody writes right after keys were read."""
+
+                def execute(self, statement, *values):
+                    found = db.execute(statement, *values).fetchall()
+                    if "SELECT key" in statement:
+                        other.execute("INSERT INTO reusable VALUES ('late')")
+                    return iter(found) if "SELECT key" in statement else Answer(found)
+
+            known = KeyFilter()
+            known.read_on(Late())
+            assert known.among(["late"]) == ["late"]
+            known.read_on(db)
+            assert known.among(["late", "never"]) == ["late"]
+
+
+class Answer:
+    """The rows of an answer."""
+
+    def __init__(self, found):
+        self.fetchone = found.pop
+
+
+def test_a_store_that_is_opened_again_knows_nothing_of_before(tmp_path):
+    """Meanwhile others may have written."""
+
+    async def main():
+        store, other = await opened(tmp_path / "s.db"), await opened(tmp_path / "s.db")
+        await look(store)
+        assert await store.find_reusable(["a"]) == {}
+        await store.close()
+        await leave(other, ReuseEntries(results=[entry("a")]))
+        await other.close()
+        await store.open()
+        assert set(await store.find_reusable(["a"])) == {"a"}
+        await store.close()
+
+    asyncio.run(main())
