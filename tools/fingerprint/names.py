@@ -59,15 +59,15 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class NamesRead:
-    """What one function or class reads.
+    """The names that one function or class reads.
 
     Attributes:
         names: Names looked up outside, sorted.
-        paths: Name -> what is read of it, as chains of attributes; the empty chain is the name itself.
-        imports: What is imported on the way.
+        paths: Name -> the chains of attributes that are read of it; the empty chain is the name itself.
+        imports: The imports inside it.
         annotated: Names in annotations: types, which may not exist at run time.
         assigned: Names that it assigns outside.
-        hidden: What is read in ways that show no name, as the end of a sentence.
+        hidden: Reads that no name shows, as the ends of sentences.
         handed: The first name of what is called (empty if it has none) -> the chains of attributes that it is handed.
         asks_schemas: Whether it asks a type for its schema, and so for its docstrings.
     """
@@ -86,7 +86,7 @@ class NamesRead:
 def read_names(
     nodes: tuple[ast.AST, ...], codes: tuple[CodeType, ...], *, decorators: bool = False
 ) -> NamesRead:
-    """Return what a function or class reads.
+    """Return the names that a function or class reads.
 
     Args:
         nodes: Its syntax; for a class that is defined in several branches, of each.
@@ -280,7 +280,7 @@ def _first_name(node: ast.AST) -> str:
 
 
 def _chains(node: ast.AST) -> Iterator[Path]:
-    """Yield what an argument names, but for what it hands on in a call of its own."""
+    """Yield the chains of attributes in an argument, without those inside a call of its own."""
     attributes: list[str] = []
     inner = node
     while isinstance(inner, ast.Attribute):
@@ -297,7 +297,7 @@ def _chains(node: ast.AST) -> Iterator[Path]:
 
 
 def _parts(annotation: ast.AST) -> list[ast.AST]:
-    """Return an annotation, or what its quoted text says."""
+    """Return an annotation, parsed if it is quoted."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
             return [ast.parse(annotation.value, mode="eval").body]
