@@ -175,40 +175,37 @@ class _Visitor(ast.NodeVisitor):
         self.asks_schemas = False
 
     def visit_root(self, node: ast.AST) -> None:
-        """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
+        """Visit a function or class, without the parts of its head that other code runs (decorators, bases, defaults)."""
         head: list[ast.AST] = []
+        body: list[ast.AST] = [node]
         match node:
             case ast.ClassDef():
-                head = [*node.decorator_list, *node.bases, *node.keywords]
+                head, body = [*node.decorator_list, *node.bases, *node.keywords], [*node.body]
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                head = list(node.decorator_list) if self.decorators else []
-                self._annotations(node)
+                head, body = [*node.decorator_list] if self.decorators else [], [*node.body]
+                self._annotation(node.returns)
+                body += [each for each in ast.walk(node.args) if isinstance(each, ast.arg)]
             case _:
                 pass
         for part in head:
             self.outer |= {each.id for each in ast.walk(part) if isinstance(each, ast.Name)}
+        for part in (*head, *body):
             self.visit(part)
-        body = (
-            node.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [node]
-        )
-        for statement in body:
-            self.visit(statement)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._annotations(node)
-        self._inner(node)
+        self._annotation(node.returns)
+        self.generic_visit(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._annotations(node)
-        self._inner(node)
+        self._annotation(node.returns)
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self._annotation(node.annotation)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self.annotated |= names_in(node.annotation)
-        for part in _parts(node.annotation):
-            self.visit(part)
-        self.visit(node.target)
-        if node.value is not None:
-            self.visit(node.value)
+        self._annotation(node.annotation)
+        self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
         self.asks_schemas = self.asks_schemas or node.id in _SCHEMAS
@@ -247,26 +244,11 @@ class _Visitor(ast.NodeVisitor):
             for each in node.names
         ]
 
-    def _inner(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for part in (*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *node.body):
-            if part is not None:
+    def _annotation(self, hint: ast.expr | None) -> None:
+        if hint is not None:
+            self.annotated |= names_in(hint)
+            for part in _parts(hint):
                 self.visit(part)
-
-    def _annotations(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        arguments = node.args
-        every = [
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-            arguments.vararg,
-            arguments.kwarg,
-        ]
-        hints = [each.annotation for each in every if each is not None] + [node.returns]
-        for hint in hints:
-            if hint is not None:
-                self.annotated |= names_in(hint)
-                for part in _parts(hint):
-                    self.visit(part)
 
     def _path(self, name: str, path: Path) -> None:
         self.paths.setdefault(name, set()).add(path)
