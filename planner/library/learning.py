@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeGuard, cast
 
 from ...errors import InputRejected
-from ...plans.builder.builder import derived_id
+from ...plans.checker.names import derived_id
 from ...plans.edit.renaming import PLACES
 from ...plans.expressions.lexical import find_placeholder
 from ...plans.plan import Plan
