@@ -59,6 +59,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "fork",
             "limits",
             "retry",
+            "lru_cache",
         ),
         ("tests/executor", "tests/blackbox", "tests/sim", "tests/laws", "tests/safety/test_limits.py"),
     ),
