@@ -65,7 +65,7 @@ def _steps(picture: Picture, width: int, indent: str = "") -> list[str]:
         blank = f"{indent}{'':>{stage_width}} "
         if row.above is not None:
             lines.append((blank + row.above).rstrip())
-        head = f"{padded(cut(node.id, id_width), id_width)}  {_what(node):<5}  "
+        head = f"{padded(cut(node.id, id_width), id_width)}  {node.word:<5}  "
         names = () if rows else _names(picture, node)
         lines.append(_cut_line(f"{gutter}{padded(row.at, rails_width)}  {head}", node, names, width))
         lead = f"{blank}{padded(row.below, rails_width)}  {'':<{columns(head)}}"
@@ -96,10 +96,6 @@ def _mark(node: PictureNode) -> str:
     if node.effect == "write":
         return "◇" if node.is_conditional else "◆"
     return "○" if node.is_conditional else "●"
-
-
-def _what(node: PictureNode) -> str:
-    return node.kind if node.kind == "set" else node.effect or node.kind
 
 
 def _names(picture: Picture, node: PictureNode) -> tuple[str, ...]:
