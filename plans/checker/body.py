@@ -61,7 +61,7 @@ class Body:
     Attributes:
         where: Its path: `$`, or `$.plans.name`.
         unit: The number of the whole plan that it belongs to: 0 is the checked plan, others are saved plans.
-        shown_at: For a saved plan: the place in the checked plan that leads here.
+        reported_at: For a saved plan: the place in the checked plan that leads here.
         label: Its name in messages: an inner plan's name, or the name by which a saved plan was found.
         broken: Positions of steps whose shape is at fault.
         calls: For each `plan` step by position: the body it runs; missing plans are left out.
@@ -70,7 +70,7 @@ class Body:
     where: str
     unit: int
     name: str | None
-    shown_at: str
+    reported_at: str
     label: str
     inputs: Mapping[str, Mapping[str, Json]]
     types: Mapping[str, Json]
@@ -98,7 +98,7 @@ class Unit:
     """A whole plan, with its inner plans, among those that a check covers."""
 
     plan: Plan
-    shown_at: str
+    reported_at: str
     label: str
     bodies: dict[str | None, int] = field(default_factory=dict["str | None", int])
     """Inner plans by name; the plan itself under `None`."""
@@ -147,8 +147,8 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
                 found.missing.append((body, position))
                 continue
             if other.digest not in by_digest:
-                shown_at = body.shown_at or f"{body.path(position)}.plan"
-                number = _add_unit(found, other, shown_at, step.plan, kept.broken)
+                reported_at = body.reported_at or f"{body.path(position)}.plan"
+                number = _add_unit(found, other, reported_at, step.plan, kept.broken)
                 by_digest[other.digest] = number
                 if kept.problems:
                     found.misshapen.append((number, kept.problems))
@@ -169,10 +169,10 @@ def _saved_draft(saved: SavedPlans | None, name: str) -> Draft | None:
 
 
 def _add_unit(
-    found: Bodies, plan: Plan, shown_at: str, label: str, broken: frozenset[tuple[str | None, int]]
+    found: Bodies, plan: Plan, reported_at: str, label: str, broken: frozenset[tuple[str | None, int]]
 ) -> int:
     number = len(found.units)
-    unit = Unit(plan, shown_at, label)
+    unit = Unit(plan, reported_at, label)
     found.units.append(unit)
     bodies: list[tuple[str | None, Plan | InnerPlan]] = [(None, plan), *plan.plans.items()]
     lost_in: dict[str | None, frozenset[int]] = {}
@@ -193,7 +193,7 @@ def _body(given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, br
         where="$" if name is None else path_of(("plans", name)),
         unit=number,
         name=name,
-        shown_at=unit.shown_at,
+        reported_at=unit.reported_at,
         label=unit.label if name is None else name,
         inputs=given.inputs,
         types=_visible_types(unit, given),

@@ -88,7 +88,7 @@ class ProblemList:
         ):
             return
         if body.unit:
-            message, path, at = f"in a saved plan, at {path}: {message}", body.shown_at, None
+            message, path, at = f"in a saved plan, at {path}: {message}", body.reported_at, None
         self.problems.append(problem(code, path, message, hint, at))
 
     def add_faults(

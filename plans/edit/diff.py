@@ -254,7 +254,7 @@ def _step(step: Step) -> dict[str, Json]:
 
 
 def _trimmed(step: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a step without its id and without what every step has by default."""
+    """Return a step without its id and without defaults."""
     return {
         key: value
         for key, value in step.items()

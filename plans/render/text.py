@@ -103,7 +103,7 @@ def _names(picture: Picture, node: PictureNode) -> tuple[str, ...]:
 
 
 def _cut_line(head: str, node: PictureNode, waits: Sequence[str], width: int) -> str:
-    """Return a step's line; the names of what it waits for take at most a third of it."""
+    """Return a step's line; the names of the steps that it waits for take at most a third of it."""
     tail = cut(f"  <- {', '.join(waits)}", width // 3) if waits else ""
     does = node.detail if node.kind == "set" else f"{node.does} {node.detail}".rstrip()
     return (head + cut(does, max(width - columns(head) - columns(tail), 12)) + tail).rstrip()
