@@ -133,11 +133,13 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
     found = Bodies(saved=() if saved is None or callable(saved) else tuple(saved))
     by_digest: dict[str, int] = {}
     _add_unit(found, plan, "", THE_PLAN, draft.broken)
+    # A breadth-first walk by a growing list: recursion would let a hostile plan overflow the stack.
     for body in found.every:  # grows while it is walked
         unit = found.units[body.unit]
         for position, step in enumerate(body.steps):
             if not isinstance(step, PlanStep) or position in body.broken:
                 continue
+            # An inner plan hides a saved plan of the same name, so that saving a plan can never change another plan.
             if step.plan in unit.bodies:
                 body.calls[position] = unit.bodies[step.plan]
                 continue
@@ -146,6 +148,7 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
             if kept is None or other is None:
                 found.missing.append((body, position))
                 continue
+            # The same saved plan is checked once, under whatever names it is found.
             if other.digest not in by_digest:
                 reported_at = body.reported_at or f"{body.path(position)}.plan"
                 number = _add_unit(found, other, reported_at, step.plan, kept.broken)
@@ -188,6 +191,7 @@ def _add_unit(
 def _body(given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, broken: frozenset[int]) -> Body:
     position: dict[str, int] = {}
     for index, step in enumerate(given.steps):
+        # Of two steps with one id, references mean the first; the second is a `duplicate-id`.
         position.setdefault(step.id, index)
     return Body(
         where="$" if name is None else path_of(("plans", name)),
@@ -209,10 +213,12 @@ def _visible_types(unit: Unit, given: Plan | InnerPlan) -> Mapping[str, Json]:
     """Return the types that a body can name: its own, then those of its plan."""
     if not given.types or given is unit.plan:
         return unit.plan.types
+    # A chain instead of a merged dict: a plan with many inner plans and many types would otherwise cost their product.
     return ChainMap(given.types, unit.plan.types)
 
 
 def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
+    # A reference outside `first(..)` needs its step; one only inside `first(..)` may find the step skipped.
     strict: set[int] = set()
     lenient: set[int] = set()
     to_self = False
