@@ -34,13 +34,13 @@ def guard_problems(guards: Sequence[object], answer: Type | None = None) -> Iter
         inner = f"[{index}]"
         found = describe(guard)
         if isinstance(guard, Mapping) and guard:
-            yield from _one_guard_problems(cast("Mapping[str, Json]", guard), inner, answer)
+            yield from _problems_of_guard(cast("Mapping[str, Json]", guard), inner, answer)
         else:
             message = f"expected an object with {listing(_CONDITIONS)}, found {found}"
             yield LocalProblem("bad-shape", message, "", inner)
 
 
-def _one_guard_problems(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[LocalProblem]:
+def _problems_of_guard(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[LocalProblem]:
     for key, wanted in guard.items():
         at = into(inner, str(key))
         if key not in _CONDITIONS:
