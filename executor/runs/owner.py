@@ -1,9 +1,9 @@
-"""Who drives a run, and whether that process still lives: on this machine at once, on another by its lease.
+"""The owner of a run: the process that drives it, and how other processes decide whether it still lives.
 
-What can be seen of an owner on this machine is `presence.py`. Another machine sees nothing of it. For its sake an owner raises a number
-in the store, its beat, again and again. Whoever has watched a beat that stands still for the length of a lease takes that owner for
-dead. No time of day is compared: each side measures by its own clock, one that does not jump and that goes on while the machine sleeps.
-Before a write is called the owner has renewed its lease, and if it cannot, the write is not called.
+Processes of the same machine see an owner directly (its presence: a locked file, or its process id). Processes of other machines see only
+its beat, a number in the store that the owner raises again and again: if the beat stands still for the length of a lease, they take the
+owner for dead. No times of day are compared. Each side measures with its own clock, which does not jump and includes the time while
+the machine sleeps. The owner renews its lease before each write, and if it cannot, the write is not called.
 """
 
 from __future__ import annotations
@@ -297,18 +297,17 @@ class Owner:
         return now - since <= OwnerName.of(name).lease_s
 
 
-# --- Which machine this is, as far as the locks of processes are concerned.
+# --- the machine
 #
-# ProcessPresence see each other's locks where one kernel runs them: containers of one machine have the kernel's boot in common, a machine that
-# was started again has its name in common with what it was. `FIRMPLAN_HOST` names a machine whose name others have as well.
-
+# Processes see each other's locks if one kernel runs them. Containers of one machine have the boot id of the kernel in common; a machine that
+# was rebooted keeps its name. So two names mean one machine if either part is equal. `FIRMPLAN_HOST` names a machine whose name is not unique.
 
 HOST_ENV: Final = "FIRMPLAN_HOST"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def this_host() -> str:
-    """Return what this machine goes by, as part of a file's name: its name and its boot; the boot is empty where neither is known."""
+    """Return the name and the boot id of this machine, fit for the name of a file; the boot id is empty if it is unknown or `FIRMPLAN_HOST` is set."""
     if given := os.environ.get(HOST_ENV):
         return f"{_plain(given)}~"
     boot = ""
@@ -318,7 +317,7 @@ def this_host() -> str:
 
 
 def is_same_host(one: str, other: str) -> bool:
-    """Whether two are one machine."""
+    """Whether two names mean the same machine."""
     (name, _, boot), (other_name, _, other_boot) = one.partition("~"), other.partition("~")
     return name == other_name or (bool(boot) and boot == other_boot)
 
@@ -327,15 +326,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", name)[:64]
 
 
-# --- How the owners of a store are seen to live by others of the same machine, where anything is seen at all.
+# --- presence: how processes of the same machine see an owner
 #
-# Beside a file, an owner is a file that its process has locked: the operating system lets go of the lock when the process dies,
-# however it dies, so a dead owner is recognised at once and a stopped one (SIGSTOP) is still alive.
+# A store in a file: each owner is a file beside the store that its process has locked. The operating system releases the lock when the process
+# dies, however it dies, so a dead owner is recognised at once, and a stopped one (SIGSTOP) still counts as alive.
 #
-# Of a store on a server nothing stands on a disk here. An owner is a process with its number and the time at which it started: that it
-# is gone is seen at once by processes that see the same numbers. That it is there says little (it may have closed its engine), so then its
-# beat tells, as it does of other machines. The server is not asked who is connected: a connection ends with its process, but
-# also when a server starts anew or a line fails, while the owner is in the middle of a write.
+# A store on a server: an owner is named by its process id and start time. Processes that see the same ids notice at once that it is gone. A
+# live process proves nothing (its engine may be closed), so then its beat decides, as for other machines. The server is not asked who
+# is connected: a connection ends with its process, but also when the server restarts or the network fails, and the owner may be in the
+# middle of a write then.
 
 
 _LIVE: Final[

@@ -1,6 +1,7 @@
-"""Noticing what other processes decide about the runs that this one drives, and renewing the lease meanwhile.
+"""What an engine watches in the background: decisions that other processes made about its runs, and runs whose owner has died.
 
-It is looked for on the thread of commits: the event loop is woken only where there is something for it to do.
+`Watch` polls the store for decisions on the commit thread, which wakes the event loop only if there is something to do; it also has the
+lease renewed. `Takeover` looks for runs that no living process drives, and continues them.
 """
 
 from __future__ import annotations
@@ -104,13 +105,12 @@ class Watch:
                     await driver.take_decisions(await self._archive.decisions(run_id))
 
 
-# --- Runs whose process has died, found so that another goes on with them: those that are there, and those that come.
+# --- takeover
 #
-# A run that was stopped in order has no owner any more: it goes on when someone resumes it, or when an engine opens that recovers.
-# What an engine looks for all the time are runs that still have an owner, and the owner is dead. It does both beside its other work, a few
-# runs at a time: a store may have thousands of such runs, and whoever opens an engine does not wait for them. Whoever asks for one of them
-# meanwhile has it taken up at once.
-
+# A run that was stopped in an orderly way has no owner. It continues when someone resumes it, or when an engine opens that recovers runs. Later
+# an engine looks only for runs that still have an owner, and whose owner is dead. It claims a few runs at a time, in the background: a
+# store may have thousands of such runs, and opening an engine must not wait for them. A run that a caller asks for meanwhile is claimed
+# at once.
 
 LOOK_S: Final = 1.0  # how often dead owners are looked for
 CLAIMS_MAX: Final = 8  # runs that are claimed at a time: each reads its journal
