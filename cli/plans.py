@@ -189,16 +189,16 @@ async def _find_run_or_plan(engine: Engine, what: str) -> Plan | Run:
         ) from error
 
 
-def _show_plan(shown: Plan, form: Format, toolset: Toolset) -> None:
+def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
     from ..plans import to_yaml
 
     if form is Format.JSON:
-        screen.document(shown.to_dict())
+        screen.document(found.to_dict())
     elif form is Format.YAML:
-        screen.answer(to_yaml(shown).rstrip("\n"))
+        screen.answer(to_yaml(found).rstrip("\n"))
     else:
         picture: Literal["text", "mermaid", "svg"] = form.value
-        screen.answer(shown.render(picture, toolset or None, width=screen.picture_width()).rstrip("\n"))
+        screen.answer(found.render(picture, toolset or None, width=screen.picture_width()).rstrip("\n"))
 
 
 def _show_run(run: Run, form: Format, invocation: Invocation) -> None:

@@ -204,8 +204,10 @@ def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:
             continue
         schemas = [part for part in ("parameters", "returns") if getattr(old, part) != getattr(new, part)]
         what = f"its {' and '.join(schemas)} changed" if schemas else "its prompt, settings or code changed"
-        shown = f': "{old.description}" -> "{new.description}"' if old.description != new.description else ""
-        faults.append(f"the model tool '{name}' is not the one that was recorded: {what}{shown}")
+        described = (
+            f': "{old.description}" -> "{new.description}"' if old.description != new.description else ""
+        )
+        faults.append(f"the model tool '{name}' is not the one that was recorded: {what}{described}")
     return faults
 
 
@@ -242,15 +244,15 @@ def _plan_of(path: Path, document: object, recorded: RecordedRun | None) -> Plan
             raise InputRejected(f"{path}: expected a plan: `plan: FILE`, or `recording: BUNDLE`")
 
 
-def _plan_in(document: Mapping[str, Any]) -> Plan:
+def _plan_in(plan: Mapping[str, Any]) -> Plan:
     """Return the plan that a case holds. Raises: PlanRejected: it does not have the shape of a plan."""
     from pydantic import ValidationError  # noqa: PLC0415  # only for plans in cases
 
-    whole = {"firmplan": 1, **document}
+    document = {"firmplan": 1, **plan}
     try:
-        return Plan.model_validate(whole)
+        return Plan.model_validate(document)
     except ValidationError as fault:
-        raise PlanRejected(check(whole, ())) from fault
+        raise PlanRejected(check(document, ())) from fault
 
 
 def _bytes_of(path: Path) -> bytes:
