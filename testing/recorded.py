@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import Diverged, InputRejected
 from ..executor.calls.invoke import Failed, Lost, Outcome, Returned
+from ..executor.canonical_value import CanonicalValue
 from ..executor.events import (
     RESOLVED_FAILED,
     Approved,
@@ -31,7 +32,6 @@ from ..executor.journal.restore import build_machine, fold
 from ..executor.review.recall import Recall
 from ..executor.runs.archive import snapshot
 from ..executor.runs.run import Run
-from ..executor.sealed import Sealed
 from ..plans import Plan
 from ..plans.values import Json
 from ..tools import Artifact
@@ -100,7 +100,7 @@ def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:
     header, entries = bundle.header, bundle.entries
     if header.plan is None:
         raise InputRejected(f"{path}: the run has no plan: no step of it has started")
-    machine, calls = build_machine(header), dict[str, Sealed]()
+    machine, calls = build_machine(header), dict[str, CanonicalValue]()
     fold(machine, entries, calls)
     if bundle.row.digest != machine.digest:
         raise Diverged(step="", field="digest", expected=bundle.row.digest, found=machine.digest)

@@ -206,7 +206,7 @@ class Rehearsal:
             return
         machine = self.recorded.recall.machine
         for path, ended in self._ended():
-            action = machine.turns[path].item.node.code.action
+            action = machine.iterations[path].item.node.code.action
             if not isinstance(action, AskModel):
                 continue
             asked = cast("dict[str, Json]", self.recorded.recall.calls[path].value)
@@ -225,8 +225,8 @@ class Rehearsal:
         """Return path and outcome of the calls, in plan order: which of several equal calls ended first was chance."""
         if self.recorded is None:
             return []
-        turns = self.recorded.recall.machine.turns
-        return sorted(self.recorded.ended.items(), key=lambda each: turns[each[0]].order)
+        iterations = self.recorded.recall.machine.iterations
+        return sorted(self.recorded.ended.items(), key=lambda each: iterations[each[0]].order)
 
     def _approval(self, tool: Tool | None, lock: ToolLock) -> Approval:
         """Return when a person is asked: by the tool's rule, or for the calls that were asked about in the recording."""

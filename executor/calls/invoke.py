@@ -25,8 +25,8 @@ from ...plans.values import LARGE_BYTES, Json, digest, is_spelled
 from ...tools import Context, Tool
 from ...tools.failures import ResultRefused, code_of, described, is_interruption, refused, text_of, trace_of
 from ...tools.logbook import is_enabled, open_log
+from ..canonical_value import CanonicalValue
 from ..limits import check_artifact, has_room, is_small_enough, run_too_large, too_large
-from ..sealed import Sealed
 
 _DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
 
@@ -357,7 +357,7 @@ def _keep_for_ever(work: object) -> None:
 class Returned:
     """The call returned a value that fits its type. Nobody changes it."""
 
-    output: Sealed
+    output: CanonicalValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -542,8 +542,8 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
     if not is_small_enough(len(data)):
         return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     if type(result) is str and len(data) >= LARGE_BYTES and is_spelled(result, data):
-        return Returned(Sealed.known(data, result))
-    return Returned(Sealed(data))
+        return Returned(CanonicalValue.known(data, result))
+    return Returned(CanonicalValue(data))
 
 
 def _refused(tool: Tool, fault: ToolError) -> Failed:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeGuard, cast
 
 from ...errors import InputRejected
-from ...plans.builder.builder import derived_id
+from ...plans.checker.names import derived_id
 from ...plans.plan import Plan
 from ...plans.signature import Signatures
 from ...plans.values import Json, canonical, normal_in_order

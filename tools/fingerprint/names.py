@@ -59,15 +59,15 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class NamesRead:
-    """What one function or class reads.
+    """The names that one function or class reads.
 
     Attributes:
         names: Names looked up outside, sorted.
-        paths: Name -> what is read of it, as chains of attributes; the empty chain is the name itself.
-        imports: What is imported on the way.
+        paths: Name -> the chains of attributes that are read of it; the empty chain is the name itself.
+        imports: The imports inside it.
         annotated: Names in annotations: types, which may not exist at run time.
         assigned: Names that it assigns outside.
-        hidden: What is read in ways that show no name, as the end of a sentence.
+        hidden: Reads that no name shows, as the ends of sentences.
         handed: The first name of what is called (empty if it has none) -> the chains of attributes that it is handed.
         asks_schemas: Whether it asks a type for its schema, and so for its docstrings.
     """
@@ -86,7 +86,7 @@ class NamesRead:
 def read_names(
     nodes: tuple[ast.AST, ...], codes: tuple[CodeType, ...], *, decorators: bool = False
 ) -> NamesRead:
-    """Return what a function or class reads.
+    """Return the names that a function or class reads.
 
     Args:
         nodes: Its syntax; for a class that is defined in several branches, of each.
@@ -175,40 +175,37 @@ class _Visitor(ast.NodeVisitor):
         self.asks_schemas = False
 
     def visit_root(self, node: ast.AST) -> None:
-        """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
+        """Visit a function or class, without the parts of its head that other code runs (decorators, bases, defaults)."""
         head: list[ast.AST] = []
+        body: list[ast.AST] = [node]
         match node:
             case ast.ClassDef():
-                head = [*node.decorator_list, *node.bases, *node.keywords]
+                head, body = [*node.decorator_list, *node.bases, *node.keywords], [*node.body]
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                head = list(node.decorator_list) if self.decorators else []
-                self._annotations(node)
+                head, body = [*node.decorator_list] if self.decorators else [], [*node.body]
+                self._annotation(node.returns)
+                body += [each for each in ast.walk(node.args) if isinstance(each, ast.arg)]
             case _:
                 pass
         for part in head:
             self.outer |= {each.id for each in ast.walk(part) if isinstance(each, ast.Name)}
+        for part in (*head, *body):
             self.visit(part)
-        body = (
-            node.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [node]
-        )
-        for statement in body:
-            self.visit(statement)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._annotations(node)
-        self._inner(node)
+        self._annotation(node.returns)
+        self.generic_visit(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._annotations(node)
-        self._inner(node)
+        self._annotation(node.returns)
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self._annotation(node.annotation)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self.annotated |= names_in(node.annotation)
-        for part in _parts(node.annotation):
-            self.visit(part)
-        self.visit(node.target)
-        if node.value is not None:
-            self.visit(node.value)
+        self._annotation(node.annotation)
+        self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
         self.asks_schemas = self.asks_schemas or node.id in _SCHEMAS
@@ -247,26 +244,11 @@ class _Visitor(ast.NodeVisitor):
             for each in node.names
         ]
 
-    def _inner(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for part in (*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *node.body):
-            if part is not None:
+    def _annotation(self, hint: ast.expr | None) -> None:
+        if hint is not None:
+            self.annotated |= names_in(hint)
+            for part in _parts(hint):
                 self.visit(part)
-
-    def _annotations(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        arguments = node.args
-        every = [
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-            arguments.vararg,
-            arguments.kwarg,
-        ]
-        hints = [each.annotation for each in every if each is not None] + [node.returns]
-        for hint in hints:
-            if hint is not None:
-                self.annotated |= names_in(hint)
-                for part in _parts(hint):
-                    self.visit(part)
 
     def _path(self, name: str, path: Path) -> None:
         self.paths.setdefault(name, set()).add(path)
@@ -280,7 +262,7 @@ def _first_name(node: ast.AST) -> str:
 
 
 def _chains(node: ast.AST) -> Iterator[Path]:
-    """Yield what an argument names, but for what it hands on in a call of its own."""
+    """Yield the chains of attributes in an argument, without those inside a call of its own."""
     attributes: list[str] = []
     inner = node
     while isinstance(inner, ast.Attribute):
@@ -297,7 +279,7 @@ def _chains(node: ast.AST) -> Iterator[Path]:
 
 
 def _parts(annotation: ast.AST) -> list[ast.AST]:
-    """Return an annotation, or what its quoted text says."""
+    """Return an annotation, parsed if it is quoted."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
             return [ast.parse(annotation.value, mode="eval").body]

@@ -60,7 +60,9 @@ class ProjectReferences:
         self.decorated: set[int] = set()
         self.shown: list[FunctionType] = []
         self.find: Find = _nothing
-        self._named: dict[int, tuple[object, str]] = {}  # the object is kept, so that its id stays its own
+        self._named: dict[
+            int, tuple[object, str]
+        ] = {}  # the object is kept, so that no other object gets its id
         self._taken: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -93,6 +95,7 @@ class ProjectReferences:
             case Tool():
                 said = (value.version, value.fingerprint_extra, value.influences)
                 return f"tool of {ValueText(self).text(value.source)} with {ValueText(self).text(said)}"
+            # Objects that keep `__wrapped__`, such as those of `lru_cache`; wrapping functions are functions, above.
             case _ if callable(value) and inspect.isfunction(getattr(value, "__wrapped__", None)):
                 return self._wrapper(value)
             case _:
@@ -125,6 +128,7 @@ class ProjectReferences:
             return self._refer(fn, f"function {fn.__code__.co_qualname}")
         if id(fn) in self._named:
             return self._named[id(fn)][1]
+        # Named before it is followed: a function may capture itself.
         label = lasting_name(home, fn.__code__.co_qualname)
         self._named[id(fn)] = (fn, label)
         self.module(home)
@@ -137,7 +141,7 @@ class ProjectReferences:
         return label
 
     def _wrapper(self, value: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
-        """Return the reference to what a foreign decorator made; its arguments are read from the decorator's text."""
+        """Return the reference to the wrapper that a foreign decorator made, with the function inside. The decorator's text tells its arguments."""
         inner = value.__wrapped__
         self.decorated.add(id(inner))
         if isinstance(inner, FunctionType) and reads_docstrings(value):
@@ -147,7 +151,7 @@ class ProjectReferences:
         return f"{made_by}{ValueText(self).text(inner)}{self._given(value)}"
 
     def _given(self, wrapper: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
-        """Return what a wrapper holds, where no decorator's text says what it was given: `fetch = retry(stop)(fetch)`."""
+        """Return the captured variables of a wrapper without a decorator's text, as in `fetch = retry(stop)(fetch)`."""
         if isinstance(wrapper, _HARMLESS) or is_decorated_in_text(wrapper):
             return ""
         if not isinstance(wrapper, FunctionType):
@@ -185,7 +189,7 @@ class ProjectReferences:
 
 
 def captured(fn: FunctionType) -> dict[str, Any]:
-    """Return what a function closes over; a cell that is still empty is left out, and so not defined."""
+    """Return the variables that a function captured. An empty cell is left out: its name is not defined yet."""
     found: dict[str, Any] = {}
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
@@ -197,12 +201,12 @@ def captured(fn: FunctionType) -> dict[str, Any]:
 
 
 def _nothing(_name: str) -> object:
-    """Find no name: nothing is being added."""
+    """Find no name: no code is being added."""
     return ABSENT
 
 
 def _is_made(cls: type) -> bool:
-    """Whether a class was made by a call that passes it off as the standard library's: `make_dataclass`, `new_class`."""
+    """Whether a call made a class that claims to be the standard library's: `make_dataclass`, `new_class`."""
     return cls.__module__ == types.__name__ and getattr(types, cls.__qualname__, None) is not cls
 
 

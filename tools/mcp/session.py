@@ -294,15 +294,8 @@ class _Watched:
         self._inner = inner
         self._ended = ended
 
-    @property
-    def last_context(self) -> Any:  # noqa: ANN401  # the transports' own
-        return getattr(self._inner, "last_context", None)
-
-    async def receive(self) -> Any:  # noqa: ANN401  # as above
-        return await self._inner.receive()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # `receive`, `aclose`, `last_context`: the inner stream's
+        return getattr(self._inner, name)
 
     def __aiter__(self) -> Self:
         return self
