@@ -111,8 +111,8 @@ def has_case(bundle: Path) -> bool:
 def read_golden(path: Path) -> Golden:
     """Return the golden test of a file. Raises: InputRejected, Diverged, PlanRejected."""
     if path.suffix == BUNDLE:
-        recorded = read_recorded(path)
-        return Golden(path, recorded.plan, recorded.run.inputs, recorded=recorded)
+        bundle = read_recorded(path)
+        return Golden(path, bundle.plan, bundle.run.inputs, recorded=bundle)
     case = _read_case(path)
     recorded = read_recorded(path.parent / str(case["recording"])) if "recording" in case else None
     inputs = dict(recorded.run.inputs) if recorded is not None else {}
@@ -134,11 +134,11 @@ def _read_case(path: Path) -> dict[str, Any]:
     """Return the keys of a case; texts and numbers are told apart as in a plan. Raises: InputRejected: the file is no case."""
     try:
         case = parse_source(path.read_bytes()).value
-    except (OSError, SourceError) as fault:
-        raise InputRejected(f"{path} is no golden test: {fault}") from fault
-    for fault in value_problems(case, CASE_SCHEMA):
-        where = fault.inner.removeprefix(".") or "the file"
-        raise InputRejected(f"{path}: {where}: {fault.message}{fault.hint and f'; {fault.hint}'}")
+    except (OSError, SourceError) as error:
+        raise InputRejected(f"{path} is no golden test: {error}") from error
+    for each in value_problems(case, CASE_SCHEMA):
+        where = each.inner.removeprefix(".") or "the file"
+        raise InputRejected(f"{path}: {where}: {each.message}{each.hint and f'; {each.hint}'}")
     return cast("dict[str, Any]", case)
 
 
