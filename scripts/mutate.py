@@ -57,6 +57,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "skip_rules",
             "fork",
             "limits",
+            "lru_cache",
         ),
         ("tests/executor", "tests/blackbox", "tests/sim", "tests/laws", "tests/safety/test_limits.py"),
     ),

@@ -57,18 +57,22 @@ class AgentSettings:
 
     def check(self, where: str) -> None:
         """Raise `ConfigError` unless each setting is one."""
-        if not _is_name(self.model):
-            raise ConfigError(f"{where}: model: expected a model's name or alias, found {self.model!r}")
-        if self.temperature is not None and not _is_number(self.temperature, 0):
-            raise ConfigError(
-                f"{where}: temperature: expected a number of at least 0, found {self.temperature!r}"
-            )
-        if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
-            raise ConfigError(
-                f"{where}: max_tokens: expected an integer of at least 1, found {self.max_tokens!r}"
-            )
-        if not _is_integer(self.retries, 0):
-            raise ConfigError(f"{where}: retries: expected an integer of at least 0, found {self.retries!r}")
+        is_number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
+        sound: dict[str, tuple[bool, str]] = {
+            "model": (_is_text(self.model), "a model's name or alias"),
+            "temperature": (
+                self.temperature is None or (is_number and 0 <= self.temperature < float("inf")),
+                "a number of at least 0",
+            ),
+            "max_tokens": (
+                self.max_tokens is None or _is_integer(self.max_tokens, 1),
+                "an integer of at least 1",
+            ),
+            "retries": (_is_integer(self.retries, 0), "an integer of at least 0"),
+        }
+        for key, (is_sound, expected) in sound.items():
+            if not is_sound:
+                raise ConfigError(f"{where}: {key}: expected {expected}, found {getattr(self, key)!r}")
         lists: dict[str, object] = {"examples": self.examples, "guard": self.guard}
         for key, value in lists.items():
             if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
@@ -184,6 +188,7 @@ def _template(where: str, fn: Callable[..., Any]) -> Template:
     context = find_context(fn)
     known = [name for name in argument_names(fn, where) if name != context]
     mentioned = Template.read(where, text, known).names
+    # A parameter that the prompt forgets would decide nothing, and nobody would notice.
     rest = [f"${{{name}}}" for name in known if name not in mentioned]
     return Template.read(where, "\n\n".join([text, *rest]), known)
 
@@ -305,12 +310,8 @@ def _wait(call: Callable[[], object]) -> object:
         return thread.submit(call).result()
 
 
-def _is_name(value: object) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
-
-
-def _is_number(value: object, low: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value < float("inf")
 
 
 def _is_integer(value: object, low: int) -> bool:

@@ -7,7 +7,7 @@ or lambda name with its place in the frame. There is no node for what the langua
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal as OneOf
 from typing import TypeAlias
 
@@ -288,6 +288,13 @@ Node: TypeAlias = (
     | Call
     | Method
 )
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield a node and every node inside it, outside first."""
+    yield node
+    for part in node.parts:
+        yield from walk(part)
 
 
 def mapped(node: Node, change: Callable[[Node], Node]) -> Node:  # noqa: C901, PLR0911, PLR0912  # one case for each kind of node

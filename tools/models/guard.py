@@ -1,4 +1,4 @@
-"""Guards: further conditions on a model's answer; one that fails has the answer made again, told why.
+"""Guards: further conditions on a model's answer. If a guard fails, the model is asked again, with the reason.
 
 In plans a guard is data:
 
@@ -88,6 +88,11 @@ def check_guards(where: str, guards: Sequence[object]) -> None:
 
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
     """Return why the first guard that fails refuses `value`, as a sentence for the model; `None` if all but judges hold.
+
+    Args:
+        value: The answer.
+        guards: In the order in which they are asked; judges are passed over.
+        question: The question to the model.
 
     Raises:
         ToolError: A guard that is code went wrong (`guard-failed`): another answer would not help.
