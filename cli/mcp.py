@@ -48,7 +48,7 @@ from ..planner import SavedPlan
 from ..plans import Json, Plan
 from ..plans.nearest import did_you_mean
 from ..tools.logbook import open_log
-from ..tools.schemas import pydantic_faults
+from ..tools.schemas import pydantic_problems
 from . import screen
 from .config import Settings
 from .failure import Exit, exit_code, failure_document, failure_text
@@ -411,7 +411,7 @@ class _Tools:
             try:
                 read = declared.arguments.model_validate(arguments)
             except ValidationError as fault:
-                raise InputRejected(f"{name}: {'; '.join(pydantic_faults(fault))}") from fault
+                raise InputRejected(f"{name}: {'; '.join(pydantic_problems(fault))}") from fault
             return await declared.answer(self, **dict(read))
         plans = plan_tools(await self._engine.list_plans())
         if name not in plans:

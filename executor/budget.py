@@ -18,7 +18,7 @@ PLANNING: Final = ("model_calls", "tokens", "usd", "seconds")  # what a planning
 
 
 @dataclass(slots=True)
-class Purse:
+class Budget:
     """The budget of one run.
 
     Attributes:

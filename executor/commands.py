@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..plans.values import Json
+from .canonical_value import CanonicalValue
 from .events import Consequence
-from .sealed import Sealed
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class StartToolCall:
 
     step: str
     tool: str
-    args: Sealed
+    args: CanonicalValue
     secrets: Mapping[str, str]
     attempt: int
     sample: tuple[int, ...]
@@ -49,7 +49,7 @@ class StartModelCall:
     """Ask one prompt; `request` is {prompt, system, examples}, rendered."""
 
     step: str
-    request: Sealed
+    request: CanonicalValue
     returns: Mapping[str, Json]
     model: str
     temperature: float | None
@@ -66,7 +66,7 @@ class RuleApproval:
 
     step: str
     tool: str
-    args: Sealed
+    args: CanonicalValue
 
 
 @dataclass(slots=True)

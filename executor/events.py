@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeGuard
 
 from ..plans.values import Json
-from .sealed import Sealed
+from .canonical_value import CanonicalValue
 
 WITHDRAWN: Final = "withdrawn"  # the code of a call that was noted and not made: it did nothing
 RESOLVED_FAILED: Final = (
@@ -77,7 +77,7 @@ class CallStarted:
     attempt: int
     args: str
     key: str = ""
-    intent: Sealed | None = None
+    intent: CanonicalValue | None = None
     why: Mapping[str, Json] | None = None
 
 
@@ -91,7 +91,7 @@ class CallSucceeded:
     """
 
     step: str
-    output: Sealed
+    output: CanonicalValue
     used: Mapping[str, Json] | None = None
     usage: Mapping[str, Json] | None = None
 
@@ -108,7 +108,7 @@ class CallMade:
     step: str
     attempt: int
     args: str
-    output: Sealed
+    output: CanonicalValue
     started: float
     key: str = ""
     why: Mapping[str, Json] | None = None
@@ -120,7 +120,7 @@ class CallReused:
 
     step: str
     args: str
-    output: Sealed
+    output: CanonicalValue
     key: str
     source: str
 
@@ -183,7 +183,7 @@ class Approved:
     step: str
     by: str
     args: str
-    edit: Sealed | None = None
+    edit: CanonicalValue | None = None
     attempt: int | None = None
 
 
@@ -207,7 +207,7 @@ class ResolvedDone:
     """
 
     step: str
-    output: Sealed
+    output: CanonicalValue
     attempt: int | None = None
     by: str | None = None
 
@@ -308,7 +308,7 @@ class ApprovalAsked:
     """A call waits for a person, who will see `args` and answer for their digest."""
 
     step: str
-    args: Sealed
+    args: CanonicalValue
 
 
 @dataclass(slots=True)
@@ -388,7 +388,7 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
-Verdict: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
+DecisionEvent: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
 Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark

@@ -17,7 +17,7 @@ other steps stay free: a plan may make equal calls on purpose.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -27,7 +27,9 @@ from ..plans.digest import canonical_step
 from ..plans.graph import cone
 from ..plans.nearest import did_you_mean, listing
 from ..plans.program import CallTool, Program, RunPlan, StepCode, Track
+from ..plans.signature import Effect
 from ..plans.values import Digest, Json, canonical, digest
+from .canonical_value import CanonicalValue
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
@@ -44,11 +46,14 @@ from .events import (
     ResolvedFailed,
     ResolvedRetry,
 )
-from .sealed import Sealed
+from .execution_tree import Item, Iteration
+from .states import State
 
 if TYPE_CHECKING:
     from ..plans.plan import Step
     from .journal.header import Header
+    from .machine import Machine
+
 
 Holds: TypeAlias = Literal["all", "made", "none"]
 PastOutcome: TypeAlias = Literal["unknown", "refused", "denied", "done"]
@@ -130,7 +135,7 @@ class Fork:
     """
 
     cone: tuple[str, ...] = ()
-    overrides: Mapping[str, Sealed] = field(default_factory=dict[str, Sealed])
+    overrides: Mapping[str, CanonicalValue] = field(default_factory=dict[str, CanonicalValue])
     holds: Holds = "none"
     at: str = ""
     settled: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -224,7 +229,9 @@ class Fork:
         same = (past for past in self.past_writes.values() if (past.tool, past.args) == (tool, args))
         return next(same, None)
 
-    def find_done(self, path: str, tool: str, call: Sealed, defaults: Mapping[str, Json]) -> PastWrite | None:
+    def find_done(
+        self, path: str, tool: str, call: CanonicalValue, defaults: Mapping[str, Json]
+    ) -> PastWrite | None:
         """Return the done write that a step of a model's patch would repeat by a call.
 
         The call has no key of the earlier one: a person who approves it wants it made once more. If the parent has made exactly this call at
@@ -254,7 +261,7 @@ class Fork:
         """Return it as JSON."""
         data: dict[str, Any] = {
             "cone": list(self.cone),
-            "overrides": {path: sealed.value for path, sealed in self.overrides.items()},
+            "overrides": {path: value.value for path, value in self.overrides.items()},
             "holds": self.holds,
             "at": self.at,
             "settled": dict(self.settled),
@@ -275,7 +282,7 @@ class Fork:
         """Read it back from `to_dict`."""
         if data is None:
             return None
-        overrides = {path: Sealed.of(value) for path, value in data["overrides"].items()}
+        overrides = {path: CanonicalValue.of(value) for path, value in data["overrides"].items()}
         items = tuple(data["items"])
         unknown = tuple(data.get("unknown", ()))
         past = {path: PastWrite(**given) for path, given in data.get("past_writes", {}).items()}
@@ -347,7 +354,7 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
     return found
 
 
-def complete_digest(call: Sealed, defaults: Mapping[str, Json]) -> Digest:
+def complete_digest(call: CanonicalValue, defaults: Mapping[str, Json]) -> Digest:
     """Return the digest of a call's arguments together with the defaults that it leaves to the tool: `f(1)` and `f(1, b=0)` may be one call."""
     match call.value:
         case dict(given) if missing := defaults.keys() - given.keys():
@@ -356,13 +363,13 @@ def complete_digest(call: Sealed, defaults: Mapping[str, Json]) -> Digest:
             return call.digest
 
 
-def done_calls(events: Iterable[JournalEvent]) -> dict[str, Sealed]:
+def done_calls(events: Iterable[JournalEvent]) -> dict[str, CanonicalValue]:
     """Return path -> arguments of every write of a journal that is done, also where its result was refused.
 
     Arguments are those of the call, after an edit by a person. A write that only a parent made is none of this journal's.
     """
-    calls: dict[str, Sealed] = {}
-    found: dict[str, Sealed] = {}
+    calls: dict[str, CanonicalValue] = {}
+    found: dict[str, CanonicalValue] = {}
     for event in events:
         match event:
             case CallStarted(step=step, intent=intent) if intent is not None:
@@ -473,7 +480,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     after: Header,
     *,
     at: str | None,
-    overrides: Mapping[str, Sealed],
+    overrides: Mapping[str, CanonicalValue],
     holds: Holds,
     settled: Mapping[str, str],
     past_writes: Mapping[str, PastWrite],
@@ -524,10 +531,12 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     )
 
 
-def _carried(before: Header, at: str | None, changed: Sequence[str], program: Program) -> dict[str, Sealed]:
+def _carried(
+    before: Header, at: str | None, changed: Sequence[str], program: Program
+) -> dict[str, CanonicalValue]:
     """Return the values that the parent, itself a fork, was given, and that still stand."""
     known = [step.id for step in program.steps]
-    given: Mapping[str, Sealed] = before.fork.overrides if before.fork is not None else {}
+    given: Mapping[str, CanonicalValue] = before.fork.overrides if before.fork is not None else {}
     return {
         path: value
         for path, value in given.items()
@@ -649,3 +658,88 @@ def _formulas(step: StepCode) -> list[Any]:
                 getattr(action, name, None) for name in ("value", "prompt", "system", "examples", "goal")
             ]
     return parts
+
+
+# --- retry
+#
+# A retry is a new run that goes on where an ended run stopped. Results of calls that succeeded stand, reads included, and so does a failure
+# that `on_error` handled. Every other failed call is made again, and a call that was not reached is made for the first time. A write of
+# unknown outcome, a write whose result was refused, and a write that a person denied wait for a person (`PastWrite`).
+#
+# The functions below read the execution tree of the ended run, and change nothing in it.
+
+
+EXHAUSTED: Final = ("repeat-exhausted", "agent-exhausted")
+"""Codes of steps that failed although none of their calls failed: the same results would fail the step again."""
+_KEPT: Final = (State.SUCCEEDED, State.SKIPPED)
+
+
+def retry_of(
+    machine: Machine, inherited: Mapping[str, Inherited], past_writes: Mapping[str, PastWrite]
+) -> Fork:
+    """Return how a run goes on with an ended one.
+
+    Args:
+        machine: The ended run's.
+        inherited: The outcomes of the parent's calls, by path.
+        past_writes: See `Fork`.
+    """
+    before = machine.fork
+    asked = dict(past_writes)
+    for path, args in before.settled.items():
+        # The ended run had to ask before it repeated this call of its own parent, but never reached the call. So this run asks.
+        if path not in inherited and path not in asked and before.is_in_cone(path):
+            asked[path] = PastWrite("done", args=args)
+    return Fork(
+        cone=before.cone,
+        overrides=before.overrides,
+        holds=before.holds,
+        at=before.at,
+        settled={path: known.given for path, known in inherited.items()},
+        items=before.items,
+        past_writes=asked,
+        again=frozenset(_calls_again(machine, inherited)),
+        patched=before.patched,
+        done_writes=before.done_writes,
+    )
+
+
+def _calls_again(machine: Machine, inherited: Mapping[str, Inherited]) -> Iterator[str]:
+    """Yield the paths of the calls of the ended run that the retry repeats."""
+    for path, known in inherited.items():
+        if isinstance(known.outcome, CallFailed) and not _is_handled(machine.iterations[path]):
+            yield path
+    for iteration in machine.iterations.values():
+        failure = iteration.failure or iteration.item.failure
+        if failure is not None and failure.code in EXHAUSTED and not _is_handled(iteration):
+            calls = list(_calls_in(iteration.item))
+            if not any(call.item.node.policy.effect is Effect.WRITE for call in calls):
+                yield from (call.path for call in calls)
+
+
+def _is_handled(iteration: Iteration) -> bool:
+    """Whether a failure was handled at its place or further out: by `on_error`, or by an agent that was shown it."""
+    at: Iteration | None = iteration
+    while at is not None:
+        if at.item.state in _KEPT:
+            return True
+        owner = at.item.node.frame.owner
+        if (
+            owner is not None
+            and owner.agent_loop is not None
+            and isinstance(at.item.node.code.action, CallTool)
+        ):
+            return True
+        at = owner
+    return False
+
+
+def _calls_in(item: Item) -> Iterator[Iteration]:
+    """Yield the calls of an item, those of its inner steps included."""
+    for iteration in item.iterations:
+        if iteration.is_call:
+            yield iteration
+        for frame in iteration.frames:
+            for node in frame.nodes:
+                for inner in node.items:
+                    yield from _calls_in(inner)

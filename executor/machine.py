@@ -11,7 +11,7 @@ Rules it keeps:
   possible goes to an agenda.
 
 How a step goes: its switch (`when`), its inputs, its turn in effect order, then its items, each with its turns
-(`cells.py`). What it does not know: tools, stores, models, processes. The driver carries out what `handle` returns.
+(`execution_tree.py`). What it does not know: tools, stores, models, processes. The driver carries out what `handle` returns.
 
 It is longer than other modules since it is one table of moves: divided, each half would have to trust the other.
 """
@@ -42,26 +42,9 @@ from ..plans.program import (
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
-from .agency import Agency, Answer, NextCall, frame_of
-from .budget import Purse, added, amounts_in
-from .cells import (
-    INNER_FAILED,
-    Failure,
-    Frame,
-    Item,
-    Node,
-    Order,
-    Turn,
-    Verdict,
-    add_item,
-    add_turn,
-    first_turn_of,
-    is_asked,
-    is_bad,
-    policies_of,
-    sample_of,
-    undecided_attempt,
-)
+from .agent_loop import AgentLoop, Answer, NextCall, frame_of
+from .budget import Budget, added, amounts_in
+from .canonical_value import CanonicalValue, Scope
 from .commands import (
     Command,
     Pause,
@@ -104,13 +87,35 @@ from .events import (
     StepSkipped,
     StepSucceeded,
 )
+from .execution_tree import (
+    INNER_FAILED,
+    Failure,
+    Frame,
+    Item,
+    ItemScope,
+    Iteration,
+    Node,
+    Order,
+    PersonDecision,
+    add_item,
+    add_iteration,
+    canonical_value_of,
+    evaluate_bool,
+    failure_of,
+    first_iteration_of,
+    is_asked,
+    is_bad,
+    output_of,
+    policies_of,
+    request_of,
+    run_digest,
+    sample_of,
+    undecided_attempt,
+)
 from .fork import Fork, PastWrite
-from .outcome import run_digest
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
-from .scope import Scope, evaluate_bool, failure_of, output_of, request_of, sealed_in
-from .sealed import Sealed, Values
+from .skip_rules import ending_by, ending_by_inputs
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
-from .verdict import verdict_of, verdict_of_inputs
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
@@ -125,12 +130,12 @@ _CALLS: Final = (CallTool, AskModel)  # actions whose end the event of their cal
 WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
 
 
-class Turns(dict[str, Turn]):
+class Iterations(dict[str, Iteration]):
     """The turns that have started, by path."""
 
     __slots__ = ()
 
-    def __missing__(self, step: str) -> Turn:
+    def __missing__(self, step: str) -> Iteration:
         raise EngineBug(f"an event names step '{step}', which has not started")
 
 
@@ -164,24 +169,24 @@ class Machine:
         self._seed = seed
         self._inputs = inputs
         self._policies_of: dict[int, Sequence[CallPolicy]] = {}
-        self.turns = Turns()
+        self.iterations = Iterations()
         self.root = self._new_frame(program, inputs)
         self.is_started = False
         self.is_recounting = False
         self.status: RunStatus | None = None
-        self.output: Sealed | None = None
+        self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
         self.parked: RunParked | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
         self.fork = fork
-        self.purse = Purse(dict(budget or {}), planning or {})
+        self.budget = Budget(dict(budget or {}), planning or {})
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = 0  # calls ready, running or pausing
         self._agenda: deque[Item | Frame] = deque()
         self._records: list[Command] = []
-        self._calls: list[tuple[Turn, Command]] = []
+        self._calls: list[tuple[Iteration, Command]] = []
 
     # --- the door
 
@@ -196,17 +201,17 @@ class Machine:
         self._now = at
         match event:
             case CallMade():
-                self._call_made(self.turns[event.step], event)
+                self._call_made(self.iterations[event.step], event)
             case CallStarted():
-                self._call_started(self.turns[event.step], event.attempt, at)
+                self._call_started(self.iterations[event.step], event.attempt, at)
             case CallSucceeded():
-                self._call_returned(self.turns[event.step], event.output, event.usage)
+                self._call_returned(self.iterations[event.step], event.output, event.usage)
             case CallReused():
-                self._call_reused(self.turns[event.step], event)
+                self._call_reused(self.iterations[event.step], event)
             case RunStarted() | RunResumed() | RunParked() | BudgetRaised() | CancelAsked():
                 self._handle_run(event)
             case _:
-                self._handle_turn(self.turns[event.step], event)
+                self._handle_iteration(self.iterations[event.step], event)
         if self._agenda:
             self._work_off()
         records, calls = self._records, self._calls
@@ -220,7 +225,7 @@ class Machine:
     def _spend_time(self, seconds: float) -> None:
         """Count the time while calls are ready or running. Nobody drives a parked run, whatever people decide about it."""
         if self.parked is None:
-            self.purse.spent["seconds"] += seconds
+            self.budget.spent["seconds"] += seconds
 
     def _handle_run(self, event: RunStarted | RunResumed | RunParked | BudgetRaised | CancelAsked) -> None:
         """Take in what became of the run as a whole."""
@@ -238,99 +243,103 @@ class Machine:
             case CancelAsked(by):
                 self._cancel(by)
 
-    def _call_made(self, turn: Turn, event: CallMade) -> None:
-        if turn.state is not State.READY:
+    def _call_made(self, iteration: Iteration, event: CallMade) -> None:
+        if iteration.state is not State.READY:
             raise EngineBug(
-                f"a call of '{turn.path}' was made that was not asked for: the step is {turn.state}"
+                f"a call of '{iteration.path}' was made that was not asked for: the step is {iteration.state}"
             )
-        self._reserve(turn)
-        turn.attempts, turn.started = event.attempt, event.started
-        self._turn_succeeded(turn, event.output)
+        self._reserve(iteration)
+        iteration.attempts, iteration.started = event.attempt, event.started
+        self._iteration_succeeded(iteration, event.output)
 
-    def _call_started(self, turn: Turn, attempt: int, at: float) -> None:
-        self._reserve(turn)
-        self._move(turn, State.RUNNING)
-        turn.attempts = attempt
-        if turn.started is None:
-            turn.started = at
+    def _call_started(self, iteration: Iteration, attempt: int, at: float) -> None:
+        self._reserve(iteration)
+        self._move(iteration, State.RUNNING)
+        iteration.attempts = attempt
+        if iteration.started is None:
+            iteration.started = at
 
-    def _call_returned(self, turn: Turn, output: Sealed, usage: Mapping[str, Json] | None) -> None:
-        self._expect_running(turn)
-        self.purse.settle(turn.path, usage)
+    def _call_returned(
+        self, iteration: Iteration, output: CanonicalValue, usage: Mapping[str, Json] | None
+    ) -> None:
+        self._expect_running(iteration)
+        self.budget.settle(iteration.path, usage)
         if usage is not None:
-            turn.usage = added(turn.usage, usage)
-        self._turn_succeeded(turn, output)
+            iteration.usage = added(iteration.usage, usage)
+        self._iteration_succeeded(iteration, output)
 
-    def _call_reused(self, turn: Turn, event: CallReused) -> None:
-        turn.reused = True
-        turn.started = self._now
-        self._turn_succeeded(turn, event.output)
+    def _call_reused(self, iteration: Iteration, event: CallReused) -> None:
+        iteration.reused = True
+        iteration.started = self._now
+        self._iteration_succeeded(iteration, event.output)
 
-    def _expect_running(self, turn: Turn) -> None:
-        if turn.state is not State.RUNNING:
-            raise EngineBug(f"a call of '{turn.path}' ended that never started: the step is {turn.state}")
+    def _expect_running(self, iteration: Iteration) -> None:
+        if iteration.state is not State.RUNNING:
+            raise EngineBug(
+                f"a call of '{iteration.path}' ended that never started: the step is {iteration.state}"
+            )
 
-    def _handle_turn(self, turn: Turn, event: Cause) -> None:
+    def _handle_iteration(self, iteration: Iteration, event: Cause) -> None:
         """Take in what else became of a call."""
         match event:
             case CallFailed():
-                self._call_failed(turn, event)
+                self._call_failed(iteration, event)
             case CallLost(why=why):
-                self._expect_running(turn)
-                self._call_lost(turn, why)
+                self._expect_running(iteration)
+                self._call_lost(iteration, why)
             case RetryDue():
-                turn.pause_s = None
-                self._start_call(turn)
+                iteration.pause_s = None
+                self._start_call(iteration)
             case BudgetReached():
-                self._move(turn, State.WAITING)
-                turn.reason = Reason.BUDGET
+                self._move(iteration, State.WAITING)
+                iteration.reason = Reason.BUDGET
             case ApprovalRuled(needed=needed):
-                turn.is_ruled = True
+                iteration.is_ruled = True
                 if needed:
-                    self._ask_approval(turn)
-                elif turn.is_ahead:
-                    self._move(turn, State.PENDING)
+                    self._ask_approval(iteration)
+                elif iteration.is_ahead:
+                    self._move(iteration, State.PENDING)
                 else:
-                    self._start_call(turn)
+                    self._start_call(iteration)
             case _:
-                self._decided(turn, event)
+                self._decided(iteration, event)
 
-    def _decided(self, turn: Turn, event: Cause) -> None:
+    def _decided(self, iteration: Iteration, event: Cause) -> None:
         """Take in what a person decided."""
         match event:
             case Approved(by=by, edit=edit):
-                turn.verdict, turn.is_approved = Verdict("approved", by, edit=edit), True
-                turn.reason = None
-                turn.call = edit or turn.call
-                self._move(turn, State.PENDING if turn.is_ahead else State.READY)
-                if not turn.is_ahead:
-                    self._start_call(turn)
+                iteration.decision, iteration.is_approved = PersonDecision("approved", by, edit=edit), True
+                iteration.reason = None
+                iteration.call = edit or iteration.call
+                self._move(iteration, State.PENDING if iteration.is_ahead else State.READY)
+                if not iteration.is_ahead:
+                    self._start_call(iteration)
             case Denied(by=by, reason=reason):
-                turn.verdict = Verdict(DENIED, by, reason)
-                turn.reason = None
-                if turn.is_ahead:
+                iteration.decision = PersonDecision(DENIED, by, reason)
+                iteration.reason = None
+                if iteration.is_ahead:
                     # The outcome of this item depends on the items before it. The later items are blocked in any case, so no person is asked.
-                    self._move(turn, State.PENDING)
-                    self._block_items_after(turn.item)
+                    self._move(iteration, State.PENDING)
+                    self._block_items_after(iteration.item)
                 else:
-                    self._deny(turn, turn.verdict)
+                    self._deny(iteration, iteration.decision)
             case ResolvedDone(output=output, by=by):
-                turn.verdict = Verdict("resolved as done", by or "")
-                self._turn_succeeded(turn, output)
+                iteration.decision = PersonDecision("resolved as done", by or "")
+                self._iteration_succeeded(iteration, output)
             case ResolvedRetry(by=by):
-                turn.verdict = Verdict("resolved to be called again", by or "")
-                self._move(turn, State.READY)
-                turn.lost = 0
-                self._start_call(turn)
+                iteration.decision = PersonDecision("resolved to be called again", by or "")
+                self._move(iteration, State.READY)
+                iteration.lost = 0
+                self._start_call(iteration)
             case ResolvedFailed(why=why, by=by):
-                turn.verdict = Verdict("resolved as failed", by or "", why)
-                self._turn_failed(turn, Failure(RESOLVED_FAILED, why))
+                iteration.decision = PersonDecision("resolved as failed", by or "", why)
+                self._iteration_failed(iteration, Failure(RESOLVED_FAILED, why))
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 
-    def _deny(self, turn: Turn, verdict: Verdict) -> None:
-        turn.failure = Failure(DENIED, verdict.reason or f"denied by {verdict.by}")
-        self._turn_cancelled(turn, Reason.DENIED)
+    def _deny(self, iteration: Iteration, decision: PersonDecision) -> None:
+        iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")
+        self._iteration_cancelled(iteration, Reason.DENIED)
 
     def accepts(self, decision: Cause) -> bool:
         """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
@@ -338,50 +347,50 @@ class Machine:
             return self.status is None
         if isinstance(decision, CancelAsked):
             return self._cancelled_by is None
-        turn = self.turns.get(getattr(decision, "step", ""))
+        iteration = self.iterations.get(getattr(decision, "step", ""))
         attempt = getattr(decision, "attempt", None)
-        if turn is None or (attempt is not None and attempt != undecided_attempt(turn)):
+        if iteration is None or (attempt is not None and attempt != undecided_attempt(iteration)):
             return False
         match decision:
             case Approved(args=args):
-                return is_asked(turn) and turn.call is not None and turn.call.digest == args
+                return is_asked(iteration) and iteration.call is not None and iteration.call.digest == args
             case Denied():
-                return is_asked(turn)
+                return is_asked(iteration)
             case _:
-                return turn.state is State.INDETERMINATE
+                return iteration.state is State.INDETERMINATE
 
     def find_short(self, step: str, at: float) -> str | None:
         """Return the limit of the budget that the call would pass now, or `None`."""
-        if not self.purse.limits:
+        if not self.budget.limits:
             return None
-        seconds = self.purse.spent["seconds"] + max(0.0, at - self._now)
-        return self.purse.find_short(self._needs(self.turns[step]), seconds)
+        seconds = self.budget.spent["seconds"] + max(0.0, at - self._now)
+        return self.budget.find_short(self._needs(self.iterations[step]), seconds)
 
-    def _reserve(self, turn: Turn) -> None:
+    def _reserve(self, iteration: Iteration) -> None:
         """Set aside what a call needs."""
-        if turn.item.node.policy.effect is Effect.MODEL:
-            self.purse.reserve(turn.path, self._needs(turn))
-        elif not turn.attempts or turn.is_cut_off:
-            self.purse.spent["steps"] += 1.0
-        if turn.is_cut_off:
-            turn.is_cut_off = False
+        if iteration.item.node.policy.effect is Effect.MODEL:
+            self.budget.reserve(iteration.path, self._needs(iteration))
+        elif not iteration.attempts or iteration.is_cut_off:
+            self.budget.spent["steps"] += 1.0
+        if iteration.is_cut_off:
+            iteration.is_cut_off = False
 
-    def _needs(self, turn: Turn) -> Mapping[str, float]:
-        action = turn.item.node.code.action
+    def _needs(self, iteration: Iteration) -> Mapping[str, float]:
+        action = iteration.item.node.code.action
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
-        is_model = turn.item.node.policy.effect is Effect.MODEL
+        is_model = iteration.item.node.policy.effect is Effect.MODEL
         # A call that a death cut off uses budget again when it is repeated: a step that kills its process must not do so for free.
-        is_first = not turn.attempts or turn.is_cut_off
-        return self.purse.needs_of(is_first=is_first, is_model=is_model, tokens_max=tokens_max)
+        is_first = not iteration.attempts or iteration.is_cut_off
+        return self.budget.needs_of(is_first=is_first, is_model=is_model, tokens_max=tokens_max)
 
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
         """Take in a changed budget, and try again what waits for it."""
-        self.purse.limits.update(amounts_in(budget))
-        for turn in self._leaf_turns():
-            if turn.state is State.WAITING and turn.reason is Reason.BUDGET:
-                self._move(turn, State.READY)
-                turn.reason = None
-                self._start_call(turn)
+        self.budget.limits.update(amounts_in(budget))
+        for iteration in self._open_leaves():
+            if iteration.state is State.WAITING and iteration.reason is Reason.BUDGET:
+                self._move(iteration, State.READY)
+                iteration.reason = None
+                self._start_call(iteration)
 
     @property
     def is_cancelled(self) -> bool:
@@ -393,7 +402,7 @@ class Machine:
 
         It did nothing, but an earlier attempt whose outcome is unknown may have.
         """
-        if self.turns[step].lost:
+        if self.iterations[step].lost:
             return CallLost(
                 step, "an earlier attempt may have taken effect, and the run was cancelled before another"
             )
@@ -401,32 +410,34 @@ class Machine:
 
     def is_callable(self, step: str) -> bool:
         """Whether the call that was asked for may still start: a cancel may have come between."""
-        turn = self.turns.get(step)
-        return turn is not None and turn.state is State.READY and turn.pause_s is None
+        iteration = self.iterations.get(step)
+        return iteration is not None and iteration.state is State.READY and iteration.pause_s is None
 
     def is_running(self, step: str) -> bool:
         """Whether the step's call is under way as far as the run is concerned: it may have been stopped."""
-        turn = self.turns.get(step)
-        return turn is not None and turn.state is State.RUNNING
+        iteration = self.iterations.get(step)
+        return iteration is not None and iteration.state is State.RUNNING
 
     def is_pausing(self, step: str) -> bool:
         """Whether the step waits for the time of its next attempt."""
-        turn = self.turns.get(step)
-        return turn is not None and turn.state is State.READY and turn.pause_s is not None
+        iteration = self.iterations.get(step)
+        return iteration is not None and iteration.state is State.READY and iteration.pause_s is not None
 
     def tool_of(self, step: str) -> str | None:
         """Return the name of the tool that the leaf calls, or `None` where it calls none."""
-        turn = self.turns.get(step)
-        action = turn.item.node.code.action if turn is not None else None
+        iteration = self.iterations.get(step)
+        action = iteration.item.node.code.action if iteration is not None else None
         return action.tool if isinstance(action, CallTool) else None
 
-    def past_write_of(self, turn: Turn) -> PastWrite | None:
+    def past_write_of(self, iteration: Iteration) -> PastWrite | None:
         """Return what an earlier run knows of a call that waits for a person."""
-        if not is_asked(turn) or turn.call is None:
+        if not is_asked(iteration) or iteration.call is None:
             return None
-        tool = self.tool_of(turn.path) or ""
-        past = self.fork.find_past(turn.path, tool, turn.call.digest)
-        return past or self.fork.find_done(turn.path, tool, turn.call, turn.item.node.policy.defaults)
+        tool = self.tool_of(iteration.path) or ""
+        past = self.fork.find_past(iteration.path, tool, iteration.call.digest)
+        return past or self.fork.find_done(
+            iteration.path, tool, iteration.call, iteration.item.node.policy.defaults
+        )
 
     def is_stuck(self) -> bool:
         """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
@@ -434,7 +445,9 @@ class Machine:
 
     # --- frames and nodes
 
-    def _new_frame(self, program: Program, inputs: Mapping[str, Json], owner: Turn | None = None) -> Frame:
+    def _new_frame(
+        self, program: Program, inputs: Mapping[str, Json], owner: Iteration | None = None
+    ) -> Frame:
         treated = self._policies_of.get(id(program))
         if treated is None:
             treated = self._policies_of[id(program)] = policies_of(program, self._policies)
@@ -460,7 +473,7 @@ class Machine:
             if isinstance(next_up, Node) and not next_up.is_due:
                 self._advance(next_up)
             elif isinstance(next_up, Item):
-                self._next_turn(next_up)
+                self._next_iteration(next_up)
             else:
                 self._close_frame(next_up)
 
@@ -483,9 +496,9 @@ class Machine:
                 return False
         if node.pending:
             return False
-        verdict = None if node.frame.is_well else verdict_of_inputs(node)
-        if verdict is not None:
-            self._end_node(node, *verdict)
+        ending = None if node.frame.is_well else ending_by_inputs(node)
+        if ending is not None:
+            self._end_node(node, *ending)
             return False
         if not code.touches:
             return True
@@ -497,7 +510,7 @@ class Machine:
             return False
         return True
 
-    def _end_overridden(self, node: Node, value: Sealed) -> None:
+    def _end_overridden(self, node: Node, value: CanonicalValue) -> None:
         """End a step whose value a fork gives: nothing of it runs, whatever it waits for."""
         self._end_node(node, State.SUCCEEDED, output=value)
         self._record(StepSucceeded(node.path, value.digest))
@@ -506,9 +519,9 @@ class Machine:
         code = node.code
         if code.when_filters:
             return True
-        verdict = verdict_of(node, code.needs_when)
-        if verdict is not None and verdict[1] is not Reason.SKIPPED_REFERENCE:
-            self._end_node(node, *verdict)  # a reference to a skipped step is for `when` itself to say
+        ending = ending_by(node, code.needs_when)
+        if ending is not None and ending[1] is not Reason.SKIPPED_REFERENCE:
+            self._end_node(node, *ending)  # a reference to a skipped step is for `when` itself to say
             return False
         try:
             is_on = evaluate_bool(when, node.frame.scope, "when")
@@ -554,7 +567,7 @@ class Machine:
         if self._rules < 2:
             self._agenda.extend(items[:1])
         elif items:
-            self._next_turn(items[0])
+            self._next_iteration(items[0])
             for item in items[1:]:
                 self._ask_ahead(item)
 
@@ -572,7 +585,7 @@ class Machine:
 
     def _is_kept(self, item: Item, when: Formula) -> bool:
         try:
-            with Scope(item) as scope:
+            with ItemScope(item) as scope:
                 if evaluate_bool(when, scope, "when"):
                     return True
         except (EvaluationError, NotJson) as fault:
@@ -584,8 +597,8 @@ class Machine:
 
     def _close_frame(self, frame: Frame) -> None:
         """Every node of the frame has ended: give the output, or the failure, to its owner."""
-        if frame.owner is not None and frame.owner.agency is not None:
-            self._agent_stepped(frame.owner, frame.owner.agency, frame.nodes[0])
+        if frame.owner is not None and frame.owner.agent_loop is not None:
+            self._agent_stepped(frame.owner, frame.owner.agent_loop, frame.nodes[0])
             return
         states = {node.state for node in frame.nodes}
         output, failure = None, None
@@ -597,16 +610,18 @@ class Machine:
         if frame.owner is None:
             self._finish_run(states, output, failure)
         elif State.FAILED in states:
-            self._turn_failed(frame.owner, None)
+            self._iteration_failed(frame.owner, None)
         elif State.CANCELLED in states:
             reasons = {node.reason for node in frame.nodes if node.state is State.CANCELLED}
-            self._turn_cancelled(frame.owner, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED)
+            self._iteration_cancelled(
+                frame.owner, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED
+            )
         elif failure is not None:
-            self._turn_failed(frame.owner, failure)
+            self._iteration_failed(frame.owner, failure)
         else:
-            self._turn_succeeded(frame.owner, output or Sealed(b"null"))
+            self._iteration_succeeded(frame.owner, output or CanonicalValue(b"null"))
 
-    def _finish_run(self, states: set[State], output: Sealed | None, failure: Failure | None) -> None:
+    def _finish_run(self, states: set[State], output: CanonicalValue | None, failure: Failure | None) -> None:
         if self._cancelled_by is not None and State.CANCELLED in states:
             self.status = RunStatus.CANCELLED
         elif output is None:
@@ -619,29 +634,29 @@ class Machine:
 
     # --- items and turns
 
-    def _next_turn(self, item: Item) -> None:
+    def _next_iteration(self, item: Item) -> None:
         """Start the item's next iteration."""
         node = item.node
         node.is_due = False
         if item is not node and self._is_over_or_asked(item):
             return
-        turn = add_turn(item)
-        if turn is not item and item.state is State.PENDING:
+        iteration = add_iteration(item)
+        if iteration is not item and item.state is State.PENDING:
             self._move(item, State.RUNNING)
-        self.turns[turn.path] = turn
+        self.iterations[iteration.path] = iteration
         try:
-            if item is node and turn.iteration == 0:  # it sees what its frame sees
-                self._start_turn(turn, node.frame.scope)
+            if item is node and iteration.number == 0:  # it sees what its frame sees
+                self._start_iteration(iteration, node.frame.scope)
             else:
-                with Scope(item) as scope:
-                    self._start_turn(turn, scope)
+                with ItemScope(item) as scope:
+                    self._start_iteration(iteration, scope)
         except RefersToSkipped:
-            if turn is not item:
-                self._move(turn, State.SKIPPED)
-                turn.reason = Reason.SKIPPED_REFERENCE
+            if iteration is not item:
+                self._move(iteration, State.SKIPPED)
+                iteration.reason = Reason.SKIPPED_REFERENCE
             self._end_item(item, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         except (EvaluationError, NotJson) as fault:
-            self._turn_failed(turn, failure_of(fault))
+            self._iteration_failed(iteration, failure_of(fault))
 
     def _is_over_or_asked(self, item: Item) -> bool:
         """Whether an item needs no new turn: it ends here, or its turn exists because a person was asked about it."""
@@ -649,8 +664,8 @@ class Machine:
             self._item_failed(item, item.failure)
         elif (value := self.fork.overrides.get(item.path)) is not None:
             self._end_item(item, State.SUCCEEDED, output=value)
-        elif item.turns and item.turns[-1].is_ahead:
-            self._turn_came(item.turns[-1])
+        elif item.iterations and item.iterations[-1].is_ahead:
+            self._iteration_is_next(item.iterations[-1])
         else:
             return False
         return True
@@ -666,169 +681,171 @@ class Machine:
         )
         if is_own or not isinstance(action, CallTool):
             return
-        path = item.path if node.code.repeat is None else first_turn_of(item)
+        path = item.path if node.code.repeat is None else first_iteration_of(item)
         if node.policy.approval == "never" and not self._may_be_held(path, node.policy):
             return
         try:
-            with Scope(item) as scope:
-                call = sealed_in(action.args, scope)
+            with ItemScope(item) as scope:
+                call = canonical_value_of(action.args, scope)
         except (RefersToSkipped, EvaluationError, NotJson):
             return
         if self._ruling(path, node, call) != "free":
-            turn = add_turn(item)
-            turn.is_ahead = True
-            self.turns[turn.path] = turn
-            self._ready(turn, call)
+            iteration = add_iteration(item)
+            iteration.is_ahead = True
+            self.iterations[iteration.path] = iteration
+            self._ready(iteration, call)
 
-    def _turn_came(self, turn: Turn) -> None:
+    def _iteration_is_next(self, iteration: Iteration) -> None:
         """Continue a call about which a person was asked ahead of its turn."""
-        turn.is_ahead = False
-        if turn is not turn.item:
-            self._move(turn.item, State.RUNNING)
-        if turn.state is not State.PENDING:
+        iteration.is_ahead = False
+        if iteration is not iteration.item:
+            self._move(iteration.item, State.RUNNING)
+        if iteration.state is not State.PENDING:
             return  # nobody has decided yet
-        if turn.verdict is not None and turn.verdict.what == DENIED:
-            self._deny(turn, turn.verdict)
+        if iteration.decision is not None and iteration.decision.what == DENIED:
+            self._deny(iteration, iteration.decision)
         else:
-            self._move(turn, State.READY)
-            self._start_call(turn)
+            self._move(iteration, State.READY)
+            self._start_call(iteration)
 
-    def _start_turn(self, turn: Turn, scope: Values) -> None:
+    def _start_iteration(self, iteration: Iteration, scope: Scope) -> None:
         if self._cancelled_by is not None:
-            self._turn_cancelled(turn, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, Reason.CANCELLED)
             return
-        action = turn.item.node.code.action
+        action = iteration.item.node.code.action
         match action:
             case CallTool(args=args):
-                self._ready(turn, sealed_in(args, scope))
+                self._ready(iteration, canonical_value_of(args, scope))
             case SetValue(value):
-                self._turn_succeeded(turn, sealed_in(value, scope))
+                self._iteration_succeeded(iteration, canonical_value_of(value, scope))
             case AskModel() as ask:
-                self._ready(turn, Sealed.of(request_of(ask, scope)))
+                self._ready(iteration, CanonicalValue.of(request_of(ask, scope)))
             case RunPlan(program=program, args=args):
-                self._enter_plan(turn, program, args.evaluate(scope))
+                self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
-                self._enter_agent(turn, agent, scope)
+                self._enter_agent(iteration, agent, scope)
             case _:
                 assert_never(action)
 
-    def _enter_plan(self, turn: Turn, program: Program, args: Json) -> None:
+    def _enter_plan(self, iteration: Iteration, program: Program, args: Json) -> None:
         inputs, problems = fit_inputs(program.plan, args)
         if problems:
             raise EvaluationError("bad-args", "; ".join(problem.message for problem in problems))
-        if turn.path.count("/") >= DEPTH_MAX:
+        if iteration.path.count("/") >= DEPTH_MAX:
             raise EvaluationError("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
-        frame = self._new_frame(program, inputs, turn)
-        self._occupy(turn)
-        self._run_frame(turn, frame)
+        frame = self._new_frame(program, inputs, iteration)
+        self._occupy(iteration)
+        self._run_frame(iteration, frame)
 
-    def _occupy(self, turn: Turn) -> None:
+    def _occupy(self, iteration: Iteration) -> None:
         """Have a turn hold inner steps, rather than call something itself."""
-        turn.started = self._now
-        self._move(turn, State.RUNNING)
+        iteration.started = self._now
+        self._move(iteration, State.RUNNING)
 
-    def _run_frame(self, turn: Turn, frame: Frame) -> None:
-        turn.frames = (*turn.frames, frame)
+    def _run_frame(self, iteration: Iteration, frame: Frame) -> None:
+        iteration.frames = (*iteration.frames, frame)
         self._open_frame(frame)
 
     # --- agents
 
-    def _enter_agent(self, turn: Turn, agent: RunAgent, scope: Mapping[str, Json | Skipped]) -> None:
+    def _enter_agent(
+        self, iteration: Iteration, agent: RunAgent, scope: Mapping[str, Json | Skipped]
+    ) -> None:
         goal = agent.goal.evaluate(scope)
         if not isinstance(goal, str):
             raise EvaluationError("type-error", f"an agent's goal is text, found {kind_of(goal)}")
-        turn.agency = Agency(agent, goal)
-        self._occupy(turn)
-        self._think(turn, turn.agency)
+        iteration.agent_loop = AgentLoop(agent, goal)
+        self._occupy(iteration)
+        self._think(iteration, iteration.agent_loop)
 
-    def _think(self, turn: Turn, agency: Agency) -> None:
+    def _think(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
         """Ask the agent's model what to do next, unless a limit is reached."""
         calls = (
             inner
-            for frame in turn.frames
+            for frame in iteration.frames
             for node in frame.nodes
             for item in node.items
-            for inner in item.turns
+            for inner in item.iterations
         )
         if self._cancelled_by is not None:
-            self._turn_cancelled(turn, Reason.CANCELLED)
-        elif (failure := agency.find_exhausted(calls)) is not None:
-            self._turn_failed(turn, failure)
+            self._iteration_cancelled(iteration, Reason.CANCELLED)
+        elif (failure := agent_loop.find_exhausted(calls)) is not None:
+            self._iteration_failed(iteration, failure)
         else:
-            self._run_inner(turn, agency.thought())
+            self._run_inner(iteration, agent_loop.thought())
 
-    def _run_inner(self, turn: Turn, code: StepCode) -> None:
-        self._run_frame(turn, frame_of(code, turn, self._policies))
+    def _run_inner(self, iteration: Iteration, code: StepCode) -> None:
+        self._run_frame(iteration, frame_of(code, iteration, self._policies))
 
-    def _agent_stepped(self, turn: Turn, agency: Agency, node: Node) -> None:
+    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, node: Node) -> None:
         """A thought or a call of an agent has ended: go on with what follows from it."""
         if node.state is State.CANCELLED:
-            self._turn_cancelled(turn, node.reason or Reason.CANCELLED)
+            self._iteration_cancelled(iteration, node.reason or Reason.CANCELLED)
         elif isinstance(node.code.action, CallTool):
-            agency.note(node)
-            self._think(turn, agency)
+            agent_loop.note(node)
+            self._think(iteration, agent_loop)
         elif node.output is None:
-            self._turn_failed(turn, None)
+            self._iteration_failed(iteration, None)
         else:
-            match agency.decide(node.output.value):
+            match agent_loop.decide(node.output.value):
                 case Answer(value):
-                    self._turn_succeeded(turn, Sealed.of(value))
+                    self._iteration_succeeded(iteration, CanonicalValue.of(value))
                 case NextCall() as call:
-                    self._run_inner(turn, agency.act(call))
+                    self._run_inner(iteration, agent_loop.act(call))
                 case None:
-                    self._think(turn, agency)
+                    self._think(iteration, agent_loop)
 
-    def _ready(self, turn: Turn, call: Sealed) -> None:
-        turn.call = call
-        self._move(turn, State.READY)
-        turn.is_call = True
+    def _ready(self, iteration: Iteration, call: CanonicalValue) -> None:
+        iteration.call = call
+        self._move(iteration, State.READY)
+        iteration.is_call = True
         self._live += 1
-        self._start_call(turn)
+        self._start_call(iteration)
 
-    def _turn_succeeded(self, turn: Turn, output: Sealed) -> None:
-        turn.call, turn.failure, turn.finished = None, None, self._now
+    def _iteration_succeeded(self, iteration: Iteration, output: CanonicalValue) -> None:
+        iteration.call, iteration.failure, iteration.finished = None, None, self._now
         self.size += len(output.data)
-        item, code = turn.item, turn.item.node.code
-        if turn is not item:
-            self._move(turn, State.SUCCEEDED)
-            turn.output = output
+        item, code = iteration.item, iteration.item.node.code
+        if iteration is not item:
+            self._move(iteration, State.SUCCEEDED)
+            iteration.output = output
         if not isinstance(code.action, _CALLS):
-            self._record(StepSucceeded(turn.path, output.digest))
+            self._record(StepSucceeded(iteration.path, output.digest))
         repeat = code.repeat
         if repeat is None:
             self._end_item(item, State.SUCCEEDED, output=output)
             return
         try:
-            with Scope(item, made=turn) as scope:
+            with ItemScope(item, made=iteration) as scope:
                 is_done = evaluate_bool(repeat.until, scope, "repeat.until")
         except (EvaluationError, NotJson) as fault:
             self._item_failed(item, failure_of(fault))
             return
         if is_done:
             self._end_item(item, State.SUCCEEDED, output=output)
-        elif turn.iteration + 1 >= repeat.count_max:
+        elif iteration.number + 1 >= repeat.count_max:
             message = f"`until` did not hold after {repeat.count_max} iterations"
             self._item_failed(item, Failure("repeat-exhausted", message))
         else:
             item.node.is_due = item is item.node
             self._agenda.append(item)
 
-    def _turn_failed(self, turn: Turn, failure: Failure | None) -> None:
+    def _iteration_failed(self, iteration: Iteration, failure: Failure | None) -> None:
         """End a turn as failed; without a failure of its own, an inner step says why."""
-        turn.call, turn.finished = None, self._now
-        if turn is not turn.item:
-            self._move(turn, State.FAILED)
-            turn.failure = failure
+        iteration.call, iteration.finished = None, self._now
+        if iteration is not iteration.item:
+            self._move(iteration, State.FAILED)
+            iteration.failure = failure
             if failure is not None:
-                self._record(StepFailed(turn.path, failure.code, failure.message))
-        self._item_failed(turn.item, failure)
+                self._record(StepFailed(iteration.path, failure.code, failure.message))
+        self._item_failed(iteration.item, failure)
 
-    def _turn_cancelled(self, turn: Turn, reason: Reason) -> None:
-        turn.call, turn.finished = None, self._now
-        if turn is not turn.item:
-            self._move(turn, State.CANCELLED)
-            turn.reason = reason
-        self._end_item(turn.item, State.CANCELLED, reason)
+    def _iteration_cancelled(self, iteration: Iteration, reason: Reason) -> None:
+        iteration.call, iteration.finished = None, self._now
+        if iteration is not iteration.item:
+            self._move(iteration, State.CANCELLED)
+            iteration.reason = reason
+        self._end_item(iteration.item, State.CANCELLED, reason)
 
     def _item_failed(self, item: Item, failure: Failure | None) -> None:
         """Apply `on_error`."""
@@ -840,8 +857,8 @@ class Machine:
                 self._end_item(item, State.SKIPPED, Reason.ON_ERROR)
             case UseFallback(value):
                 try:
-                    with Scope(item) as scope:
-                        output = Sealed.of(value.evaluate(scope))
+                    with ItemScope(item) as scope:
+                        output = CanonicalValue.of(value.evaluate(scope))
                 except (EvaluationError, NotJson, RefersToSkipped) as fault:
                     item.failure = failure_of(fault)
                     self._end_item(item, State.FAILED)
@@ -850,7 +867,7 @@ class Machine:
                     self._end_item(item, State.SUCCEEDED, output=output)
 
     def _end_item(
-        self, item: Item, state: State, reason: Reason | None = None, output: Sealed | None = None
+        self, item: Item, state: State, reason: Reason | None = None, output: CanonicalValue | None = None
     ) -> None:
         """End an item; a step that is its own only item ends with it."""
         node = item.node
@@ -876,11 +893,11 @@ class Machine:
     def _block_items_after(self, item: Item) -> None:
         """End the later items of an ordered `for_each`, which may not start any more."""
         for other in _open_items_after(item):
-            for turn in other.turns:  # a person was asked about it
-                turn.call, turn.is_ahead = None, False
-                if turn is not other:
-                    self._move(turn, State.SKIPPED)
-                    turn.reason = Reason.BLOCKED
+            for iteration in other.iterations:  # a person was asked about it
+                iteration.call, iteration.is_ahead = None, False
+                if iteration is not other:
+                    self._move(iteration, State.SKIPPED)
+                    iteration.reason = Reason.BLOCKED
             self._move(other, State.SKIPPED)
             other.reason = Reason.BLOCKED
             self._record_end(other)
@@ -888,60 +905,60 @@ class Machine:
 
     # --- calls
 
-    def _start_call(self, turn: Turn) -> None:
+    def _start_call(self, iteration: Iteration) -> None:
         """Ask for the call, or for the person that it needs."""
         if self._cancelled_by is not None:
-            self._turn_cancelled(turn, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, Reason.CANCELLED)
             return
-        code = turn.item.node.code
-        policy, call = turn.item.node.policy, turn.call
+        code = iteration.item.node.code
+        policy, call = iteration.item.node.policy, iteration.call
         if call is None:
-            raise EngineBug(f"step '{turn.path}' is ready without arguments")
+            raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
             (policy.approval != "never" or policy.effect is Effect.WRITE)
             and isinstance(code.action, CallTool)
-            and self._needs_ruling(turn, policy)
+            and self._needs_ruling(iteration, policy)
         ):
-            self._rule(turn, code.action.tool, call)
+            self._rule(iteration, code.action.tool, call)
         elif not self.is_recounting:
-            self._calls.append((turn, self._call_of(turn, policy, call)))
+            self._calls.append((iteration, self._call_of(iteration, policy, call)))
 
-    def _call_of(self, turn: Turn, policy: CallPolicy, call: Sealed) -> Command:
+    def _call_of(self, iteration: Iteration, policy: CallPolicy, call: CanonicalValue) -> Command:
         """Return the call that a turn is ready for."""
-        code = turn.item.node.code
+        code = iteration.item.node.code
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
             case CallTool(tool=tool, secrets=secrets):
                 reconcile = policy.can_reconcile and (
-                    turn.lost > 0 or bool(self.fork.key_of(turn.path, tool, call.digest))
+                    iteration.lost > 0 or bool(self.fork.key_of(iteration.path, tool, call.digest))
                 )
-                sample = sample_of(turn) if policy.effect is Effect.MODEL else ()
+                sample = sample_of(iteration) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
-                    turn.path, tool, call, secrets, turn.attempts + 1, sample, timeout_s, reconcile
+                    iteration.path, tool, call, secrets, iteration.attempts + 1, sample, timeout_s, reconcile
                 )
             case AskModel() as ask:
                 return StartModelCall(
-                    turn.path,
+                    iteration.path,
                     call,
                     ask.returns,
                     ask.model,
                     ask.temperature,
                     ask.max_tokens,
                     ask.guard,
-                    turn.attempts + 1,
-                    sample_of(turn),
+                    iteration.attempts + 1,
+                    sample_of(iteration),
                     timeout_s,
                 )
             case _:
-                raise EngineBug(f"step '{turn.path}' has nothing to call")
+                raise EngineBug(f"step '{iteration.path}' has nothing to call")
 
-    def _needs_ruling(self, turn: Turn, policy: CallPolicy) -> bool:
-        if turn.is_ruled or turn.call is None:
+    def _needs_ruling(self, iteration: Iteration, policy: CallPolicy) -> bool:
+        if iteration.is_ruled or iteration.call is None:
             return False
-        tool = self.tool_of(turn.path) or ""
-        return policy.approval != "never" or self._is_held(turn.path, policy, tool, turn.call)
+        tool = self.tool_of(iteration.path) or ""
+        return policy.approval != "never" or self._is_held(iteration.path, policy, tool, iteration.call)
 
-    def _is_held(self, path: str, policy: CallPolicy, tool: str, call: Sealed) -> bool:
+    def _is_held(self, path: str, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether this write waits for a person because of the fork."""
         return policy.effect is Effect.WRITE and (
             self.fork.is_held(path, tool, call.digest)
@@ -954,7 +971,7 @@ class Machine:
             self.fork.is_held(path, "", "") or self.fork.may_repeat(path)
         )
 
-    def _ruling(self, path: str, node: Node, call: Sealed) -> Literal["free", "asked", "ruled"]:
+    def _ruling(self, path: str, node: Node, call: CanonicalValue) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
         policy = node.policy
         if self.fork.is_settled(path, call.digest):
@@ -969,104 +986,108 @@ class Machine:
             return "asked"
         return "ruled" if policy.approval == "rule" else "free"
 
-    def _rule(self, turn: Turn, tool: str, call: Sealed) -> None:
+    def _rule(self, iteration: Iteration, tool: str, call: CanonicalValue) -> None:
         """Decide whether a person is needed, or have the tool's own rule decide."""
-        match self._ruling(turn.path, turn.item.node, call):
+        match self._ruling(iteration.path, iteration.item.node, call):
             case "free":
-                turn.is_ruled = True
-                self._start_call(turn)
+                iteration.is_ruled = True
+                self._start_call(iteration)
             case "asked":
-                turn.is_ruled = True
-                self._ask_approval(turn)
+                iteration.is_ruled = True
+                self._ask_approval(iteration)
             case "ruled":
-                self._calls.append((turn, RuleApproval(turn.path, tool, call)))
+                self._calls.append((iteration, RuleApproval(iteration.path, tool, call)))
 
-    def _ask_approval(self, turn: Turn) -> None:
-        self._move(turn, State.WAITING)
-        turn.reason = Reason.APPROVAL
-        self._record(ApprovalAsked(turn.path, turn.call or Sealed(b"null")))
+    def _ask_approval(self, iteration: Iteration) -> None:
+        self._move(iteration, State.WAITING)
+        iteration.reason = Reason.APPROVAL
+        self._record(ApprovalAsked(iteration.path, iteration.call or CanonicalValue(b"null")))
 
-    def _call_failed(self, turn: Turn, event: CallFailed) -> None:
-        policy, code = turn.item.node.policy, turn.item.node.code
-        self.purse.settle(turn.path, event.usage)
-        turn.usage = added(turn.usage, event.usage)
+    def _call_failed(self, iteration: Iteration, event: CallFailed) -> None:
+        policy, code = iteration.item.node.policy, iteration.item.node.code
+        self.budget.settle(iteration.path, event.usage)
+        iteration.usage = added(iteration.usage, event.usage)
         retries = code.retries if code.retries is not None else policy.retries
         is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
-        turn.failed += 1
+        iteration.failed += 1
         if event.code == WITHDRAWN and self._cancelled_by is not None:
-            self._turn_cancelled(turn, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, Reason.CANCELLED)
             return
-        if event.retryable and is_safe and turn.failed <= retries and self._cancelled_by is None:
-            self._retry(turn)
+        if event.retryable and is_safe and iteration.failed <= retries and self._cancelled_by is None:
+            self._retry(iteration)
             return
-        self._turn_failed(turn, Failure(event.code, event.message, event.temporary, event.is_done))
+        self._iteration_failed(iteration, Failure(event.code, event.message, event.temporary, event.is_done))
 
-    def _retry(self, turn: Turn) -> None:
-        if turn.state is not State.READY:
-            self._move(turn, State.READY)
-        turn.pause_s = retry_pause_s(turn.attempts, seed=self._seed, step=turn.path)
-        self._record(RetryScheduled(turn.path, turn.attempts + 1, turn.pause_s))
-        self._calls.append((turn, Pause(turn.path, turn.pause_s)))
+    def _retry(self, iteration: Iteration) -> None:
+        if iteration.state is not State.READY:
+            self._move(iteration, State.READY)
+        iteration.pause_s = retry_pause_s(iteration.attempts, seed=self._seed, step=iteration.path)
+        self._record(RetryScheduled(iteration.path, iteration.attempts + 1, iteration.pause_s))
+        self._calls.append((iteration, Pause(iteration.path, iteration.pause_s)))
 
-    def _call_lost(self, turn: Turn, why: str) -> None:
+    def _call_lost(self, iteration: Iteration, why: str) -> None:
         """A write may or may not have happened: call again only where that is known to be safe."""
-        policy = turn.item.node.policy
-        self.purse.settle(turn.path, None)
-        turn.lost += 1
+        policy = iteration.item.node.policy
+        self.budget.settle(iteration.path, None)
+        iteration.lost += 1
         may_repeat = policy.idempotent or policy.can_reconcile
-        if may_repeat and turn.lost <= LOST_RETRIES_MAX and self._cancelled_by is None:
-            self._retry(turn)
+        if may_repeat and iteration.lost <= LOST_RETRIES_MAX and self._cancelled_by is None:
+            self._retry(iteration)
         else:
-            self._lose(turn, why)
+            self._lose(iteration, why)
 
-    def _lose(self, turn: Turn, why: str) -> None:
+    def _lose(self, iteration: Iteration, why: str) -> None:
         """Leave it to a person what became of the call."""
-        self._move(turn, State.INDETERMINATE)
-        turn.pause_s, turn.reason = None, None
-        turn.failure = Failure("outcome-unknown", why)
-        self._record(StepIndeterminate(turn.path, why))
+        self._move(iteration, State.INDETERMINATE)
+        iteration.pause_s, iteration.reason = None, None
+        iteration.failure = Failure("outcome-unknown", why)
+        self._record(StepIndeterminate(iteration.path, why))
 
     def _take_over(self, *, has_died: bool) -> None:
         """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
-        for turn in self._leaf_turns():
-            if has_died and turn.state is State.RUNNING:
-                turn.is_cut_off = True
-            if turn.state is State.RUNNING and turn.item.node.policy.effect is Effect.WRITE:
-                self._call_lost(turn, "the process stopped in mid-call")
-            elif turn.state is State.RUNNING:
-                self._move(turn, State.READY)
-                self._start_call(turn)
-            elif turn.state is State.READY and turn.pause_s is not None:
-                self._calls.append((turn, Pause(turn.path, turn.pause_s)))
-            elif turn.state is State.READY:
-                self._start_call(turn)
+        for iteration in self._open_leaves():
+            if has_died and iteration.state is State.RUNNING:
+                iteration.is_cut_off = True
+            if iteration.state is State.RUNNING and iteration.item.node.policy.effect is Effect.WRITE:
+                self._call_lost(iteration, "the process stopped in mid-call")
+            elif iteration.state is State.RUNNING:
+                self._move(iteration, State.READY)
+                self._start_call(iteration)
+            elif iteration.state is State.READY and iteration.pause_s is not None:
+                self._calls.append((iteration, Pause(iteration.path, iteration.pause_s)))
+            elif iteration.state is State.READY:
+                self._start_call(iteration)
 
     def _cancel(self, by: str) -> None:
         """Start nothing more. Writes in flight end by themselves: stopping one would leave its outcome unknown."""
         self._cancelled_by = by
-        for turn in self._leaf_turns():
-            is_writing = turn.state is State.RUNNING and turn.item.node.policy.effect is Effect.WRITE
+        for iteration in self._open_leaves():
+            is_writing = (
+                iteration.state is State.RUNNING and iteration.item.node.policy.effect is Effect.WRITE
+            )
             # The end of an earlier item may have blocked this one a moment ago.
-            if is_writing or turn.state is State.INDETERMINATE or turn.state in TERMINAL:
+            if is_writing or iteration.state is State.INDETERMINATE or iteration.state in TERMINAL:
                 continue
-            if turn.state is State.RUNNING or turn.pause_s is not None:
-                self._calls.append((turn, StopCall(turn.path)))
-            if turn.lost:
-                self._lose(turn, "the run was cancelled before it was known what became of an earlier call")
+            if iteration.state is State.RUNNING or iteration.pause_s is not None:
+                self._calls.append((iteration, StopCall(iteration.path)))
+            if iteration.lost:
+                self._lose(
+                    iteration, "the run was cancelled before it was known what became of an earlier call"
+                )
             else:
-                self._turn_cancelled(turn, Reason.CANCELLED)
+                self._iteration_cancelled(iteration, Reason.CANCELLED)
         for frame in self._frames():
             for node in frame.nodes:
                 if node.state is State.PENDING:
                     self._end_node(node, State.CANCELLED, Reason.CANCELLED)
 
-    def _leaf_turns(self) -> list[Turn]:
-        turns = [t for t in self.turns.values() if t.is_leaf and t.state not in TERMINAL]
-        return sorted(turns, key=lambda turn: turn.order)
+    def _open_leaves(self) -> list[Iteration]:
+        iterations = [t for t in self.iterations.values() if t.is_leaf and t.state not in TERMINAL]
+        return sorted(iterations, key=lambda iteration: iteration.order)
 
     def _frames(self) -> Iterator[Frame]:
         yield self.root
-        yield from [frame for turn in self.turns.values() for frame in turn.frames]
+        yield from [frame for iteration in self.iterations.values() for frame in iteration.frames]
 
     # --- ends
 
@@ -1093,10 +1114,10 @@ class Machine:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         else:
             parts = [item.output.data for item in kept if item.output is not None]
-            self._end_node(node, State.SUCCEEDED, output=Sealed(b"[" + b",".join(parts) + b"]"))
+            self._end_node(node, State.SUCCEEDED, output=CanonicalValue(b"[" + b",".join(parts) + b"]"))
 
     def _end_node(
-        self, node: Node, state: State, reason: Reason | None = None, output: Sealed | None = None
+        self, node: Node, state: State, reason: Reason | None = None, output: CanonicalValue | None = None
     ) -> None:
         """End a step, and look again at what waited for it."""
         self._move(node, state)
@@ -1112,7 +1133,7 @@ class Machine:
         ):
             self._record_end(node)  # else the event of its only call or value says it already
         if output is not None:
-            frame.scope.sealed[code.id] = output
+            frame.scope.canonical[code.id] = output
         else:
             frame.scope[code.id] = SKIPPED
         nodes = frame.nodes
@@ -1145,7 +1166,7 @@ class Machine:
     def _record(self, event: Consequence) -> None:
         self._records.append(Record(event))
 
-    def _move(self, cell: Turn, state: State) -> None:
+    def _move(self, cell: Iteration, state: State) -> None:
         before = cell.state
         if state not in MOVES[before]:
             raise EngineBug(f"illegal move of '{cell.path}': {before} -> {state}")
@@ -1161,5 +1182,5 @@ def _open_items_after(item: Item) -> Iterator[Item]:
         yield from (items[at] for at in range(item.index + 1, len(items)) if items[at].state not in TERMINAL)
 
 
-def _order(call: tuple[Turn, Command]) -> Order:
+def _order(call: tuple[Iteration, Command]) -> Order:
     return call[0].order

@@ -1,7 +1,8 @@
-"""plans: what a plan IS. Its format, its values and types, its check, its canonical form and digest, its program.
+"""plans: what a plan IS: its format, its values and types, its check, its canonical form and digest, its program.
 
-Pure: no clock, no network, no tool is called; only `load.py` touches files. Names are imported on first use, so that
-whoever needs one small thing of this room does not pay for all of it.
+The folder is pure: it has no clock and no network, calls no tool, and only `format/load.py` touches files. It does not know how plans run or
+where they come from. Begin with `plan.py`, `checker/checker.py` and `program.py`. Names are imported on first use, so that an importer of one small name
+does not load the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every code a check can give: how severe it is, what it means, and a plan that has it.
+"""The codes of problems: the severity of each, its meaning, and a plan that has the problem.
 
-The catalogue in the docs is made from this table, and a test checks each example, so neither can drift. Examples use the
-tools of `EXAMPLE_TOOLS`, named there for people; the tests hold them as signatures.
+The catalogue in the docs is generated from this table, and a test checks each example, so neither can become wrong. Examples use the
+tools of `EXAMPLE_TOOLS`, written there for people; the tests have them as signatures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Code:
     Attributes:
         meaning: One sentence.
         example: The parts of a plan, as YAML, that have the problem (`firmplan: 1` is understood).
-        path: Where the example has it.
+        path: The place of the problem in the example.
     """
 
     severity: Literal["error", "warning"]
@@ -46,7 +46,7 @@ def _warning(meaning: str, example: str, path: str) -> Code:
 CODES: Mapping[str, Code] = MappingProxyType(
     {
         "bad-shape": _error(
-            "The plan has not the shape of the format: a key is unknown, missing or of the wrong kind, the text is no JSON or YAML, or the version is not 1.",
+            "The plan does not have the shape of the format: a key is unknown, missing or of the wrong kind, the text is no JSON or YAML, or the version is not 1.",
             "steps:\n  - {id: w, tool: weather, args: {city: Rome}, wehn: true}\noutput: ${w.text}",
             "$.steps[0].wehn",
         ),
@@ -106,12 +106,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[1].args.city",
         ),
         "bad-expr": _error(
-            "An expression is not of the language: its syntax, a construct that is not allowed, or the types of its operands.",
+            "An expression is not in the language: wrong syntax, a forbidden construct, or operands of wrong types.",
             "steps:\n  - {id: a, set: '${1 +}'}\noutput: ${a}",
             "$.steps[0].set",
         ),
         "cycle": _error(
-            "Steps wait for one another in a circle.",
+            "Steps wait for one another in a cycle.",
             "steps:\n  - {id: a, set: '${b}'}\n  - {id: b, set: '${a}'}\noutput: ${a}",
             "$.steps[0]",
         ),
@@ -141,12 +141,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[0].retries",
         ),
         "not-a-list": _error(
-            "`for_each` wants a list.",
+            "`for_each` needs a list.",
             "steps:\n  - {id: w, for_each: Rome, tool: weather, args: {city: '${item}'}}\noutput: ${w}",
             "$.steps[0].for_each",
         ),
         "not-a-bool": _error(
-            "`when` and `until` want a boolean.",
+            "`when` and `until` need a boolean.",
             "steps:\n  - {id: w, when: '${1}', tool: weather, args: {city: Rome}}\noutput: ${w.text}",
             "$.steps[0].when",
         ),
@@ -166,7 +166,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.inputs.city",
         ),
         "unchecked-type": _warning(
-            "Whether a value fits is known only at run time, and checked then.",
+            "Only the run can tell whether a value fits, and checks it then.",
             "steps:\n  - {id: s, tool: search, args: {query: Rome}}\n  - {id: w, tool: weather, args: {city: '${s}'}}\noutput: ${w.text}",
             "$.steps[1].args.city",
         ),
@@ -176,7 +176,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[1].when",
         ),
         "suspicious-text": _warning(
-            "Plain text looks like a reference that was meant to be an expression.",
+            "Plain text looks like a reference that should be an expression.",
             "steps:\n  - {id: w, tool: weather, args: {city: Rome}}\n  - {id: a, set: 'Now: {{w.text}}'}\noutput: ${a + w.text}",
             "$.steps[1].set",
         ),

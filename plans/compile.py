@@ -1,11 +1,10 @@
-"""From a plan that passed its check to a `Program`: every template compiled, every wait, effect and label known.
+"""The compiler: from a plan that passed its check to a `Program` with every template compiled and every wait, effect and label known.
 
-Nothing is checked again here, and no type is inferred: compiling a stored plan must not depend on how clever the checker of
-this version is. Only what a program cannot be made of is refused: text that is no expression, steps that wait for one
-another, plans that are missing or run themselves.
+The compiler repeats no check and infers no type: compiling a stored plan must not depend on how much the checker of this version can prove. It
+refuses only what no program can be made of: faulty expressions, cycles, plans that are missing or run themselves.
 
-An inner plan is compiled once for each set of its inputs that callers fill with untrusted data, since that decides what
-needs an approval; sets past `VARIANTS_MAX` are joined, which errs on the side of asking.
+An inner plan is compiled once for each set of its inputs that callers fill with untrusted data, since that set decides which calls
+need an approval; sets past `VARIANTS_MAX` are joined, which errs on the side of asking.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .checker.body import Bodies, Body, SavedPlans, bodies_of
 from .checker.flow import UNTRUSTED
 from .checker.survey import Survey, is_write, survey_of
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
-from .expressions.nodes import Call, Method, Node
+from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
 from .format.shape import Draft
 from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
@@ -40,27 +39,14 @@ from .program import (
     UseFallback,
     Waits,
 )
-from .signature import Signature, Signatures, toolbox
+from .signature import Signature, Signatures, signatures_of
 from .types.standalone import self_contained
 from .values import Json, canonical
 
 VARIANTS_MAX = 8
-"""Ways in which one inner plan's inputs may be untrusted that get a program of their own."""
+"""Sets of untrusted inputs of one inner plan that get a program each."""
 DEFAULT_MODEL = "default"
-"""The alias of the model that an `ask` step without `model` is put to."""
-
-
-@dataclass(slots=True)
-class _Compiling:
-    """What is known of all bodies, and the programs made so far.
-
-    Attributes:
-        programs: For each body: its programs by the bits that are untrusted.
-    """
-
-    survey: Survey
-    signatures: Signatures
-    programs: list[dict[int, Program]]
+"""The alias of the model that answers an `ask` step without `model`."""
 
 
 def compile_plan(
@@ -76,7 +62,7 @@ def compile_plan(
         plan: The plan.
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
-        language: The version of the expression language that it was checked in: later functions are unknown to it.
+        language: The version of the expression language in which it was checked; later functions are refused.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
@@ -85,19 +71,19 @@ def compile_plan(
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
         _refuse(_later_functions(bodies, language))
-    tools = toolbox(signatures)
+    tools = signatures_of(signatures)
     survey = survey_of(bodies, tools)
-    _refuse(_circles(survey))
-    compiling = _Compiling(survey, tools, [{} for _ in bodies.every])
+    _refuse(_cycles(survey))
     variants = _variants(survey)
+    programs: list[dict[int, Program]] = [{} for _ in bodies.every]
     for number in survey.order:
         for untrusted in variants[number]:
-            compiling.programs[number][untrusted] = _program(compiling, number, untrusted)
-    return compiling.programs[0][UNTRUSTED]
+            programs[number][untrusted] = _BodyCompiler(survey, tools, programs, number, untrusted).program()
+    return programs[0][UNTRUSTED]
 
 
 def _faults(bodies: Bodies) -> list[Problem]:
-    """Return the texts and the names that no program can be made of."""
+    """Return the missing plans and the faulty expressions."""
     found = [
         problem(
             "unknown-plan",
@@ -107,62 +93,41 @@ def _faults(bodies: Bodies) -> list[Problem]:
         for body, position in bodies.missing
     ]
     for body in bodies.every:
-        for position, step in enumerate(body.steps):
-            for template in step.templates.values():
-                at = body.path(position) + template.where
-                found += [
-                    problem(fault.code, at + fault.inner, fault.message, fault.hint)
-                    for fault in template.faults
-                ]
-        at = f"{body.where}.output"
-        found += [
-            problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in body.output.faults
-        ]
+        for at, template in body.templates():
+            found += [
+                problem(fault.code, at + fault.inner, fault.message, fault.hint) for fault in template.faults
+            ]
     return found
 
 
 def _later_functions(bodies: Bodies, language: int) -> list[Problem]:
-    """Return the calls of functions and methods that came after a version of the language."""
+    """Return the calls of functions and methods that are newer than a version of the language."""
     found: list[Problem] = []
     for body in bodies.every:
-        places = [
-            (body.path(position) + template.where, template.formula)
-            for position, step in enumerate(body.steps)
-            for template in step.templates.values()
-        ]
-        for at, formula in [*places, (f"{body.where}.output", body.output.formula)]:
-            for leaf in formula.leaves:
+        for at, template in body.templates():
+            for leaf in template.formula.leaves:
                 for expression in leaf.expressions:
-                    node = expression.parsed.node
-                    found += [
-                        problem(
-                            "bad-expr",
-                            at + leaf.inner,
-                            f"there is no {kind} '{name}'",
-                            f"it came with version {since} of expressions, and this run began with version {language}",
-                        )
-                        for kind, name, since in (() if node is None else _calls(node))
-                        if since > language
-                    ]
+                    for kind, name, since in _calls(expression.parsed.node):
+                        if since > language:
+                            message = f"there is no {kind} '{name}'"
+                            hint = f"it came with version {since} of expressions, and this run began with version {language}"
+                            found.append(problem("bad-expr", at + leaf.inner, message, hint))
     return found
 
 
-def _calls(node: Node) -> Iterator[tuple[str, str, int]]:
-    """Yield the functions and methods that an expression calls, each with the version that it came with."""
-    if isinstance(node, Call):
-        yield "function", node.function, FUNCTIONS[node.function].since
-    elif isinstance(node, Method):
-        yield "method", node.name, METHODS[node.name].since
-    for part in node.parts:
-        yield from _calls(part)
+def _calls(node: Node | None) -> Iterator[tuple[str, str, int]]:
+    """Yield the functions and methods that an expression calls, each with the version of the language that brought it."""
+    for inner in () if node is None else walk(node):
+        if isinstance(inner, Call):
+            yield "function", inner.function, FUNCTIONS[inner.function].since
+        elif isinstance(inner, Method):
+            yield "method", inner.name, METHODS[inner.name].since
 
 
-def _circles(survey: Survey) -> list[Problem]:
+def _cycles(survey: Survey) -> list[Problem]:
+    message = "steps wait for one another in a cycle"
     found = [
-        problem(
-            "cycle", f"{survey.bodies.every[number].where}.steps", "steps wait for one another in a circle"
-        )
-        for number in survey.circular
+        problem("cycle", f"{survey.bodies.every[number].where}.steps", message) for number in survey.circular
     ]
     return [*found, problem("recursive-plan", "$", "a plan runs itself")] if survey.runs_itself else found
 
@@ -173,146 +138,132 @@ def _refuse(found: Sequence[Problem]) -> None:
 
 
 def _variants(survey: Survey) -> list[list[int]]:
-    """Return, for each body, the sets of its bits that its callers make untrusted, as masks."""
+    """Return, for each body, the sets of its inputs that its callers make untrusted, as label bits."""
     found: list[list[int]] = [[] for _ in survey.bodies.every]
     found[0] = [UNTRUSTED]
     for number in reversed(survey.order):
         if len(found[number]) > VARIANTS_MAX:
-            found[number] = [_all_bits(found[number])]
+            joined = 0
+            for untrusted in found[number]:
+                joined |= untrusted
+            found[number] = [joined]
         for untrusted in found[number]:
             for position, called in survey.bodies.every[number].calls.items():
-                mask = _mask(survey, number, position, untrusted)
-                if mask not in found[called]:
-                    found[called].append(mask)
+                passed = _passed(survey, number, position, untrusted)
+                if passed not in found[called]:
+                    found[called].append(passed)
     return found
 
 
-def _all_bits(masks: Iterable[int]) -> int:
-    together = 0
-    for mask in masks:
-        together |= mask
-    return together
-
-
-def _mask(survey: Survey, number: int, position: int, untrusted: int) -> int:
-    """Return which bits of the body that a `plan` step runs are untrusted, if those of its own body in `untrusted` are."""
+def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
+    """Return the bits that a `plan` step makes untrusted in the body that it runs, if `untrusted` are untrusted in its own body."""
     labels = survey.flows[number].labels
     called = survey.flows[labels.body.calls[position]].summary
-    mask = UNTRUSTED
+    passed = UNTRUSTED
     for name, bit in called.bits.items():
         if labels.of_argument(position, name) & untrusted:
-            mask |= bit
-    return mask
+            passed |= bit
+    return passed
 
 
-def _program(compiling: _Compiling, number: int, untrusted: int) -> Program:
-    body = compiling.survey.bodies.every[number]
-    output = body.output
-    steps = tuple(_step(compiling, number, position, untrusted) for position in range(len(body.steps)))
-    return Program(
-        plan=_plan_of(compiling.survey.bodies, body),
-        steps=steps,
-        order=tuple(compiling.survey.steps[number]),
-        output=None if output.value is None else output.formula,
-        defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
-        waits=Waits.of(steps),
-    )
+@dataclass(slots=True)
+class _BodyCompiler:
+    """Compiles one body for one set of untrusted inputs.
 
+    Attributes:
+        programs: For each body: its programs by the bits that are untrusted; the bodies that this one runs are compiled.
+        number: The body.
+        untrusted: The label bits that stand for untrusted data.
+    """
 
-def _plan_of(bodies: Bodies, body: Body) -> Plan:
-    """Return the plan of a body; an inner plan stands alone with all that it can name."""
-    outer = bodies.units[body.unit].plan
-    if body.name is None:
-        return outer
-    inner = outer.plans[body.name]
-    return Plan.model_construct(
-        {"firmplan", "inputs", "types", "plans", "steps", "output"},
-        firmplan=1,
-        inputs=inner.inputs,
-        types=dict(cast("Mapping[str, dict[str, Any]]", body.types)),
-        plans=outer.plans,
-        steps=inner.steps,
-        output=inner.output,
-    )
+    survey: Survey
+    tools: Signatures
+    programs: Sequence[Mapping[int, Program]]
+    number: int
+    untrusted: int
 
+    @property
+    def body(self) -> Body:
+        return self.survey.bodies.every[self.number]
 
-def _step(compiling: _Compiling, number: int, position: int, untrusted: int) -> StepCode:
-    body = compiling.survey.bodies.every[number]
-    step, refs = body.steps[position], body.refs[position]
-    texts, touches = step.templates, compiling.survey.touches[number][position]
-    when, for_each, until = texts.get("when"), texts.get("for_each"), texts.get("until")
-    return StepCode(
-        position=position,
-        id=step.id,
-        action=_action(compiling, number, position, untrusted),
-        when=None if when is None else when.formula,
-        when_filters=refs.is_filter,
-        for_each=None if for_each is None else for_each.formula,
-        on_error=_on_error(step),
-        repeat=None if step.repeat is None or until is None else RepeatUntil(until.formula, step.repeat.max),
-        retries=step.retries,
-        timeout_s=None if step.timeout is None else float(step.timeout),
-        needs_when=refs.needs_when,
-        needs=refs.needs,
-        lenient=refs.lenient,
-        after=refs.after,
-        touches=touches,
-        sequential=for_each is not None and is_write(touches),
-        tainted=_tainted(compiling, number, position, untrusted),
-    )
+    def program(self) -> Program:
+        """Return the body's program."""
+        body = self.body
+        steps = tuple(self._step(position, step) for position, step in enumerate(body.steps))
+        return Program(
+            plan=_plan_of(self.survey.bodies, body),
+            steps=steps,
+            order=tuple(self.survey.steps[self.number]),
+            output=None if body.output.value is None else body.output.formula,
+            defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
+            waits=Waits.of(steps),
+        )
 
+    def _step(self, position: int, step: Step) -> StepCode:
+        refs, touches = self.body.refs[position], self.survey.touches[self.number][position]
+        formulas = {name: template.formula for name, template in step.templates.items()}
+        for_each, until = formulas.get("for_each"), formulas.get("until")
+        return StepCode(
+            position=position,
+            id=step.id,
+            action=self._action(position, step),
+            when=formulas.get("when"),
+            when_filters=refs.is_filter,
+            for_each=for_each,
+            on_error=_on_error(step),
+            repeat=None if step.repeat is None or until is None else RepeatUntil(until, step.repeat.max),
+            retries=step.retries,
+            timeout_s=None if step.timeout is None else float(step.timeout),
+            needs_when=refs.needs_when,
+            needs=refs.needs,
+            lenient=refs.lenient,
+            after=refs.after,
+            touches=touches,
+            sequential=for_each is not None and is_write(touches),
+            tainted=self._tainted_arguments(position, step),
+        )
 
-def _on_error(step: Step) -> OnError:
-    if isinstance(step.on_error, Fallback):
-        return UseFallback(step.templates["fallback"].formula)
-    return Skip() if step.on_error == "skip" else Fail()
+    def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
+        """Return the arguments of a tool step that hold untrusted data, sorted."""
+        labels = self.survey.flows[self.number].labels
+        if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
+            return ()
+        return tuple(
+            sorted(name for name in step.args if labels.of_argument(position, name) & self.untrusted)
+        )
 
+    def _action(self, position: int, step: Step) -> Action:
+        texts = step.templates
+        match step:
+            case ToolStep():
+                return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
+            case SetStep():
+                return SetValue(texts["set"].formula.ready())
+            case AskStep():
+                return _ask(step, self.body.types)
+            case PlanStep():
+                programs = self.programs[self.body.calls[position]]
+                program = programs.get(_passed(self.survey, self.number, position, self.untrusted))
+                # Joined sets have no program of exactly this set, but then there is one program for all.
+                return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
+            case AgentStep():
+                return self._agent(position, step)
 
-def _tainted(compiling: _Compiling, number: int, position: int, untrusted: int) -> tuple[str, ...]:
-    """Return the arguments of a tool step that hold untrusted data, sorted."""
-    labels = compiling.survey.flows[number].labels
-    step = labels.body.steps[position]
-    if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & untrusted:
-        return ()
-    return tuple(sorted(name for name in step.args if labels.of_argument(position, name) & untrusted))
-
-
-def _action(compiling: _Compiling, number: int, position: int, untrusted: int) -> Action:
-    body = compiling.survey.bodies.every[number]
-    step = body.steps[position]
-    texts = step.templates
-    match step:
-        case ToolStep():
-            return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
-        case SetStep():
-            return SetValue(texts["set"].formula.ready())
-        case AskStep():
-            return _ask(step, body.types)
-        case PlanStep():
-            programs = compiling.programs[body.calls[position]]
-            program = programs.get(_mask(compiling.survey, number, position, untrusted))
-            return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
-        case AgentStep():
-            return _agent(compiling, number, position, untrusted)
-
-
-def _agent(compiling: _Compiling, number: int, position: int, untrusted: int) -> RunAgent:
-    body = compiling.survey.bodies.every[number]
-    step = cast("AgentStep", body.steps[position])
-    agent, goal = step.agent, step.templates["goal"]
-    tools = [tool for name in agent.tools if (tool := compiling.signatures.find(name)) is not None]
-    returns = as_written(self_contained(agent.returns, body.types))
-    is_tainted = bool(compiling.survey.flows[number].labels.of(goal, position) & untrusted)
-    return RunAgent(
-        goal=goal.formula,
-        tools=agent.tools,
-        returns=returns,
-        steps_max=agent.max_steps,
-        budget={str(name): amount for name, amount in agent.budget.items()},
-        instructions=instructions_of(tools),
-        reply=reply_schema([tool.name for tool in tools], returns),
-        is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
-    )
+    def _agent(self, position: int, step: AgentStep) -> RunAgent:
+        agent, goal = step.agent, step.templates["goal"]
+        tools = [tool for name in agent.tools if (tool := self.tools.find(name)) is not None]
+        returns = as_written(self_contained(agent.returns, self.body.types))
+        is_tainted = bool(self.survey.flows[self.number].labels.of(goal, position) & self.untrusted)
+        return RunAgent(
+            goal=goal.formula,
+            tools=agent.tools,
+            returns=returns,
+            steps_max=agent.max_steps,
+            budget={str(name): amount for name, amount in agent.budget.items()},
+            instructions=_instructions(tools),
+            reply=_reply_schema([tool.name for tool in tools], returns),
+            is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
+        )
 
 
 def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
@@ -330,11 +281,31 @@ def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
     )
 
 
-# --- What an `agent` step asks its model: one small decision at a time, in a fixed form.
-#
-# A turn of the agent is one question: the goal, the tools, and what came of the calls so far; and one answer, either the next call or the
-# result. The form is made when the plan is compiled, so that a run can be replayed without the tools.
+def _on_error(step: Step) -> OnError:
+    if isinstance(step.on_error, Fallback):
+        return UseFallback(step.templates["fallback"].formula)
+    return Skip() if step.on_error == "skip" else Fail()
 
+
+def _plan_of(bodies: Bodies, body: Body) -> Plan:
+    """Return the plan of a body; an inner plan stands alone, with all types and plans that it can name."""
+    outer = bodies.units[body.unit].plan
+    if body.name is None:
+        return outer
+    inner = outer.plans[body.name]
+    return Plan.model_construct(
+        {"firmplan", "inputs", "types", "plans", "steps", "output"},
+        firmplan=1,
+        inputs=inner.inputs,
+        types=dict(cast("Mapping[str, dict[str, Any]]", body.types)),
+        plans=outer.plans,
+        steps=inner.steps,
+        output=inner.output,
+    )
+
+
+# The turns of an `agent` step. In each turn its model gets the goal, the tools and the results of the calls so far, and answers with the next
+# call or with the result. The form is made when the plan is compiled, so that a run replays without the tools.
 
 _RULES = """\
 You reach a goal by calling tools, one call at a time, with as few calls as it takes. You see what came of each call before you decide
@@ -348,15 +319,15 @@ The tools:
 """
 
 
-def instructions_of(tools: Sequence[Signature]) -> str:
+def _instructions(tools: Sequence[Signature]) -> str:
     """Return the system prompt of an agent with these tools."""
     if not tools:
         return _RULES + "(none: give the answer)"
     return _RULES + "\n".join(_tool(tool) for tool in tools)
 
 
-def reply_schema(names: Sequence[str], returns: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the JSON Schema of what the model says in one turn; `returns` is self-contained."""
+def _reply_schema(names: Sequence[str], returns: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the JSON Schema of the model's answer in one turn; `returns` is self-contained."""
     answer = {key: value for key, value in returns.items() if key not in ("$defs", "definitions")}
     properties: dict[str, Json] = {"reasoning": {"type": "string"}, "answer": answer}
     if names:
@@ -372,8 +343,8 @@ def reply_schema(names: Sequence[str], returns: Mapping[str, Json]) -> dict[str,
 def _tool(tool: Signature) -> str:
     effect = f"[{tool.effect}]"
     summary = tool.description.strip().partition("\n\n")[0].replace("\n", " ")
-    return f"- {tool.name} {effect}: {summary}\n  parameters: {_spelled(tool.parameters)}"
+    return f"- {tool.name} {effect}: {summary}\n  parameters: {_as_text(tool.parameters)}"
 
 
-def _spelled(schema: Mapping[str, Json]) -> str:
+def _as_text(schema: Mapping[str, Json]) -> str:
     return canonical(cast("Json", dict(schema))).decode()

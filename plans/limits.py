@@ -1,7 +1,7 @@
-"""The bounds of the plan language, by name.
+"""The limits of plans, by name.
 
-Every bound exists so that a hostile plan costs linear time and bounded memory; none should be felt by an honest one.
-Bounds of expressions (length, depth, work) stand with the expressions.
+Every limit exists so that a hostile plan costs linear time and bounded memory; no honest plan should reach one.
+Limits of expressions (length, depth, work) are in `expressions/`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What `check` admits; hand it another to raise a bound.
+    """The limits of one check; pass another value to raise one.
 
     Attributes:
         text_bytes_max: Length of a plan's text in bytes.
         steps_max: Steps of a plan, its inner plans included.
         nesting_max: How many plans may run inside one another.
-        tainted_hops_max: Steps of a flow that a message spells out; longer flows are told by both ends.
-        named_parts_max: Parts of the named types that the schemas of a plan rest on, counted for each schema that does.
-        suggestions_max: Problems of one report that get a nearest name: finding one costs time for every name.
+        tainted_hops_max: Steps of a flow that a message lists; of longer flows it lists the last ones.
+        named_parts_max: Parts of the named types that the schemas of a plan rest on, counted for each schema.
+        suggestions_max: Problems of one report that get a nearest name: finding one compares all names.
     """
 
     text_bytes_max: int = 64 * 1024 * 1024

@@ -1,7 +1,7 @@
-"""What a check found: problems with places and cures, and the report that holds them.
+"""The result of a check: problems, and the report that holds them.
 
-A problem says what was expected, what was found and where; its hint says what to do. The codes and their severities
-are a table of their own (`codes.py`). This module knows nothing of how problems are found.
+A problem's message says what was expected, what was found and where; its hint says what to do. `codes.py` has the table of codes and
+severities. This module does not know how problems are found.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from .types.types import Type, size_of
 from .values import Json
 
 SHOWN_MAX = 50
-"""Problems that the text of a report spells out; programs read them all from `problems`."""
+"""Problems that the text of a report lists; `problems` has them all."""
 
 TYPE_PARTS_MAX = 1_000_000
-"""Parts of types that a report spells out; a hostile plan may have 10,000 for each step."""
+"""Parts of types that a report lists; a hostile plan may have 10,000 for each step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault or doubt about a plan.
+    """One fault or warning of a plan.
 
     Attributes:
         code: One of `CODES`.
-        path: Where in the plan, such as `$.steps[2].args.city`.
+        path: The place in the plan, such as `$.steps[2].args.city`.
         message: Expected, found, where.
         hint: What to do; may be empty.
         severity: `error` stops the plan from running; `warning` does not.
-        at: Start and end of the fault in the characters of the text at `path`, if it is about a part of it.
+        at: Start and end of the faulty part of the text at `path`, in characters, if the problem is about a part.
         line: Line of the plan's text, from 1, if it was given as text.
     """
 
@@ -66,7 +66,15 @@ class Problem:
 
 
 def problem(code: str, path: str, message: str, hint: str = "", at: tuple[int, int] | None = None) -> Problem:
-    """Return a problem with the severity that its code has."""
+    """Return a problem with the severity of its code.
+
+    Args:
+        code: One of `CODES`.
+        path: The place in the plan.
+        message: Expected, found, where.
+        hint: What to do.
+        at: Start and end of the faulty part of the text at `path`.
+    """
     return Problem(code, path, message, hint, CODES[code].severity, at)
 
 
@@ -101,12 +109,12 @@ class Bounds:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All that a check found, faults first in the plan's order.
+    """The problems, bounds and types that a check found.
 
     Attributes:
-        problems: Every fault and every warning.
-        bounds: The most a run can cost.
-        inferred: Type of every step by its path; inner steps as `outer/inner`.
+        problems: Every fault and every warning: faults first, then in the plan's order.
+        bounds: The most that a run can cost.
+        inferred: The type of every step by its path; inner steps as `outer/inner`.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -186,7 +194,7 @@ _RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
 
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return problems, each once: errors first, then by where they stand in the plan, then as they were found."""
+    """Return problems, each once: errors first, then by their place in the plan, then as they were found."""
     return tuple(sorted(dict.fromkeys(problems), key=_place))
 
 

@@ -1,6 +1,6 @@
-"""What the plan language needs to know of a tool: its signature, never its code.
+"""Signatures: the facts about tools that the plan language needs, never their code.
 
-`firmplan.tools.Tool` satisfies `Signature` and `Toolset` satisfies `Signatures`; this room must stay unaware of both.
+`firmplan.tools.Tool` satisfies `Signature` and `Toolset` satisfies `Signatures`; `plans/` must not import either.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Signature(Protocol):
 
     @property
     def name(self) -> str:
-        """What plans call it by."""
+        """Its name in plans."""
         ...
 
     @property
     def description(self) -> str:
-        """What it does, for people and models."""
+        """Its purpose, for people and models."""
         ...
 
     @property
     def effect(self) -> Effect:
-        """What a call may do to the world."""
+        """Its effect on the world."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class Signature(Protocol):
 
     @property
     def resource(self) -> str:
-        """What its effect touches; `world` conflicts with every other."""
+        """The resource that its effect touches; `world` conflicts with every other."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Signature(Protocol):
 
     @property
     def can_reconcile(self) -> bool:
-        """Whether it can tell what became of a call."""
+        """Whether it can find out whether a call took effect."""
         ...
 
     @property
@@ -94,9 +94,6 @@ class Signatures(Protocol):
         ...
 
 
-# --- Any toolset as signatures: a list of tools will do wherever a toolset is wanted.
-
-
 @dataclass(frozen=True, slots=True)
 class _Listed:
     by_name: Mapping[str, Signature]
@@ -109,8 +106,8 @@ class _Listed:
         return self.by_name.get(name)
 
 
-def toolbox(toolset: Signatures | Iterable[Signature]) -> Signatures:
-    """Return the signatures of a toolset, or of a list of tools; of two tools with one name, the last."""
+def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
+    """Return a toolset, or a list of tools, as signatures; of two tools with one name, the last."""
     if isinstance(toolset, Iterable) and not hasattr(toolset, "find"):
         return _Listed({tool.name: tool for tool in toolset})
     return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow

@@ -1,6 +1,8 @@
-"""Fakes for tests of what is built on firmplan: real where it counts, scripted where the world would not hold still.
+"""Fakes for tests of programs that use firmplan, golden tests, and the pytest plugin.
 
-Each name is imported on first use: a test that needs a store loads no HTTP server.
+It knows every other folder, and no other folder knows it; the fakes speak real HTTP and use the real store. Begin at `scripted_model.py`
+(a model from a script), `fakes.py` (clock and store) and `golden.py` (recorded runs as tests). Each public name is imported on first use:
+a test that needs a store loads no HTTP server.
 """
 
 from __future__ import annotations
@@ -10,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .assertions import assert_same_run, assert_step
-    from .fake_clock import FakeClock
-    from .memory_store import MemoryStore
+    from .fakes import FakeClock, MemoryStore, run_plan
     from .recorded import RecordedRun, read_recorded
     from .replies import (
         Body,
@@ -28,14 +29,12 @@ if TYPE_CHECKING:
         ToolCall,
         Truncated,
     )
-    from .run_plan import run_plan
     from .scripted_model import ScriptedModel
     from .scripted_tool import Held, ScriptedTool
 
 _MODULES = {
     "assertions": ("assert_same_run", "assert_step"),
-    "fake_clock": ("FakeClock",),
-    "memory_store": ("MemoryStore",),
+    "fakes": ("FakeClock", "MemoryStore", "run_plan"),
     "recorded": ("RecordedRun", "read_recorded"),
     "replies": (
         "Body",
@@ -52,7 +51,6 @@ _MODULES = {
         "ToolCall",
         "Truncated",
     ),
-    "run_plan": ("run_plan",),
     "scripted_model": ("ScriptedModel",),
     "scripted_tool": ("Held", "ScriptedTool"),
 }

@@ -36,7 +36,7 @@ def assert_same_run(a: RunOrBundle, b: RunOrBundle) -> None:
 
     Args:
         a: A run, or the path of a bundle.
-        b: Another; of two bundles the difference is told with its reasons.
+        b: Another; the difference of two bundles has its reasons.
 
     Raises:
         AssertionError: They differ; the message is the difference, by step.
@@ -49,14 +49,14 @@ def assert_same_run(a: RunOrBundle, b: RunOrBundle) -> None:
 
 
 def difference(a: RunOrBundle, b: RunOrBundle) -> RunDiff:
-    """Return what differs between two runs, or bundles. Raises: InputRejected."""
+    """Return the difference of two runs, or bundles. Raises: InputRejected."""
     if not isinstance(a, Run) and not isinstance(b, Run):
         return compare(read_recorded(Path(a)).recall, read_recorded(Path(b)).recall)
     return _compared(_run_of(a), _run_of(b))
 
 
 def is_same(found: RunDiff) -> bool:
-    """Whether a difference is none: prose in the plan, and how its text is laid out, do not count."""
+    """Whether two runs are the same; prose and layout of the plan do not count."""
     return not replace(found, plan=replace(found.plan, changes=())) and found.plan.same_digest
 
 
@@ -69,7 +69,7 @@ def assert_step(run: Run, step: str, **expected: Json) -> None:
         expected: Any of `status`, `output`, `reused`, `attempts`, `reason`, and `error` (its code).
 
     Raises:
-        AssertionError: Something is otherwise; the message has expected and found, by path in the value.
+        AssertionError: The step differs; the message has expected and found, by path in the value.
     """
     __tracebackhide__ = True
     if faults := list(step_faults(run, step, expected)):
@@ -77,7 +77,7 @@ def assert_step(run: Run, step: str, **expected: Json) -> None:
 
 
 def step_faults(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[str]:
-    """Yield what is otherwise than expected of a step, a line each."""
+    """Yield the differences of a step from the expectation, a line each."""
     view = run.steps.get(step)
     if view is None:
         known = list(run.steps)
@@ -94,7 +94,7 @@ def step_faults(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[s
 
 
 def run_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]) -> Iterator[str]:
-    """Yield what is otherwise than expected of a run, a line each.
+    """Yield the differences of a run from the expectation, a line each.
 
     Args:
         run: The run.
@@ -149,7 +149,7 @@ def _run_of(given: RunOrBundle) -> Run:
 
 
 def _compared(a: Run, b: Run) -> RunDiff:
-    """Return the difference of two snapshots: which steps differ, without the journals' reasons."""
+    """Return the difference of two snapshots: the steps that differ, without reasons, which only journals have."""
     plan = diff_plans(_plan_of(a), _plan_of(b))
     edited = {*plan.changed, *plan.added}
     paths = dict.fromkeys((*b.steps, *a.steps))
@@ -175,11 +175,9 @@ def _plan_of(run: Run) -> Plan:
 def _step_diff(path: str, old: StepView | None, new: StepView | None, edited: set[str]) -> StepDiff:
     status = (old.status if old is not None else None, new.status if new is not None else None)
     if old is None or new is None:
-        return StepDiff(
-            path, "only_a" if new is None else "only_b", status, why="only one run came to this step"
-        )
+        return StepDiff(path, "only_a" if new is None else "only_b", status, why="only one run has this step")
     if (old.status, old.output_digest) == (new.status, new.output_digest):
         return StepDiff(path, "same", status)
-    why = "the plan says otherwise here" if root_of(path) in edited else "it came out differently"
+    why = "the plan differs here" if root_of(path) in edited else "its result differs"
     fields: dict[str, Any] = {"output": differences(old.output, new.output)}
     return StepDiff(path, "changed", status, why, **fields)

@@ -15,35 +15,69 @@ A recorded run is a bundle, `NAME.bundle`. A case is `NAME.golden.yaml` (or `.js
       steps: {warm: {output: true}}
       calls: {weather: 1}
 
-What this module decides is what differs, in words; how pytest shows it is `plugin.py`.
+The last part has the items that pytest collects; `plugin.py` loads this module only where there is a golden test.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from ..errors import Diverged, InputRejected, PlanRejected
+import pytest
+from typing_extensions import override
+
+from ..errors import Diverged, FirmplanError, InputRejected, PlanRejected
 from ..executor.review.compare import compare
 from ..executor.review.recall import Recall
-from ..plans import Plan, check
-from ..plans.format.source import parse_source
+from ..plans import Plan, check, value_problems
+from ..plans.format.source import SourceError, parse_source
 from ..plans.values import Json
 from ..tools import Toolset
-from .answers import NOT_RECORDED
-from .assertions import is_same, run_faults
-from .case import read_case
+from .assertions import STEP_KEYS, is_same, run_faults
 from .recorded import REHEARSABLE, RecordedRun, read_recorded
-from .rehearsal import Rehearsal
+from .rehearsal import NOT_RECORDED, Rehearsal
 
 BUNDLE: Final = ".bundle"
 AGAIN: Final = "record a new run with `firmplan record RUN -o {}`"
 ACCEPT: Final = "accept it with `pytest --firmplan --firmplan-update`"
+
+
+TEXTS: Final[dict[str, Any]] = {"type": "array", "items": {"type": "string"}}
+STEP_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {name: {} for name in STEP_KEYS},
+}
+CASE_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "plan": {"type": ["string", "object"]},
+        "tools": {"anyOf": [{"type": "string"}, TEXTS]},
+        "recording": {"type": "string"},
+        "inputs": {"type": "object"},
+        "answers": {"type": "object"},
+        "live": TEXTS,
+        "artifacts": TEXTS,
+        "expect": {
+            "type": ["object", "null"],
+            "additionalProperties": False,
+            "properties": {
+                "status": {},
+                "output": {},
+                "errors": {"type": "object"},
+                "calls": {"type": "object"},
+                "steps": {"type": "object", "additionalProperties": STEP_SCHEMA},
+            },
+        },
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +88,7 @@ class Golden:
         path: Its file.
         plan: The plan as it is now.
         tools: Files and modules that declare tools; empty: as configured.
-        artifacts: Bytes that are no part of the recording.
+        artifacts: Bytes that are not part of the recording.
         expect: What is expected; `None`: all that was recorded.
     """
 
@@ -70,50 +104,62 @@ class Golden:
 
 
 def has_case(bundle: Path) -> bool:
-    """Whether a case of the same name says more about a bundle."""
+    """Whether a bundle has a case of the same name, which then is the test."""
     return any(bundle.with_name(f"{bundle.stem}.golden.{end}").exists() for end in ("yaml", "yml", "json"))
 
 
 def read_golden(path: Path) -> Golden:
-    """Return the golden test that a file is. Raises: InputRejected, Diverged, PlanRejected."""
+    """Return the golden test of a file. Raises: InputRejected, Diverged, PlanRejected."""
     if path.suffix == BUNDLE:
-        whole = read_recorded(path)
-        return Golden(path, whole.plan, whole.run.inputs, recorded=whole)
-    said = read_case(path)
-    recorded = read_recorded(path.parent / str(said["recording"])) if "recording" in said else None
+        recorded = read_recorded(path)
+        return Golden(path, recorded.plan, recorded.run.inputs, recorded=recorded)
+    case = _read_case(path)
+    recorded = read_recorded(path.parent / str(case["recording"])) if "recording" in case else None
     inputs = dict(recorded.run.inputs) if recorded is not None else {}
-    tools = said.get("tools", [])
+    tools = case.get("tools", [])
     return Golden(
         path,
-        _plan_of(path, said.get("plan"), recorded),
-        {**inputs, **said.get("inputs", {})},
+        _plan_of(path, case.get("plan"), recorded),
+        {**inputs, **case.get("inputs", {})},
         tuple(_beside(path, each) for each in ([tools] if isinstance(tools, str) else tools)),
         recorded,
-        said.get("answers", {}),
-        tuple(said.get("live", ())),
-        tuple(_bytes_of(path.parent / str(each)) for each in said.get("artifacts", ())),
-        (said["expect"] or {}) if "expect" in said else None if recorded is not None else {},
+        case.get("answers", {}),
+        tuple(case.get("live", ())),
+        tuple(_bytes_of(path.parent / str(each)) for each in case.get("artifacts", ())),
+        (case["expect"] or {}) if "expect" in case else None if recorded is not None else {},
     )
 
 
+def _read_case(path: Path) -> dict[str, Any]:
+    """Return the keys of a case; texts and numbers are told apart as in a plan. Raises: InputRejected: the file is no case."""
+    try:
+        case = parse_source(path.read_bytes()).value
+    except (OSError, SourceError) as fault:
+        raise InputRejected(f"{path} is no golden test: {fault}") from fault
+    for fault in value_problems(case, CASE_SCHEMA):
+        where = fault.inner.removeprefix(".") or "the file"
+        raise InputRejected(f"{path}: {where}: {fault.message}{fault.hint and f'; {fault.hint}'}")
+    return cast("dict[str, Any]", case)
+
+
 def replay_fault(path: Path) -> str | None:
-    """Return why a recorded run no longer replays; `None`: it does."""
+    """Return why a recorded run no longer replays; `None`: it replays."""
     try:
         read_recorded(path)
     except Diverged as fault:
-        return f"{fault}\nthis firmplan concludes something else than the one that recorded the run"
+        return f"{fault}\nthis version of firmplan concludes something else than the version that recorded the run"
     except InputRejected as fault:
         return str(fault)
     return None
 
 
 def golden_fault(golden: Golden, tools: Toolset, *, update: bool = False) -> str | None:
-    """Return what differs from what is expected, in words; `None`: nothing does.
+    """Return the differences from the expectation as text; `None`: there are none.
 
     Args:
         golden: The test.
         tools: As they are now.
-        update: Make what comes out now what is expected, where that is possible; then nothing differs.
+        update: Replace the expectation with the present result where that is possible; then nothing differs.
     """
     rehearsal = Rehearsal(
         golden.plan, golden.inputs, tools, golden.recorded, golden.answers, golden.live, golden.artifacts
@@ -128,30 +174,30 @@ def golden_fault(golden: Golden, tools: Toolset, *, update: bool = False) -> str
 
 
 def _recording_fault(golden: Golden, now: Recall, rehearsal: Rehearsal, *, update: bool) -> str | None:
-    """Return what differs from the recording, with reasons."""
+    """Return the differences from the recording, with reasons."""
     if golden.recorded is None:
         raise AssertionError("without a recording there are expectations")
-    told: list[str] = []
-    found = replace(compare(golden.recorded.recall, now), a="recorded", b="now")
-    if not is_same(found):
-        told.append(str(found))
-    told += _changed_models(golden.recorded, now)
-    if not told:
+    faults: list[str] = []
+    difference = replace(compare(golden.recorded.recall, now), a="recorded", b="now")
+    if not is_same(difference):
+        faults.append(str(difference))
+    faults += _changed_models(golden.recorded, now)
+    if not faults:
         return None
     missing = [error for error in now.run.errors if error.code == NOT_RECORDED]
-    told += [f"step '{error.step}': {error.message}" for error in missing]
+    faults += [f"step '{error.step}': {error.message}" for error in missing]
     if update and not missing:
         asyncio.run(rehearsal.run(keep=golden.recorded.path))
         return None
     advice = (
         f"calls are missing from the recording: {AGAIN.format(golden.recorded.path)}" if missing else ACCEPT
     )
-    return "\n".join([*told, advice])
+    return "\n".join([*faults, advice])
 
 
 def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:
-    """Return the model tools that have changed: a recorded answer was given to another prompt."""
-    told: list[str] = []
+    """Return the model tools that have changed, because their recorded answers were given to other prompts."""
+    faults: list[str] = []
     for name in now.header.lock.names:
         old, new = recorded.header.lock.find(name), now.header.lock.find(name)
         if old is None or new is None or new.effect != "model" or old.fingerprint == new.fingerprint:
@@ -159,14 +205,14 @@ def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:
         schemas = [part for part in ("parameters", "returns") if getattr(old, part) != getattr(new, part)]
         what = f"its {' and '.join(schemas)} changed" if schemas else "its prompt, settings or code changed"
         shown = f': "{old.description}" -> "{new.description}"' if old.description != new.description else ""
-        told.append(f"the model tool '{name}' is not the one that was recorded: {what}{shown}")
-    return told
+        faults.append(f"the model tool '{name}' is not the one that was recorded: {what}{shown}")
+    return faults
 
 
 def _expectation_fault(
     golden: Golden, expect: Mapping[str, Json], now: Recall, *, update: bool
 ) -> str | None:
-    """Return what is otherwise than expected."""
+    """Return the differences from the written expectation."""
     if update:
         _rewrite(golden.path, expect, now)
         return None
@@ -181,26 +227,26 @@ def _calls(now: Recall) -> Mapping[str, int]:
     return Counter(name or "ask" for name in names)
 
 
-# --- cases as files
+# --- Cases as files
 
 
-def _plan_of(path: Path, said: object, recorded: RecordedRun | None) -> Plan:
-    match said:
+def _plan_of(path: Path, document: object, recorded: RecordedRun | None) -> Plan:
+    match document:
         case str():
-            return Plan.load(path.parent / said)
+            return Plan.load(path.parent / document)
         case dict():
-            return _plan_in(cast("dict[str, Any]", said))
+            return _plan_in(cast("dict[str, Any]", document))
         case _ if recorded is not None:
             return recorded.plan
         case _:
             raise InputRejected(f"{path}: expected a plan: `plan: FILE`, or `recording: BUNDLE`")
 
 
-def _plan_in(said: Mapping[str, Any]) -> Plan:
-    """Return the plan that stands in a case. Raises: PlanRejected: it has not the shape of one."""
+def _plan_in(document: Mapping[str, Any]) -> Plan:
+    """Return the plan that a case holds. Raises: PlanRejected: it does not have the shape of a plan."""
     from pydantic import ValidationError  # noqa: PLC0415  # only for plans in cases
 
-    whole = {"firmplan": 1, **said}
+    whole = {"firmplan": 1, **document}
     try:
         return Plan.model_validate(whole)
     except ValidationError as fault:
@@ -216,12 +262,12 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _beside(path: Path, tools: str) -> str:
-    """Return a file of tools as it is from here; a module stays one."""
+    """Return the path of a file of tools that is relative to the case; a module's name stays as it is."""
     return str(path.parent / tools) if tools.endswith(".py") or "/" in tools else tools
 
 
 def _rewrite(path: Path, expect: Mapping[str, Json], now: Recall) -> None:
-    """Put what came out now in the place of what was expected; the rest of the file stays as it is."""
+    """Replace the expectation in the file with the present result; the rest of the file stays as it is."""
     text = path.read_text(encoding="utf-8")
     made = _expected_of(expect, now)
     if path.suffix == ".json":
@@ -245,13 +291,13 @@ def _rewrite(path: Path, expect: Mapping[str, Json], now: Recall) -> None:
 
 
 def _end_of(lines: Sequence[str], start: int) -> int:
-    """Return where the next key of a case begins."""
+    """Return the line where the next key of a case begins."""
     keys = (at for at in range(start + 1, len(lines)) if lines[at][:1].isalpha())
     return next(keys, len(lines))
 
 
 def _expected_of(expect: Mapping[str, Json], now: Recall) -> dict[str, Json]:
-    """Return what came out, of what is looked at; status and output where nothing is."""
+    """Return the present result in the form of the expectation; status and output if nothing is expected yet."""
     run, calls = now.run, _calls(now)
     wanted = expect or {"status": None, "output": None}
     made: dict[str, Json] = {}
@@ -280,12 +326,88 @@ def _mapping(value: Json) -> Mapping[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
-def tools_for(golden: Golden, configured: Sequence[str]) -> Toolset:
-    """Return the tools of a test: its own, else the configured ones. Raises: ConfigError."""
-    named = golden.tools or tuple(configured)
-    return Toolset.load(list(named)) if named else Toolset()
-
-
 def is_rehearsable(golden: Golden) -> bool:
-    """Whether a run ends by itself, so that it can be run again."""
+    """Whether the recorded run ended by itself, so that it can be run again."""
     return golden.recorded is None or golden.recorded.run.status in REHEARSABLE
+
+
+# --- Golden tests as pytest collects them. A bundle has two items: `replay` checks that this firmplan still concludes what was recorded,
+# and `rehearsal` that plan and tools as they are now give the same run. A case has one item, `golden`.
+
+
+NO_TOOLS = "no tools are configured: name them in `firmplan_tools` of pytest's configuration, in firmplan.toml, or in a case"
+
+
+class GoldenMismatch(AssertionError):  # noqa: N818  # the failure of a test, not an error of the program
+    """The run of a golden test differs from its expectation; the message is for people."""
+
+
+class GoldenFile(pytest.File):
+    """A file of a golden test."""
+
+    @override
+    def collect(self) -> Iterator[pytest.Item]:
+
+        if self.path.suffix != BUNDLE:
+            yield self._item(GoldenItem, "golden")
+            return
+        yield self._item(ReplayItem, "replay")
+        if not has_case(self.path):
+            yield self._item(GoldenItem, "rehearsal")
+
+    def _item(self, kind: type[pytest.Item], name: str) -> pytest.Item:
+        return kind.from_parent(self, name=name)  # pyright: ignore[reportUnknownMemberType]  # pytest leaves it open
+
+
+class _Item(pytest.Item):
+    """An item whose failure is shown as a message, without a traceback."""
+
+    @override
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, GoldenMismatch | FirmplanError):
+            return f"{self.nodeid}\n{excinfo.value}"
+        return super().repr_failure(excinfo, style)
+
+    @override
+    def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        return self.path, None, f"{self.path.name} {self.name}"
+
+
+class ReplayItem(_Item):
+    """A recorded run still replays."""
+
+    @override
+    def runtest(self) -> None:
+
+        if (fault := replay_fault(self.path)) is not None:
+            raise GoldenMismatch(fault)
+
+
+class GoldenItem(_Item):
+    """The run of a plan is as it was recorded or written down."""
+
+    @override
+    def runtest(self) -> None:
+
+        golden = read_golden(self.path)
+        if not is_rehearsable(golden):
+            pytest.skip("a run that was cancelled or stopped by its budget is only replayed")
+        configured = _configured_tools(self.config, self.path.parent)
+        named = golden.tools or configured
+        if not named and golden.path.suffix == BUNDLE:  # the rehearsal would only repeat the replay
+            pytest.skip(NO_TOOLS)
+        tools = Toolset.load(list(named)) if named else Toolset()
+        update = bool(self.config.getoption("firmplan_update"))
+        if (fault := golden_fault(golden, tools, update=update)) is not None:
+            raise GoldenMismatch(fault)
+
+
+def _configured_tools(config: pytest.Config, folder: Path) -> tuple[str, ...]:
+    """Return the files and modules of tools that pytest's configuration names, else those of `firmplan.toml`. Raises: ConfigError."""
+    named: list[str] = config.getini("firmplan_tools")
+    if named:
+        root = config.rootpath
+        return tuple(str(root / each) if each.endswith(".py") or "/" in each else each for each in named)
+    from ..cli.config import read_settings  # noqa: PLC0415  # only where pytest's configuration names no tools
+
+    return read_settings({}, os.environ, folder).tools

@@ -5,9 +5,9 @@
         engine = firmplan_engine([weather], models={"default": {"name": "m", "base_url": model.base_url}})
         assert engine.run_sync(PLAN).output == "Hello"
 
-Whatever a fixture opens it closes when the test has ended. `pytest --firmplan` also collects golden tests (`golden.py`): recorded runs
-and written expectations. It loads nothing of firmplan until a test asks for a fixture or there is a golden test, so that it
-costs other people's tests nothing. `docs/TESTING.md` shows all of it.
+A fixture closes what it opens when the test has ended. `pytest --firmplan` also collects golden tests (`golden.py`): recorded runs
+and written expectations. The plugin loads nothing of firmplan until a test asks for a fixture or there is a golden test, so that
+it costs other tests nothing. `docs/TESTING.md` shows all of it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..engine import Engine
-    from .fake_clock import FakeClock
-    from .memory_store import MemoryStore
+    from .fakes import FakeClock, MemoryStore
     from .scripted_model import ScriptedModel
 
     MakeModel: TypeAlias = Callable[..., ScriptedModel]
@@ -59,7 +58,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     if not file_path.name.endswith((".bundle", ".golden.yaml", ".golden.yml", ".golden.json")):
         return None
-    from .collected import GoldenFile  # noqa: PLC0415  # loads the engine: only where there are golden tests
+    from .golden import GoldenFile  # noqa: PLC0415  # loads the engine: only where there are golden tests
 
     made: pytest.Collector = GoldenFile.from_parent(parent, path=file_path)  # pyright: ignore[reportUnknownMemberType]  # pytest leaves it open
     return made
@@ -68,7 +67,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 @pytest.fixture
 def memory_store() -> MemoryStore:
     """A store in memory, new for each test."""
-    from .memory_store import MemoryStore  # noqa: PLC0415  # only tests that ask pay
+    from .fakes import MemoryStore  # noqa: PLC0415  # only tests that ask pay
 
     return MemoryStore()
 
@@ -76,7 +75,7 @@ def memory_store() -> MemoryStore:
 @pytest.fixture
 def fake_clock() -> FakeClock:
     """A clock that jumps over every pause; hand it to `Engine(clock=..)`."""
-    from .fake_clock import FakeClock  # noqa: PLC0415  # only tests that ask pay
+    from .fakes import FakeClock  # noqa: PLC0415  # only tests that ask pay
 
     return FakeClock()
 

@@ -1,6 +1,6 @@
-"""A recorded run, read from its bundle: what was called in it, and what each call came to.
+"""A recorded run, read from its bundle: its calls, their outcomes, and the decisions of people.
 
-Reading it replays it: what a `RecordedRun` says has been concluded again from the journal, and nothing was called.
+Reading a bundle replays the run: a `RecordedRun` is concluded again from the journal, and nothing is called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import Diverged, InputRejected
 from ..executor.calls.invoke import Failed, Lost, Outcome, Returned
+from ..executor.canonical_value import CanonicalValue
 from ..executor.events import (
     RESOLVED_FAILED,
     Approved,
@@ -31,24 +32,23 @@ from ..executor.journal.restore import build_machine, fold
 from ..executor.review.recall import Recall
 from ..executor.runs.archive import snapshot
 from ..executor.runs.run import Run
-from ..executor.sealed import Sealed
 from ..plans import Plan
 from ..plans.values import Json
 from ..tools import Artifact
 
 REHEARSABLE = ("succeeded", "failed", "waiting")
-"""Runs that end by themselves; a cancel or a budget comes from outside, and at no step of the plan."""
+"""Statuses of runs that end by themselves; a cancel or a budget is no part of the plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """See the module.
+    """A run as a bundle recorded it.
 
     Attributes:
         path: The bundle's file.
         recall: The run with its machine, its journal, and what each leaf was called with.
-        ended: Path of a leaf -> what its last call came to.
-        decided: Path of a leaf -> what a person decided about its call.
+        ended: Path of a leaf -> outcome of its last call.
+        decided: Path of a leaf -> the decision of a person about its call.
         blobs: Digest -> the bytes of an artifact among its inputs and values.
     """
 
@@ -59,7 +59,7 @@ class RecordedRun:
     blobs: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
     def read_artifact(self, artifact: Artifact | Mapping[str, Json]) -> bytes:
-        """Return the bytes of an artifact, given as the run's values hold it. Raises: InputRejected: the bundle has them not."""
+        """Return the bytes of an artifact, given as the run's values hold it. Raises: InputRejected: they are not in the bundle."""
         name = artifact.digest if isinstance(artifact, Artifact) else artifact.get("digest")
         if not isinstance(name, str) or name not in self.blobs:
             raise InputRejected(f"{self.path}: expected an artifact of the recorded run, found {artifact!r}")
@@ -72,7 +72,7 @@ class RecordedRun:
 
     @property
     def plan(self) -> Plan:
-        """What ran."""
+        """The plan that ran."""
         return self.recall.plan
 
     @property
@@ -86,7 +86,7 @@ def read_recorded(path: Path) -> RecordedRun:
 
     Raises:
         InputRejected: It cannot be read, is damaged, or was never planned.
-        Diverged: This version concludes something else than what was recorded.
+        Diverged: This version concludes something else than the recording.
     """
     try:
         data = path.read_bytes()
@@ -100,7 +100,7 @@ def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:
     header, entries = bundle.header, bundle.entries
     if header.plan is None:
         raise InputRejected(f"{path}: the run has no plan: no step of it has started")
-    machine, calls = build_machine(header), dict[str, Sealed]()
+    machine, calls = build_machine(header), dict[str, CanonicalValue]()
     fold(machine, entries, calls)
     if bundle.row.digest != machine.digest:
         raise Diverged(step="", field="digest", expected=bundle.row.digest, found=machine.digest)
@@ -110,7 +110,7 @@ def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:
 
 
 def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
-    """Return path -> what the last call there came to."""
+    """Return path -> outcome of the last call there."""
     found: dict[str, Outcome] = {}
     for entry in entries:
         match entry.event:

@@ -1,21 +1,23 @@
-"""Rehearsing a run: the plan runs once more as it is now, with the tools as they are now, and touches nothing.
+"""Rehearse a run: run the plan as it is now, with the tools as they are now, without any effect on the world.
 
-`pure` tools are called; every other call, prompts included, is answered by what was recorded or written down, in memory, on a clock
-that jumps over pauses. Whom people approved or denied is approved or denied again. What comes out can be compared with the
-recording, step by step, and kept as the new one.
+`pure` tools are called. Every other call, prompts included, gets a recorded or a written answer; the run is in memory, on a clock that
+jumps over pauses. Calls that people approved or denied are approved or denied again. The result can be compared with the recording, step
+by step, and kept as the new recording.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Final, Protocol, cast
 
-from ..errors import ConfigError, InputRejected, PlanRejected, ToolError
+from typing_extensions import override
+
+from ..errors import ConfigError, InputRejected, OutcomeUnknown, PlanRejected, ToolError
 from ..executor.calls.concurrency import Places
 from ..executor.calls.facilities import Facilities
-from ..executor.calls.invoke import Outcome
+from ..executor.calls.invoke import Failed, Outcome, Returned
 from ..executor.events import Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
@@ -25,18 +27,17 @@ from ..executor.runs.execution import Execution
 from ..executor.runs.owner import Alone
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
+from ..plans.edit.differences import differences, shown
 from ..plans.nearest import did_you_mean, listing
 from ..plans.program import AskModel
 from ..plans.signature import Effect
-from ..plans.values import Json, canonical, digest
-from ..tools import Tool, Toolset, ask_request
+from ..plans.values import Json, canonical, digest, parse
+from ..tools import Context, ModelReply, ModelRequest, Models, Tool, Toolset, Usage, ask_request, make_tool
 from ..tools.declaration import Approval
+from ..tools.failures import ResultRefused
 from ..tools.schemas import SchemaTypes
-from .answers import Answer, Answerer, Answers, written
-from .fake_clock import FakeClock
-from .memory_store import MemoryStore
+from .fakes import FakeClock, MemoryStore
 from .recorded import RecordedRun
-from .stand_in import StandInModels, Untouched, prompt_of, stand_in, types_of
 
 PLACES = 64
 DECISIONS_MAX = 1000  # decisions in one rehearsal: a plan that waits for ever is a mistake
@@ -45,14 +46,14 @@ ASK = "ask"  # under this name a test writes down answers for prompts
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What is to be rehearsed.
+    """A plan with its tools and the answers for its calls.
 
     Attributes:
         plan: As it is now.
         inputs: As they are given.
-        tools: As they are now; those that a recording knows and this has not are answered from the recording.
-        recorded: The run whose answers stand for calls.
-        answers: Written answers by tool name; `ask`: for prompts. They go before recorded ones.
+        tools: As they are now; tools that only the recording knows are answered from it.
+        recorded: The run whose answers are given to calls.
+        answers: Written answers by tool name; `ask`: for prompts. They take precedence over recorded answers.
         live: Names of tools that are called although they are not `pure`.
         artifacts: Bytes that inputs and answers may name as artifacts, beside those of the recording.
     """
@@ -66,11 +67,11 @@ class Rehearsal:
     artifacts: Sequence[bytes] = ()
 
     async def run(self, keep: Path | None = None) -> Recall:
-        """Return the run that comes of it; `keep`: write it into a bundle there.
+        """Return the run; `keep`: also write it into a bundle there.
 
         Raises:
             PlanRejected: The plan does not pass the check.
-            InputRejected: An input does not fit, or answers are given for a tool that there is not.
+            InputRejected: An input does not fit, or answers are given for an unknown tool.
         """
         saved: Mapping[str, Plan] = self.recorded.header.plans if self.recorded is not None else {}
         self._expect_known(_names(self.plan, saved))
@@ -99,7 +100,7 @@ class Rehearsal:
         try:
             for name, data in self._blobs().items():
                 await store.add_value(name, data, 0.0)
-            run_id = await self._carried_out(execution, header)
+            run_id = await self._run(execution, header)
             if keep is not None:
                 await execution.replays.export(run_id, keep)
             return await recall(store, await execution.archive.row(run_id))
@@ -107,7 +108,7 @@ class Rehearsal:
             await execution.close()
 
     def _expect_known(self, named: Sequence[str]) -> None:
-        """Check that answers are given for tools that there are. Raises: InputRejected."""
+        """Check that answers are given only for known tools. Raises: InputRejected."""
         known = sorted({*named, *self.tools.names})
         for what, names in (("answers", [name for name in self.answers if name != ASK]), ("live", self.live)):
             for name in names:
@@ -115,8 +116,8 @@ class Rehearsal:
                     hint = did_you_mean(name, known, f"there are {listing(known)}")
                     raise InputRejected(f"{what}: there is no tool '{name}': {hint}")
 
-    async def _carried_out(self, execution: Execution, header: Header) -> str:
-        """Run, and decide as was decided, until nothing goes on."""
+    async def _run(self, execution: Execution, header: Header) -> str:
+        """Run, and repeat the recorded decisions, until the run has ended or waits for another one."""
         name = self.recorded.run.id if self.recorded is not None else "rehearsal"
         run_id = await execution.submissions.submit(header, run_id=name)
         await execution.resume(run_id)
@@ -137,7 +138,7 @@ class Rehearsal:
         return run_id
 
     def _fork(self) -> Fork | None:
-        """Return how the recorded run came of its parent: values that it was given are given again, and writes that waited wait."""
+        """Return how the recorded run was made from its parent: its given values are given again, and its waiting writes wait again."""
         fork = self.recorded.header.fork if self.recorded is not None else None
         if fork is None:
             return None
@@ -150,15 +151,15 @@ class Rehearsal:
         given: dict[str, bytes] = {digest(data): data for data in self.artifacts}
         return {**self.recorded.blobs, **given} if self.recorded is not None else given
 
-    # --- who answers
+    # --- which tools are called, and which answers the others give
 
     def _tools(self, saved: Mapping[str, Plan]) -> Iterator[Tool]:
-        """Yield each tool that the plan names: itself if it is called, else its stand-in."""
+        """Yield each tool that the plan names, or its stand-in if it is not called."""
         for name in _names(self.plan, saved):
             tool = self.tools.find(name)
             lock = ToolLock.of(tool) if tool is not None else self._recorded_lock(name)
             if lock is None:
-                continue  # the check says so
+                continue  # the check reports it
             if tool is not None and (name in self.live or self._is_called(name, tool)):
                 yield tool
             else:
@@ -169,7 +170,7 @@ class Rehearsal:
         return tool.effect is Effect.PURE and name not in self.answers
 
     def _lock(self, tool: Tool) -> ToolLock:
-        """Return a tool's lock; of a stand-in, that of the tool it stands for."""
+        """Return a tool's lock; for a stand-in, the lock of its tool."""
         real = self.tools.find(tool.name)
         found = ToolLock.of(real) if real is not None else self._recorded_lock(tool.name)
         return found or ToolLock.of(tool)
@@ -191,7 +192,7 @@ class Rehearsal:
                 continue
             try:
                 args = types.bind(cast("dict[str, Json]", self.recorded.recall.calls[path].value))
-            except ToolError:  # the tool's parameters have changed since: this call cannot be made any more
+            except ToolError:  # the tool's parameters have changed, so this call cannot be made any more
                 continue
             yield Answer(path, args, ended)
 
@@ -205,7 +206,7 @@ class Rehearsal:
             return
         machine = self.recorded.recall.machine
         for path, ended in self._ended():
-            action = machine.turns[path].item.node.code.action
+            action = machine.iterations[path].item.node.code.action
             if not isinstance(action, AskModel):
                 continue
             asked = cast("dict[str, Json]", self.recorded.recall.calls[path].value)
@@ -216,19 +217,19 @@ class Rehearsal:
                     examples=cast("list[Json] | None", asked.get("examples")) or (),
                     returns=action.returns,
                 )
-            except ConfigError:  # an example that is none: the step failed of it, and does so again
+            except ConfigError:  # an invalid example: the step failed because of it, and will fail again
                 continue
             yield Answer(path, prompt_of(request), ended)
 
     def _ended(self) -> Sequence[tuple[str, Outcome]]:
-        """Return what calls came to by path, in plan order: which of several equal ones ended first was chance."""
+        """Return path and outcome of the calls, in plan order: which of several equal calls ended first was chance."""
         if self.recorded is None:
             return []
-        turns = self.recorded.recall.machine.turns
-        return sorted(self.recorded.ended.items(), key=lambda each: turns[each[0]].order)
+        iterations = self.recorded.recall.machine.iterations
+        return sorted(self.recorded.ended.items(), key=lambda each: iterations[each[0]].order)
 
     def _approval(self, tool: Tool | None, lock: ToolLock) -> Approval:
-        """Return when a person is asked: as the tool says, or as was asked in the recording."""
+        """Return when a person is asked: by the tool's rule, or for the calls that were asked about in the recording."""
         if tool is not None or lock.approval in ("never", "always", "untrusted"):
             kinds: Mapping[str, Approval] = {"always": "always", "untrusted": "untrusted"}
             return tool.approval if tool is not None else kinds.get(lock.approval)
@@ -242,3 +243,222 @@ class Rehearsal:
 
 def _names(plan: Plan, saved: Mapping[str, Plan]) -> list[str]:
     return sorted({name for each in (plan, *saved.values()) for name in tool_names(each)})
+
+
+# --- Answers: those of a recorded run, or those that a test wrote down. An answer is looked up by the tool and the arguments (by the prompt
+# and the form of its answer), first at the same step. Equal calls get their answers in the order of the recording. A call without an
+# answer fails with code `not-recorded`, and the message says how it differs from the nearest recorded call.
+
+
+NOT_RECORDED: Final = "not-recorded"
+PLACES_SHOWN: Final = 3
+
+
+class Answerer(Protocol):
+    """The source of answers for the calls of one tool, or for the prompts of a run."""
+
+    def give(self, step: str, asked: bytes) -> Json:
+        """Return the result of the call; `step` is empty if it is not known. Raises: ToolError, OutcomeUnknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        step: Path of the step that it was given to; empty: any step.
+        asked: The bound arguments, or the prompt, as canonical JSON; `None`: any.
+    """
+
+    step: str
+    asked: bytes | None
+    ended: Outcome
+
+
+@dataclass(slots=True)
+class Answers:
+    """The answers for one tool, or for all prompts.
+
+    Attributes:
+        what: For messages: `call of 'search'`, `prompt`.
+        later: Index of the next answer for each question that was asked more than once.
+    """
+
+    what: str
+    answers: Sequence[Answer]
+    later: dict[tuple[str, bytes], int] = field(default_factory=dict[tuple[str, bytes], int])
+
+    def give(self, step: str, asked: bytes) -> Json:
+        """Return the recorded result of the call.
+
+        Raises:
+            ToolError: The call failed, or was not recorded.
+            OutcomeUnknown: The outcome of the call is unknown.
+        """
+        fitting = [each for each in self.answers if each.asked in (None, asked)]
+        here = [each for each in fitting if each.step == step and step] or fitting
+        if not here:
+            raise ToolError(self._missing(step, asked), code=NOT_RECORDED)
+        key = (step if here[0].step == step else "", asked)
+        at = self.later.get(key, 0)
+        self.later[key] = at + 1
+        return _result_of(here[min(at, len(here) - 1)].ended)
+
+    def _missing(self, step: str, asked: bytes) -> str:
+        nearest = self._nearest(step, asked)
+        if nearest is None or nearest.asked is None:
+            return f"no {self.what} was recorded"
+        found = differences(parse(nearest.asked), parse(asked))[:PLACES_SHOWN]
+        where = f" (at '{nearest.step}')" if nearest.step else ""
+        return f"no such {self.what} was recorded; it differs from one that was{where}: " + "; ".join(
+            map(str, found)
+        )
+
+    def _nearest(self, step: str, asked: bytes) -> Answer | None:
+        """Return the recorded answer at the same step, else the one with the fewest differing places."""
+        known = [each for each in self.answers if each.asked is not None]
+        here = [each for each in known if each.step == step and step]
+        value = parse(asked)
+        return min(
+            here or known,
+            key=lambda each: len(differences(parse(each.asked or b"null"), value)),
+            default=None,
+        )
+
+
+def _result_of(ended: Outcome) -> Json:
+    match ended:
+        case Returned(output):
+            return parse(output.data)
+        case Failed(code, message, took_effect=True):
+            raise ResultRefused(message, code=code)
+        case Failed(code, message, temporary):
+            raise ToolError(message, code=code, temporary=temporary)
+        case lost:
+            raise OutcomeUnknown(lost.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Answers that a test wrote down for one tool or one prompt: each for some arguments, or for any."""
+
+    what: str
+    entries: Sequence[Mapping[str, Json]]
+
+    def give(self, step: str, asked: bytes) -> Json:
+        """Return the first answer whose `args` are all among those of the call. Raises: ToolError."""
+        where = f" at '{step}'" if step else ""
+        value = parse(asked)
+        for entry in self.entries:
+            wanted = entry.get("args", {})
+            if isinstance(wanted, dict) and _are_among(wanted, value):
+                if "fails" in entry:
+                    raise ToolError(str(entry["fails"]), code="failed")
+                return entry.get("returns")
+        raise ToolError(
+            f"no answer is written for this {self.what}{where}: {shown(value)}", code=NOT_RECORDED
+        )
+
+
+def _are_among(wanted: Mapping[str, Json], value: Json) -> bool:
+    if not isinstance(value, dict):
+        return not wanted
+    return all(name in value and canonical(value[name]) == canonical(part) for name, part in wanted.items())
+
+
+def written(what: str, given: Json) -> Written:
+    """Return written answers: a list of `{"args", "returns"}` or `{"args", "fails"}`, or a value that answers every call."""
+    return Written(what, tuple(_entries(given)))
+
+
+def _entries(given: Json) -> Iterable[Mapping[str, Json]]:
+    if isinstance(given, list) and given and all(_is_entry(each) for each in given):
+        return [cast("dict[str, Json]", each) for each in given]
+    return [{"returns": given}]
+
+
+def _is_entry(given: Json) -> bool:
+    return isinstance(given, dict) and ("returns" in given) != ("fails" in given) and set(given) <= _KEYS
+
+
+_KEYS: Final = {"args", "returns", "fails"}
+
+
+# --- Stand-ins: tools and models that give those answers. A stand-in has the name, types, effect and policies of its tool, so that plans are
+# checked, ordered and approved as with the real tool. A `pure` tool needs no stand-in: it is called.
+
+
+_CONTEXT: Final = "firmplan_context"
+
+
+class Untouched(Mapping[str, str]):
+    """Secrets for a rehearsal: each is its own expression, as it stands in a recording."""
+
+    @override
+    def __getitem__(self, name: str) -> str:
+        return f'${{secret("{name}")}}'
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(())  # there are as many as are asked for
+
+    @override
+    def __len__(self) -> int:
+        return 0
+
+
+def types_of(lock: ToolLock) -> SchemaTypes:
+    """Return the types of a tool's lock; they bind recorded calls and new calls alike."""
+    return SchemaTypes(f"stand-in for '{lock.name}'", lock.parameters, lock.returns, _CONTEXT)
+
+
+def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Approval) -> Tool:
+    """Return a tool that gives the known answers."""
+
+    async def play(firmplan_context: Context | None = None, **args: Json) -> Json:
+        step = firmplan_context.step if firmplan_context is not None else ""
+        return answers.give(step, canonical(cast("Json", args)))
+
+    return make_tool(
+        play,
+        types=types,
+        name=lock.name,
+        description=lock.description,
+        effect=lock.effect.value,
+        idempotent=lock.idempotent,
+        version="stand-in",
+        timeout=lock.timeout_s,
+        retries=lock.retries,
+        approval=approval,
+        trust=lock.trust,
+        resource=lock.resource,
+        allow_untrusted=tuple(lock.allow_untrusted),
+        reconcile=_unknown if lock.can_reconcile else None,
+    )
+
+
+def _unknown(_key: str, _args: dict[str, Json]) -> None:
+    """Return nothing: the outcome of an earlier call is unknown."""
+
+
+class StandInModels(Models):
+    """Models that give the known answers to prompts."""
+
+    def __init__(self, answers: Answerer) -> None:
+        super().__init__({})
+        self._answers = answers
+
+    @override
+    def key_parts(self, request: ModelRequest) -> dict[str, Json]:
+        raise ConfigError("a rehearsal keeps no results")
+
+    @override
+    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+        return ModelReply(self._answers.give(request.step, prompt_of(request)), Usage(), "stand-in", "")
+
+
+def prompt_of(request: ModelRequest) -> bytes:
+    """Return the key of a prompt in a recording: its messages and the form of its answer."""
+    messages: Sequence[Json] = [cast("Json", message.to_dict()) for message in request.messages]
+    return canonical({"messages": list(messages), "returns": dict(request.schema)})

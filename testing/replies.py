@@ -1,17 +1,34 @@
-"""What a scripted model may answer: good answers, and every way in which endpoints misbehave.
+"""The replies of a scripted model, good answers and every way in which endpoints misbehave, and recordings of them.
 
-A reply is plain data where plain data says it: a `str` is the text of the answer, and any other JSON value is a
-structured answer, served in the form that the request asks for (tool call, `json_schema`, JSON, JSON in
-markdown). A callable is handed the request and returns a reply. The classes below say the rest.
+A reply is plain data where plain data is enough: a `str` is the text of the answer, and any other JSON value is a structured answer,
+served in the form that the request asks for (tool call, `json_schema`, JSON, JSON in markdown). A callable gets the request and returns a
+reply. The classes below are all other replies. `scripted_model.py` serves them.
 
-This module only describes; `completions.py` turns replies into chat completions, `scripted_model.py` serves them.
+A script is a list of replies in order, or of exchanges that are found by their request. Its file is what `firmplan traffic` writes (one
+exchange a line, after a line `{"recording": 1}`), a list of replies, or
+
+    {"recording": 1, "exchanges": [
+      {"match": "words that the request must contain", "reply": {"firmplan": 1, "steps": []}},
+      {"request": "sha256:..", "reply": "found by the request's fingerprint"},
+      {"refusal": "found by neither: the next in order"},
+      {"match": ["all", "of these"], "error": {"status": 429, "headers": {"retry-after": "1"}}}
+    ]}
+
+An exchange answers in one of: `reply` (a value, or a complete chat completion), `text` (content as it is), `refusal`, `truncated` (a value
+cut in the middle), `error` (`status`, `message`, `headers`), `empty: true`, `body` (an HTTP body as it is, with its `content_type`);
+`seconds` delays any of them. It answers one request, or every request that it fits if `always` is true. Of the exchanges that fit, the
+first unused one answers. Exchanges with a condition come before those without, so that concurrent requests find their own answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
+
+from ..tools.models.recorder import fingerprint
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Request: TypeAlias = "dict[str, Json]"
@@ -87,7 +104,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """`reply`, where `pace` is awaited before each chunk, and told the share of the chunks that have been sent: from 0 to below 1.
+    """`reply`, where `pace` is awaited before each chunk, with the share of the chunks that have been sent: from 0 to below 1.
 
     An answer that is not streamed is paced too, and sent once all of its chunks would have been.
     """
@@ -107,7 +124,7 @@ class Faulted:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Bytes as they are, status line and all, and then a closed connection: what is hardly HTTP."""
+    """Bytes as they are, including the status line, then a closed connection: malformed HTTP."""
 
     data: bytes
 
@@ -123,3 +140,130 @@ class Drip:
 Scripted: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut | Paced | Faulted | Raw | Drip"
 Answerer: TypeAlias = "Callable[[Request], Scripted | Awaitable[Scripted]]"
 Reply: TypeAlias = "Scripted | Answerer"
+
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One answer and the requests that it is for.
+
+    Attributes:
+        words: Texts that must all stand in the request's messages.
+        fingerprint: The fingerprint that the request must have; `None`: any.
+        always: Whether it answers more than one request.
+    """
+
+    reply: Reply
+    words: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    always: bool = False
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it depends on the request."""
+        return bool(self.words) or self.fingerprint is not None
+
+    def fits(self, request: Request) -> bool:
+        """Whether this is an answer to `request`."""
+        if self.fingerprint is not None and self.fingerprint != fingerprint(request):
+            return False
+        text = _text(request.get("messages"))
+        return all(word in text for word in self.words)
+
+
+class Script:
+    """The exchanges that are not used yet. Not thread-safe: one server takes from it."""
+
+    def __init__(self, exchanges: Iterable[Exchange]) -> None:
+        self._left = list(exchanges)
+        self.count = len(self._left)
+
+    @property
+    def left(self) -> int:
+        """Number of exchanges that are not used yet."""
+        return len(self._left)
+
+    def take(self, request: Request) -> Reply | None:
+        """Return the answer to `request` and mark it as used; `None`: no exchange fits."""
+        fitting = [exchange for exchange in self._left if exchange.fits(request)]
+        if not fitting:
+            return None
+        chosen = next((exchange for exchange in fitting if exchange.is_conditional), fitting[0])
+        if not chosen.always:
+            self._left.remove(chosen)
+        return chosen.reply
+
+
+def read_recording(path: str | Path) -> list[Exchange]:
+    """Read a recording from a file. Raises: ValueError that names the file and the faulty entry; OSError."""
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        head, _, lines = text.partition("\n")
+        if head.strip() == '{"recording": 1}':
+            entries: Json = [json.loads(line) for line in lines.splitlines() if line.strip()]
+            return exchanges_of({"recording": FORMAT, "exchanges": entries})
+        document: Json = json.loads(text)
+        return exchanges_of(document)
+    except ValueError as fault:
+        raise ValueError(f"{path} is no recording of a model's answers: {fault}") from fault
+
+
+def exchanges_of(document: Json) -> list[Exchange]:
+    """Return the exchanges of a recording that has been read. Raises: ValueError."""
+    match document:
+        case list(replies):
+            return [Exchange(reply) for reply in replies]
+        case {"recording": 1, "exchanges": list(entries)}:
+            return [_exchange(entry, index) for index, entry in enumerate(entries)]
+        case _:
+            raise ValueError(f'expected a list of replies, or {{"recording": {FORMAT}, "exchanges": [..]}}')
+
+
+def _exchange(entry: Json, index: int) -> Exchange:
+    if not isinstance(entry, dict):
+        raise ValueError(f"exchanges[{index}]: expected an object, found {type(entry).__name__}")  # noqa: TRY004  # a fault of the file
+    words, digest, seconds = entry.get("match", []), entry.get("request"), entry.get("seconds", 0)
+    reply = _reply(entry, index)
+    return Exchange(
+        reply=Slow(reply, float(seconds)) if isinstance(seconds, int | float) and seconds else reply,
+        words=(words,)
+        if isinstance(words, str)
+        else tuple(map(str, words if isinstance(words, list) else ())),
+        fingerprint=digest if isinstance(digest, str) else None,
+        always=entry.get("always") is True,
+    )
+
+
+def _reply(entry: Mapping[str, Json], index: int) -> Scripted:  # noqa: PLR0911  # one case, one line
+    match entry:
+        case {"reply": value}:
+            return value
+        case {"text": str(text)}:
+            return Text(text)
+        case {"refusal": str(text)}:
+            return Refusal(text)
+        case {"truncated": value}:
+            return Truncated(value)
+        case {"error": {"status": int(status), **rest}}:
+            headers = rest.get("headers")
+            fields = (
+                {name: str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
+            )
+            return HttpError(status, str(rest.get("message", "")), fields)
+        case {"empty": True}:
+            return Empty()
+        case {"body": str(text), **rest}:
+            return Body(text, str(rest.get("content_type", "application/json")))
+        case _:
+            raise ValueError(
+                f"exchanges[{index}]: expected one of reply, text, refusal, truncated, error, empty, body"
+            )
+
+
+def _text(messages: Json) -> str:
+    """Return all text of a request's messages."""
+    if not isinstance(messages, list):
+        return ""
+    return "\n".join(str(message.get("content")) for message in messages if isinstance(message, dict))

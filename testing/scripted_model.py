@@ -4,7 +4,7 @@
         planner = Planner(model="scripted", base_url=model.base_url)
 
 It speaks `POST /v1/chat/completions`, plain and streamed, and `GET /v1/models`. Nothing between the caller and the
-socket is replaced, so clients, retries, timeouts and parsers are the ones that run in earnest.
+socket is replaced, so clients, retries, timeouts and parsers are those of production.
 `with ScriptedModel(..) as model:` serves from a thread, for code without an event loop, and
 `python -m firmplan.testing.scripted_model FILE` serves a recording to other processes.
 """
@@ -16,30 +16,38 @@ import asyncio
 import inspect
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias, cast
+from typing import Literal, Self, TypeAlias, cast
 
 import h11
 
-from .completions import completion_of
-from .recording import Exchange, Script, exchanges_of, read_recording
 from .replies import (
     Answerer,
     Body,
     Cut,
     Drip,
+    Empty,
+    Exchange,
     Faulted,
     HttpError,
     Json,
     Paced,
     Raw,
+    Refusal,
     Reply,
     Request,
+    Script,
     Scripted,
     Slow,
+    Text,
+    ToolCall,
+    Truncated,
+    exchanges_of,
+    read_recording,
 )
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -115,7 +123,7 @@ class ScriptedModel:
             self._thread.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until the peer leaves or the server does."""
+        """Serve one connection until the peer or the server closes it."""
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
@@ -126,7 +134,7 @@ class ScriptedModel:
         except (ConnectionError, h11.ProtocolError):
             pass
         except asyncio.CancelledError:
-            writer.transport.abort()  # the server leaves: nobody waits for a slow peer
+            writer.transport.abort()  # the server ends and does not wait for a slow peer
         finally:
             writer.close()
             self._connections.discard(task)
@@ -170,7 +178,7 @@ class ScriptedModel:
         await self._answer(connection, request, await _settled(reply, request))
 
     async def _answer(self, connection: _Connection, request: Request, reply: Scripted) -> None:
-        """Carry out a reply, whatever it is."""
+        """Send a reply."""
         match reply:
             case Slow() | Cut() | Paced() | Faulted():
                 await self._answer(connection, request, await connection.shape(reply, request))
@@ -241,7 +249,7 @@ class _Connection:
                     return None
 
     async def shape(self, reply: Slow | Cut | Paced | Faulted, request: Request) -> Scripted:
-        """Get ready for an answer that comes late or not whole; return the answer."""
+        """Prepare the connection for an answer that is late or incomplete; return the answer."""
         match reply:
             case Slow(inner, seconds):
                 await asyncio.sleep(seconds)
@@ -257,7 +265,7 @@ class _Connection:
                 return inner if request.get("stream") else HttpError(500, message)
 
     def is_reusable(self) -> bool:
-        """Get ready for the next request; whether there can be one."""
+        """Prepare the connection for the next request; whether there can be one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -287,7 +295,7 @@ class _Connection:
         raise ConnectionAbortedError
 
     async def send_endlessly(self, drip: Drip) -> None:
-        """Send a body piece by piece until the peer has enough."""
+        """Send a body piece by piece until the peer closes the connection."""
         await self._write(h11.Response(status_code=200, headers=[("content-type", "application/json")]))
         while True:
             await self._write(h11.Data(data=drip.piece.encode()))
@@ -359,6 +367,198 @@ def _event(document: dict[str, Json]) -> bytes:
 
 def _error(message: str) -> dict[str, Json]:
     return {"error": {"message": message, "type": "scripted", "param": None, "code": None}}
+
+
+# --- Chat completions: the documents of a reply, complete or as the chunks of a stream. They are deterministic: ids, times and token
+# counts are functions of the request and the reply, so that recorded traffic is the same on every machine.
+
+
+WRAPPER = "answer"
+"""The one property that carries a structured answer which is not a JSON object."""
+
+CHARACTERS_A_TOKEN = 4
+CHUNK_CHARACTERS = 16
+
+
+Message: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall"
+"""The replies that are messages of a model, not errors of the transport."""
+
+
+Finish: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer of a model, before it is serialized."""
+
+    content: str | None = None
+    call: tuple[str, str] | None = None
+    refusal: str | None = None
+    finish: Finish = "stop"
+    usage: dict[str, Json] | None = None
+
+    @property
+    def text(self) -> str:
+        """Everything that the model wrote."""
+        return (self.content or "") + (self.call[1] if self.call else "") + (self.refusal or "")
+
+    def body(self, request: Request) -> dict[str, Json]:
+        """Return the `chat.completion` document."""
+        message: dict[str, Json] = {"role": "assistant", "content": self.content, "refusal": self.refusal}
+        if self.call:
+            message["tool_calls"] = [self._tool_call()]
+        choice: dict[str, Json] = {
+            "index": 0,
+            "message": message,
+            "finish_reason": self.finish,
+            "logprobs": None,
+        }
+        return {**_envelope(request, "chat.completion"), "choices": [choice], "usage": _usage(request, self)}
+
+    def chunks(self, request: Request) -> Iterator[dict[str, Json]]:
+        """Yield the `chat.completion.chunk` documents of a stream, a few characters each."""
+        head = _envelope(request, "chat.completion.chunk")
+        for delta in self._deltas():
+            yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": self.finish}]}
+        options = request.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage"):
+            yield {**head, "choices": [], "usage": _usage(request, self)}
+
+    def _deltas(self) -> Iterator[Json]:
+        yield {"role": "assistant", "content": "" if self.content is not None else None}
+        for piece in _pieces(self.content or ""):
+            yield {"content": piece}
+        for piece in _pieces(self.refusal or ""):
+            yield {"refusal": piece}
+        if self.call:
+            name, arguments = self.call
+            function: Json = {"name": name, "arguments": ""}
+            yield {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
+            for piece in _pieces(arguments):
+                yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+
+    def _tool_call(self) -> Json:
+        name, arguments = self.call or ("", "")
+        return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def completion_of(reply: Message, request: Request) -> Completion:
+    """Return the completion that serves `reply` in the form that `request` asks for."""
+    match reply:
+        case Text(content):
+            completion = Completion(content=content)
+        case Empty():
+            completion = Completion()
+        case Refusal(text):
+            completion = Completion(refusal=text)
+        case ToolCall(name, arguments):
+            completion = Completion(call=(name, _dump(arguments)), finish="tool_calls")
+        case Truncated(whole, share):
+            completion = _truncated(completion_of(whole, request), share)
+        case {"choices": [{"message": dict(message)} as choice, *_]}:
+            document = cast("dict[str, Json]", reply)
+            finish = cast("dict[str, Json]", choice).get("finish_reason")
+            completion = _recorded(message, finish, document.get("usage"))
+        case _:
+            completion = _formed(reply, request)
+    return completion
+
+
+def _formed(value: Json, request: Request) -> Completion:
+    """Serve a value as a tool call, JSON content or JSON in markdown."""
+    tool = _forced_tool(request)
+    if tool is not None:
+        return Completion(
+            call=(str(tool.get("name")), _dump(_wrapped(value, tool.get("parameters")))), finish="tool_calls"
+        )
+    match request.get("response_format"):
+        case {"type": "json_schema", "json_schema": {"schema": schema}}:
+            return Completion(content=_dump(_wrapped(value, schema)))
+        case _:
+            text = _dump(value)
+            fenced = not isinstance(value, str) and _asks_for_codeblock(request)
+            return Completion(content=f"```json\n{text}\n```" if fenced else text)
+
+
+def _forced_tool(request: Request) -> dict[str, Json] | None:
+    """Return the function that the request forces, else its first, else `None`."""
+    tools = request.get("tools")
+    functions = (
+        [tool["function"] for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    )
+    offered = [function for function in functions if isinstance(function, dict)]
+    match request.get("tool_choice"):
+        case {"function": {"name": name}}:
+            return next((function for function in offered if function.get("name") == name), {"name": name})
+        case _:
+            return offered[0] if offered else None
+
+
+def _wrapped(value: Json, schema: Json) -> Json:
+    """Put a value into the wrapper where the schema asks for one and the value does not have it yet."""
+    match schema:
+        case {"properties": dict(properties)} if list(properties) == [WRAPPER]:
+            has_it = isinstance(value, dict) and list(value) == [WRAPPER]
+            return value if has_it else {WRAPPER: value}
+        case _:
+            return value
+
+
+def _asks_for_codeblock(request: Request) -> bool:
+    messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, dict) and "codeblock" in str(last.get("content"))
+
+
+def _truncated(whole: Completion, share: float) -> Completion:
+    if whole.call:
+        name, arguments = whole.call
+        return Completion(call=(name, arguments[: int(len(arguments) * share)]), finish="length")
+    content = whole.content or ""
+    return Completion(content=content[: int(len(content) * share)], finish="length")
+
+
+def _recorded(message: dict[str, Json], finish: Json, usage: Json) -> Completion:
+    """Return the completion of a reply that is a complete `chat.completion` document."""
+    content, refusal = message.get("content"), message.get("refusal")
+    counted = usage if isinstance(usage, dict) else None
+    match message.get("tool_calls"):
+        case [{"function": {"name": str(name), "arguments": str(arguments)}}, *_]:
+            ended: Finish = "length" if finish == "length" else "tool_calls"
+            return Completion(call=(name, arguments), finish=ended, usage=counted)
+        case _:
+            return Completion(
+                content=content if isinstance(content, str) else None,
+                refusal=refusal if isinstance(refusal, str) else None,
+                finish=cast("Finish", finish) if finish in ("length", "content_filter") else "stop",
+                usage=counted,
+            )
+
+
+def _envelope(request: Request, kind: str) -> dict[str, Json]:
+    return {
+        "id": "chatcmpl-scripted",
+        "object": kind,
+        "created": 0,
+        "model": request.get("model") or "scripted",
+    }
+
+
+def _usage(request: Request, completion: Completion) -> Json:
+    if completion.usage is not None:
+        return completion.usage
+    prompt = len(json.dumps(request.get("messages"), ensure_ascii=False)) // CHARACTERS_A_TOKEN
+    answer = len(completion.text) // CHARACTERS_A_TOKEN + 1
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS))
+
+
+def _dump(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def main() -> None:

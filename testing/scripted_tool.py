@@ -29,7 +29,7 @@ Script: TypeAlias = "Sequence[Any] | Callable[..., Any]"
 
 
 class Gate:
-    """Something that happens once: may be waited for on any loop, and opened from any thread."""
+    """An event that happens once. It can be awaited on any loop, and opened from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -37,7 +37,7 @@ class Gate:
         self.is_open = False
 
     def open(self) -> None:
-        """Let everyone through, now and later."""
+        """Wake every waiting task; later waits return immediately."""
         with self._lock:
             self.is_open = True
             waiting, self._waiting = self._waiting, []
@@ -56,12 +56,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An answer that waits for the test.
+    """An answer that the test releases.
 
     Attributes:
-        answer: What is answered in the end: anything that may stand in a script.
-        called: Opens when the call has come in.
-        released: Open it (`held.release()`) to let the call go on.
+        answer: The answer that is given then: anything that a script may hold.
+        called: Opens when the tool is called.
+        released: Open it (`held.release()`) to give the answer.
     """
 
     answer: Any = None
@@ -69,13 +69,13 @@ class Held:
     released: Gate = field(default_factory=Gate)
 
     def release(self) -> None:
-        """Let the call go on."""
+        """Give the answer."""
         self.released.open()
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One call as the tool saw it."""
+    """One call, with what its context said."""
 
     args: dict[str, Json]
     run_id: str
@@ -92,7 +92,7 @@ class ScriptedTool(Tool[..., Any]):
         script: Answers in the order of calls, or a function of the arguments; by default each call answers null.
         parameters: JSON Schema of the arguments; by default any are taken.
         returns: JSON Schema of the result; by default anything.
-        options: As for `@tool`. The version is `"1"` by default: a script has no code to be told apart by.
+        options: As for `@tool`. The version is `"1"` by default, because a script has no code to fingerprint.
 
     Attributes:
         played: Every call, in the order in which they came in.
@@ -141,7 +141,7 @@ class _Player:
 
     @property
     def shown(self) -> Json:
-        """What the fingerprint may know of the script, if it is JSON."""
+        """The digest of the script for the fingerprint, if the script is JSON."""
         try:
             return (
                 None if self.script is None or callable(self.script) else digest(canonical(list(self.script)))

@@ -1,75 +1,52 @@
-"""What a step may do: tools made of Python functions, sets of them, and the context that they are handed."""
+"""What a step may do: tools made of Python functions, sets of them, and the context that a call is handed.
+
+The folder knows plans only as signatures (names, types, effects), and knows no run, no journal and no planner. Begin with `tool.py`, then
+`toolset.py`. `fingerprint/` makes the digest that decides reuse, `models/` asks language models, `mcp/` takes tools from MCP servers.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .agent import agent  # at once: a module of the same name would hide it later
+from .agent import agent  # first: a module of the same name would hide it later
 from .context import Context, Used
-from .declaration import ToolOptions, ToolSettings
-from .failures import is_interruption
-from .fingerprint.lint import Remark, lint
+from .declaration import ToolSettings
 from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
 if TYPE_CHECKING:
-    from .artifact import Artifact, Blobs
-    from .fingerprint.fingerprint import Fingerprint, fingerprint_of
-    from .models.models import (
-        Message,
-        Model,
-        ModelError,
-        ModelReply,
-        ModelRequest,
-        Models,
-        Usage,
-        ask_request,
-    )
-    from .models.recorder import recording
+    from .artifact import Artifact
+    from .fingerprint.lint import lint
+    from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
 
 _LATER = {
     "Artifact": "artifact",
-    "Blobs": "artifact",
-    "Fingerprint": "fingerprint.fingerprint",
-    "Message": "models.models",
-    "Model": "models.models",
-    "ModelError": "models.models",
-    "ModelReply": "models.models",
-    "ModelRequest": "models.models",
-    "Models": "models.models",
-    "Usage": "models.models",
-    "ask_request": "models.models",
-    "fingerprint_of": "fingerprint.fingerprint",
-    "recording": "models.recorder",
+    "lint": "fingerprint.lint",
+    **dict.fromkeys(
+        ("Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"),
+        "models.models",
+    ),
 }
-"""Names whose modules load more than a tool needs: imported when first asked for."""
+"""Names whose modules load more than a tool needs: imported when first used."""
 
 __all__ = [
     "Artifact",
-    "Blobs",
     "Context",
-    "Fingerprint",
-    "Message",
     "Model",
     "ModelError",
     "ModelReply",
     "ModelRequest",
     "Models",
-    "Remark",
     "Tool",
-    "ToolOptions",
     "ToolSettings",
     "Toolset",
     "Usage",
     "Used",
     "agent",
     "ask_request",
-    "fingerprint_of",
-    "is_interruption",
     "lint",
     "make_tool",
-    "recording",
     "tool",
 ]
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -42,7 +41,7 @@ RETRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """How the model is asked; what is `None` is not sent.
+    """The settings of an agent; `None` is not sent.
 
     Attributes:
         examples: As they were given.
@@ -58,18 +57,22 @@ class AgentSettings:
 
     def check(self, where: str) -> None:
         """Raise `ConfigError` unless each setting is one."""
-        if not _is_name(self.model):
-            raise ConfigError(f"{where}: model: expected a model's name or alias, found {self.model!r}")
-        if self.temperature is not None and not _is_number(self.temperature, 0):
-            raise ConfigError(
-                f"{where}: temperature: expected a number of at least 0, found {self.temperature!r}"
-            )
-        if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
-            raise ConfigError(
-                f"{where}: max_tokens: expected an integer of at least 1, found {self.max_tokens!r}"
-            )
-        if not _is_integer(self.retries, 0):
-            raise ConfigError(f"{where}: retries: expected an integer of at least 0, found {self.retries!r}")
+        is_number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
+        sound: dict[str, tuple[bool, str]] = {
+            "model": (_is_text(self.model), "a model's name or alias"),
+            "temperature": (
+                self.temperature is None or (is_number and 0 <= self.temperature < float("inf")),
+                "a number of at least 0",
+            ),
+            "max_tokens": (
+                self.max_tokens is None or _is_integer(self.max_tokens, 1),
+                "an integer of at least 1",
+            ),
+            "retries": (_is_integer(self.retries, 0), "an integer of at least 0"),
+        }
+        for key, (is_sound, expected) in sound.items():
+            if not is_sound:
+                raise ConfigError(f"{where}: {key}: expected {expected}, found {getattr(self, key)!r}")
         lists: dict[str, object] = {"examples": self.examples, "guard": self.guard}
         for key, value in lists.items():
             if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
@@ -127,7 +130,7 @@ def agent(
 
 @dataclass(frozen=True, slots=True)
 class _Agent:
-    """What an agent asks, made of its arguments."""
+    """Makes the request of an agent from its arguments."""
 
     template: Template
     wishes: AgentSettings
@@ -175,7 +178,7 @@ def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
 
 
 def _template(where: str, fn: Callable[..., Any]) -> Template:
-    """Return the prompt: the docstring, and after it what it does not mention."""
+    """Return the prompt: the docstring, and after it the parameters that it does not mention."""
     text = (inspect.getdoc(plain_function(fn)) or "").strip()
     if not text:
         raise ConfigError(
@@ -185,6 +188,7 @@ def _template(where: str, fn: Callable[..., Any]) -> Template:
     context = find_context(fn)
     known = [name for name in argument_names(fn, where) if name != context]
     mentioned = Template.read(where, text, known).names
+    # A parameter that the prompt forgets would decide nothing, and nobody would notice.
     rest = [f"${{{name}}}" for name in known if name not in mentioned]
     return Template.read(where, "\n\n".join([text, *rest]), known)
 
@@ -216,7 +220,7 @@ def _examples(where: str, wishes: AgentSettings) -> list[Example]:
 
 
 def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str, Json]) -> Example:
-    """Return an example with its question in the words of the prompt, where its input names the parameters."""
+    """Return an example whose question is the prompt filled with its input, where the input names the parameters."""
     match example.asked:
         case dict(given) if given and all(name in template.names for name in given):
             values = {**defaults, **given}
@@ -232,7 +236,7 @@ def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str
 
 
 def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
-    """Raise `ConfigError` if an example's answer is none that the agent may give."""
+    """Raise `ConfigError` if the answer of an example does not fit the annotated type."""
     if not wishes.examples or "types" not in tool.__dict__:
         return  # a type defined further down cannot be compared yet
     for index, example in enumerate(_examples(where, wishes)):
@@ -245,12 +249,12 @@ def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
 
 
 def _description(template: Template) -> str:
-    """Return the prompt as a description: holes by their names."""
+    """Return the prompt as a description, with the names of its parameters in the holes."""
     return template.fill_plainly({name: f"<{name}>" for name in template.names})
 
 
 def _extra(template: Template, made: _Agent) -> Json:
-    """Return what decides an answer and is no code."""
+    """Return the parts of the request that decide an answer and are no code: for the fingerprint."""
     return {
         "prompt": template.text,
         "head": [cast("Json", message.to_dict()) for message in made.head],
@@ -261,7 +265,7 @@ def _extra(template: Template, made: _Agent) -> Json:
 
 
 def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., Any]:
-    """Return what a direct call runs: it asks the models of the environment."""
+    """Return the function that a direct call runs: it asks the models of the environment."""
 
     async def asked(*args: object, **kwargs: object) -> object:
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
@@ -295,34 +299,19 @@ def _values(args: bytes) -> dict[str, Json]:
 
 
 def _wait(call: Callable[[], object]) -> object:
-    """Return what a call with an event loop of its own returns, also where a loop runs already (notebooks)."""
+    """Make a call that starts an event loop: on a thread of its own where a loop runs already, as in notebooks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return call()
-    outcome: list[object] = []
-    faults: list[BaseException] = []
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # only there
 
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as fault:  # noqa: BLE001  # raised again, where the call was made
-            faults.append(fault)
-
-    thread = threading.Thread(target=run, name="firmplan-agent")
-    thread.start()
-    thread.join()
-    if faults:
-        raise faults[0]
-    return outcome[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="firmplan-agent") as thread:
+        return thread.submit(call).result()
 
 
-def _is_name(value: object) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
-
-
-def _is_number(value: object, low: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value < float("inf")
 
 
 def _is_integer(value: object, low: int) -> bool:

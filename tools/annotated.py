@@ -1,10 +1,11 @@
 """Types read from annotations, through pydantic.
 
-pydantic makes the published schemas, builds typed arguments (models, dates, enums ..) and writes results; JSON Schema
-is checked as well, since it is stricter than pydantic where the two differ (`true` is no `Literal[1]`). Titles that
-pydantic makes from field names are left out: they say nothing that the name does not.
+pydantic makes the published schemas, builds typed arguments (models, dates, enums ..) and serializes results. The JSON Schema is
+checked as well, since it is stricter than pydantic where the two differ (`true` is no `Literal[1]`). The titles that pydantic makes
+of field names are left out: they repeat the name.
 """
 
+# ruff: noqa: ANN401  # annotations and results are any Python value: that is what this module is for
 from __future__ import annotations
 
 import math
@@ -28,15 +29,10 @@ from ..plans.paths import path_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
-from .schemas import Checker, argument_faults, bad_args, bad_result, pydantic_faults, shown
+from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, pydantic_problems
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
-
-
-# annotations and results are any Python value: that is what this module is for
-# ruff: noqa: ANN401  # annotations and results are any Python value: that is what this module is for
-
 
 _EXTRA: ExtraValues = "forbid"
 
@@ -62,17 +58,19 @@ class PythonTypes:
         self.returns = returns or None
         self._arguments = Checker(self.parameters)
         self._sealed = Checker(returns)
+        # Two schemas of a result: what pydantic accepts, and what it serializes. Aliases and computed fields make
+        # them differ.
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
         self._exact = _exact_arguments(annotations.parameters)
-        self._kinds = _kinds_of(annotations.parameters) if self._exact is not None else None
         self._exact_result = exactly(annotations.returns)
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         if self._are_exact(args):
             with suppress(NotJson):  # the long way says what is wrong
                 return canonical(args)
-        faults = argument_faults(args, list(self._names.values()), self._required)
+        # Names first: pydantic would report a wrong name twice, as missing and as extra, without the nearest name.
+        faults = argument_problems(args, list(self._names.values()), self._required)
         if faults:
             raise bad_args(faults)
         try:
@@ -80,24 +78,21 @@ class PythonTypes:
         except NotJson as fault:
             raise bad_args([str(fault)]) from None
         value = parse_canonical(given)
+        # JSON Schema before pydantic, since pydantic's strict mode still takes `1` for `Literal[True]`.
         if not self._arguments.accepts(value):
             raise bad_args(self._arguments.faults(value))
         try:
             model, given = self._arguments_of(given, value)
         except ValidationError as error:
-            raise bad_args(pydantic_faults(error)) from None
+            raise bad_args(pydantic_problems(error)) from None
         return self._normal(model, given)
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
         given = cast("dict[str, Json]", parse_canonical(args) if value is None else value)
-        if {name: type(value) for name, value in given.items()} == self._kinds:  # as for most tools
-            return args
         return args if self._are_exact(given) else self.bind(given)
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102  # as `Types` says
-        if (
-            self._exact is not None
-        ):  # every type is JSON's own, and binding has seen to it that the values are
+        if self._exact is not None:  # every type is JSON's own, and the bound values are of it
             return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
         model = self._model.model_validate_json(args, strict=True)
         return {name: getattr(model, field) for field, name in self._names.items()}
@@ -121,8 +116,6 @@ class PythonTypes:
 
     def _are_exact(self, args: Mapping[str, Json]) -> bool:
         """Whether these are all arguments, each exactly of its type."""
-        if self._kinds is not None:  # most tools: one comparison for all arguments
-            return {name: type(value) for name, value in args.items()} == self._kinds
         exact = self._exact
         if exact is None or len(args) != len(exact):
             return False
@@ -131,13 +124,16 @@ class PythonTypes:
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""
         try:
+            # `2.0` for an integer is the rare case, so the value is converted only after the first try failed.
             return self._model.model_validate_json(text, strict=True), text
         except ValidationError:
             text = canonical(self._arguments.with_integers(value))
             return self._model.model_validate_json(text, strict=True), text
 
     def _normal(self, model: BaseModel, given: bytes) -> bytes:
-        """Return the arguments as their types write them, or as given where a type does not read what it writes."""
+        """Return the arguments as their types serialize them, or as given where a type cannot parse what it serializes."""
+        # The serialized form is the canonical one: defaults are filled in, and a date has one spelling, so that equal
+        # calls have equal keys.
         dumped: Json = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         if self._sets_in[0]:
             dumped = with_ordered_sets(dumped, self._arguments.schema)
@@ -155,6 +151,7 @@ class PythonTypes:
         What is JSON already is read by JSON's rules, so that a dict may stand for a model. Other values must be
         of the type itself, except that dates and other scalars may stand in dicts and lists.
         """
+        # A result that is JSON already is validated as JSON. Otherwise a dict could not stand for a model.
         try:
             return self._from_json(canonical(result))
         except NotJson:
@@ -165,7 +162,7 @@ class PythonTypes:
             try:
                 return self._from_json(canonical(_with_json_scalars(result)))
             except NotJson:
-                raise bad_result(pydantic_faults(error)) from None
+                raise bad_result(pydantic_problems(error)) from None
 
     def _from_json(self, text: bytes) -> object:
         value = parse_canonical(text)
@@ -178,18 +175,21 @@ class PythonTypes:
         try:
             return self._result.validate_json(text, strict=True)
         except ValidationError as error:
-            raise bad_result(pydantic_faults(error)) from None
+            raise bad_result(pydantic_problems(error)) from None
 
     def _dumped(self, typed: object, result: object) -> Json:
         if (found := _find_unfit(result, (), sets=self._sets_in[1])) is not None:
             raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
+            # pydantic only warns of a value that does not fit the type to serialize; here that is an error.
             with warnings.catch_warnings():
                 return cast(
                     "Json", self._result.dump_python(typed, mode="json", by_alias=True, warnings="error")
                 )
         except (PydanticSerializationError, ValueError, TypeError) as fault:
-            raise bad_result([f"$: expected what JSON can carry, found {shown(result)} ({fault})"]) from None
+            raise bad_result(
+                [f"$: expected what JSON can carry, found {displayed(result)} ({fault})"]
+            ) from None
 
 
 class _Schemas(GenerateJsonSchema):
@@ -200,7 +200,7 @@ class _Schemas(GenerateJsonSchema):
 
 
 def _exact_arguments(parameters: tuple[Parameter, ...]) -> list[tuple[str, Fits]] | None:
-    """Return what tells whether arguments are exactly of their types; `None`: for some that cannot be told."""
+    """Return a test for each argument whether it is exactly of its type; `None`: some type has no such test."""
     made: list[tuple[str, Fits]] = []
     for each in parameters:
         fits = None if isinstance(each.default, FieldInfo) else exactly(each.annotation)
@@ -210,12 +210,6 @@ def _exact_arguments(parameters: tuple[Parameter, ...]) -> list[tuple[str, Fits]
     return made
 
 
-def _kinds_of(parameters: tuple[Parameter, ...]) -> dict[str, type] | None:
-    """Return the class of each argument; `None`: of some it does not say all."""
-    kinds = {each.name: scalar(each.annotation) for each in parameters}
-    return {name: kind for name, kind in kinds.items() if kind is not None} if all(kinds.values()) else None
-
-
 def _has_default(parameter: Parameter) -> bool:
     if isinstance(parameter.default, FieldInfo):
         return not parameter.default.is_required()
@@ -223,7 +217,7 @@ def _has_default(parameter: Parameter) -> bool:
 
 
 def _arguments_model(where: str, name: str, parameters: tuple[Parameter, ...]) -> type[BaseModel]:
-    """Return a model of the arguments; its fields have names of our own, so that an argument may be called `schema`."""
+    """Return a pydantic model of the arguments. Its fields have names of our own, so that an argument may be called `schema`."""
     made: dict[str, Any] = {}
     for at, each in enumerate(parameters):
         hint: Any = each.annotation
@@ -300,7 +294,7 @@ def _has_sets(schema: Json) -> bool:
 def _find_unfit(
     value: Any, place: tuple[str | int, ...], *, sets: bool
 ) -> tuple[tuple[str | int, ...], str] | None:
-    """Return where pydantic would pass over what JSON has not, and what stands there; sets may be in order."""
+    """Return the path and a description of the first part that pydantic would serialize although JSON has no such value."""
     parts: Any = ()
     whole: Any = value  # keeps the type checkers from narrowing what they cannot narrow fully
     match value:
@@ -325,7 +319,7 @@ def _find_unfit(
 
 
 def _with_json_scalars(value: Any) -> Any:
-    """Return dicts, lists and tuples with dates, ids, enums and the like as JSON writes them."""
+    """Return dicts, lists and tuples with their dates, ids, enums and the like as JSON scalars."""
     whole: Any = value
     match value:
         case dict():
@@ -344,71 +338,36 @@ def _with_json_scalars(value: Any) -> Any:
             return value if isinstance(made, dict | list) else made
 
 
-# --- Types whose values are JSON as they stand: nothing to build, nothing to convert, nothing that a schema says beyond the type.
-#
-# Most tools take and give texts, numbers, booleans, and lists and dicts of them. A value that is exactly of such a type is what
-# pydantic would read and write again, so nobody needs to ask it. This is a quick yes only: what is not exactly of its type (an
-# integer for a float, a subclass, a wrong value) goes the long way, which converts it or says what is wrong.
+# The fast path. Most tools take and return texts, numbers, booleans, and lists and dicts of them. pydantic would read such a value
+# and write the same bytes again, which takes 15 microseconds a call, so it is not asked. The fast path only says yes: a value that is
+# not exactly of its type (an integer for a float, a subclass, a wrong value) takes the long way, which converts it or says what is
+# wrong. `tests/tools/test_exact.py` holds both ways to the same results.
+
+Fits: TypeAlias = Callable[[Any], bool]
+
+_SCALARS = (int, str, bool, float, NoneType)
 
 
-Fits: TypeAlias = Callable[[object], bool]
+def exactly(annotation: Any) -> Fits | None:
+    """Return a test whether a value is exactly of a type; `None`: pydantic has to read and write values of this type.
 
-_SCALARS = (int, str, bool, float, NoneType)  # `type(..) is`, so that `True` is no integer
-
-
-def exactly(annotation: Any) -> Fits | None:  # any annotation
-    """Return what tells whether a value is exactly of a type; `None`: values of this type have to be read and written.
-
-    Metadata (`Annotated`) makes a type one that has to be read: it may be a condition.
+    `Annotated` types are such: their metadata may be a condition.
     """
-    if annotation is None:
-        return _scalar(NoneType)
-    if any(annotation is kind for kind in _SCALARS):
-        return _scalar(annotation)
+    kind = NoneType if annotation is None else annotation
+    if any(kind is each for each in _SCALARS):
+        return lambda value: type(value) is kind  # no `isinstance`: `True` is no integer
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is list:
-        return _list(exactly(parts[0]))
-    if origin is dict and parts[0] is str:
-        return _dict(exactly(parts[1]))
-    if origin in (typing.Union, UnionType):
-        return _union([exactly(part) for part in parts])
+    if origin is list and (item := exactly(parts[0])):
+        return lambda value: type(value) is list and all(map(item, cast("list[object]", value)))
+    if origin is dict and parts[0] is str and (fits := exactly(parts[1])):
+        return lambda value: (
+            type(value) is dict
+            and all(
+                type(key) is str and fits(part) for key, part in cast("dict[object, object]", value).items()
+            )
+        )
+    branches = [exactly(part) for part in parts] if origin in (typing.Union, UnionType) else []
+    known = [branch for branch in branches if branch is not None]
+    if branches and len(known) == len(branches):
+        return lambda value: any(branch(value) for branch in known)
     return None
-
-
-def scalar(annotation: Any) -> type | None:  # any annotation
-    """Return the class that a value of a type has to be of, and nothing more; `None`: there is more to it."""
-    return next((kind for kind in _SCALARS if annotation is kind), None)
-
-
-def _scalar(kind: type) -> Fits:
-    return lambda value: type(value) is kind
-
-
-def _list(item: Fits | None) -> Fits | None:
-    if item is None:
-        return None
-
-    def fits(value: object) -> bool:
-        return type(value) is list and all(map(item, cast("list[object]", value)))
-
-    return fits
-
-
-def _dict(item: Fits | None) -> Fits | None:
-    if item is None:
-        return None
-
-    def fits(value: object) -> bool:
-        if type(value) is not dict:
-            return False
-        parts = cast("dict[object, object]", value)
-        return all(type(key) is str for key in parts) and all(map(item, parts.values()))
-
-    return fits
-
-
-def _union(found: list[Fits | None]) -> Fits | None:
-    branches = [branch for branch in found if branch is not None]
-    if len(branches) < len(found):
-        return None
-    return lambda value: any(branch(value) for branch in branches)

@@ -1,6 +1,6 @@
 """An event loop on a thread of its own: what the `_sync` methods run on.
 
-The thread is a daemon: a program that forgets to close its engine still ends. Work that is under way then is cut off as by a
+The thread is a daemon: a program that forgets to close its engine still ends. Calls in progress are then cut off as by a
 killed process, which the journal is made for.
 """
 

@@ -1,4 +1,4 @@
-"""What a Python callable takes and gives, read from its signature and annotations.
+"""The parameters and the result of a Python callable, read from its signature and annotations.
 
 Rules: every parameter and the result are annotated; arguments go by name, so there are no positional-only
 parameters and no `*args`; a parameter annotated `Context` is handed the context and is no argument. Annotations are
@@ -21,7 +21,7 @@ from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
 
-_ROOM = __name__.rpartition(".")[0] + "."
+_FOLDER = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
 
 
@@ -50,7 +50,7 @@ class Annotations:
 
 
 def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what carries the code and the annotations: inside partials, bound methods, callable objects."""
+    """Return the function that has the code and the annotations: inside partials, bound methods, callable objects."""
     while isinstance(fn, partial):
         fn = fn.func
     if inspect.ismethod(fn):
@@ -87,6 +87,11 @@ def argument_names(fn: Callable[..., Any], where: str) -> tuple[str, ...]:
 
 def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any]) -> Annotations:
     """Return the annotations of `fn`, resolved in its module and in `local`.
+
+    Args:
+        fn: The function.
+        where: The name of the tool, for messages.
+        local: The local names where the function was written.
 
     Raises:
         ConfigError: A missing annotation, or a parameter that cannot be given by name.
@@ -128,11 +133,20 @@ def find_context(fn: Callable[..., Any]) -> str | None:
 
 
 def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Json]) -> None:
-    """Raise `ConfigError` unless `fn` can be called by keyword with what a schema of its arguments describes."""
+    """Check that `fn` can be called by keyword with the arguments that a schema describes.
+
+    Args:
+        fn: The function.
+        where: The name of the tool, for messages.
+        schema: JSON Schema of an object: one property for each argument.
+
+    Raises:
+        ConfigError: The schema describes an unknown argument, or lacks one that the function needs.
+    """
     try:
         found = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
-        return  # a builtin that tells nothing: the call will show
+        return  # a builtin without a signature: the call will show
     context = find_context(fn)
     by_name = [each for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     names = [each.name for each in by_name if each.name != context]
@@ -151,9 +165,9 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
 
 
 def caller_locals() -> Mapping[str, Any]:
-    """Return the local names of the nearest caller outside this room, to resolve annotations of local classes."""
+    """Return the local names of the nearest caller outside this folder, to resolve annotations of local classes."""
     frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as pydantic and attrs do: there is no public way to see local classes
-    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_ROOM):
+    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_FOLDER):
         frame = frame.f_back
     return dict(frame.f_locals)
 
@@ -188,6 +202,7 @@ def _hints(fn: Callable[..., Any], local: Mapping[str, Any]) -> dict[str, Any]:
     plain = plain_function(fn)
     known = getattr(inspect.unwrap(plain), "__globals__", {})
     names = dict(local)
+    # A function whose module imports `Context` only for type checkers still takes one.
     if "Context" not in known:  # often imported only under TYPE_CHECKING
         names.setdefault("Context", Context)
     return typing.get_type_hints(plain, localns=names, include_extras=True)

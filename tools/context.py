@@ -1,7 +1,7 @@
-"""What a tool is handed beside its arguments: time, randomness, environment, secrets, its place in the run.
+"""`Context`: the inputs of a call beside its arguments: time, randomness, environment, secrets, its place in the run.
 
 A tool that takes a parameter annotated `Context` gets one for each call. Whatever it takes from the context is
-recorded in `ctx.used`: the engine keeps it with the result, replays it, and decides by it whether the result may
+recorded in `ctx.used`: the engine stores it with the result, replays it, and decides by it whether the result may
 be reused. Secrets are recorded by name only and never appear in a `repr`.
 """
 
@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from ..errors import ToolError
 from ..plans.signature import Effect
 from ..plans.values import digest
-from .failures import recorded, said, writable
+from .failures import recorded, text_of, writable
 from .logbook import open_log
 
 T = TypeVar("T", float, str)
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .artifact import Artifact, Blobs
 
 
-# Times and ids of one call that are on record; a tool that asks more often, such as one that polls, is told the time unrecorded.
+# Times and ids of one call that are recorded. A tool that asks more often, such as one that polls, gets unrecorded ones.
 DRAWN_MAX: Final = 1_000
 
 
@@ -73,33 +73,12 @@ class Context:
         secrets: Secrets by name.
         log: A structlog logger; made on first use if not given.
         on_progress: Called by `progress` with a fraction and a note.
-        recorded: What earlier attempts of the same call took: handed out again, in order.
-        on_drawn: Told each time (seconds) and each id that is new, before the call is.
+        recorded: What earlier attempts of the same call got; handed out again, in order.
+        on_drawn: Called with each new time (seconds) and id, before the call gets it.
         new_uuid: Makes an id.
         blobs: Where the bytes of artifacts are kept.
-        given: Names of the secrets among its arguments; like those that it reads, they stand in no log.
+        given: Names of the secrets among its arguments; the log masks them, like those that it reads.
     """
-
-    __slots__ = (
-        "_blobs",
-        "_clock",
-        "_env",
-        "_given",
-        "_log",
-        "_new_uuid",
-        "_on_drawn",
-        "_on_progress",
-        "_random",
-        "_recorded",
-        "_secrets",
-        "_seed",
-        "attempt",
-        "effect",
-        "idempotency_key",
-        "run_id",
-        "step",
-        "used",
-    )
 
     def __init__(  # noqa: PLR0913  # one keyword for each thing that a call may depend on
         self,
@@ -185,7 +164,8 @@ class Context:
         return UUID(self._drawn(self.used.uuids, self._recorded.uuids, lambda: str(self._new_uuid())))
 
     def _drawn(self, used: list[T], recorded: Sequence[T], draw: Callable[[], T]) -> T:
-        """Return the next of what an earlier attempt was told, or something new, which is on record before the call has it."""
+        """Return the next value that an earlier attempt got, or a new one, which is recorded before the call gets it."""
+        # By position: the n-th time of a repeated call is the n-th time of the first one.
         count = len(used)
         if count >= DRAWN_MAX:
             return draw()
@@ -273,11 +253,11 @@ class Context:
         return {name: known[name] for name in (*self._given, *self.used.secrets) if name in known}
 
     def progress(self, fraction: float, note: str = "") -> None:
-        """Tell how far the call is: `fraction` from 0 to 1 (held within), and a few words."""
+        """Report progress: `fraction`, clamped to 0 to 1, and a few words."""
         if self._on_progress is not None:
             from .logbook import masked_text  # noqa: PLC0415  # only for calls that tell their progress
 
-            told = masked_text(said(note or ""), self._read_secrets())
+            told = masked_text(text_of(note or ""), self._read_secrets())
             self._on_progress(min(max(0.0, float(fraction)), 1.0), told)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What is declared about a tool beside its types: effect, retries, limits, safety. All of it is checked here, once.
+"""The declaration of a tool beside its types: effect, retries, limits, safety. All of it is checked here, once.
 
 Rules: an undeclared effect is `write`; `reuse_for` belongs to reads and `reconcile` to writes; every mistake is a
 `ConfigError` that says which tool, what was expected, what was found and what to do. Knows no function and no
@@ -141,6 +141,8 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
     Raises:
         ConfigError: A keyword that is unknown, or whose value is not one of those it takes.
     """
+    # Checked by hand, and not by the signature: options also come from `from_mcp(overrides=..)` and from
+    # `**settings`.
     unknown = sorted(set(options) - set(ToolOptions.__annotations__))
     if unknown:
         raise ConfigError(
@@ -179,7 +181,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
 
 
 class _Given:
-    """The keywords of one tool; its methods read one each, or say what is wrong with it."""
+    """The keywords of one tool. Each method reads one of them, or raises a `ConfigError` that names it."""
 
     def __init__(self, where: str, options: ToolOptions) -> None:
         self.where = where

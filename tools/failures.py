@@ -1,8 +1,10 @@
-"""What somebody else's exceptions mean: what they say, and whether the other side may not have heard, or may not have been heard.
+"""The exceptions of other people's code: their texts, and whether a call that raised one may have been heard.
 
-Timeouts and connection errors are worth another call, and leave it open whether a `write` happened. Libraries for HTTP
-have their own classes for them, outside Python's `ConnectionError` and `TimeoutError`; they are known by name, so
-that none of them is imported.
+After a timeout or a connection error another call is worth trying, and nobody knows whether a `write` took effect. Libraries for HTTP
+have classes of their own for these, outside Python's `ConnectionError` and `TimeoutError`. They are known by name, so that none of the
+libraries is imported.
+
+Texts are made safe: the `__str__` of an exception may raise, and may return what is no text.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ TRACE_MAX: Final = 1_900  # characters of a traceback; a field of the log has 2,
 _ROOT: Final = Path(__file__).parent.parent
 _CALLERS: Final = tuple(
     f"{_ROOT / room}{os.sep}" for room in ("executor", "tools")
-)  # what calls tools: no part of theirs
+)  # frames that call tools are no part of a tool's traceback
 CODE_MAX: Final = 128  # characters of an error's code
 
 _BY_NAME = frozenset(
@@ -45,7 +47,7 @@ _BY_NAME = frozenset(
 )
 _ANSWERED = frozenset(
     {("urllib", "HTTPError")}
-)  # subclasses of the above that carry an answer: the call was heard
+)  # subclasses of these that carry an answer: the call was heard
 
 REFUSED: Final = "done, result refused: the call took effect, but "
 
@@ -68,7 +70,7 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def writable(text: str) -> str:
-    """Return a text that can be written down: what is no character (half of one, a byte of a file's name) is spelled out."""
+    """Return a text that UTF-8 can encode: a lone surrogate (half a character, a byte of a file's name) becomes an escape."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -81,8 +83,8 @@ def recorded(value: str | None) -> str | None:
     return None if value is None else writable(value)
 
 
-def said(given: object) -> str:
-    """Return what an error, or a part of it, says, such that it can be written down; empty where asking it fails."""
+def text_of(given: object) -> str:
+    """Return the text of an error, or of a part of it, safe to store; empty where `__str__` raises."""
     try:
         return writable(str(given))
     except BaseException:  # noqa: BLE001  # the `__str__` of an error can do what it likes
@@ -90,14 +92,14 @@ def said(given: object) -> str:
 
 
 def code_of(error: OutcomeUnknown | ToolError) -> str:
-    """Return the code of an error that a tool raised, as text whatever it was made of; that of its kind if it has none."""
-    return said(error.code)[:CODE_MAX] or (
+    """Return the code of an error that a tool raised, as text; an error without one has the code of its class."""
+    return text_of(error.code)[:CODE_MAX] or (
         ToolError.code if isinstance(error, ToolError) else OutcomeUnknown.code
     )
 
 
 def trace_of(error: BaseException) -> str:
-    """Return where an error was raised, as Python shows it, from the tool's own code on; empty if that is not in it."""
+    """Return the traceback of an error from the tool's own code on; empty if none of that code is in it."""
     frames = dropwhile(lambda frame: frame.filename.startswith(_CALLERS), extract_tb(error.__traceback__))
     lines = "".join(format_list(list(frames)))
     if not lines:
@@ -106,12 +108,12 @@ def trace_of(error: BaseException) -> str:
 
 
 def shortened(trace: str) -> str:
-    """Return a traceback as the log takes it: of a long one where it begins and where it ends."""
+    """Return a traceback that fits the log: the beginning and the end of a long one."""
     half = TRACE_MAX // 2
     return trace if len(trace) <= TRACE_MAX else f"{trace[:half]}\n..\n{trace[-half:]}"
 
 
 def described(error: BaseException) -> str:
-    """Return an error as its kind and what it says."""
-    kind, text = writable(type(error).__name__), said(error)
+    """Return an error as its class and its text."""
+    kind, text = writable(type(error).__name__), text_of(error)
     return f"{kind}: {text}" if text else kind

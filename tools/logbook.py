@@ -48,8 +48,8 @@ def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
     return form, LEVELS[level]
 
 
-def is_told(level: Literal["debug", "info"]) -> bool:
-    """Whether anybody would see an event of that level. Cheap: structlog is not loaded for it."""
+def is_enabled(level: Literal["debug", "info"]) -> bool:
+    """Whether an event of that level would be shown. Cheap: structlog is not loaded for it."""
     # Another thread may be importing structlog at this moment: then the module exists, but is incomplete.
     is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
     if is_configured is not None and is_configured():
@@ -92,7 +92,7 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
 
 
 class _Lines:
-    """Writes lines to a stream, as structlog asks its loggers to; what the stream does not take is dropped."""
+    """Writes lines to a stream, as a logger of structlog. A line that the stream does not take is dropped."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream  # a process may have been started without one
@@ -130,24 +130,25 @@ def _field(value: object, secrets: Mapping[str, str]) -> object:
     return text if len(text) <= FIELD_LENGTH_MAX else f"{text[:FIELD_LENGTH_MAX]}... ({len(text)} characters)"
 
 
-# --- Keeping secrets out of what is written down: wherever their value stands, `${secret("NAME")}` stands instead.
+# Masking: `${secret("NAME")}` stands wherever the value of a secret would be written down.
 
 
-# Characters of a secret that is looked for in values: shorter ones stand in them by chance.
-LENGTH_MIN: Final = 4
+# Characters of a secret that is searched in values: a shorter one occurs in them by chance.
+MASKED_LENGTH_MIN: Final = 4
 
 
 def masked_text(text: str, secrets: Mapping[str, str]) -> str:
-    """Return a text without these secrets (name -> value), as they are and as they stand inside quotes."""
+    """Return a text with each of these secrets (name -> value) masked, also where it is escaped inside quotes."""
     for name, secret in _longest_first(secrets):
+        # A secret may stand inside a JSON text or a `repr`, where its quotes and backslashes are escaped.
         for form in (secret, _inside_json(secret), repr(secret)[1:-1]):
             text = text.replace(form, _expression(name))
     return text
 
 
 def masked_value(data: bytes, secrets: Mapping[str, str]) -> bytes:
-    """Return a canonical value without these secrets; one that holds none is returned as it is."""
-    sought = [(name, secret) for name, secret in _longest_first(secrets) if len(secret) >= LENGTH_MIN]
+    """Return a canonical value with each of these secrets masked; a value that holds none is returned as it is."""
+    sought = [(name, secret) for name, secret in _longest_first(secrets) if len(secret) >= MASKED_LENGTH_MIN]
     if not any(_inside_json(secret).encode() in data for _, secret in sought):
         return data
     return canonical(_masked(parse(data), sought))

@@ -1,7 +1,7 @@
-"""A tool's types: JSON Schemas for people, planners and the checker, and what turns JSON into arguments and back.
+"""The types of a tool: JSON Schemas for people, planners and the checker, and the conversion of JSON to arguments and back.
 
-Two kinds, one door. `PythonTypes` reads annotations through pydantic; `SchemaTypes` is given JSON Schemas for a
-function whose annotations say nothing. Rules of both:
+`PythonTypes` (`annotated.py`) reads annotations through pydantic. `SchemaTypes` is given JSON Schemas for a function without usable
+annotations. Rules of both:
 
 - strictness is JSON Schema's: `"2"` is no integer and `true` no number; an integer fits a number, and an integral
   float where an integer is wanted becomes one; arguments nobody asked for are refused;
@@ -14,7 +14,7 @@ Knows nothing of effects, calls or runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -52,7 +52,7 @@ class Types(Protocol):
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
         ...
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:
         """As `bind`, for arguments that are canonical JSON already."""
         ...
 
@@ -76,7 +76,13 @@ def bad_result(faults: list[str]) -> ToolError:
 
 
 def fault_of(name: str, fault: Exception, code: str) -> ToolError:
-    """Return what is wrong with a call of a tool, as its types say it; of code of theirs that went wrong (a validator), what it raised."""
+    """Return the error of a call whose arguments or result do not fit, or whose validator raised.
+
+    Args:
+        name: The tool.
+        fault: The exception.
+        code: `bad-args` or `bad-result`.
+    """
     if isinstance(fault, ToolError):
         return ToolError(f"tool '{name}': {fault}", code=fault.code)
     what = "its arguments" if code == "bad-args" else "its result"
@@ -100,11 +106,43 @@ class Checker:
 
     def faults(self, value: Json) -> list[str]:
         """Return one sentence for each fault of a value."""
-        return schema_faults(value, self.schema)
+        return schema_problems(value, self.schema)
 
     def with_integers(self, value: Json) -> Json:
         """Return `value` with integral floats made integers where the schema wants integers."""
         return with_integers(value, self.schema)
+
+
+_PROSE = frozenset({"title", "description", "$comment", "examples"})
+_VALUES = frozenset({"const", "enum", "default", "required"})
+_NAMED = frozenset(
+    {"properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependentRequired"}
+)
+
+
+def with_prose(schema: Json, change: Callable[[Json], Json]) -> Json:
+    """Return a schema with the parts that only people read changed, and the same demands.
+
+    Args:
+        schema: A JSON Schema.
+        change: From such a part (a title, a description, a list of examples) to another; `None` leaves it out.
+    """
+    match schema:
+        case dict():
+            made: dict[str, Json] = {}
+            for key, part in schema.items():
+                if key in _PROSE:
+                    if (prose := change(part)) is not None:
+                        made[key] = prose
+                elif key in _NAMED and isinstance(part, dict):
+                    made[key] = {name: with_prose(each, change) for name, each in part.items()}
+                else:
+                    made[key] = part if key in _VALUES else with_prose(part, change)
+            return made
+        case list():
+            return [with_prose(part, change) for part in schema]
+        case _:
+            return schema
 
 
 class SchemaTypes:
@@ -139,10 +177,11 @@ class SchemaTypes:
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         closed = self.parameters.get("additionalProperties") is False
-        faults = argument_faults(args, self._known if closed else tuple(args), self._required)
+        faults = argument_problems(args, self._known if closed else tuple(args), self._required)
         if faults:
             raise bad_args(faults)
         try:
+            # Defaults of the schema are filled in here, so that a call with and without them has one reuse key.
             given = {**self._defaults, **args}
             text = canonical(given)
         except NotJson as fault:
@@ -153,7 +192,7 @@ class SchemaTypes:
             raise bad_args(self._arguments.faults(value))
         return text if value is parsed else canonical(value)
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102
         return self.bind(cast("dict[str, Json]", parse_canonical(args) if value is None else value))
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102
@@ -174,7 +213,7 @@ class SchemaTypes:
 
 
 def _parsed(value: object, text: bytes) -> Json:
-    """Return the parsed value of canonical bytes; a large value shares its texts."""
+    """Return the parsed value of canonical bytes; the copy of a large value shares its texts."""
     copy = shared_copy(value, text)
     return parse_canonical(text) if copy is None else copy
 
@@ -190,6 +229,7 @@ def _schema(where: str, key: str, schema: object) -> dict[str, Json]:
     if not isinstance(copy, dict):
         raise ConfigError(f"{where}: {key}: expected a JSON Schema object, found {copy!r}")
     try:
+        # A reference to another address would make the check depend on the network.
         jsonschema_rs.Draft202012Validator(copy, retriever=_refuse_remote)
     except (ValueError, jsonschema_rs.ReferencingError) as fault:
         raise ConfigError(
@@ -216,24 +256,24 @@ def _object_schema(where: str, schema: object) -> dict[str, Json]:
     return made
 
 
-# --- Say what is wrong with a value: where, what was expected, what was found; from pydantic's or JSON Schema's findings.
+# Messages for values that do not fit, from the errors of pydantic or of JSON Schema: where, what was expected, what was found.
 
 
-SHOWN_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
-PROBLEMS_MAX = 8  # faults told of one value; more hide the first
+DISPLAYED_MAX = 60  # characters of a found value: enough to recognise it, too few to flood a log
+PROBLEMS_MAX = 8  # sentences about one value; more hide the first
 
 
-def pydantic_faults(error: ValidationError) -> list[str]:
+def pydantic_problems(error: ValidationError) -> list[str]:
     """Return one sentence for each fault that pydantic found."""
     return _first(
-        f"{path_of(fault['loc'])}: {_wish(str(fault['msg']))}, found {shown(fault['input'])}"
+        f"{path_of(fault['loc'])}: {_wish(str(fault['msg']))}, found {displayed(fault['input'])}"
         if fault["type"] != "missing"
         else f"{path_of(fault['loc'])}: expected a value, found nothing"
         for fault in error.errors(include_url=False, include_context=False)
     )
 
 
-def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
+def schema_problems(value: Json, schema: Mapping[str, Json]) -> list[str]:
     """Return one sentence for each fault of a value that JSON Schema finds."""
     from ..plans.types.validate import value_problems  # noqa: PLC0415  # only once something does not fit
 
@@ -241,8 +281,14 @@ def schema_faults(value: Json, schema: Mapping[str, Json]) -> list[str]:
     return _first(f"${fault.inner}: {fault.message}{_hint(fault.hint)}" for fault in found)
 
 
-def argument_faults(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:
-    """Return one sentence for each argument that is missing or that nobody asked for."""
+def argument_problems(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:
+    """Return one sentence for each argument that is missing or unknown.
+
+    Args:
+        given: The names of the arguments of a call.
+        known: The names that the tool knows.
+        required: Those of them without a default.
+    """
     given = list(given)
     missing = [
         f"argument '{name}': expected a value, found nothing" for name in required if name not in given
@@ -256,10 +302,10 @@ def argument_faults(given: Iterable[str], known: Sequence[str], required: Iterab
     return missing + extra
 
 
-def shown(value: object) -> str:
-    """Return a value as a reader recognises it, cut short."""
+def displayed(value: object) -> str:
+    """Return a value as a message displays it, cut short."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 3]}..."
+    return text if len(text) <= DISPLAYED_MAX else f"{text[: DISPLAYED_MAX - 3]}..."
 
 
 def _wish(message: str) -> str:

@@ -1,11 +1,12 @@
 """`Tool`: one thing that a step may do, and `@tool`, which makes one of a Python function.
 
 A tool is what was declared (`Declaration`), its types (`Types`) and the function. It is immutable, and calling it
-calls the function. The engine goes another way: `bind` arguments to canonical bytes, `invoke` with them, `seal` the
-result to canonical bytes; nothing that a tool does to a value can reach what is stored.
+calls the function. The engine calls it in three steps: `bind` makes canonical bytes of the arguments, `invoke` calls the
+function with values parsed from them, and `seal` makes canonical bytes of the result. So a tool that changes its arguments or its
+result later cannot reach what is stored.
 
-Mistakes in a declaration are `ConfigError`s where it stands. Only an annotation that names a class defined further
-down waits: until the types are first asked for, at the latest by the `Toolset`.
+A mistake in a declaration is a `ConfigError` at the declaration. Only an annotation that names a class defined further down is
+resolved later: when the types are first used, at the latest by the `Toolset`.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Tool(Declaration, Generic[P, R]):
         for key in WRAPPER_ASSIGNMENTS:
             if hasattr(self.source, key):
                 self.__dict__[key] = getattr(self.source, key)
+        # The dataclass is frozen. The attributes of functions are set past it, as `functools.wraps` would.
         self.__dict__["__wrapped__"] = self.fn
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -136,13 +138,13 @@ class Tool(Declaration, Generic[P, R]):
         """
         try:
             return self.types.bind(args)
-        except Exception as fault:  # noqa: BLE001  # validators are anybody's code; the same below
+        except Exception as fault:  # noqa: BLE001  # validators are other people's code; the same below
             raise fault_of(self.name, fault, "bad-args") from None
 
-    def bind_spelled(self, args: bytes, value: Json = None) -> bytes:
+    def bind_canonical(self, args: bytes, value: Json = None) -> bytes:
         """Return arguments that are canonical JSON already, validated and normalised; `value` as for `invoke`. Raises: ToolError: as `bind`."""
         try:
-            return self.types.bind_spelled(args, value)
+            return self.types.bind_canonical(args, value)
         except Exception as fault:  # noqa: BLE001
             raise fault_of(self.name, fault, "bad-args") from None
 
@@ -154,6 +156,7 @@ class Tool(Declaration, Generic[P, R]):
             ctx: For a tool that `wants_context`.
             value: The arguments as they are parsed, where they are large; `None`: they are parsed here.
         """
+        # The function gets values of its own for each call, parsed anew: it may change them.
         given = self.types.unpack(args, value)
         if self.types.context is not None:
             given[self.types.context] = ctx
@@ -171,7 +174,7 @@ class Tool(Declaration, Generic[P, R]):
             raise fault_of(self.name, fault, "bad-result") from None
 
     def is_worth_retrying(self, error: BaseException) -> bool:
-        """Whether `retry_on` covers a failure; how often is `retries`, whether it is safe is the engine's to say."""
+        """Whether `retry_on` covers a failure. The engine decides whether another call is safe, and counts `retries`."""
         match self.retry_on:
             case None:
                 return is_interruption(error) or (isinstance(error, ToolError) and error.temporary)
@@ -187,12 +190,12 @@ class Tool(Declaration, Generic[P, R]):
 
     @property
     def fingerprint_parts(self) -> Mapping[str, str]:
-        """What went into the fingerprint, by name: what differs between two of them says what changed."""
+        """The parts of the fingerprint, by name: the parts that differ between two fingerprints name what changed."""
         return self._fingerprint.parts
 
     @property
     def unseen(self) -> str | None:
-        """What the fingerprint cannot see, as a sentence; then results are not reused unless `version` is given."""
+        """Why there is no fingerprint, as a sentence; then results are not reused unless a `version` is declared."""
         return self._fingerprint.unseen
 
     @cached_property
@@ -287,26 +290,8 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.
     """
-    options: ToolOptions = {
-        "name": name,
-        "description": description,
-        "effect": effect,
-        "idempotent": idempotent,
-        "reuse_for": reuse_for,
-        "version": version,
-        "timeout": timeout,
-        "retries": retries,
-        "retry_on": retry_on,
-        "max_concurrency": max_concurrency,
-        "rate": rate,
-        "approval": approval,
-        "trust": trust,
-        "resource": resource,
-        "allow_untrusted": allow_untrusted,
-        "isolation": isolation,
-        "reconcile": reconcile,
-        "fingerprint_extra": fingerprint_extra,
-    }
+    # The keywords, as `ToolOptions` names them; nothing else is local yet.
+    options = cast("ToolOptions", {key: value for key, value in locals().items() if key != "fn"})
     if fn is not None:
         return make_tool(fn, **options)
 
@@ -338,6 +323,8 @@ def make_tool(
     Raises:
         ConfigError: The declaration is at fault.
     """
+    # Name, docstring, types and fingerprint come from `source`, which differs from `fn` where a wrapper is called, as
+    # for agents.
     source = source or fn
     _check_function(fn)
     given = options.get("name")
@@ -358,7 +345,7 @@ def make_tool(
         request_of=request_of,
         influences=tuple(influences),
     )
-    with suppress(NameError):  # a class defined further down: asked again when the types are needed
+    with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
     return made
 
@@ -397,6 +384,6 @@ def _check_allowed(where: str, allowed: Iterable[str], names: tuple[str, ...]) -
 
 
 def _where(name: str, fn: Callable[..., Any]) -> str:
-    """Return how messages name a tool: its name, and where its code stands."""
+    """Return the name of a tool for messages, with file and line."""
     code = getattr(inspect.unwrap(plain_function(fn)), "__code__", None)
     return f"tool '{name}'" if code is None else f"tool '{name}' ({code.co_filename}:{code.co_firstlineno})"

@@ -1,7 +1,7 @@
 """`Toolset`: the tools that a plan may use, by name.
 
 Rules: names are unique; order does not matter, and everything that lists tools lists them by name. A toolset is
-immutable: `a + b` is a new one. Loading tools from files and modules is `loading.py`.
+immutable: `a + b` is a new one. The second half of the module loads tools from files and modules.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Toolset:
 
 
 def _each(tools: object) -> Iterator[Tool]:
-    """Yield tools whose types are known to be sound, or say what stands there instead."""
+    """Yield tools whose types resolve. Raises: ConfigError: something else stands there."""
     if isinstance(tools, Tool | str) or not isinstance(tools, Iterable):
         cure = f"[{tools.name}]" if isinstance(tools, Tool) else "[my_tool]"
         if isinstance(tools, str):
@@ -160,7 +160,7 @@ def _each(tools: object) -> Iterator[Tool]:
 
 
 def _way_to_name(*tools: Tool) -> str:
-    """Return how one of these tools is given a name."""
+    """Return how to give one of these tools another name."""
     from .mcp.tools import RemoteTool  # noqa: PLC0415  # only for a message
 
     is_remote = any(isinstance(tool.fn, RemoteTool) for tool in tools)
@@ -186,11 +186,11 @@ def _signature(tool: Tool) -> Json:
     }
 
 
-# --- Load tools from files and modules: the edge between a toolset and Python's import system.
+# Loading: the border between a toolset and Python's import system.
 #
-# A file gets a module name made from its path, so that it hides nothing and nothing hides it; its own folder can be
-# imported from, as when a script is run, but comes last. Loaded again, it is read again. What goes wrong in it is a
-# `ConfigError` with file, line and the original error.
+# A file gets a module name made from its path, so that it hides no other module and no other module hides it. Its own folder is put at
+# the end of the import path, as when a script is run. A file that is loaded again is read again. An error in it becomes a `ConfigError`
+# with file, line and the original error.
 
 
 def load_tools(source: str | PathLike[str]) -> list[Tool]:
@@ -204,7 +204,7 @@ def load_tools(source: str | PathLike[str]) -> list[Tool]:
 
     found: list[Tool] = []
     for value in list(vars(module).values()):
-        # Asked of the type: proxies answer `isinstance` for what they stand for, or raise when nothing is there yet.
+        # `issubclass` of the type, not `isinstance`: a proxy answers for the object behind it, or raises while there is none.
         if issubclass(type(value), Toolset):
             found += value
         elif issubclass(type(value), Tool):
@@ -219,7 +219,7 @@ def load_tools(source: str | PathLike[str]) -> list[Tool]:
 
 
 def home_of(source: str | PathLike[str]) -> str:
-    """Return what a source is, however it is written: two sources with one home are the same."""
+    """Return the identity of a source: two spellings of one file have the same home."""
     return str(Path(source).resolve()) if _is_file(source) else fspath(source)
 
 
@@ -239,6 +239,7 @@ def _load_file(path: Path) -> ModuleType:
     loader = _FromSource(name, str(where))
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=str(where)))
     module.__file__ = str(where)
+    # A failed load leaves the module of an earlier one in place: its tools may be in use.
     earlier = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pydantic look their module up while it loads
     try:
@@ -250,13 +251,13 @@ def _load_file(path: Path) -> ModuleType:
         else:
             sys.modules[name] = earlier
         if isinstance(error, Exception | SystemExit):
-            raise _told(str(path), error) from error
+            raise _load_error(str(path), error) from error
         raise
     return module
 
 
 class _FromSource(SourceFileLoader):
-    """Compiles the file as it is now: compiled copies go by its time, too coarse for a file that is being edited."""
+    """Compiles the file as it is now. Cached bytecode goes by the modification time, too coarse for a file that is being edited."""
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
         """Return the file's code."""
@@ -278,19 +279,19 @@ def _load_module(name: str) -> ModuleType:
             raise ConfigError(
                 f"{name}: expected a module that can be imported, found no '{error.name}'{hint}"
             ) from error
-        raise _told(name, error) from error
+        raise _load_error(name, error) from error
     except (Exception, SystemExit) as error:
-        raise _told(name, error) from error
+        raise _load_error(name, error) from error
 
 
 def _make_importable(folder: Path) -> None:
-    """Let modules of a folder be imported, now and by calls later, as long as nothing else has their name."""
+    """Append a folder to the import path: for imports at load time and in later calls."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
-def _told(source: str, error: BaseException) -> ConfigError:
-    """Return one message for what went wrong inside a loaded file."""
+def _load_error(source: str, error: BaseException) -> ConfigError:
+    """Return the error for an exception inside a loaded file."""
     if isinstance(error, ConfigError):
         return error
     if isinstance(error, SyntaxError):

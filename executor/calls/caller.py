@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
-from ...tools.failures import said
+from ...tools.failures import text_of
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
+from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
 from ..events import (
     CallFailed,
@@ -34,7 +35,6 @@ from ..events import (
 )
 from ..journal.journal import Journal
 from ..journal.records import Entry
-from ..sealed import Sealed
 from .dispatch import PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
@@ -130,7 +130,7 @@ class Caller:
         return await self._reconciled(call, call.tool)
 
     async def _reconciled(self, call: PreparedCall, tool: Tool) -> Outcome | None:
-        args = cast("dict[str, Json]", Sealed(call.args).value)
+        args = cast("dict[str, Json]", CanonicalValue(call.args).value)
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
@@ -237,12 +237,14 @@ class Caller:
     ) -> tuple[Outcome, Usage | None]:
         try:
             reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
-            output = Sealed(tool.seal(reply.value)) if tool is not None else Sealed.of(reply.value)
+            output = (
+                CanonicalValue(tool.seal(reply.value)) if tool is not None else CanonicalValue.of(reply.value)
+            )
         except ToolError as fault:
             spent = fault.usage if isinstance(fault, ModelError) else None
-            failed = Failed(fault.code, said(fault), fault.temporary, retryable=fault.temporary)
+            failed = Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
             return failed, None if spent is None else _told(spent)
-        return Returned(output), {**_told(reply.usage), "model": said(reply.model)}
+        return Returned(output), {**_told(reply.usage), "model": text_of(reply.model)}
 
 
 def _told(usage: ModelUsage) -> dict[str, Json]:

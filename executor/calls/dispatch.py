@@ -17,11 +17,11 @@ from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.failures import shortened
 from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.logbook import masked_text, masked_value
+from ..canonical_value import CanonicalValue
 from ..commands import RuleApproval, StartModelCall, StartToolCall
 from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
-from ..sealed import Sealed
 from .facilities import Facilities
 from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
@@ -108,7 +108,7 @@ class PreparedCall:
     def value(self) -> Json:
         """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
         given = getattr(self.command, "args", None)
-        return given.shared if isinstance(given, Sealed) and self.args is given.data else None
+        return given.shared if isinstance(given, CanonicalValue) and self.args is given.data else None
 
     def start(self) -> CallStarted:
         """Note that its start is on record; return the event that says so, of a write with its intent."""
@@ -119,7 +119,7 @@ class PreparedCall:
         why = self.why if command.attempt == 1 else None
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
-    def made(self, output: Sealed) -> CallMade:
+    def made(self, output: CanonicalValue) -> CallMade:
         """Return the event that the call, which is no write and whose start is not on record, has returned."""
         command = self.command
         why = self.why if command.attempt == 1 else None
@@ -160,7 +160,7 @@ class Preparation:
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
-        args = known.tool.bind_spelled(given.data, given.shared)
+        args = known.tool.bind_canonical(given.data, given.shared)
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
         if args == given.data:  # most are as they were given
@@ -224,7 +224,7 @@ class Preparation:
         match outcome:
             case Returned(output):
                 masked = masked_value(output.data, secrets) if secrets else output.data
-                return outcome if masked is output.data else Returned(Sealed(masked))
+                return outcome if masked is output.data else Returned(CanonicalValue(masked))
             case Failed(code, message):
                 code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
                 return replace(
@@ -250,7 +250,7 @@ class Preparation:
 def _request_of(tool: Tool, args: bytes) -> ModelRequest:
     """Return the request of an `@agent` tool that is given these arguments. Raises: ToolError: none can be made."""
     try:
-        return cast("ModelRequest", cast("Any", tool.request_of)(Sealed(args).value))
+        return cast("ModelRequest", cast("Any", tool.request_of)(CanonicalValue(args).value))
     except ToolError:
         raise
     except Exception as fault:

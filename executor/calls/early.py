@@ -23,12 +23,12 @@ from ...plans.checker.body import SavedPlans
 from ...plans.compile import compile_plan
 from ...plans.signature import Effect
 from ...plans.values import Json
+from ..canonical_value import CanonicalValue
 from ..commands import Command, StartModelCall, StartToolCall
 from ..events import CallStarted, CallSucceeded, RunStarted
 from ..journal.header import Header
 from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
-from ..sealed import Sealed
 from ..stores.store import Reusable
 from .caller import Caller, Usage
 from .concurrency import noticed
@@ -61,7 +61,7 @@ class EarlyCall:
     call: PreparedCall | None = None
     epochs: Mapping[str, int] | None = field(default_factory=dict[str, int])
     work: Work | None = None
-    output: Sealed | None = None
+    output: CanonicalValue | None = None
     started: float = 0.0
     ended: float = 0.0
     has_waited: bool = False
@@ -213,7 +213,7 @@ class EarlySteps:
         is_wanted = self._calls.get(step) is early and not self._is_closed
         return machine if machine is not None and is_wanted and machine.is_callable(step) else None
 
-    async def _output_of(self, early: EarlyCall) -> Sealed | None:
+    async def _output_of(self, early: EarlyCall) -> CanonicalValue | None:
         """Return what a call returns, or what stands for that; `None`: it failed, or has to wait for the run."""
         try:
             call = self._preparation.prepare(early.command)
@@ -232,12 +232,12 @@ class EarlySteps:
         outcome, _ = await asyncio.shield(work)
         return outcome.output if isinstance(outcome, Returned) else None
 
-    async def _earlier(self, call: PreparedCall) -> Sealed | None:
+    async def _earlier(self, call: PreparedCall) -> CanonicalValue | None:
         """Return an earlier run's result that stands for a call; the run itself will find it too."""
         if self._mode != "auto" or not call.key.key:
             return None
         entry = (await find_results(self._facilities, [call])).get(call.step)
-        return Sealed(entry.output) if isinstance(entry, Reusable) else None
+        return CanonicalValue(entry.output) if isinstance(entry, Reusable) else None
 
     def _identical(self, call: PreparedCall) -> Work | None:
         """Return an identical call that was begun here: its result will stand for this one in the run too."""
@@ -258,7 +258,7 @@ class EarlySteps:
         self._facilities.log.warning("nothing more starts early", run=self._run_id, error=repr(fault))
 
 
-def _told(machine: Machine, command: StartCall, output: Sealed) -> list[Command]:
+def _told(machine: Machine, command: StartCall, output: CanonicalValue) -> list[Command]:
     """Tell a machine that a call has returned; return what it asks for next."""
     args = command.args if isinstance(command, StartToolCall) else command.request
     machine.handle(CallStarted(command.step, command.attempt, args.digest))

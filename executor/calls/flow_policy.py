@@ -19,19 +19,19 @@ from ...errors import EngineBug
 from ...plans.program import CallTool, Program, RunAgent, RunPlan
 from ...plans.signature import Effect
 from ...tools.failures import described
+from ..canonical_value import CanonicalValue
 from ..commands import Call, RuleApproval, StartToolCall
 from ..events import ApprovalRuled, CallFailed
 from ..journal.header import program_of
 from ..journal.toolset_lock import ToolsetLock, approval_kind
 from ..policy import ApprovalKind
-from ..sealed import Sealed
 
 if TYPE_CHECKING:
     from ...plans import Plan
     from ...plans.checker.survey import Provenance
     from ...plans.signature import Signature
     from ...plans.values import Json
-    from ..cells import Turn
+    from ..execution_tree import Iteration
     from ..journal.header import Header
     from ..machine import Machine
     from .facilities import Facilities
@@ -89,20 +89,22 @@ class Clearance:
         terms = self._terms.get(command.tool) or self._terms_of(command.tool)
         if terms.is_open or not machine.is_callable(command.step):
             return None
-        turn = machine.turns[command.step]
-        if turn.is_approved:
+        iteration = machine.iterations[command.step]
+        if iteration.is_approved:
             return None
-        labelled = self._labelled(turn)
+        labelled = self._labelled(iteration)
         if terms.asks == "always" or (labelled and terms.asks_of_labelled):
             return ApprovalRuled(command.step, needed=True)
-        if terms.asks == "rule" and not turn.is_ruled:
+        if terms.asks == "rule" and not iteration.is_ruled:
             return RuleApproval(command.step, command.tool, command.args)
         unsafe = [name for name in labelled if terms.is_write and name not in terms.allow_untrusted]
-        return self._judged(command, turn, unsafe) if unsafe and self._facilities.flow != "off" else None
+        return self._judged(command, iteration, unsafe) if unsafe and self._facilities.flow != "off" else None
 
-    def _judged(self, command: StartToolCall, turn: Turn, unsafe: Sequence[str]) -> CallFailed | None:
+    def _judged(
+        self, command: StartToolCall, iteration: Iteration, unsafe: Sequence[str]
+    ) -> CallFailed | None:
         name = unsafe[0]
-        told = " -> ".join((*self._source(turn, name), f"{command.step}.{name}"))
+        told = " -> ".join((*self._source(iteration, name), f"{command.step}.{name}"))
         message = (
             f"untrusted data reaches '{name}' of the write '{command.step}': {told}; let the tool '{command.tool}' allow it "
             f"(allow_untrusted=({name!r},)) or ask for approval, or do not pass this data on"
@@ -119,7 +121,7 @@ class Clearance:
         if not callable(rule):
             return True
         try:
-            return _plain(rule(cast("dict[str, Json]", Sealed(command.args.data).value)))
+            return _plain(rule(cast("dict[str, Json]", CanonicalValue(command.args.data).value)))
         except BaseException as error:  # noqa: BLE001  # a rule that fails cannot say that no person is needed
             self._facilities.log.warning("approval rule failed", step=command.step, error=described(error))
             return True
@@ -149,32 +151,36 @@ class Clearance:
 
     # --- what is labelled
 
-    def _labelled(self, turn: Turn) -> Sequence[str]:
+    def _labelled(self, iteration: Iteration) -> Sequence[str]:
         """Return the arguments of a call that hold untrusted data, sorted."""
         lock = self._strict_lock()
-        code = turn.item.node.code
+        code = iteration.item.node.code
         if lock is self._header.lock:
             return code.tainted
         if self._program is None:
             header = self._header
             self._program = program_of(_plan(header), lock, header.plans, header.language)
         program = self._program
-        *outer, last = _trail(turn)
+        *outer, last = _trail(iteration)
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
         if isinstance(now.action, CallTool):
             return now.tainted
         is_tainted = cast("RunAgent", now.action).is_tainted
-        return tuple(sorted(cast("dict[str, object]", turn.call.value))) if is_tainted and turn.call else ()
+        return (
+            tuple(sorted(cast("dict[str, object]", iteration.call.value)))
+            if is_tainted and iteration.call
+            else ()
+        )
 
-    def _source(self, turn: Turn, argument: str) -> tuple[str, ...]:
+    def _source(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the paths of the steps through which untrusted data comes to an argument, its source first."""
         from ...plans.checker.survey import Provenance  # noqa: PLC0415  # only a refusal tells it
 
         if self._provenance is None:
             self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
-        return self._provenance.of(_trail(turn), argument)
+        return self._provenance.of(_trail(iteration), argument)
 
 
 def _plan(header: Header) -> Plan:
@@ -183,12 +189,12 @@ def _plan(header: Header) -> Plan:
     return header.plan
 
 
-def _trail(turn: Turn) -> list[int]:
+def _trail(iteration: Iteration) -> list[int]:
     """Return the position of a call's step, after those of the steps that run its plan, outermost first; an agent's, of the agent."""
     trail: list[int] = []
-    at: Turn | None = turn
+    at: Iteration | None = iteration
     while at is not None:
-        if at.item.node.frame.owner is None or at.item.node.frame.owner.agency is None:
+        if at.item.node.frame.owner is None or at.item.node.frame.owner.agent_loop is None:
             trail.append(at.item.node.code.position)
         at = at.item.node.frame.owner
     return trail[::-1]

@@ -18,7 +18,7 @@ import orjson
 
 from ...errors import ConfigError
 from ...tools import Context, Tool, Used
-from ..sealed import Sealed
+from ..canonical_value import CanonicalValue
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
 
 WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine in one would start children of its own
@@ -161,7 +161,7 @@ def read_outcome(
         blobs.put(data)
     match said["kind"]:
         case "returned":
-            return Returned(Sealed.checked(output))
+            return Returned(CanonicalValue.checked(output))
         case "failed":
             names = ("code", "message", "temporary", "retryable", "trace", "took_effect")
             return Failed(**{name: said[name] for name in names})

@@ -23,10 +23,10 @@ from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Json, digest, is_spelled
 from ...tools import Context, Tool
-from ...tools.failures import ResultRefused, code_of, described, is_interruption, refused, said, trace_of
-from ...tools.logbook import is_told, open_log
+from ...tools.failures import ResultRefused, code_of, described, is_interruption, refused, text_of, trace_of
+from ...tools.logbook import is_enabled, open_log
+from ..canonical_value import CanonicalValue
 from ..limits import check_artifact, has_room, is_small_enough, run_too_large, too_large
-from ..sealed import Sealed
 
 _DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
 
@@ -357,7 +357,7 @@ def _keep_for_ever(work: object) -> None:
 class Returned:
     """The call returned a value that fits its type. Nobody changes it."""
 
-    output: Sealed
+    output: CanonicalValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +426,7 @@ async def call_tool(
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
         outcome = _outcome_of(tool, error, timeout_s if is_ours else None)
-        if isinstance(outcome, Returned) or is_ours or not is_told("debug"):
+        if isinstance(outcome, Returned) or is_ours or not is_enabled("debug"):
             return outcome
         return replace(outcome, trace=trace_of(error))
 
@@ -520,12 +520,12 @@ def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
         case TimeoutError():
             return _interrupted(tool, error, "timeout", described(error))
         case OutcomeUnknown():
-            return _interrupted(tool, error, code_of(error), said(error))
+            return _interrupted(tool, error, code_of(error), text_of(error))
         case ResultRefused() if tool.effect is Effect.WRITE:
             return _refused(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
-            return Failed(code_of(error), said(error), is_temporary, _is_worth_retrying(tool, error))
+            return Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
         case _ if _was_interrupted(error):
             return _interrupted(tool, error, "connection-error", described(error))
         case _:
@@ -542,14 +542,14 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
     if not is_small_enough(len(data)):
         return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     if type(result) is str and len(data) >= LARGE_BYTES and is_spelled(result, data):
-        return Returned(Sealed.known(data, result))
-    return Returned(Sealed(data))
+        return Returned(CanonicalValue.known(data, result))
+    return Returned(CanonicalValue(data))
 
 
 def _refused(tool: Tool, fault: ToolError) -> Failed:
     """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
     may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
-    return _after_effect(tool, Failed(code_of(fault), said(fault), temporary=False, retryable=may_repeat))
+    return _after_effect(tool, Failed(code_of(fault), text_of(fault), temporary=False, retryable=may_repeat))
 
 
 def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:

@@ -17,13 +17,13 @@ from ...plans.program import Touch
 from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
+from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
 from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
 from ..policy import ReuseMode
-from ..sealed import Sealed
 from ..stores.store import EVERYTHING, CallRecord, Reusable, RunRow
 from .concurrency import Shared
 from .dispatch import PreparedCall, StartCall
@@ -155,7 +155,7 @@ class Harvest:
     def add(  # noqa: PLR0913  # one keyword for each thing that decides whether a result is kept
         self,
         candidate: Candidate,
-        output: Sealed,
+        output: CanonicalValue,
         *,
         started: float,
         at: float,
@@ -342,7 +342,7 @@ class Results:
         return await epochs_at_start(self._facilities, call.tool)
 
     def keep(
-        self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, at: float
+        self, call: PreparedCall, output: CanonicalValue, epochs: Mapping[str, int] | None, at: float
     ) -> Reusable | None:
         """Remember a result for later calls; return it if it may stand for others right now."""
         made = self._harvest.add(
@@ -368,4 +368,4 @@ class Results:
 
 def reused(call: PreparedCall, made: Reusable) -> CallReused:
     """Return the event that an earlier result stands for a call."""
-    return CallReused(call.step, call.args_digest, Sealed(made.output), made.key, made.run_id)
+    return CallReused(call.step, call.args_digest, CanonicalValue(made.output), made.key, made.run_id)

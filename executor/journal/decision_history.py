@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from typing import TypeGuard
 
 from ...plans.values import Json
+from ..canonical_value import CanonicalValue
 from ..events import (
     ApprovalAsked,
     Approved,
     CallStarted,
+    DecisionEvent,
     Denied,
     JournalEvent,
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
-    Verdict,
 )
-from ..sealed import Sealed
 from ..stores.store import DecisionKey
 from .records import Entry
 
@@ -87,12 +87,12 @@ def decisions_by_step(entries: Iterable[Entry]) -> Mapping[str, tuple[RecordedDe
     return found
 
 
-def is_verdict(event: JournalEvent) -> TypeGuard[Verdict]:
+def is_decision(event: JournalEvent) -> TypeGuard[DecisionEvent]:
     """Whether an event is a person's decision about an attempt."""
     return isinstance(event, Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed)
 
 
-def key_of(event: Verdict, attempt: int) -> DecisionKey:
+def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
     """Return what a decision is about; `attempt` counts where an older record does not name one."""
     number = event.attempt if event.attempt is not None else attempt
     return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
@@ -108,7 +108,7 @@ class DecisionHistory:
     """
 
     decided: dict[DecisionKey, Entry] = field(default_factory=dict[DecisionKey, Entry])
-    asked: dict[str, Sealed] = field(default_factory=dict[str, Sealed])
+    asked: dict[str, CanonicalValue] = field(default_factory=dict[str, CanonicalValue])
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> DecisionHistory:

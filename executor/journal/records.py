@@ -18,6 +18,7 @@ import orjson
 
 from ...errors import StoreError
 from ...plans.values import Json
+from ..canonical_value import CanonicalValue
 from ..events import (
     CAUSES,
     CONSEQUENCES,
@@ -27,7 +28,6 @@ from ..events import (
     CallSucceeded,
     JournalEvent,
 )
-from ..sealed import Sealed
 
 JOURNAL_FORMAT: Final = 1
 INLINE_BYTES_MAX: Final = 16 * 1024  # larger values are stored once by digest, beside the journal
@@ -76,7 +76,7 @@ class Event:
         for name in FIELDS[type(event)]:
             value = getattr(event, name)
             if name != "step" and value is not None:
-                data[name] = value.value if isinstance(value, Sealed) else value
+                data[name] = value.value if isinstance(value, CanonicalValue) else value
         return cls(entry.seq, type(event).__name__, getattr(event, "step", ""), entry.at, data)
 
     def to_dict(self) -> dict[str, Json]:
@@ -86,22 +86,22 @@ class Event:
 
 def write_entry(
     entry: Entry, *, inline_bytes_max: int | None = INLINE_BYTES_MAX
-) -> tuple[bytes, Sequence[Sealed]]:
+) -> tuple[bytes, Sequence[CanonicalValue]]:
     """Return the entry's line, and the values that are too large to stand in it (`None`: none is)."""
     return write_line(entry.seq, entry.at, entry.event, inline_bytes_max)
 
 
 def write_line(
     seq: int, at: float, event: JournalEvent, inline_bytes_max: int | None = INLINE_BYTES_MAX
-) -> tuple[bytes, Sequence[Sealed]]:
+) -> tuple[bytes, Sequence[CanonicalValue]]:
     """Return the line of an event in its place, as `write_entry` does."""
     kind = type(event)
     record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
-    large: Sequence[Sealed] = ()
+    large: Sequence[CanonicalValue] = ()
     for name, value in zip(FIELDS[kind], _VALUES[kind](event), strict=False):
         if value is None:
             continue
-        if type(value) is not Sealed:
+        if type(value) is not CanonicalValue:
             record[name] = value
         elif inline_bytes_max is not None and len(value.data) > inline_bytes_max:
             large = (*large, value)
@@ -131,11 +131,11 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
         ) from None
 
 
-def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> Json | Sealed:
+def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> Json | CanonicalValue:
     if "$json" in value:
-        return Sealed.of(value["$json"])
+        return CanonicalValue.of(value["$json"])
     if "$value" in value:
-        return Sealed.checked(find_value(cast("str", value["$value"])))
+        return CanonicalValue.checked(find_value(cast("str", value["$value"])))
     return value
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from ...errors import Diverged, EngineBug, InputRejected, RunNotFound, StoreError
+from ..canonical_value import CanonicalValue
 from ..commands import Record
 from ..events import (
     REMARKS,
@@ -35,7 +36,6 @@ from ..events import (
 )
 from ..fork import Fork
 from ..machine import Machine
-from ..sealed import Sealed
 from ..stores.store import RunRow, Store, read_values
 from .header import Header, header_digest, program_of
 from .records import GENESIS, Entry, chain, read_entry
@@ -82,7 +82,7 @@ async def expect_run(store: Store, row: RunRow) -> None:
 
 
 def rebuild(
-    row: RunRow, entries: Sequence[Entry], calls: dict[str, Sealed] | None = None
+    row: RunRow, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None
 ) -> tuple[Header, Machine]:
     """Return a run's header, and its machine where the journal ends.
 
@@ -200,7 +200,7 @@ def build_machine(header: Header) -> Machine:
     )
 
 
-def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | None = None) -> None:
+def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None) -> None:
     """Bring a new machine to where the journal ends.
 
     Args:
@@ -238,10 +238,10 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, Sealed] | 
     machine.is_recounting = False
 
 
-def _compared_args(machine: Machine, event: CallMade | CallStarted | CallReused) -> Sealed:
+def _compared_args(machine: Machine, event: CallMade | CallStarted | CallReused) -> CanonicalValue:
     """Return what the leaf is called with. Raises: Diverged: it is not what was recorded."""
-    turn = machine.turns.get(event.step)
-    call = turn.call if turn is not None else None
+    iteration = machine.iterations.get(event.step)
+    call = iteration.call if iteration is not None else None
     if call is None or call.digest != event.args:
         raise Diverged(
             step=event.step,

@@ -13,10 +13,9 @@ from ...plans.edit.diff import diff_plans
 from ...plans.edit.differences import Difference, differences
 from ...plans.program import CallTool, StepCode
 from ...plans.signature import Effect
-from ..cells import Node, Turn
+from ..execution_tree import Iteration, Node, walk
 from ..fork import changed_steps, root_of, steps_of_inputs
-from ..outcome import walk
-from ..runs.run import Run, StepView, turns_of
+from ..runs.run import Run, StepView, iterations_of
 from .recall import Recall
 from .run_diff import RunDiff, StepChange, StepDiff
 
@@ -69,12 +68,12 @@ def _change(old: StepView | None, new: StepView | None) -> StepChange:
 
 def _tokens(recalled: Recall) -> Mapping[str, int]:
     """Return how many tokens each step, item and iteration of a run used; what used none is left out."""
-    used = {cell.path: sum(map(_used, turns_of(cell))) for cell in walk(recalled.machine.root)}
+    used = {cell.path: sum(map(_used, iterations_of(cell))) for cell in walk(recalled.machine.root)}
     return {path: count for path, count in used.items() if count}
 
 
-def _used(turn: Turn) -> int:
-    found = turn.usage.get("tokens") if turn.usage is not None else None
+def _used(iteration: Iteration) -> int:
+    found = iteration.usage.get("tokens") if iteration.usage is not None else None
     return found if isinstance(found, int) else 0
 
 

@@ -17,17 +17,16 @@ from ...plans.program import SetValue
 from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
-from ..cells import Node, Turn
 from ..events import CallFailed, CallReused, CallStarted
+from ..execution_tree import Iteration, Node, walk
 from ..journal.decision_history import decisions_by_step
 from ..journal.header import Header
 from ..journal.records import Entry, split_calls
 from ..journal.restore import load_entries
 from ..machine import Machine
-from ..outcome import walk
 from ..runs.archive import Archive
 from ..runs.request import step_of
-from ..runs.run import turns_of
+from ..runs.run import iterations_of
 from ..states import TERMINAL, Reason, State
 from ..stores.store import CallRecord, Reusable, Store
 from .key_changes import KeyChange, key_changes
@@ -92,7 +91,7 @@ class _View:
             parent if parent is not None and is_replay else run_id
         )  # who made the calls of a kept replay
         self._machine = machine
-        self.cells: dict[str, Turn] = {cell.path: cell for cell in walk(machine.root)}
+        self.cells: dict[str, Iteration] = {cell.path: cell for cell in walk(machine.root)}
         self._evidence = Evidence({}, {}, {}, {})
         self._explained: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
@@ -107,45 +106,45 @@ class _View:
                 case _:
                     pass
 
-    async def gather(self, cells: Sequence[Turn]) -> None:
+    async def gather(self, cells: Sequence[Iteration]) -> None:
         """Look up what is to be known of the calls of some steps."""
-        turns = dict.fromkeys(turn.path for cell in cells for turn in turns_of(cell))
-        firsts = [self._first[path] for path in turns if path in self._first]
+        iterations = dict.fromkeys(iteration.path for cell in cells for iteration in iterations_of(cell))
+        firsts = [self._first[path] for path in iterations if path in self._first]
         self._evidence = await gather(self._store, self._told_by, firsts)
 
-    def explain(self, cell: Turn) -> Explanation:
+    def explain(self, cell: Iteration) -> Explanation:
         """Return why a step ran or was reused, of several calls one by one."""
-        turns = list(turns_of(cell))
+        iterations = list(iterations_of(cell))
         fork = self._header.fork
         overrides = list(fork.overrides) if fork is not None else []
         if cell.path in overrides:
             return self._given(cell.path)
         given = [path for path in overrides if path.startswith(f"{cell.path}[")]
-        if len(turns) == 1 and not given:
-            found = self._explain_turn(turns[0])
+        if len(iterations) == 1 and not given:
+            found = self._explain_iteration(iterations[0])
             return replace(
                 found,
                 step=cell.path,
-                sentence=found.sentence.replace(f"'{turns[0].path}'", f"'{cell.path}'", 1),
+                sentence=found.sentence.replace(f"'{iterations[0].path}'", f"'{cell.path}'", 1),
             )
-        if not turns and not given:
+        if not iterations and not given:
             reason, text = standing(cell, self._machine)
             return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
         places = {path: place for place, path in enumerate(self.cells)}
-        told = [*map(self._explain_turn, turns), *map(self._given, given)]
+        told = [*map(self._explain_iteration, iterations), *map(self._given, given)]
         parts = tuple(sorted(told, key=lambda part: places.get(part.step, len(places))))
         return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
 
     def _given(self, path: str) -> Explanation:
         return self._said(path, "given", "given", "has the value that the fork gave it; nothing of it ran")
 
-    def _explain_turn(self, turn: Turn) -> Explanation:
-        found = self._explained.get(turn.path)
+    def _explain_iteration(self, iteration: Iteration) -> Explanation:
+        found = self._explained.get(iteration.path)
         if found is None:
-            found = self._with_decisions(self._with_refusal(self._explain_leaf(turn)))
+            found = self._with_decisions(self._with_refusal(self._explain_leaf(iteration)))
             if self._told_by != self._run_id and found.verdict in ("ran", "reused"):
                 found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._told_by}")
-            self._explained[turn.path] = found
+            self._explained[iteration.path] = found
         return found
 
     def _with_refusal(self, found: Explanation) -> Explanation:
@@ -163,29 +162,29 @@ class _View:
         told = ", ".join(map(str, decisions))
         return replace(found, sentence=f"{found.sentence}; its call was {told}", decisions=decisions)
 
-    def _explain_leaf(self, turn: Turn) -> Explanation:
-        entry = self._first.get(turn.path)
+    def _explain_leaf(self, iteration: Iteration) -> Explanation:
+        entry = self._first.get(iteration.path)
         if entry is not None and isinstance(entry.event, CallStarted):
             return self._explain_call(entry.event)
         if entry is not None and isinstance(entry.event, CallReused):
             return self._explain_reuse(entry.event)
-        if isinstance(turn.item.node.code.action, SetValue) and turn.output is not None:
+        if isinstance(iteration.item.node.code.action, SetValue) and iteration.output is not None:
             return self._said(
-                turn.path,
+                iteration.path,
                 "computed",
                 "set",
                 "was computed: a `set` step calls nothing, so it is never reused",
             )
-        if (failed := self._failed.get(turn.path)) is not None:
+        if (failed := self._failed.get(iteration.path)) is not None:
             text = (
                 "failed without a call" if failed.args is None else f"failed as in its parent {self._parent}"
             )
-            return self._said(turn.path, "ended", failed.code, f"{text}: {failed.message}")
-        reason, text = standing(turn, self._machine)
-        past = self._machine.past_write_of(turn)
-        if past is not None and turn.call is not None:
-            text += f": {past.told(turn.call.digest)}"
-        return self._said(turn.path, "ended" if turn.state in TERMINAL else "waits", reason, text)
+            return self._said(iteration.path, "ended", failed.code, f"{text}: {failed.message}")
+        reason, text = standing(iteration, self._machine)
+        past = self._machine.past_write_of(iteration)
+        if past is not None and iteration.call is not None:
+            text += f": {past.told(iteration.call.digest)}"
+        return self._said(iteration.path, "ended" if iteration.state in TERMINAL else "waits", reason, text)
 
     def _explain_reuse(self, event: CallReused) -> Explanation:
         if not event.key:
@@ -467,7 +466,7 @@ _TEXTS: Final = {
 _BAD: Final = (State.FAILED, State.CANCELLED, State.SKIPPED)
 
 
-def standing(cell: Turn, machine: Machine) -> tuple[str, str]:
+def standing(cell: Iteration, machine: Machine) -> tuple[str, str]:
     """Return the reason as a word, and as the end of a sentence."""
     node = cell.item.node
     reason = cell.reason or node.reason

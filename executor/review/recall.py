@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import EngineBug
+from ..canonical_value import CanonicalValue
 from ..journal.restore import load_entries, rebuild
 from ..runs.archive import snapshot
-from ..sealed import Sealed
 
 if TYPE_CHECKING:
     from ...plans import Plan
@@ -33,7 +33,7 @@ class Recall:
     header: Header
     machine: Machine
     entries: Sequence[Entry]
-    calls: Mapping[str, Sealed]
+    calls: Mapping[str, CanonicalValue]
 
 
 async def recall(store: Store, row: RunRow) -> Recall:
@@ -45,7 +45,7 @@ async def recall(store: Store, row: RunRow) -> Recall:
         StoreError: The journal was changed outside firmplan.
     """
     entries = await load_entries(store, row)
-    calls: dict[str, Sealed] = {}
+    calls: dict[str, CanonicalValue] = {}
     header, machine = rebuild(row, entries, calls)
     if header.plan is None:
         raise EngineBug(f"run {row.id} was rebuilt without a plan")

@@ -22,7 +22,7 @@ from ...tools.models.models import DEFAULT, Model, Spec
 from ..calls.caller import Caller
 from ..calls.dispatch import Preparation
 from ..calls.invoke import Failed, Outcome, Returned
-from ..cells import Turn
+from ..canonical_value import CanonicalValue
 from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall
 from ..events import (
     ApprovalAsked,
@@ -37,11 +37,11 @@ from ..events import (
     RetryDue,
     RunStarted,
 )
+from ..execution_tree import Iteration
 from ..fork import Inherited, inherited_from
 from ..journal.header import Header
 from ..journal.restore import build_machine
 from ..machine import Machine
-from ..sealed import Sealed
 
 if TYPE_CHECKING:
     from ..calls.facilities import Facilities
@@ -65,7 +65,7 @@ class Answer:
     usage: Mapping[str, Json]
 
     @property
-    def output(self) -> Sealed | None:
+    def output(self) -> CanonicalValue | None:
         """The answer, if there is one."""
         return self.outcome.output if isinstance(self.outcome, Returned) else None
 
@@ -100,7 +100,7 @@ async def shadow(
     if model is not None:
         facilities = replace(facilities, models=shadow_models(facilities.models, model))
     walker = ShadowWalk(facilities, recalled, header or recalled.header, is_other_model=model is not None)
-    if header is None and not model_turns(recalled):
+    if header is None and not model_iterations(recalled):
         raise InputRejected(f"run {recalled.run.id} asked no model: there is nothing to shadow")
     await walker.go()
     if header is None:
@@ -125,7 +125,7 @@ class ShadowWalk:
     is_other_model: bool
     direct: dict[str, Answer] = field(default_factory=dict[str, Answer])
     flowing: dict[str, Answer] = field(default_factory=dict[str, Answer])
-    calls: dict[str, Sealed] = field(default_factory=dict[str, Sealed])
+    calls: dict[str, CanonicalValue] = field(default_factory=dict[str, CanonicalValue])
     withheld: dict[str, str] = field(default_factory=dict[str, str])
 
     machine: Machine = field(init=False)
@@ -206,8 +206,8 @@ class ShadowWalk:
     def _recorded(self, command: StartToolCall) -> Sequence[Cause] | None:
         """Return what the recording answers for a call; `None`: it was not made so, or of another tool."""
         step, args = command.step, command.args
-        known, turn = self.known.get(step), self.recalled.machine.turns.get(step)
-        action = turn.item.node.code.action if turn is not None else None
+        known, iteration = self.known.get(step), self.recalled.machine.iterations.get(step)
+        action = iteration.item.node.code.action if iteration is not None else None
         is_same_tool = isinstance(action, CallTool) and action.tool == command.tool
         if known is None or known.args != args.digest or not is_same_tool:
             return None
@@ -245,7 +245,7 @@ class ShadowWalk:
             outcome, usage = await self.caller.make(call)
         return Answer(outcome, usage or {})
 
-    def _events(self, command: StartCall, args: Sealed, outcome: Outcome) -> Sequence[Cause]:
+    def _events(self, command: StartCall, args: CanonicalValue, outcome: Outcome) -> Sequence[Cause]:
         start = CallStarted(command.step, command.attempt, args.digest, "")
         match outcome:
             case Returned(output):
@@ -257,7 +257,7 @@ class ShadowWalk:
 
     # --- models
 
-    async def _asked(self, command: StartCall, asked: Sealed) -> Sequence[Cause]:
+    async def _asked(self, command: StartCall, asked: CanonicalValue) -> Sequence[Cause]:
         """Ask the model what the recording asked it; and what it would be asked now, if that is another thing."""
         step = command.step
         self.calls[step] = asked
@@ -284,19 +284,19 @@ class ShadowWalk:
         """Ask also at the model steps that the walk did not come to: their recorded input is known."""
         wanted = [
             command
-            for turn in model_turns(self.recalled)
-            if turn.path not in self.direct and (command := self._command(turn)) is not None
+            for iteration in model_iterations(self.recalled)
+            if iteration.path not in self.direct and (command := self._command(iteration)) is not None
         ]
         answers = await asyncio.gather(*(self._made(command) for command in wanted))
         self.direct.update({command.step: made for command, made in zip(wanted, answers, strict=True)})
 
-    def _command(self, turn: Turn) -> StartCall | None:
+    def _command(self, iteration: Iteration) -> StartCall | None:
         """Return the call of a model step, as it was made; `None`: its tool is not loaded."""
-        asked = self.recalled.calls[turn.path]
-        match turn.item.node.code.action:
+        asked = self.recalled.calls[iteration.path]
+        match iteration.item.node.code.action:
             case AskModel() as ask:
                 return StartModelCall(
-                    turn.path,
+                    iteration.path,
                     asked,
                     ask.returns,
                     ask.model,
@@ -305,16 +305,16 @@ class ShadowWalk:
                     ask.guard,
                     attempt=1,
                     sample=(),
-                    timeout_s=turn.item.node.code.timeout_s,
+                    timeout_s=iteration.item.node.code.timeout_s,
                 )
             case CallTool(tool=tool, secrets=secrets) if self.facilities.tools.find(tool) is not None:
-                return StartToolCall(turn.path, tool, asked, secrets, 1, (), None, reconcile=False)
+                return StartToolCall(iteration.path, tool, asked, secrets, 1, (), None, reconcile=False)
             case _:
                 return None
 
     # --- people
 
-    def _ruled_again(self, step: str, args: Sealed) -> Sequence[Cause]:
+    def _ruled_again(self, step: str, args: CanonicalValue) -> Sequence[Cause]:
         self.calls[step] = args
         ruled, known = self.ruled.get(step), self.recalled.calls.get(step)
         if ruled is not None and (known is None or known.digest == args.digest):
@@ -322,7 +322,7 @@ class ShadowWalk:
         self.withheld[step] = "the tool's own rule would decide whether a person is asked"
         return []
 
-    def _decided_again(self, step: str, args: Sealed) -> Sequence[Cause]:
+    def _decided_again(self, step: str, args: CanonicalValue) -> Sequence[Cause]:
         self.calls[step] = args
         decided = self.decided.get(step)
         if isinstance(decided, Approved) and decided.args == args.digest:
@@ -334,14 +334,19 @@ class ShadowWalk:
         return []
 
 
-def model_turns(recalled: Recall) -> list[Turn]:
+def model_iterations(recalled: Recall) -> list[Iteration]:
     """Return the leaves of a run that asked a model, in plan order."""
-    found = [turn for turn in recalled.machine.turns.values() if turn.path in recalled.calls]
-    return sorted((turn for turn in found if _asks(turn, recalled.header)), key=lambda turn: turn.order)
+    found = [
+        iteration for iteration in recalled.machine.iterations.values() if iteration.path in recalled.calls
+    ]
+    return sorted(
+        (iteration for iteration in found if _asks(iteration, recalled.header)),
+        key=lambda iteration: iteration.order,
+    )
 
 
-def _asks(turn: Turn, header: Header) -> bool:
-    match turn.item.node.code.action:
+def _asks(iteration: Iteration, header: Header) -> bool:
+    match iteration.item.node.code.action:
         case AskModel():
             return True
         case CallTool(tool=tool):
@@ -351,7 +356,7 @@ def _asks(turn: Turn, header: Header) -> bool:
             return False
 
 
-def _with_input(command: StartCall, asked: Sealed) -> StartCall:
+def _with_input(command: StartCall, asked: CanonicalValue) -> StartCall:
     """Return the same call with the recorded input."""
     return (
         replace(command, request=asked)

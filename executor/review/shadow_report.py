@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, cast
 from ...plans.edit.differences import Difference, differences
 from ...plans.values import Json
 from ..calls.invoke import Failed
-from ..outcome import walk
+from ..execution_tree import walk
 from ..runs.run import StepView, run_status, step_views
 from ..states import FINAL, TERMINAL
 from .shadow import ALIAS, ASKS_PERSON, ShadowWalk
@@ -235,7 +235,7 @@ def findings(walked: ShadowWalk) -> ShadowReport:
         status=(recalled.run.status, status if is_known else UNKNOWN),
         output=differences(recalled.run.output, output) if is_known else (),
         usage=(
-            _total(turn.usage for turn in recalled.machine.turns.values()),
+            _total(iteration.usage for iteration in recalled.machine.iterations.values()),
             _total(answer.usage for answer in (*walked.direct.values(), *walked.flowing.values())),
         ),
     )

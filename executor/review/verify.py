@@ -26,8 +26,8 @@ from ..calls.facilities import Facilities
 from ..calls.frames import address_of
 from ..calls.invoke import CallBlobs, Failed, Lost, Outcome, Returned, call_tool, digests_in
 from ..calls.processes import Processes
+from ..canonical_value import CanonicalValue
 from ..events import CallMade, CallReused, CallSucceeded
-from ..sealed import Sealed
 from .recall import Recall
 
 # Processes: in the first the order is turned round, in the second each call is made twice. Each halves the chance that a set
@@ -48,8 +48,8 @@ class _Made:
     """One call of a pure tool, as the run made it."""
 
     step: str
-    args: Sealed
-    output: Sealed
+    args: CanonicalValue
+    output: CanonicalValue
     env: Mapping[str, Json]
 
 
@@ -96,14 +96,14 @@ def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_Made]], dict[str, str
     found: dict[str, list[_Made]] = {}
     left: dict[str, str] = {}
     seen: set[tuple[str, str, str]] = set()
-    for turn in sorted(recalled.machine.turns.values(), key=lambda turn: turn.order):
-        action, args = turn.item.node.code.action, recalled.calls.get(turn.path)
+    for iteration in sorted(recalled.machine.iterations.values(), key=lambda iteration: iteration.order):
+        action, args = iteration.item.node.code.action, recalled.calls.get(iteration.path)
         if not isinstance(action, CallTool) or args is None:
             continue
         lock = recalled.header.lock.find(action.tool)
         if lock is None or lock.effect is not Effect.PURE:
             continue
-        end = ends.get(turn.path)
+        end = ends.get(iteration.path)
         if end is None or action.secrets:
             left.setdefault(action.tool, _NOT_HELD if action.secrets else _NO_RESULT)
             continue
@@ -112,7 +112,7 @@ def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_Made]], dict[str, str
             continue
         seen.add(key)
         env = (end.used or {}).get("env", {}) if isinstance(end, CallSucceeded) else {}
-        made = _Made(turn.path, args, end.output, env if isinstance(env, dict) else {})
+        made = _Made(iteration.path, args, end.output, env if isinstance(env, dict) else {})
         found.setdefault(action.tool, []).append(made)
     return found, left
 
@@ -138,7 +138,7 @@ async def _call_again(
     facilities: Facilities, recalled: Recall, benches: Sequence[_Bench], number: int
 ) -> None:
     """Call everything once more, in a process and an order of this pass."""
-    place = {path: turn.order for path, turn in recalled.machine.turns.items()}
+    place = {path: iteration.order for path, iteration in recalled.machine.iterations.items()}
     pairs = [(bench, made) for bench in benches for made in bench.calls]
     pairs.sort(key=lambda pair: place[pair[1].step], reverse=number % 2 == 0)
     if number == 1:

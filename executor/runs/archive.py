@@ -21,7 +21,7 @@ from ...plans.values import Json
 from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
-from ..journal.decision_history import is_verdict
+from ..journal.decision_history import is_decision
 from ..journal.header import Header
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuild
@@ -151,7 +151,7 @@ class Archive:
             (place for place, event in enumerate(events) if isinstance(event, RunStarted | RunResumed)),
             default=0,
         )
-        if not any(is_verdict(event) or isinstance(event, CancelAsked) for event in events[begun:]):
+        if not any(is_decision(event) or isinstance(event, CancelAsked) for event in events[begun:]):
             return False
         self._given[row.id] = None
         if len(self._given) > GIVEN_MAX:

@@ -22,26 +22,26 @@ from ...plans.types.integers import with_integers
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
-from ..cells import Turn, is_asked, undecided_attempt
+from ..canonical_value import CanonicalValue
 from ..events import (
     Approved,
     BudgetRaised,
     CancelAsked,
     Cause,
+    DecisionEvent,
     Denied,
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
-    Verdict,
 )
+from ..execution_tree import Iteration, is_asked, undecided_attempt
 from ..fork import is_within
-from ..journal.decision_history import DecisionHistory, decision_of, is_verdict, key_of
+from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
 from ..journal.records import Entry, write_entry
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
 from ..machine import Machine
-from ..sealed import Sealed
 from ..states import FINAL, Reason, RunStatus, State
 from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
@@ -154,12 +154,12 @@ class Asked:
         Raises:
             InputRejected: The decision has a field that applies to a single call only.
         """
-        turn = self.machine.turns.get(ruling.step)
-        if turn is not None and turn.is_leaf:
+        iteration = self.machine.iterations.get(ruling.step)
+        if iteration is not None and iteration.is_leaf:
             return [ruling]
         waiting = [
             path
-            for path, part in self.machine.turns.items()
+            for path, part in self.machine.iterations.items()
             if _is_about(part, ruling.about) and is_within(path, ruling.step)
         ]
         if not waiting:
@@ -187,9 +187,9 @@ class Asked:
         known = [*(self.history.decided if self.history is not None else ()), *self.pending]
         return max((key for key in known if key.step == step and key.about == about), default=None)
 
-    def lock_of(self, turn: Turn) -> ToolLock | None:
+    def lock_of(self, iteration: Iteration) -> ToolLock | None:
         """Return the tool of a leaf from the run's header, since the deciding process may not have the tool."""
-        action = turn.item.node.code.action
+        action = iteration.item.node.code.action
         return (
             Header.from_dict(self.row.header).lock.find(action.tool) if isinstance(action, CallTool) else None
         )
@@ -344,7 +344,7 @@ class Decisions:
             by: Who decides.
             faults: Path -> the fault of a decision. Faults are added here; if there is any fault, no decision is recorded.
         """
-        made: dict[DecisionKey, Verdict] = {}
+        made: dict[DecisionKey, DecisionEvent] = {}
         for ruling in rulings:
             try:
                 verdict = await self._verdict(asked, ruling, by)
@@ -371,9 +371,9 @@ class Decisions:
         """Return the decisions that are not yet in the run's journal; the first decision about an attempt stands."""
         found: dict[DecisionKey, Entry] = {}
         for _, entry in await self._archive.decision_records(run_id):
-            if is_verdict(entry.event):
-                turn = machine.turns.get(entry.event.step)
-                attempt = undecided_attempt(turn) if turn is not None else None
+            if is_decision(entry.event):
+                iteration = machine.iterations.get(entry.event.step)
+                attempt = undecided_attempt(iteration) if iteration is not None else None
                 found.setdefault(key_of(entry.event, attempt or 1), entry)
         return found
 
@@ -390,66 +390,82 @@ class Decisions:
         if (driver := self._drivers.get(run_id)) is not None:
             await driver.journal.flush()
 
-    async def _verdict(self, asked: Asked, ruling: Ruling, by: str) -> Verdict | None:
+    async def _verdict(self, asked: Asked, ruling: Ruling, by: str) -> DecisionEvent | None:
         """Return a decision as an event; `None`: the same decision stands. Raises: InputRejected: the decision is not valid, or another one stands."""
-        turn = asked.machine.turns.get(ruling.step)
-        waits = undecided_attempt(turn) if turn is not None and _is_about(turn, ruling.about) else None
+        iteration = asked.machine.iterations.get(ruling.step)
+        waits = (
+            undecided_attempt(iteration)
+            if iteration is not None and _is_about(iteration, ruling.about)
+            else None
+        )
         attempt = ruling.attempt if ruling.attempt is not None else waits
         key = DecisionKey(ruling.step, attempt, ruling.about) if attempt is not None else None
         standing = asked.pending.get(key) if key is not None else None
-        if standing is None and turn is not None and (attempt is None or attempt != waits):
+        if standing is None and iteration is not None and (attempt is None or attempt != waits):
             await self._recall(asked)
             key = key or asked.find_last(ruling.step, ruling.about)
             standing = asked.find_standing(key) if key is not None else None
-        if turn is not None and key is not None and standing is not None:
-            if await self._is_repeated(asked, turn, ruling, by, standing):
+        if iteration is not None and key is not None and standing is not None:
+            if await self._is_repeated(asked, iteration, ruling, by, standing):
                 return None
             raise _decided(key, standing)
-        if turn is None or waits is None:
+        if iteration is None or waits is None:
             raise InputRejected(_not_decidable(ruling.step, asked.machine, ruling.about))
         if attempt != waits:
             raise InputRejected(
                 f"expected attempt {waits} of step '{ruling.step}', which waits now, found attempt {ruling.attempt}"
             )
-        return await self._event(asked, turn, turn.call or Sealed(b"null"), ruling, by, waits)
+        return await self._event(
+            asked, iteration, iteration.call or CanonicalValue(b"null"), ruling, by, waits
+        )
 
-    async def _is_repeated(self, asked: Asked, turn: Turn, ruling: Ruling, by: str, standing: Entry) -> bool:
+    async def _is_repeated(
+        self, asked: Asked, iteration: Iteration, ruling: Ruling, by: str, standing: Entry
+    ) -> bool:
         """Whether the decision repeats a decision of the same person exactly."""
-        if not is_verdict(standing.event):
+        if not is_decision(standing.event):
             return False
-        call = turn.call
+        call = iteration.call
         if asked.history is not None:  # the call may have ended, or been edited
             call = asked.history.asked.get(ruling.step)
         attempt = standing.event.attempt
         try:
-            made = await self._event(asked, turn, call or Sealed(b"null"), ruling, by, attempt)
+            made = await self._event(asked, iteration, call or CanonicalValue(b"null"), ruling, by, attempt)
         except InputRejected:
             return False
         return made == standing.event
 
     async def _event(  # what an event is made of
-        self, asked: Asked, turn: Turn, call: Sealed, ruling: Ruling, by: str, attempt: int | None
-    ) -> Verdict:
+        self,
+        asked: Asked,
+        iteration: Iteration,
+        call: CanonicalValue,
+        ruling: Ruling,
+        by: str,
+        attempt: int | None,
+    ) -> DecisionEvent:
         """Return a decision as an event. Raises: InputRejected: arguments or a result do not fit the tool."""
         step, given = ruling.step, ruling.given
         match ruling.verdict:
             case "approve":
                 edit = cast("Mapping[str, Json] | None", given)
-                edited = self._edited(asked, turn, call, edit) if edit is not None else None
+                edited = self._edited(asked, iteration, call, edit) if edit is not None else None
                 return Approved(step, by, call.digest, edited, attempt)
             case "deny":
                 return Denied(step, by, cast("str", given or ""), attempt)
             case "done":
-                return ResolvedDone(step, self._done(asked, turn, given), attempt, by or None)
+                return ResolvedDone(step, self._done(asked, iteration, given), attempt, by or None)
             case "retry":
                 return ResolvedRetry(step, attempt, by or None)
             case "fail":
                 return ResolvedFailed(step, cast("str", given), attempt, by or None)
 
-    def _edited(self, asked: Asked, turn: Turn, call: Sealed, edit: Mapping[str, Json]) -> Sealed:
-        lock = asked.lock_of(turn)
+    def _edited(
+        self, asked: Asked, iteration: Iteration, call: CanonicalValue, edit: Mapping[str, Json]
+    ) -> CanonicalValue:
+        lock = asked.lock_of(iteration)
         if lock is None:
-            raise InputRejected(f"step '{turn.path}' calls no tool, so it has no arguments to edit")
+            raise InputRejected(f"step '{iteration.path}' calls no tool, so it has no arguments to edit")
         edited = {**cast("dict[str, Json]", call.value), **edit}
         tool = self._facilities.tools.find(lock.name)
         try:
@@ -457,28 +473,38 @@ class Decisions:
                 tool.bind(edited)
             else:
                 _expect_fit(edited, lock.parameters)
-            sealed = Sealed.of(edited)
+            value = CanonicalValue.of(edited)
         except (ToolError, NotJson) as fault:
-            raise InputRejected(f"the edited arguments of step '{turn.path}' do not fit: {fault}") from fault
-        expect_small(f"the edited arguments of step '{turn.path}'", sealed)
-        return sealed
+            raise InputRejected(
+                f"the edited arguments of step '{iteration.path}' do not fit: {fault}"
+            ) from fault
+        expect_small(f"the edited arguments of step '{iteration.path}'", value)
+        return value
 
-    def _done(self, asked: Asked, turn: Turn, output: object) -> Sealed:
-        lock = asked.lock_of(turn)
+    def _done(self, asked: Asked, iteration: Iteration, output: object) -> CanonicalValue:
+        lock = asked.lock_of(iteration)
         tool = self._facilities.tools.find(lock.name) if lock is not None else None
         try:
-            sealed = Sealed(tool.seal(output)) if tool is not None else Sealed.of(cast("Json", output))
+            value = (
+                CanonicalValue(tool.seal(output))
+                if tool is not None
+                else CanonicalValue.of(cast("Json", output))
+            )
             if tool is None and lock is not None and lock.returns is not None:
-                _expect_fit(sealed.value, lock.returns)
-                sealed = Sealed.of(with_integers(sealed.value, lock.returns))
+                _expect_fit(value.value, lock.returns)
+                value = CanonicalValue.of(with_integers(value.value, lock.returns))
         except (ToolError, NotJson) as fault:
-            raise InputRejected(f"done: the value is no result of step '{turn.path}': {fault}") from fault
-        expect_small(f"done: the value of step '{turn.path}'", sealed)
-        return sealed
+            raise InputRejected(
+                f"done: the value is no result of step '{iteration.path}': {fault}"
+            ) from fault
+        expect_small(f"done: the value of step '{iteration.path}'", value)
+        return value
 
     # --- passing decisions to the process that drives the run
 
-    async def _leave(self, run_id: str, made: Mapping[DecisionKey, Verdict]) -> Mapping[str, InputRejected]:
+    async def _leave(
+        self, run_id: str, made: Mapping[DecisionKey, DecisionEvent]
+    ) -> Mapping[str, InputRejected]:
         """Make decisions durable, all or none; return the decisions that conflict, by path."""
         now = self._facilities.clock.now()
         records = {
@@ -531,9 +557,11 @@ def _within(path: str, whole: str) -> list[str]:
     return [path, *(path[:end] for end in ends)]
 
 
-def _in_order(machine: Machine, made: Mapping[DecisionKey, Verdict]) -> Mapping[DecisionKey, Verdict]:
+def _in_order(
+    machine: Machine, made: Mapping[DecisionKey, DecisionEvent]
+) -> Mapping[DecisionKey, DecisionEvent]:
     """Return decisions in plan order, with denials last and in reverse order: a denied item blocks the later items, so their decisions must come first."""
-    order = {key: machine.turns[key.step].order for key in made}
+    order = {key: machine.iterations[key.step].order for key in made}
     kept = sorted((key for key in made if not isinstance(made[key], Denied)), key=order.__getitem__)
     denied = sorted(
         (key for key in made if isinstance(made[key], Denied)), key=order.__getitem__, reverse=True
@@ -551,8 +579,8 @@ def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
     )
 
 
-def _is_about(turn: Turn, about: About) -> bool:
-    return is_asked(turn) if about == "call" else turn.state is State.INDETERMINATE
+def _is_about(iteration: Iteration, about: About) -> bool:
+    return is_asked(iteration) if about == "call" else iteration.state is State.INDETERMINATE
 
 
 def _decided(key: DecisionKey, standing: Entry) -> InputRejected:
@@ -565,19 +593,19 @@ def _decided(key: DecisionKey, standing: Entry) -> InputRejected:
 
 def _not_decidable(step: str, machine: Machine, about: About) -> str:
     state = State.WAITING if about == "call" else State.INDETERMINATE
-    turn = machine.turns.get(step)
-    if turn is not None and turn.reason is Reason.BUDGET:
+    iteration = machine.iterations.get(step)
+    if iteration is not None and iteration.reason is Reason.BUDGET:
         return f"step '{step}' waits for a larger budget, not for a person: resume the run with one"
-    if turn is not None:
-        found = f"is {turn.state.value}"
-    elif any(is_within(path, step) for path in machine.turns):
+    if iteration is not None:
+        found = f"is {iteration.state.value}"
+    elif any(is_within(path, step) for path in machine.iterations):
         found = "stands for its parts, none of which does"
     else:
         found = "is not there, or has not started"
     wanted = "waits for approval" if state is State.WAITING else "is of unknown outcome"
     others = [
         each.path
-        for each in machine.turns.values()
+        for each in machine.iterations.values()
         if each.state is state and each.reason is not Reason.BUDGET
     ]
     known = (

@@ -53,10 +53,10 @@ from .run import run_status
 if TYPE_CHECKING:
     from ..calls.early import EarlyCall, EarlySteps
     from ..calls.facilities import Facilities
+    from ..canonical_value import CanonicalValue
     from ..commands import Command
     from ..journal.header import Header
     from ..machine import Machine
-    from ..sealed import Sealed
 
 
 WORKERS_MIN: Final = (
@@ -563,7 +563,11 @@ class Calling:
         return None
 
     async def _returned(
-        self, call: PreparedCall, output: Sealed, epochs: Mapping[str, int] | None, usage: Usage | None
+        self,
+        call: PreparedCall,
+        output: CanonicalValue,
+        epochs: Mapping[str, int] | None,
+        usage: Usage | None,
     ) -> Reusable | None:
         if call.context is not None:
             self._caller.forget(call)
@@ -591,7 +595,7 @@ def expect_outcomes(machine: Machine) -> None:
     """Raise where a call has vanished from a run that is not being driven any more. Raises: ConfigError."""
     if machine.status is not None or machine.is_stuck():
         return
-    step = next((step for step in machine.turns if machine.is_running(step)), "")
+    step = next((step for step in machine.iterations if machine.is_running(step)), "")
     raise ConfigError(
         f"the call of step '{step}' left no outcome: its tool '{machine.tool_of(step)}' has cancelled the task that called "
         "it; let it cancel tasks of its own only, or give it a timeout, which gives its calls a task of their own"

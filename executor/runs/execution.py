@@ -22,8 +22,8 @@ from ..budget import PlanningCost, amounts_in
 from ..calls.caller import callers_in, recalled
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
-from ..cells import is_decided, undecided_attempt
 from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
+from ..execution_tree import is_decided, undecided_attempt
 from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
@@ -197,8 +197,8 @@ class Execution:
 
     async def patching_cost(self, run_id: str) -> PlanningCost:
         """Return the budget for patching the plan of an ended run, and for the run of the patched plan."""
-        purse = (await self.archive.machine(await self.archive.row(run_id))).purse
-        return PlanningCost(self.facilities.clock.now, purse.limits, purse.own, purse.planning)
+        budget = (await self.archive.machine(await self.archive.row(run_id))).budget
+        return PlanningCost(self.facilities.clock.now, budget.limits, budget.own, budget.planning)
 
     def start_planning(
         self,
@@ -451,7 +451,7 @@ class Execution:
 
         Otherwise the call would fail, and the run for ever with it; or the call would differ from the one that the person saw.
         """
-        if not machine.turns:  # as in every run that begins
+        if not machine.iterations:  # as in every run that begins
             return
         changed = {
             name: how
@@ -460,11 +460,11 @@ class Execution:
         }
         if not changed:
             return
-        for turn in machine.turns.values():
-            name = machine.tool_of(turn.path)
-            if name in changed and (undecided_attempt(turn) is not None or is_decided(turn)):
+        for iteration in machine.iterations.values():
+            name = machine.tool_of(iteration.path)
+            if name in changed and (undecided_attempt(iteration) is not None or is_decided(iteration)):
                 raise ConfigError(
-                    f"run {run_id} cannot go on here: a person decides about the call of step '{turn.path}', and the tool '{name}' is not "
+                    f"run {run_id} cannot go on here: a person decides about the call of step '{iteration.path}', and the tool '{name}' is not "
                     f"the one that it was asked for: {changed[name]}. Declare the tool as it was and resume the run; or deny the call, "
                     "and retry the run with the new tool"
                 )

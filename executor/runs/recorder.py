@@ -11,8 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ...plans.signature import Effect
-from ...tools.logbook import is_told, open_log
+from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
+from ..canonical_value import CanonicalValue
 from ..commands import Command, Record
 from ..events import (
     CallFailed,
@@ -31,7 +32,6 @@ from ..events import (
     StepIndeterminate,
 )
 from ..journal.records import FIELDS
-from ..sealed import Sealed
 from . import deaths
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Telling:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.is_told = is_told("info")
+        self.is_told = is_enabled("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 
@@ -171,7 +171,7 @@ def tell_trace(trace: str, run: str, step: str, attempt: int) -> None:
 
 
 def _told(value: object) -> object:
-    if isinstance(value, Sealed):
+    if isinstance(value, CanonicalValue):
         return f"{len(value.data)} bytes"
     return None if isinstance(value, Mapping) else value  # what was used, and what only `explain` asks for
 

@@ -34,11 +34,11 @@ from ...tools.durations import parse_duration
 from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, Flow
+from ..canonical_value import CanonicalValue
 from ..journal.header import Header, default_seed
 from ..journal.toolset_lock import ToolsetLock
 from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
-from ..sealed import Sealed
 from ..stores.store import REPLAY
 
 
@@ -129,7 +129,7 @@ def _sizes(inputs: Mapping[str, Json]) -> dict[str, int]:
     return sizes
 
 
-def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
+def value_for(report: CheckReport, path: str, value: Json) -> CanonicalValue:
     """Return the value that a fork gives a step. Raises: InputRejected: it does not fit the step's type."""
     step, _, item = path.partition("[")
     schema: Any = report.types.get(step)
@@ -141,16 +141,16 @@ def value_for(report: CheckReport, path: str, value: Json) -> Sealed:
     if item:
         schema = {**schema.get("items", {}), **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
     try:
-        sealed = Sealed.of(value)
+        sealed = CanonicalValue.of(value)
     except NotJson as fault:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     expect_small(f"set: the value of '{path}'", sealed)
     if faults := value_problems(sealed.value, schema):
         raise InputRejected(f"set: the value of '{path}' does not fit its step: {faults[0].message}")
-    return Sealed.of(with_integers(sealed.value, self_contained(schema)))
+    return CanonicalValue.of(with_integers(sealed.value, self_contained(schema)))
 
 
-def expect_small(what: str, value: Sealed) -> None:
+def expect_small(what: str, value: CanonicalValue) -> None:
     """Raise `InputRejected` where a value that a person gives is larger than a result may be."""
     if not bounds.is_small_enough(len(value.data)):
         raise InputRejected(str(bounds.too_large(len(value.data), what)))

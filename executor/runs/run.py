@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import RunFailed
 from ...plans.nearest import listing
 from ...plans.values import Json
-from ..cells import INNER_FAILED, Failure, Frame, Item, Node, Turn, is_asked, undecided_attempt
 from ..events import RunParked
+from ..execution_tree import (
+    INNER_FAILED,
+    Failure,
+    Frame,
+    Item,
+    Iteration,
+    Node,
+    is_asked,
+    undecided_attempt,
+    walk,
+)
 from ..fork import root_of
-from ..held import held_back
-from ..outcome import walk
+from ..skip_rules import blocked_by_unknown
 from ..states import TERMINAL, RunStatus, State
 from ..stores.store import REPLAY
 
@@ -224,10 +233,12 @@ def run_status(machine: Machine) -> RunStatus:
         return RunStatus.PARKED
     if not machine.is_stuck():
         return RunStatus.RUNNING
-    turns = machine.turns.values()
-    if any(turn.state is State.INDETERMINATE for turn in turns):
+    iterations = machine.iterations.values()
+    if any(iteration.state is State.INDETERMINATE for iteration in iterations):
         return RunStatus.INDETERMINATE
-    return RunStatus.WAITING if any(is_asked(turn) for turn in turns) else RunStatus.OVER_BUDGET
+    return (
+        RunStatus.WAITING if any(is_asked(iteration) for iteration in iterations) else RunStatus.OVER_BUDGET
+    )
 
 
 class StepViews(Mapping[str, StepView]):
@@ -268,11 +279,13 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
 def _views_of(machine: Machine) -> dict[str, StepView]:
     views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
     if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
-        for turn in machine.turns.values():
-            if (past := machine.past_write_of(turn)) is not None and turn.call is not None:
-                views[turn.path] = replace(views[turn.path], past_write=_past_write(past, turn.call.digest))
-    if any(turn.state is State.INDETERMINATE for turn in machine.turns.values()):
-        for path, reason in held_back(machine.root).items():
+        for iteration in machine.iterations.values():
+            if (past := machine.past_write_of(iteration)) is not None and iteration.call is not None:
+                views[iteration.path] = replace(
+                    views[iteration.path], past_write=_past_write(past, iteration.call.digest)
+                )
+    if any(iteration.state is State.INDETERMINATE for iteration in machine.iterations.values()):
+        for path, reason in blocked_by_unknown(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
     return views
 
@@ -324,16 +337,18 @@ def _parked(deaths: int, when: str) -> str:
 
 def run_usage(machine: Machine) -> dict[str, Json]:
     """Return what the run has used so far."""
-    turns = [turn for turn in machine.turns.values() if turn.attempts or turn.reused]
-    spent = [turn.usage for turn in turns if turn.usage is not None]
+    iterations = [
+        iteration for iteration in machine.iterations.values() if iteration.attempts or iteration.reused
+    ]
+    spent = [iteration.usage for iteration in iterations if iteration.usage is not None]
     return {
-        "steps": sum(1 for turn in turns if turn.attempts),
-        "calls": sum(turn.attempts for turn in turns),
-        "reused": sum(turn.reused for turn in turns),
+        "steps": sum(1 for iteration in iterations if iteration.attempts),
+        "calls": sum(iteration.attempts for iteration in iterations),
+        "reused": sum(iteration.reused for iteration in iterations),
         "model_calls": sum(_number(usage, "calls") for usage in spent),
         "tokens": sum(_number(usage, "tokens") for usage in spent),
         "usd": float(sum(_number(usage, "usd") for usage in spent)),
-        "seconds": machine.purse.own["seconds"],
+        "seconds": machine.budget.own["seconds"],
     }
 
 
@@ -362,7 +377,7 @@ def _errors(frame: Frame) -> Iterator[RunError]:
 
 
 def _item_errors(item: Item) -> Iterator[RunError]:
-    last = item.turns[-1] if item.turns else None
+    last = item.iterations[-1] if item.iterations else None
     if last is not None and last.frames and last.failure in (None, INNER_FAILED):
         yield from _errors(last.frames[-1])
     elif last is not None and last.failure is not None:
@@ -371,7 +386,7 @@ def _item_errors(item: Item) -> Iterator[RunError]:
         yield _error(item)
 
 
-def _error(cell: Turn) -> RunError:
+def _error(cell: Iteration) -> RunError:
     failure = cell.failure
     if failure is None:
         return RunError(cell.path, "failed", "a part of it failed")
@@ -382,110 +397,121 @@ def _error_of(path: str, failure: Failure) -> RunError:
     return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
 
 
-def _view(cell: Turn) -> StepView:
-    if cell.state is State.SUCCEEDED and (only := _only_turn(cell)) is not None:
+def _view(cell: Iteration) -> StepView:
+    if cell.state is State.SUCCEEDED and (only := _only_iteration(cell)) is not None:
         return _view_of_success(cell, only)
-    turns = list(turns_of(cell))
-    ends = [turn.finished for turn in turns if turn.finished is not None]
-    starts = [turn.started for turn in turns if turn.started is not None]
+    iterations = list(iterations_of(cell))
+    ends = [iteration.finished for iteration in iterations if iteration.finished is not None]
+    starts = [iteration.started for iteration in iterations if iteration.started is not None]
     is_over = cell.state in TERMINAL
-    failure = _own_failure(cell, turns)
-    asked = _undecided(cell, turns)
+    failure = _own_failure(cell, iterations)
+    asked = _undecided(cell, iterations)
     return StepView(
-        status=_status(cell, turns),
+        status=_status(cell, iterations),
         output=cell.output.value if cell.output else None,
-        attempts=sum(turn.attempts for turn in turns),
-        reused=bool(turns) and all(turn.reused for turn in turns),
-        cost=float(sum(_number(turn.usage, "usd") for turn in turns if turn.usage is not None)),
+        attempts=sum(iteration.attempts for iteration in iterations),
+        reused=bool(iterations) and all(iteration.reused for iteration in iterations),
+        cost=float(
+            sum(_number(iteration.usage, "usd") for iteration in iterations if iteration.usage is not None)
+        ),
         started=min(starts, default=None),
         finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
         error=_error_of(cell.path, failure) if failure else None,
-        reason=_reason(cell, turns),
+        reason=_reason(cell, iterations),
         output_digest=cell.output.digest if cell.output else None,
         args=asked.call.value if asked is not None and asked.call is not None else None,
         attempt=undecided_attempt(asked) if asked is not None else None,
-        decision=_decision(cell, turns),
+        decision=_decision(cell, iterations),
     )
 
 
-def _view_of_success(cell: Turn, turn: Turn) -> StepView:
+def _view_of_success(cell: Iteration, iteration: Iteration) -> StepView:
     """Return the view of a cell that has succeeded by one call or value, as most have."""
-    output, failure = cell.output, cell.failure or (turn.failure if turn.path == cell.path else None)
+    output, failure = (
+        cell.output,
+        cell.failure or (iteration.failure if iteration.path == cell.path else None),
+    )
     return StepView(
         status=State.SUCCEEDED.value,
         output=output.value if output is not None else None,
-        attempts=turn.attempts,
-        reused=turn.reused,
-        cost=float(_number(turn.usage, "usd")) if turn.usage is not None else 0.0,
-        started=turn.started,
-        finished=turn.finished if turn.finished is not None else getattr(cell, "finished", None),
+        attempts=iteration.attempts,
+        reused=iteration.reused,
+        cost=float(_number(iteration.usage, "usd")) if iteration.usage is not None else 0.0,
+        started=iteration.started,
+        finished=iteration.finished if iteration.finished is not None else getattr(cell, "finished", None),
         error=_error_of(cell.path, failure) if failure else None,
         reason=cell.reason.value if cell.reason is not None else None,
         output_digest=output.digest if output is not None else None,
-        decision=turn.verdict.to_dict() if turn.verdict is not None and turn.path == cell.path else None,
+        decision=iteration.decision.to_dict()
+        if iteration.decision is not None and iteration.path == cell.path
+        else None,
     )
 
 
-def _only_turn(cell: Turn) -> Turn | None:
+def _only_iteration(cell: Iteration) -> Iteration | None:
     """Return the one call or value that a cell consists of; `None`: it consists of several, or of inner steps."""
     if isinstance(cell, Node):
         if len(cell.items) != 1:
             return None
         cell = cell.items[0]
     if isinstance(cell, Item):
-        if len(cell.turns) != 1:
+        if len(cell.iterations) != 1:
             return None
-        cell = cell.turns[0]
+        cell = cell.iterations[0]
     return cell if cell.is_leaf else None
 
 
-def turns_of(cell: Turn) -> Iterator[Turn]:
+def iterations_of(cell: Iteration) -> Iterator[Iteration]:
     """The calls and values that a cell consists of."""
-    items: Sequence[Turn] = cell.items if isinstance(cell, Node) else (cell,)
+    items: Sequence[Iteration] = cell.items if isinstance(cell, Node) else (cell,)
     for item in items:
-        for turn in item.turns if isinstance(item, Item) else (item,):
-            if turn.is_leaf:
-                yield turn
-            for frame in turn.frames:
+        for iteration in item.iterations if isinstance(item, Item) else (item,):
+            if iteration.is_leaf:
+                yield iteration
+            for frame in iteration.frames:
                 for node in frame.nodes:
-                    yield from turns_of(node)
+                    yield from iterations_of(node)
 
 
-def _status(cell: Turn, turns: list[Turn]) -> str:
+def _status(cell: Iteration, iterations: list[Iteration]) -> str:
     if cell.state in TERMINAL:
         return cell.state.value
-    states = {turn.state for turn in turns}
+    states = {iteration.state for iteration in iterations}
     worst = next((state for state in WORST if state in states), cell.state)
-    is_under_way = len(turns) > 1 or any(state in TERMINAL for state in states)
+    is_under_way = len(iterations) > 1 or any(state in TERMINAL for state in states)
     if worst in (State.READY, State.PENDING):
         return State.RUNNING.value if is_under_way else State.PENDING.value
     return worst.value
 
 
-def _decision(cell: Turn, turns: list[Turn]) -> Json:
+def _decision(cell: Iteration, iterations: list[Iteration]) -> Json:
     """Return what a person decided about the one call of a leaf."""
-    if len(turns) != 1 or turns[0].path != cell.path or turns[0].verdict is None:
+    if len(iterations) != 1 or iterations[0].path != cell.path or iterations[0].decision is None:
         return None
-    return turns[0].verdict.to_dict()
+    return iterations[0].decision.to_dict()
 
 
-def _undecided(cell: Turn, turns: list[Turn]) -> Turn | None:
+def _undecided(cell: Iteration, iterations: list[Iteration]) -> Iteration | None:
     """Return the leaf's only call, where a person has to decide about it."""
-    if len(turns) != 1 or turns[0].path != cell.path:
+    if len(iterations) != 1 or iterations[0].path != cell.path:
         return None
-    return turns[0] if undecided_attempt(turns[0]) is not None else None
+    return iterations[0] if undecided_attempt(iterations[0]) is not None else None
 
 
-def _own_failure(cell: Turn, turns: list[Turn]) -> Failure | None:
+def _own_failure(cell: Iteration, iterations: list[Iteration]) -> Failure | None:
     if cell.failure is not None:
         return cell.failure
-    return turns[0].failure if len(turns) == 1 and turns[0].path == cell.path else None
+    return iterations[0].failure if len(iterations) == 1 and iterations[0].path == cell.path else None
 
 
-def _reason(cell: Turn, turns: list[Turn]) -> str | None:
+def _reason(cell: Iteration, iterations: list[Iteration]) -> str | None:
     if cell.reason is not None:
         return cell.reason.value
-    waiting = [turn.reason for turn in turns if turn.state is State.WAITING and turn.reason is not None]
+    waiting = [
+        iteration.reason
+        for iteration in iterations
+        if iteration.state is State.WAITING and iteration.reason is not None
+    ]
     return waiting[0].value if waiting else None
 
 

@@ -19,6 +19,8 @@ from ...plans.nearest import did_you_mean
 from ...plans.values import Json, canonical
 from ..budget import PlanningCost
 from ..calls.facilities import Clock
+from ..canonical_value import CanonicalValue
+from ..execution_tree import walk
 from ..fork import (
     Fork,
     Holds,
@@ -29,6 +31,7 @@ from ..fork import (
     fork_of,
     inherited_from,
     patched_steps,
+    retry_of,
     root_of,
 )
 from ..journal.header import Header, default_seed, keep_plan, program_of
@@ -36,9 +39,6 @@ from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild
 from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
-from ..outcome import walk
-from ..retry import retry_of
-from ..sealed import Sealed
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
 from .archive import Archive
@@ -187,7 +187,7 @@ class Submissions:
         run_id: str,
         *,
         at: str | None,
-        overrides: Mapping[str, Sealed],
+        overrides: Mapping[str, CanonicalValue],
         holds: Holds,
         header: Header,
         also: Sequence[str] = (),
@@ -271,8 +271,8 @@ class Submissions:
             return machines[0]
 
         def has_reconciled(path: str) -> bool:
-            turn = machine().turns.get(path)
-            return turn is not None and turn.item.node.policy.can_reconcile
+            iteration = machine().iterations.get(path)
+            return iteration is not None and iteration.item.node.policy.can_reconcile
 
         found = PastWrites(row.id, before, has_reconciled).of(entry.event for entry in entries)
         for path, past in found.items():

@@ -417,9 +417,8 @@ def _give_back_room(db: sqlite3.Connection) -> None:
     """Move the last pages of the file into free pages, a portion at a time so that others commit in between; then truncate the file."""
     before = -1
     while (free := db.execute("PRAGMA freelist_count").fetchone()[0]) not in (0, before):
-        db.execute(
-            f"PRAGMA incremental_vacuum({PORTION_PAGES})"
-        ).fetchall()  # one row for each page that it moves
+        # SQLite makes one step of the statement for each page. `execute` makes a single step of a statement that returns no columns.
+        db.executescript(f"PRAGMA incremental_vacuum({PORTION_PAGES})")
         before = free
         time.sleep(PAUSE_S)
     # If a reader blocks the checkpoint now, a later checkpoint truncates the file.

@@ -67,14 +67,14 @@ def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[
     """Return what is asked for when a whole plan is wanted, and in which form it is shown."""
     schema, form = _fitting(_plan, tools, simplest=simplest)
     purpose = "A plan in the firmplan format, version 1."
-    return Answer({"type": "object"}, name="plan", purpose=purpose, told=schema), form
+    return Answer({"type": "object"}, name="plan", purpose=purpose, shown_schema=schema), form
 
 
 def changes_answer(tools: Sequence[Signature]) -> tuple[Answer, Form]:
     """Return what is asked for when some steps of a plan are to be put right."""
     schema, form = _fitting(_changes, tools, simplest=False)
     purpose = "The steps that change, whole; or the whole plan."
-    return Answer({"type": "object"}, name="changes", purpose=purpose, told=schema), form
+    return Answer({"type": "object"}, name="changes", purpose=purpose, shown_schema=schema), form
 
 
 def _fitting(

@@ -15,14 +15,13 @@ is an expression (`p.literal` escapes). Nothing is checked while the plan is wri
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ...errors import ConfigError, PlanRejected
-from ..expressions.syntax import RESERVED
+from ..checker.names import derived_id
 from ..plan import Plan
 from ..signature import Signature, Signatures
 from .reference import (
@@ -43,6 +42,11 @@ from .reference import (
 if TYPE_CHECKING:
     from ..checker.body import SavedPlans
 
+
+Callee: TypeAlias = "Signature | str"
+After: TypeAlias = "Reference | str | Iterable[Reference | str]"
+OnErrorOption: TypeAlias = "str | Mapping[str, object]"
+RepeatRule: TypeAlias = "Mapping[str, object] | tuple[Callable[[Reference], object] | object, int]"
 
 _UNSET: Any = object()
 
@@ -129,7 +133,7 @@ class PlanBuilder:
             default: Its value where the caller gives none; without it one has to be given.
             description: For people and planners.
         """
-        schema = schema_of_annotation(type)
+        schema = _schema_of_annotation(type)
         if description is not None:
             schema["description"] = description
         if default is not _UNSET:
@@ -139,7 +143,7 @@ class PlanBuilder:
 
     def type(self, name: str, type: object) -> dict[str, Any]:  # noqa: A002  # what it is
         """Name a type; what is returned stands for it in `returns=`, in inputs and in other types."""
-        self._types[name] = schema_of_annotation(type)
+        self._types[name] = _schema_of_annotation(type)
         return {"$ref": f"#/types/{name}"}
 
     def call(  # noqa: PLR0913  # the keys of a step
@@ -152,7 +156,7 @@ class PlanBuilder:
         for_each: object = None,
         when: object = None,
         after: After = (),
-        on_error: OnError | None = None,
+        on_error: OnErrorOption | None = None,
         repeat: RepeatRule | None = None,
         retries: int | None = None,
         timeout: float | None = None,
@@ -177,8 +181,8 @@ class PlanBuilder:
             arguments: Arguments by name.
         """
         name = self._noted(tool)
-        given = {**by_name(tool, positional), **(args or {}), **arguments}
-        options = option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
+        given = {**_by_name(tool, positional), **(args or {}), **arguments}
+        options = _option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
         return self._add(id, name, {"tool": name, "args": in_plan(given)}, options)
 
     def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Reference:  # noqa: A002, ANN401  # the plan's word; the keys of `call`
@@ -189,7 +193,7 @@ class PlanBuilder:
             id: The step's id.
             options: As for `call`.
         """
-        return self._add(id, "value", {"set": in_plan(value)}, option_keys(**options))
+        return self._add(id, "value", {"set": in_plan(value)}, _option_keys(**options))
 
     def ask(  # noqa: PLR0913  # the keys of an ask
         self,
@@ -222,11 +226,11 @@ class PlanBuilder:
         """
         ask: dict[str, Any] = {"prompt": in_plan(prompt)}
         if returns is not _UNSET:
-            ask["returns"] = schema_of_annotation(returns)
+            ask["returns"] = _schema_of_annotation(returns)
         given = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "guard": list(guard)}
         given |= {"system": in_plan(system), "examples": in_plan(examples)}
         ask |= {key: value for key, value in given.items() if value not in (None, [])}
-        return self._add(id, "answer", {"ask": ask}, option_keys(**options))
+        return self._add(id, "answer", {"ask": ask}, _option_keys(**options))
 
     def agent(
         self,
@@ -253,12 +257,12 @@ class PlanBuilder:
         """
         agent: dict[str, Any] = {"goal": in_plan(goal), "tools": [self._noted(tool) for tool in tools]}
         if returns is not _UNSET:
-            agent["returns"] = schema_of_annotation(returns)
+            agent["returns"] = _schema_of_annotation(returns)
         if max_steps is not None:
             agent["max_steps"] = max_steps
         if budget:
             agent["budget"] = dict(budget)
-        return self._add(id, "agent", {"agent": agent}, option_keys(**options))
+        return self._add(id, "agent", {"agent": agent}, _option_keys(**options))
 
     def plan(  # noqa: PLR0913  # the keys of a step
         self,
@@ -270,7 +274,7 @@ class PlanBuilder:
         for_each: object = None,
         when: object = None,
         after: After = (),
-        on_error: OnError | None = None,
+        on_error: OnErrorOption | None = None,
         repeat: RepeatRule | None = None,
         retries: int | None = None,
         timeout: float | None = None,
@@ -294,7 +298,7 @@ class PlanBuilder:
             arguments: Inputs by name.
         """
         name = plan if isinstance(plan, str) else self._adopted(plan)
-        options = option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
+        options = _option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
         given = in_plan({**(args or {}), **arguments})
         return self._add(
             id, "plan" if name.startswith("sha256:") else name, {"plan": name, "args": given}, options
@@ -314,13 +318,13 @@ class PlanBuilder:
             id: The step's id.
         """
         before = len(self._steps)
-        made = body(self.item, self.index) if wants_index(body) else body(self.item)
+        made = body(self.item, self.index) if _wants_index(body) else body(self.item)
         added = self._steps[before:]
         if not added:
             return self._add(id, "value", {"set": in_plan(made)}, {"for_each": in_plan(items)})
-        step = only_step(added, id)
+        step = _only_step(added, id)
         step["for_each"] = in_plan(items)
-        return for_every(made, step["id"])
+        return _for_every(made, step["id"])
 
     def expr(self, text: str) -> Reference:
         """Return an expression as written: `p.expr(f"[x.name for x in {people}]")`."""
@@ -343,7 +347,7 @@ class PlanBuilder:
         return literal_text(value)
 
     def output(self, value: object) -> None:
-        """Say what the plan gives."""
+        """Set the plan's output."""
         self._output = in_plan(value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -406,7 +410,7 @@ class PlanBuilder:
         return name
 
     def _adopted(self, plan: PlanBuilder | Plan) -> str:
-        """Return the name of a plan that is now among this plan's own."""
+        """Make a plan one of this plan's inner plans, and return its name."""
         if isinstance(plan, PlanBuilder):
             name = plan.name or derived_id(plan.task or "inner")
             if self._inner.setdefault(name, plan) is not plan:
@@ -465,70 +469,17 @@ class PlanBuilder:
         return free
 
 
-# --- The body of `PlanBuilder.each`: one step that runs for each item, and what is made of its results.
-
-
-def wants_index(body: Callable[..., object]) -> bool:
-    """Whether a body takes the index beside the item."""
-    return getattr(getattr(body, "__code__", None), "co_argcount", 1) == 2
-
-
-def only_step(added: Sequence[dict[str, Any]], wanted: str | None) -> dict[str, Any]:
-    """Return the one step that a body added.
-
-    Raises:
-        ConfigError: It added several, or one that has items of its own, or one whose id is not the one wanted.
-    """
-    if len(added) > 1 or "for_each" in added[0]:
-        raise ConfigError(
-            "expected one step in the body of each(..), and no for_each inside it, "
-            f"found {', '.join(repr(step['id']) for step in added)}: build them with p.inner(name), and run it with p.plan(..)"
-        )
-    if wanted is not None and added[0]["id"] != wanted:
-        raise ConfigError(f"expected the id '{wanted}' on the step itself: p.call(.., id={wanted!r})")
-    return added[0]
-
-
-def for_every(made: object, id_: str) -> Reference:
-    """Return what the body of `each` gave, as the list that its step gives."""
-    whole = Reference(id_, step=id_)
-    if made is None:
-        return whole
-    if not isinstance(made, Reference):
-        raise ConfigError(
-            f"expected the body of each(..) to return its step, or a part of it, found {made!r}"
-        )
-    text = expression_of(made)
-    if text == id_:
-        return whole
-    part = text.removeprefix(id_)
-    if step_of(made) != id_ or re.search(rf"\b(?:one|{re.escape(id_)}|item|index)\b", part):
-        raise ConfigError(
-            f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"
-        )
-    return Reference(f"[one{part} for one in {id_}]")
-
-
-# --- What a builder is given for a step, as a plan holds it: the keys that every step may have, and arguments by name.
-
-
-Callee: TypeAlias = "Signature | str"
-After: TypeAlias = "Reference | str | Iterable[Reference | str]"
-OnError: TypeAlias = "str | Mapping[str, object]"
-RepeatRule: TypeAlias = "Mapping[str, object] | tuple[Callable[[Reference], object] | object, int]"
-
-
-def option_keys(  # noqa: PLR0913, PLR0917  # the keys of a step
+def _option_keys(  # noqa: PLR0913, PLR0917  # the keys of a step
     for_each: object = None,
     when: object = None,
     after: After = (),
-    on_error: OnError | None = None,
+    on_error: OnErrorOption | None = None,
     repeat: RepeatRule | None = None,
     retries: int | None = None,
     timeout: float | None = None,
     why: str | None = None,
 ) -> dict[str, Any]:
-    """Return the keys that were given, as a plan holds them; an `until` that is a function stays one."""
+    """Return the given options as a plan holds them; an `until` that is a function stays one. The arguments are those of `PlanBuilder.call`."""
     ids = _ids(after)
     given = {
         "for_each": in_plan(for_each),
@@ -567,7 +518,7 @@ def _repeat(rule: RepeatRule | None) -> dict[str, Any] | None:
     return {"until": until if is_function else in_plan(until), **rest}
 
 
-def by_name(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
+def _by_name(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
     """Return positional arguments by the names of the tool's parameters."""
     if not positional:
         return {}
@@ -583,30 +534,53 @@ def by_name(tool: Callee, positional: tuple[object, ...]) -> dict[str, object]:
     return dict(zip(names, positional, strict=False))
 
 
-# --- Step ids made from names of tools and tasks, for plans that are written in Python.
+def _wants_index(body: Callable[..., object]) -> bool:
+    """Whether the body of `each` takes the index as well as the item."""
+    return getattr(getattr(body, "__code__", None), "co_argcount", 1) == 2
 
 
-ID_LENGTH_MAX = 60
-"""Characters of a derived id, so that a number still fits behind it."""
+def _only_step(added: Sequence[dict[str, Any]], wanted: str | None) -> dict[str, Any]:
+    """Return the one step that the body of `each` added.
+
+    Raises:
+        ConfigError: It added several steps, one with items of its own, or one with another id than the wanted one.
+    """
+    if len(added) > 1 or "for_each" in added[0]:
+        raise ConfigError(
+            "expected one step in the body of each(..), and no for_each inside it, "
+            f"found {', '.join(repr(step['id']) for step in added)}: build them with p.inner(name), and run it with p.plan(..)"
+        )
+    if wanted is not None and added[0]["id"] != wanted:
+        raise ConfigError(f"expected the id '{wanted}' on the step itself: p.call(.., id={wanted!r})")
+    return added[0]
 
 
-def derived_id(name: str) -> str:
-    """Return an id made from any name: `Mail.sendNow` gives `mail_send_now`."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    base = re.sub(r"[^a-z0-9]+", "_", snake).strip("_")[:ID_LENGTH_MAX].strip("_")
-    if not base or not base[0].isalpha():
-        base = f"step_{base}".strip("_")
-    return f"{base}_step" if base in RESERVED or keyword.iskeyword(base) else base
+def _for_every(made: object, id_: str) -> Reference:
+    """Return the list for what the body of `each` returned for one item.
+
+    Args:
+        made: A reference to its step, or to a part of the step's value; `None`: its step.
+        id_: The id of the step.
+    """
+    whole = Reference(id_, step=id_)
+    if made is None:
+        return whole
+    if not isinstance(made, Reference):
+        raise ConfigError(
+            f"expected the body of each(..) to return its step, or a part of it, found {made!r}"
+        )
+    text = expression_of(made)
+    if text == id_:
+        return whole
+    part = text.removeprefix(id_)
+    if step_of(made) != id_ or re.search(rf"\b(?:one|{re.escape(id_)}|item|index)\b", part):
+        raise ConfigError(
+            f"expected the body of each(..) to return its step '{id_}', or a part of it, found {text!r}: compute with a second each(..)"
+        )
+    return Reference(f"[one{part} for one in {id_}]")
 
 
-# --- Python annotations as JSON Schemas, for plans that are written in Python.
-#
-# str                    {"type": "string"}
-# list[Page]             {"type": "array", "items": {"$ref": "#/$defs/Page"}, "$defs": ..}
-# {"type": "integer"}    itself
-
-
-def schema_of_annotation(annotation: object) -> dict[str, Any]:
+def _schema_of_annotation(annotation: object) -> dict[str, Any]:
     """Return the JSON Schema of a type; a mapping is a schema already.
 
     Raises:

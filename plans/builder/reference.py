@@ -1,4 +1,4 @@
-"""A reference to a value that a run will have, and the expressions that Python's operators make of it.
+"""References to values that a run will have, and the expressions that Python's operators make of them.
 
 Attribute access, indexing, slices, arithmetic, comparisons, `&` `|` `~` (for `and` `or` `not`) and calls of text methods give further
 references; each is the text of an expression and how tightly it binds, so that parentheses come out right. A reference has
@@ -16,7 +16,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from typing_extensions import override
 
@@ -25,14 +25,37 @@ from ..types.read import read_schema
 from ..types.types import ListType, ObjectType, Type, members, union
 
 MARK = "\u2063"
-"""Invisible separator: stands on both sides of a reference in text until the text becomes part of the plan."""
+"""An invisible separator on both sides of a reference in text, until the text becomes part of the plan."""
 
 _HOLE = re.compile(rf"(\$*)\$\{{{MARK}(.*?){MARK}\}}", re.DOTALL)
 
 LAMBDA, CONDITION, OR, AND, NOT, COMPARISON, SUM, PRODUCT, SIGN, POWER, PRIMARY = range(11)
 """How tightly an expression binds, loosest first, as in Python."""
 
-_NO_VALUE = "'{text}' has no value until the plan runs, so Python cannot {what}"
+_Operator: TypeAlias = "Callable[[Reference, object], Reference]"
+
+
+def _operator(
+    sign: str, strength: int, *, left: int | None = None, right: int | None = None
+) -> tuple[_Operator, _Operator]:
+    """Return the methods of a binary operator and of its reflection.
+
+    Args:
+        sign: The operator in the plan's language.
+        strength: How tightly it binds.
+        left: How tightly its left operand must bind to need no brackets; by default as tightly as itself.
+        right: The same of its right operand; by default more tightly, since operators group from the left.
+    """
+    least_left = strength if left is None else left
+    least_right = strength + 1 if right is None else right
+
+    def joined(one: object, other: object) -> Reference:
+        return Reference(f"{operand(one, least_left)} {sign} {operand(other, least_right)}", strength)
+
+    def reflected(self: Reference, other: object) -> Reference:
+        return joined(other, self)
+
+    return joined, reflected
 
 
 class Reference:
@@ -85,47 +108,20 @@ class Reference:
     def _as(self, least: int) -> str:
         return self._text if self._strength >= least else f"({self._text})"
 
-    def __add__(self, other: object) -> Reference:
-        return _binary(self, "+", other, SUM)
-
-    def __radd__(self, other: object) -> Reference:
-        return _binary(other, "+", self, SUM)
-
-    def __sub__(self, other: object) -> Reference:
-        return _binary(self, "-", other, SUM)
-
-    def __rsub__(self, other: object) -> Reference:
-        return _binary(other, "-", self, SUM)
-
-    def __mul__(self, other: object) -> Reference:
-        return _binary(self, "*", other, PRODUCT)
-
-    def __rmul__(self, other: object) -> Reference:
-        return _binary(other, "*", self, PRODUCT)
-
-    def __truediv__(self, other: object) -> Reference:
-        return _binary(self, "/", other, PRODUCT)
-
-    def __rtruediv__(self, other: object) -> Reference:
-        return _binary(other, "/", self, PRODUCT)
-
-    def __floordiv__(self, other: object) -> Reference:
-        return _binary(self, "//", other, PRODUCT)
-
-    def __rfloordiv__(self, other: object) -> Reference:
-        return _binary(other, "//", self, PRODUCT)
-
-    def __mod__(self, other: object) -> Reference:
-        return _binary(self, "%", other, PRODUCT)
-
-    def __rmod__(self, other: object) -> Reference:
-        return _binary(other, "%", self, PRODUCT)
-
-    def __pow__(self, other: object) -> Reference:
-        return Reference(f"{self._as(PRIMARY)} ** {operand(other, SIGN)}", POWER)
-
-    def __rpow__(self, other: object) -> Reference:
-        return Reference(f"{operand(other, PRIMARY)} ** {self._as(SIGN)}", POWER)
+    __add__, __radd__ = _operator("+", SUM)
+    __sub__, __rsub__ = _operator("-", SUM)
+    __mul__, __rmul__ = _operator("*", PRODUCT)
+    __truediv__, __rtruediv__ = _operator("/", PRODUCT)
+    __floordiv__, __rfloordiv__ = _operator("//", PRODUCT)
+    __mod__, __rmod__ = _operator("%", PRODUCT)
+    __pow__, __rpow__ = _operator("**", POWER, left=PRIMARY, right=SIGN)
+    __and__, __rand__ = _operator("and", AND, right=AND)
+    __or__, __ror__ = _operator("or", OR, right=OR)
+    # Python's `a < b < c` is a chain, so a comparison inside a comparison always gets brackets.
+    __lt__ = _operator("<", COMPARISON, left=SUM, right=SUM)[0]
+    __le__ = _operator("<=", COMPARISON, left=SUM, right=SUM)[0]
+    __gt__ = _operator(">", COMPARISON, left=SUM, right=SUM)[0]
+    __ge__ = _operator(">=", COMPARISON, left=SUM, right=SUM)[0]
 
     def __neg__(self) -> Reference:
         return Reference(f"-{self._as(SIGN)}", SIGN)
@@ -138,35 +134,11 @@ class Reference:
 
     @override
     def __eq__(self, other: object) -> Reference:  # type: ignore[override]  # builds an expression, as query builders do
-        return _compare(self, "==", other)
+        return _equal(self, other)
 
     @override
     def __ne__(self, other: object) -> Reference:  # type: ignore[override]  # the same
-        return _compare(self, "!=", other)
-
-    def __lt__(self, other: object) -> Reference:
-        return _compare(self, "<", other)
-
-    def __le__(self, other: object) -> Reference:
-        return _compare(self, "<=", other)
-
-    def __gt__(self, other: object) -> Reference:
-        return _compare(self, ">", other)
-
-    def __ge__(self, other: object) -> Reference:
-        return _compare(self, ">=", other)
-
-    def __and__(self, other: object) -> Reference:
-        return Reference(f"{self._as(AND)} and {operand(other, AND)}", AND)
-
-    def __rand__(self, other: object) -> Reference:
-        return Reference(f"{operand(other, AND)} and {self._as(AND)}", AND)
-
-    def __or__(self, other: object) -> Reference:
-        return Reference(f"{self._as(OR)} or {operand(other, OR)}", OR)
-
-    def __ror__(self, other: object) -> Reference:
-        return Reference(f"{operand(other, OR)} or {self._as(OR)}", OR)
+        return _unequal(self, other)
 
     def __invert__(self) -> Reference:
         return Reference(f"not {self._as(NOT)}", NOT)
@@ -176,41 +148,35 @@ class Reference:
         return hash(self._text)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(
-            _NO_VALUE.format(text=self._text, what="branch on it")
-            + ": use when= for a step, p.either(condition, a, b) for a value, and & | ~ for 'and', 'or', 'not'"
+        raise self._no_value(
+            "branch on it",
+            "use when= for a step, p.either(condition, a, b) for a value, and & | ~ for 'and', 'or', 'not'",
         )
 
     def __len__(self) -> NoReturn:
-        raise TypeError(_NO_VALUE.format(text=self._text, what="count it") + ": write p.fn.len(x)")
+        raise self._no_value("count it", "write p.fn.len(x)")
 
     def __iter__(self) -> NoReturn:
-        raise TypeError(
-            _NO_VALUE.format(text=self._text, what="walk over it")
-            + ": use p.each(items, lambda item: ..), or for_each= and p.item"
-        )
+        raise self._no_value("walk over it", "use p.each(items, lambda item: ..), or for_each= and p.item")
 
     def __contains__(self, other: object) -> NoReturn:
-        raise TypeError(
-            _NO_VALUE.format(text=self._text, what="search it") + ': write p.expr(f"{x} in {items}")'
-        )
+        raise self._no_value("search it", 'write p.expr(f"{x} in {items}")')
 
     def __int__(self) -> NoReturn:
-        raise TypeError(
-            _NO_VALUE.format(text=self._text, what="make an integer of it") + ": write p.fn.int(x)"
-        )
+        raise self._no_value("make an integer of it", "write p.fn.int(x)")
 
     def __float__(self) -> NoReturn:
-        raise TypeError(
-            _NO_VALUE.format(text=self._text, what="make a number of it") + ": write p.fn.float(x)"
+        raise self._no_value("make a number of it", "write p.fn.float(x)")
+
+    def _no_value(self, what: str, instead: str) -> TypeError:
+        return TypeError(
+            f"'{self._text}' has no value until the plan runs, so Python cannot {what}: {instead}"
         )
 
     @override
     def __format__(self, spec: str) -> str:
         if spec:
-            raise TypeError(
-                _NO_VALUE.format(text=self._text, what=f"format it as {spec!r}") + ": write p.fn.round(x, 2)"
-            )
+            raise self._no_value(f"format it as {spec!r}", "write p.fn.round(x, 2)")
         return str(self)
 
     @override
@@ -220,6 +186,10 @@ class Reference:
     @override
     def __repr__(self) -> str:
         return f"<reference {self._text}>"
+
+
+_equal = _operator("==", COMPARISON, left=SUM, right=SUM)[0]
+_unequal = _operator("!=", COMPARISON, left=SUM, right=SUM)[0]
 
 
 class Functions:
@@ -308,15 +278,6 @@ def _in_brackets(text: str) -> str:
     return text if re.fullmatch(r"[\w.]+", text) else f"({text})"
 
 
-def _binary(left: object, sign: str, right: object, strength: int) -> Reference:
-    return Reference(f"{operand(left, strength)} {sign} {operand(right, strength + 1)}", strength)
-
-
-def _compare(left: object, sign: str, right: object) -> Reference:
-    # Python's `a < b < c` is a chain, so comparisons inside comparisons always stand in brackets.
-    return Reference(f"{operand(left, SUM)} {sign} {operand(right, SUM)}", COMPARISON)
-
-
 def _index(key: object) -> str:
     if isinstance(key, slice):
         ends = cast("Any", key)
@@ -376,18 +337,15 @@ def _jsonable(value: object) -> object:
         return value
 
 
-# --- What is known of a value that a run will have: enough for an editor to complete the names of its fields.
-
-
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A value's schema, or that of the value it is a part of.
+    """The schema of a value, or of the value that it is a part of; enough for editors to complete field names.
 
     Attributes:
-        schema: JSON Schema of the whole.
-        types: The types that it may name.
-        is_list: Whether the whole is a list of such values, since its step has a `for_each`.
-        way: The keys that lead from the whole to the value.
+        schema: JSON Schema of the step's or input's value.
+        types: The types that the schema may name.
+        is_list: Whether that value is a list of such values, since its step has a `for_each`.
+        way: The keys that lead from that value to this one.
     """
 
     schema: Mapping[str, Any]
@@ -396,7 +354,7 @@ class Known:
     way: tuple[str | int, ...] = ()
 
     def part(self, key: object) -> Known | None:
-        """Return what is known of a part; `None`: nothing."""
+        """Return the schema of a part; `None`: it is unknown."""
         return replace(self, way=(*self.way, key)) if isinstance(key, str | int) else None
 
     def fields(self) -> list[str]:
@@ -419,16 +377,19 @@ def _names(of: Type) -> list[str]:
     return list(of.fields) if isinstance(of, ObjectType) else []
 
 
-# --- References by name: `p.steps.weather`, or `p.steps["weather"]` where a name is also a method's.
-
-
 class Handles(Mapping[str, Reference]):
-    """The steps, or the inputs, of a plan that is being built; editors complete their names."""
+    """References by name to the steps or inputs of a plan: `p.steps.weather`, or `p.steps["weather"]` where the name is also a method's."""
 
     __slots__ = ("_names", "_of", "_what")
 
     def __init__(self, what: str, names: Iterable[str], of: Callable[[str], Reference]) -> None:
-        """Take the names, in the plan's order, and what makes a reference of one."""
+        """Take the names in the plan's order.
+
+        Args:
+            what: `step` or `input`, for messages.
+            names: The names.
+            of: Makes a reference of a name.
+        """
         self._what = what
         self._names = dict.fromkeys(names)
         self._of = of

@@ -99,7 +99,7 @@ def without_doubts(faults: Sequence[LocalProblem], others: Sequence[LocalProblem
 _DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
 
 
-def argument_faults(
+def argument_problems(
     args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
 ) -> Iterator[LocalProblem]:
     """Yield the faults of arguments, with paths such as `.city`; faults of all together only if no argument has an error.

@@ -1,13 +1,13 @@
-"""A list of steps in its scope: the plan's own, an inner plan's, or a saved plan's.
+"""Bodies: a body is a list of steps with its scope, of the plan itself, of an inner plan or of a saved plan.
 
-`bodies_of` finds every body that a plan may run and who runs whom, without recursion; what a name in `plan:` means is
-decided here once. `Body.refs` says for every step whom it waits for and why.
+`bodies_of` finds every body that a plan may run, without recursion, and decides which plan a name in `plan:` means.
+`Body.refs` holds the steps that each step waits for, and why.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,20 +25,20 @@ SavedPlans: TypeAlias = Mapping[str, Plan] | Callable[[str], Plan | None]
 """Saved plans by name or digest."""
 
 THE_PLAN = "the plan"
-"""What the plan that is checked is called in messages."""
+"""The checked plan's name in messages."""
 
 
 @immutable
 class Refs:
-    """Whom one step waits for, as positions in its body, sorted.
+    """The steps that one step waits for, as positions in its body, sorted.
 
     Attributes:
-        needs: Whatever it refers to, itself left out.
-        lenient: The part of `needs` that stands only inside `first(..)`.
-        needs_when: What `when` refers to, if it is a switch.
-        after: What `after` names.
-        is_filter: Whether `when` mentions `item` or `index`.
-        refers_to_self: Whether it refers to itself where it may not: outside `until`.
+        needs: The steps that it refers to, itself left out.
+        lenient: The part of `needs` that it refers to only inside `first(..)`.
+        needs_when: The steps that `when` refers to, if it is a switch.
+        after: The steps that `after` names.
+        is_filter: Whether `when` mentions `item` or `index`, and so filters items instead of switching the step.
+        refers_to_self: Whether the step refers to itself outside `until`, which is not allowed.
     """
 
     needs: tuple[int, ...]
@@ -50,19 +50,19 @@ class Refs:
 
     @property
     def waits(self) -> tuple[int, ...]:
-        """Whom the step waits for, in the order of the program: references first, then `after`."""
+        """The steps that it waits for, in the order in which program order lists them: references first, then `after`."""
         return (*self.needs, *self.after) if self.after else self.needs
 
 
 @dataclass(slots=True)
 class Body:
-    """One list of steps, with what is in its scope.
+    """One list of steps, with the names in its scope.
 
     Attributes:
         where: Its path: `$`, or `$.plans.name`.
-        unit: Which plan it belongs to: 0 is the one that is checked, others are saved plans.
+        unit: The number of the whole plan that it belongs to: 0 is the checked plan, others are saved plans.
         shown_at: For a saved plan: the place in the checked plan that leads here.
-        label: What the plan is called where one is told of: its name, or that by which it was saved.
+        label: Its name in messages: an inner plan's name, or the name by which a saved plan was found.
         broken: Positions of steps whose shape is at fault.
         calls: For each `plan` step by position: the body it runs; missing plans are left out.
     """
@@ -85,10 +85,17 @@ class Body:
         """Return the path of a step."""
         return f"{self.where}.steps[{position}]"
 
+    def templates(self) -> Iterator[tuple[str, Template]]:
+        """Yield every template of the body with its path, that of the output last."""
+        for position, step in enumerate(self.steps):
+            for template in step.templates.values():
+                yield self.path(position) + template.where, template
+        yield f"{self.where}.output", self.output
+
 
 @dataclass(slots=True)
 class Unit:
-    """A whole plan among those that a check looks at."""
+    """A whole plan, with its inner plans, among those that a check covers."""
 
     plan: Plan
     shown_at: str
@@ -102,9 +109,9 @@ class Bodies:
     """Every body that a plan may run; the first is the plan itself.
 
     Attributes:
-        missing: The steps that run a plan which is not there.
+        missing: The steps that run a plan that does not exist.
         misshapen: Saved plans of a faulty shape, by unit, with the faults.
-        saved: Names of saved plans, as far as they can be listed.
+        saved: Names of saved plans; empty if a function finds them.
     """
 
     every: list[Body] = field(default_factory=list[Body])
@@ -117,7 +124,7 @@ class Bodies:
 
     @property
     def callees(self) -> list[tuple[int, ...]]:
-        """For each body: the bodies that its steps run, in order of number."""
+        """For each body: the bodies that its steps run, sorted by number."""
         return [tuple(sorted(set(body.calls.values()))) for body in self.every]
 
 
@@ -150,7 +157,7 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
 
 
 def _saved_draft(saved: SavedPlans | None, name: str) -> Draft | None:
-    """Return the saved plan of a name or digest as far as its shape is right, or `None`."""
+    """Return the saved plan of a name or digest, without the parts of a wrong shape, or `None`."""
     given: object = None
     if callable(saved):
         given = saved(name)

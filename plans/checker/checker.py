@@ -16,7 +16,7 @@ from ..format.shape import Draft, draft_of
 from ..format.source import SourceError, parse_source, source_report
 from ..limits import LIMITS, Limits
 from ..problems import Bounds, CheckReport, in_order, problem
-from ..signature import Signature, Signatures, toolbox
+from ..signature import Signature, Signatures, signatures_of
 from ..types.types import NEVER, Type
 from .body import SavedPlans, bodies_of
 from .bounds import bounds_of
@@ -41,7 +41,7 @@ def check(
         plans: Saved plans by name or digest, or a function that finds them.
         limits: How large a plan may be.
     """
-    tools = toolbox(toolset)
+    tools = signatures_of(toolset)
     with collector_paused():
         if not isinstance(plan, str | bytes):
             return _check_draft(draft_of(plan), tools, plans, limits)

@@ -144,7 +144,7 @@ class Labels:
         return None
 
     def chain(self, start: int | None) -> tuple[str, ...]:
-        """Return the ids of the steps from the untrusted source to `start`; a long chain is cut in the middle."""
+        """Return the ids of the steps from the untrusted source to `start`; of a long chain only the last ones, after `..`."""
         backwards: list[str] = []
         at: int | tuple[str, ...] | None = start
         while isinstance(at, int):

@@ -36,7 +36,7 @@ from ..types.types import (
     widened,
 )
 from ..values import Json
-from .arguments import argument_faults, computed, value_faults, without_doubts
+from .arguments import argument_problems, computed, value_faults, without_doubts
 from .ask import example_faults, guard_faults
 from .body import Body
 from .context import CheckContext, Parameters, is_error
@@ -310,7 +310,7 @@ class _TypedBody:
             return
         parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
-        faults = list(argument_faults(args, parameters, parts, template.secrets))
+        faults = list(argument_problems(args, parameters, parts, template.secrets))
         problems.add_inferred(body, at, without_doubts(inferred.problems, faults))
         problems.add_faults(body, at, without_doubts(faults, inferred.problems))
 

@@ -214,7 +214,7 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
 
 def _check_inputs(context: CheckContext, body: Body) -> None:
     used: set[str] = set()
-    for template in (*(each for step in body.steps for each in step.templates.values()), body.output):
+    for _, template in body.templates():
         if "inputs" in template.formula.names:
             if not template.formula.inputs:
                 return  # the template uses the object of all inputs

@@ -16,7 +16,7 @@ from ..graph import program_order
 from ..limits import LIMITS, Limits
 from ..plan import AgentStep, Plan, PlanStep, ToolStep
 from ..program import Touch
-from ..signature import Effect, Signature, Signatures, toolbox
+from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, Body, SavedPlans, bodies_of
 from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of
 
@@ -130,7 +130,7 @@ class Provenance:
     def __init__(
         self, plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
     ) -> None:
-        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), toolbox(signatures))
+        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), signatures_of(signatures))
 
     def of(self, positions: Sequence[int], argument: str) -> tuple[str, ...]:
         """Return the paths of the steps that lead to an argument, the untrusted source first; empty: none is known.

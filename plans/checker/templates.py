@@ -1,10 +1,10 @@
-"""Which values of a step may hold expressions, and what they refer to.
+"""The templates of a step: the values that may hold expressions.
 
-Templates live in `args`, `set`, `for_each`, `when`, `repeat.until`, `on_error.value`, `ask.prompt`, `ask.system`,
+Templates are in `args`, `set`, `for_each`, `when`, `repeat.until`, `on_error.value`, `ask.prompt`, `ask.system`,
 `ask.examples`, `agent.goal` and a plan's `output`, and nowhere else. Each is parsed once and kept with its step.
 
-A secret is the whole of an argument of a `tool` step. It is taken out of the arguments' formula, where plain text stands for
-it (`secret_text`): so it never is a value that flows.
+A secret is the whole value of an argument of a `tool` step. The arguments' formula has a placeholder text instead
+(`secret_text`), so a secret never is a value that flows through the plan.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Template:
     Attributes:
         where: Its place in the step: `.args`, `.ask.prompt`.
         value: As the plan has it.
-        formula: The same, compiled, with plain text in the place of secrets.
-        faults: What is wrong with its text.
+        formula: The value parsed, with placeholders for secrets.
+        faults: The faults of its text.
         secrets: Argument -> name of the secret that is its whole value.
     """
 
@@ -46,7 +46,7 @@ class Template:
 
     @property
     def canonical(self) -> Json:
-        """The value in canonical spelling, secrets spelled as expressions."""
+        """The value in canonical form, secrets as expressions."""
         spelled = self.formula.canonical
         if not self.secrets or not isinstance(spelled, dict):
             return spelled
@@ -54,7 +54,7 @@ class Template:
 
 
 def secret_text(name: str) -> str:
-    """Return what stands for a secret in arguments, keys and the journal: its expression, by name."""
+    """Return the placeholder of a secret in arguments, keys and the journal: its expression, by name."""
     import json  # noqa: PLC0415  # rare
 
     return f"${{secret({json.dumps(name, ensure_ascii=False)})}}"
@@ -67,7 +67,7 @@ def template_of(where: str, value: Json) -> Template:
 
 
 def templates_of(step: StepKeys) -> Mapping[str, Template]:
-    """Return the templates of a step by their key, in the order in which problems are told."""
+    """Return the templates of a step by their key, in the order of their problems."""
     made: dict[str, Template] = {}
     if step.has("when"):
         made["when"] = template_of(".when", step.when)

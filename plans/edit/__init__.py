@@ -1,4 +1,5 @@
-"""Changes of plans: patches, their operations, renaming of steps, and the difference between two plans.
+"""Changes of plans: patches, renamed steps and inputs, and the difference between two plans or two values.
 
-The folder knows the plan value and expressions; it does not know runs. Begin with `patch.py` (plan and operations to plan) and `diff.py` (two plans to operations).
+The folder knows the plan value and expressions; it does not know runs. Begin with `patch.py` (a plan and operations give a plan) and `diff.py` (two
+plans give their changes and a patch).
 """

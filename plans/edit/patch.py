@@ -1,14 +1,13 @@
-"""Typed changes to a plan: what a planner sends to mend one, what a person sends to edit one.
+"""Patches: typed changes to a plan, sent by a planner to repair it or by a person to edit it.
 
-A patch is a list of operations, applied in order, wholly or not at all. It is JSON:
+A patch is a list of operations, which are applied in order, all or none. It is JSON:
 
     [{"op": "set", "step": "wa", "at": "args.city", "value": "${inputs.b}"},
      {"op": "add", "step": {"id": "spots", "tool": "geocode"}, "after": "note"},
      {"op": "rename", "step": "wa", "to": "first_city"}]
 
 Operations name steps by id, never by position, so that a patch still fits a plan that changed elsewhere; `plan` names an
-inner plan to work on. `rename` follows every reference. The outcome has the shape of a plan; whether it is right is for
-`check` to say.
+inner plan to work on. `rename` changes every reference too. The result has the shape of a plan; only `check` finds its other problems.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ..paths import Part, parts_of
 from ..plan import Plan
 from ..problems import CheckReport, Problem, problem
 from ..values import Json, NotJson, normal_in_order
-from .renaming import Captured, rename_input, rename_step
+from .renaming import NameCapturedError, rename_input, rename_step
 
 __all__ = ["Patch", "apply_patch"]
 
@@ -63,14 +62,14 @@ class AddStep(_Placed):
 
 
 class RemoveStep(_Inside):
-    """Remove a step; references to it stay, for the check to name."""
+    """Remove a step; references to it stay, and the check reports them."""
 
     op: Literal["remove"] = "remove"
     step: str
 
 
 class ReplaceStep(_Inside):
-    """Put another step in the place of one; the id may change."""
+    """Replace a step; the id may change."""
 
     op: Literal["replace"] = "replace"
     step: str
@@ -78,7 +77,7 @@ class ReplaceStep(_Inside):
 
 
 class MoveStep(_Placed):
-    """Put a step elsewhere in the list."""
+    """Move a step within the list."""
 
     op: Literal["move"] = "move"
     step: str
@@ -102,7 +101,7 @@ class UnsetKey(_Inside):
 
 
 class Rename(_Inside):
-    """Give a step or an input another name, in every reference too."""
+    """Rename a step or an input, and every reference to it."""
 
     op: Literal["rename"] = "rename"
     step: str | None = None
@@ -175,7 +174,7 @@ class Patch(BaseModel):
         """Return a patch from operations, or from JSON: a list, or an object with `operations`.
 
         Raises:
-            PlanRejected: An operation is none; every fault is named, with its place in the patch.
+            PlanRejected: An operation is malformed; the report has every fault with its place in the patch.
         """
         if isinstance(given, Patch):
             return given
@@ -221,8 +220,8 @@ def _written(operation: Operation) -> dict[str, Json]:
     return {"op": operation.op, **given}
 
 
-class _Unfit(Exception):  # noqa: N818  # becomes a problem
-    """An operation that does not fit the plan."""
+class _PatchError(Exception):
+    """An operation does not fit the plan; `apply_patch` makes a problem of it."""
 
     def __init__(self, code: str, key: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -235,13 +234,13 @@ def apply_patch(plan: Plan, patch: Patch | Mapping[str, Any] | Sequence[Any]) ->
     """Return the plan with a patch's operations applied in order; the plan itself stays as it is.
 
     Raises:
-        PlanRejected: An operation does not fit the plan, or the outcome has not the shape of a plan.
+        PlanRejected: An operation does not fit the plan, or the result has not the shape of a plan.
     """
     raw = cast("_Raw", normal_in_order(plan.to_dict()))
     for number, operation in enumerate(Patch.of(patch).operations):
         try:
             _apply(raw, operation)
-        except _Unfit as fault:
+        except _PatchError as fault:
             path = f"$.operations[{number}].{fault.key}"
             message = f"operation {number} ({operation.op}): {fault}"
             raise rejected([problem(fault.code, path, message, fault.hint)]) from fault
@@ -301,7 +300,7 @@ def _body(raw: _Raw, inner: str | None) -> _Raw:
         return raw
     plans: _Raw = raw.get("plans", {})
     if inner not in plans:
-        raise _Unfit(
+        raise _PatchError(
             "unknown-plan", "plan", f"expected an inner plan, found '{inner}'", did_you_mean(inner, plans)
         )
     return cast("_Raw", plans[inner])
@@ -323,7 +322,7 @@ def _position(steps: list[_Raw], id_: str, key: str = "step") -> int:
         if step["id"] == id_:
             return position
     known = [str(step["id"]) for step in steps]
-    raise _Unfit(
+    raise _PatchError(
         "unknown-ref",
         key,
         f"expected the id of a step, found '{id_}'",
@@ -339,20 +338,22 @@ def _place(steps: list[_Raw], placed: AddStep | MoveStep) -> int:
 
 def _check_free(steps: list[_Raw], id_: object, key: str) -> None:
     if any(step["id"] == id_ for step in steps):
-        raise _Unfit("duplicate-id", key, f"expected a new id, found '{id_}', which another step has")
+        raise _PatchError("duplicate-id", key, f"expected a new id, found '{id_}', which another step has")
 
 
 def _owned(value: object, key: str) -> Any:  # noqa: ANN401  # any JSON
     try:
         return normal_in_order(value)
     except NotJson as fault:
-        raise _Unfit("bad-shape", key, f"expected JSON, found {fault}") from fault
+        raise _PatchError("bad-shape", key, f"expected JSON, found {fault}") from fault
 
 
 def _parts(at: str) -> tuple[Part, ...]:
     parts = parts_of(at if at.startswith((".", "[", "$")) else f".{at}")
     if not parts:
-        raise _Unfit("bad-shape", "at", f"expected a place in the step such as 'args.city', found {at!r}")
+        raise _PatchError(
+            "bad-shape", "at", f"expected a place in the step such as 'args.city', found {at!r}"
+        )
     return parts
 
 
@@ -365,7 +366,7 @@ def _follow(step: object, way: Sequence[Part], at: str, *, create: bool) -> Any:
         try:
             current = cast("Any", current)[part]
         except (KeyError, IndexError, TypeError):
-            raise _nowhere(at) from None
+            raise _no_place(at) from None
     return current
 
 
@@ -375,18 +376,20 @@ def _assign(holder: object, last: Part, value: object, at: str) -> None:
     elif isinstance(holder, list) and isinstance(last, int) and last <= len(cast("list[object]", holder)):
         cast("list[object]", holder)[last : last + 1] = [value]
     else:
-        raise _nowhere(at)
+        raise _no_place(at)
 
 
 def _unset(holder: Any, last: Part, at: str) -> None:  # noqa: ANN401  # any JSON
     try:
         del holder[last]
     except (KeyError, IndexError, TypeError):
-        raise _nowhere(at) from None
+        raise _no_place(at) from None
 
 
-def _nowhere(at: str) -> _Unfit:
-    return _Unfit("unknown-field", "at", f"expected a place in the step, found '{at}', which is not there")
+def _no_place(at: str) -> _PatchError:
+    return _PatchError(
+        "unknown-field", "at", f"expected a place in the step, found '{at}', which is not there"
+    )
 
 
 def _rename(body: _Raw, operation: Rename) -> None:
@@ -402,9 +405,11 @@ def _rename(body: _Raw, operation: Rename) -> None:
             inputs: _Raw = body.get("inputs", {})
             if operation.input not in inputs:
                 hint = did_you_mean(operation.input, inputs)
-                raise _Unfit("unknown-ref", "input", f"expected an input, found '{operation.input}'", hint)
+                raise _PatchError(
+                    "unknown-ref", "input", f"expected an input, found '{operation.input}'", hint
+                )
             if operation.to in inputs and operation.to != operation.input:
-                raise _Unfit(
+                raise _PatchError(
                     "duplicate-id",
                     "to",
                     f"expected a new name, found '{operation.to}', which another input has",
@@ -413,5 +418,5 @@ def _rename(body: _Raw, operation: Rename) -> None:
             body["inputs"] = {
                 operation.to if name == operation.input else name: each for name, each in inputs.items()
             }
-    except Captured as fault:
-        raise _Unfit("bad-id", "to", str(fault), "choose another name") from fault
+    except NameCapturedError as fault:
+        raise _PatchError("bad-id", "to", str(fault), "choose another name") from fault

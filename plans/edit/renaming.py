@@ -1,6 +1,7 @@
-"""Another name for a step or an input, followed into every expression of a plan's JSON.
+"""Renames a step or an input in every expression of a plan's JSON.
 
-Expressions are parsed, so text in quotes, fields and loop names of the same spelling stay. What does not parse stays too.
+Expressions are parsed, so quoted text, fields and loop variables of the same name stay. Text that does not parse stays too. The rest of
+each expression keeps its spelling: only the spans of the name are replaced, which printing the parsed form again would not do.
 """
 
 from __future__ import annotations
@@ -9,25 +10,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 from ..expressions.lexical import find_placeholder
-from ..expressions.nodes import Field, Index, Literal, Name, Node
+from ..expressions.nodes import Field, Index, Literal, Name, Node, walk
 from ..expressions.syntax import ExpressionSyntaxError, parse
 
 _Raw: TypeAlias = dict[str, Any]
 Span: TypeAlias = tuple[int, int, str]
-"""Start and end in an expression, and what goes there."""
+"""Start and end in an expression, and the new text."""
 
 PLACES = (
     ("args",), ("set",), ("for_each",), ("when",), ("repeat", "until"), ("on_error", "value"),
     ("ask", "prompt"), ("ask", "system"), ("ask", "examples"), ("agent", "goal"),
 )  # fmt: skip
-"""Where in a step templates live."""
+"""The places of templates in a step."""
 
 
 _LINE_BREAKS = {ord("\n"): " ", ord("\r"): " ", ord("\t"): " ", ord("\f"): " "}
 
 
-class Captured(Exception):  # noqa: N818  # becomes a problem of the patch
-    """A loop in an expression has the new name already, and would hide the step."""
+class NameCapturedError(Exception):
+    """A loop variable in an expression has the new name already, and would hide the step."""
 
     def __init__(self, name: str, expression: str) -> None:
         super().__init__(
@@ -36,10 +37,15 @@ class Captured(Exception):  # noqa: N818  # becomes a problem of the patch
 
 
 def rename_step(body: _Raw, old: str, new: str) -> None:
-    """Make every reference to a step in a body, and in its `after`, one to its new id; the step keeps its old.
+    """Rename every reference to a step in a body, `after` included; the step itself keeps its id.
+
+    Args:
+        body: A plan or an inner plan, as JSON; changed in place.
+        old: The id.
+        new: The new id.
 
     Raises:
-        Captured: The new name means something else in an expression.
+        NameCapturedError: The new name means something else in an expression.
     """
 
     def spans(node: Node) -> Iterator[Span]:
@@ -53,7 +59,13 @@ def rename_step(body: _Raw, old: str, new: str) -> None:
 
 
 def rename_input(body: _Raw, old: str, new: str) -> None:
-    """Make every reference to an input in a body one to its new name."""
+    """Rename every reference to an input in a body; the declaration itself keeps its name.
+
+    Args:
+        body: A plan or an inner plan, as JSON; changed in place.
+        old: The name.
+        new: The new name.
+    """
 
     def spans(node: Node) -> Iterator[Span]:
         match node:
@@ -70,7 +82,7 @@ def rename_input(body: _Raw, old: str, new: str) -> None:
 
 
 def _rewrite(body: _Raw, spans: Callable[[Node], Iterator[Span]], free: str | None) -> None:
-    """Rewrite every template of a body; `free`: a name that must still lead out of the expressions it was put into."""
+    """Rewrite every template of a body; `free` is the new name, which must be free (bound by no loop) where it was put."""
     if "output" in body:
         body["output"] = _value(body["output"], spans, free)
     for step in cast("list[_Raw]", body["steps"]):
@@ -119,34 +131,21 @@ def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | 
         node = parse(stripped)
     except ExpressionSyntaxError:
         return text
-    found = sorted(_found(node, spans), reverse=True)
+    found = sorted((span for inner in walk(node) for span in spans(inner)), reverse=True)
     if not found:
         return text
     made = stripped
     for start, end, new in found:
         made = made[:start] + new + made[end:]
-    if free is not None and _outside(made, free) < len(found):
-        raise Captured(free, stripped)
+    if free is not None and _free_count(made, free) < len(found):
+        raise NameCapturedError(free, stripped)
     return plain[:lead] + made + plain[lead + len(stripped) :]
 
 
-def _found(node: Node, spans: Callable[[Node], Iterator[Span]]) -> Iterator[Span]:
-    yield from spans(node)
-    for part in node.parts:
-        yield from _found(part, spans)
-
-
-def _outside(text: str, name: str) -> int:
-    """Return how often a name leads out of an expression; 0 if it no longer parses."""
+def _free_count(text: str, name: str) -> int:
+    """Return how often a name is free in an expression; 0 if the expression no longer parses."""
     try:
         node = parse(text)
     except ExpressionSyntaxError:
         return 0
-    return sum(1 for _ in _names(node, name))
-
-
-def _names(node: Node, name: str) -> Iterator[Node]:
-    if isinstance(node, Name) and node.name == name:
-        yield node
-    for part in node.parts:
-        yield from _names(part, name)
+    return sum(isinstance(inner, Name) and inner.name == name for inner in walk(node))

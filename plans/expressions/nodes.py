@@ -7,7 +7,7 @@ or lambda name with its place in the frame. There is no node for what the langua
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import ClassVar, TypeAlias, cast
 from typing import Literal as OneOf
@@ -270,6 +270,13 @@ def _collect(held: _Held, found: list[Node]) -> None:
     elif held is not None:
         for name in held.inner:
             _collect(getattr(held, name), found)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield a node and every node inside it, outside first."""
+    yield node
+    for part in node.parts:
+        yield from walk(part)
 
 
 def mapped(node: Node, change: Callable[[Node], Node]) -> Node:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from ..signature import Signature, Signatures, toolbox
+from ..signature import Signature, Signatures, signatures_of
 from ..values import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -48,7 +48,7 @@ _Object = dict[str, Json]
 
 def json_schema(toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:
     """Return the JSON Schema of the format; with a toolset, tool names and arguments are spelled out."""
-    tools = None if toolset is None else toolbox(toolset)
+    tools = None if toolset is None else signatures_of(toolset)
     definitions: _Object = {
         "schema": {"type": "object", "description": "A JSON Schema; `$ref` may name `#/types/Name`."},
         "value": {"description": "JSON whose strings may hold ${expression}."},

@@ -1,4 +1,8 @@
-"""Plans to look at: as text for a terminal, as Mermaid, as SVG."""
+"""Pictures of a plan: as text for a terminal, as Mermaid, as SVG.
+
+All three draw one model, `picture.Picture`, so that they agree. The folder knows the plan value and the survey of the check; it does not know runs.
+Begin with `picture.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Where boxes and lines of a DAG go: layers from top to bottom, few crossings, straight lines.
+"""The places of boxes and lines of an acyclic graph: layers from top to bottom, few crossings, straight lines.
 
-The layered method of Sugiyama, Tagawa and Toda (1981): a line that spans layers gets a point in each (`Layout.bends`), the order
-within layers is improved by barycentres, sweep after sweep, and places are found layer by layer as the least squares
-of distances to neighbours under the order, which pooling adjacent violators solves exactly. No dice: equal graphs give equal
-pictures.
+The layered method of Sugiyama, Tagawa and Toda (1981). A line that spans layers gets a point in each layer (`Layout.bends`). Sweeps over the
+layers sort each by the barycentres of its neighbours. Then each layer gets the x positions with the least squares of distances to neighbours
+in that order, which pooling adjacent violators solves exactly. Nothing is random: equal graphs give equal pictures. networkx has no
+layered layout that reduces crossings, and Graphviz is another program.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,12 +18,12 @@ LINE_GAP = 18.0
 """Pixels between lines that pass through a layer."""
 SWEEPS = 12
 STRAIGHT = 4.0
-"""How much more a bend of a long line is held in place than a box: long lines should be straight."""
+"""How much more weight a bend of a long line has than a box, so that long lines are straight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What is to be placed: its size and its layer, from 0."""
+    """A box to place: its size and its layer, from 0."""
 
     width: float
     height: float
@@ -30,8 +31,8 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line from one box to a lower one; `weight` is how much it should be straight."""
+class Edge:
+    """A line from one box to a lower one; `weight` says how straight it should be."""
 
     start: int
     end: int
@@ -40,11 +41,11 @@ class Line:
 
 @dataclass(slots=True)
 class Layout:
-    """Where everything is.
+    """The places of boxes and lines.
 
     Attributes:
-        x: Centres of the boxes, and after them of the bends.
-        layers: What each layer holds, from left to right: positions of boxes, and of bends after them.
+        x: Centres of the boxes, followed by the bends.
+        layers: The indices into `x` of each layer, from left to right.
         bends: For each line, its bends from top to bottom.
     """
 
@@ -55,7 +56,7 @@ class Layout:
 
 @dataclass(slots=True)
 class _Graph:
-    """The boxes, with bends as boxes of no width, and lines from one layer to the next."""
+    """The graph with bends as boxes of no width, so that every line leads from one layer to the next."""
 
     widths: list[float]
     layers: list[list[int]]
@@ -69,14 +70,14 @@ class _Graph:
         return vertex >= self.box_count
 
 
-def layout_of(boxes: Sequence[Box], lines: Sequence[Line]) -> Layout:
-    """Return the places of boxes and lines; a line leads to a lower layer. O(sweeps * (boxes + bends) log)."""
+def layout_of(boxes: Sequence[Box], lines: Sequence[Edge]) -> Layout:
+    """Return the places of boxes and lines. O(sweeps * (boxes + bends) log)."""
     graph = _graph(boxes, lines)
     _untangle(graph)
     return Layout(_places(graph), graph.layers, graph.bends)
 
 
-def _graph(boxes: Sequence[Box], lines: Sequence[Line]) -> _Graph:
+def _graph(boxes: Sequence[Box], lines: Sequence[Edge]) -> _Graph:
     count = 1 + max((box.layer for box in boxes), default=-1)
     layers: list[list[int]] = [[] for _ in range(count)]
     for position, box in enumerate(boxes):
@@ -108,7 +109,7 @@ def _join(graph: _Graph, above: int, below: int, weight: float) -> None:
 
 
 def _untangle(graph: _Graph) -> None:
-    """Order the layers for few crossings: barycentre sweeps, down and up in turn; the best order seen is kept."""
+    """Order the layers for few crossings by barycentre sweeps, down and up in turn, and keep the best order."""
     place = [0.0] * len(graph.widths)
     for layer in graph.layers:
         _note(layer, place)
@@ -138,9 +139,7 @@ def _mean(near: Mapping[int, float], place: Sequence[float], otherwise: float) -
 
 
 def _crossings(graph: _Graph, place: Sequence[float]) -> int:
-    """Return how many pairs of lines cross: inversions of their lower ends, counted by insertion."""
-    from bisect import bisect_right, insort  # noqa: PLC0415  # two lines below
-
+    """Return how many pairs of lines cross: the inversions of their lower ends, counted by insertion."""
     total = 0
     for layer in graph.layers:
         ends = [
@@ -174,15 +173,15 @@ def _places(graph: _Graph) -> list[float]:
 
 
 def _middle(graph: _Graph, layer: Sequence[int], x: Sequence[float]) -> float:
-    """Return the middle of what is connected in a layer, near which the rest should stay."""
+    """Return the middle of the connected boxes of a layer; unconnected ones should stay near it."""
     connected = [x[vertex] for vertex in layer if graph.up[vertex] or graph.down[vertex]]
     return sum(connected) / len(connected) if connected else 0.0
 
 
-def _wanted(  # both ways of looking
+def _wanted(
     graph: _Graph, vertex: int, x: Sequence[float], middle: float, *, both: bool, goes_down: bool
 ) -> tuple[float, float]:
-    """Return where a box wants to be, and how much."""
+    """Return the best place for a box alone, and the weight of that wish."""
     up, down = graph.up[vertex], graph.down[vertex]
     near = {**up, **down} if both else up if goes_down else down
     weight = graph.weights[vertex]
@@ -197,7 +196,7 @@ def _apart(graph: _Graph, left: int, right: int) -> float:
 
 
 def _nearest(graph: _Graph, layer: Sequence[int], wanted: Sequence[tuple[float, float]]) -> Iterator[float]:
-    """Yield places in order that keep their distance and are, by weighted squares, nearest to the wanted ones."""
+    """Yield the places that keep order and distance and are nearest to the wanted ones by weighted squares (pool adjacent violators)."""
     shift = 0.0
     shifts: list[float] = []
     pools: list[tuple[float, float, int]] = []  # mean, weight, how many

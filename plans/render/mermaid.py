@@ -1,26 +1,19 @@
-"""A plan as a Mermaid flowchart: effects as colours, `when` as a dashed border, `for_each` as a box with double sides.
+"""A plan as a Mermaid flowchart: effects are colours, `when` is a dashed border, `for_each` a box with double sides.
 
-Thick lines are the longest chain, dotted ones only an order. Inner plans are subgraphs of their own.
+Thick lines are the longest chain, dotted lines mere `after`. Each inner plan is a subgraph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .picture import Picture, PictureNode
+from .picture import EFFECT_COLOURS, Picture, PictureNode
 from .width import cut
 
 LABEL_MAX = 60
 """Columns of a line in a box."""
 
-_COLOURS = {
-    "pure": "fill:#f1f5f9,stroke:#64748b,color:#1e293b",
-    "read": "fill:#e0f2fe,stroke:#0284c7,color:#0c4a6e",
-    "model": "fill:#ede9fe,stroke:#7c3aed,color:#4c1d95",
-    "write": "fill:#ffedd5,stroke:#ea580c,color:#7c2d12",
-    "unknown": "fill:#ffffff,stroke:#94a3b8,color:#1e293b",
-    "output": "fill:#ffffff,stroke:#334155,color:#1e293b",
-}
+_OUTPUT_COLOURS = ("#334155", "#ffffff", "#1e293b")
 _ENTITIES = (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("`", "#96;"))
 
 
@@ -37,7 +30,7 @@ def mermaid_of(picture: Picture) -> str:
 
 
 class _Chart:
-    """The lines of a flowchart in the making; links are styled by their number."""
+    """The lines of a flowchart; Mermaid styles links by their number, so they are counted."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -47,7 +40,13 @@ class _Chart:
         self.used: set[str] = set()
 
     def draw(self, picture: Picture, prefix: str, indent: str) -> None:
-        """Add a plan's steps and what leads from one to another; names are numbers, since ids such as `end` are words of Mermaid."""
+        """Add a plan's steps and links. Nodes have numbers as names, since ids such as `end` are words of Mermaid.
+
+        Args:
+            picture: The plan.
+            prefix: Begins the names of its nodes.
+            indent: Begins its lines.
+        """
         for number, node in enumerate(picture.nodes):
             effect = node.effect or "unknown"
             self.used.add(effect)
@@ -67,8 +66,13 @@ class _Chart:
                 self._link(f"{indent}{prefix}{other} --> {prefix}out")
 
     def styles(self) -> Iterator[str]:
-        """Yield the lines that say how things look."""
-        yield from (f"  classDef {name} {style}" for name, style in _COLOURS.items() if name in self.used)
+        """Yield the lines that style nodes and links."""
+        colours = {effect: light for effect, (light, _) in EFFECT_COLOURS.items()} | {
+            "output": _OUTPUT_COLOURS
+        }
+        for name, (line, ground, text) in colours.items():
+            if name in self.used:
+                yield f"  classDef {name} fill:{ground},stroke:{line},color:{text}"
         if self.conditional:
             yield "  classDef conditional stroke-dasharray:5 4"
             yield f"  class {','.join(self.conditional)} conditional"
@@ -90,7 +94,7 @@ def _box(node: PictureNode) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Mermaid shows as it is: on one line, its own signs as entities."""
+    """Return text on one line that Mermaid shows as it is: its own signs become entities."""
     short = cut(" ".join(text.split()), LABEL_MAX)
     for plain, entity in _ENTITIES:
         short = short.replace(plain, entity)

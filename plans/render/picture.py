@@ -18,7 +18,7 @@ from ..format.shape import Draft
 from ..graph import depths, direct_waits
 from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
 from ..program import Track
-from ..signature import toolbox
+from ..signature import signatures_of
 from ..values import Json, canonical
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("text", "mermaid", "svg")
+
+EFFECT_COLOURS = {
+    "pure": (("#64748b", "#f1f5f9", "#334155"), ("#8494aa", "#232c3a", "#cbd5e1")),
+    "read": (("#0284c7", "#e0f2fe", "#075985"), ("#38bdf8", "#0b2f45", "#bae6fd")),
+    "model": (("#7c3aed", "#ede9fe", "#5b21b6"), ("#a78bfa", "#2a1f4d", "#ddd6fe")),
+    "write": (("#ea580c", "#ffedd5", "#9a3412"), ("#fb923c", "#43220d", "#fed7aa")),
+    "unknown": (("#94a3b8", "#f1f5f9", "#475569"), ("#64748b", "#1f2733", "#a3b1c2")),
+}
+"""Effect -> the colours of its line, its background and its text, on light and on dark screens."""
 
 
 def render(
@@ -138,7 +147,7 @@ class Picture:
 
 def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = None) -> Picture:
     """Return the picture of a plan. O(size of the plan), and of the square of its steps up to `IMPLIED_STEPS_MAX`."""
-    tools = toolbox(toolset or ())
+    tools = signatures_of(toolset or ())
     survey = survey_of(bodies_of(Draft(plan), plan, None), tools)
     inner = (
         replace(_picture(survey, number, plan.plans[name], tools), title=_plain(name))

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from appending import DEAD, after, append, batch_of, claimed, leave, row_of, with_store
+from firmplan.errors import StoreError
+from firmplan.executor import SqliteStore
 from firmplan.executor.stores import postgres_store, sqlite_store
 from firmplan.executor.stores.garbage import MarkPhase, named_in
+from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS
+from firmplan.executor.stores.sqlite_store import (
+    CHECKPOINT_TIMEOUT_MS,
+    PAUSE_S,
+    PORTION_PAGES,
+    _give_back_room,
+)
 from firmplan.executor.stores.store import (
     CHILDREN_TOLD,
     EVERYTHING,
@@ -342,3 +355,106 @@ def test_what_texts_name_is_found_through_the_values_that_stand_in_their_places(
     assert sorted(read) == sorted(name[letter] for letter in "abe")
     marking.mark(["sha256:other"])
     marking.mark_named(pytest.fail("read in vain") for _ in range(1))
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_removal_that_fails_removes_nothing_and_says_so(tmp_path, is_file):
+    """In a file and in memory; what was begun is rolled back, so that the next one, and whoever else writes, goes on."""
+    names = {text: digest(text) for text in (b"one", b"two")}
+
+    def sql(store, statement):
+        if not is_file:
+            return store._call(lambda: store._sql(statement))
+
+        def on_file():
+            with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None, timeout=0)) as db:
+                db.execute(statement)
+
+        return asyncio.to_thread(on_file)
+
+    async def law(store):
+        for text, name in names.items():
+            await store.add_value(name, text, 1.0)
+        last = max(names.values())  # the other one is removed before it
+        stop = f"WHEN old.digest='{last}' BEGIN SELECT RAISE(ABORT, 'no more'); END"
+        await sql(store, f"CREATE TRIGGER stop BEFORE DELETE ON stored_values {stop}")
+        for _ in range(2):
+            with pytest.raises(StoreError, match="failed: no more"):
+                await store.prune_values(saved_before=9.0)
+            assert set(await store.find_values(sorted(names.values()))) == set(names.values())
+        await sql(store, "DROP TRIGGER stop")
+        assert await store.create_run(row_of())
+        assert await store.prune_values(saved_before=9.0) == Pruned(2, 6)
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db" if is_file else ":memory:"), law)
+
+
+def test_a_removal_waits_for_others_as_a_write_does(tmp_path):
+    """Through its connection of its own; only the last step, to cut the file, waits less long, since it holds up nothing."""
+    found = []
+
+    def note(db):
+        found.append(db.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    def note_last(db):
+        _give_back_room(db)
+        note(db)
+
+    async def law(store):
+        await store._apart(note)
+        await store._apart(note_last)
+        with pytest.raises(StoreError, match=r"the store .*s\.db failed: a bug"):
+            await store._apart(_fail)
+
+    with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
+    assert found == [BUSY_TIMEOUT_MS, CHECKPOINT_TIMEOUT_MS]
+
+
+def _fail(_db):
+    raise sqlite3.OperationalError("a bug")
+
+
+def test_room_that_is_free_is_given_back(tmp_path, monkeypatch):
+    """In portions of many pages, with a pause after each: the file and its log get smaller, and end with no free page."""
+    pauses = []
+    monkeypatch.setattr(sqlite_store, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    path, data = tmp_path / "s.db", b"x" * (4096 * PORTION_PAGES * 3 // 2)
+    log = path.with_name("s.db-wal")
+
+    async def law(store):
+        await store.add_value(digest(data), data, 1.0)
+        await store.give_back_room()
+        whole = path.stat().st_size
+        assert whole > len(data)
+        assert await store.find_values([digest(data)]) == {digest(data): data}
+        assert await store.prune_values(saved_before=9.0) == Pruned(1, len(data))
+        assert pauses == []
+        for _ in range(2):
+            await store.give_back_room()
+            assert pauses == [PAUSE_S] * 2
+            assert path.stat().st_size < whole - len(data)
+            assert log.stat().st_size == 0
+            assert await store._call(lambda: store._sql("PRAGMA freelist_count").fetchone()) == (0,)
+
+    with_store(lambda: SqliteStore(path), law)
+
+
+def test_a_file_that_gives_back_nothing_is_not_asked_forever(tmp_path):
+    """As one that cannot get smaller in portions: it stays as it is until it is rewritten, once."""
+    path, data = tmp_path / "s.db", b"x" * 1_000_000
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE t (x)")  # only an empty file becomes one that can get smaller
+        db.execute("DROP TABLE t")
+
+    async def law(store):
+        await store.add_value(digest(data), data, 1.0)
+        await store.prune_values(saved_before=9.0)
+        await store.give_back_room()
+        whole = path.stat().st_size
+        assert whole > len(data)
+        assert await store.compact() is True
+        assert path.stat().st_size < len(data) // 2
+        assert path.with_name("s.db-wal").stat().st_size == 0
+        assert await store.compact() is False
+
+    with_store(lambda: SqliteStore(path), law)

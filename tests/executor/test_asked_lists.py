@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from firmplan import Engine
 from firmplan.errors import InputRejected, OutcomeUnknown, ToolError
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import Approved
 from firmplan.executor.journal.header import Header
 from firmplan.executor.journal.records import Entry, write_entry
-from firmplan.executor.sealed import Sealed
 from firmplan.testing import ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -40,7 +40,7 @@ def left(event):
 
 
 def digest_of(amount):
-    return Sealed.of({"amount": amount}).digest
+    return CanonicalValue.of({"amount": amount}).digest
 
 
 def waits(run):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import OutcomeUnknown, ToolError
-from firmplan.executor.budget import LIMITS, PlanningCost, Purse, added, amount_of
+from firmplan.executor.budget import LIMITS, Budget, PlanningCost, added, amount_of
 from firmplan.testing import FakeClock
 from firmplan.tools import tool
 from rig import Rig, plan_of
@@ -196,72 +196,72 @@ def test_a_lost_write_that_is_called_again_is_one_step():
 # --- what models use
 
 
-def needs(purse, *, first=True, tokens=None):
-    return purse.needs_of(is_first=first, is_model=True, tokens_max=tokens)
+def needs(budget, *, first=True, tokens=None):
+    return budget.needs_of(is_first=first, is_model=True, tokens_max=tokens)
 
 
 def test_a_call_needs_what_the_largest_so_far_took():
     """Tokens at least as many as its own answer may have; other calls need a step, and a further attempt nothing."""
-    purse = Purse({})
-    assert purse.needs_of(is_first=True, is_model=False, tokens_max=None) == {"steps": 1.0}
-    assert purse.needs_of(is_first=False, is_model=False, tokens_max=None) == {}
-    assert needs(purse) == {"steps": 1.0, "model_calls": 1.0, "tokens": 0.0, "usd": 0.0}
-    assert needs(purse, first=False, tokens=50) == {
+    budget = Budget({})
+    assert budget.needs_of(is_first=True, is_model=False, tokens_max=None) == {"steps": 1.0}
+    assert budget.needs_of(is_first=False, is_model=False, tokens_max=None) == {}
+    assert needs(budget) == {"steps": 1.0, "model_calls": 1.0, "tokens": 0.0, "usd": 0.0}
+    assert needs(budget, first=False, tokens=50) == {
         "steps": 0.0,
         "model_calls": 1.0,
         "tokens": 50.0,
         "usd": 0.0,
     }
     for tokens, usd in ((70, 0.5), (20, 0.75), (60, 0.25)):
-        purse.reserve("a", needs(purse))
-        purse.settle("a", {"calls": 1, "tokens": tokens, "usd": usd})
-    assert needs(purse) == {"steps": 1.0, "model_calls": 1.0, "tokens": 70.0, "usd": 0.75}
-    assert needs(purse, tokens=90)["tokens"] == 90.0
-    assert purse.spent == {**SPENT, "steps": 3.0, "model_calls": 3.0, "tokens": 150.0, "usd": 1.5}
+        budget.reserve("a", needs(budget))
+        budget.settle("a", {"calls": 1, "tokens": tokens, "usd": usd})
+    assert needs(budget) == {"steps": 1.0, "model_calls": 1.0, "tokens": 70.0, "usd": 0.75}
+    assert needs(budget, tokens=90)["tokens"] == 90.0
+    assert budget.spent == {**SPENT, "steps": 3.0, "model_calls": 3.0, "tokens": 150.0, "usd": 1.5}
 
 
 def test_what_was_set_aside_gives_way_to_what_was_used():
     """More, or less; what is not known keeps the call that was made, and no tokens."""
-    purse = Purse({})
-    purse.reserve("a", needs(purse, tokens=100))
-    assert purse.spent == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 100.0}
-    purse.settle("a", {"calls": 3, "tokens": 40, "usd": 0.5})
-    assert purse.spent == {**SPENT, "steps": 1.0, "model_calls": 3.0, "tokens": 40.0, "usd": 0.5}
-    purse.reserve("b", needs(purse))
-    assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 80.0, "usd": 1.0}
-    purse.settle("b", None)
-    assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
-    purse.settle("b", None)
-    purse.settle("c", None)
-    assert purse.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
+    budget = Budget({})
+    budget.reserve("a", needs(budget, tokens=100))
+    assert budget.spent == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 100.0}
+    budget.settle("a", {"calls": 3, "tokens": 40, "usd": 0.5})
+    assert budget.spent == {**SPENT, "steps": 1.0, "model_calls": 3.0, "tokens": 40.0, "usd": 0.5}
+    budget.reserve("b", needs(budget))
+    assert budget.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 80.0, "usd": 1.0}
+    budget.settle("b", None)
+    assert budget.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
+    budget.settle("b", None)
+    budget.settle("c", None)
+    assert budget.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
 
 
 def test_what_was_used_counts_also_where_nothing_was_set_aside():
     """A tool that is no model may have asked one."""
-    purse = Purse({})
-    purse.settle("a", {"calls": 2, "tokens": 7, "usd": 0.5})
-    assert purse.spent == {**SPENT, "model_calls": 2.0, "tokens": 7.0, "usd": 0.5}
+    budget = Budget({})
+    budget.settle("a", {"calls": 2, "tokens": 7, "usd": 0.5})
+    assert budget.spent == {**SPENT, "model_calls": 2.0, "tokens": 7.0, "usd": 0.5}
 
 
 @pytest.mark.parametrize("name", ["steps", "model_calls", "tokens", "usd"])
 def test_a_limit_is_reached_exactly(name):
     """As much as the limit fits; a hundredth more does not; and nothing fits where it is used up."""
-    purse = Purse({name: 10.0})
-    assert purse.find_short({name: 10.0}, 0.0) is None
-    assert purse.find_short({name: 10.01}, 0.0) == name
-    purse.spent[name] = 9.0
-    assert purse.find_short({name: 1.0}, 0.0) is None
-    assert purse.find_short({name: 1.01}, 0.0) == name
-    purse.spent[name] = 10.0
-    assert purse.find_short({name: 0.0}, 0.0) == name
-    assert Purse({}).find_short({name: 1e9}, 1e9) is None
+    budget = Budget({name: 10.0})
+    assert budget.find_short({name: 10.0}, 0.0) is None
+    assert budget.find_short({name: 10.01}, 0.0) == name
+    budget.spent[name] = 9.0
+    assert budget.find_short({name: 1.0}, 0.0) is None
+    assert budget.find_short({name: 1.01}, 0.0) == name
+    budget.spent[name] = 10.0
+    assert budget.find_short({name: 0.0}, 0.0) == name
+    assert Budget({}).find_short({name: 1e9}, 1e9) is None
 
 
 def test_seconds_are_looked_at_first_and_end_at_their_limit():
-    purse = Purse({"seconds": 5.0, "steps": 0.0})
-    assert purse.find_short({"steps": 1.0}, 5.0) == "seconds"
-    assert purse.find_short({"steps": 1.0}, 4.99) == "steps"
-    assert Purse({"seconds": 5.0}).find_short({"steps": 1.0}, 4.99) is None
+    budget = Budget({"seconds": 5.0, "steps": 0.0})
+    assert budget.find_short({"steps": 1.0}, 5.0) == "seconds"
+    assert budget.find_short({"steps": 1.0}, 4.99) == "steps"
+    assert Budget({"seconds": 5.0}).find_short({"steps": 1.0}, 4.99) is None
 
 
 def test_the_use_of_several_attempts_is_added():
@@ -281,16 +281,16 @@ def test_the_use_of_several_attempts_is_added():
 
 def test_what_the_planning_used_counts_from_the_start():
     """But not as the run's own; a planning that passed a limit, which it knows only afterwards, lets nothing start."""
-    purse = Purse({"tokens": 100.0, "usd": 1.0}, {"tokens": 90.0, "usd": 0.25})
-    assert purse.spent == {**SPENT, "tokens": 90.0, "usd": 0.25}
-    assert purse.own == SPENT
-    assert purse.find_short(needs(purse, tokens=10), 0.0) is None
-    assert purse.find_short(needs(purse, tokens=11), 0.0) == "tokens"
-    purse.reserve("a", needs(purse, tokens=10))
-    assert purse.own == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 10.0}
-    assert Purse({"tokens": 100.0}, {"tokens": 100.0}).find_short({"steps": 1.0}, 0.0) is None
-    assert Purse({"tokens": 100.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) == "tokens"
-    assert Purse({"steps": 1.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) is None
+    budget = Budget({"tokens": 100.0, "usd": 1.0}, {"tokens": 90.0, "usd": 0.25})
+    assert budget.spent == {**SPENT, "tokens": 90.0, "usd": 0.25}
+    assert budget.own == SPENT
+    assert budget.find_short(needs(budget, tokens=10), 0.0) is None
+    assert budget.find_short(needs(budget, tokens=11), 0.0) == "tokens"
+    budget.reserve("a", needs(budget, tokens=10))
+    assert budget.own == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 10.0}
+    assert Budget({"tokens": 100.0}, {"tokens": 100.0}).find_short({"steps": 1.0}, 0.0) is None
+    assert Budget({"tokens": 100.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) == "tokens"
+    assert Budget({"steps": 1.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) is None
 
 
 def test_a_planning_has_what_the_steps_and_earlier_plannings_left():

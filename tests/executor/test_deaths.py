@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 from firmplan import Engine, tool
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import (
     CallFailed,
     CallMade,
@@ -20,12 +21,11 @@ from firmplan.executor.events import (
 from firmplan.executor.journal.records import Entry
 from firmplan.executor.runs import deaths
 from firmplan.executor.runs.deaths import DriveLock, count_deaths, planning_deaths
-from firmplan.executor.sealed import Sealed
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, plan_of
 
 BEGUN = RunStarted("h")
-ONE = Sealed(b"1")
+ONE = CanonicalValue(b"1")
 
 
 def start(step):
@@ -142,7 +142,7 @@ def test_deaths_of_a_planning_are_counted_in_its_header(header, count):
     assert planning_deaths(header) == count
 
 
-async def turns():
+async def iterations():
     """Let all tasks go on as far as they can."""
     for _ in range(20):
         await asyncio.sleep(0)
@@ -155,16 +155,16 @@ def test_a_run_that_is_driven_alone_excludes_all_others():
         lock = DriveLock()
         first = lock.try_share()
         alone = [asyncio.create_task(lock.alone()) for _ in range(2)]
-        await turns()
+        await iterations()
         assert not any(task.done() for task in alone)
         assert lock.try_share() is None
         later = asyncio.create_task(lock.share())
         first.give_back()
-        await turns()
+        await iterations()
         assert (alone[0].done(), alone[1].done(), later.done()) == (True, False, False)
         assert alone[0].result().is_alone
         alone[0].result().give_back()
-        await turns()
+        await iterations()
         assert (alone[1].done(), later.done()) == (True, False)
         alone[1].result().give_back()
         await later
@@ -180,13 +180,13 @@ def test_a_run_that_has_shown_itself_lets_others_in():
         lock = DriveLock()
         alone = await lock.alone()
         later = asyncio.create_task(lock.share())
-        await turns()
+        await iterations()
         assert not later.done()
         alone.let_others_in()
         await later
         next_one = asyncio.create_task(lock.alone())
         later.result().give_back()
-        await turns()
+        await iterations()
         assert not next_one.done(), "the first one is still driven"
         alone.give_back()
         alone.give_back()
@@ -202,11 +202,11 @@ def test_a_run_that_is_driven_beside_others_can_be_driven_alone_from_then_on():
         lock = DriveLock()
         one, other = lock.try_share(), lock.try_share()
         excluding = asyncio.create_task(one.exclude_others())
-        await turns()
+        await iterations()
         assert not excluding.done()
         assert lock.try_share() is None
         other.give_back()
-        await turns()
+        await iterations()
         assert excluding.done()
         assert one.is_alone
         assert lock.try_share() is None
@@ -217,7 +217,7 @@ def test_a_run_that_is_driven_beside_others_can_be_driven_alone_from_then_on():
         assert next_one is not None
         next_one.give_back()
         alone = asyncio.create_task(lock.alone())
-        await turns()
+        await iterations()
         assert alone.done()
 
     asyncio.run(main())
@@ -230,12 +230,12 @@ def test_who_gives_up_waiting_leaves_no_trace():
         lock = DriveLock()
         first = lock.try_share()
         alone = asyncio.create_task(lock.alone())
-        await turns()
+        await iterations()
         newcomer = asyncio.create_task(lock.share())
-        await turns()
+        await iterations()
         assert not newcomer.done()
         alone.cancel()
-        await turns()
+        await iterations()
         assert newcomer.done(), "it is told at once"
         assert lock.try_share() is not None
         first.give_back()
@@ -280,15 +280,15 @@ def test_newcomers_do_not_wait_for_ever_for_one_that_waits(monkeypatch, patience
         lock = DriveLock()
         first = lock.try_share()
         alone = asyncio.create_task(lock.alone())
-        await turns()
+        await iterations()
         second = await asyncio.wait_for(lock.share(), 10)
         first.give_back()
-        await turns()
+        await iterations()
         assert not alone.done()
         second.give_back()
         permit = await alone
         third = asyncio.create_task(lock.share())
-        await turns()
+        await iterations()
         assert not third.done(), "however long it has waited"
         permit.give_back()
         (await third).give_back()
@@ -334,7 +334,7 @@ def test_a_suspect_lets_others_in_once_its_call_has_returned(tmp_path):
             await first.called.wait()
             await rig.submit(other, "other")
             await rig.execution.go_on(await rig.execution.archive.row("other"))
-            await turns()
+            await iterations()
             row = await rig.execution.archive.row("other")
             assert (row.owner, row.last_seq) == (None, 0)
             assert not (await rig.execution.archive.get("other")).abandoned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import (
     ApprovalAsked,
     Approved,
@@ -20,10 +21,9 @@ from firmplan.executor.journal.decision_history import (
     decisions_by_step,
 )
 from firmplan.executor.journal.records import Entry
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.stores.store import DecisionKey
 
-ONE = Sealed(b"1")
+ONE = CanonicalValue(b"1")
 
 
 def entries_of(*events):
@@ -38,7 +38,7 @@ def test_a_decision_is_about_one_attempt(is_older):
         return None if is_older else attempt
 
     entries = entries_of(
-        ApprovalAsked("s", Sealed(b"0")),
+        ApprovalAsked("s", CanonicalValue(b"0")),
         ApprovalAsked("s", ONE),
         Approved("s", "me", "sha256:a", attempt=number(1)),
         CallStarted("s", 1, "sha256:a"),

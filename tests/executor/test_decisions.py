@@ -9,10 +9,10 @@ from typing import ClassVar
 import pytest
 from firmplan.errors import InputRejected, OutcomeUnknown, RunNotFound, ToolError
 from firmplan.executor import SqliteStore, limits
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
 from firmplan.executor.journal.decision_history import key_of
 from firmplan.executor.journal.records import Entry, write_entry
-from firmplan.executor.sealed import Sealed
 from firmplan.testing import Held, ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -572,7 +572,7 @@ def left(event):
     return write_entry(Entry(0, 1.0, event), inline_bytes_max=None)[0]
 
 
-LATE = [ResolvedRetry("w", 1), ResolvedFailed("w", "no", 1), ResolvedDone("w", Sealed(b'"x"'), 1)]
+LATE = [ResolvedRetry("w", 1), ResolvedFailed("w", "no", 1), ResolvedDone("w", CanonicalValue(b'"x"'), 1)]
 
 
 @pytest.mark.parametrize("late", LATE, ids=lambda event: type(event).__name__)
@@ -813,8 +813,8 @@ TWO = plan_of(
 @pytest.mark.parametrize(
     ("event", "is_same"),
     [
-        (Approved("p[0]", "ann", Sealed.of({"amount": 1}).digest, None, 1), True),
-        (Approved("p[0]", "bob", Sealed.of({"amount": 1}).digest, None, 1), False),
+        (Approved("p[0]", "ann", CanonicalValue.of({"amount": 1}).digest, None, 1), True),
+        (Approved("p[0]", "bob", CanonicalValue.of({"amount": 1}).digest, None, 1), False),
         (Denied("p[0]", "ann", "no", 1), False),
     ],
     ids=["the same", "of another", "a denial"],

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from firmplan.executor import Header, ToolsetLock
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import (
     Approved,
     CallFailed,
@@ -32,12 +33,11 @@ from firmplan.executor.fork import (
     steps_of_inputs,
 )
 from firmplan.executor.journal.header import program_of
-from firmplan.executor.sealed import Sealed
 from firmplan.tools import Tool, Toolset
 from public import call
 from rig import plan_of
 
-A, B = Sealed.of({"x": 1}), Sealed.of({"x": 2})
+A, B = CanonicalValue.of({"x": 1}), CanonicalValue.of({"x": 2})
 CONE = {"cone": ("c",), "settled": {"c": A.digest, "b": A.digest}}
 AGAIN = {"cone": ("c", "g"), "settled": {"c": A.digest, "g": A.digest}, "again": frozenset({"g"})}
 

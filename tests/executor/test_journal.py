@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from firmplan.errors import EngineBug, StoreError
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import CallMade, CallStarted, CallSucceeded, StepSucceeded
 from firmplan.executor.journal import journal as module
 from firmplan.executor.journal.journal import BEHIND_MAX, Journal
@@ -20,7 +21,6 @@ from firmplan.executor.journal.records import (
     split_calls,
     write_line,
 )
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import FINAL, RunStatus
 from firmplan.executor.stores.store import CallRecord, Reusable, RunRow
 
@@ -29,7 +29,7 @@ ROW = RunRow(
     "r", "running", None, None, None, 1.0, 1.0, "", {}, epoch=7, owner="me", head=HEAD, last_seq=4, beat=1
 )
 STARTED = CallStarted("pay", 1, "sha256:0")
-ENDED = CallSucceeded("pay", Sealed(b"1"))
+ENDED = CallSucceeded("pay", CanonicalValue(b"1"))
 PLAIN = StepSucceeded("add", "sha256:1")
 
 
@@ -261,7 +261,7 @@ def test_so_many_events_may_wait_for_the_disk_and_no_more():
 def test_a_value_stands_in_its_record_up_to_its_size_and_beside_it_past_that():
     """Either is read back as it was; what stands beside is found by its digest alone."""
     for size in (INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1):
-        value = Sealed.of("x" * (size - 2))
+        value = CanonicalValue.of("x" * (size - 2))
         assert len(value.data) == size
         line, large = write_line(5, 2.0, CallSucceeded("pay", value))
         assert [each.data for each in large] == ([value.data] if size > INLINE_BYTES_MAX else [])
@@ -279,7 +279,7 @@ def test_a_line_holds_what_there_is_and_no_more():
     assert write_line(5, 2.0, STARTED)[0] == (
         b'{"n":5,"at":2.0,"type":"CallStarted","step":"pay","attempt":1,"args":"sha256:0","key":""}'
     )
-    line = write_line(6, 2.5, CallSucceeded("pay", Sealed(b'{"a":1}'), usage={"tokens": 3}))[0]
+    line = write_line(6, 2.5, CallSucceeded("pay", CanonicalValue(b'{"a":1}'), usage={"tokens": 3}))[0]
     assert line == (
         b'{"n":6,"at":2.5,"type":"CallSucceeded","step":"pay","output":{"$json":{"a":1}},"usage":{"tokens":3}}'
     )
@@ -308,7 +308,7 @@ def test_a_line_that_is_no_record_is_refused(line):
 
 def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
     """For whoever looks for either; everything else is told as it is."""
-    made = CallMade("pay", 2, "sha256:0", Sealed(b"1"), 1.5, "k", {"because": "first"})
+    made = CallMade("pay", 2, "sha256:0", CanonicalValue(b"1"), 1.5, "k", {"because": "first"})
     entries = [Entry(1, 1.0, STARTED), Entry(2, 2.0, made), Entry(3, 3.0, PLAIN)]
     assert list(split_calls(entries)) == [
         entries[0],
@@ -320,7 +320,7 @@ def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
 
 def test_an_entry_is_shown_without_the_types_of_the_engine():
     """Values stand as JSON; the step stands apart, and what is not known is left out."""
-    event = Event.of(Entry(6, 2.5, CallSucceeded("pay", Sealed(b'{"a":1}'), usage={"tokens": 3})))
+    event = Event.of(Entry(6, 2.5, CallSucceeded("pay", CanonicalValue(b'{"a":1}'), usage={"tokens": 3})))
     assert event.to_dict() == {
         "seq": 6,
         "type": "CallSucceeded",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import CallMade
 from firmplan.executor.journal.records import write_line
-from firmplan.executor.sealed import Sealed
 from firmplan.plans.values import canonical
 
 COUNT = 1_000
@@ -15,7 +15,7 @@ OBJECT_BYTES = 100  # what Python needs for an object of bytes, and a place in a
 
 
 def line(number):
-    return write_line(number, 1.5, CallMade("s", 1, "sha256:0", Sealed(b"1"), 1.0))[0]
+    return write_line(number, 1.5, CallMade("s", 1, "sha256:0", CanonicalValue(b"1"), 1.0))[0]
 
 
 @pytest.mark.parametrize("make", [lambda number: canonical([number]), line], ids=["value", "record"])

@@ -8,7 +8,7 @@ import pytest
 from driven import ONE, TAKES_N, TOOLS, Driven, step, tool
 from firmplan.errors import EngineBug
 from firmplan.executor import Header, ToolsetLock
-from firmplan.executor.cells import Verdict
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from firmplan.executor.events import (
     ApprovalAsked,
@@ -38,10 +38,10 @@ from firmplan.executor.events import (
     StepSkipped,
     StepSucceeded,
 )
+from firmplan.executor.execution_tree import PersonDecision
 from firmplan.executor.fork import Fork, PastWrite
 from firmplan.executor.journal.restore import build_machine
 from firmplan.executor.machine import LOST_RETRIES_MAX
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import State
 from firmplan.tools import Toolset
 from rig import plan_of
@@ -60,7 +60,7 @@ def test_time_counts_while_calls_are_ready_or_running():
     assert run.spent["seconds"] == 5
     run.take(RunResumed("me"), 20.0)
     assert run.spent["seconds"] == 5
-    run.take(Approved("b", "me", run.machine.turns["b"].call.digest), 30.0)
+    run.take(Approved("b", "me", run.machine.iterations["b"].call.digest), 30.0)
     assert run.spent["seconds"] == 5
     run.begin("b", 32.0)
     assert run.spent["seconds"] == 7
@@ -131,8 +131,8 @@ def test_what_waits_for_a_budget_is_tried_again_once_that_is_raised():
     assert run.machine.is_stuck()
     assert run.take(BudgetRaised({"steps": 2})) == ["a"]
     assert run.state("a") is State.READY
-    assert run.machine.turns["a"].reason is None
-    assert run.machine.purse.limits == {"steps": 2.0}
+    assert run.machine.iterations["a"].reason is None
+    assert run.machine.budget.limits == {"steps": 2.0}
 
 
 def test_a_raised_budget_calls_nothing_that_waits_for_a_person():
@@ -178,7 +178,9 @@ def test_when_a_step_began_and_ended_is_kept():
     run.take(RetryDue("p/i"), 14.0)
     run.take(CallStarted("p/i", 2, ""), 15.0)
     run.end("p/i", 16.0)
-    times = {path: (turn.started, turn.finished) for path, turn in run.machine.turns.items()}
+    times = {
+        path: (iteration.started, iteration.finished) for path, iteration in run.machine.iterations.items()
+    }
     assert times == {"p": (10.0, 16.0), "r": (11.0, 11.0), "p/i": (12.0, 16.0)}
 
 
@@ -269,7 +271,7 @@ def test_a_step_is_repeated_until_its_condition_holds_and_not_more_often_than_it
         for number, value in enumerate(returns):
             assert asked == [f"a#{number}"]
             run.begin(asked[0])
-            asked = run.take(CallSucceeded(asked[0], Sealed.of(value)))
+            asked = run.take(CallSucceeded(asked[0], CanonicalValue.of(value)))
         assert (asked, number + 1) == (["b"] if status == "succeeded" else [], calls)
         if asked:
             run.begin("b")
@@ -369,8 +371,8 @@ def test_a_tool_s_own_rule_is_asked_before_its_call():
         assert [type(each) for each in run.asked] == [RuleApproval]
         assert run.take(ApprovalRuled("a", needed)) == ([] if needed else ["a"])
         if needed:
-            assert run.records == [ApprovalAsked("a", run.machine.turns["a"].call)]
-            assert run.take(Approved("a", "me", run.machine.turns["a"].call.digest)) == ["a"]
+            assert run.records == [ApprovalAsked("a", run.machine.iterations["a"].call)]
+            assert run.take(Approved("a", "me", run.machine.iterations["a"].call.digest)) == ["a"]
 
 
 def test_what_was_denied_is_not_called_nor_what_writes_after_it():
@@ -381,17 +383,21 @@ def test_what_was_denied_is_not_called_nor_what_writes_after_it():
 
 
 @pytest.mark.parametrize(
-    ("decision", "verdict", "state"),
+    ("decision", "kept", "state"),
     [
-        (Approved("a", "me", Sealed.of({"x": 1}).digest), Verdict("approved", "me"), State.READY),
-        (Denied("a", "me", "no"), Verdict("denied", "me", "no"), State.CANCELLED),
-        (ResolvedDone("a", ONE, by="me"), Verdict("resolved as done", "me"), State.SUCCEEDED),
-        (ResolvedRetry("a", by="me"), Verdict("resolved to be called again", "me"), State.READY),
-        (ResolvedFailed("a", "no", by="me"), Verdict("resolved as failed", "me", "no"), State.FAILED),
+        (
+            Approved("a", "me", CanonicalValue.of({"x": 1}).digest),
+            PersonDecision("approved", "me"),
+            State.READY,
+        ),
+        (Denied("a", "me", "no"), PersonDecision("denied", "me", "no"), State.CANCELLED),
+        (ResolvedDone("a", ONE, by="me"), PersonDecision("resolved as done", "me"), State.SUCCEEDED),
+        (ResolvedRetry("a", by="me"), PersonDecision("resolved to be called again", "me"), State.READY),
+        (ResolvedFailed("a", "no", by="me"), PersonDecision("resolved as failed", "me", "no"), State.FAILED),
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_who_decided_what_is_kept(decision, verdict, state):
+def test_who_decided_what_is_kept(decision, kept, state):
     """And the step does not look any more as if it waited."""
     run = Driven(step("a", "ask" if isinstance(decision, Approved | Denied) else "pay"))
     run.take(RunStarted("h"))
@@ -400,16 +406,16 @@ def test_who_decided_what_is_kept(decision, verdict, state):
         run.take(CallLost("a", "gone"))
     assert run.machine.accepts(decision)
     run.take(decision)
-    turn = run.machine.turns["a"]
-    assert (turn.verdict, turn.state) == (verdict, state)
-    assert turn.reason != "approval"
+    iteration = run.machine.iterations["a"]
+    assert (iteration.decision, iteration.state) == (kept, state)
+    assert iteration.reason != "approval"
 
 
 def test_what_was_edited_is_called_as_it_was_edited():
     run = Driven(step("a", "ask"))
     run.take(RunStarted("h"))
-    edit = Sealed.of({"x": 7})
-    run.take(Approved("a", "me", run.machine.turns["a"].call.digest, edit))
+    edit = CanonicalValue.of({"x": 7})
+    run.take(Approved("a", "me", run.machine.iterations["a"].call.digest, edit))
     assert [each.args for each in run.asked] == [edit]
 
 
@@ -417,8 +423,8 @@ def test_a_word_is_about_the_very_call_that_waits():
     """With the arguments that were shown, about this attempt, while the run goes on; otherwise it does not fit any more."""
     run = Driven(step("a", "ask"), step("b", "pay"))
     assert run.take(RunStarted("h")) == []
-    assert run.records == [ApprovalAsked("a", run.machine.turns["a"].call)]
-    digest = run.machine.turns["a"].call.digest
+    assert run.records == [ApprovalAsked("a", run.machine.iterations["a"].call)]
+    digest = run.machine.iterations["a"].call.digest
     fits = run.machine.accepts
     assert fits(Approved("a", "me", digest, attempt=1))
     assert fits(Denied("a", "me", "no", attempt=1))
@@ -512,10 +518,10 @@ def test_a_call_that_is_withdrawn_did_nothing_unless_an_earlier_attempt_may_have
 def test_a_value_that_a_fork_gives_ends_its_step_whatever_that_waits_for():
     """Nothing of the step runs, and what needs its value goes on with the one that was given."""
     run = Driven(step("a", "pay"), step("b", "look", x="${a}", when="${a > 0}"), step("c", "add", x="${b}"))
-    run.machine.fork = Fork(overrides={"b": Sealed.of(5)})
+    run.machine.fork = Fork(overrides={"b": CanonicalValue.of(5)})
     assert run.take(RunStarted("h")) == ["a", "c"]
     assert [each.args.value for each in run.asked if isinstance(each, StartToolCall)] == [{"x": 1}, {"x": 5}]
-    assert run.records == [StepSucceeded("b", Sealed.of(5).digest)]
+    assert run.records == [StepSucceeded("b", CanonicalValue.of(5).digest)]
     assert [node.state for node in run.machine.root.nodes] == [State.READY, State.SUCCEEDED, State.READY]
 
 
@@ -676,7 +682,7 @@ def test_what_the_parent_of_a_fork_has_made_as_it_is_asks_nobody_again():
     """Exactly that call: other arguments, or another decision before it, are another call."""
     args = Driven(step("a", "ask"))
     args.take(RunStarted("h"))
-    digest = args.machine.turns["a"].call.digest
+    digest = args.machine.iterations["a"].call.digest
     for fork, asks in (
         (Fork(settled={"a": digest}), False),
         (Fork(settled={"a": "sha256:other"}), True),
@@ -707,7 +713,7 @@ def test_an_item_whose_turn_comes_before_anybody_has_decided_about_it_waits_on()
     assert [event.step for event in run.records] == ["a[0]", "a[1]", "a[2]"]
 
     def approve(path):
-        return run.take(Approved(path, "me", run.machine.turns[path].call.digest))
+        return run.take(Approved(path, "me", run.machine.iterations[path].call.digest))
 
     assert approve("a[2]") == []
     assert approve("a[0]") == ["a[0]"]
@@ -739,7 +745,7 @@ def test_what_a_call_of_a_model_needs_is_set_aside_before_it_is_made():
     machine.handle(RunStarted("h"))
     assert [machine.find_short(path, 0.0) for path in "ab"] == [None, None]
     machine.handle(CallStarted("a", 1, ""))
-    assert machine.purse.spent["model_calls"] == 1
+    assert machine.budget.spent["model_calls"] == 1
     assert machine.find_short("b", 0.0) == "model_calls"
     machine.handle(CallSucceeded("a", ONE, usage={"calls": 1}))
     assert machine.find_short("b", 0.0) == "model_calls"
@@ -782,7 +788,7 @@ def test_what_a_call_of_a_model_has_used_counts_once_it_has_ended(end):
         if end == "succeeded"
         else CallFailed("a", "down", "..", usage=usage)
     )
-    assert machine.purse.spent["tokens"] == 150
+    assert machine.budget.spent["tokens"] == 150
     assert machine.find_short("b", 0.0) == "tokens"
 
 
@@ -824,8 +830,8 @@ def test_which_of_several_equal_calls_it_is_belongs_to_a_call_of_a_model_only():
 @pytest.mark.parametrize(
     ("past", "is_asked"),
     [
-        (PastWrite("unknown", args=Sealed.of({"x": 1}).digest, key="k", tool="found"), True),
-        (PastWrite("unknown", args=Sealed.of({"x": 2}).digest, key="k", tool="found"), False),
+        (PastWrite("unknown", args=CanonicalValue.of({"x": 1}).digest, key="k", tool="found"), True),
+        (PastWrite("unknown", args=CanonicalValue.of({"x": 2}).digest, key="k", tool="found"), False),
         (PastWrite("denied"), False),
     ],
     ids=["called", "called with others", "not called"],
@@ -835,7 +841,7 @@ def test_a_tool_that_can_tell_is_asked_about_a_write_that_an_earlier_run_made(pa
     for name in "found", "pay":
         run = Driven(step("a", name), fork=Fork(past_writes={"a": past}))
         assert run.take(RunStarted("h")) == []
-        assert run.take(Approved("a", "me", Sealed.of({"x": 1}).digest)) == ["a"]
+        assert run.take(Approved("a", "me", CanonicalValue.of({"x": 1}).digest)) == ["a"]
         assert [each.reconcile for each in run.asked] == [is_asked and name == "found"]
 
 
@@ -909,10 +915,10 @@ def test_what_a_stop_finds_is_asked_for_again_and_nothing_else_is():
     run.begin("n")
     run.take(CallLost("n", "gone"))
     run.take(BudgetReached("b", "steps"))
-    before = {path: turn.state for path, turn in run.machine.turns.items()}
+    before = {path: iteration.state for path, iteration in run.machine.iterations.items()}
     assert run.take(RunResumed("me", died=True)) == ["c"]
     assert len(run.asked) == 1
-    assert {path: turn.state for path, turn in run.machine.turns.items()} == before
+    assert {path: iteration.state for path, iteration in run.machine.iterations.items()} == before
     run = Driven(step("r", "ruled"))
     run.take(RunStarted("h"))
     run.take(RunResumed("me"))
@@ -950,7 +956,7 @@ def test_a_call_that_fails_before_it_has_begun_is_treated_as_one_that_failed():
     [
         ({}, StepFailed("a", "down", "..")),
         ({"on_error": "skip"}, StepSkipped("a", "on-error")),
-        ({"on_error": {"value": 7}}, StepSucceeded("a", Sealed.of(7).digest)),
+        ({"on_error": {"value": 7}}, StepSucceeded("a", CanonicalValue.of(7).digest)),
     ],
     ids=["failed", "skipped", "replaced"],
 )
@@ -958,7 +964,7 @@ def test_what_becomes_of_a_failed_call_is_recorded(keys, told):
     """What a call or a value came to is recorded once: the event of the call itself says it where it went well."""
     run = Driven(step("a", "pay", **keys), {"id": "s", "set": "four"}, step("w", "note"))
     run.take(RunStarted("h"))
-    assert run.records == [StepSucceeded("s", Sealed.of("four").digest)]
+    assert run.records == [StepSucceeded("s", CanonicalValue.of("four").digest)]
     run.begin("a")
     run.take(CallFailed("a", "down", ".."))
     assert run.records == [told]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from driven import ONE, TAKES_N, Driven, step, tool
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import (
     ApprovalAsked,
     Approved,
@@ -16,7 +17,6 @@ from firmplan.executor.events import (
     RunFinished,
     RunStarted,
 )
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import State
 from firmplan.tools import Toolset
 
@@ -86,7 +86,7 @@ def test_a_plan_is_not_begun_with_arguments_that_do_not_fit():
         )
         assert run.take(RunStarted("h")) == (["a/i"] if state is State.RUNNING else [])
         assert run.state("a") is state
-        assert (run.machine.turns["a"].failure is not None) == (state is State.FAILED)
+        assert (run.machine.iterations["a"].failure is not None) == (state is State.FAILED)
 
 
 def test_after_a_cancel_a_plan_is_not_begun_again():
@@ -97,10 +97,10 @@ def test_after_a_cancel_a_plan_is_not_begun_again():
     assert run.take(RunStarted("h")) == ["a#0/i"]
     run.begin("a#0/i")
     assert run.take(CancelAsked("me")) == []
-    inner = run.machine.turns["a#0"].frames[0].nodes
+    inner = run.machine.iterations["a#0"].frames[0].nodes
     assert [node.state for node in inner] == [State.RUNNING, State.CANCELLED, State.SUCCEEDED]
     assert run.end("a#0/i") == []
-    assert sorted(run.machine.turns) == ["a#0", "a#0/i", "a#0/k"]
+    assert sorted(run.machine.iterations) == ["a#0", "a#0/i", "a#0/k"]
     assert run.machine.status == "cancelled"
 
 
@@ -111,7 +111,7 @@ def test_after_a_cancel_an_iteration_that_has_ended_is_the_last():
     run.begin("a#0/i")
     run.take(CancelAsked("me"))
     assert run.end("a#0/i") == []
-    assert sorted(run.machine.turns) == ["a#0", "a#0/i", "a#1"]
+    assert sorted(run.machine.iterations) == ["a#0", "a#0/i", "a#1"]
     assert [run.state(f"a#{n}") for n in range(2)] == [State.SUCCEEDED, State.CANCELLED]
     assert run.machine.status == "cancelled"
 
@@ -126,10 +126,10 @@ def agent(*tools, **keys):
 
 
 def chosen(name, x=1):
-    return Sealed.of({"reasoning": "..", "call": {"tool": name, "args": {"x": x}}})
+    return CanonicalValue.of({"reasoning": "..", "call": {"tool": name, "args": {"x": x}}})
 
 
-ANSWER = Sealed.of({"reasoning": "..", "answer": 4})
+ANSWER = CanonicalValue.of({"reasoning": "..", "answer": 4})
 
 
 def test_an_agent_thinks_and_calls_in_turn_until_it_answers():
@@ -139,7 +139,7 @@ def test_an_agent_thinks_and_calls_in_turn_until_it_answers():
         assert run.take(RunStarted("h")) == ["r/think0"]
         run.begin("r/think0")
         assert run.take(CallSucceeded("r/think0", chosen("ask"))) == []
-        assert run.records == [ApprovalAsked("r/act0", Sealed.of({"x": 1}))]
+        assert run.records == [ApprovalAsked("r/act0", CanonicalValue.of({"x": 1}))]
         assert run.state("r") is State.RUNNING
         if is_denied:
             run.take(Denied("r/act0", "me", "no"))
@@ -149,7 +149,7 @@ def test_an_agent_thinks_and_calls_in_turn_until_it_answers():
                 (State.CANCELLED, "denied"),
             ]
             continue
-        assert run.take(Approved("r/act0", "me", Sealed.of({"x": 1}).digest)) == ["r/act0"]
+        assert run.take(Approved("r/act0", "me", CanonicalValue.of({"x": 1}).digest)) == ["r/act0"]
         run.begin("r/act0")
         assert run.end("r/act0") == ["r/think1"]
         run.begin("r/think1")
@@ -173,7 +173,7 @@ def test_an_agent_that_is_cancelled_thinks_no_further():
 def test_an_agent_without_a_goal_asks_nobody():
     run = Driven(agent("look", goal="${inputs.n}"), inputs={"n": 5}, plan=TAKES_N)
     assert run.take(RunStarted("h")) == []
-    assert run.machine.turns["r"].failure.code == "type-error"
+    assert run.machine.iterations["r"].failure.code == "type-error"
     assert run.machine.status == "failed"
 
 
@@ -182,11 +182,11 @@ def test_an_agent_that_gives_neither_call_nor_answer_is_asked_again():
     run = Driven(agent("look", max_steps=2))
     run.take(RunStarted("h"))
     run.begin("r/think0")
-    neither = Sealed.of({"reasoning": ".."})
+    neither = CanonicalValue.of({"reasoning": ".."})
     assert run.take(CallSucceeded("r/think0", neither)) == ["r/think1"]
     run.begin("r/think1")
     assert run.take(CallSucceeded("r/think1", neither)) == []
-    assert run.machine.turns["r"].failure.code == "agent-exhausted"
+    assert run.machine.iterations["r"].failure.code == "agent-exhausted"
     assert run.machine.status == "failed"
 
 

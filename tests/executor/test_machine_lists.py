@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from driven import ONE, TAKES_N, TOOLS, Driven, step, tool
-from firmplan.executor.cells import Failure
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.commands import RuleApproval, StartToolCall
 from firmplan.executor.events import (
     ApprovalAsked,
@@ -24,8 +24,8 @@ from firmplan.executor.events import (
     StepSkipped,
     StepSucceeded,
 )
+from firmplan.executor.execution_tree import Failure
 from firmplan.executor.fork import Fork, PastWrite
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import State
 from firmplan.tools import Toolset
 
@@ -42,7 +42,7 @@ def test_an_iteration_sees_what_the_one_before_it_gave(keys, paths):
         (call,) = [each for each in run.asked if isinstance(each, StartToolCall)]
         seen.append((call.step, call.args.value["x"]))
         run.begin(call.step)
-        asked = run.take(CallSucceeded(call.step, Sealed.of(seen[-1][1] + 6)))
+        asked = run.take(CallSucceeded(call.step, CanonicalValue.of(seen[-1][1] + 6)))
     assert seen == [(f"{path}#{number}", x) for path in paths for number, x in enumerate([10, 16])]
     assert run.machine.status == "succeeded"
 
@@ -69,7 +69,7 @@ def test_what_would_be_called_with_the_value_of_a_skipped_step_is_skipped(keys, 
         run.begin(asked[0])
         asked = run.end(asked[0])
     assert asked == ["w"]
-    cells = [run.machine.turns[path] for path in paths if path in run.machine.turns] + [
+    cells = [run.machine.iterations[path] for path in paths if path in run.machine.iterations] + [
         run.machine.root.nodes[1]
     ]
     assert {(cell.state, cell.reason) for cell in cells} == {(State.SKIPPED, "skipped-reference")}
@@ -138,11 +138,11 @@ def test_what_is_denied_ahead_of_its_turn_blocks_the_later_items_at_once():
     """So nobody is asked about these in vain; the earlier ones are still called, and only then does the denied one end."""
     run = Driven({"id": "a", "tool": "ask", "for_each": [1, 2, 3], "args": {"x": "${item}"}})
     run.take(RunStarted("h"))
-    digests = {path: turn.call.digest for path, turn in run.machine.turns.items()}
+    digests = {path: iteration.call.digest for path, iteration in run.machine.iterations.items()}
     assert run.take(Denied("a[1]", "me", "no")) == []
     assert [run.state(f"a[{n}]") for n in range(3)] == [State.WAITING, State.PENDING, State.SKIPPED]
-    assert run.machine.turns["a[1]"].reason is None
-    assert run.machine.turns["a[2]"].reason == "blocked"
+    assert run.machine.iterations["a[1]"].reason is None
+    assert run.machine.iterations["a[2]"].reason == "blocked"
     assert not run.machine.accepts(Approved("a[2]", "me", digests["a[2]"]))
     assert run.take(Approved("a[0]", "me", digests["a[0]"])) == ["a[0]"]
     run.begin("a[0]")
@@ -153,7 +153,7 @@ def test_what_is_denied_ahead_of_its_turn_blocks_the_later_items_at_once():
 
 # --- lists that a person is asked about
 
-TWO = Sealed.of({"x": 2}).digest
+TWO = CanonicalValue.of({"x": 2}).digest
 LISTS = {
     "all": ({"tool": "ask"}, {}, [0, 1, 2], [0, 1, 2]),
     "of no approval": ({"tool": "pay"}, {}, [], [0, 1, 2]),
@@ -166,7 +166,7 @@ LISTS = {
     ),
     "a value given": (
         {"tool": "ask"},
-        {"fork": Fork(overrides={"a[1]": Sealed.of(5)})},
+        {"fork": Fork(overrides={"a[1]": CanonicalValue.of(5)})},
         [0, 2],
         [0, 2],
     ),
@@ -221,7 +221,7 @@ def test_all_items_of_a_list_that_need_a_person_are_asked_about_when_it_begins(
     )
     todo = run.take(RunStarted("h"))
     assert [event.step for event in run.records if isinstance(event, ApprovalAsked)] == list(map(name, asked))
-    digests = {path: turn.call.digest for path, turn in run.machine.turns.items()}
+    digests = {path: iteration.call.digest for path, iteration in run.machine.iterations.items()}
     for number in reversed(asked):
         assert run.machine.accepts(Approved(name(number), "me", digests[name(number)]))
         todo += run.take(Approved(name(number), "me", digests[name(number)]))
@@ -229,7 +229,7 @@ def test_all_items_of_a_list_that_need_a_person_are_asked_about_when_it_begins(
     while todo:
         made += todo[:1]
         run.begin(todo[0])
-        assert run.machine.turns[todo[0]].item.state is State.RUNNING
+        assert run.machine.iterations[todo[0]].item.state is State.RUNNING
         todo = todo[1:] + run.end(todo[0])
         assert not [event for event in run.records if isinstance(event, ApprovalAsked)]
     assert (sorted(made) if keys["tool"] == "see" else made) == list(map(name, called))
@@ -241,8 +241,8 @@ def test_a_run_of_the_first_rules_asks_about_an_item_when_its_turn_comes():
     assert run.take(RunStarted("h")) == []
     for number in 0, 1:
         path = f"a[{number}]"
-        assert run.records[-1] == ApprovalAsked(path, run.machine.turns[path].call)
-        assert run.take(Approved(path, "me", run.machine.turns[path].call.digest)) == [path]
+        assert run.records[-1] == ApprovalAsked(path, run.machine.iterations[path].call)
+        assert run.take(Approved(path, "me", run.machine.iterations[path].call.digest)) == [path]
         run.begin(path)
         run.end(path)
     assert run.machine.status == "succeeded"
@@ -257,12 +257,12 @@ def test_a_write_that_an_earlier_run_made_at_another_path_waits_for_a_person():
         fork=Fork(past_writes={"z": past}),
     )
     assert run.take(RunStarted("h")) == ["a[0]"]
-    assert run.machine.past_write_of(run.machine.turns["a[0]"]) is None
+    assert run.machine.past_write_of(run.machine.iterations["a[0]"]) is None
     run.begin("a[0]")
     assert run.end("a[0]") == []
-    assert run.machine.past_write_of(run.machine.turns["a[1]"]) == past
+    assert run.machine.past_write_of(run.machine.iterations["a[1]"]) == past
     assert run.take(Approved("a[1]", "me", TWO)) == ["a[1]"]
-    assert run.machine.past_write_of(run.machine.turns["a[1]"]) is None
+    assert run.machine.past_write_of(run.machine.iterations["a[1]"]) is None
     run.begin("a[1]")
     assert run.end("a[1]") == ["b"]
 
@@ -272,13 +272,13 @@ def test_a_write_that_is_done_is_not_repeated_by_a_patched_step_unless_a_person_
     fork = Fork(patched=("a", "b", "c"), done_writes={name: {TWO: "r"} for name in ("pay", "look")})
     run = Driven(step("a", "look", x=2), step("b", "note", x=2), step("c", "pay", x=2), fork=fork)
     assert run.take(RunStarted("h")) == ["a", "b"]
-    assert run.machine.past_write_of(run.machine.turns["a"]) is None
+    assert run.machine.past_write_of(run.machine.iterations["a"]) is None
     run.begin("a")
     assert run.end("a") == []
-    assert run.records == [ApprovalAsked("c", Sealed.of({"x": 2}))]
-    assert run.machine.past_write_of(run.machine.turns["c"]) == PastWrite("done", "r", tool="pay")
+    assert run.records == [ApprovalAsked("c", CanonicalValue.of({"x": 2}))]
+    assert run.machine.past_write_of(run.machine.iterations["c"]) == PastWrite("done", "r", tool="pay")
     assert run.take(Approved("c", "me", TWO)) == ["c"]
-    assert run.machine.past_write_of(run.machine.turns["c"]) is None
+    assert run.machine.past_write_of(run.machine.iterations["c"]) is None
 
 
 def test_a_list_of_untrusted_data_asks_nobody_whose_tool_does_not_unless_a_write_of_it_is_done():
@@ -294,8 +294,8 @@ def test_a_list_of_untrusted_data_asks_nobody_whose_tool_does_not_unless_a_write
     run.take(RunStarted("h"))
     assert run.machine.root.nodes[1].code.tainted == ("x",)
     run.begin("b")
-    assert run.take(CallSucceeded("b", Sealed.of([1, 2, 3]))) == ["a[0]"]
-    assert run.records == [ApprovalAsked("a[1]", Sealed.of({"x": 2}))]
+    assert run.take(CallSucceeded("b", CanonicalValue.of([1, 2, 3]))) == ["a[0]"]
+    assert run.records == [ApprovalAsked("a[1]", CanonicalValue.of({"x": 2}))]
 
 
 @pytest.mark.parametrize("is_repeated", [False, True], ids=["once", "repeated"])
@@ -308,11 +308,11 @@ def test_the_rule_of_a_tool_is_asked_about_the_whole_list_and_decides_for_each_i
     assert [each.step for each in run.asked if isinstance(each, RuleApproval)] == list(map(name, range(3)))
     assert run.take(ApprovalRuled(name(2), needed=False)) == []
     assert run.take(ApprovalRuled(name(1), needed=True)) == []
-    assert run.records == [ApprovalAsked(name(1), run.machine.turns[name(1)].call)]
+    assert run.records == [ApprovalAsked(name(1), run.machine.iterations[name(1)].call)]
     assert run.take(ApprovalRuled(name(0), needed=False)) == [name(0)]
     run.begin(name(0))
     assert run.end(name(0)) == []
-    assert run.take(Approved(name(1), "me", run.machine.turns[name(1)].call.digest)) == [name(1)]
+    assert run.take(Approved(name(1), "me", run.machine.iterations[name(1)].call.digest)) == [name(1)]
     run.begin(name(1))
     assert run.end(name(1)) == [name(2)]
     run.begin(name(2))
@@ -350,24 +350,26 @@ def test_an_iteration_that_fails_is_the_last_and_on_error_decides_about_the_whol
     (path,) = run.take(RunStarted("h"))
     run.begin(path)
     asked = run.take(CallFailed(path, "down", "..") if fault == "call" else CallSucceeded(path, ONE))
-    turn = run.machine.turns[path]
+    iteration = run.machine.iterations[path]
     code = {"call": "down", "until": "division-by-zero", "exhausted": "repeat-exhausted"}[fault]
-    assert turn.state is (State.FAILED if fault == "call" else State.SUCCEEDED)
+    assert iteration.state is (State.FAILED if fault == "call" else State.SUCCEEDED)
     assert (StepFailed(path, "down", "..") in run.records) == (fault == "call")
-    assert turn.failure == (Failure("down", "..") if fault == "call" else None)
+    assert iteration.failure == (Failure("down", "..") if fault == "call" else None)
     whole = {
-        State.FAILED: StepFailed(turn.item.path, turn.item.failure.code, turn.item.failure.message),
-        State.SKIPPED: StepSkipped(turn.item.path, "on-error"),
-        State.SUCCEEDED: StepSucceeded(turn.item.path, Sealed.of(0).digest),
+        State.FAILED: StepFailed(
+            iteration.item.path, iteration.item.failure.code, iteration.item.failure.message
+        ),
+        State.SKIPPED: StepSkipped(iteration.item.path, "on-error"),
+        State.SUCCEEDED: StepSucceeded(iteration.item.path, CanonicalValue.of(0).digest),
     }
     assert whole[end[0]] in run.records
-    assert (turn.item.state, turn.item.reason) == end
-    assert turn.item.failure.code == (
+    assert (iteration.item.state, iteration.item.reason) == end
+    assert iteration.item.failure.code == (
         "division-by-zero" if isinstance(on_error, dict) and not goes_on else code
     )
     assert asked == ([("a[1]#0" if is_list else "w")] if goes_on else [])
     if end[0] is State.SUCCEEDED:
-        assert turn.item.output.value == 0
+        assert iteration.item.output.value == 0
     if not goes_on:
         states = [(node.state, node.reason) for node in run.machine.root.nodes]
         assert states == [(State.FAILED, None), (State.SKIPPED, "blocked")]
@@ -383,11 +385,11 @@ def test_an_item_that_goes_wrong_blocks_those_behind_it_whatever_a_person_said_o
     each = {"for_each": [1, 2, 3, 4], "args": {"x": "${item + (0 if item < 4 else 0 // index)}"}}
     run = Driven({"id": "a", "tool": "ask", **each, **more})
     run.take(RunStarted("h"))
-    digests = {path: turn.call.digest for path, turn in run.machine.turns.items()}
+    digests = {path: iteration.call.digest for path, iteration in run.machine.iterations.items()}
     run.take(Approved(name(1), "me", digests[name(1)]))
     if end == "denied":
         run.take(Denied(name(0), "me", "no"))
-        assert (run.state(name(0)), run.machine.turns[name(0)].reason) == (State.CANCELLED, "denied")
+        assert (run.state(name(0)), run.machine.iterations[name(0)].reason) == (State.CANCELLED, "denied")
         assert StepCancelled("a[0]", "denied") in run.records
     else:
         run.take(Approved(name(0), "me", digests[name(0)]))
@@ -401,7 +403,7 @@ def test_an_item_that_goes_wrong_blocks_those_behind_it_whatever_a_person_said_o
     assert [event.step for event in run.records if isinstance(event, StepSkipped)] == ["a[1]", "a[2]", "a[3]"]
     for number in 1, 2, 3:
         item = run.machine.root.nodes[0].items[number]
-        cells = [item, *item.turns]
+        cells = [item, *item.iterations]
         assert {(cell.state, cell.reason, cell.call, cell.is_ahead) for cell in cells} == {
             (State.SKIPPED, "blocked", None, False)
         }
@@ -438,14 +440,14 @@ def test_a_list_ends_as_the_worst_of_its_items(ends, state, reason):
             case "cancelled":
                 run.take(CancelAsked("me"))
             case _:
-                run.take(Approved(path, "me", run.machine.turns[path].call.digest))
+                run.take(Approved(path, "me", run.machine.iterations[path].call.digest))
                 run.begin(path)
                 run.take(CallSucceeded(path, ONE) if end == "well" else CallFailed(path, "down", ".."))
     (node,) = run.machine.root.nodes
     assert (node.state, node.reason) == (state, reason)
     assert (node.output.value if node.output else None) == ([1, 1] if state is State.SUCCEEDED else None)
     told = {
-        State.SUCCEEDED: StepSucceeded("a", Sealed.of([1, 1]).digest),
+        State.SUCCEEDED: StepSucceeded("a", CanonicalValue.of([1, 1]).digest),
         State.FAILED: StepFailed("a", "items-failed", "at least one of its parts failed"),
         State.CANCELLED: StepCancelled("a", reason),
     }

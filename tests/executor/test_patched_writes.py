@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from firmplan import Engine, OutcomeUnknown, Planner, tool
 from firmplan.executor import Header
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.fork import Fork
-from firmplan.executor.sealed import Sealed
 from firmplan.testing import MemoryStore, ScriptedModel
 from public import call, plan, statuses, within
 
@@ -346,21 +346,24 @@ def test_the_header_of_a_patch_names_its_steps_and_the_finished_writes():
     assert not {"patched", "done_writes"} & set(free["fork"])
 
 
-ARGS = Sealed.of({"to": "x"})
+ARGS = CanonicalValue.of({"to": "x"})
 
 
 def test_only_the_same_call_of_a_patched_step_is_found():
     """By tool, arguments and step; arguments that are left to the tool count with their defaults, and a call of this path that the parent made not at all."""
-    made = {"send": {Sealed.of({"to": "x", "cc": ""}).digest: "one"}}
+    made = {"send": {CanonicalValue.of({"to": "x", "cc": ""}).digest: "one"}}
     fork = Fork(cone=("c",), patched=("c",), done_writes=made)
     defaults = {"cc": ""}
     assert Fork.from_dict(fork.to_dict()) == fork
     assert fork.find_done("c[3]", "send", ARGS, defaults).run == "one"
-    assert fork.find_done("c/p", "send", Sealed.of({"cc": "", "to": "x"}), {"cc": "", "to": "z"}).run == "one"
+    assert (
+        fork.find_done("c/p", "send", CanonicalValue.of({"cc": "", "to": "x"}), {"cc": "", "to": "z"}).run
+        == "one"
+    )
     assert fork.find_done("cc", "send", ARGS, defaults) is None
     assert fork.find_done("c", "mail", ARGS, defaults) is None
     assert fork.find_done("c", "send", ARGS, {}) is None
-    assert fork.find_done("c", "send", Sealed.of({"to": "y"}), defaults) is None
+    assert fork.find_done("c", "send", CanonicalValue.of({"to": "y"}), defaults) is None
     known = Fork(patched=("c",), done_writes=made, settled={"c": ARGS.digest, "c[0]": "sha256:0"})
     assert known.find_done("c", "send", ARGS, defaults) is None
     assert known.find_done("c[0]", "send", ARGS, defaults).run == "one"

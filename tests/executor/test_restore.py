@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from firmplan.errors import Diverged, EngineBug, InputRejected, RunNotFound, StoreError
 from firmplan.executor import Header
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import (
     CallMade,
     CallStarted,
@@ -30,7 +31,6 @@ from firmplan.executor.journal.restore import (
     read_entries,
     rebuild,
 )
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.stores.store import RunRow
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
@@ -142,7 +142,7 @@ def test_a_cause_that_the_machine_does_not_take_is_found(row, entries):
     """A call that is made once more after the run has ended, and one that ends without having begun."""
     called = entries[at(entries, CallMade | CallStarted, "c")]
     assert differing(row, [*entries, called])[:3] == ("c", "args", called.event.args)
-    ended = Entry(len(entries) + 1, 1.0, CallSucceeded("c", Sealed(b"4")))
+    ended = Entry(len(entries) + 1, 1.0, CallSucceeded("c", CanonicalValue(b"4")))
     assert differing(row, [*entries, ended])[:3] == ("c", "status", "CallSucceeded")
 
 

@@ -18,10 +18,9 @@ from firmplan import (
     ToolError,
     tool,
 )
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import CallSucceeded
-from firmplan.executor.fork import Fork, Inherited, PastWrite
-from firmplan.executor.retry import retry_of
-from firmplan.executor.sealed import Sealed
+from firmplan.executor.fork import Fork, Inherited, PastWrite, retry_of
 from firmplan.testing import FakeClock, MemoryStore, ScriptedModel, ScriptedTool
 from public import call, plan, statuses, within
 
@@ -253,11 +252,11 @@ def test_a_repeated_inner_plan_that_only_ran_out_of_iterations_begins_anew():
 def test_a_failed_write_that_an_agent_was_shown_stands():
     """The agent ran out of turns: the retry repeats none of its writes, neither those that succeeded nor those that failed."""
     desk = Desk(50)
-    turns = [{"reasoning": "try", "call": {"tool": "pay", "args": {"x": x}}} for x in (50, 1)]
+    iterations = [{"reasoning": "try", "call": {"tool": "pay", "args": {"x": x}}} for x in (50, 1)]
     agent = {"goal": "Pay", "tools": ["pay"], "returns": {"type": "integer"}, "max_steps": 2}
 
     async def main():
-        async with ScriptedModel(turns) as model:
+        async with ScriptedModel(iterations) as model:
             models = {"default": Model("m", base_url=model.base_url)}
             async with Engine(desk.tools, store="memory:", models=models) as engine:
                 run = await engine.run(plan({"id": "g", "agent": agent}), run_id="one")
@@ -275,9 +274,9 @@ def test_a_write_that_a_fork_was_to_ask_about_is_asked_about_by_its_retry():
     args = "sha256:a"
     settled = dict.fromkeys(("made", "reached", "beside", "lost"), args)
     fork = Fork(cone=("made", "reached", "lost"), holds="made", settled=settled)
-    reached = {"reached": Inherited(args, CallSucceeded("reached", Sealed(b"1")), args)}
+    reached = {"reached": Inherited(args, CallSucceeded("reached", CanonicalValue(b"1")), args)}
     lost = PastWrite("unknown", "one", args, "key")
-    found = retry_of(SimpleNamespace(fork=fork, turns={}), reached, {"lost": lost})
+    found = retry_of(SimpleNamespace(fork=fork, iterations={}), reached, {"lost": lost})
     assert found.past_writes == {"made": PastWrite("done", args=args), "lost": lost}
     assert [found.is_held(path, "send", args) for path in settled] == [True, True, False, True]
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from firmplan.executor.ledger import Ledger
+from firmplan.executor.skip_rules import ending_by, ending_by_inputs
 from firmplan.executor.states import Reason, State
-from firmplan.executor.verdict import verdict_of, verdict_of_inputs
 from firmplan.plans.program import WORLD, Touch
 
 RESOURCES = ["a", "b", WORLD]
@@ -156,7 +156,7 @@ def node_over(*ends, lenient=(), after=()):
 )
 def test_failures_go_before_cancels_and_cancels_before_skips(ends, lenient, end):
     node = node_over(*ends, lenient=lenient)
-    assert verdict_of(node, node.code.needs) == verdict_of_inputs(node) == end
+    assert ending_by(node, node.code.needs) == ending_by_inputs(node) == end
 
 
 @pytest.mark.parametrize(
@@ -175,4 +175,4 @@ def test_failures_go_before_cancels_and_cancels_before_skips(ends, lenient, end)
 )
 def test_what_a_step_comes_after_blocks_it(ends, end):
     """The second step stands in `after`, the first is referred to."""
-    assert verdict_of_inputs(node_over(*ends, after=(1,))) == end
+    assert ending_by_inputs(node_over(*ends, after=(1,))) == end

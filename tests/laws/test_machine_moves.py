@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from firmplan.errors import ToolError
 from firmplan.executor import Header, RunStatus, ToolsetLock
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from firmplan.executor.events import (
     ApprovalRuled,
@@ -26,11 +27,10 @@ from firmplan.executor.events import (
     RunResumed,
     RunStarted,
 )
+from firmplan.executor.execution_tree import walk
 from firmplan.executor.journal.records import Entry, read_entry, write_entry
 from firmplan.executor.journal.restore import build_machine, fold
-from firmplan.executor.outcome import walk
 from firmplan.executor.runs.run import run_errors, run_status, run_usage, step_views
-from firmplan.executor.sealed import Sealed
 from firmplan.executor.states import TERMINAL, State
 from firmplan.plans import Plan
 from firmplan.tools import Tool, Toolset
@@ -115,7 +115,7 @@ class Fuzz:
         step, args = command.step, command.args
         effect, _ = TOOLS[command.tool]
         if effect != "write" and self.random.random() < 0.1:
-            self._take_in(CallReused(step, args.digest, Sealed.of(1), "key", "other"))
+            self._take_in(CallReused(step, args.digest, CanonicalValue.of(1), "key", "other"))
         elif self.random.random() < 0.05:
             self._take_in(CallFailed(step, "bad-args", "it never started"))
         elif effect != "write" and self.random.random() < 0.3 and (made := self._made(command)) is not None:
@@ -127,7 +127,7 @@ class Fuzz:
     def _made(self, command: StartToolCall) -> CallMade | None:
         """Return the event that a call returned at once; `None`: this one fails."""
         try:
-            output = Sealed.of(answer(command.tool, command.args.value["x"]))
+            output = CanonicalValue.of(answer(command.tool, command.args.value["x"]))
         except ToolError:
             return None
         return CallMade(command.step, command.attempt, command.args.digest, output, self.random.random())
@@ -143,7 +143,9 @@ class Fuzz:
             self._take_in(CallLost(step, "lost"))
         else:
             try:
-                self._take_in(CallSucceeded(step, Sealed.of(answer(command.tool, command.args.value["x"]))))
+                self._take_in(
+                    CallSucceeded(step, CanonicalValue.of(answer(command.tool, command.args.value["x"])))
+                )
             except ToolError as fault:
                 self._take_in(CallFailed(step, "no", str(fault)))
 
@@ -152,21 +154,26 @@ class Fuzz:
         assert self.machine.is_stuck()
         assert run_status(self.machine) in (RunStatus.WAITING, RunStatus.INDETERMINATE)
         waiting = [
-            turn for turn in self.machine.turns.values() if turn.state in (State.WAITING, State.INDETERMINATE)
+            iteration
+            for iteration in self.machine.iterations.values()
+            if iteration.state in (State.WAITING, State.INDETERMINATE)
         ]
-        turn = self.random.choice(waiting)
-        if turn.state is State.WAITING:
-            edit = self.random.choice([None, Sealed.of({"x": 2})])
+        iteration = self.random.choice(waiting)
+        if iteration.state is State.WAITING:
+            edit = self.random.choice([None, CanonicalValue.of({"x": 2})])
             self._decide(
                 self.random.choice(
-                    [Approved(turn.path, "me", turn.call.digest, edit), Denied(turn.path, "me", "no")]
+                    [
+                        Approved(iteration.path, "me", iteration.call.digest, edit),
+                        Denied(iteration.path, "me", "no"),
+                    ]
                 )
             )
         else:
             choices = [
-                ResolvedDone(turn.path, Sealed.of(4)),
-                ResolvedRetry(turn.path),
-                ResolvedFailed(turn.path, "no"),
+                ResolvedDone(iteration.path, CanonicalValue.of(4)),
+                ResolvedRetry(iteration.path),
+                ResolvedFailed(iteration.path, "no"),
             ]
             self._decide(self.random.choice(choices))
 

@@ -10,7 +10,6 @@ import sys
 import httpx2
 import openai
 import pytest
-from firmplan.testing.recording import exchanges_of, fingerprint, read_recording
 from firmplan.testing.replies import (
     Body,
     Cut,
@@ -23,6 +22,9 @@ from firmplan.testing.replies import (
     Text,
     ToolCall,
     Truncated,
+    exchanges_of,
+    fingerprint,
+    read_recording,
 )
 from firmplan.testing.scripted_model import ScriptedModel
 

@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 from firmplan import ConfigError, Plan, PlanBuilder, PlanRejected, tool
-from firmplan.plans.builder.builder import derived_id
 from firmplan.plans.builder.reference import Reference, expression_of, in_plan
+from firmplan.plans.checker.names import derived_id
 from firmplan.plans.expressions.formula import parse_formula
 from hypothesis import given
 from hypothesis import strategies as st

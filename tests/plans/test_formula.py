@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from firmplan.executor.sealed import Sealed
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.plans.expressions.formula import SKIPPED, EvaluationError, RefersToSkipped, parse_formula
 from firmplan.plans.expressions.template import read_expression
 from firmplan.plans.values import NotJson, canonical, normal
@@ -347,7 +347,7 @@ def test_spelling_is_evaluating_and_then_spelling(template: Any, a: Any, b: Any,
     """Whatever is put together from spelled parts: the same bytes, and the same fault."""
     formula, _ = parse_formula(template)
     a, b = normal(a), normal(b)
-    spelled = {"a": Sealed(canonical(a))} if is_spelled else {}
+    spelled = {"a": CanonicalValue(canonical(a))} if is_spelled else {}
     scope = {"a": a, "b": b, "gone": SKIPPED}
     expected = _outcome(lambda: canonical(formula.evaluate(scope)))
     assert _outcome(lambda: formula.serialize(scope, spelled)) == expected
@@ -362,7 +362,9 @@ def test_spelled_parts_are_held_against_the_limits(size: int) -> None:
         deep = [deep]
     formula, _ = parse_formula({"x": ["${a}"]})
     expected = _outcome(lambda: canonical(formula.evaluate({"a": deep})))
-    assert _outcome(lambda: formula.serialize({"a": deep}, {"a": Sealed(canonical(deep))})) == expected
+    assert (
+        _outcome(lambda: formula.serialize({"a": deep}, {"a": CanonicalValue(canonical(deep))})) == expected
+    )
     assert isinstance(expected, bytes) == (size <= 198)
 
 
@@ -370,6 +372,6 @@ def test_large_values_are_counted_as_if_they_were_evaluated() -> None:
     """What unfolds to too much is refused, not put together."""
     wide = list(range(100_000))
     formula, _ = parse_formula([["${a}"] * 8] * 8)
-    scope, spelled = {"a": wide}, {"a": Sealed(canonical(wide))}
+    scope, spelled = {"a": wide}, {"a": CanonicalValue(canonical(wide))}
     with pytest.raises(EvaluationError, match="parts"):
         formula.serialize(scope, spelled)

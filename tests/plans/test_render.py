@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from firmplan import ConfigError, Plan, tool
-from firmplan.plans.render.layout import GAP, LINE_GAP, Box, Line, layout_of
+from firmplan.plans.render.layout import GAP, LINE_GAP, Box, Edge, layout_of
 from firmplan.plans.render.picture import picture_of
 from firmplan.plans.render.text import Rails
 from firmplan.plans.render.width import columns, cut, wrapped
@@ -183,7 +183,7 @@ def test_nothing_overlaps(waits, random):
     nodes = picture_of(plan_of(waits)).nodes
     boxes = [Box(random.uniform(10, 300), random.uniform(10, 90), node.stage - 1) for node in nodes]
     lines = [
-        Line(other, at, random.choice([0.1, 1, 3])) for at, others in enumerate(waits) for other in others
+        Edge(other, at, random.choice([0.1, 1, 3])) for at, others in enumerate(waits) for other in others
     ]
     layout = layout_of(boxes, lines)
     widths = [box.width for box in boxes] + [0.0] * (len(layout.x) - len(boxes))

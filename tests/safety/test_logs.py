@@ -12,7 +12,7 @@ import pytest
 import structlog
 from firmplan import ConfigError, Engine
 from firmplan.tools import Context, tool
-from firmplan.tools.logbook import FIELD_LENGTH_MAX, is_told, open_log, read_setting
+from firmplan.tools.logbook import FIELD_LENGTH_MAX, is_enabled, open_log, read_setting
 from rig import one_run, plan_of
 
 
@@ -279,6 +279,6 @@ def test_a_log_that_another_thread_is_importing_stops_no_call(monkeypatch):
     """The module is there before its names are: then the setting alone decides."""
     monkeypatch.setitem(sys.modules, "structlog", ModuleType("structlog"))
     monkeypatch.setenv("FIRMPLAN_LOG", "debug")
-    assert is_told("debug")
+    assert is_enabled("debug")
     monkeypatch.setenv("FIRMPLAN_LOG", "warning")
-    assert not is_told("debug")
+    assert not is_enabled("debug")

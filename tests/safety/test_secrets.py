@@ -237,10 +237,10 @@ def test_nothing_that_looks_back_tells_a_secret(tmp_path, monkeypatch):
 
     async def main():
         said, runs = [], []
-        for turn, at in (("1", "Oslo"), ("2", "Oslo"), ("2", "Rome")):
-            monkeypatch.setenv("LOOK_PASSWORD", password + turn)
-            secrets = {"KEY": key + turn, "TOKEN": token + turn}
-            tools = looker(captured + turn, f"told {turn}")
+        for iteration, at in (("1", "Oslo"), ("2", "Oslo"), ("2", "Rome")):
+            monkeypatch.setenv("LOOK_PASSWORD", password + iteration)
+            secrets = {"KEY": key + iteration, "TOKEN": token + iteration}
+            tools = looker(captured + iteration, f"told {iteration}")
             async with Engine(tools, store=tmp_path / "s.db", secrets=secrets) as engine:
                 runs.append((await engine.run(plan, inputs={"at": at})).id)
                 assert (await engine.get(runs[-1])).status == "succeeded"

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from firmplan.errors import ToolError
 from firmplan.executor import Header, ToolsetLock
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.commands import Pause, Record, RuleApproval, StartToolCall
 from firmplan.executor.events import (
     ApprovalRuled,
@@ -20,7 +21,6 @@ from firmplan.executor.events import (
     RunStarted,
 )
 from firmplan.executor.journal.restore import build_machine
-from firmplan.executor.sealed import Sealed
 from firmplan.plans import Plan
 from firmplan.tools import Toolset
 from rig import Rig, statuses
@@ -126,7 +126,7 @@ class Shuffler:
         except ToolError as fault:
             self._take_in(CallFailed(command.step, "no", str(fault)))
         else:
-            self._take_in(CallSucceeded(command.step, Sealed.of(value)))
+            self._take_in(CallSucceeded(command.step, CanonicalValue.of(value)))
 
     def _crash(self) -> None:
         """Forget all calls that change nothing, and go on as after a restart."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from firmplan.executor import Header, ToolsetLock
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.commands import Record, StartModelCall, StartToolCall
 from firmplan.executor.events import (
     CallStarted,
     CallSucceeded,
 )
 from firmplan.executor.journal.restore import build_machine
-from firmplan.executor.sealed import Sealed
 from firmplan.tools import Tool, Toolset
 from rig import plan_of
 
 PARAMETERS = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
-ONE = Sealed.of(1)
+ONE = CanonicalValue.of(1)
 TAKES_N = {"inputs": {"n": {"type": "integer"}}}
 
 
@@ -63,7 +63,7 @@ class Driven:
         return self.take(CallSucceeded(path, ONE), at)
 
     def state(self, path):
-        return self.machine.turns[path].state
+        return self.machine.iterations[path].state
 
     @property
     def records(self):
@@ -71,4 +71,4 @@ class Driven:
 
     @property
     def spent(self):
-        return self.machine.purse.spent
+        return self.machine.budget.spent

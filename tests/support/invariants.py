@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from firmplan.executor.cells import Item, Node, Turn
+from firmplan.executor.execution_tree import Item, Iteration, Node, walk
 from firmplan.executor.machine import Machine
-from firmplan.executor.outcome import walk
 from firmplan.executor.states import TERMINAL, State
 from small_plans import TOOLS
 
@@ -21,43 +20,45 @@ def assert_invariants(machine: Machine) -> None:
             assert all(part.state in TERMINAL for part in _parts(cell)), f"{cell.path} ended before its parts"
     if machine.status is not None:
         assert all(cell.state in TERMINAL for cell in cells), "the run ended before its steps"
-    leaves = [turn for turn in machine.turns.values() if turn.is_leaf]
-    for turn in leaves:
-        if turn.state in BEGUN:
-            _assert_may_run(turn)
-            if not turn.is_ahead:
-                assert turn.item.state in BEGUN, f"{turn.path} began, and the item that it belongs to did not"
-    _assert_order([turn for turn in leaves if turn.state in TOUCHING], machine)
+    leaves = [iteration for iteration in machine.iterations.values() if iteration.is_leaf]
+    for iteration in leaves:
+        if iteration.state in BEGUN:
+            _assert_may_run(iteration)
+            if not iteration.is_ahead:
+                assert iteration.item.state in BEGUN, (
+                    f"{iteration.path} began, and the item that it belongs to did not"
+                )
+    _assert_order([iteration for iteration in leaves if iteration.state in TOUCHING], machine)
 
 
-def _parts(cell: Node | Item | Turn) -> list[Node | Item | Turn]:
+def _parts(cell: Node | Item | Iteration) -> list[Node | Item | Iteration]:
     match cell:
         case Node(items=items):
             return list(items)
-        case Item(turns=turns):
-            return list(turns)
-        case Turn(frames=frames):
+        case Item(iterations=iterations):
+            return list(iterations)
+        case Iteration(frames=frames):
             return [node for frame in frames for node in frame.nodes]
 
 
-def _assert_may_run(turn: Turn) -> None:
+def _assert_may_run(iteration: Iteration) -> None:
     """What it refers to and comes after has ended."""
-    node = turn.item.node
+    node = iteration.item.node
     for at in (*node.code.needs_when, *node.code.needs, *node.code.after):
         before = node.frame.nodes[at]
-        assert before.state in TERMINAL, f"{turn.path} began before {before.path} had ended"
+        assert before.state in TERMINAL, f"{iteration.path} began before {before.path} had ended"
 
 
-def _assert_order(touching: list[Turn], machine: Machine) -> None:
+def _assert_order(touching: list[Iteration], machine: Machine) -> None:
     """A write has its resource to itself."""
-    for turn in touching:
+    for iteration in touching:
         for other in touching:
-            if turn is not other:
+            if iteration is not other:
                 (effect, resource), (_, beside) = (
-                    TOOLS[machine.tool_of(each.path) or ""] for each in (turn, other)
+                    TOOLS[machine.tool_of(each.path) or ""] for each in (iteration, other)
                 )
                 is_shared = resource == beside or "world" in (resource, beside)
                 other_effect = TOOLS[machine.tool_of(other.path) or ""][0]
                 assert not (effect == "write" and other_effect != "pure" and is_shared), (
-                    f"{turn.path} and {other.path} touch one resource at once"
+                    f"{iteration.path} and {other.path} touch one resource at once"
                 )

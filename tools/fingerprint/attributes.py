@@ -33,7 +33,7 @@ class _Pair(NamedTuple):
 
 _FIELD = cast("type[object]", type(vars(_Pair)["first"]))
 _MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, _FIELD)
-"""What machinery of the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
+"""Attributes that the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
 _FIELD_PARTS = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
 _DATACLASS_PARTS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 _DECLARING = ("__annotations__", "__match_args__", "__required_keys__", "__slots__", "__total__")
@@ -50,15 +50,16 @@ def bound_in(codes: Iterable[CodeType]) -> frozenset[str]:
     )
 
 
-def held_values(cls: type, said: Collection[str]) -> dict[str, object]:
-    """Return what a class holds by name, sorted, but for what its text says in full.
+def held_values(cls: type, bound: Collection[str]) -> dict[str, object]:
+    """Return the attributes of a class by name, sorted, without those that its text defines in full.
 
     Args:
         cls: A class.
-        said: The names that its body binds.
+        bound: The names that its body binds.
     """
     held: dict[str, object] = dict(vars(cls))
-    found = {key: value for key, value in sorted(held.items()) if _counts(cls, key, value, said)}
+    found = {key: value for key, value in sorted(held.items()) if _counts(cls, key, value, bound)}
+    # `isinstance` of an abstract class depends on the classes that were registered with it, anywhere in the program.
     if (registered := _registered(held.get("_abc_impl"), cls)) is not None:
         found["__registered__"] = registered
     if issubclass(cls, Enum):
@@ -68,11 +69,11 @@ def held_values(cls: type, said: Collection[str]) -> dict[str, object]:
 
 
 def declared_values(cls: type, *, several: bool) -> dict[str, object]:
-    """Return what the declarations in a class have become, by name: fields with defaults and factories, settings.
+    """Return the present state of a class's declarations, by name: fields with defaults and factories, settings.
 
     Args:
         cls: A class.
-        several: Whether its file defines it more than once, so that its text leaves open which definition ran.
+        several: Whether its file defines it more than once, so that its text does not tell which definition ran.
     """
     held: dict[str, Any] = dict(vars(cls))
     found: dict[str, object] = {}
@@ -90,9 +91,11 @@ def declared_values(cls: type, *, several: bool) -> dict[str, object]:
     return found
 
 
-def _counts(cls: type, key: str, value: object, said: Collection[str]) -> bool:
-    """Whether a class's text leaves open what a name of it stands for."""
+def _counts(cls: type, key: str, value: object, bound: Collection[str]) -> bool:
+    """Whether the text of a class does not tell the value of an attribute, so that the present value counts."""
     is_special = key.startswith("__") and key.endswith("__")
+    # A method under its own name stands in the text. Under another name, or from another class, it was set from
+    # outside or by a decorator.
     functions = functions_in(value)
     if functions:
         is_own = all(each.__code__.co_qualname == f"{cls.__qualname__}.{key}" for each in functions)
@@ -101,20 +104,22 @@ def _counts(cls: type, key: str, value: object, said: Collection[str]) -> bool:
         return False
     if issubclass(cls, Enum) and isinstance(value, cls):
         return False
+    # A plain value may have been changed since the body ran, so it counts even if the text binds it. A descriptor
+    # that the text binds is written there with its arguments.
     if isinstance(value, type) or not hasattr(type(value), "__get__"):
         return True
-    return key not in said and not isinstance(value, _MADE)
+    return key not in bound and not isinstance(value, _MADE)
 
 
 def _is_projects(fn: FunctionType, *, is_special: bool) -> bool:
-    """Whether a person wrote a function, or made it of a text; `dataclass` and its like make special methods only."""
+    """Whether a function of a class is the project's. Special methods may be made by `dataclass` and the like."""
     if is_special:
         return is_written(fn)
     return is_project_file(fn.__code__.co_filename) and origin_of(fn.__module__ or "") is not Origin.STANDARD
 
 
 def _state(member: Enum) -> list[object]:
-    """Return what a member of an enumeration holds beside its name."""
+    """Return the value and the further attributes of a member of an enumeration."""
     more = {key: value for key, value in sorted(vars(member).items()) if not key.startswith("_")}
     return [member.value, more]
 
@@ -141,7 +146,7 @@ MARKS: Final = frozenset(
         "__signature__",
     }
 )
-"""Attributes of functions that decorators of the standard library set: their text says them."""
+"""Attributes that decorators of the standard library set on functions; the decorator's text tells them."""
 
 
 def defaults_of(fn: FunctionType) -> dict[str, object]:

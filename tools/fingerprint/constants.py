@@ -1,8 +1,9 @@
-"""Write Python values as text, so that equal texts mean equal values: what code closes over and reads from its module.
+"""Python values as text, such that equal texts mean equal values: the constants and captured variables of code.
 
-Only what can be read to the last part is written; any other value raises `Unseen`, which says what it is. Texts are the
-same in every process: nothing is written by address or hash, sets are put in order. Functions, classes and modules are
-not written here but referred to; `references.py` says how.
+- A value is written only if it can be read to its last part. Any other value raises `Unseen`, whose message names it.
+- A text is the same in every process: no address and no hash is in it, and sets are put in order.
+- `pickle` and `repr` would not do: both contain addresses or ids of memory, and both run code of the value.
+- Functions, classes and modules are not written but referred to (`references.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
 from types import CellType, CodeType, GenericAlias, MappingProxyType, SimpleNamespace, UnionType
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -61,8 +62,28 @@ _AS_WRITTEN = (
     type(Ellipsis),
     type(NotImplemented),
 )
-_GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
-_HELD_PLAINLY = (UserDict, UserList, UserString)  # what they hold is an attribute like others
+_PARTS: Final[Mapping[type, Callable[[Any], Iterable[object]]]] = {
+    slice: lambda whole: (whole.start, whole.stop, whole.step),
+    re.Pattern: lambda whole: (whole.pattern, whole.flags),
+    deque: lambda whole: (whole.maxlen, list(whole)),
+    defaultdict: lambda whole: (whole.default_factory, dict(whole)),
+    ChainMap: lambda whole: whole.maps,
+    SimpleNamespace: lambda whole: (cast("dict[str, object]", vars(whole)),),
+    property: lambda whole: (whole.fget, whole.fset, whole.fdel),
+    classmethod: lambda whole: (whole.__func__,),
+    staticmethod: lambda whole: (whole.__func__,),
+    functools.cached_property: lambda whole: (whole.func,),
+    functools.partial: lambda whole: (whole.func, whole.args, whole.keywords),
+    functools.partialmethod: lambda whole: (whole.func, whole.args, whole.keywords),
+    functools.singledispatchmethod: lambda whole: (whole.func, dict(whole.dispatcher.registry)),
+    operator.itemgetter: lambda whole: whole.__reduce__()[1:],
+    operator.attrgetter: lambda whole: whole.__reduce__()[1:],
+    operator.methodcaller: lambda whole: whole.__reduce__()[1:],
+    typing.NewType: lambda whole: (whole.__name__, whole.__supertype__),
+    TypeAdapter: lambda whole: (whole._type, whole._config),  # noqa: SLF001  # no public name for them
+}
+"""Objects that are the sum of these parts. Subclasses are none of them: they may hold more."""
+_HELD_PLAINLY = (UserDict, UserList, UserString)  # their content is an attribute like others
 _LOCKS = frozenset(
     {"lock", "RLock", "Semaphore", "BoundedSemaphore", "Lock", "Condition", "Event", "Barrier"}
 )
@@ -73,7 +94,7 @@ class Unseen(Exception):  # noqa: N818  # reads as what it says
 
 
 class References(Protocol):
-    """How functions, classes and modules are referred to."""
+    """Refers to functions, classes and modules."""
 
     def code(self, value: object) -> str | None:
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
@@ -84,12 +105,12 @@ class References(Protocol):
         ...
 
     def find(self, name: str, /) -> object:
-        """Return what a name stands for where the value is read; `ABSENT`: nothing."""
+        """Return the value of a name where the constant is read; `ABSENT`: it has none."""
         ...
 
 
 class ValueText:
-    """Writes values; one for each constant, since it counts their parts."""
+    """Writes one constant, whose parts it counts."""
 
     def __init__(self, references: References) -> None:
         self._references = references
@@ -107,6 +128,7 @@ class ValueText:
             raise Unseen(f"which holds more than {VALUES_MAX} values")
         if len(self._open) > DEPTH_MAX:
             raise Unseen(f"which is nested deeper than {DEPTH_MAX} levels")
+        # A value that holds itself is written as the number of steps upwards: an id would differ in each process.
         if id(value) in self._open:
             return f"above({len(self._open) - self._open.index(id(value))})"
         self._open.append(id(value))
@@ -116,50 +138,46 @@ class ValueText:
             self._open.pop()
 
     def _text(self, value: object) -> str:
+        # The order matters: an enumeration's member is a scalar before it is an instance, and a class is code before
+        # it is a container.
         for write in (self._scalar, self._references.code, self._container, self._typing, self._known):
             if (found := write(value)) is not None:
                 return found
         return self._instance(value)
 
-    def _scalar(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of value, one line
-        # Keeps the type checkers from narrowing what they cannot narrow fully; the same below.
+    def _scalar(self, value: object) -> str | None:
+        # `Any` keeps the type checkers from narrowing what they cannot narrow fully; the same below.
         whole: Any = value
+        # `type(..) is`, so that `True` is no integer. Hexadecimal, since Python limits the length of decimal texts.
         if type(value) is int:
             return hex(value)
         if isinstance(value, Enum):
             name: str | None = whole.name  # a combination of flags has none
             return f"{self.text(type(value))}.{name or self.text(value.value)}"
+        # The text of a time zone object may not tell all of it, so it is written as a value of its own.
         if isinstance(value, dt.datetime | dt.time) and value.tzinfo is not None:
             return f"{value.replace(tzinfo=None)!a} in {self.text(value.tzinfo)}"
         if type(value) in _AS_WRITTEN:
             return ascii(value)
-        if isinstance(value, slice):
-            return f"slice[{self._each((whole.start, whole.stop, whole.step))}]"
         if isinstance(value, PurePath) and type(value).__module__.startswith("pathlib"):
             return f"Path({str(value)!a})"
-        if isinstance(value, re.Pattern):
-            return f"Pattern({whole.pattern!a},{whole.flags})"
         return "object" if type(value) is object else None
 
     def _container(self, value: object) -> str | None:
         kind: Any = type(value)
-        if kind in (list, tuple, deque):
-            most = getattr(value, "maxlen", None)
-            bound = "" if most is None else f"({most})"
-            return f"{kind.__name__}{bound}[{self._each(cast('Iterable[object]', value))}]"
+        if kind in (list, tuple):
+            return f"{kind.__name__}[{self._each(cast('Iterable[object]', value))}]"
         if kind in (set, frozenset):
             return f"{kind.__name__}[{self._set(cast('Iterable[object]', value))}]"
+        # In the order of insertion: code that iterates over the mapping sees that order.
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
             return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
-        if kind is defaultdict:
-            made = cast("defaultdict[object, object]", value)
-            return f"defaultdict({self.text(made.default_factory)}){self._mapping(made)}"
-        if kind is ChainMap:
-            return f"ChainMap[{self._each(cast('ChainMap[object, object]', value).maps)}]"
-        return f"SimpleNamespace{self._mapping(vars(value))}" if kind is SimpleNamespace else None
+        if kind in _PARTS:
+            return f"{kind.__name__}[{self._each(cast('Iterable[object]', _PARTS[kind](value)))}]"
+        return None
 
-    def _typing(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of type, one line
-        """Write type expressions: `list[Item]`, `Item | None`, `Annotated[int, Gt(0)]`, type variables."""
+    def _typing(self, value: object) -> str | None:  # one kind of type, one line
+        """Write a type expression: `list[Item]`, `Item | None`, `Annotated[int, Gt(0)]`, a type variable."""
         if isinstance(value, GenericAlias | UnionType) or typing.get_origin(value) is not None:
             extra = getattr(value, "__metadata__", ())
             write = self._type_part if isinstance(value, GenericAlias) else self.text
@@ -167,8 +185,6 @@ class ValueText:
             return f"type({self.text(typing.get_origin(value))})[{parts}]"
         if type(value).__name__ == "TypeAliasType":
             return f"type alias[{self.text(cast('Any', value).__value__)}]"
-        if isinstance(value, typing.NewType):
-            return f"NewType({value.__name__},{self.text(value.__supertype__)})"
         if isinstance(value, typing.ForwardRef):
             return self._forward(value.__forward_arg__)
         if isinstance(value, typing.TypeVar):
@@ -178,79 +194,63 @@ class ValueText:
         return None
 
     def _type_part(self, value: object) -> str:
-        """Write an argument of `list[..]` and its like: text there names a type."""
+        """Write an argument of `list[..]` and the like, where text names a type."""
         return self._forward(value) if isinstance(value, str) else self.text(value)
 
     def _forward(self, text: str) -> str:
-        """Write a type that stands as text, with what its names stand for where it is read."""
+        """Write a type that stands as text, with the values of its names where it is read."""
         found = {name: self._references.find(name) for name in sorted(names_in(ast.Constant(text)))}
         known = {name: value for name, value in found.items() if value is not ABSENT}
         return f"typing ForwardRef({text!r}){self._mapping(known) if known else ''}"
 
     def _bounds(self, variable: typing.TypeVar) -> str:
-        """Write what a type variable may stand for."""
+        """Write the bound, the constraints and the default of a type variable."""
         whole: Any = variable
         bounds: list[object] = [whole.__bound__, *whole.__constraints__]
         if getattr(whole, "has_default", bool)():  # since Python 3.13, or of typing_extensions
             bounds.append(whole.__default__)
         return f"[{self._each(bounds)}]" if any(each is not None for each in bounds) else ""
 
-    def _known(self, value: object) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one kind of object, one line
-        """Write objects of the standard library, pydantic and structlog whose state is known to be in reach."""
+    def _known(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of object, one line
+        """Write objects of the standard library, pydantic and structlog whose state is known, or decides no result."""
         kind, whole = type(value), cast("Any", value)
-        if isinstance(value, functools.partial):
-            return (
-                f"partial({self.text(whole.func)})[{self._each(whole.args)}]{self._mapping(whole.keywords)}"
-            )
-        if isinstance(value, property):
-            return f"property[{self._each((value.fget, value.fset, value.fdel))}]"
-        if isinstance(value, staticmethod | classmethod):
-            return f"{kind.__name__}({self.text(cast('Any', value).__func__)})"
-        if isinstance(value, functools.cached_property):
-            return f"cached_property({self.text(cast('Any', value).func)})"
-        if isinstance(value, functools.partialmethod):
-            return f"partialmethod({self.text(whole.func)})[{self._each(whole.args)}]{self._mapping(whole.keywords)}"
-        if isinstance(value, functools.singledispatchmethod):
-            return f"singledispatchmethod({self.text(whole.func)}){self._mapping(whole.dispatcher.registry)}"
-        if kind in _GETTERS:
-            return f"{kind.__name__}[{self._each(cast('Any', value).__reduce__()[1:])}]"
         if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith(
             "structlog."
         ):
             return "logger"
+        # Its present value belongs to the context of a call and not to the code.
         if kind is ContextVar:
             return f"ContextVar({whole.name}){self._default_of(whole)}"
         if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
             return kind.__name__
-        if kind is random.Random:
-            shared = cast("Any", random)._inst  # noqa: SLF001  # the module's own generator
-            return "random.Random" if value is shared else None
+        if kind is random.Random and value is cast("Any", random)._inst:  # noqa: SLF001  # the generator of the module
+            return "random.Random"
         if isinstance(value, FieldInfo):
-            given: dict[str, object] = cast("Any", value)._attributes_set  # noqa: SLF001  # what the call said
-            if whole.description is not None:  # pydantic can read it from a text below the field
-                given = given | {"description": whole.description}
-            now = {key: getattr(whole, key, given[key]) for key in sorted(given) if key != "annotation"}
-            said = self._mapping(now)
-            # Newer pydantic keeps constraints (`ge`, `pattern`, `strict`) apart from what else the call said.
-            return f"Field{said}" + (f"[{self._each(whole.metadata)}]" if whole.metadata else "")
+            return self._field(whole)
         if kind.__module__ == "pydantic._internal._fields":  # constraints that have no class of their own
             return f"{kind.__name__.lstrip('_')}{self._mapping(cast('Mapping[str, object]', vars(whole)))}"
         if value is PydanticUndefined or value is MISSING:
             return "nothing given"
-        if isinstance(value, TypeAdapter):
-            config: object = whole._config  # noqa: SLF001  # as below
-            more = "" if config is None else f",{self.text(config)}"
-            return f"TypeAdapter({self.text(whole._type)}{more})"  # noqa: SLF001  # no public name for it
         return None
 
+    def _field(self, whole: Any) -> str:  # noqa: ANN401  # pydantic's, with its private part
+        """Write a field of pydantic: what its call was given, with the present values, since they may have been changed."""
+        given: dict[str, object] = whole._attributes_set  # noqa: SLF001  # what the call was given
+        if whole.description is not None:  # pydantic can read it from a text below the field
+            given = given | {"description": whole.description}
+        now = {key: getattr(whole, key, given[key]) for key in sorted(given) if key != "annotation"}
+        # Newer pydantic keeps constraints (`ge`, `pattern`, `strict`) apart from the other arguments.
+        constraints = f"[{self._each(whole.metadata)}]" if whole.metadata else ""
+        return f"Field{self._mapping(now)}{constraints}"
+
     def _default_of(self, variable: ContextVar[object]) -> str:
-        """Write the default of a context variable; what it is set to is the world's business, as environment variables are."""
+        """Write the default of a context variable. Its present value belongs to the outside world, as an environment variable does."""
         with suppress(LookupError):
             return self.text(Context().run(variable.get))
         return ""
 
     def _instance(self, value: object) -> str:
-        """Write an instance of a class by class and state."""
+        """Write an instance by its class and its state."""
         kind: type = type(value)
         whole: Any = value
         if is_dataclass(value):
@@ -263,12 +263,14 @@ class ValueText:
             )
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return f"{self.text(kind)}[{self._each(whole)}]"
+        # An instance of a class from elsewhere may hold its state in C, in a connection or in a file: fail closed.
         if not self._references.is_project_class(kind):
             raise Unseen(f"a {kind.__qualname__}, whose state cannot be seen")
         return f"{self.text(kind)}{self._content(whole)}{self._mapping(_state(whole))}"
 
     def _content(self, value: object) -> str:
-        """Write what an instance holds as one of Python's own types, if its class extends one."""
+        """Write the content of an instance whose class extends a type of Python: its items, or its text or number."""
+        # The first base that Python itself made holds the content; project classes hold attributes only.
         for cls in type(value).__mro__:
             if cls is object or self._references.is_project_class(cls) or cls.__module__ in ("abc", "typing"):
                 continue
@@ -286,7 +288,7 @@ class ValueText:
         return ""
 
     def _set(self, values: Iterable[object]) -> str:
-        """Write what a set holds; code in it gets its names in an order of its own, since that of a set is chance."""
+        """Write the elements of a set in order. Code among them gets its names in a fixed order, since the order of a set is random."""
         return ",".join(sorted(map(self.text, sorted(values, key=_place))))
 
     def _each(self, values: Iterable[object]) -> str:
@@ -297,7 +299,7 @@ class ValueText:
 
 
 def _place(value: object) -> tuple[str, str, str, str]:
-    """Return where code stands, and what it captures, as far as that tells two from each other."""
+    """Return the place of code and the scalars that it captured: enough to order the functions of a set in most cases."""
     code = getattr(value, "__code__", None)
     cells: tuple[CellType, ...] = (getattr(value, "__closure__", None) or ()) if code else ()
     held = [cell.cell_contents for cell in cells if cell != CellType()]

@@ -1,12 +1,11 @@
-"""`Fingerprint`: one digest of all that decides what a call of a tool does, beside its arguments.
+"""`Fingerprint`: one digest of everything that decides the result of a tool, beside its arguments.
 
-Covered are the tool's own code, the project code and constants that it reaches, its schemas, the versions of the
-installed distributions that it uses, and what was declared (`version`, `fingerprint_extra`). Comments, docstrings,
-formatting, file names and declared settings such as `timeout` are not. It is the same in every process and on every
-machine with the same code.
+The digest covers the tool's own code, the project code and constants that it reaches, its schemas, the versions of the installed
+distributions that it uses, and the declared `version` and `fingerprint_extra`. It does not cover comments, docstrings, formatting,
+file names and declared settings such as `timeout`. It is the same in every process and on every machine with the same code.
 
-Fail closed: where something cannot be seen there is no digest, and `unseen` says what; then results are not reused. A
-declared `version` settles it: the author answers for what cannot be seen.
+Fail closed: where the code closure has a gap there is no digest, `unseen` names the gap, and results are not reused. A declared
+`version` closes the gap: then the author answers for it.
 """
 
 from __future__ import annotations
@@ -15,28 +14,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...plans.values import Json, canonical, digest
+from ...plans.values import canonical, digest
+from ..schemas import with_prose
 
 if TYPE_CHECKING:
     from ..tool import Tool
 
 FORMAT = 6
-"""Counts changes in how fingerprints are made, so that old ones never pass for new ones."""
+"""Number of the format. It is part of the digest, so that a fingerprint of an older format never equals a new one."""
 
-UNSEEN_SHOWN = 3  # sentences of one tool that are told; the first says what to do about all
-
-_SILENT = frozenset({"title", "description", "examples", "$comment"})
-_NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
+UNSEEN_SHOWN = 3  # gaps of one tool that a message lists
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What decides what a tool does.
+    """The digest of a tool's code closure, and its parts.
 
     Attributes:
         digest: `sha256:..`; `None`: something cannot be seen, and no `version` was declared.
-        parts: What went in, by name, each as a digest or a version: `function fetch`, `package requests`.
-        unseen: What cannot be seen, as a sentence.
+        parts: The parts by name, each as a digest or a version: `function fetch`, `package requests`.
+        unseen: The gaps in the code closure, as a sentence.
     """
 
     digest: str | None
@@ -51,8 +48,8 @@ def fingerprint_of(tool: Tool) -> Fingerprint:
     found = close_over(tool.source, _annotations(tool), tool.influences)
     parts = dict(found.parts)
     parts |= {f"package {name}": version for name, version in found.versions.items()}
-    parts["parameters"] = digest(canonical(_spoken(tool.parameters)))
-    parts["returns"] = digest(canonical(_spoken(tool.returns)))
+    parts["parameters"] = digest(canonical(with_prose(tool.parameters, lambda _: None)))
+    parts["returns"] = digest(canonical(with_prose(tool.returns, lambda _: None)))
     if tool.version is not None:
         parts["version"] = tool.version
     if tool.fingerprint_extra is not None:
@@ -64,9 +61,9 @@ def fingerprint_of(tool: Tool) -> Fingerprint:
 
 
 def judgement_of(tool: Tool) -> Fingerprint:
-    """Return what decides how the answers to a model tool are judged and read: the code of its output type and of its guards.
+    """Return the fingerprint of the code that judges the answers of a model tool: of its output type and its guards.
 
-    The rest of such a tool is its request, which is named by itself: model, messages, schema.
+    The reuse key of such a tool has its request beside it: model, messages, schema.
     """
     from .closure import close_over  # noqa: PLC0415  # as above
 
@@ -80,7 +77,7 @@ def judgement_of(tool: Tool) -> Fingerprint:
 
 
 def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
-    """Whether parts of a fingerprint have that digest; parts of an older format, too."""
+    """Whether parts have that digest, in this format or an older one."""
     given = dict(parts)
     return any(
         named == digest(canonical([kind, number, given]))
@@ -104,22 +101,3 @@ def _told(sentences: list[str]) -> str | None:
         return None
     more = len(sentences) - UNSEEN_SHOWN
     return "; ".join(sentences[:UNSEEN_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _spoken(schema: Json) -> Json:
-    """Return a schema without what is said to people only."""
-    match schema:
-        case dict():
-            return {
-                key: {name: _spoken(part) for name, part in value.items()}
-                if key in _NAMED and isinstance(value, dict)
-                else value
-                if key in ("const", "enum", "default")
-                else _spoken(value)
-                for key, value in schema.items()
-                if key not in _SILENT
-            }
-        case list():
-            return [_spoken(part) for part in schema]
-        case _:
-            return schema

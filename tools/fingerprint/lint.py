@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...plans.signature import Effect
 from ...plans.values import Json
@@ -56,100 +56,29 @@ def lint(toolset: Toolset | Iterable[Tool]) -> list[Remark]:
     return [
         Remark(code, tool.name, message, hint)
         for tool in tools
-        for rule in _RULES
-        for code, message, hint in rule(tool)
+        for code, find, hint in _RULES
+        for message in find(tool)
     ]
 
 
-Found = Iterator[tuple[str, str, str]]
+def _description(tool: Tool) -> Iterator[str]:
+    text = tool.description.strip()
+    if len(text) < SUMMARY_MIN:
+        yield f"the description is {tool.description!r}" if text else "there is no description"
 
 
-def _description(tool: Tool) -> Found:
-    if len(tool.description.strip()) < SUMMARY_MIN:
-        yield (
-            "no-description",
-            f"the description is {tool.description!r}"
-            if tool.description.strip()
-            else "there is no description",
-            "write a docstring that says what it does and what comes back: planners choose tools by it",
-        )
-
-
-def _effect(tool: Tool) -> Found:
-    if not tool.is_effect_declared:
-        yield (
-            "undeclared-effect",
-            "no effect is declared, so it counts as a write: never reused, one at a time",
-            'say effect="pure", "read" or "write"',
-        )
-
-
-def _reuse(tool: Tool) -> Found:
-    if tool.effect is Effect.READ and tool.reuse_for_s is None:
-        yield (
-            "no-reuse",
-            "a read without reuse_for is called again in every run",
-            'say how old a result may be: reuse_for="1h"',
-        )
-
-
-def _resource(tool: Tool) -> Found:
+def _resource(tool: Tool) -> Iterator[str]:
     if tool.effect in (Effect.READ, Effect.WRITE) and tool.resource == "world" and tool.is_effect_declared:
-        yield (
-            "no-resource",
-            f'the {tool.effect} touches "world", which conflicts with every other tool',
-            'name what it touches: resource="mail"',
-        )
+        yield f'the {tool.effect} touches "world", which conflicts with every other tool'
 
 
-def _interrupted(tool: Tool) -> Found:
-    if tool.effect is Effect.WRITE and not tool.idempotent and not tool.can_reconcile:
-        yield (
-            "unsafe-after-crash",
-            "after a crash in mid-call a person has to decide whether it took place",
-            "pass ctx.idempotency_key on and say idempotent=True, or give reconcile=",
-        )
-
-
-def _key(tool: Tool) -> Found:
-    if tool.effect is Effect.WRITE and tool.idempotent and not tool.wants_context:
-        yield (
-            "key-not-used",
-            "it says idempotent=True but takes no Context, so it cannot see the idempotency key",
-            "take `*, ctx: Context` and use ctx.idempotency_key, unless calling twice changes nothing anyway",
-        )
-
-
-def _timeout(tool: Tool) -> Found:
-    if tool.effect in (Effect.READ, Effect.WRITE) and tool.timeout_s is None:
-        yield "no-timeout", "a call may hang for ever", 'give a limit: timeout="30s"'
-
-
-def _types(tool: Tool) -> Found:
-    if tool.returns is None:
-        yield (
-            "untyped-result",
-            "the result may be anything, so plans that use it cannot be checked",
-            "annotate or describe it",
-        )
-    for name, schema in _properties(tool.parameters):
+def _untyped_arguments(tool: Tool) -> Iterator[str]:
+    for name, schema in _properties(tool).items():
         if not isinstance(schema, dict) or not {*schema} - {"title", "description", "default"}:
-            yield "untyped-argument", f"argument '{name}' may be anything", "annotate it with a type"
+            yield f"argument '{name}' may be anything"
 
 
-def _names(tool: Tool) -> Found:
-    if len(tool.name) > NAME_SHOWN:
-        yield "long-name", f"the name has {len(tool.name)} characters", f"use at most {NAME_SHOWN}"
-    count = len(list(_properties(tool.parameters)))
-    if count > PARAMETERS_MAX:
-        yield (
-            "many-arguments",
-            f"it takes {count} arguments",
-            "group some in a model, or make two tools of it",
-        )
-
-
-def _impure(tool: Tool) -> Found:
+def _impure(tool: Tool) -> Iterator[str]:
     if tool.effect is not Effect.PURE:
         return
     own = plain_function(tool.source)
@@ -158,39 +87,96 @@ def _impure(tool: Tool) -> Found:
         if helper is not own:
             found = {**dict.fromkeys(impure_calls(helper), f" in {helper.__qualname__}"), **found}
     for name, where in sorted(found.items()):
-        yield (
-            "impure",
-            f"it is declared pure but uses {name}{where}",
-            'declare effect="read", or pass the value in as an argument',
-        )
+        yield f"it is declared pure but uses {name}{where}"
 
 
-def _unseen(tool: Tool) -> Found:
+def _unseen(tool: Tool) -> Iterator[str]:
     if tool.effect is not Effect.WRITE and tool.fingerprint is None:
-        yield (
-            "not-reusable",
-            f"results are never reused: {tool.unseen}",
-            'change that, or declare version="1" and count it up',
-        )
+        yield f"results are never reused: {tool.unseen}"
 
 
-_RULES: tuple[Callable[[Tool], Found], ...] = (
-    _description,
-    _effect,
-    _reuse,
-    _resource,
-    _interrupted,
-    _key,
-    _timeout,
-    _types,
-    _names,
-    _impure,
-    _unseen,
+def _if(condition: Callable[[Tool], bool], message: str) -> Callable[[Tool], Iterable[str]]:
+    """Return a rule with one message."""
+    return lambda tool: [message] if condition(tool) else []
+
+
+_RULES: Final[tuple[tuple[str, Callable[[Tool], Iterable[str]], str], ...]] = (
+    (
+        "no-description",
+        _description,
+        "write a docstring that says what it does and what comes back: planners choose tools by it",
+    ),
+    (
+        "undeclared-effect",
+        _if(
+            lambda tool: not tool.is_effect_declared,
+            "no effect is declared, so it counts as a write: never reused, one at a time",
+        ),
+        'say effect="pure", "read" or "write"',
+    ),
+    (
+        "no-reuse",
+        _if(
+            lambda tool: tool.effect is Effect.READ and tool.reuse_for_s is None,
+            "a read without reuse_for is called again in every run",
+        ),
+        'say how old a result may be: reuse_for="1h"',
+    ),
+    ("no-resource", _resource, 'name what it touches: resource="mail"'),
+    (
+        "unsafe-after-crash",
+        _if(
+            lambda tool: tool.effect is Effect.WRITE and not tool.idempotent and not tool.can_reconcile,
+            "after a crash in mid-call a person has to decide whether it took place",
+        ),
+        "pass ctx.idempotency_key on and say idempotent=True, or give reconcile=",
+    ),
+    (
+        "key-not-used",
+        _if(
+            lambda tool: tool.effect is Effect.WRITE and tool.idempotent and not tool.wants_context,
+            "it says idempotent=True but takes no Context, so it cannot see the idempotency key",
+        ),
+        "take `*, ctx: Context` and use ctx.idempotency_key, unless calling twice changes nothing anyway",
+    ),
+    (
+        "no-timeout",
+        _if(
+            lambda tool: tool.effect in (Effect.READ, Effect.WRITE) and tool.timeout_s is None,
+            "a call may hang for ever",
+        ),
+        'give a limit: timeout="30s"',
+    ),
+    (
+        "untyped-result",
+        _if(
+            lambda tool: tool.returns is None,
+            "the result may be anything, so plans that use it cannot be checked",
+        ),
+        "annotate or describe it",
+    ),
+    ("untyped-argument", _untyped_arguments, "annotate it with a type"),
+    (
+        "long-name",
+        lambda tool: [f"the name has {len(tool.name)} characters"] if len(tool.name) > NAME_SHOWN else [],
+        f"use at most {NAME_SHOWN}",
+    ),
+    (
+        "many-arguments",
+        lambda tool: (
+            [f"it takes {len(_properties(tool))} arguments"]
+            if len(_properties(tool)) > PARAMETERS_MAX
+            else []
+        ),
+        "group some in a model, or make two tools of it",
+    ),
+    ("impure", _impure, 'declare effect="read", or pass the value in as an argument'),
+    ("not-reusable", _unseen, 'change that, or declare version="1" and count it up'),
 )
 
 
-def _properties(schema: Mapping[str, Json]) -> Iterable[tuple[str, Json]]:
-    return cast("dict[str, Json]", schema.get("properties") or {}).items()
+def _properties(tool: Tool) -> dict[str, Json]:
+    return cast("dict[str, Json]", tool.parameters.get("properties") or {})
 
 
 # Impure calls: the names of clocks, dice, files, networks and processes that a function uses. The list is advice and proves

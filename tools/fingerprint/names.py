@@ -59,15 +59,15 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class NamesRead:
-    """What one function or class reads.
+    """The names that one function or class reads.
 
     Attributes:
         names: Names looked up outside, sorted.
-        paths: Name -> what is read of it, as chains of attributes; the empty chain is the name itself.
-        imports: What is imported on the way.
+        paths: Name -> the chains of attributes that are read of it; the empty chain is the name itself.
+        imports: The imports inside it.
         annotated: Names in annotations: types, which may not exist at run time.
         assigned: Names that it assigns outside.
-        hidden: What is read in ways that show no name, as the end of a sentence.
+        hidden: Reads that no name shows, as the ends of sentences.
         handed: The first name of what is called (empty if it has none) -> the chains of attributes that it is handed.
         asks_schemas: Whether it asks a type for its schema, and so for its docstrings.
     """
@@ -86,7 +86,7 @@ class NamesRead:
 def read_names(
     nodes: tuple[ast.AST, ...], codes: tuple[CodeType, ...], *, decorators: bool = False
 ) -> NamesRead:
-    """Return what a function or class reads.
+    """Return the names that a function or class reads.
 
     Args:
         nodes: Its syntax; for a class that is defined in several branches, of each.
@@ -96,6 +96,8 @@ def read_names(
     visitor = _Visitor(decorators=decorators)
     for node in nodes:
         visitor.visit_root(node)
+    # The compiler has resolved scopes (comprehensions, class bodies, `nonlocal`), so its verdict on what is global is
+    # taken. A walk over the syntax would have to repeat Python's scoping rules.
     names, assigned = _outside(codes)
     names |= visitor.outer
     return NamesRead(
@@ -148,9 +150,13 @@ def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:
             for each in dis.get_instructions(code)
             if each.opname in ("STORE_DEREF", "DELETE_DEREF") and each.argval in outermost.co_freevars
         }
+        # A captured variable of the outermost code stands for something outside; those of nested code are local to
+        # the outermost one.
         names |= set(outermost.co_freevars) - _HIDDEN_CELLS
         for code in all_codes(outermost):
             found = list(dis.get_instructions(code))
+            # A class body looks its own names up with the same instruction as outside ones, so those that it stores
+            # are its own.
             own = {each.argval for each in found if each.opname == "STORE_NAME"} | _CLASS_MADE
             names |= {
                 str(each.argval)
@@ -175,46 +181,44 @@ class _Visitor(ast.NodeVisitor):
         self.asks_schemas = False
 
     def visit_root(self, node: ast.AST) -> None:
-        """Visit a function or class whose head (decorators, bases, defaults) is run by someone else."""
+        """Visit a function or class, without the parts of its head that other code runs (decorators, bases, defaults)."""
         head: list[ast.AST] = []
+        body: list[ast.AST] = [node]
         match node:
             case ast.ClassDef():
-                head = [*node.decorator_list, *node.bases, *node.keywords]
+                head, body = [*node.decorator_list, *node.bases, *node.keywords], [*node.body]
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                head = list(node.decorator_list) if self.decorators else []
-                self._annotations(node)
+                head, body = [*node.decorator_list] if self.decorators else [], [*node.body]
+                self._annotation(node.returns)
+                body += [each for each in ast.walk(node.args) if isinstance(each, ast.arg)]
             case _:
                 pass
         for part in head:
             self.outer |= {each.id for each in ast.walk(part) if isinstance(each, ast.Name)}
+        for part in (*head, *body):
             self.visit(part)
-        body = (
-            node.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else [node]
-        )
-        for statement in body:
-            self.visit(statement)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._annotations(node)
-        self._inner(node)
+        self._annotation(node.returns)
+        self.generic_visit(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._annotations(node)
-        self._inner(node)
+        self._annotation(node.returns)
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self._annotation(node.annotation)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self.annotated |= names_in(node.annotation)
-        for part in _parts(node.annotation):
-            self.visit(part)
-        self.visit(node.target)
-        if node.value is not None:
-            self.visit(node.value)
+        self._annotation(node.annotation)
+        self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
         self.asks_schemas = self.asks_schemas or node.id in _SCHEMAS
         self._path(node.id, ())
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        # A chain is read as a whole: of `prices.RATES.get` the module's table counts, not the module.
         attributes = [node.attr]
         inner = node.value
         while isinstance(inner, ast.Attribute):
@@ -228,6 +232,7 @@ class _Visitor(ast.NodeVisitor):
             self.visit(inner)
 
     def visit_Call(self, node: ast.Call) -> None:
+        # What is handed to a call may have its docstring read there; see `_Docstrings` in `closure.py`.
         given = (*node.args, *(each.value for each in node.keywords))
         if chains := {chain for part in given for chain in _chains(part)}:
             self.handed.setdefault(_first_name(node.func), set()).update(chains)
@@ -238,6 +243,7 @@ class _Visitor(ast.NodeVisitor):
             if each.asname:
                 self.imports.append(Imported(each.asname, each.name, None, 0))
             else:
+                # `import a.b` binds `a`, and loads `a.b` all the same.
                 top = each.name.partition(".")[0]
                 self.imports.append(Imported(top, top, None, 0, whole=each.name))
 
@@ -247,26 +253,11 @@ class _Visitor(ast.NodeVisitor):
             for each in node.names
         ]
 
-    def _inner(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for part in (*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *node.body):
-            if part is not None:
+    def _annotation(self, hint: ast.expr | None) -> None:
+        if hint is not None:
+            self.annotated |= names_in(hint)
+            for part in _parts(hint):
                 self.visit(part)
-
-    def _annotations(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        arguments = node.args
-        every = [
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-            arguments.vararg,
-            arguments.kwarg,
-        ]
-        hints = [each.annotation for each in every if each is not None] + [node.returns]
-        for hint in hints:
-            if hint is not None:
-                self.annotated |= names_in(hint)
-                for part in _parts(hint):
-                    self.visit(part)
 
     def _path(self, name: str, path: Path) -> None:
         self.paths.setdefault(name, set()).add(path)
@@ -280,7 +271,7 @@ def _first_name(node: ast.AST) -> str:
 
 
 def _chains(node: ast.AST) -> Iterator[Path]:
-    """Yield what an argument names, but for what it hands on in a call of its own."""
+    """Yield the chains of attributes in an argument, without those inside a call of its own."""
     attributes: list[str] = []
     inner = node
     while isinstance(inner, ast.Attribute):
@@ -297,7 +288,7 @@ def _chains(node: ast.AST) -> Iterator[Path]:
 
 
 def _parts(annotation: ast.AST) -> list[ast.AST]:
-    """Return an annotation, or what its quoted text says."""
+    """Return an annotation, parsed if it is quoted."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
             return [ast.parse(annotation.value, mode="eval").body]

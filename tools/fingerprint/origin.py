@@ -1,7 +1,7 @@
-"""Where code comes from: the project, the standard library, an installed distribution, or firmplan itself.
+"""The origin of code: the project, the standard library, an installed distribution, or firmplan itself.
 
-Project code is what people edit: any file outside site-packages and the standard library, editable installs
-included. Everything else counts by name, and installed distributions by version too.
+Project code is code that people edit: any file outside site-packages and the standard library, editable installs included. All other
+code is hashed by name, and an installed distribution by its version too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Origin(Enum):
 
 
 def origin_of(module: str) -> Origin:
-    """Return where a module comes from, by its name; it need not be imported."""
+    """Return the origin of a module by its name. The module need not be imported."""
     top = module.partition(".")[0]
     if top == "__main__":
         return Origin.PROJECT
@@ -47,7 +47,7 @@ def is_project_file(filename: str) -> bool:
 
 
 def is_missing(module: str) -> bool:
-    """Whether there is no such module here, so that its import fails; what is in a package that is there is not asked."""
+    """Whether a module's top package is missing, so that its import fails. A present package is not searched."""
     top = module.partition(".")[0]
     if top in sys.modules:
         return False

@@ -60,7 +60,9 @@ class ProjectReferences:
         self.decorated: set[int] = set()
         self.shown: list[FunctionType] = []
         self.find: Find = _nothing
-        self._named: dict[int, tuple[object, str]] = {}  # the object is kept, so that its id stays its own
+        self._named: dict[
+            int, tuple[object, str]
+        ] = {}  # the object is kept, so that no other object gets its id
         self._taken: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -73,6 +75,8 @@ class ProjectReferences:
 
     def code(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind, one line
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
+        # Asked of each value that is referred to, so that an opaque function is found under any name and in any
+        # table.
         if (why := find_opaque(value)) is not None:
             raise Unseen(why)
         match value:
@@ -93,6 +97,7 @@ class ProjectReferences:
             case Tool():
                 said = (value.version, value.fingerprint_extra, value.influences)
                 return f"tool of {ValueText(self).text(value.source)} with {ValueText(self).text(said)}"
+            # Objects that keep `__wrapped__`, such as those of `lru_cache`; wrapping functions are functions, above.
             case _ if callable(value) and inspect.isfunction(getattr(value, "__wrapped__", None)):
                 return self._wrapper(value)
             case _:
@@ -121,13 +126,18 @@ class ProjectReferences:
 
     def _function(self, fn: FunctionType) -> str:
         home = str(fn.__globals__.get("__name__", ""))
+        # Both are asked: a function of the project may have been compiled from generated text, and generated code may
+        # run in a module of the project.
         if (not home or origin_of(home) is Origin.PROJECT) and is_project_file(fn.__code__.co_filename):
             return self._refer(fn, f"function {fn.__code__.co_qualname}")
         if id(fn) in self._named:
             return self._named[id(fn)][1]
+        # Named before it is followed: a function may capture itself.
         label = lasting_name(home, fn.__code__.co_qualname)
         self._named[id(fn)] = (fn, label)
         self.module(home)
+        # Installed code is fixed by its version, but what the project handed to it is not: captured variables and
+        # registered functions.
         inner = [*captured(fn).values(), *_registered(fn)]
         if hasattr(fn, "__wrapped__"):
             label = f"{label} around {self._wrapper(fn)}"
@@ -137,7 +147,7 @@ class ProjectReferences:
         return label
 
     def _wrapper(self, value: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
-        """Return the reference to what a foreign decorator made; its arguments are read from the decorator's text."""
+        """Return the reference to the wrapper that a foreign decorator made, with the function inside. The decorator's text tells its arguments."""
         inner = value.__wrapped__
         self.decorated.add(id(inner))
         if isinstance(inner, FunctionType) and reads_docstrings(value):
@@ -147,7 +157,7 @@ class ProjectReferences:
         return f"{made_by}{ValueText(self).text(inner)}{self._given(value)}"
 
     def _given(self, wrapper: Any) -> str:  # noqa: ANN401  # a wrapper of any kind
-        """Return what a wrapper holds, where no decorator's text says what it was given: `fetch = retry(stop)(fetch)`."""
+        """Return the captured variables of a wrapper without a decorator's text, as in `fetch = retry(stop)(fetch)`."""
         if isinstance(wrapper, _HARMLESS) or is_decorated_in_text(wrapper):
             return ""
         if not isinstance(wrapper, FunctionType):
@@ -170,6 +180,7 @@ class ProjectReferences:
 
     def _class(self, cls: type) -> str:
         made: dict[str, Any] = vars(cls).get("__pydantic_generic_metadata__") or {}
+        # pydantic makes a class for each argument of a generic model. It has no text of its own.
         if made.get("origin") is not None:  # `Page[Item]`: a class that pydantic made of another
             return f"{self._class(made['origin'])}{ValueText(self).text(made['args'])}"
         if self.is_project_class(cls) or _is_made(cls):
@@ -185,7 +196,7 @@ class ProjectReferences:
 
 
 def captured(fn: FunctionType) -> dict[str, Any]:
-    """Return what a function closes over; a cell that is still empty is left out, and so not defined."""
+    """Return the variables that a function captured. An empty cell is left out: its name is not defined yet."""
     found: dict[str, Any] = {}
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
@@ -197,12 +208,12 @@ def captured(fn: FunctionType) -> dict[str, Any]:
 
 
 def _nothing(_name: str) -> object:
-    """Find no name: nothing is being added."""
+    """Find no name: no code is being added."""
     return ABSENT
 
 
 def _is_made(cls: type) -> bool:
-    """Whether a class was made by a call that passes it off as the standard library's: `make_dataclass`, `new_class`."""
+    """Whether a call made a class that claims to be the standard library's: `make_dataclass`, `new_class`."""
     return cls.__module__ == types.__name__ and getattr(types, cls.__qualname__, None) is not cls
 
 

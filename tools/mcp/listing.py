@@ -1,7 +1,7 @@
-"""What an MCP server says of itself and of its tools, read with care: a server may be anyone's.
+"""The listing of an MCP server: its name and its tools, read with care, since a server may be anyone's.
 
-Pages, tools and schemas are bounded; names are made valid; whatever is told to people and models is one line, short, and
-free of characters that cannot be seen. Schemas keep what they demand: only their prose is cut.
+Pages, tools and schemas are bounded, and names are made valid. Text for people and models is cut to one short line without invisible
+characters. Schemas keep their conditions; only their prose is cut.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...errors import ConfigError
 from ...plans.values import Json, NotJson, canonical, digest
+from ..schemas import with_prose
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -25,12 +26,6 @@ SCHEMA_BYTES_MAX: Final = 256 * 1024  # of one tool: generated ones come near a 
 DESCRIPTION_CHARACTERS_MAX: Final = 1_000  # of a tool
 NOTE_CHARACTERS_MAX: Final = 300  # of a parameter
 NAME_CHARACTERS_MAX: Final = 128
-
-_NAMED: Final = frozenset(
-    {"properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependentRequired"}
-)
-_PROSE: Final = frozenset({"title", "description", "$comment"})
-_VALUES: Final = frozenset({"const", "enum", "default", "examples", "required"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class Listed:
 
     @property
     def digest(self) -> str:
-        """Of what a call takes and gives, and of what it may do: a server that changes it has another tool."""
+        """Digest of the name, the schemas and the hints about effects: a server that changes these has another tool."""
         promised: Json = [dict(self.parameters), None if self.returns is None else dict(self.returns)]
         return digest(canonical([self.name, promised, bool(self.is_read_only), self.is_idempotent]))
 
@@ -98,13 +93,13 @@ async def read_listing(client: Client) -> Listing:
 
 
 def valid_name(name: str) -> str:
-    """Return a tool's name with whatever a plan cannot say in it replaced by `_`."""
+    """Return a tool's name with each character that a plan cannot write replaced by `_`."""
     made = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_CHARACTERS_MAX]
     return made if re.match(r"[A-Za-z_]", made) else f"_{made}"[:NAME_CHARACTERS_MAX]
 
 
 def plain(text: str, characters_max: int) -> str:
-    """Return text on one line, without what cannot be seen (controls, marks of direction, tags), cut to its bound."""
+    """Return text on one line, without invisible characters (controls, marks of direction, tags), cut to its bound."""
     seen = "".join(" " if char.isspace() else char for char in text[: characters_max * 8])
     kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
     line = " ".join(kept.split())
@@ -133,27 +128,11 @@ def _schema(where: str, what: str, schema: Mapping[str, Any]) -> dict[str, Json]
         raise ConfigError(
             f"{where}: its {what} has {size} bytes; expected at most {SCHEMA_BYTES_MAX}. Leave the tool out with only=[..]"
         )
-    return cast("dict[str, Json]", _with_short_prose(cast("Json", dict(schema))))
+    return cast("dict[str, Json]", with_prose(cast("Json", dict(schema)), _short))
 
 
-def _with_short_prose(schema: Json) -> Json:
-    match schema:
-        case dict():
-            return {key: _part(key, part) for key, part in schema.items()}
-        case list():
-            return [_with_short_prose(part) for part in schema]
-        case _:
-            return schema
-
-
-def _part(key: str, part: Json) -> Json:
-    if key in _VALUES:
-        return part
-    if key in _PROSE and isinstance(part, str):
-        return plain(part, NOTE_CHARACTERS_MAX)
-    if key in _NAMED and isinstance(part, dict):
-        return {name: _with_short_prose(each) for name, each in part.items()}
-    return _with_short_prose(part)
+def _short(prose: Json) -> Json:
+    return plain(prose, NOTE_CHARACTERS_MAX) if isinstance(prose, str) else prose
 
 
 def _shown(name: str) -> str:
@@ -161,6 +140,6 @@ def _shown(name: str) -> str:
 
 
 def changed(before: Sequence[Listed], now: Sequence[Listed]) -> frozenset[str]:
-    """Return the names of tools that are no more what they were."""
+    """Return the names of tools whose digest has changed, or that are gone."""
     current = {tool.name: tool.digest for tool in now}
     return frozenset(tool.name for tool in before if current.get(tool.name) != tool.digest)

@@ -1,12 +1,12 @@
-"""`Server`: one MCP server as this process speaks to it: one session, shared by all calls of all runs.
+"""`Server`: one MCP server, with one session that all calls of all runs of this process share.
 
-All sessions of a process live on one event loop, on a thread of its own, so that engines on any loop share them. A
-session is opened when it is first needed, opened again when it has died, and closed when the last engine that holds its
-server closes, when nobody has the server's tools any more, or when the process ends.
+All sessions of a process live on one event loop, on a thread of its own, so that engines on any loop share them. A session is opened
+when it is first needed, opened again when it has died, and closed when the last engine that holds its server closes, when no tool of
+the server is left, or when the process ends.
 
-Rules: a call that a dead session cannot even be handed is handed to a new one; a call that was under way when its session
-died is not repeated, since it may have been heard. After a new session was opened, a tool that is no more what it was
-when it was loaded is not called.
+- A call that could not be handed to a dead session is handed to a new one.
+- A call that was in progress when its session died is not repeated, since the server may have heard it.
+- A tool that has changed since it was loaded is not called in a new session.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shlex
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
 
 
-CLOSE_S: Final = 8.0  # a server that heeds nothing is killed by the transport after half of it
+CLOSE_S: Final = 8.0  # the transport kills a server that does not heed after half of it
 SAID_CHARACTERS_MAX: Final = 500  # of what a server says of a failure
 GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
 
 
 class Server:
-    """See the module. May be used from any thread and any event loop.
+    """One server. May be used from any thread and any event loop.
 
     Args:
         target: Where it is.
@@ -56,56 +56,66 @@ class Server:
     """
 
     def __init__(self, target: Target, open_s: float) -> None:
-        self._link = _Link(target, open_s)
+        self._sessions = _Sessions(target, open_s)
         self._holders = 0
         self._lock = threading.Lock()
-        weakref.finalize(self, self._link.close_soon).atexit = False
+        # The tools hold the server. When the last of them is collected, its session is closed; at exit `_close_all`
+        # does it, which waits.
+        weakref.finalize(self, self._sessions.close_soon).atexit = False
 
     def __str__(self) -> str:
-        return str(self._link.target)
+        return str(self._sessions.target)
 
     @property
     def target(self) -> Target:
         """Where it is."""
-        return self._link.target
+        return self._sessions.target
 
     def list_tools(self) -> Listing:
-        """Return what it offered when it was first reached; waits for that. Raises: ConfigError: it cannot be reached."""
+        """Return the listing of the first session; waits for it. Raises: ConfigError: it cannot be reached."""
         loop = _loop()
         try:
-            return call(loop, self._link.listed())
+            return call(loop, self._sessions.listed())
         except FirmplanError as fault:
             raise ConfigError(str(fault)) from fault
 
     async def call_tool(
         self, name: str, arguments: dict[str, Json], *, meta: dict[str, Any], progress: ProgressFnT | None
     ) -> CallToolResult:
-        """Return its answer to a call. A cancel here is told to the server.
+        """Return its answer to a call. A cancel is passed on to the server.
+
+        Args:
+            name: The name of the tool at the server.
+            arguments: Its arguments.
+            meta: Sent as `_meta`, such as an idempotency key.
+            progress: Called with the progress that the server reports.
 
         Raises:
             ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
             ConnectionError: The connection broke, or what came was no answer: the call may have been heard.
         """
-        asked = asyncio.run_coroutine_threadsafe(self._link.call(name, arguments, meta, progress), _loop())
+        asked = asyncio.run_coroutine_threadsafe(
+            self._sessions.call(name, arguments, meta, progress), _loop()
+        )
         return await asyncio.wrap_future(asked)
 
     def hold(self) -> None:
-        """Keep its session open until it is released as often as it was held."""
+        """Keep the session open until `release` was called as often as `hold`."""
         with self._lock:
             self._holders += 1
 
     async def release(self) -> None:
-        """Let go; the last one closes the session and waits until that is done."""
+        """Undo one `hold`; the last release closes the session and waits until it is closed."""
         with self._lock:
             self._holders -= 1
             is_last = self._holders == 0
-        if is_last and self._link.is_open:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._link.close(), _loop()))
+        if is_last and self._sessions.is_open:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._sessions.close(), _loop()))
 
 
 @dataclass(eq=False)
-class _Link:
-    """The way to one server. All but `close_soon` runs on the loop of all sessions."""
+class _Sessions:
+    """The sessions of one server, one after the other. All but `close_soon` runs on the loop of all sessions."""
 
     target: Target
     open_s: float
@@ -128,6 +138,8 @@ class _Link:
         from mcp import MCPError  # noqa: PLC0415  # an extra
         from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
 
+        # A server that was restarted does not know the session. It says so before it hears the call, so that one
+        # further try is safe.
         for is_second in (False, True):
             session = await self._connected()
             if name in self._changed:
@@ -138,7 +150,7 @@ class _Link:
                 return await session.call(name, arguments, meta, progress)
             except MCPError as error:
                 if error.message == GONE and not is_second:
-                    await self.close()  # it was refused unheard
+                    await self.close()  # the server refused it unheard
                     continue
                 raise await self._meaning(session, error) from error
             except ValidationError as error:
@@ -148,7 +160,7 @@ class _Link:
         raise ConnectionError(f"the MCP server {self.target} ends its sessions at once")
 
     async def _meaning(self, session: _Session, error: MCPError) -> Exception:
-        """Return what an error in place of an answer means: refused, and so not done, or nobody knows."""
+        """Return the exception for an error in place of an answer: a refused call did nothing, of others nobody knows."""
         from mcp.types import (  # noqa: PLC0415  # an extra
             CONNECTION_CLOSED,
             INVALID_PARAMS,
@@ -166,10 +178,11 @@ class _Link:
         return ConnectionError(f"the MCP server {self.target}: {said} (error {error.code})")
 
     async def _connected(self) -> _Session:
-        """Return a session that is alive, a new one if need be. Raises: ToolError: the server cannot be reached."""
+        """Return the living session, or open a new one. Raises: ToolError: the server cannot be reached."""
         async with self._opening:
             if self._session is not None and not self._session.is_over:
                 return self._session
+            # Under the lock: two calls at once must not open two sessions.
             await self.close()
             session = _Session(self.target)
             try:
@@ -181,7 +194,8 @@ class _Link:
                     raise
                 raise _unreachable(self.target, error, self.open_s) from error
             self._session = session
-            _links.add(self)
+            _servers.add(self)
+            # Tools are compared with the first listing, from which they were made, and not with the last one.
             self._first = self._first or listing
             self._changed = changed(self._first.tools, listing.tools)
             return session
@@ -197,7 +211,7 @@ class _Link:
 
 
 class _Session:
-    """One connection, alive as long as its own task is: transports must end in the task in which they began."""
+    """One connection. It lives in a task of its own: a transport must end in the task in which it began."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -208,7 +222,7 @@ class _Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing can be handed to it any more."""
+        """Whether no call can be handed to it any more."""
         return self._ending.is_set() or self._task is None or self._task.done()
 
     async def open(self) -> Listing:
@@ -241,7 +255,7 @@ class _Session:
         return answer
 
     async def wait_why(self) -> str:
-        """Return why it broke, once that is known; nothing where it only ended."""
+        """Return why the session broke, once that is known; empty where it only ended."""
         if self._task is not None and self._ending.is_set():
             await asyncio.wait([self._task], timeout=CLOSE_S)
         return self._why
@@ -262,6 +276,7 @@ class _Session:
         from mcp.types import Implementation  # noqa: PLC0415  # an extra
 
         known = Implementation(name="firmplan", version=version("firmplan"))
+        # anyio's task groups have to end in the task that began them, so that one task opens, waits and closes.
         try:
             async with Client(_watched(self._target, self._ending), client_info=known, cache=None) as client:
                 self._opened.set_result((client, await read_listing(client)))
@@ -269,7 +284,7 @@ class _Session:
         except BaseException as error:
             if not self._opened.done():
                 self._opened.set_exception(_innermost(error))
-                self._opened.exception()  # told where it is waited for
+                self._opened.exception()  # retrieved: `open` raises it
             else:
                 self._why = _told(_innermost(error))
             if not isinstance(error, Exception):
@@ -280,27 +295,20 @@ class _Session:
 
 @asynccontextmanager
 async def _watched(target: Target, ended: asyncio.Event) -> AsyncGenerator[Any]:
-    """Yield the streams of a connection, telling when nothing more comes."""
+    """Yield the streams of a connection; set `ended` when nothing more comes."""
     async with target.connect() as (incoming, outgoing):
         yield _Watched(incoming, ended), outgoing
 
 
 class _Watched:
-    """A stream that tells when it has ended."""
+    """A stream that sets an event when it has ended."""
 
     def __init__(self, inner: Any, ended: asyncio.Event) -> None:  # noqa: ANN401  # any of the transports' streams
         self._inner = inner
         self._ended = ended
 
-    @property
-    def last_context(self) -> Any:  # noqa: ANN401  # the transports' own
-        return getattr(self._inner, "last_context", None)
-
-    async def receive(self) -> Any:  # noqa: ANN401  # as above
-        return await self._inner.receive()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # `receive`, `aclose`, `last_context`: the inner stream's
+        return getattr(self._inner, name)
 
     def __aiter__(self) -> Self:
         return self
@@ -323,7 +331,7 @@ class _Watched:
         return cast("bool | None", await self._inner.__aexit__(kind, error, trace))
 
 
-# --- what faults mean
+# The meaning of errors.
 
 
 def _unreachable(target: Target, error: Exception, open_s: float) -> FirmplanError:
@@ -345,9 +353,9 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-# --- the loop of all sessions
+# The loop of all sessions.
 
-_links: weakref.WeakSet[_Link] = weakref.WeakSet()
+_servers: weakref.WeakSet[_Sessions] = weakref.WeakSet()
 _background: tuple[int, Background] | None = None
 _starting = threading.Lock()
 
@@ -358,7 +366,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     with _starting:
         if (running := _running_loop()) is not None:
             return running
-        _links.clear()  # those of the process that this one was forked from
+        _servers.clear()  # those of the process that this one was forked from
         _background = os.getpid(), Background()
         atexit.register(_close_all)
         return _background[1].loop
@@ -371,20 +379,20 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _close_all() -> None:
     """Close what is still open when the process ends, so that no server outlives it."""
     loop = _running_loop()
-    if loop is not None and any(link.is_open for link in _links):
+    if loop is not None and any(each.is_open for each in _servers):
         with suppress(Exception):
-            asyncio.run_coroutine_threadsafe(_closed(list(_links)), loop).result(CLOSE_S + 1)
+            asyncio.run_coroutine_threadsafe(_closed(list(_servers)), loop).result(CLOSE_S + 1)
 
 
-async def _closed(links: Iterable[_Link]) -> None:
-    await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
+async def _closed(servers: Iterable[_Sessions]) -> None:
+    await asyncio.gather(*(each.close() for each in servers), return_exceptions=True)
 
 
-# --- Where an MCP server is: a command that is started here, or an address that is called. And the way to it.
+# Targets: a server is a command that is started here, or an address.
 #
-# A command is started without a shell, with a small environment (`PATH`, `HOME` and their like) and what `env` adds. An
-# address is spoken to by streamable HTTP; answers past `MESSAGE_BYTES_MAX` are refused while they come in. What a command
-# writes to its stderr goes to ours; its stdout is the protocol's.
+# A command is started without a shell, with a small environment (`PATH`, `HOME` and the like) and the variables of `env`. Its stderr is
+# ours, and its stdout belongs to the protocol. An address is spoken to by streamable HTTP; an answer past `MESSAGE_BYTES_MAX` is refused
+# while it comes in.
 
 
 MESSAGE_BYTES_MAX: Final = (
@@ -410,12 +418,12 @@ class Command:
 
     @property
     def decides(self) -> Json:
-        """What of it may decide a result; only ever kept as part of a digest."""
+        """The parts that may decide a result; stored only inside a digest, since they may hold secrets."""
         return {"command": list(self.words), "env": dict(self.env), "cwd": self.cwd}
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:
-        """Start it, and yield what comes from it and what goes to it; at the end it is stopped, heeding or not."""
+        """Start the command and yield its two streams. At the end it is stopped, and killed if it does not heed."""
         from mcp.client.stdio import StdioServerParameters, stdio_client  # noqa: PLC0415  # an extra
 
         parameters = StdioServerParameters(
@@ -439,17 +447,17 @@ class Address:
 
     @property
     def decides(self) -> Json:
-        """What of it may decide a result; only ever kept as part of a digest."""
+        """The parts that may decide a result; stored only inside a digest, since they may hold secrets."""
         return {"url": self.url, "headers": dict(self.headers)}
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:
-        """Yield what comes from it and what goes to it."""
+        """Yield the two streams of a connection."""
         import httpx2  # noqa: PLC0415  # only for servers at an address
         from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415  # an extra
 
         client = httpx2.AsyncClient(
-            # What comes is counted as it comes, so it must not be packed.
+            # The bound counts bytes as they come, so that they must not be compressed.
             headers={"Accept-Encoding": "identity", **self.headers},
             timeout=httpx2.Timeout(CONNECT_S, read=None),
             event_hooks={"response": [_bound]},
@@ -472,7 +480,17 @@ def read_target(
     cwd: str | PathLike[str] | None,
     headers: Mapping[str, str] | None,
 ) -> Target:
-    """Return where a server is. Raises: ConfigError: it is neither a command nor an address, or has settings of the other."""
+    """Return the target of a server.
+
+    Args:
+        server: A command, its words, or an address.
+        env: For a command: variables of its environment.
+        cwd: For a command: its folder.
+        headers: For an address: sent with every request.
+
+    Raises:
+        ConfigError: It is neither a command nor an address, or has settings of the other kind.
+    """
     if isinstance(server, str) and server.lower().startswith(("http://", "https://")):
         if env is not None or cwd is not None:
             raise ConfigError(f"{Address(server)}: env and cwd are for a server that is started by a command")
@@ -506,7 +524,7 @@ def _words(server: object) -> tuple[str, ...]:
 
 @contextmanager
 def _stderr() -> Generator[TextIO]:
-    """Yield our stderr for a child process; where there is none, nowhere."""
+    """Yield our stderr for a child process, or the null device where there is none."""
     own = sys.__stderr__
     try:
         if own is not None:
@@ -521,12 +539,14 @@ def _stderr() -> Generator[TextIO]:
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Bound an answer that comes in one piece; events of a stream are bounded one by one by its reader.
+    """Bound an answer in one piece; the reader of a stream bounds its events one by one.
 
     Raises:
         ConfigError: The server wants to know who asks.
     """
     import httpx2  # noqa: PLC0415  # as above
+
+    from ..bounded_body import BoundedBody  # noqa: PLC0415  # loads httpx
 
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise ConfigError(
@@ -537,20 +557,5 @@ async def _bound(response: httpx2.Response) -> None:
         return
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise httpx2.RemoteProtocolError("the answer is compressed, which was not asked for")
-    inner = cast("httpx2.AsyncByteStream", response.stream)
-
-    class Bounded(httpx2.AsyncByteStream):
-        """The same bytes, as far as the bound."""
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
-            async for part in inner:
-                size += len(part)
-                if size > MESSAGE_BYTES_MAX:
-                    raise httpx2.RemoteProtocolError(f"the answer is larger than {MESSAGE_BYTES_MAX} bytes")
-                yield part
-
-        async def aclose(self) -> None:
-            await inner.aclose()
-
-    response.stream = Bounded()
+    error = httpx2.RemoteProtocolError(f"the answer is larger than {MESSAGE_BYTES_MAX} bytes")
+    response.stream = BoundedBody(response.stream, MESSAGE_BYTES_MAX, error)

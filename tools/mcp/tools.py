@@ -1,8 +1,8 @@
-"""Tools of an MCP server, as tools of a plan: what `Toolset.from_mcp` does.
+"""The tools of an MCP server as tools of a plan: `Toolset.from_mcp`.
 
-A server's word is not taken for more than it is: its outputs are untrusted until someone says otherwise, what it does not
-call read-only is a `write`, and what it says of a tool is cut, and marked as its own words where a model reads it. What
-the server is, its version and the tool's schemas are part of the tool's fingerprint.
+A server is not trusted: its outputs are untrusted until the user declares otherwise, a tool that it does not call read-only is a
+`write`, and its descriptions are cut, and marked as the server's words where a model reads them. The target of the server, its version
+and the schemas of the tool are part of the tool's fingerprint.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ from .session import Server, read_target
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import ProgressFnT
+    from mcp.types import (
+        AudioContent,
+        CallToolResult,
+        EmbeddedResource,
+        ImageContent,
+        ResourceLink,
+        TextContent,
+    )
+
+    Part = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
 
 
 CONTEXT: Final = (
@@ -72,7 +82,7 @@ class _Where(TypedDict):
 
 
 class RemoteTool:
-    """Calls one tool of a server.
+    """Calls one tool of a server: the function of a tool that is elsewhere.
 
     Args:
         server: The server; whoever has the tool keeps it.
@@ -131,7 +141,7 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
 
 
 def hold_servers(tools: Iterable[Tool]) -> tuple[Server, ...]:
-    """Keep the sessions of the tools' servers, each once, until `release_servers`."""
+    """Keep the sessions of the tools' servers open until `release_servers`; return the servers, each once."""
     found = tuple(dict.fromkeys(tool.fn.server for tool in tools if isinstance(tool.fn, RemoteTool)))
     for server in found:
         server.hold()
@@ -139,7 +149,7 @@ def hold_servers(tools: Iterable[Tool]) -> tuple[Server, ...]:
 
 
 async def release_servers(servers: Iterable[Server]) -> None:
-    """Let go of servers; sessions that nobody holds any more are closed when this returns."""
+    """Release servers; a session that no engine holds any more is closed when this returns."""
     for server in servers:
         await server.release()
 
@@ -225,29 +235,20 @@ def _progress_of(context: Context) -> ProgressFnT:
     return tell
 
 
-# --- What an MCP server's answer to a call is worth: a value of the plan, or a failure.
-#
-# A structured result is the value, as it is. Without one, what was said is: one part is itself, several are a list, none is
-# null. Text is text, whatever it looks like; pictures, sounds and files are artifacts; a link is an object that names it.
+# Results. A structured result is the value. Without one, the parts of the answer are: one part is the value itself, several parts are a
+# list, none is null. Text stays text, even if it looks like JSON. Pictures, sounds and files are artifacts; a link is an object.
 
-
-if TYPE_CHECKING:
-    from mcp.types import (
-        AudioContent,
-        CallToolResult,
-        EmbeddedResource,
-        ImageContent,
-        ResourceLink,
-        TextContent,
-    )
-
-    Part = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
 
 ERROR_CHARACTERS_MAX: Final = 2_000  # of what a server says of a failure: it may be anything
 
 
 def value_of(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
-    """Return the value of an answer; `is_structured`: the tool promises a structured one.
+    """Return the value of an answer.
+
+    Args:
+        result: The answer.
+        context: Keeps the bytes of pictures, sounds and files.
+        is_structured: Whether the tool's schema promises a structured result.
 
     Raises:
         ToolError: The call failed, or bytes came that cannot be read or kept.

@@ -1,12 +1,11 @@
-"""The form in which a model is asked for a value, and how its words are read back.
+"""Structured answers: the form in which a model is asked for a value, and how its text is read back.
 
 - A plain string (`{"type": "string"}`) is asked for as text: no tool call, no JSON, nothing that can be malformed.
 - An object is asked for by its own schema.
 - Anything else is asked for inside an object with the one property `answer`; the bare value is accepted too.
 
-Reading is generous about wrapping and strict about the value: JSON may stand in a markdown fence, in prose, or in a
-JSON string, and the last one wins, since earlier ones may be quoted from the question; then the whole schema
-must hold. Knows nothing of endpoints and clients.
+Reading is generous about wrapping and strict about the value. JSON may stand in a markdown fence, in prose, or in a JSON string. The
+last JSON wins, since an earlier one may be quoted from the question. Then the whole schema must hold. Knows no endpoint and no client.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ TEXT_CHARACTERS_MAX = 2_000_000
 """A longer answer is not read: no model has as much to say, and the event loop stands still while it is read."""
 
 _BROKEN_CHARACTERS = 40
-"""What decodes for longer before it breaks is JSON with a fault; a whole part inside it is not the answer."""
+"""Text that decodes for longer before it breaks is JSON with an error; a complete value inside it is not the answer."""
 
 _SPANS_MAX = 64
-"""Openings of JSON tried in prose: more is no answer, and trying is quadratic."""
+"""Openings of JSON that are tried in prose. Trying is quadratic, and prose with more openings holds no answer."""
 
 
 class InvalidAnswer(ValueError):  # noqa: N818  # reads as what it says
-    """The model's words are no value of the wanted form; the message says why, for the model to read."""
+    """The model's text is no value of the wanted form; the message tells the model why."""
 
 
 class NoJson(InvalidAnswer):
-    """There is no JSON in them at all."""
+    """The text holds no JSON."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ class Answer:
         schema: Self-contained JSON Schema of the value.
         name: What the value is called on the wire: `[a-zA-Z0-9_-]{1,64}`.
         purpose: One sentence for the model.
-        told: JSON Schema that the model is shown in place of `schema`, where that says more than must hold.
+        shown_schema: JSON Schema that the model is shown in place of `schema`, where it asks for more than must hold.
     """
 
     schema: Mapping[str, Json]
     name: str = "answer"
     purpose: str = "The answer, with all required fields."
-    told: Mapping[str, Json] | None = None
+    shown_schema: Mapping[str, Json] | None = None
 
     @cached_property
     def is_text(self) -> bool:
@@ -67,8 +66,8 @@ class Answer:
     @cached_property
     def wire_schema(self) -> dict[str, Json]:
         """The JSON Schema that is sent: always of an object."""
-        if self.told is not None:
-            return dict(self.told)
+        if self.shown_schema is not None:
+            return dict(self.shown_schema)
         schema = self._resolved()
         if schema.get("type") == "object":
             return schema
@@ -88,10 +87,10 @@ class Answer:
         return self._resolved().get("type") != "object"
 
     def read(self, text: str) -> Json:
-        """Return the value that the model's words stand for.
+        """Return the value in the model's text.
 
         Raises:
-            InvalidAnswer: The words hold no JSON, or JSON of another shape.
+            InvalidAnswer: The text holds no JSON, or JSON of another shape.
         """
         if len(text) > TEXT_CHARACTERS_MAX:
             raise InvalidAnswer(
@@ -114,7 +113,7 @@ class Answer:
         raise InvalidAnswer("the JSON does not fit its schema: " + "; ".join(faults))
 
     def _readings(self, text: str) -> Iterator[Json]:
-        """Yield what the words may stand for, the likeliest first."""
+        """Yield the values that the text may stand for, the likeliest first."""
         try:
             value = find_json(text)
         except NoJson:
@@ -147,7 +146,7 @@ class Answer:
 
 
 def find_json(text: str) -> Json:
-    """Return the JSON value in a model's words: all of them, or what the last fence or the last brackets hold.
+    """Return the JSON value in a model's text: the whole text, or the content of the last fence or the last brackets.
 
     Raises:
         NoJson: There is none.

@@ -47,7 +47,7 @@ class Clients:
         prices: What tokens cost; `None`: the table that `FIRMPLAN_PRICES` names, read with the first call, and ours.
 
     Attributes:
-        modes: What is known of how the endpoints can be asked for structure.
+        modes: In which mode each endpoint is asked for structure.
         limits: The semaphores and rate limiters of the endpoints.
     """
 
@@ -68,11 +68,13 @@ class Clients:
     async def lease(self, endpoint: Endpoint) -> AsyncGenerator[AsyncInstructor]:
         """Provide a client of an endpoint for one call, or for one conversation."""
         await _import_clients()
+        # A client belongs to the event loop that made it: its sockets and locks cannot be used from another one.
         key = (id(asyncio.get_running_loop()), endpoint.base_url, endpoint.api_key, endpoint.mode)
         shared = self._open.get(key)
         if shared is None:
             shared = self._open[key] = _Shared(_connect(endpoint))
         shared.users += 1
+        # A context variable and no flag: other users of instructor in this process keep their log.
         token = _quiet.set(True)
         try:
             yield shared.client
@@ -85,7 +87,7 @@ class Clients:
 
 
 async def _import_clients() -> None:
-    """Import the clients' libraries, beside the event loop: the first time takes a second."""
+    """Import the clients' libraries on a thread: the first time takes a second, which would stop the event loop."""
     if "instructor" not in sys.modules:
         await asyncio.to_thread(importlib.import_module, "instructor")
 
@@ -131,17 +133,13 @@ def _tls() -> ssl.SSLContext:
 
 @cache
 def _hush_instructor() -> None:
-    """Keep instructor from logging failures of our calls: they are returned as errors, told once, without keys."""
+    """Keep instructor from logging failures of our calls: they are raised as errors, without keys, and reported once."""
     logging.getLogger("instructor.v2.retry").addFilter(lambda _: not _quiet.get())
 
 
-# --- How structure is asked of an endpoint, and what an endpoint has shown that it can do.
-#
-# Where no mode is set, the modes are tried in the order of `MODES` until one works: an endpoint that refuses a tool
-# call or `response_format`, or that answers without a trace of JSON, is asked in the next one. What worked is remembered by
-# endpoint and model for as long as the memory lives; from then on a refusal is about the request, not about its form.
-#
-# Pure but for that memory: sends nothing.
+# Modes: the ways to ask for a structured answer. Where no mode is set, the modes are tried in the order of `MODES` until one works:
+# an endpoint that refuses a tool call or `response_format`, or that answers without JSON, is asked in the next mode. The mode that
+# worked is remembered by endpoint and model, and from then on a refusal is about the request and not about its form.
 
 
 _ABOUT_FORM = re.compile(
@@ -152,7 +150,7 @@ _ABOUT_STREAMS = re.compile(r"stream", re.IGNORECASE)
 
 
 class Modes:
-    """The modes that endpoints are asked in."""
+    """The modes in which the endpoints are asked. Sends nothing."""
 
     def __init__(self) -> None:
         self._next: dict[tuple[str, str], str] = {}
@@ -171,7 +169,7 @@ class Modes:
         self._proven[endpoint.base_url, endpoint.name] = mode
 
     def give_up(self, endpoint: Endpoint, mode: str) -> bool:
-        """Go on to the mode after `mode`; whether there is one to go on to."""
+        """Go on to the mode after `mode`; return whether there is one."""
         key = (endpoint.base_url, endpoint.name)
         if endpoint.mode != AUTO or key in self._proven:
             return False
@@ -182,7 +180,7 @@ class Modes:
         return True
 
     def can_stream(self, endpoint: Endpoint) -> bool:
-        """Whether answers may be asked for as streams: until one is refused."""
+        """Whether the endpoint has refused no stream so far."""
         return (endpoint.base_url, endpoint.name) not in self._unstreamed
 
     def give_up_streams(self, endpoint: Endpoint) -> None:
@@ -197,7 +195,7 @@ def is_about_streams(fault: ModelError) -> bool:
 
 
 def is_about_form(fault: ModelError) -> bool:
-    """Whether a failure may be a refusal of the form in which structure was asked for, and not of the question."""
+    """Whether a failure may be a refusal of the mode, and not of the question."""
     if fault.code == "model-rejected":
         return True
     return fault.code in ("model-unavailable", "model-unknown") and _ABOUT_FORM.search(str(fault)) is not None

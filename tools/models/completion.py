@@ -1,12 +1,15 @@
-"""One request to one endpoint, and all that can come of it.
+"""One request to one endpoint, and its outcomes.
 
-The request goes through instructor and the openai client as they are; what comes back is sorted into a `Completion`:
-an answer, words that do not fit, a refusal, or an answer cut short. What is not the model's doing (nobody there,
-a wrong key, a limit, a fault of the server) is raised as `ModelError`, with a stable code and whether it may pass.
-`complete` sends one request; `complete_within` bears with a faltering transport, within an budget. Asking again
-about the content is the caller's.
+The request goes through instructor and the openai client as they are. The completion is sorted into one of four outcomes: an answer, an
+invalid answer, a refusal, or a truncated answer. A failure that is not the model's (no endpoint, a wrong key, a limit, an error of the
+server) is raised as `ModelError`, with a stable code and whether it is temporary.
 
-What endpoints say is quoted cut short and with the key blotted out.
+`complete` sends one request. `complete_within` sends it again, within a budget, where the transport fails or the mode is refused.
+instructor itself does not ask again (`max_retries=0`), and `models.py` does: a retry has to come out of the budget of the conversation
+and to count in its usage, guards and judges decide after the schema, and a refusal or a truncated answer must not be retried.
+instructor's retries know none of these.
+
+Quotes of an endpoint are cut short, with the key masked.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from .transport import Listener
 
 
-TOKENS_MAX: Final = 10**12  # of one answer: what an endpoint counts beyond that is no count
+TOKENS_MAX: Final = 10**12  # of one answer; a larger count is no count
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """All that one request says.
+    """The content of one request.
 
     Attributes:
         temperature: `None` is not sent; the same of `max_tokens`.
         timeout_s: The longest that the request may take, whole.
-        listener: Hears the answer while it is written; an endpoint that does not stream is asked without.
+        listener: Hears the answer while the model writes; an endpoint that does not stream is asked without it.
     """
 
     endpoint: Endpoint
@@ -106,21 +109,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The model's words are a value of the wanted form."""
+    """The model's text is a value of the wanted form."""
 
     value: Json
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """They are not; `fault` says why.
+    """The model's text is no value of the wanted form; `fault` says why.
 
     Attributes:
-        is_formless: Whether there is no trace of the wanted form in them, as if the endpoint had not been told.
+        has_no_json: Whether the text holds no JSON at all, as if the endpoint ignored the mode.
     """
 
     fault: str
-    is_formless: bool = False
+    has_no_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ Outcome: TypeAlias = Answered | Invalid | Refused | Truncated
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came of one request: the outcome, the model's words as they were, and what they cost."""
+    """The result of one request: its outcome, the model's text as it was, and the cost."""
 
     outcome: Outcome
     raw: str
@@ -150,43 +153,52 @@ class Completion:
 async def complete_within(
     budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy = RETRY_POLICY
 ) -> Completion:
-    """Send a request, again where the transport fails and it may pass, or where its form is refused.
+    """Send a request; send it again where the transport fails for the moment, or where the endpoint refuses the mode.
 
-    Every request is taken from `budget`.
+    Args:
+        budget: Every request is taken from it.
+        call: The request.
+        clients: The open clients, with their modes and limits.
+        policy: Which failures of the transport are retried.
 
     Raises:
         ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
     """
     endpoint, modes = call.endpoint, clients.modes
+    # Ends: each round gives up one mode or the stream, and the budget bounds the requests of all.
     while True:
         mode = modes.of(endpoint)
         if not modes.can_stream(endpoint):
             call = replace(call, listener=None)
         try:
-            turn = await _send_with_retries(
+            completion = await _send_with_retries(
                 budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
             )
         except ModelError as fault:
             if call.listener is not None and is_about_streams(fault):
                 modes.give_up_streams(endpoint)
+            # A text is asked for without any mode, so that its refusal is never about the mode.
             elif call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
                 if call.listener is None or not is_about_form(fault):
                     raise
-                call = replace(call, listener=None)  # its last chance, without a word about what is not taken
+                call = replace(
+                    call, listener=None
+                )  # the last chance: the endpoint may refuse the options of streams
             continue
-        if isinstance(turn.outcome, Answered) and not call.answer.is_text:
+        if isinstance(completion.outcome, Answered) and not call.answer.is_text:
             modes.prove(endpoint, mode)
-        elif isinstance(turn.outcome, Invalid) and turn.outcome.is_formless:
+        elif isinstance(completion.outcome, Invalid) and completion.outcome.has_no_json:
             modes.give_up(endpoint, mode)
-        return turn
+        return completion
 
 
 async def _send_with_retries(
     budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy
 ) -> Completion:
-    """Send a request in its one form."""
+    """Send a request in one mode, with retries of the transport."""
     async for attempt in policy.retrying(budget):
         with attempt:
+            # The limits are acquired for each try, so that a request that waits for its retry blocks no other one.
             async with clients.limits.acquire(call.endpoint) as waited_s:
                 budget.extend(waited_s)
                 budget.take()
@@ -201,12 +213,14 @@ async def _send_with_retries(
 
 
 async def complete(call: Call, clients: Clients) -> Completion:
-    """Send one request and sort what comes back.
+    """Send one request and sort its completion.
 
     Raises:
         ModelError: The endpoint gave no answer; the codes are in `outage.py`.
     """
     price = clients.prices.find(call.endpoint)
+    # instructor raises where the text does not parse, and the completion is lost with it. The hook keeps it, for its
+    # text, its usage and its refusal.
     async with clients.lease(call.endpoint) as client:
         seen: list[Any] = []
         try:
@@ -214,7 +228,7 @@ async def complete(call: Call, clients: Clients) -> Completion:
                 parsed = await _send(client, call, seen)
         except TimeoutError:
             raise timed_out(call.endpoint, call.timeout_s) from None
-        except Exception as error:  # noqa: BLE001  # sorted below: the transport's are raised, the rest is the model's
+        except Exception as error:  # noqa: BLE001  # sorted below: errors of the transport are raised, others are outcomes
             fault = _root(error)
             if not seen:
                 raise _outage(fault, call) from None
@@ -223,7 +237,7 @@ async def complete(call: Call, clients: Clients) -> Completion:
 
 
 def _outage(fault: BaseException, call: Call) -> BaseException:
-    """Return what is raised where no answer came."""
+    """Return the exception for a request without an answer."""
     if call.listener is None:
         return outage(fault, call.endpoint, call.timeout_s)
     from .transport import ListenerFailed, StreamBroken  # noqa: PLC0415  # loads openai
@@ -257,7 +271,7 @@ async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:
 
 
 def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) -> Any:  # noqa: ANN401  # instructor's
-    """Return what asks as the client does, with a listener to the answer."""
+    """Return the client's `create` with a listener to the answer."""
     import instructor  # noqa: PLC0415  # heavy
     from openai import AsyncOpenAI  # noqa: PLC0415
 
@@ -271,6 +285,8 @@ def _response_model(answer: Answer) -> type[Any]:
     """Return the answer as instructor wants it: a model with the answer's own schema and its own reading."""
     from pydantic import BaseModel  # noqa: PLC0415  # with instructor, when a call is made
 
+    # pydantic would validate with its own rules. The two methods that instructor calls are replaced, so that the
+    # schema is the answer's own and its text is read by `Answer.read`.
     class Structured(BaseModel):
         value: Any
 
@@ -293,7 +309,7 @@ def _response_model(answer: Answer) -> type[Any]:
 
 
 def _completion(call: Call, completion: object, parsed: object, price: Price | None) -> Completion:
-    """Sort a completion that arrived."""
+    """Return a completion with its outcome and its cost."""
     raw = _words(completion)
     return Completion(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
 
@@ -305,6 +321,7 @@ def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcom
         return Invalid(
             f"the endpoint sent no chat completion: {call.endpoint.quote(_get(completion, 'error') or completion)}"
         )
+    # In this order: a refusal may be truncated too, and the text of a truncated answer may happen to parse.
     if refusal or finish == "content_filter":
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
     if finish == "length":
@@ -318,7 +335,7 @@ def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcom
 
 
 def _words(completion: object) -> str:
-    """Return what the model wrote: the arguments of its first tool call, else its content."""
+    """Return the model's text: the arguments of its first tool call, else its content."""
     message = _get(completion, "choices", 0, "message")
     for words in (
         _get(message, "tool_calls", 0, "function", "arguments"),
@@ -352,7 +369,7 @@ def _usage(completion: object, price: Price | None) -> Usage:
 
 
 def _get(value: object, *path: str | int) -> object:
-    """Follow fields and positions through what may have any shape; `None` where there is none."""
+    """Follow fields and positions through a value of any shape; `None` where there is none."""
     for part in path:
         match part, value:
             case int(), list():
@@ -368,13 +385,13 @@ def _get(value: object, *path: str | int) -> object:
 
 
 def _root(error: Exception) -> BaseException:
-    """Return what instructor wrapped."""
+    """Return the exception that instructor wrapped."""
     from instructor.core import InstructorRetryException  # noqa: PLC0415  # heavy
 
     return error.__cause__ or error if isinstance(error, InstructorRetryException) else error
 
 
-# --- Which of the four ways to ask for structure an endpoint can do: one tiny question in each, and what came of it.
+# Probing: which of the four modes an endpoint can do. `firmplan doctor` asks one tiny question in each.
 
 
 TIMEOUT_S = 30.0
@@ -393,7 +410,7 @@ _QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the f
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One way of asking: whether it works, and what came where it does not."""
+    """One mode: whether it works, and what came back where it does not."""
 
     mode: str
     works: bool
@@ -403,7 +420,13 @@ class Probe:
 async def probe(
     endpoint: Endpoint, clients: Clients | None = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[Probe, ...]:
-    """Return what comes of each of `MODES`, in their order; sends one request each."""
+    """Return a probe for each of `MODES`, in their order. Sends one request for each.
+
+    Args:
+        endpoint: Its own mode is not used.
+        clients: `None`: clients of its own.
+        timeout_s: The longest that one request may take.
+    """
     shared = Clients() if clients is None else clients
     return tuple([await _probe(replace(endpoint, mode=mode), shared, timeout_s) for mode in MODES])
 
@@ -412,10 +435,10 @@ async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Prob
     answer = Answer(_SCHEMA, name="probe", purpose="A word and some numbers.")
     call = Call(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
     try:
-        turn = await complete(call, clients)
+        completion = await complete(call, clients)
     except ModelError as fault:
         return Probe(endpoint.mode, works=False, found=f"{fault.code}: {fault}")
-    match turn.outcome:
+    match completion.outcome:
         case Answered():
             return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")
         case Invalid(why):

@@ -1,4 +1,4 @@
-"""Where a model is asked: one model at one OpenAI-compatible endpoint, and the settings that say so.
+"""One model at one OpenAI-compatible endpoint, and its settings.
 
 A `Model` may leave things open; `resolve` fills them from the environment when it is used, never at import:
 `FIRMPLAN_MODEL`, `FIRMPLAN_BASE_URL`, `OPENAI_API_KEY`. An endpoint on this machine needs no key. Keys are in no `repr`.
@@ -22,7 +22,7 @@ MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
 """How structure may be asked for: a tool call, `response_format` with a schema, any JSON, JSON in a markdown fence."""
 
 AUTO = "AUTO"
-"""No mode is set: the first of `MODES` that works (see `modes.py`)."""
+"""No mode is set: the first of `MODES` that works (`Modes` in `clients.py`)."""
 
 _NO_KEY = "no-key-needed"
 
@@ -40,13 +40,13 @@ class Endpoint:
 
     @property
     def max_tokens_key(self) -> str:
-        """What the limit of an answer is called: OpenAI's newer models take only the new name, others only the old."""
+        """The name of the limit on an answer's length: OpenAI's newer models take only the new name, other endpoints only the old one."""
         return (
             "max_completion_tokens" if self.base_url.startswith("https://api.openai.com/") else "max_tokens"
         )
 
     def quote(self, text: object, characters_max: int = 500) -> str:
-        """Return a foreign text on one line, cut short and with the key blotted out."""
+        """Return a foreign text on one line, cut short and with the key masked."""
         said = " ".join(str(text).split()).replace(self.api_key, "***")
         return said if len(said) <= characters_max else said[:characters_max] + ".."
 

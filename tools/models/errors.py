@@ -1,4 +1,4 @@
-"""What it means when an endpoint gives no answer: a stable code, whether it may pass, and what to do about it.
+"""The error of an endpoint that gives no answer: a stable code, whether it is temporary, and what to do about it.
 
 | code | when | temporary |
 | --- | --- | --- |
@@ -43,14 +43,20 @@ class ModelError(ToolError):
 
 
 def timed_out(endpoint: Endpoint, timeout_s: float) -> ModelError:
-    """Return the failure of a request that took too long."""
+    """Return the error of a request that took too long."""
     return ModelError(
         f"no answer from {endpoint.base_url} within {timeout_s:g} s", code="timeout", temporary=True
     )
 
 
 def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelError:
-    """Return the failure that an exception of the openai client stands for."""
+    """Return the error for an exception of the openai client.
+
+    Args:
+        error: The exception.
+        endpoint: Whose request it ended.
+        timeout_s: The time that the request had.
+    """
     import openai  # noqa: PLC0415  # heavy: loaded with the first call
 
     from .transport import BodyTooLarge  # noqa: PLC0415  # loads httpx
@@ -79,7 +85,7 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
 
 
 def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoint) -> ModelError:
-    """Return the failure that an HTTP status stands for."""
+    """Return the error for an HTTP status."""
     stays = headers.get("x-should-retry") == "false" or "insufficient_quota" in said
     wait = _retry_after(headers)
     where = f"{endpoint.base_url} answered {status}"
@@ -105,7 +111,7 @@ def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoi
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the wait that the endpoint asks for, in seconds; a date is not worth a clock and counts as unsaid."""
+    """Return the pause that the endpoint asks for, in seconds. A date is ignored: reading it needs a clock."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             wait = float(headers.get(name, "")) * scale

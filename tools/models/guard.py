@@ -1,4 +1,4 @@
-"""Guards: further conditions on a model's answer; one that fails has the answer made again, told why.
+"""Guards: further conditions on a model's answer. If a guard fails, the model is asked again, with the reason.
 
 In plans a guard is data:
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Validates(Protocol):
-    """A pydantic `TypeAdapter`, or what is like it."""
+    """A pydantic `TypeAdapter`, or an object with its `validate_python`."""
 
     def validate_python(self, value: Any, /) -> object:  # noqa: ANN401  # pydantic's own signature
         """Return the value as it should be. Raises: ValueError."""
@@ -50,14 +50,14 @@ _KEYWORDS = {"max_length": "maxLength", "min_length": "minLength", "regex": "pat
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the model was asked, for guards that compare with it."""
+    """The question to the model, for guards that compare the answer with it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A condition that a model finds to hold or not; `model` is an alias, `None`: whoever gave the answer."""
+    """A condition that a model judges. `model` is an alias; `None`: the model that gave the answer."""
 
     condition: str
     model: str | None = None
@@ -87,10 +87,15 @@ def check_guards(where: str, guards: Sequence[object]) -> None:
 
 
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
-    """Return the first guard's complaint about `value` as a sentence for the model; `None` if all but judges hold.
+    """Return why the first guard that fails refuses `value`, as a sentence for the model; `None` if all but judges hold.
+
+    Args:
+        value: The answer.
+        guards: In the order in which they are asked; judges are passed over.
+        question: The question to the model.
 
     Raises:
-        ToolError: A guard that is code went wrong (`guard-failed`): that is no complaint, and no answer would help.
+        ToolError: A guard that is code went wrong (`guard-failed`): another answer would not help.
     """
     for guard in guards:
         fault = _measured(guard, value, question) if is_data(guard) else _asked(guard, value)
@@ -110,7 +115,7 @@ def is_code(guard: object) -> bool:
 
 
 def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401  # anything may be given
-    """Return how code is asked about a value: a validator says so by raising, and what it returns is no verdict."""
+    """Return a function that asks code about a value. A validator refuses by raising; its return value is no verdict."""
     if isinstance(guard, Mapping):
         return None
     for name in ("model_validate", "validate_python"):
@@ -124,7 +129,7 @@ def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401
 
 
 def _asked(guard: Guard, value: Json) -> str | None:
-    """Ask code."""
+    """Return why a guard that is code refuses a value; `None`: it holds."""
     question = _question_of(guard)
     if question is None:
         return None
@@ -141,7 +146,7 @@ def _asked(guard: Guard, value: Json) -> str | None:
 
 
 def _sentence(fault: ValueError) -> str:
-    """Return what a fault says; pydantic's without its links."""
+    """Return the text of an error; pydantic's without its links."""
     errors = getattr(fault, "errors", None)
     if not callable(errors):
         return str(fault)
@@ -152,7 +157,7 @@ def _sentence(fault: ValueError) -> str:
 
 
 def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> str | None:
-    """Hold the texts of a value against a guard that is data."""
+    """Return why a guard that is data refuses the texts of a value; `None`: it holds."""
     validator = _validator(guard)
     field = guard.get("field")
     name = f"'{field}'" if isinstance(field, str) else "the answer"
@@ -165,11 +170,11 @@ def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> str
 
 
 def _validator(guard: Mapping[str, Json]) -> Draft202012Validator:
-    """Return a guard's wishes about a text, compiled. Raises: ValueError: they are no JSON Schema."""
+    """Return a guard's conditions on a text, compiled. Raises: ValueError: they are no JSON Schema."""
     import jsonschema_rs  # noqa: PLC0415  # only where a guard is checked
 
-    wishes = {_KEYWORDS[key]: wish for key, wish in guard.items() if key in _KEYWORDS}
-    return jsonschema_rs.Draft202012Validator({"type": "string", **wishes})
+    conditions = {_KEYWORDS[key]: condition for key, condition in guard.items() if key in _KEYWORDS}
+    return jsonschema_rs.Draft202012Validator({"type": "string", **conditions})
 
 
 def _texts(value: Json, field: str | None) -> Iterator[str]:
@@ -184,7 +189,7 @@ def _texts(value: Json, field: str | None) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return text without differences of white space and case."""
+    """Return text with white space and case folded."""
     return " ".join(text.split()).casefold()
 
 

@@ -1,14 +1,14 @@
-"""Models by alias, and the conversation that gets one valid answer out of them.
+"""Models by alias, and the conversation that gets one valid answer from them.
 
     models = Models({"default": ["gpt-5-mini", Model("qwen", base_url="http://127.0.0.1:8080/v1")]})
     reply = await models.ask(request, timeout_s=60)
 
-- An alias stands for one endpoint or several: the next is asked where one cannot answer (not where it answers badly).
-- An answer that does not fit its schema or a guard is asked for again, with the fault, `retries` times.
-- A refusal and a truncated answer are failures of their own, never reused, never repaired in silence.
+- An alias stands for one endpoint or several. The next endpoint is asked where one cannot answer, not where its answer is invalid.
+- An answer that does not fit its schema or a guard is asked for again, with the reason, at most `retries` times.
+- A refusal and a truncated answer are errors of their own, which are never reused and never repaired.
 - Without a mapping, `default` is `FIRMPLAN_MODEL`, and any other alias is itself a model's name at that endpoint.
 
-Knows nothing of steps, journals and reuse: `key_parts` says what decides an answer, the executor makes keys of it.
+Knows nothing of steps, journals and reuse: `key_parts` returns what decides an answer, and the executor makes reuse keys of it.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ _PROCESS = uuid4().hex
 _ELSEWHERE = frozenset(
     {"model-unreachable", "timeout", "rate-limited", "model-unavailable", "model-auth", "model-unknown"}
 )
-"""Failures of an endpoint that another endpoint need not share."""
+"""Errors of one endpoint after which another one is asked."""
 
 Spec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model | Mapping[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What is asked of a model, before it is known which one.
+    """A request to a model, before its alias is resolved.
 
     Attributes:
         alias: Whom to ask: a name that `Models` knows.
@@ -72,7 +72,7 @@ class ModelRequest:
         temperature: `None` is not sent; the same of `max_tokens`.
         guard: Further conditions on the answer (see `guard.py`).
         retries: How often an answer that does not fit is asked for again.
-        step: Path of the leaf that asks, for whoever tells equal requests apart; it decides no answer.
+        step: Path of the leaf that asks, for a caller that has to tell equal requests apart; it decides no answer.
     """
 
     alias: str
@@ -87,7 +87,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """A valid answer, what all requests for it cost, and who gave it."""
+    """A valid answer, the cost of all requests for it, and the model that gave it."""
 
     value: Json
     usage: Usage
@@ -156,7 +156,7 @@ class Models:
         }
 
     def _judged_by(self, request: ModelRequest) -> dict[str, Json]:
-        """Return who judges the answer, as JSON; nothing where nobody does."""
+        """Return the judges of the answer, as JSON; nothing where there is none."""
         judges = [judge for guard in request.guard if (judge := Judge.of(guard))]
         endpoints = [each for judge in judges for each in self.resolve(judge.model or request.alias)]
         return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
@@ -180,6 +180,7 @@ class Models:
             assert self._clients.prices is not None
         except ConfigError as fault:
             raise ModelError(str(fault), code="no-model") from fault
+        # One budget for all endpoints and judges of the request: fallbacks must not multiply the cost of a step.
         tally = _Tally(
             RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
         )
@@ -193,6 +194,8 @@ class Models:
         self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
     ) -> ModelReply:
         """Return the answer of the first endpoint that can give one."""
+        # Only errors that another endpoint need not share move on. The last endpoint's error is the one that is
+        # raised.
         for endpoint in endpoints[:-1]:
             try:
                 return await self._converse(endpoint, request, tally)
@@ -202,7 +205,7 @@ class Models:
         return await self._converse(endpoints[-1], request, tally)
 
     async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
-        """Ask one endpoint until its answer is valid, or has been wrong too often."""
+        """Ask one endpoint until its answer is valid, at most `retries` times again."""
         answer = Answer(request.schema)
         call = Call(
             endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
@@ -210,23 +213,26 @@ class Models:
         question = Question("\n".join(message.content for message in request.messages))
         fault = ""
         for _ in range(request.retries + 1):
-            turn = await complete_within(tally.budget, call, self._clients)
-            tally.usage += turn.usage
-            outcome = _judged(turn, request, question)
+            completion = await complete_within(tally.budget, call, self._clients)
+            tally.usage += completion.usage
+            # Guards that are data or code cost nothing, so that judges, which cost a request each, come last.
+            outcome = _judged(completion, request, question)
             if isinstance(outcome, Answered):
                 verdict = await self._find_against(outcome.value, request, question, tally)
                 if verdict is None:
                     return ModelReply(outcome.value, tally.usage, endpoint.name, endpoint.base_url)
                 outcome = Invalid(verdict)
             fault = outcome.fault
-            call = replace(call, messages=(*call.messages, *_again(turn.raw, fault)))
+            # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
+            # repeats it.
+            call = replace(call, messages=(*call.messages, *_again(completion.raw, fault)))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
         raise ModelError(text, code="bad-output")
 
     async def _find_against(
         self, value: Json, request: ModelRequest, question: Question, tally: _Tally
     ) -> str | None:
-        """Return why a judge finds against an answer; `None` if none does. All requests are of the same budget."""
+        """Return why a judge refuses an answer; `None` if none does. All requests come out of one budget."""
         for guard in request.guard:
             judge = Judge.of(guard)
             if judge is None:
@@ -249,7 +255,7 @@ class Models:
 
 @dataclass(slots=True)
 class _Tally:
-    """What a conversation may still cost, and what it has cost so far.
+    """What is left to a conversation, and its cost so far.
 
     Attributes:
         timeout_s: The longest that one request may take.
@@ -271,7 +277,17 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     max_tokens: int | None = None,
     guard: Sequence[Guard] = (),
 ) -> ModelRequest:
-    """Return the request of an `ask` step. What does not change comes first, so that endpoints can cache it.
+    """Return the request of an `ask` step. The parts that never change come first, so that endpoints can cache them.
+
+    Args:
+        prompt: The question.
+        system: The system message; `None`: none.
+        examples: Worked examples: `{"input": .., "output": ..}` or pairs.
+        returns: JSON Schema of the answer; `None`: text.
+        model: The alias.
+        temperature: `None` is not sent; the same of `max_tokens`.
+        max_tokens: The most tokens of an answer.
+        guard: Further conditions on the answer (`guard.py`).
 
     Raises:
         ConfigError: A guard or an example is not one.
@@ -285,9 +301,9 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     return ModelRequest(model, messages, schema, temperature, max_tokens, tuple(guard))
 
 
-def _judged(turn: Completion, request: ModelRequest, question: Question) -> Answered | Invalid:
-    """Return a turn's outcome after the guards. Raises: ModelError (`refused`, `truncated`, `guard-failed`)."""
-    match turn.outcome:
+def _judged(completion: Completion, request: ModelRequest, question: Question) -> Answered | Invalid:
+    """Return the outcome of a completion after the guards. Raises: ModelError (`refused`, `truncated`, `guard-failed`)."""
+    match completion.outcome:
         case Answered(value):
             try:
                 fault = find_fault(value, request.guard, question)
@@ -295,7 +311,7 @@ def _judged(turn: Completion, request: ModelRequest, question: Question) -> Answ
                 raise ModelError(str(broken), code=broken.code) from broken
             return Answered(value) if fault is None else Invalid(fault)
         case Invalid():
-            return turn.outcome
+            return completion.outcome
         case Refused(text):
             raise ModelError(f"the model declined to answer: {text[:500]}", code="refused")
         case Truncated():
@@ -333,9 +349,9 @@ def _from_fields(alias: str, fields: Mapping[str, Any]) -> Model:
 
 
 def _named(guard: Guard) -> Json:
-    """Return a guard as JSON: data as it is, a callable as its name and the digest of its code.
+    """Return a guard as JSON for the reuse key: data as it is, a callable as its name and the digest of its code.
 
-    Code that cannot be seen in full gets a name that no other process gives, so that nothing is reused on its word.
+    A guard whose code cannot be seen in full gets a name that no other process gives, so that no answer is reused under it.
     """
     if is_data(guard):
         return dict(guard)

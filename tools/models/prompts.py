@@ -49,7 +49,7 @@ def example_messages(examples: Sequence[Example]) -> tuple[Message, ...]:
 
 
 def _in_order(answer: Json) -> str:
-    """Return an example's answer with its fields in the order in which the model is asked for them."""
+    """Return an example's answer with its fields in the order of the schema."""
     return answer if isinstance(answer, str) else text_in_order(answer)
 
 
@@ -72,7 +72,16 @@ class Template:
 
     @classmethod
     def read(cls, where: str, text: str, known: Sequence[str]) -> Template:
-        """Read a template whose holes may only be of `known` names. Raises: ConfigError."""
+        """Read a template.
+
+        Args:
+            where: The name of the agent, for messages.
+            text: The prompt.
+            known: The names that its holes may have.
+
+        Raises:
+            ConfigError: A hole is not closed, or has an unknown name.
+        """
         names = tuple(dict.fromkeys(hole[1].strip() for hole in _HOLE.finditer(text) if hole[1] is not None))
         if "${" in _HOLE.sub("", text):
             raise ConfigError(
@@ -101,12 +110,13 @@ class Template:
 
 
 def tagged(name: str, value: Json) -> str:
-    """Return a value between tags that it cannot close; long or broken text on lines of its own."""
+    """Return a value between tags that it cannot close; text of several lines stands on lines of its own."""
     text = as_text(value).replace(f"</{name}", f"<\\/{name}")
     return f"<{name}>\n{text}\n</{name}>" if "\n" in text else f"<{name}>{text}</{name}>"
 
 
-# --- What a model is asked that judges another's answer: one condition, and a typed verdict with its reason first.
+# The prompt of a judge: one condition on another model's answer, and a typed verdict. The reason comes first, so that the model
+# writes it before it decides.
 
 
 VERDICT: dict[str, Json] = {
@@ -125,6 +135,12 @@ _TASK = (
 
 
 def judge_messages(condition: str, question: str, answer: Json) -> tuple[Message, ...]:
-    """Return the messages that ask for a verdict."""
+    """Return the messages that ask for a verdict.
+
+    Args:
+        condition: What the answer has to meet.
+        question: The question to the model that is judged.
+        answer: Its answer.
+    """
     parts = [f"Condition: {condition}", tagged("question", question), tagged("answer", answer)]
     return (Message("system", f"{_TASK}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))

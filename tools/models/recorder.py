@@ -1,12 +1,12 @@
-"""Recordings of model traffic: what was asked and what came, one line of JSON each, secrets removed.
+"""Recordings of model traffic: one request with its response a line of JSON, secrets masked.
 
     with recording("calls.jsonl"):
         await engine.run("task in words")
 
-The file is what `ScriptedModel` reads: each answer is found again by the fingerprint of its request, which is all of the
-request but the model's name. Recording is of the whole process, since models are asked from several threads and event loops;
-`FIRMPLAN_RECORD` names a file where no block is open. Headers are not recorded. Keys, values of environment variables that
-are secrets by their names, and what looks like a key are blotted out.
+`ScriptedModel` reads the file: it finds an answer by the fingerprint of its request, which covers all of the request but the model's
+name. A recording covers the whole process, since models are asked from several threads and event loops. `FIRMPLAN_RECORD` names a file
+for times when no block is open. Headers are not recorded. Keys, environment variables with the name of a secret, and texts that look
+like a key are masked.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Body: TypeAlias = "dict[str, Any]"
 
 FORMAT = 1
 SECRET_CHARACTERS_MIN = 8
-"""A shorter value is a word, and would blot out half of every text."""
+"""A shorter value may be a common word, whose mask would ruin every text."""
 
 NOT_IDENTITY = frozenset({"model", "stream", "stream_options"})
-"""What a request may change without asking something else."""
+"""The parts of a request that do not decide its answer."""
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}|\bBearer\s+[A-Za-z0-9._~+/=-]{16,}")
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
-_BLOT = "***"
+_MASK = "***"
 
 
 class Recorder:
@@ -47,7 +47,7 @@ class Recorder:
 
     Args:
         path: The file; exchanges are added to one that is there.
-        secrets: Texts to be blotted out, beside those of the environment.
+        secrets: Texts to be masked, beside those of the environment.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -67,7 +67,15 @@ class Recorder:
             raise ConfigError(f"expected a file to record to, found {self.path}: {fault}") from fault
 
     def add(self, request: Body, status: int, headers: Mapping[str, str], body: str, key: str = "") -> None:
-        """Write one exchange."""
+        """Write one exchange.
+
+        Args:
+            request: The body of the request.
+            status: HTTP status of the response.
+            headers: Headers of the response.
+            body: Body of the response; a stream as it came.
+            key: The key of the request, to be masked.
+        """
         asked = [{"role": each.get("role"), "content": each.get("content")} for each in _messages(request)]
         entry: Body = {"request": fingerprint(request), **_reply(status, headers, body), "asked": asked}
         line = self._without_secrets(json.dumps(entry, ensure_ascii=False), key)
@@ -76,8 +84,8 @@ class Recorder:
 
     def _without_secrets(self, line: str, key: str) -> str:
         for secret in (key, *self._secrets) if len(key) >= SECRET_CHARACTERS_MIN else self._secrets:
-            line = line.replace(json.dumps(secret, ensure_ascii=False)[1:-1], _BLOT)
-        return _SECRET_TEXT.sub(_BLOT, line)
+            line = line.replace(json.dumps(secret, ensure_ascii=False)[1:-1], _MASK)
+        return _SECRET_TEXT.sub(_MASK, line)
 
 
 _open: list[Recorder] = []
@@ -121,7 +129,7 @@ async def record_exchange(response: httpx2.Response) -> None:
 
 
 def fingerprint(request: Mapping[str, Any]) -> str:
-    """Return the digest of what decides the answer to a request: all but the model's name and the transport."""
+    """Return the digest of a request without its model's name and the options of its transport."""
     identity = {key: value for key, value in request.items() if key not in NOT_IDENTITY}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -133,7 +141,7 @@ def _messages(request: Body) -> list[Body]:
 
 
 def _reply(status: int, headers: Mapping[str, str], body: str) -> Body:
-    """Return a response as an exchange says it."""
+    """Return a response in the form of the file."""
     document = _document(headers, body)
     if status >= 300:  # HTTP's
         said = document.get("error") if isinstance(document, dict) else None
@@ -153,41 +161,13 @@ def _document(headers: Mapping[str, str], body: str) -> Json:
         events = [
             line.removeprefix("data:").strip() for line in body.splitlines() if line.startswith("data:")
         ]
-        return _completion([json.loads(event) for event in events if event != "[DONE]"])
+        chunks = [json.loads(event) for event in events if event != "[DONE]"]
     except ValueError:
         return None
+    from .transport import StreamedCompletion  # noqa: PLC0415  # loaded with the first call
 
-
-def _completion(chunks: list[Json]) -> Json:
-    """Return the completion of a stream's chunks, as an endpoint would have sent it at once."""
-    parts = {"content": "", "refusal": "", "name": "", "arguments": ""}
-    finish: Json = None
-    usage: Json = None
+    made = StreamedCompletion()
     for chunk in chunks:
-        match chunk:
-            case {"choices": [{"delta": dict(delta), **choice}, *_]}:
-                finish = cast("Json", choice.get("finish_reason")) or finish
-                function = _function(delta)
-                found = {**delta, **function}
-                for key in parts:
-                    parts[key] += words if isinstance(words := found.get(key), str) else ""
-            case _:
-                pass
-        usage = (chunk.get("usage") if isinstance(chunk, dict) else None) or usage
-    message: dict[str, Json] = {"role": "assistant", "content": parts["content"] or None}
-    if parts["refusal"]:
-        message["refusal"] = parts["refusal"]
-    if parts["name"]:
-        called: Json = {"name": parts["name"], "arguments": parts["arguments"]}
-        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": called}]
-    return {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
-
-
-def _function(delta: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what a chunk says of the first tool call."""
-    calls = delta.get("tool_calls")
-    first = calls[0] if isinstance(calls, list) and calls else None
-    if not isinstance(first, dict) or first.get("index", 0) != 0:
-        return {}
-    function = first.get("function")
-    return function if isinstance(function, dict) else {}
+        if isinstance(chunk, dict):
+            made.add(cast("Body", chunk))
+    return made.document()

@@ -1,22 +1,25 @@
-"""An answer taken as it is written: its words go to a listener, and in the end it is a completion like any other.
+"""The transport of answers: streams that are read while the model writes, and the bound on what an endpoint may send.
 
-instructor sees the completion only, so that reading and sorting are those of an answer that came at once. Chunks may have any
-shape: what is not of a completion is passed over. A stream that broke off is told apart from a request that was not answered:
-it can be asked again in one piece. Imported with the first streamed call: openai is heavy.
+The words of a streamed answer go to a listener. instructor gets the finished completion only, so that one rule reads and sorts all
+answers. Chunks may have any shape: what is not part of a completion is passed over. A stream that broke off is told apart from a
+request without an answer, since it can be sent again in one piece.
+
+A seam: openai and httpx are heavy, and only the first call loads this module.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion
 
 from ...plans.values import Json
+from ..bounded_body import BoundedBody
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -27,30 +30,30 @@ _HALF: Final = re.compile("[\ud800-\udbff]$")
 
 
 class Listener(Protocol):
-    """Hears an answer while it is written."""
+    """Hears an answer while the model writes it."""
 
     def begin(self) -> None:
-        """An answer begins; what was heard of an earlier one is void: it broke off."""
+        """An answer begins. The words heard before are void: that answer broke off."""
         ...
 
     def hear(self, words: str) -> None:
-        """More of it has come: of the first tool call's arguments, else of the content."""
+        """More words have come: of the first tool call's arguments, else of the content."""
         ...
 
 
 class StreamBroken(Exception):  # noqa: N818  # reads as what it says
-    """A stream ended before its answer did; the cause says how."""
+    """A stream ended before its answer did; the cause tells how."""
 
 
 class ListenerFailed(Exception):  # noqa: N818  # the same
-    """Whoever listens raised, which is no fault of the model's; the cause is what was raised."""
+    """The listener raised, which is no error of the model; the cause is what it raised."""
 
 
 def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
-    """Return what asks as `client.chat.completions.create` does, with a listener to the answer.
+    """Return a `client.chat.completions.create` with a listener to the answer.
 
-    It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. What an endpoint
-    answers in one piece all the same is taken as it is, and not heard.
+    It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. An answer in one piece is returned as it is,
+    unheard.
     """
 
     async def create(**options: Any) -> object:  # noqa: ANN401  # openai's own options
@@ -60,17 +63,19 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
         )
         http = response.http_response
         kind = http.headers.get("content-type", "")
-        made = _Made()
+        made = StreamedCompletion()
         try:
             if not kind.startswith("text/event-stream"):
                 body = (await http.aread()).decode("utf-8", "replace")
                 return _in_one_piece(body) if "json" in kind else body
             async with response.parse() as stream:
                 async for chunk in stream:
-                    if words := made.add(chunk):
+                    if words := made.add(chunk.to_dict(warnings=False)):
                         _tell(listener, words)
         except ListenerFailed:
             raise
+        # openai translates errors of the connection only while it waits for the response; those inside a stream are
+        # translated here.
         except httpx2.TransportError as fault:
             gone = openai.APIConnectionError(request=http.request)
             gone.__cause__ = fault
@@ -79,7 +84,7 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
             raise StreamBroken from fault
         if made.is_open:
             raise StreamBroken from EOFError("the stream ended before the answer did")
-        return made.completion()
+        return ChatCompletion.construct(**cast("Any", made.document()))
 
     return create
 
@@ -97,7 +102,7 @@ def _in_one_piece(body: str) -> object:
     return ChatCompletion.construct(**cast("Any", document)) if isinstance(document, dict) else body
 
 
-class _Made:
+class StreamedCompletion:
     """A completion put together from its chunks."""
 
     def __init__(self) -> None:
@@ -110,12 +115,12 @@ class _Made:
 
     @property
     def is_open(self) -> bool:
-        """Whether words have come, and no word that they are all."""
+        """Whether words have come, and the answer has not ended."""
         return self._finish is None and any(self._said.values())
 
-    def add(self, chunk: ChatCompletionChunk) -> str:
+    def add(self, chunk: Mapping[str, object]) -> str:
         """Take a chunk in; return the words in it that are part of the answer."""
-        fields = cast("dict[str, Json]", chunk.to_dict(warnings=False))
+        fields = cast("Mapping[str, Json]", chunk)
         self._head = self._head or {key: fields[key] for key in ("id", "model", "created") if key in fields}
         self._usage = fields.get("usage") or self._usage
         match fields.get("choices"):
@@ -135,7 +140,7 @@ class _Made:
         return content if self._call is None else "".join(arguments)
 
     def _add_call(self, call: Json) -> str:
-        """Take in a part of the first tool call; one without a number is of it."""
+        """Take in a part of the first tool call; a part without a number belongs to it."""
         match call:
             case {"index": int(index)} if index > 0:
                 return ""
@@ -156,13 +161,13 @@ class _Made:
         return words
 
     def _whole(self, words: str) -> str:
-        """Return words without half a character at their end, which waits for its other half."""
+        """Return words without half a character at their end; the next chunk brings the other half."""
         words = self._half + words
         self._half = words[-1] if _HALF.search(words) else ""
         return _joined([words[:-1] if self._half else words])
 
-    def completion(self) -> ChatCompletion:
-        """Return the whole; without a choice where no chunk had one."""
+    def document(self) -> dict[str, Json]:
+        """Return the completion as an endpoint would have sent it in one piece; without a choice where no chunk had one."""
         message: dict[str, Any] = {"role": "assistant"}
         for part in ("content", "refusal"):
             message[part] = _joined(self._said[part]) or None
@@ -171,32 +176,29 @@ class _Made:
             message["tool_calls"] = [
                 {"id": self._call["id"] or "call_1", "type": "function", "function": function}
             ]
-        is_answer = self._finish is not None or self._call is not None
+        # A stream of empty chunks is no completion, and is treated as an answer of another shape.
+        is_answer = self._finish is not None or self._call is not None or self.is_open
         choice = {"index": 0, "message": message, "finish_reason": self._finish, "logprobs": None}
         choices = [choice] if is_answer else []
         made = {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage}
-        return ChatCompletion.construct(**cast("Any", made))
+        return cast("dict[str, Json]", made)
 
 
 def _joined(pieces: list[str]) -> str:
-    """Return pieces as one text, in which a character whose halves came in two pieces is one."""
+    """Return pieces as one text; the two halves of a character that came in two pieces are joined."""
     text = "".join(pieces)
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
-# --- A bound on what an endpoint may send for one answer, so that one that never stops costs no memory.
-#
-# No model writes answers of megabytes; a compressed body may hold a thousand times its bytes, and has a bound of its own.
-# Imported with the first call: httpx is heavy.
+# A bound on what an endpoint may send for one answer: no model writes answers of megabytes.
 
-
-BODY_BYTES_MAX = 16 * 1024 * 1024
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of one response, as it comes over the wire."""
 
-COMPRESSED_BYTES_MAX = 512 * 1024
-"""The same where it is compressed: unpacked at most about a thousand times as much."""
+COMPRESSED_BYTES_MAX: Final = 512 * 1024
+"""The same of a compressed response, which may hold a thousand times its bytes."""
 
 
 class BodyTooLarge(httpx2.ReadError):  # reads as what it says
@@ -204,26 +206,8 @@ class BodyTooLarge(httpx2.ReadError):  # reads as what it says
 
 
 async def bound_body(response: httpx2.Response) -> None:
-    """Have a response end with `BodyTooLarge` past its bound: a hook of an httpx client."""
+    """Let a response end with `BodyTooLarge` past its bound: a hook of an httpx client."""
     is_plain = response.headers.get("content-encoding", "identity") == "identity"
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _Bounded(response.stream, BODY_BYTES_MAX if is_plain else COMPRESSED_BYTES_MAX)
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    """Another stream, up to a bound."""
-
-    def __init__(self, inner: httpx2.AsyncByteStream, bytes_max: int) -> None:
-        self._inner = inner
-        self._bytes_max = bytes_max
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._bytes_max
-        async for chunk in self._inner:
-            left -= len(chunk)
-            if left < 0:
-                raise BodyTooLarge(f"it sent more than {self._bytes_max} bytes for one answer")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    bytes_max = BODY_BYTES_MAX if is_plain else COMPRESSED_BYTES_MAX
+    error = BodyTooLarge(f"it sent more than {bytes_max} bytes for one answer")
+    response.stream = BoundedBody(response.stream, bytes_max, error)

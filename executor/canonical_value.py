@@ -29,7 +29,7 @@ class _Unread:
 _UNREAD = _Unread()
 
 
-class Sealed:
+class CanonicalValue:
     """One value, canonical. Digest and parsed form are made on first use.
 
     Args:
@@ -44,7 +44,7 @@ class Sealed:
         self._value: Json | _Unread = _UNREAD
 
     @classmethod
-    def of(cls, value: Json) -> Sealed:
+    def of(cls, value: Json) -> CanonicalValue:
         """Seal a JSON value. Raises: NotJson: it is not JSON."""
         sealed = cls(canonical(value))
         if (copy := shared_copy(value, sealed.data)) is not None:
@@ -52,14 +52,14 @@ class Sealed:
         return sealed
 
     @classmethod
-    def known(cls, data: bytes, value: Json) -> Sealed:
+    def known(cls, data: bytes, value: Json) -> CanonicalValue:
         """Seal canonical bytes together with their parsed form, which nobody may change, so that a large value is parsed once."""
         sealed = cls(data)
         sealed._value = value  # its own class
         return sealed
 
     @classmethod
-    def checked(cls, data: bytes) -> Sealed:
+    def checked(cls, data: bytes) -> CanonicalValue:
         """Seal canonical bytes that come from outside: a child process, a file. Raises: NotJson: they are not canonical."""
         sealed = cls.of(parse(data))
         if sealed.data != data:
@@ -88,7 +88,7 @@ class Sealed:
         return self._digest
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sealed) and self.data == other.data
+        return isinstance(other, CanonicalValue) and self.data == other.data
 
     def __hash__(self) -> int:
         return hash(self.data)
@@ -98,19 +98,19 @@ class Sealed:
         return f"Sealed({text if len(text) <= 60 else text[:57] + '...'})"
 
 
-class Values(dict[str, "Json | Skipped"]):
+class Scope(dict[str, "Json | Skipped"]):
     """What the formulas of one frame see, by name. A step's value is parsed when it is first looked at: most are only passed on.
 
     Attributes:
-        sealed: Step id -> its value, of the steps that have one.
+        canonical: Step id -> its canonical value, of the steps that have one.
     """
 
-    __slots__ = ("sealed",)
+    __slots__ = ("canonical",)
 
     def __init__(self, known: Mapping[str, Json]) -> None:
         super().__init__(known)
-        self.sealed: dict[str, Sealed] = {}
+        self.canonical: dict[str, CanonicalValue] = {}
 
     def __missing__(self, name: str) -> Json:
-        value = self[name] = self.sealed[name].value
+        value = self[name] = self.canonical[name].value
         return value

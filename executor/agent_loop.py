@@ -16,9 +16,9 @@ from ..plans.expressions.formula import parse_formula
 from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
 from .budget import amount_of
-from .cells import Failure, Frame, Item, Node, Turn, policies_of
+from .canonical_value import CanonicalValue
+from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of
 from .policy import CallPolicy
-from .sealed import Sealed
 from .states import State
 
 RESULT_SHOWN_BYTES: Final = 16 * 1024  # of one result that the model is shown; the whole stays in the journal
@@ -41,7 +41,7 @@ class NextCall:
 
 
 @dataclass(slots=True)
-class Agency:
+class AgentLoop:
     """How far one agent has come.
 
     Attributes:
@@ -56,26 +56,26 @@ class Agency:
     calls: int = 0
     chosen: NextCall | None = None
 
-    def find_exhausted(self, turns: Iterator[Turn]) -> Failure | None:
+    def find_exhausted(self, iterations: Iterator[Iteration]) -> Failure | None:
         """Return the limit that another thought would pass, or `None`."""
         if self.thoughts >= self.agent.steps_max:
             return Failure(
                 "agent-exhausted", f"no answer after {self.thoughts} turns, which is its max_steps"
             )
-        spent = self._spent(turns)
+        spent = self._spent(iterations)
         for name, limit in self.agent.budget.items():
             if isinstance(limit, int | float) and spent.get(name, 0.0) >= limit:
                 return Failure("agent-exhausted", f"no answer within its budget of {limit} {name}")
         return None
 
-    def _spent(self, turns: Iterator[Turn]) -> dict[str, float]:
+    def _spent(self, iterations: Iterator[Iteration]) -> dict[str, float]:
         spent = {"steps": float(self.calls), "model_calls": 0.0, "tokens": 0.0, "usd": 0.0, "seconds": 0.0}
-        for turn in turns:
-            spent["model_calls"] += amount_of(turn.usage, "calls")
-            spent["tokens"] += amount_of(turn.usage, "tokens")
-            spent["usd"] += amount_of(turn.usage, "usd")
-            if turn.started is not None and turn.finished is not None:
-                spent["seconds"] += turn.finished - turn.started
+        for iteration in iterations:
+            spent["model_calls"] += amount_of(iteration.usage, "calls")
+            spent["tokens"] += amount_of(iteration.usage, "tokens")
+            spent["usd"] += amount_of(iteration.usage, "usd")
+            if iteration.started is not None and iteration.finished is not None:
+                spent["seconds"] += iteration.finished - iteration.started
         return spent
 
     def thought(self) -> StepCode:
@@ -127,10 +127,10 @@ class Agency:
             self.history.append(f"{called}\n-> failed [{failure.code}]: {failure.message}")
 
 
-def frame_of(code: StepCode, turn: Turn, policies: Mapping[str, CallPolicy]) -> Frame:
+def frame_of(code: StepCode, iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
     """Return a frame below a turn that runs this one step."""
-    program = Program(turn.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
-    return Frame(program, policies_of(program, policies), {}, prefix=f"{turn.path}/", owner=turn)
+    program = Program(iteration.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
+    return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
 
 
 def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula; what stands in it is data, never a template
@@ -171,7 +171,7 @@ def _step(name: str, action: AskModel | CallTool, tainted: tuple[str, ...]) -> S
     )
 
 
-def _shown(output: Sealed) -> str:
+def _shown(output: CanonicalValue) -> str:
     text = output.data.decode()
     return (
         text

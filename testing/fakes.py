@@ -1,25 +1,31 @@
-"""A clock that moves only when told to, or when everyone who can be waited for sleeps.
+"""A clock, a store and a run in one line, for tests.
 
-`FakeClock(auto=True)` (the default) jumps to the next sleeper's time at once, so that retries with pauses of minutes take no time,
-in the same order as on a real clock: who was woken goes on before the next one is.
+`FakeClock(auto=True)` (the default) jumps to the next sleeper's time when the event loop is idle, so that retries with pauses of minutes
+take no time. The order is that of a real clock: a task that was woken goes on before the next one is woken.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-TURNS: Final = 8  # turns of the event loop between two wakings: enough for what a waking leads to at once
+from ..engine import Engine
+from ..executor import Run, SqliteStore
+from ..plans import Plan
+from ..tools import Tool, Toolset
+
+TURNS: Final = 8  # turns of the event loop between two wakings: enough for everything that a waking causes without a pause
 
 
 class FakeClock:
-    """Time as a test wants it; satisfies the executor's `Clock`.
+    """A clock that a test controls; satisfies the executor's `Clock`.
 
     Args:
         start: Unix seconds at the beginning.
-        auto: Whether a sleep is over as soon as the event loop has nothing else to do; else `advance` ends it.
+        auto: Whether a sleep ends as soon as the event loop is idle; else only `advance` ends it.
     """
 
     def __init__(self, start: float = 1_750_000_000.0, *, auto: bool = True) -> None:
@@ -34,7 +40,7 @@ class FakeClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
-        """Return once the clock stands `seconds` later."""
+        """Return when the clock has moved by `seconds`."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + max(0.0, seconds), next(self._numbers), woken))
         if self._auto and not self._is_ticking:
@@ -43,7 +49,7 @@ class FakeClock:
         await woken
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on, and wake those whose time has come, in its order."""
+        """Move the clock on, and wake the sleepers whose time has come, in order."""
         until = self._now + seconds
         while self._sleepers and self._sleepers[0][0] <= until:
             _, _, woken = heapq.heappop(self._sleepers)
@@ -68,3 +74,21 @@ class FakeClock:
                 self._now = max(self._now, at)
                 woken.set_result(None)
                 return
+
+
+class MemoryStore(SqliteStore):
+    """A store in memory, to be given to `Engine(store=..)`. It is the SQLite store, so it keeps every rule of a store on disk."""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:")
+
+
+def run_plan(plan: Plan | Mapping[str, Any], tools: Toolset | Sequence[Tool], /, **inputs: Any) -> Run:  # noqa: ANN401  # any JSON
+    """Return the run of a plan in a new store in memory.
+
+    Raises:
+        PlanRejected: The plan has faults.
+        InputRejected: An input does not fit.
+    """
+    with Engine(tools, store=MemoryStore()) as engine:
+        return engine.run_sync(plan, inputs=inputs)

@@ -1,0 +1,447 @@
+"""The execution tree of a run: its frames, nodes, items and iterations, what their formulas see, and the digest of a finished run.
+
+    Frame      one running instance of a plan: the root, or a sub-plan below an iteration
+    Node       one step of a frame
+    Item       one run of a node's action: the whole step, or one item of a `for_each`
+    Iteration  one round of an item; the leaf that calls a tool or a model, or holds an inner frame
+
+A step that runs once is its own item, and an item that is not repeated is its own iteration, so that most steps are one object.
+
+The tree is plain state: the machine moves it, and nothing here decides about a move. Paths are made here and nowhere else: `step`,
+`step[3]` (item), `step#2` (iteration), `outer/inner`. This module does not know events, commands, tools or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NewType, TypeAlias
+
+from ..plans.errors import Skipped
+from ..plans.expressions.formula import SKIPPED, EvaluationError, Formula, RefersToSkipped
+from ..plans.expressions.operators import kind_of
+from ..plans.program import AskModel, CallTool, Program, StepCode
+from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
+from .canonical_value import CanonicalValue, Scope
+from .ledger import Ledger
+from .policy import MODEL_POLICY, CallPolicy
+from .states import Reason, State
+
+if TYPE_CHECKING:
+    from .agent_loop import AgentLoop
+
+
+StepPath = NewType("StepPath", str)
+Order: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed.
+
+    Attributes:
+        took_effect: Whether it is a write that is done: only its result was refused.
+    """
+
+    code: str
+    message: str
+    temporary: bool = False
+    took_effect: bool = False
+
+
+INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
+
+
+@dataclass(frozen=True, slots=True)
+class PersonDecision:
+    """What a person decided about a call."""
+
+    what: str
+    by: str = ""
+    reason: str = ""
+    edit: CanonicalValue | None = None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON, without what is not said."""
+        said: dict[str, Json] = {"decision": self.what, "by": self.by, "reason": self.reason}
+        edit: dict[str, Json] = {} if self.edit is None else {"args": self.edit.value}
+        return {name: value for name, value in said.items() if value} | edit
+
+
+# Fields that most objects of the tree never set are class attributes with a default: a plan of 100,000 steps builds 100,000 nodes, and each
+# assignment in `__init__` would be paid for all of them. So these classes are no dataclasses, and have no `__slots__`, which allow no defaults.
+class Iteration:
+    """One round of an item: a call, a computed value, or an inner frame.
+
+    Attributes:
+        frames: The inner frame of a sub-plan; of an agent one for each of its steps, in order.
+        agency: What an agent has done so far.
+        call: The arguments or the request, until the call has ended.
+        is_call: Whether it calls something, rather than computing a value or holding inner steps.
+        attempts: Calls started so far.
+        failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
+        lost: Calls so far whose outcome stayed unknown.
+        is_cut_off: Whether the process died in the last call, so that another call uses budget again.
+        is_ruled: Whether it has been decided whether a person is needed.
+        is_approved: Whether a person has allowed the call.
+        is_ahead: Whether a person was asked about the call before the earlier items of an ordered `for_each` have ended.
+    """
+
+    path: StepPath
+    item: Item
+    number: int = 0
+    state: State = State.PENDING
+    reason: Reason | None = None
+    output: CanonicalValue | None = None
+    failure: Failure | None = None
+    frames: Sequence[Frame] = ()
+    agent_loop: AgentLoop | None = None
+    decision: PersonDecision | None = None
+    call: CanonicalValue | None = None
+    is_call: bool = False
+    attempts: int = 0
+    failed: int = 0
+    lost: int = 0
+    is_cut_off: bool = False
+    pause_s: float | None = None
+    is_ruled: bool = False
+    is_approved: bool = False
+    is_ahead: bool = False
+    reused: bool = False
+    usage: Mapping[str, Json] | None = None
+    started: float | None = None
+    finished: float | None = None
+
+    def __init__(self, path: StepPath, item: Item, number: int) -> None:
+        self.path = path
+        self.item = item
+        self.number = number
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the turn itself calls or computes, rather than holding inner steps."""
+        return not self.frames and self.agent_loop is None
+
+    @property
+    def order(self) -> Order:
+        """Where it stands in the plan: calls that become ready together start in this order."""
+        item = self.item
+        frame = item.node.frame
+        return (*frame.order, item.node.code.position, item.index or 0, self.number)
+
+
+class Item(Iteration):
+    """One run of a node's action: with `for_each` one item, else the whole step.
+
+    Attributes:
+        is_replaced: Whether it failed, and the value of its `on_error` stands for it.
+    """
+
+    node: Node
+    index: int | None = None
+    value: Json = None
+    is_replaced: bool = False
+    iterations: Sequence[Iteration] = ()
+
+    def __init__(self, path: StepPath, node: Node, index: int, value: Json) -> None:
+        self.path = path
+        self.item = self
+        self.node = node
+        self.index = index
+        self.value = value
+
+
+class Node(Item):
+    """One step of a frame.
+
+    Attributes:
+        policy: How its calls are treated.
+        pending: Inputs and `after` steps that have not ended.
+        pending_when: The part of them that `when` refers to.
+        is_due: Whether it is its own only item, and that is about to start.
+        open_items: Items of a list that have not ended.
+    """
+
+    frame: Frame
+    code: StepCode
+    policy: CallPolicy
+    pending: int
+    pending_when: int
+    is_switched: bool = False
+    is_due: bool = False
+    items: Sequence[Item] = ()
+    open_items: int = 0
+
+    def __init__(
+        self,
+        path: StepPath,
+        frame: Frame,
+        code: StepCode,
+        policy: CallPolicy,
+        pending: int,
+        pending_when: int,
+    ) -> None:
+        self.path = path
+        self.item = self
+        self.node = self
+        self.frame = frame
+        self.code = code
+        self.policy = policy
+        self.pending = pending
+        self.pending_when = pending_when
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one cell: it has no items, iterations or inner steps of their own."""
+        return self.code.for_each is None and self.code.repeat is None and not self.frames
+
+
+def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
+    """Return how the calls of each step are treated; `MODEL_POLICY` where it calls no tool."""
+    return [
+        policies[step.action.tool] if isinstance(step.action, CallTool) else MODEL_POLICY
+        for step in program.steps
+    ]
+
+
+class Frame:
+    """One running instance of a plan.
+
+    Attributes:
+        policies: How the calls of each step are treated.
+        scope: What its formulas see.
+        is_well: Whether every step that has ended so far has succeeded.
+    """
+
+    __slots__ = (
+        "is_well",
+        "ledger",
+        "nodes",
+        "open_nodes",
+        "order",
+        "owner",
+        "policies",
+        "prefix",
+        "program",
+        "scope",
+    )
+
+    def __init__(
+        self,
+        program: Program,
+        policies: Sequence[CallPolicy],
+        inputs: Mapping[str, Json],
+        *,
+        prefix: str = "",
+        owner: Iteration | None = None,
+    ) -> None:
+        self.program = program
+        self.policies = policies
+        self.prefix = prefix
+        self.owner = owner
+        self.order: Order = owner.order if owner else ()
+        self.ledger = Ledger(program)
+        self.scope = Scope({"inputs": dict(inputs)})
+        self.open_nodes = len(program.steps)
+        self.is_well = True
+        waits = program.waits
+        self.nodes = [
+            Node(StepPath(prefix + code.id), self, code, policy, pending, pending_when)
+            for code, policy, pending, pending_when in zip(
+                program.steps, policies, waits.pending, waits.pending_when, strict=True
+            )
+        ]
+
+
+def add_item(node: Node, index: int, value: Json) -> Item:
+    """Return one item of a step, which keeps it among its items."""
+    return Item(StepPath(f"{node.path}[{index}]"), node, index, value)
+
+
+def add_iteration(item: Item) -> Iteration:
+    """Append the next iteration of an item; one that is not repeated is its own."""
+    if item.node.code.repeat is None:
+        item.iterations = (item,)
+        return item
+    iteration = Iteration(StepPath(f"{item.path}#{len(item.iterations)}"), item, len(item.iterations))
+    if isinstance(item.iterations, list):
+        item.iterations.append(iteration)
+    else:
+        item.iterations = [iteration]
+    return iteration
+
+
+def first_iteration_of(item: Item) -> StepPath:
+    """Return the path of the first iteration of an item that is repeated."""
+    return StepPath(f"{item.path}#0")
+
+
+def sample_of(iteration: Iteration) -> tuple[int, ...]:
+    """Return which one of several equal questions a leaf asks: item index and iteration, of the items around a sub-plan too."""
+    found: tuple[int, ...] = (iteration.item.index or 0, iteration.number)
+    around = iteration.item.node.frame.owner
+    while around is not None:
+        found = (around.item.index or 0, around.number, *found)
+        around = around.item.node.frame.owner
+    while len(found) > 2 and found[:2] == (
+        0,
+        0,
+    ):  # a sub-plan that is no item asks what a plan by itself asks
+        found = found[2:]
+    return found
+
+
+def is_bad(cell: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
+    """Whether it ended in a way that blocks later effects: failed, refused, stopped, or skipped because of such."""
+    match cell.state:
+        case State.FAILED | State.CANCELLED:
+            return True
+        case State.SKIPPED:
+            return cell.reason not in soft
+        case _:
+            return False
+
+
+def is_asked(iteration: Iteration) -> bool:
+    """Whether the turn waits for a person to allow its call."""
+    return iteration.state is State.WAITING and iteration.reason is Reason.APPROVAL
+
+
+def is_decided(iteration: Iteration) -> bool:
+    """Whether a person has allowed the turn's call and the call has not been made yet."""
+    return iteration.state is State.READY and iteration.decision is not None
+
+
+def undecided_attempt(iteration: Iteration) -> int | None:
+    """Return the attempt, counted from 1, that a person has to decide about; `None`: no decision is due.
+
+    Before a call this is the next attempt; after a call of unknown outcome it is the last attempt.
+    """
+    if is_asked(iteration):
+        return iteration.attempts + 1
+    return iteration.attempts if iteration.state is State.INDETERMINATE else None
+
+
+# --- evaluation of formulas
+#
+# A formula sees the values of the steps of its frame that have ended, and the names of its own item (`item`, `index`, `prev`). The machine
+# decides which failure an evaluation error becomes.
+
+
+class ItemScope:
+    """A frame's scope with an item's own names, for the length of one evaluation.
+
+    The names are put into the frame's dictionary and taken out again: copying it for every call would cost the size
+    of the plan. Scopes nest: a `set` that repeats asks its `until` while its value is still being made.
+    """
+
+    __slots__ = ("_extra", "_hidden", "_item", "_scope")
+
+    def __init__(self, item: Item, made: Iteration | None = None) -> None:
+        self._item = item
+        self._scope = item.node.frame.scope
+        extra: dict[str, Json] = {}
+        if item.index is not None:
+            extra["item"], extra["index"] = item.value, item.index
+        now = made.number if made is not None else len(item.iterations) - 1
+        previous = item.iterations[now - 1] if now > 0 else None
+        if previous is not None and previous.output is not None:
+            extra["prev"] = previous.output.value
+        if made is not None and made.output is not None:
+            extra[item.node.code.id] = made.output.value
+        self._extra = extra
+        self._hidden = {name: self._scope[name] for name in extra if name in self._scope}
+
+    def __enter__(self) -> Scope:
+        self._scope.update(self._extra)
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._extra:
+            del self._scope[name]
+        self._scope.update(self._hidden)
+
+
+def canonical_value_of(formula: Formula, scope: Scope) -> CanonicalValue:
+    """Return a template's value; a large value shares memory with existing values. Raises: EvaluationError, RefersToSkipped, NotJson."""
+    data, value = formula.serialize_with_value(scope, scope.canonical)
+    copy = shared_copy(value, data)
+    return CanonicalValue(data) if copy is None else CanonicalValue.known(data, copy)
+
+
+def output_of(frame: Frame) -> CanonicalValue:
+    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvaluationError."""
+    formula = frame.program.output
+    if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
+        return CanonicalValue(b"null")
+    try:
+        known = frame.scope.canonical.get(formula.whole or "")
+        if known is not None and len(known.data) >= LARGE_BYTES:
+            return known
+        return CanonicalValue.of(formula.evaluate(frame.scope))
+    except RefersToSkipped:
+        return CanonicalValue(b"null")
+
+
+def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> Json:
+    """Return a prompt, rendered: {prompt, system, examples}. Raises: EvaluationError, RefersToSkipped."""
+    request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
+    if ask.system is not None:
+        request["system"] = ask.system.evaluate(scope)
+    if ask.examples is not None:
+        request["examples"] = ask.examples.evaluate(scope)
+    return request
+
+
+def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:
+    """Return a condition's value. Raises: EvaluationError: also if it is no boolean. RefersToSkipped."""
+    value = formula.evaluate(scope)
+    if not isinstance(value, bool):
+        raise EvaluationError("not-a-bool", f"`{where}` needs a boolean, found {kind_of(value)}")
+    return value
+
+
+def failure_of(fault: Exception) -> Failure:
+    """Return an evaluation's fault as the failure of a step."""
+    return Failure(getattr(fault, "code", "bad-value"), str(fault))
+
+
+# --- the digest of a run
+#
+# The digest covers the plan's digest, the inputs, and the status and output of every step in plan order. It covers no time, no process, no
+# attempt and no reuse: two runs with equal digests had equal outcomes, however they got there.
+
+
+DIGEST_FORMAT: Final = 1
+
+
+def walk(frame: Frame) -> Iterator[Iteration]:
+    """Yield each step of a frame, in plan order, followed by its items, iterations and inner steps."""
+    for node in frame.nodes:
+        yield node
+        if node.is_plain:
+            continue
+        for item in node.items:
+            if item is not node:
+                yield item
+            for iteration in item.iterations:
+                if iteration is not item:
+                    yield iteration
+                for inner in iteration.frames:
+                    yield from walk(inner)
+
+
+def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
+    """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
+    steps = ",".join([_spelled(cell) for cell in walk(root)])
+    before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
+    after = b",[%b]]" % steps.encode()
+    # Hash in pieces: the inputs may be large, and one copy is in memory already.
+    return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
+
+
+def _spelled(cell: Iteration) -> str:
+    """Return a cell as canonical JSON: nothing in a path has to be escaped."""
+    output = f'"{cell.output.digest}"' if cell.output is not None else "null"
+    return f'["{cell.path}","{cell.state}",{output}]'
