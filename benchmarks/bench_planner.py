@@ -23,10 +23,10 @@ from pathlib import Path
 
 import httpx2
 from firmplan import Planner, Toolset, check, tool
-from firmplan.planner.drafting.choice import choose_tools
 from firmplan.planner.drafting.draft import plan_in
 from firmplan.planner.drafting.form import plan_answer
 from firmplan.planner.drafting.prompt import planning_messages
+from firmplan.planner.drafting.tool_choice import choose_tools
 
 TOOLS = 30
 STEPS = 20

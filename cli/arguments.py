@@ -21,8 +21,8 @@ from typing import Any, Final, TypeAlias
 from ..engine import Engine
 from ..errors import InputRejected, PlanRejected, RunNotFound
 from ..executor.runs.request import fitted_inputs
-from ..planner.given import is_missing
-from ..planner.library.library import fits
+from ..planner.library.library import find_matches
+from ..planner.request import is_missing_input
 from ..plans import CheckReport, Json, NotJson, Plan, parse, read_text, value_problems
 from ..plans.errors import LocalProblem
 from ..plans.inputs import fit_inputs
@@ -78,7 +78,7 @@ async def find_target(engine: Engine, what: str) -> Target:
         raise InputRejected("expected a plan's file, a saved plan's name, or a task in words, found nothing")
     if _NAME.fullmatch(what):
         saved = await engine.list_plans()
-        if not fits(what, saved, {}):
+        if not find_matches(what, saved, {}):
             raise InputRejected(
                 f"expected a plan's file, a saved plan's name, or a task in words, found {what!r}, which is "
                 + (
@@ -197,10 +197,10 @@ async def read_task(engine: Engine, task: str, words: Sequence[str], settings: S
         InputRejected: The saved plan that answers it lacks an input, or an input does not fit.
     """
     saved = await engine.list_plans()
-    inputs = read_inputs(words, _taking([fit.saved.plan for fit in fits(task, saved, {})], words))
-    found = fits(task, saved, inputs)
+    inputs = read_inputs(words, _taking([fit.saved.plan for fit in find_matches(task, saved, {})], words))
+    found = find_matches(task, saved, inputs)
     faults = [fit_inputs(fit.saved.plan, fit.inputs)[1] for fit in found]
-    if found and all(faults) and all(is_missing(fault, found[0].inputs) for fault in faults[0]):
+    if found and all(faults) and all(is_missing_input(fault, found[0].inputs) for fault in faults[0]):
         fitted_inputs(found[0].saved.plan, found[0].inputs)
     if not is_model_configured(settings):
         fitting = [fit.saved.plan for fit, fault in zip(found, faults, strict=True) if not fault]

@@ -18,9 +18,9 @@ from .failure import Exit
 
 if TYPE_CHECKING:
     from ..planner import Planned
-    from ..planner.evaluate.measuring import Measured, Run, Summary
-    from ..planner.evaluate.pairing import Judged
-    from ..planner.evaluate.task_set import SetTask
+    from ..planner.evaluate.judging import JudgeReport
+    from ..planner.evaluate.measuring import Measured, PlannerSummary, Run
+    from ..planner.evaluate.task_set import EvalTask
     from ..plans import Json
     from ..tools import Models
     from .invocation import Invocation
@@ -157,8 +157,8 @@ async def evaluate(
 ) -> int:
     """Measure how well models plan the tasks of a set."""
     from ..planner import Planner
+    from ..planner.evaluate.judging import judge_pairs
     from ..planner.evaluate.measuring import measure
-    from ..planner.evaluate.pairing import judge_pairs
     from ..planner.evaluate.task_set import TaskSet
     from ..tools import Model, Models
 
@@ -201,7 +201,7 @@ def _runner(models: Models) -> Run:
 
     turn = asyncio.Lock()  # the current folder belongs to the process
 
-    async def run(task: SetTask, planned: Planned) -> Json:
+    async def run(task: EvalTask, planned: Planned) -> Json:
         for step in planned.plan.steps:
             tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
             if tool is not None and tool.effect is Effect.WRITE:
@@ -236,7 +236,7 @@ def _show_measured(measured: Measured) -> None:
         screen.note(f"and {len(bad) - BAD_MAX} more; --json has them all")
 
 
-def _show_judged(judged: Judged) -> None:
+def _show_judged(judged: JudgeReport) -> None:
     """Print how the plans compare, how far the judge agrees with people, and the pairs where it does not."""
     for duel in judged.duels:
         screen.answer(
@@ -260,7 +260,7 @@ def _show_judged(judged: Judged) -> None:
         screen.note(f"the judge, {each.id}: {why}" + (f" ({each.about})" if each.about else ""))
 
 
-def _row(each: Summary) -> tuple[str, ...]:
+def _row(each: PlannerSummary) -> tuple[str, ...]:
     def share(value: float | None) -> str:
         return "-" if value is None else f"{value:.0%}"
 

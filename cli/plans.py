@@ -312,7 +312,7 @@ async def plans_learn(
     output: Output = None,
 ) -> int:
     """Make a template of a run's plan. What its task names becomes typed inputs."""
-    from ..planner.library.learning import learn
+    from ..planner import learn
     from ..plans.values import canonical
     from .arguments import expect_plan_file
 

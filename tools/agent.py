@@ -188,6 +188,7 @@ def _template(where: str, fn: Callable[..., Any]) -> Template:
     context = find_context(fn)
     known = [name for name in argument_names(fn, where) if name != context]
     mentioned = Template.read(where, text, known).names
+    # A parameter that the prompt forgets would decide nothing, and nobody would notice.
     rest = [f"${{{name}}}" for name in known if name not in mentioned]
     return Template.read(where, "\n\n".join([text, *rest]), known)
 

@@ -58,6 +58,8 @@ class PythonTypes:
         self.returns = returns or None
         self._arguments = Checker(self.parameters)
         self._sealed = Checker(returns)
+        # Two schemas of a result: what pydantic accepts, and what it serializes. Aliases and computed fields make
+        # them differ.
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
         self._exact = _exact_arguments(annotations.parameters)
@@ -67,6 +69,7 @@ class PythonTypes:
         if self._are_exact(args):
             with suppress(NotJson):  # the long way says what is wrong
                 return canonical(args)
+        # Names first: pydantic would report a wrong name twice, as missing and as extra, without the nearest name.
         faults = argument_problems(args, list(self._names.values()), self._required)
         if faults:
             raise bad_args(faults)
@@ -75,6 +78,7 @@ class PythonTypes:
         except NotJson as fault:
             raise bad_args([str(fault)]) from None
         value = parse_canonical(given)
+        # JSON Schema before pydantic, since pydantic's strict mode still takes `1` for `Literal[True]`.
         if not self._arguments.accepts(value):
             raise bad_args(self._arguments.faults(value))
         try:
@@ -120,6 +124,7 @@ class PythonTypes:
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""
         try:
+            # `2.0` for an integer is the rare case, so the value is converted only after the first try failed.
             return self._model.model_validate_json(text, strict=True), text
         except ValidationError:
             text = canonical(self._arguments.with_integers(value))
@@ -127,6 +132,8 @@ class PythonTypes:
 
     def _normal(self, model: BaseModel, given: bytes) -> bytes:
         """Return the arguments as their types serialize them, or as given where a type cannot parse what it serializes."""
+        # The serialized form is the canonical one: defaults are filled in, and a date has one spelling, so that equal
+        # calls have equal keys.
         dumped: Json = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         if self._sets_in[0]:
             dumped = with_ordered_sets(dumped, self._arguments.schema)
@@ -144,6 +151,7 @@ class PythonTypes:
         What is JSON already is read by JSON's rules, so that a dict may stand for a model. Other values must be
         of the type itself, except that dates and other scalars may stand in dicts and lists.
         """
+        # A result that is JSON already is validated as JSON. Otherwise a dict could not stand for a model.
         try:
             return self._from_json(canonical(result))
         except NotJson:
@@ -173,6 +181,7 @@ class PythonTypes:
         if (found := _find_unfit(result, (), sets=self._sets_in[1])) is not None:
             raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
+            # pydantic only warns of a value that does not fit the type to serialize; here that is an error.
             with warnings.catch_warnings():
                 return cast(
                     "Json", self._result.dump_python(typed, mode="json", by_alias=True, warnings="error")

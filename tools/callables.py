@@ -88,6 +88,11 @@ def argument_names(fn: Callable[..., Any], where: str) -> tuple[str, ...]:
 def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any]) -> Annotations:
     """Return the annotations of `fn`, resolved in its module and in `local`.
 
+    Args:
+        fn: The function.
+        where: The name of the tool, for messages.
+        local: The local names where the function was written.
+
     Raises:
         ConfigError: A missing annotation, or a parameter that cannot be given by name.
         NameError: An annotation names what does not exist (yet).
@@ -128,7 +133,16 @@ def find_context(fn: Callable[..., Any]) -> str | None:
 
 
 def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Json]) -> None:
-    """Raise `ConfigError` unless `fn` can be called by keyword with what a schema of its arguments describes."""
+    """Check that `fn` can be called by keyword with the arguments that a schema describes.
+
+    Args:
+        fn: The function.
+        where: The name of the tool, for messages.
+        schema: JSON Schema of an object: one property for each argument.
+
+    Raises:
+        ConfigError: The schema describes an unknown argument, or lacks one that the function needs.
+    """
     try:
         found = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
@@ -188,6 +202,7 @@ def _hints(fn: Callable[..., Any], local: Mapping[str, Any]) -> dict[str, Any]:
     plain = plain_function(fn)
     known = getattr(inspect.unwrap(plain), "__globals__", {})
     names = dict(local)
+    # A function whose module imports `Context` only for type checkers still takes one.
     if "Context" not in known:  # often imported only under TYPE_CHECKING
         names.setdefault("Context", Context)
     return typing.get_type_hints(plain, localns=names, include_extras=True)

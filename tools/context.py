@@ -165,6 +165,7 @@ class Context:
 
     def _drawn(self, used: list[T], recorded: Sequence[T], draw: Callable[[], T]) -> T:
         """Return the next value that an earlier attempt got, or a new one, which is recorded before the call gets it."""
+        # By position: the n-th time of a repeated call is the n-th time of the first one.
         count = len(used)
         if count >= DRAWN_MAX:
             return draw()

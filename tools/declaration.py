@@ -141,6 +141,8 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
     Raises:
         ConfigError: A keyword that is unknown, or whose value is not one of those it takes.
     """
+    # Checked by hand, and not by the signature: options also come from `from_mcp(overrides=..)` and from
+    # `**settings`.
     unknown = sorted(set(options) - set(ToolOptions.__annotations__))
     if unknown:
         raise ConfigError(

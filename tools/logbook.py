@@ -140,6 +140,7 @@ MASKED_LENGTH_MIN: Final = 4
 def masked_text(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with each of these secrets (name -> value) masked, also where it is escaped inside quotes."""
     for name, secret in _longest_first(secrets):
+        # A secret may stand inside a JSON text or a `repr`, where its quotes and backslashes are escaped.
         for form in (secret, _inside_json(secret), repr(secret)[1:-1]):
             text = text.replace(form, _expression(name))
     return text

@@ -76,7 +76,13 @@ def bad_result(faults: list[str]) -> ToolError:
 
 
 def fault_of(name: str, fault: Exception, code: str) -> ToolError:
-    """Return the error of a call whose arguments or result do not fit, or whose validator raised."""
+    """Return the error of a call whose arguments or result do not fit, or whose validator raised.
+
+    Args:
+        name: The tool.
+        fault: The exception.
+        code: `bad-args` or `bad-result`.
+    """
     if isinstance(fault, ToolError):
         return ToolError(f"tool '{name}': {fault}", code=fault.code)
     what = "its arguments" if code == "bad-args" else "its result"
@@ -175,6 +181,7 @@ class SchemaTypes:
         if faults:
             raise bad_args(faults)
         try:
+            # Defaults of the schema are filled in here, so that a call with and without them has one reuse key.
             given = {**self._defaults, **args}
             text = canonical(given)
         except NotJson as fault:
@@ -222,6 +229,7 @@ def _schema(where: str, key: str, schema: object) -> dict[str, Json]:
     if not isinstance(copy, dict):
         raise ConfigError(f"{where}: {key}: expected a JSON Schema object, found {copy!r}")
     try:
+        # A reference to another address would make the check depend on the network.
         jsonschema_rs.Draft202012Validator(copy, retriever=_refuse_remote)
     except (ValueError, jsonschema_rs.ReferencingError) as fault:
         raise ConfigError(
@@ -274,7 +282,13 @@ def schema_problems(value: Json, schema: Mapping[str, Json]) -> list[str]:
 
 
 def argument_problems(given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> list[str]:
-    """Return one sentence for each argument that is missing or unknown."""
+    """Return one sentence for each argument that is missing or unknown.
+
+    Args:
+        given: The names of the arguments of a call.
+        known: The names that the tool knows.
+        required: Those of them without a default.
+    """
     given = list(given)
     missing = [
         f"argument '{name}': expected a value, found nothing" for name in required if name not in given

@@ -81,6 +81,7 @@ class Tool(Declaration, Generic[P, R]):
         for key in WRAPPER_ASSIGNMENTS:
             if hasattr(self.source, key):
                 self.__dict__[key] = getattr(self.source, key)
+        # The dataclass is frozen. The attributes of functions are set past it, as `functools.wraps` would.
         self.__dict__["__wrapped__"] = self.fn
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -155,6 +156,7 @@ class Tool(Declaration, Generic[P, R]):
             ctx: For a tool that `wants_context`.
             value: The arguments as they are parsed, where they are large; `None`: they are parsed here.
         """
+        # The function gets values of its own for each call, parsed anew: it may change them.
         given = self.types.unpack(args, value)
         if self.types.context is not None:
             given[self.types.context] = ctx
@@ -321,6 +323,8 @@ def make_tool(
     Raises:
         ConfigError: The declaration is at fault.
     """
+    # Name, docstring, types and fingerprint come from `source`, which differs from `fn` where a wrapper is called, as
+    # for agents.
     source = source or fn
     _check_function(fn)
     given = options.get("name")

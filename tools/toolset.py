@@ -239,6 +239,7 @@ def _load_file(path: Path) -> ModuleType:
     loader = _FromSource(name, str(where))
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=str(where)))
     module.__file__ = str(where)
+    # A failed load leaves the module of an earlier one in place: its tools may be in use.
     earlier = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pydantic look their module up while it loads
     try:

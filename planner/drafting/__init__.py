@@ -1,4 +1,5 @@
-"""How a plan is got from a model: prompts, the draft in the answer, the check, and the repair of drafts.
+"""Plans from a model: prompts, the draft in the answer, its check and its repair, and the choice of tools and examples to show.
 
-The folder knows models, signatures of tools and the check; it sees no result of a tool. Begin with `drafting.py` and `conversation.py`.
+The folder knows models, the signatures of tools and the check; it never sees a result of a tool. Begin with `drafting.py`, then
+`conversation.py` and `prompt.py`.
 """

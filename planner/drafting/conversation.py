@@ -1,8 +1,8 @@
-"""A conversation with a model, as far as it is the same whatever comes of it: asking, and ending where no answer comes.
+"""One planning's conversation with a model: every request, its budget, and the end of a planning without an answer.
 
-Every request, retries of the transport and waits included, comes out of one budget; whatever was tried is an attempt. What
-an answer amounts to is for those who ask: `drafting.py` for plans, `mending.py` for patches, `choosing.py` and `adapting.py` for
-small questions beside them.
+All requests of a planning, retries of the transport and pauses included, come out of one budget. Every answer, and every failure, is an
+attempt. What an answer amounts to is decided elsewhere: in `drafting.py` for plans, in `patching.py` for patches, in `tool_choice.py` and
+`adapting.py` for small questions beside the plan.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from ...errors import PlanningFailed
+from ...plans.plan import Plan
+from ...plans.values import Json
 from ...tools.models.answer import Answer
 from ...tools.models.clients import Clients
 from ...tools.models.completion import (
+    Answered,
     Call,
     Completion,
     Invalid,
@@ -31,84 +34,140 @@ from ...tools.models.endpoint import Endpoint
 from ...tools.models.errors import ModelError
 from ...tools.models.limits import RETRY_POLICY, RequestBudget, RetryPolicy
 from ..library.library import nearest_tasks
-from ..order import Order
-from .attempt import CUT_OFF, Attempt
-from .failure import no_endpoint, over_budget
+from ..request import PlanRequest
+from .attempt import CUT_OFF, Attempt, no_endpoint, over_budget
+from .draft import unwrapped
 
 if TYPE_CHECKING:
     from ...tools.models.transport import Listener
 
 REQUESTS_MAX = 12
-"""Requests of one planning, retries of the transport included."""
+"""Requests of one planning, including retries of the transport."""
 
 TIMEOUTS_A_PLANNING = 10
-"""A planning may take this many times the timeout of a request, waits included."""
+"""A planning may take this many times the timeout of a request, including pauses."""
 
 ONCE = RetryPolicy(tries_max=1)
 """Small questions beside the plan are asked once: planning goes on without an answer, and may need the requests."""
+
+REFUSAL_CHARACTERS_MAX = 500
+"""Characters of a refusal that are shown."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Spending:
-    """The budget of a planning and its usage, of `model_calls`, `tokens`, `usd` and `seconds`.
+class PlanningBudget:
+    """The limits of a planning and its usage, by name: `model_calls`, `tokens`, `usd` and `seconds`.
 
     A request is not sent if a request as large as the largest so far would pass a limit. The size of the first request is unknown.
 
     Attributes:
-        limits: Name -> its limit; a missing name has no limit.
-        told: Is told what each answered request used.
+        limits: Name -> limit; a missing name has no limit.
+        on_usage: Is called with the usage of each answered request.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict[str, float])
-    told: Callable[[Usage], None] | None = None
-    _spent: dict[str, float] = field(default_factory=dict[str, float])
+    on_usage: Callable[[Usage], None] | None = None
+    _used: dict[str, float] = field(default_factory=dict[str, float])
     _largest: dict[str, float] = field(default_factory=dict[str, float])
     _started: float = field(default_factory=monotonic)
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the limit; infinitely many without one."""
+        """Seconds until the limit; infinity without a limit."""
         return self.limits.get("seconds", inf) - (monotonic() - self._started)
 
-    def find_short(self) -> str | None:
-        """Return the limit that another request would pass; `None`: it may be sent."""
+    def find_exhausted(self) -> str | None:
+        """Return the limit that another request would pass; `None`: the request may be sent."""
         if self.seconds_left <= 0:
             return "seconds"
         for name in ("model_calls", "tokens", "usd"):
-            limit, spent = self.limits.get(name), self._spent.get(name, 0.0)
-            if limit is not None and (spent >= limit or spent + self._largest.get(name, 0.0) > limit):
+            limit, used = self.limits.get(name), self._used.get(name, 0.0)
+            if limit is not None and (used >= limit or used + self._largest.get(name, 0.0) > limit):
                 return name
         return None
 
     def add(self, usage: Usage) -> None:
-        """Note what a request used."""
-        used = {
+        """Record the usage of a request."""
+        amounts = {
             "model_calls": float(usage.requests),
             "tokens": float(usage.prompt_tokens + usage.completion_tokens),
             "usd": usage.usd or 0.0,
         }
-        for name, amount in used.items():
-            self._spent[name] = self._spent.get(name, 0.0) + amount
+        for name, amount in amounts.items():
+            self._used[name] = self._used.get(name, 0.0) + amount
             self._largest[name] = max(self._largest.get(name, 0.0), amount)
-        if self.told is not None:
-            self.told(usage)
+        if self.on_usage is not None:
+            self.on_usage(usage)
+
+
+@dataclass(frozen=True, slots=True)
+class SideAnswer:
+    """The answer to a small question beside the plan.
+
+    Attributes:
+        value: The answer as JSON; `None` if there is none.
+        fault: Why there is none: an error, a refusal, prose.
+        completion: The model's words; `None`: the model could not be asked.
+    """
+
+    value: Json = None
+    fault: str | None = None
+    completion: Completion | None = None
+
+    @classmethod
+    def of(cls, completion: Completion) -> SideAnswer:
+        """Return the answer in a model's words."""
+        match completion.outcome:
+            case Answered(value):
+                return cls(value, None, completion)
+            case Truncated():
+                fault = CUT_OFF
+            case Invalid(reason):
+                fault = reason
+            case Refused(text):
+                fault = _refusal(text)
+        return cls(None, fault, completion)
+
+    @property
+    def plan(self) -> Completion | None:
+        """The model's words, if they are a whole plan instead of an answer."""
+        is_plan = isinstance(self.value, dict) and "steps" in unwrapped(self.value)
+        return self.completion if is_plan else None
+
+    def attempt(
+        self, number: int, source: str, approach: str, fault: str | None, plan: Plan | None = None
+    ) -> Attempt:
+        """Return the answer as an attempt of the planning.
+
+        Args:
+            number: Its number.
+            source: What the question was about.
+            approach: What was asked for.
+            fault: Why the answer is of no use; `None`: it is.
+            plan: The plan that the answer makes.
+        """
+        text, usage = (
+            ("", Usage()) if self.completion is None else (self.completion.raw, self.completion.usage)
+        )
+        return Attempt(number, text, plan, (), usage, fault, source, approach)
 
 
 @dataclass(slots=True)
 class Conversation:
-    """See the module.
+    """The conversation of one planning.
 
     Attributes:
-        attempts: What was tried so far, saved plans that fit but could not be used included.
-        approach: What attempts that bring nothing were made for, `"draft"` or `"patch"`.
-        small: Who is asked small questions beside the plan; `None`: the same model.
-        is_reachable: Whether that one could be asked so far.
-        spending: What the conversation may use.
+        attempts: All attempts so far, including saved plans that matched but could not be used.
+        approach: The approach of an attempt that brings nothing: `"draft"` or `"patch"`.
+        small: The model for small questions beside the plan; `None`: the same model.
+        is_reachable: Whether the model for small questions could be asked so far.
+        budget: The limits of the caller.
+        requests: The limits of every planning: number of requests, and seconds.
     """
 
-    order: Order
+    request: PlanRequest
     endpoint: Endpoint
     clients: Clients
     timeout_s: float
@@ -116,11 +175,11 @@ class Conversation:
     approach: str = "draft"
     small: Endpoint | None = None
     is_reachable: bool = True
-    spending: Spending = field(default_factory=Spending)
-    budget: RequestBudget = field(init=False)
+    budget: PlanningBudget = field(default_factory=PlanningBudget)
+    requests: RequestBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        self.budget = RequestBudget(REQUESTS_MAX, self._seconds)
+        self.requests = RequestBudget(REQUESTS_MAX, self._seconds)
 
     @property
     def _seconds(self) -> float:
@@ -128,46 +187,62 @@ class Conversation:
 
     @property
     def number(self) -> int:
-        """Of the next attempt, from 1."""
+        """The number of the next attempt, from 1."""
         return len(self.attempts) + 1
 
     async def within(self, work: Awaitable[T]) -> T:
-        """Return what the work comes to, if the time of a planning is enough. Raises: PlanningFailed."""
-        left = self.spending.seconds_left
+        """Return the result of the planning's work. Raises: PlanningFailed: its time is over."""
+        left = self.budget.seconds_left
         try:
             async with asyncio.timeout(max(0.0, min(self._seconds, left))):
                 return await work
         except TimeoutError as over:
             if left < self._seconds:
-                raise over_budget(self.order.task, "seconds", self.attempts) from over
+                raise over_budget(self.request.task, "seconds", self.attempts) from over
             fault = ModelError(f"planning took longer than {self._seconds:g} s", code="limit-exceeded")
             raise self._ended(fault) from over
 
     async def ask(
         self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
     ) -> Completion:
-        """Return what the model says. Raises: PlanningFailed: nothing, or that it declines."""
+        """Return the model's words.
+
+        Args:
+            messages: The whole conversation.
+            answer: The form of the answer.
+            listener: Hears the words while they are written.
+
+        Raises:
+            PlanningFailed: The model could not be asked, or it declines.
+        """
         try:
-            turn = await self._send(messages, answer, listener)
+            completion = await self._send(messages, answer, listener)
         except ModelError as fault:
             raise self._ended(fault) from fault
-        if isinstance(turn.outcome, Refused):
-            words = f"the model declined to answer: {turn.outcome.text[:500]}"
-            raise self._ended(ModelError(words, code="refused"), turn)
-        return turn
+        if isinstance(completion.outcome, Refused):
+            raise self._ended(ModelError(_refusal(completion.outcome.text), code="refused"), completion)
+        return completion
 
     async def ask_aside(
         self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
-    ) -> Completion | ModelError:
-        """Return what the model says to a small question beside the plan; no answer to it ends a planning.
+    ) -> SideAnswer:
+        """Return the answer to a small question beside the plan; no failure of it ends the planning, except a budget that is used up.
 
-        Where the model could not be asked, `is_reachable` is false: other small questions would only use up the budget.
+        If the model could not be asked, `is_reachable` becomes false: further small questions would only use up the requests.
+
+        Args:
+            messages: The question.
+            answer: The form of the answer.
+            listener: Hears the words while they are written.
+
+        Raises:
+            PlanningFailed: The question would pass a limit of the budget.
         """
         try:
-            return await self._send(messages, answer, listener, ONCE, self.small)
+            return SideAnswer.of(await self._send(messages, answer, listener, ONCE, self.small))
         except ModelError as fault:
             self.is_reachable = False
-            return fault
+            return SideAnswer(fault=str(fault))
 
     async def _send(
         self,
@@ -177,26 +252,33 @@ class Conversation:
         policy: RetryPolicy = RETRY_POLICY,
         endpoint: Endpoint | None = None,
     ) -> Completion:
-        if (short := self.spending.find_short()) is not None:
-            raise over_budget(self.order.task, short, self.attempts)
+        if (limit := self.budget.find_exhausted()) is not None:
+            raise over_budget(self.request.task, limit, self.attempts)
         call = Call(endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
-        turn = await complete_within(self.budget, call, self.clients, policy)
-        self.spending.add(turn.usage)
-        return turn
+        completion = await complete_within(self.requests, call, self.clients, policy)
+        self.budget.add(completion.usage)
+        return completion
 
-    def unread(self, turn: Completion, outcome: Invalid | Truncated, approach: str) -> Attempt:
-        """Return an attempt whose answer cannot be read."""
+    def unread(self, completion: Completion, outcome: Invalid | Truncated, approach: str) -> Attempt:
+        """Return the attempt of an answer that cannot be read.
+
+        Args:
+            completion: The model's words.
+            outcome: Why they cannot be read.
+            approach: What was asked for.
+        """
         what = "patch" if approach == "patch" else "plan"
         cut = f"{CUT_OFF}: make the {what} shorter"
         error = cut if isinstance(outcome, Truncated) else outcome.fault
-        return Attempt(self.number, turn.raw, usage=turn.usage, error=error, approach=approach)
+        return Attempt(self.number, completion.raw, usage=completion.usage, error=error, approach=approach)
 
-    def _ended(self, fault: ModelError, turn: Completion | None = None) -> PlanningFailed:
-        attempt = Attempt(self.number, error=str(fault), approach=self.approach)
-        if turn is not None:
-            attempt = Attempt(
-                self.number, turn.raw, usage=turn.usage, error=str(fault), approach=self.approach
-            )
-        self.attempts.append(attempt)
-        nearest = nearest_tasks(self.order.task, self.order.saved)
-        return no_endpoint(self.order.task, fault, nearest, self.attempts)
+    def _ended(self, fault: ModelError, completion: Completion | None = None) -> PlanningFailed:
+        """Return the failure of a planning whose model gave no answer, after recording it as an attempt."""
+        raw, usage = ("", Usage()) if completion is None else (completion.raw, completion.usage)
+        self.attempts.append(Attempt(self.number, raw, usage=usage, error=str(fault), approach=self.approach))
+        nearest = nearest_tasks(self.request.task, self.request.saved)
+        return no_endpoint(self.request.task, fault, nearest, self.attempts)
+
+
+def _refusal(text: str) -> str:
+    return f"the model declined to answer: {text[:REFUSAL_CHARACTERS_MAX]}"

@@ -1,16 +1,24 @@
-"""The plan in what a model answers.
+"""The draft in a model's answer: a plan, or changes to the last draft.
 
-Any JSON object is read, a plan in the format as it is among them; what is wrong with it is for the check to say. Only what models add for the wire's sake is taken off: `reasoning`, nulls for keys not used,
-a wrapper around the plan, steps and arguments as a string of JSON.
+Any JSON object is read, and the check says what is wrong with it. Only what models add for the wire's sake is removed: `reasoning`, nulls
+for keys that are not used, an object around the plan, steps and arguments as JSON in a string. Pure.
+
+If the model is asked for the faulty steps only, it answers with whole steps by their ids:
+
+    {"changes": [{"id": "wb", "tool": "weather", "args": {"city": "Oslo"}}], "remove": ["wc"], "output": "${wb}"}
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 from ...plans.plan import ACTIONS
 from ...plans.values import Json, NotJson, parse
+
+WRAPPERS = ("plan", "answer")
+"""Keys under which models put the plan into an object of their own."""
 
 _PLAN_KEYS_OFTEN_NULL = ("task", "description", "inputs", "types", "plans", "output")
 _STEP_KEYS_OFTEN_NULL = (
@@ -24,27 +32,26 @@ _STEP_KEYS_OFTEN_NULL = (
     "timeout",
     "why",
 )
-WRAPPERS = ("plan", "answer")
+_CHANGED_BESIDE_STEPS = ("inputs", "types", "output")
 
 
 def plan_in(value: Json, task: str) -> Json:
-    """Return the plan in a model's answer; version and task are filled in where it left them out."""
+    """Return the plan in a model's answer; a missing version and a missing task are filled in."""
     if not isinstance(value, dict):
         return value
-    plan = unwrapped(value)
-    kept = {
+    plan = {
         key: part
-        for key, part in plan.items()
+        for key, part in unwrapped(value).items()
         if key != "reasoning" and not (part is None and key in _PLAN_KEYS_OFTEN_NULL)
     }
-    steps = parsed(kept.get("steps"))
+    steps = parsed(plan.get("steps"))
     if isinstance(steps, list):
-        kept["steps"] = [step_in(step) if isinstance(step, dict) else step for step in steps]
-    return {"firmplan": 1, "task": task, **kept}
+        plan["steps"] = [_step_in(step) if isinstance(step, dict) else step for step in steps]
+    return {"firmplan": 1, "task": task, **plan}
 
 
 def unwrapped(value: dict[str, Json]) -> dict[str, Json]:
-    """Return the plan inside an object that wraps it."""
+    """Return the plan inside an object around it."""
     for wrapper in WRAPPERS:
         inner = parsed(value.get(wrapper))
         if "steps" not in value and isinstance(inner, dict) and "steps" in inner:
@@ -53,7 +60,7 @@ def unwrapped(value: dict[str, Json]) -> dict[str, Json]:
 
 
 def parsed(value: Json) -> Json:
-    """Return JSON that came as text."""
+    """Return the value of JSON in a string; any other value, and any other string, as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -62,11 +69,100 @@ def parsed(value: Json) -> Json:
         return value
 
 
-def step_in(step: Mapping[str, Json]) -> Json:
-    """Return a step without nulls that stand for keys not used; `"set": null` alone is an action."""
-    given = [key for key in ACTIONS if step.get(key) is not None]
-    unused = [*_STEP_KEYS_OFTEN_NULL, *(ACTIONS if given else [key for key in ACTIONS if key != "set"])]
+def _step_in(step: Mapping[str, Json]) -> Json:
+    """Return a step without nulls for keys that are not used; `"set": null` is an action if it is the only one."""
+    is_other_action = any(step.get(key) is not None for key in ACTIONS)
+    unused = (*_STEP_KEYS_OFTEN_NULL, *(key for key in ACTIONS if key != "set" or is_other_action))
     kept = {key: part for key, part in step.items() if not (part is None and key in unused)}
     if isinstance(args := parsed(kept.get("args")), dict):
         kept["args"] = args
     return cast("Json", kept)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftChanges:
+    """Changes to a draft.
+
+    Attributes:
+        steps: Whole steps, which replace those of their ids. A step with a new id stands before the next step that replaces one, else at
+            the end.
+        remove: Ids of steps to remove.
+        rest: `inputs`, `types` and `output`, if they change; inputs and types by name.
+    """
+
+    steps: tuple[dict[str, Json], ...]
+    remove: tuple[str, ...] = ()
+    rest: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+    @classmethod
+    def read(cls, value: Json) -> DraftChanges | None:
+        """Return the changes in a model's answer; `None` if it holds a plan, or something else."""
+        value = parsed(value)
+        if not isinstance(value, dict) or "steps" in unwrapped(value):
+            return None
+        changes = parsed(value.get("changes"))
+        steps = [changes] if isinstance(changes, dict) else changes
+        remove, rest = value.get("remove"), _beside_steps(value)
+        if not isinstance(steps, list) and not rest and not remove:
+            return None
+        listed = steps if isinstance(steps, list) else []
+        whole = [cast("dict[str, Json]", _step_in(each)) for each in listed if isinstance(each, dict)]
+        return cls(tuple(whole), tuple(map(str, remove)) if isinstance(remove, list) else (), rest)
+
+    @classmethod
+    def of_steps(cls, plan: Json) -> DraftChanges | None:
+        """Return a plan as changes: a model that is asked for some steps often writes them as the steps of a plan."""
+        if not isinstance(plan, dict) or not isinstance(steps := plan.get("steps"), list):
+            return None
+        return cls(tuple(each for each in steps if isinstance(each, dict)), (), _beside_steps(plan))
+
+    @classmethod
+    def of_some_steps(cls, plan: Json, draft: Mapping[str, Json]) -> DraftChanges | None:
+        """Return a plan as changes if it has only some of a draft's steps and no output although the draft has one; else `None`."""
+        changes = cls.of_steps(plan)
+        if changes is None or "output" in changes.rest or draft.get("output") is None:
+            return None
+        old = [step.get("id") for step in cast("list[dict[str, Json]]", draft["steps"])]
+        new = [step.get("id") for step in changes.steps]
+        return changes if 0 < len(new) < len(old) and all(each in old for each in new) else None
+
+    def applied_to(self, draft: Mapping[str, Json]) -> dict[str, Json]:
+        """Return a draft with the changes; the steps of the draft are objects."""
+        old = cast("list[dict[str, Json]]", draft["steps"])
+        steps = [each for each in old if each.get("id") not in self.remove]
+        places = {each.get("id"): index for index, each in enumerate(steps)}
+        groups = [[each] for each in steps]
+        new: list[dict[str, Json]] = []
+        for step in self.steps:
+            place = places.get(step.get("id"))
+            if place is None:
+                new.append(step)
+            else:
+                groups[place] = [*new, step]
+                new = []
+        rest = {key: _merged(draft.get(key), part, key) for key, part in self.rest.items()}
+        return {**draft, **rest, "steps": [*(step for group in groups for step in group), *new]}
+
+
+def can_change(draft: Json) -> bool:
+    """Whether the steps of a draft are objects with distinct ids, so that changes can name them."""
+    steps = draft.get("steps") if isinstance(draft, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        return False
+    ids = [cast("dict[str, Json]", step).get("id") for step in steps]
+    return all(isinstance(each, str) for each in ids) and len({str(each) for each in ids}) == len(ids)
+
+
+def _beside_steps(value: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what changes beside the steps. An output that is a string stays a string: it is a value, not wrapped JSON."""
+    parts = {
+        key: value[key] if key == "output" else parsed(value[key])
+        for key in _CHANGED_BESIDE_STEPS
+        if key in value
+    }
+    return {key: part for key, part in parts.items() if part is not None}
+
+
+def _merged(old: Json, new: Json, key: str) -> Json:
+    """Return inputs and types with the new ones added to the old; a new output replaces the old one."""
+    return {**old, **new} if key != "output" and isinstance(old, dict) and isinstance(new, dict) else new

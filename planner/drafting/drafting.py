@@ -1,41 +1,108 @@
-"""The conversation that gets a plan out of a model: draft, check, faults sent back, at most so many times.
+"""The work that gets a plan out of a model: draft, check, and repair, a bounded number of times; and a preview of it.
 
-Every draft is checked by the same check as every other plan. What it found goes back with places and hints, by the approach
-that is due (see `approach.py`); only the last draft is shown again, so that the conversation does not grow.
+Every draft passes the same check as every other plan. The faults go back to the model with their places and hints, by the repair strategy
+that is due. Only the last draft is shown again, so that the conversation does not grow.
+
+| repair strategy | the model is asked for | schema of the answer |
+| --- | --- | --- |
+| `steps` | the faulty steps only | changes |
+| `whole` | the whole plan; if the same fault came back, anew and in another way | typed |
+| `simple` | the whole plan anew | the simplest |
+
+A fault that comes back moves on to the next strategy; after the last strategy the planning fails.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, cast
 
 from ...plans.format.shape import draft_of
+from ...plans.paths import parts_of
 from ...plans.plan import Plan
-from ...plans.problems import CheckReport
-from ...plans.values import Json
+from ...plans.problems import CheckReport, Problem
+from ...plans.values import Json, canonical
 from ...tools.models.answer import Answer
 from ...tools.models.completion import Answered, Completion, Invalid, Message, Refused, Truncated
 from ...tools.tool import Tool
-from ..given import given_faults
-from ..order import Order
-from ..saved import SavedPlan
-from .approach import Course
-from .attempt import Attempt
-from .changes import Changes, steps_alone
-from .choice import choose_tools, widened
-from .choosing import CHOOSE_OVER, Chosen, choose
+from ..library.library import SavedPlan
+from ..request import PlanRequest, input_faults
+from .adapting import fit_question, nearest_plans
+from .attempt import Attempt, no_good_draft
 from .conversation import Conversation
-from .draft import plan_in
-from .ear import Ear, Heard
-from .failure import no_good_draft
-from .form import changes_answer, plan_answer
-from .nearest import nearest_plans
-from .prompt import Plea, planning_messages, repair_messages, unread_messages
+from .draft import DraftChanges, can_change, plan_in
+from .form import Form, changes_answer, plan_answer
+from .prompt import Plea, choosing_messages, planning_messages, repair_messages, unread_messages
+from .streaming import PartialPlanHandler, PartialPlanListener
+from .tool_choice import (
+    CHOOSE_OVER,
+    ToolChoice,
+    ask_for_tools,
+    candidates,
+    choice_answer,
+    choose_tools,
+    is_choice_due,
+    widened_tools,
+)
+
+RepairStrategy: TypeAlias = Literal["steps", "whole", "simple"]
+
+STEPS_MIN = 3
+"""A plan of fewer steps is asked for as a whole: its steps are hardly more to write than the changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairState:
+    """How often faults have come back, and the last faults.
+
+    Attributes:
+        stage: How often a fault has come back: 0 repairs steps if possible, 1 asks anew, 2 asks anew in the simplest schema, 3 gives up.
+        faults: The faults of the last draft, each by its code and message.
+    """
+
+    stage: int = 0
+    faults: frozenset[tuple[str, str]] = frozenset()
+
+    def after(self, faults: Iterable[tuple[str, str]]) -> RepairState:
+        """Return the state after a draft with these faults."""
+        found = frozenset(faults)
+        return RepairState(min(3, self.stage + bool(found & self.faults)), found)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether a fault came back even in answer to the last strategy."""
+        return self.stage > 2
+
+    def strategy(self, draft: Json, faults: Sequence[Problem]) -> RepairStrategy:
+        """Return how to ask for the repair of a draft."""
+        if self.stage:
+            return "whole" if self.stage == 1 else "simple"
+        return "steps" if _has_few_faulty_steps(draft, faults) else "whole"
+
+
+def _has_few_faulty_steps(draft: Json, faults: Sequence[Problem]) -> bool:
+    """Whether at most half of the steps are at fault, and every fault has a place that changes can repair."""
+    if not isinstance(draft, dict) or not can_change(draft) or not faults:
+        return False
+    count = len(cast("list[Json]", draft["steps"]))
+    faulty: set[int] = set()
+    for fault in faults:
+        match parts_of(fault.path):
+            case ("steps", int(index), *_) if index < count:
+                faulty.add(index)
+            case ("inputs" | "types" | "output", *_):
+                pass
+            case _:
+                return False
+    return count >= STEPS_MIN and 2 * len(faulty) <= count
 
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """One request: what is said, what is wanted, and by which approach."""
+    """One request to the model: the messages, the form of the answer, and what it asks for."""
 
     messages: tuple[Message, ...]
     answer: Answer
@@ -44,16 +111,16 @@ class _Ask:
 
 @dataclass(slots=True)
 class Drafting:
-    """One conversation.
+    """The drafts of one planning.
 
     Attributes:
-        draft: The last one, as JSON; `None` where there was none yet.
+        draft: The last draft, as JSON; `None` before the first one.
         shown: The tools that the model is shown.
         examples: The saved plans that it is shown.
-        course: How often faults came back.
-        first: What the model wrote when it was asked for something less: taken as the first draft.
-        choose_over: A toolset of more tools than this is chosen from by a question of its own; `None`: by words alone.
-        heard: Is handed each longer beginning of a draft that passes its check, while it is written.
+        repair: How often faults came back.
+        first: The model's answer to a small question, if it was a whole plan: it is taken as the first draft.
+        choose_over: A small question chooses from a toolset of more tools than this; `None`: words alone choose.
+        handler: Is called with each longer partial plan that passes its check, while the draft is written.
     """
 
     conversation: Conversation
@@ -61,79 +128,81 @@ class Drafting:
     draft: Json = None
     shown: list[Tool] = field(default_factory=list[Tool])
     examples: list[SavedPlan] = field(default_factory=list[SavedPlan])
-    course: Course = field(default_factory=Course)
+    repair: RepairState = field(default_factory=RepairState)
     first: Completion | None = None
     choose_over: int | None = CHOOSE_OVER
-    heard: Heard | None = None
+    handler: PartialPlanHandler | None = None
 
     @property
-    def order(self) -> Order:
+    def request(self) -> PlanRequest:
         """What is to be planned."""
-        return self.conversation.order
+        return self.conversation.request
 
     async def run(self) -> Plan:
         """Return the first plan that passes its check.
 
         Raises:
-            PlanningFailed: None did; it carries every attempt.
+            PlanningFailed: No draft passed; the error carries every attempt.
         """
         chosen = (
-            await choose(self.conversation, self.choose_over, self._listener())
+            await ask_for_tools(self.conversation, self.choose_over, self._listener())
             if self.first is None
-            else Chosen(choose_tools(self.order.task, self.order.tools), self.first)
+            else ToolChoice(choose_tools(self.request.task, self.request.tools), self.first)
         )
-        self.shown, turn, self.examples = chosen.shown, chosen.plan, nearest_plans(self.order)
+        self.shown, completion, self.examples = chosen.shown, chosen.draft, nearest_plans(self.request)
         ask = _Ask(self._opening(), plan_answer(self.shown)[0])
         for _ in range(self.max_repairs + 1):
-            attempt = self._judge(turn or await self._ask(ask), ask)
-            turn = None
+            attempt = self._judge(completion or await self._ask(ask), ask)
+            completion = None
             self.conversation.attempts.append(attempt)
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
             ask = self._next(ask, attempt)
-            if self.course.is_spent:
+            if self.repair.is_exhausted:
                 break
-        raise no_good_draft(self.order.task, self.conversation.attempts)
+        raise no_good_draft(self.request.task, self.conversation.attempts)
 
     def _opening(self) -> tuple[Message, ...]:
-        """Return what is said first, whatever was drafted before."""
-        count = len(self.order.tools)
-        return planning_messages(self.order.task, self.shown, self.order.inputs, self.examples, count)
+        """Return the messages that begin every request, whatever was drafted before."""
+        count = len(self.request.tools)
+        return planning_messages(self.request.task, self.shown, self.request.inputs, self.examples, count)
 
-    def _listener(self) -> Ear | None:
-        return None if self.heard is None else Ear(self.order, self.heard, self.draft)
+    def _listener(self) -> PartialPlanListener | None:
+        return None if self.handler is None else PartialPlanListener(self.request, self.handler, self.draft)
 
     async def _ask(self, ask: _Ask) -> Completion:
-        """Send the conversation; return what the model said. Raises: PlanningFailed."""
+        """Return the model's answer to a request. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
-    def _judge(self, turn: Completion, ask: _Ask) -> Attempt:
-        """Return what a turn amounts to; the draft that it makes is kept."""
+    def _judge(self, completion: Completion, ask: _Ask) -> Attempt:
+        """Return an answer as an attempt, and keep the draft in it."""
         number = self.conversation.number
-        match turn.outcome:
+        match completion.outcome:
             case Answered(value):
                 self.draft, plan, report = self._best_reading(value, ask)
-                return Attempt(number, turn.raw, plan, report.problems, turn.usage, approach=ask.approach)
+                return Attempt(
+                    number, completion.raw, plan, report.problems, completion.usage, approach=ask.approach
+                )
             case Invalid() | Truncated() as unread:
-                return self.conversation.unread(turn, unread, ask.approach)
+                return self.conversation.unread(completion, unread, ask.approach)
             case Refused():
                 raise AssertionError("refusals end the conversation")
 
     def _best_reading(self, value: Json, ask: _Ask) -> tuple[Json, Plan | None, CheckReport]:
-        """Return the draft that an answer makes: a plan, or the last draft with the answer's changes.
+        """Return the draft that an answer makes, with its plan and report: a whole plan, or the last draft with changes.
 
-        Where steps were asked for, a plan may be a whole one or those steps only: that with fewer faults is meant.
+        If steps were asked for, a plan in answer may be a whole plan or those steps only: the reading with fewer faults is taken.
         """
-        old, task = self.draft, self.order.task
+        old, task = self.draft, self.request.task
         whole = plan_in(value, task)
         if ask.approach != "steps" or not isinstance(old, dict):
             return whole, *self._checked(whole)
-        changes = Changes.read(value) or steps_alone(whole, old)
+        changes = DraftChanges.read(value) or DraftChanges.of_some_steps(whole, old)
         if changes is not None:
             changed = changes.applied_to(old)
             return changed, *self._checked(changed)
         plan, report = self._checked(whole)
-        partial = Changes.of_steps(whole)
+        partial = DraftChanges.of_steps(whole)
         if report.ok or partial is None:
             return whole, plan, report
         changed = partial.applied_to(old)
@@ -143,39 +212,175 @@ class Drafting:
         return whole, plan, report
 
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
-        """Return what to ask after an attempt that did not do."""
+        """Return the request that follows an attempt with faults."""
         if attempt.error is not None:
-            self.course = self.course.after([("", attempt.error)])
+            self.repair = self.repair.after([("", attempt.error)])
             said = "" if attempt.is_cut else attempt.text
-            answer, _ = plan_answer(self.shown, simplest=self.course.stage > 1)
-            approach = self.course.approach(None, ())
-            return _Ask((*self._opening(), *unread_messages(said, attempt.error)), answer, approach)
+            answer, _ = plan_answer(self.shown, simplest=self.repair.stage > 1)
+            strategy = self.repair.strategy(None, ())
+            return _Ask((*self._opening(), *unread_messages(said, attempt.error)), answer, strategy)
         faults = attempt.faults
-        self.course = self.course.after((fault.code, fault.message) for fault in faults)
-        self.shown = widened(self.order.task, self.order.tools, self.shown, self.draft)
-        approach = self.course.approach(self.draft, faults)
-        unseen = [tool for tool in self.order.tools if tool not in self.shown]
-        text = attempt.text if ask.approach != "steps" else _shown(self.draft)
-        match approach:
-            case "steps":
-                plea: Plea = "mend"
-                answer, _ = changes_answer(self.shown)
-            case "whole" | "simple":
-                plea = "anew" if self.course.stage else "repair"
-                answer, _ = plan_answer(self.shown, simplest=approach == "simple")
-        return _Ask((*self._opening(), *repair_messages(text, faults, unseen, plea)), answer, approach)
+        self.repair = self.repair.after((fault.code, fault.message) for fault in faults)
+        self.shown = widened_tools(self.request.task, self.request.tools, self.shown, self.draft)
+        strategy = self.repair.strategy(self.draft, faults)
+        unseen = [tool for tool in self.request.tools if tool not in self.shown]
+        # Faults have places in the draft with the changes, so the model is shown that draft and not its changes.
+        text = attempt.text if ask.approach != "steps" else json.dumps(self.draft, ensure_ascii=False)
+        if strategy == "steps":
+            plea: Plea = "mend"
+            answer, _ = changes_answer(self.shown)
+        else:
+            plea = "anew" if self.repair.stage else "repair"
+            answer, _ = plan_answer(self.shown, simplest=strategy == "simple")
+        return _Ask((*self._opening(), *repair_messages(text, faults, unseen, plea)), answer, strategy)
 
     def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
-        """Return the plan in a draft, as far as it is one, and what is wrong with it."""
-        report = self.order.check(draft)
+        """Return the plan of a draft, if it has the shape of one, and its report, faults of the given inputs included."""
+        report = self.request.check(draft)
         found = draft_of(draft)
         plan = found.plan if found.whole else None
         if plan is None:
             return None, report
-        faults = (*report.errors, *given_faults(plan, self.order.inputs, complete=self.order.complete))
+        faults = (
+            *report.errors,
+            *input_faults(plan, self.request.inputs, complete=self.request.complete),
+        )
         return plan, CheckReport((*faults, *report.warnings), report.bounds, report.inferred)
 
 
-def _shown(draft: Json) -> str:
-    """Return a draft as it stands after changes, for the model to see its places."""
-    return json.dumps(draft, ensure_ascii=False)
+# --- preview
+
+
+@dataclass(frozen=True, slots=True)
+class SmallRequest:
+    """A small request beside the plan that is not sent: its messages, and the JSON Schema of its answer."""
+
+    messages: tuple[Message, ...]
+    schema: dict[str, Json]
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens messages and schema have."""
+        return _tokens_of_all(self.messages) + tokens_of(canonical(self.schema).decode())
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the request as JSON."""
+        return {
+            "messages": _messages_document(self.messages),
+            "schema": self.schema,
+            "tokens": self.tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first requests of a planning, which are not sent.
+
+    Attributes:
+        answered_by: The source of the saved plan that answers the task, so that nothing would be sent; else `None`.
+        messages: The request for the plan. If a model would choose the tools first, it shows the tools that words choose.
+        schema: The JSON Schema of the draft.
+        form: How much the schema says about the tools: `typed`, `named` or `plain`.
+        tools: Names of the tools shown.
+        examples: Names of the saved plans shown.
+        model: The model that would be asked, and its endpoint; `None`: none is configured.
+        choice: The small request that would choose tools, if there are many.
+        filling: The small request about the nearest saved plan, which would come first, if a saved plan is near.
+    """
+
+    answered_by: str | None
+    messages: tuple[Message, ...]
+    schema: dict[str, Json]
+    form: Form
+    tools: tuple[str, ...]
+    examples: tuple[str, ...]
+    model: str | None
+    choice: SmallRequest | None = None
+    filling: SmallRequest | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """About how many tokens the messages have."""
+        return _tokens_of_all(self.messages)
+
+    @property
+    def schema_tokens(self) -> int:
+        """About how many tokens the schema has."""
+        return tokens_of(canonical(self.schema).decode())
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the preview as JSON."""
+        return {
+            "answered_by": self.answered_by,
+            "model": self.model,
+            "filling": None if self.filling is None else self.filling.to_dict(),
+            "choice": None if self.choice is None else self.choice.to_dict(),
+            "messages": _messages_document(self.messages),
+            "schema": self.schema,
+            "form": self.form,
+            "tools": list(self.tools),
+            "examples": list(self.examples),
+            "tokens": {"prompt": self.prompt_tokens, "schema": self.schema_tokens},
+        }
+
+
+def preview_of(
+    request: PlanRequest, answered_by: str | None, model: str | None, *, adapts: bool, choose_over: int | None
+) -> Preview:
+    """Return the first requests of a planning.
+
+    Args:
+        request: What is to be planned.
+        answered_by: The source of the saved plan that answers the task.
+        model: The model that would be asked.
+        adapts: Whether a small question about the nearest saved plan is asked.
+        choose_over: A small question chooses from a toolset of more tools than this.
+    """
+    question = fit_question(request) if adapts else None
+    filling = None if question is None else SmallRequest(question.messages, question.answer.wire_schema)
+    choice = None
+    if is_choice_due(request.tools, choose_over):
+        listed = candidates(request.task, request.tools)
+        choice = SmallRequest(choosing_messages(request.task, listed), choice_answer(listed).wire_schema)
+    shown, examples = choose_tools(request.task, request.tools), nearest_plans(request)
+    answer, form = plan_answer(shown)
+    return Preview(
+        answered_by,
+        planning_messages(request.task, shown, request.inputs, examples, len(request.tools)),
+        answer.wire_schema,
+        form,
+        tuple(tool.name for tool in shown),
+        tuple(each.name for each in examples),
+        model,
+        choice,
+        filling,
+    )
+
+
+def _messages_document(messages: tuple[Message, ...]) -> Json:
+    return [{"role": each.role, "content": each.content} for each in messages]
+
+
+MESSAGE_TOKENS = 4
+"""Tokens that an endpoint adds for each message."""
+
+_PIECE = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+|_+|\n+")
+_LETTERS_A_TOKEN = 7
+_DIGITS_A_TOKEN = 3
+_MARKS_A_TOKEN = 2
+
+
+def _tokens_of_all(messages: tuple[Message, ...]) -> int:
+    return sum(tokens_of(message.content) + MESSAGE_TOKENS for message in messages)
+
+
+def tokens_of(text: str) -> int:
+    """Return about how many tokens a text has. Common tokenisers split words, runs of digits and runs of marks as this does.
+
+    An estimate for people. A tokeniser would be exact for one family of models only, and is a download of some megabytes.
+    """
+    tokens = 0
+    for piece in _PIECE.findall(text):
+        size = _LETTERS_A_TOKEN if piece.isalpha() else _DIGITS_A_TOKEN if piece.isdigit() else _MARKS_A_TOKEN
+        tokens += -(-len(piece) * (1 if piece.isascii() else 2) // size)
+    return tokens

@@ -1,7 +1,14 @@
-"""What a model is told: the format with worked examples, the tools, the task; after a bad draft, its faults.
+"""The words that a model is shown: the format with worked examples, the tools, the task; after a bad draft, its faults.
 
-What does not change comes first, so that endpoints can cache it. The model is shown signatures, the task and the types
-of given inputs: no value, no output of a tool, ever. The texts are files beside this module.
+Text that does not change comes first, so that endpoints can cache it. The model is shown signatures, the task and the types of given
+inputs, and never a value or a tool's output. The texts are files in `prompts/`.
+
+A tool is one line of signature, with types in short form:
+
+    - send_mail(to: text, body: text, copies: integer = 1) -> {id: text}  [write, a person approves]
+        Send a mail.
+
+Short forms leave out what only a schema can say (patterns, bounds); the check tells a draft that breaks these.
 """
 
 from __future__ import annotations
@@ -9,41 +16,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
 from ...plans.problems import Problem
 from ...plans.signature import Signature
-from ...plans.values import Json, digest
+from ...plans.values import Json, canonical, digest
 from ...tools.models.completion import Message
-from ..given import given_schemas
-from ..saved import SavedPlan
-from .incident import Incident
-from .signatures import signature_line
+from ..library.library import SavedPlan
+from ..request import input_schemas
 
 Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
 PROMPTS = ("adapt", "choose", "plan", "more", "given", "repair", "mend", "anew", "unread", "patch", "repatch")
-"""The texts of plannings, by file name."""
+"""The files of the texts that a planning sends."""
 
-UNTOLD = frozenset({"secret"})
-"""Functions that the prompt leaves out: a planner has no need to know which secrets exist."""
+NOT_SHOWN = frozenset({"secret"})
+"""Functions that the prompt leaves out: a planner need not know that secrets exist."""
 
 PROBLEMS_MAX = 20
-"""Faults of one draft that are sent back: models put few right at a time, and the check finds the rest again."""
+"""Faults of one draft that are sent back: models repair few at a time, and the check finds the rest again."""
 
 NAMED_MAX = 10
-"""Tools shown with faults that name them."""
+"""Tools that are shown because a fault names them."""
 
 CHOICE_CHARACTERS_MAX = 120
-"""Of what a tool says of itself, where it is one of many to choose from."""
+"""Characters of a tool's description in a list to choose from."""
 
 CHOICE_TASK_CHARACTERS_MAX = 8_000
-"""Of a task, where tools are chosen: what comes after that is seldom what is asked for, and the plan's prompt has all of it."""
+"""Characters of a task when tools are chosen: the rest is seldom the question, and the prompt for the plan has all of it."""
 
 DRAFT_CHARACTERS_MAX = 60_000
-"""Of a draft that is no JSON: more of it would not help to put it right."""
+"""Characters of a draft that are shown again: more would not help to repair it."""
+
+DEPTH_MAX = 5
+"""Nested objects whose fields are shown; a deeper object is shown as `object`."""
+
+DESCRIPTION_CHARACTERS_MAX = 600
+ENUM_MAX = 24
 
 
 def planning_messages(
@@ -53,25 +64,25 @@ def planning_messages(
     examples: Sequence[SavedPlan] = (),
     count: int = 0,
 ) -> tuple[Message, ...]:
-    """Return the messages that ask for a plan; saved plans for like tasks are shown as examples.
+    """Return the messages that ask for a plan.
 
     Args:
-        task: What is wanted.
-        tools: Those that are shown.
-        inputs: Of these, names and types are told.
-        examples: Saved plans.
-        count: How many tools there are; where not all are shown, the model is told how to ask for another.
+        task: The words.
+        tools: The tools that are shown.
+        inputs: The given inputs, of which names and types are shown.
+        examples: Saved plans for similar tasks.
+        count: The number of all tools; if some are not shown, the model is told how to ask for another.
     """
-    given = "\n".join(f'- "{name}": {schema}' for name, schema in given_schemas(inputs).items())
-    asked = [f"# Tools\n\n{_listed(tools)}"]
+    given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
+    parts = [f"# Tools\n\n{_listed(tools)}"]
     if count > len(tools):
-        asked.append(text_of("more").format(shown=len(tools), count=count))
+        parts.append(text_of("more").format(shown=len(tools), count=count))
     if examples:
-        asked.append("\n\n".join(["# Plans for other tasks, with these tools", *map(_example, examples)]))
+        parts.append("\n\n".join(["# Plans for other tasks, with these tools", *map(_example, examples)]))
     if given:
-        asked.append(f"# Given inputs\n\n{text_of('given')}\n{given}")
-    asked.append(f"# Task\n\n{task}")
-    return (Message("system", text_of("plan")), Message("user", "\n\n".join(asked)))
+        parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}")
+    parts.append(f"# Task\n\n{task}")
+    return (Message("system", text_of("plan")), Message("user", "\n\n".join(parts)))
 
 
 def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:
@@ -83,12 +94,12 @@ def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, 
 
 
 def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
-    """Return the messages that ask whether a saved plan fits a task, and for the values that it takes."""
+    """Return the messages that ask whether a saved plan fits a task, and with which inputs."""
     return (Message("system", text_of("adapt")), Message("user", f"# Form\n\n{form}\n\n# Task\n\n{task}"))
 
 
 def choice_line(tool: Signature) -> str:
-    """Return a tool as it is listed to choose from: its name, and how its description begins."""
+    """Return a tool in a list to choose from: its name, and the first sentence of its description."""
     about = " ".join(tool.description.split())
     sentence = about.partition(". ")[0].rstrip(".")[:CHOICE_CHARACTERS_MAX]
     return f"- {tool.name}: {sentence}." if sentence else f"- {tool.name}"
@@ -103,34 +114,34 @@ def repair_messages(
     """Return the messages that send a draft's faults back.
 
     Args:
-        draft: As the model wrote it.
-        faults: What is wrong with it.
-        unseen: Tools that the model was not shown: those that a fault names are shown now.
-        plea: What is asked for: the whole plan mended, its faulty steps, or the whole plan anew.
+        draft: The draft, as the model wrote it.
+        faults: Its faults.
+        unseen: Tools that the model was not shown; those that a fault names are shown now.
+        plea: The text that asks for the repair: of the whole plan, of its faulty steps, of the whole plan anew, or of a patch.
     """
     every = list(faults)
     listed = [fault_line(fault) for fault in every[:PROBLEMS_MAX]]
     if len(every) > PROBLEMS_MAX:
         listed.append(f"- and {len(every) - PROBLEMS_MAX} more")
-    told = "\n".join(listed)
-    named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in told][:NAMED_MAX]
+    shown = "\n".join(listed)
+    named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in shown][:NAMED_MAX]
     tools = ["\nTools that these faults name:", *named] if named else []
-    return _again(draft, "\n".join([text_of(plea), told, *tools]))
+    return _again(draft, "\n".join([text_of(plea), shown, *tools]))
 
 
 def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "plan") -> tuple[Message, ...]:
-    """Return the messages that ask again after an answer that was no plan, or no patch, at all."""
+    """Return the messages that ask again after an answer that is not a plan, or not a patch, at all."""
     return _again(draft, text_of("unread").format(wanted=wanted, fault=fault))
 
 
-def patch_messages(incident: Incident, tools: Sequence[Signature]) -> tuple[Message, ...]:
-    """Return the messages that ask for a patch of a plan that went wrong."""
-    asked = [f"# Tools\n\n{_listed(tools)}", incident.told()]
-    return (Message("system", text_of("patch")), Message("user", "\n\n".join(asked)))
+def patch_messages(failure_report: str, tools: Sequence[Signature]) -> tuple[Message, ...]:
+    """Return the messages that ask for a patch of a plan whose run failed, with the rendered report of the failure."""
+    words = f"# Tools\n\n{_listed(tools)}\n\n{failure_report}"
+    return (Message("system", text_of("patch")), Message("user", words))
 
 
 def prompt_version() -> str:
-    """Return the digest of all prompt texts: what was planned with others is not what would be planned now."""
+    """Return the digest of all prompt texts: other texts may lead to other plans, so that a plan of other texts is not reused."""
     return digest("\n".join(text_of(name) for name in PROMPTS).encode())
 
 
@@ -141,14 +152,14 @@ def _listed(tools: Sequence[Signature]) -> str:
 
 
 def _example(saved: SavedPlan) -> str:
-    """Return a saved plan as the prompt's worked examples are written."""
-    told = saved.plan.to_dict()
-    task = told.pop("task", None) or saved.name
-    return f"Task: {task}\n\n```json\n{text_in_order(told)}\n```"
+    """Return a saved plan in the form of the prompt's worked examples."""
+    document = saved.plan.to_dict()
+    task = document.pop("task", None) or saved.name
+    return f"Task: {task}\n\n```json\n{text_in_order(document)}\n```"
 
 
 def fault_line(fault: Problem) -> str:
-    """Return a fault as the model reads it."""
+    """Return a fault as a line of the prompt."""
     hint = f" Hint: {fault.hint}" if fault.hint else ""
     return f"- [{fault.code}] at {fault.path}: {fault.message}{hint}"
 
@@ -163,6 +174,115 @@ def text_of(name: str) -> str:
     """Return the text of a prompt's file, with the language's function and method tables filled in."""
     folder = resources.files(__name__.rpartition(".")[0]).joinpath("prompts")
     text = folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
-    functions = " ".join(each for each in FUNCTIONS if each not in UNTOLD)
+    functions = " ".join(each for each in FUNCTIONS if each not in NOT_SHOWN)
     methods = " ".join(f".{each}()" for each in METHODS)
     return text.replace("<functions>", functions).replace("<methods>", methods)
+
+
+# --- tools and types in short form
+
+
+def signature_line(tool: Signature) -> str:
+    """Return a tool as lines of the prompt: its signature, its description, and the descriptions of its parameters."""
+    schema = tool.parameters
+    required = cast("list[Json]", schema.get("required") or [])
+    properties = cast("dict[str, Json]", schema.get("properties") or {})
+    parameters = [
+        _parameter(name, properties[name], schema, is_required=name in required)
+        for name in sorted(properties, key=lambda name: name not in required)
+    ]
+    result = "anything" if tool.returns is None else shown_schema(tool.returns)
+    head = f"- {tool.name}({', '.join(parameters)}) -> {result}  [{', '.join(_marks(tool))}]"
+    notes = [
+        f"    {name}: {_one_line(text)}"
+        for name, part in properties.items()
+        if isinstance(part, dict) and isinstance(text := part.get("description"), str)
+    ]
+    about = [f"    {_one_line(tool.description)}"] if tool.description.strip() else []
+    return "\n".join([head, *about, *notes])
+
+
+def shown_schema(schema: Mapping[str, Json]) -> str:
+    """Return a JSON Schema in short form: `{title: text, tags?: list of text}`."""
+    return _shown(dict(schema), schema, 0)
+
+
+def _marks(tool: Signature) -> list[str]:
+    """Return what a call may do, as far as it matters for a plan."""
+    marks = [str(tool.effect)]
+    if tool.asks_approval:
+        marks.append("a person approves")
+    if tool.trust == "untrusted":
+        marks.append("untrusted result")
+    if tool.allow_untrusted:
+        marks.append("takes untrusted values in " + ", ".join(sorted(tool.allow_untrusted)))
+    return marks
+
+
+def _parameter(name: str, schema: Json, root: Mapping[str, Json], *, is_required: bool) -> str:
+    shown = _shown(schema, root, 0)
+    if is_required:
+        return f"{name}: {shown}"
+    if isinstance(schema, dict) and "default" in schema:
+        return f"{name}: {shown} = {canonical(schema['default']).decode()}"
+    return f"{name}?: {shown}"
+
+
+def _shown(schema: Json, root: Mapping[str, Json], depth: int) -> str:
+    """Return one schema in short form."""
+    if not isinstance(schema, dict):
+        return "anything"
+    match schema:
+        case {"$ref": str(ref)}:
+            target = _target(ref, root)
+            shown = "object" if target is None or depth >= DEPTH_MAX else _shown(target, root, depth + 1)
+        case {"const": value}:
+            shown = canonical(value).decode()
+        case {"enum": list(options)}:
+            options_shown = [canonical(option).decode() for option in options[:ENUM_MAX]]
+            shown = "|".join([*options_shown, ".."] if len(options) > ENUM_MAX else options_shown)
+        case {"anyOf": list(branches)} | {"oneOf": list(branches)}:
+            shown = " or ".join(dict.fromkeys(_shown(branch, root, depth) for branch in branches))
+        case {"type": list(kinds)}:
+            shown = " or ".join(_shown({**schema, "type": kind}, root, depth) for kind in kinds)
+        case {"type": "array"}:
+            items = schema.get("items")
+            shown = f"list of {_shown(items, root, depth + 1)}" if items else "list"
+        case {"type": "object"} | {"properties": _}:
+            shown = _object(schema, root, depth)
+        case {"type": str(kind)}:
+            shown = "text" if kind == "string" else kind
+        case _:
+            shown = "anything"
+    return shown
+
+
+def _object(schema: Mapping[str, Json], root: Mapping[str, Json], depth: int) -> str:
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or not properties:
+        values = schema.get("additionalProperties")
+        return (
+            f"object of {_shown(values, root, depth + 1)}"
+            if isinstance(values, dict) and values
+            else "object"
+        )
+    if depth >= DEPTH_MAX:
+        return "object"
+    required = cast("list[Json]", schema.get("required") or [])
+    fields = [
+        f"{name}{'' if name in required else '?'}: {_shown(part, root, depth + 1)}"
+        for name, part in properties.items()
+    ]
+    return "{" + ", ".join(fields) + "}"
+
+
+def _target(ref: str, root: Mapping[str, Json]) -> Json:
+    value: Json = dict(root)
+    for part in ref.removeprefix("#/").split("/"):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= DESCRIPTION_CHARACTERS_MAX else line[:DESCRIPTION_CHARACTERS_MAX] + ".."

@@ -1,4 +1,4 @@
-"""Measuring planners: sets of tasks, scores of plans, comparison of two models.
+"""Measuring of planners: sets of tasks, scores of plans, and the comparison of plans by a model.
 
-The folder calls a planner as any user would. Begin with `task_set.py` and `measuring.py`.
+The folder calls a planner as any user does, and knows no run: the caller runs plans. Begin with `measuring.py`; `task_set.py` has the format.
 """

@@ -64,7 +64,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class SetTask:
+class EvalTask:
     """One task of a set."""
 
     id: str
@@ -76,7 +76,7 @@ class SetTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class LabelledPair:
     """Two plans for one task, and what people found.
 
     Attributes:
@@ -98,8 +98,8 @@ class TaskSet:
     """Tasks that planners are measured by, and pairs of plans that judges are measured by."""
 
     name: str
-    tasks: tuple[SetTask, ...]
-    labels: tuple[Label, ...] = ()
+    tasks: tuple[EvalTask, ...]
+    labels: tuple[LabelledPair, ...] = ()
 
     @classmethod
     def load(cls, path: str | Path) -> TaskSet:
@@ -133,7 +133,7 @@ class TaskSet:
         return replace(self, tasks=tuple(task for task in self.tasks if task.id in ids))
 
 
-def _group(file: Path, index: int, group: Json) -> list[SetTask]:
+def _group(file: Path, index: int, group: Json) -> list[EvalTask]:
     where = f"{file}: groups[{index}]"
     match group:
         case {"tools": str(tools), "tasks": list(tasks)}:
@@ -149,13 +149,13 @@ def _group(file: Path, index: int, group: Json) -> list[SetTask]:
             )
 
 
-def _task(where: str, entry: Json, tools: Toolset, folder: Path) -> SetTask:
+def _task(where: str, entry: Json, tools: Toolset, folder: Path) -> EvalTask:
     match entry:
         case {"id": str(id_), "task": str(task), **rest}:
             _check_keys(where, cast("Mapping[str, object]", entry), _TASK_KEYS)
             inputs = cast("dict[str, Json]", rest.get("inputs") or {})
             expect = cast("dict[str, Any]", rest.get("expect") or {})
-            return SetTask(
+            return EvalTask(
                 id_,
                 task,
                 tools,
@@ -202,7 +202,7 @@ def _listed_labels(file: Path, given: Json) -> tuple[str, list[Json]]:
     return where, given or []
 
 
-def _label(where: str, entry: Json, tasks: Mapping[str, SetTask]) -> Label:
+def _label(where: str, entry: Json, tasks: Mapping[str, EvalTask]) -> LabelledPair:
     """Return a label. Raises: ConfigError."""
     given = cast("dict[str, Json]", entry if isinstance(entry, dict) else {})
     _check_keys(where, given, _LABEL_KEYS)
@@ -211,12 +211,12 @@ def _label(where: str, entry: Json, tasks: Mapping[str, SetTask]) -> Label:
         case {"id": str(id_), "even": [one, other]}:
             task, _ = _compared(where, given, tasks)
             pair = _plan(f"{where}.even[0]", task, one), _plan(f"{where}.even[1]", task, other)
-            return Label(id_, task, *pair, even=True, about=about)
+            return LabelledPair(id_, task, *pair, even=True, about=about)
         case {"id": str(id_), "worse": worse}:
             task, solution = _compared(where, given, tasks)
             better = _plan(f"{where}.better", task, given["better"]) if "better" in given else solution
             if better is not None:
-                return Label(id_, task, better, _plan(f"{where}.worse", task, worse), about=about)
+                return LabelledPair(id_, task, better, _plan(f"{where}.worse", task, worse), about=about)
         case _:
             pass
     raise ConfigError(
@@ -224,7 +224,9 @@ def _label(where: str, entry: Json, tasks: Mapping[str, SetTask]) -> Label:
     )
 
 
-def _compared(where: str, entry: Mapping[str, Json], tasks: Mapping[str, SetTask]) -> tuple[str, Plan | None]:
+def _compared(
+    where: str, entry: Mapping[str, Json], tasks: Mapping[str, EvalTask]
+) -> tuple[str, Plan | None]:
     """Return the task of a label, and the solution of it that is known. Raises: ConfigError."""
     match entry:
         case {"of": str(id_)}:

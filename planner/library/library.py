@@ -1,42 +1,75 @@
-"""The library: saved plans, from a folder, from files, or handed over, and which of them answers a task.
+"""Saved plans: a library of them, the plans whose pattern matches a task, and the record of how they fared.
 
-A folder is read anew for each task, so that a plan put there is found. A file's name without its ending is its plan's
-name. Finding compares words only; whether a plan that fits may run is asked by the planner.
+A folder is read again for each task, so that a plan put there is found at once. A plan's name is its file's name without the ending.
+`find_matches` compares words only; whether a plan that matches passes its check is for the planner to ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 from ...errors import ConfigError, InputRejected, PlanRejected
+from ...plans.format.saved import template_digest
 from ...plans.plan import Plan
 from ...plans.values import Json
-from ..saved import SavedPlan
-from .pattern import TaskPattern, plain
+from .pattern import TaskPattern, plain_task
 
 SUFFIXES = (".json", ".yaml", ".yml")
 FILES_MAX = 2_000
 """Files of a folder that are read: each costs about a millisecond, for every task."""
 
-Entry: TypeAlias = "str | PathLike[str] | Plan | SavedPlan"
+COMPARED_CHARACTERS_MAX = 500
+"""Characters of a task that are compared for likeness: the time of a comparison grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """A saved plan whose pattern a task matches, with the inputs from the task's words and from the caller.
+class SavedPlan:
+    """A plan under a name. `plan.task`, with `{input}` holes, is the pattern of the tasks that the plan answers."""
+
+    name: str
+    plan: Plan
+
+
+Entry: TypeAlias = "str | PathLike[str] | Plan | SavedPlan"
+
+UseOutcome: TypeAlias = Literal["answered", "check", "model"]
+"""The outcome of a use of a saved plan.
+
+| outcome | what happened | counted as a hit |
+| --- | --- | --- |
+| `answered` | the task's plan is the saved plan | yes, unless its run fails or is cancelled |
+| `check` | the pattern matches, but the plan does not pass its check, or its inputs do not take the values | no |
+| `model` | the plan shares words with the task, and a model turned it down or filled it in wrongly | no |
+
+If the model could not be asked, nothing is known about the plan, and there is no use.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One time that a saved plan seemed to answer a task.
 
     Attributes:
-        doubt: Why the words may mean something else; `None`: they do not.
+        digest: Of the plan and its pattern (`template_digest`): an edited plan or pattern is counted anew.
     """
 
-    saved: SavedPlan
-    inputs: dict[str, Json]
-    doubt: str | None = None
+    name: str
+    digest: str
+    outcome: UseOutcome
+
+    @classmethod
+    def of(cls, saved: SavedPlan, outcome: UseOutcome) -> Use:
+        """Return a use of a saved plan."""
+        return cls(saved.name, template_digest(saved.plan), outcome)
+
+
+Used: TypeAlias = Callable[[Use], None]
+"""A callback for each use."""
 
 
 class Library:
@@ -46,7 +79,7 @@ class Library:
         source: A folder, a file, or a list of files, folders, plans and saved plans; `None`: an empty library.
 
     Raises:
-        ConfigError: Something in it is none of these, or is not there.
+        ConfigError: An entry is none of these, or does not exist.
     """
 
     def __init__(self, source: Entry | Iterable[Entry] | None = None) -> None:
@@ -70,34 +103,57 @@ class Library:
         return found
 
 
-def fits(task: str, saved: Sequence[SavedPlan], given: Mapping[str, Json]) -> list[Fit]:
-    """Return the saved plans that a task fits, the most specific first, then by name.
+@dataclass(frozen=True, slots=True)
+class LibraryMatch:
+    """A saved plan whose pattern matches a task, with the inputs from the task's words and from the caller.
 
-    What the caller gives as an input goes before what the words say.
+    Attributes:
+        doubt: Why the words may mean something else; `None`: there is no doubt.
     """
-    found: list[tuple[tuple[int, int], str, Fit]] = []
+
+    saved: SavedPlan
+    inputs: dict[str, Json]
+    doubt: str | None = None
+
+
+def find_matches(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Json]) -> list[LibraryMatch]:
+    """Return the saved plans whose pattern matches a task, the most specific first, then by name.
+
+    Args:
+        task: The words.
+        saved: The plans to look at.
+        inputs: Values from the caller; they replace values that the words give.
+    """
+    found: list[tuple[tuple[int, int], str, LibraryMatch]] = []
     for each in saved:
         pattern = TaskPattern.of(each.plan)
-        reading = None if pattern is None else pattern.reading(task)
-        if pattern is not None and reading is not None:
-            fit = Fit(each, {**reading.inputs, **given}, reading.doubt)
-            found.append((pattern.rank, each.name, fit))
-    return [fit for *_, fit in sorted(found, key=lambda entry: entry[:2])]
+        match = None if pattern is None else pattern.find_match(task)
+        if pattern is not None and match is not None:
+            entry = LibraryMatch(each, {**match.inputs, **inputs}, match.doubt)
+            found.append((pattern.rank, each.name, entry))
+    return [match for *_, match in sorted(found, key=lambda entry: entry[:2])]
 
 
 def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[SavedPlan]:
-    """Return the saved plans whose tasks read most like this one."""
-    wanted = plain(task).casefold()[:500]
+    """Return the saved plans whose tasks read most like a task, for messages.
+
+    Characters are compared, not words as in retrieval: the reader of the message has often misspelt a word of a pattern.
+    """
+    wanted = _comparable(task)
 
     def likeness(each: SavedPlan) -> float:
-        return SequenceMatcher(None, wanted, plain(each.plan.task or "").casefold()[:500]).ratio()
+        return SequenceMatcher(None, wanted, _comparable(each.plan.task or "")).ratio()
 
-    asked = [each for each in saved[:FILES_MAX] if each.plan.task]
-    return sorted(asked, key=lambda each: (-likeness(each), each.name))[:most]
+    with_task = [each for each in saved[:FILES_MAX] if each.plan.task]
+    return sorted(with_task, key=lambda each: (-likeness(each), each.name))[:most]
+
+
+def _comparable(task: str) -> str:
+    return plain_task(task).casefold()[:COMPARED_CHARACTERS_MAX]
 
 
 def _listed(source: object) -> list[object]:
-    """Return what a library is made of, one entry or many, as a list."""
+    """Return the entries of a library's source, which is one entry or many."""
     if source is None:
         return []
     is_one = isinstance(source, str | PathLike | Plan | SavedPlan) or not isinstance(source, Iterable)
@@ -118,9 +174,8 @@ def _entry(entry: object) -> Path | Plan | SavedPlan:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())[
-        :FILES_MAX
-    ]
+    files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
+    return sorted(files)[:FILES_MAX]
 
 
 def _load(file: Path) -> SavedPlan:

@@ -1,11 +1,14 @@
 """Task patterns: `Compare the weather in {a} and {b}` answers `compare the weather in Rome and Oslo`.
 
-A pattern is the `task` of a saved plan; its holes are names of the plan's inputs, anything else in braces is text. Case,
-white space, quotes around a value and a full stop or question mark at the end do not matter. A hole takes as few words as
-will do, and only words that its input's schema can be read from. A hole for text whose input has a default takes at most as many
-words as the default has, and only where the task can be read in one way; else the pattern matches in doubt (`Reading.doubt`).
+A pattern is the `task` of a saved plan. Its holes are names of the plan's inputs; other braces are text. Case, white space, quotes around
+a value, and a full stop or question mark at the end do not matter. A hole takes as few words as possible, and only words that can be read
+as a value of its input's schema. A hole for text whose input has a default takes at most as many words as the default, and only where the
+task can be read in one way; otherwise the pattern matches in doubt (`PatternMatch.doubt`).
 
-Time is bounded by holes, and by the square of the task's length, which is bounded itself.
+A value is read strictly as to its type and leniently as to its spelling: `300` and `3,000` are integers, `three hundred` is not. Whether
+a value fits the whole schema is decided later, by the check of a plan's inputs.
+
+Time is bounded by the number of holes and by the square of the task's length, which is bounded itself.
 """
 
 from __future__ import annotations
@@ -19,23 +22,21 @@ from typing import TypeAlias
 
 from ...plans.inputs import HOLE
 from ...plans.plan import Plan
-from ...plans.values import Json
-from .words import NoFit, is_choice, is_free, read_words
+from ...plans.values import INTEGER_MAX, Json, NotJson, parse
+from .retrieval import words_in
 
 TASK_CHARACTERS_MAX = 2_000
-"""Longer tasks are not held against patterns: nobody phrases one that long twice, and time grows with the square."""
+"""A longer task matches no pattern: nobody phrases a task that long twice, and time grows with the square of the length."""
 
 READINGS_MAX = 8
-"""Number of readings of the rest of a task that are searched: two are enough to see an ambiguity."""
+"""Readings of the rest of a task that are searched for. Two are enough to see an ambiguity, but a hole that occurs twice rejects some."""
 
 Values: TypeAlias = "list[tuple[str, Json]]"
-_WORD = re.compile(r"\w+")
-_PART = re.compile(r"(?:[^\s,;]|[,;](?=\d))+")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A task read by a pattern.
+class PatternMatch:
+    """A task that a pattern matches.
 
     Attributes:
         inputs: The values of the holes.
@@ -51,8 +52,8 @@ class TaskPattern:
     """The tasks that a saved plan answers.
 
     Attributes:
-        text: As it was written, white space evened out.
-        literals: The text before, between and after the holes: one more than holes.
+        text: The saved plan's task, in plain form (`plain_task`).
+        literals: The text before, between and after the holes: one more than there are holes.
         holes: Names of inputs, in order.
         inputs: Their schemas.
         types: The plan's types.
@@ -67,7 +68,7 @@ class TaskPattern:
     @classmethod
     def of(cls, plan: Plan) -> TaskPattern | None:
         """Return the pattern of a plan's task; `None` if it has no task, or one that is no pattern (`pattern_fault`)."""
-        text = plain(plan.task or "")
+        text = plain_task(plan.task or "")
         if not text or pattern_fault(plan) is not None:
             return None
         literals, holes = _split(text, plan.inputs)
@@ -75,49 +76,53 @@ class TaskPattern:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Sorts the more specific pattern first: by words of its own, then by holes that take any words."""
-        words = sum(len(_WORD.findall(literal)) for literal in self.literals)
+        """The sort key that puts the more specific pattern first: by its words outside holes, then by its holes that take any words."""
+        words = sum(len(words_in(literal)) for literal in self.literals)
         return (-words, sum(is_free(self.inputs[name], self.types) for name in self.holes))
 
     def match(self, task: str) -> dict[str, Json] | None:
         """Return the inputs in a task's words; `None` if the task does not match the pattern, or matches only in doubt.
 
-        A task that is the pattern itself, holes and all, gives none: whoever asks so gives the inputs apart.
+        A task that is the pattern itself, with its holes, gives no inputs: the caller passes them separately.
         """
-        reading = self.reading(task)
-        return None if reading is None or reading.doubt is not None else reading.inputs
+        match = self.find_match(task)
+        return None if match is None or match.doubt is not None else match.inputs
 
-    def reading(self, task: str) -> Reading | None:
+    def find_match(self, task: str) -> PatternMatch | None:
         """Return the result of `match`, including a match in doubt."""
-        text = plain(task)
+        text = plain_task(task)
         if text.casefold() == self.text.casefold():
-            return Reading({})
+            return PatternMatch({})
         if len(text) > TASK_CHARACTERS_MAX:
             return None
-        head = _found(self.literals[0], text, 0, at_start=True)
+        head = re.compile(re.escape(self.literals[0]), re.IGNORECASE).match(text)
         if head is None:
             return None
         if not self.holes:
-            return Reading({}) if head == len(text) else None
-        return self._filled(text, head)
+            return PatternMatch({}) if head.end() == len(text) else None
+        return self._filled(text, head.end())
 
-    def _filled(self, text: str, head: int) -> Reading | None:
-        """Return the reading of a task whose first hole begins at `head`."""
+    def _filled(self, text: str, head: int) -> PatternMatch | None:
+        """Return the match of a task whose first hole begins at `head`."""
+        # Defaults show how long a value usually is. A match within these lengths is preferred, if all such matches agree; any other match
+        # of the pattern is in doubt, since the extra words may be a condition that the plan does not know ("Rome on Sundays only").
         if self._words_max:
             found = self._fill(text, 0, head, {}, READINGS_MAX, self._words_max)
             if found:
                 same = all(dict(other) == dict(found[0]) for other in found)
-                return Reading(dict(found[0]), None if same else "its words can be read in more than one way")
+                return PatternMatch(
+                    dict(found[0]), None if same else "its words can be read in more than one way"
+                )
         found = self._fill(text, 0, head, {}, 1)
         if not found:
             return None
         values = dict(found[0])
-        return Reading(values, self._excess(values))
+        return PatternMatch(values, self._excess(values))
 
     def _excess(self, values: Mapping[str, Json]) -> str | None:
-        """Return the hole that takes more words than its input's default has."""
+        """Return which hole takes more words than its input's default has, as a sentence; `None`: none does."""
         for name, most in self._words_max.items():
-            words = _length(str(values[name]))
+            words = len(words_in(str(values[name])))
             if words > most:
                 return f"the input '{name}' would take {words} words, but its default has {most}"
         return None
@@ -129,7 +134,7 @@ class TaskPattern:
         for name in self.holes:
             default = self.inputs[name].get("default")
             if isinstance(default, str) and not is_choice(self.inputs[name], self.types):
-                bounded[name] = max(1, _length(default))
+                bounded[name] = max(1, len(words_in(default)))
         return bounded
 
     def _fill(
@@ -143,10 +148,12 @@ class TaskPattern:
     ) -> list[Values]:
         """Return up to `most` lists of values for the holes from `index` on, the first of which begins at `start`.
 
+        A backtracking search. `known` makes it polynomial: what the holes from `index` on can be depends on `index` and `start` only.
+
         Args:
             text: The task.
-            index: Of the first hole to fill.
-            start: Where that begins.
+            index: The index of the first hole to fill.
+            start: The position at which this hole begins.
             known: Earlier results, by `index` and `start`.
             most: Most lists to search for.
             bounds: Most words of a hole, by its name.
@@ -157,63 +164,53 @@ class TaskPattern:
         is_last = index + 1 == len(self.holes)
         found: list[Values] = []
         for end, after in _ends(self.literals[index + 1], text, start + 1, is_last=is_last):
-            if name in bounds and _length(text[start:end]) > bounds[name]:
-                break
+            if name in bounds and len(words_in(text[start:end])) > bounds[name]:
+                break  # ends come in rising order, so every later end takes more words
             value = self._read(index, text[start:end])
-            if isinstance(value, NoFit):
+            if isinstance(value, NoValue):
                 continue
             rests: list[Values] = [[]] if is_last else self._fill(text, index + 1, after, known, most, bounds)
             found += [
                 [(name, value), *rest]
                 for rest in rests
-                if all(other == value for each, other in rest if each == name)
+                if all(other == value for each, other in rest if each == name)  # a hole may occur twice
             ]
             if len(found) >= most:
                 break
         known[index, start] = found[:most]
         return known[index, start]
 
-    def _read(self, index: int, words: str) -> Json | NoFit:
+    def _read(self, index: int, words: str) -> Json | NoValue:
         try:
             return read_words(words, self.inputs[self.holes[index]], self.types)
-        except NoFit as fault:
+        except NoValue as fault:
             return fault
 
 
-def said(value: object) -> str | None:
-    """Return a value as a task's words say it: `8` for 8, 8.0 and "8", which words do not tell apart; `None`: no text or number."""
+def as_words(value: object) -> str | None:
+    """Return a value as words spell it: `8` for 8, 8.0 and "8", which words do not distinguish; `None`: neither text nor number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _length(text: str) -> int:
-    """Return how many words a text has; a comma parts words, unless it is within a number."""
-    return len(_PART.findall(text))
-
-
 def pattern_fault(plan: Plan) -> str | None:
-    """Return why a plan's task cannot tell its inputs from a task's words, and what to do; `None`: it can, or has no hole.
+    """Return why a plan's task cannot serve as a pattern, and what to do; `None`: it can, or it has no hole.
 
-    A task that begins with a hole and has no word of its own would answer everything. A learnt template whose inputs share a default, and of which one has
-    no hole, has lost that hole to the other: its default would answer for every value.
+    A pattern that begins with a hole and has no word outside holes would match every task. If two inputs have the same default and only one
+    of them has a hole, the template has lost the other hole when it was learnt: the default would stand for every value.
     """
-    literals, holes = _split(plain(plan.task or ""), plan.inputs)
+    literals, holes = _split(plain_task(plan.task or ""), plan.inputs)
     if not holes:
         return None
-    if not literals[0].strip() and not any(_WORD.search(literal) for literal in literals):
+    if not literals[0].strip() and not any(map(words_in, literals)):
         return "its pattern has only holes and would answer every task; expected words beside the holes"
     if "" in literals[1:-1]:
         return "nothing tells two of its holes apart; expected words between them"
     defaults = {name: plan.inputs[name].get("default") for name in plan.inputs}
     for name, default in defaults.items():
-        rivals = [hole for hole in holes if said(defaults[hole]) == said(default)]
-        if (
-            name not in holes
-            and rivals
-            and isinstance(default, str | int | float)
-            and not isinstance(default, bool)
-        ):
+        rivals = [hole for hole in holes if as_words(defaults[hole]) == as_words(default)]
+        if name not in holes and rivals and as_words(default) is not None:
             return (
                 f"its inputs '{rivals[0]}' and '{name}' have the same default {default!r}, but only '{rivals[0]}' has a hole; "
                 f"expected a hole for '{name}' too, or another default"
@@ -222,8 +219,8 @@ def pattern_fault(plan: Plan) -> str | None:
 
 
 def own_words(plan: Plan) -> str:
-    """Return the words of a plan's task without its holes."""
-    return " ".join(_split(plain(plan.task or ""), plan.inputs)[0])
+    """Return a plan's task without its holes."""
+    return " ".join(_split(plain_task(plan.task or ""), plan.inputs)[0])
 
 
 def _split(text: str, inputs: Container[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -240,25 +237,157 @@ def _split(text: str, inputs: Container[str]) -> tuple[tuple[str, ...], tuple[st
     return tuple(literals), tuple(holes)
 
 
-def plain(text: str) -> str:
-    """Return a task without what does not matter: runs of white space, marks at its end."""
+def plain_task(text: str) -> str:
+    """Return a task in the form that is compared: single spaces, no full stop or question mark at the end."""
     return " ".join(text.split()).rstrip(".!? ")
 
 
-def _found(literal: str, text: str, start: int, *, at_start: bool = False) -> int | None:
-    """Return where a literal that stands at `start` ends, whatever its case."""
-    pattern = re.compile(re.escape(literal), re.IGNORECASE)
-    found = pattern.match(text, start) if at_start else pattern.search(text, start)
-    return None if found is None else found.end()
-
-
 def _ends(literal: str, text: str, start: int, *, is_last: bool) -> list[tuple[int, int]]:
-    """Return where a hole may end, the nearest first: (its end, the end of the literal after it)."""
+    """Return where a hole may end, the nearest first: pairs of its end and the end of the literal after it."""
     if is_last:
-        pattern = re.compile(re.escape(literal) + r"\Z", re.IGNORECASE)
-        found = pattern.search(text, start) if literal else None
-        if not literal:
-            return [(len(text), len(text))] if start <= len(text) else []
-        return [] if found is None else [(found.start(), found.end())]
-    pattern = re.compile(f"(?={re.escape(literal)})", re.IGNORECASE)
+        found = re.compile(re.escape(literal) + r"\Z", re.IGNORECASE).search(text, start)
+        return [] if found is None else [found.span()]
+    pattern = re.compile(
+        f"(?={re.escape(literal)})", re.IGNORECASE
+    )  # looks ahead, so that places may overlap
     return [(found.start(), found.start() + len(literal)) for found in pattern.finditer(text, start)]
+
+
+_INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,19})")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|[+-]?\.\d+")
+_BETWEEN = re.compile(r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or|&)\s+", re.IGNORECASE)
+_TRUE = ("true", "yes", "on")
+_FALSE = ("false", "no", "off")
+_QUOTES = ('""', "''", "``", "“”", "‘’", "«»")  # noqa: RUF001  # the quotes that people type
+_REFERENCES_MAX = 16
+
+
+class NoValue(ValueError):  # noqa: N818  # an answer, not a failure
+    """The words are no value of the schema."""
+
+
+def read_words(text: str, schema: Mapping[str, Json], types: Mapping[str, Json]) -> Json:
+    """Return the value of a schema that words say.
+
+    Args:
+        text: The words.
+        schema: JSON Schema of the input.
+        types: The plan's `types`, to which `$ref` may point.
+
+    Raises:
+        NoValue: The words say no value of the schema's type.
+    """
+    words = unquoted(text.strip())
+    if not words:
+        raise NoValue
+    schema = _followed(schema, types)
+    match schema:
+        case {"const": wanted}:
+            return _chosen(words, [wanted])
+        case {"enum": list(options)}:
+            return _chosen(words, options)
+        case {"anyOf": list(branches)} | {"oneOf": list(branches)}:
+            return _first(words, branches, types)
+        case {"type": list(kinds)}:
+            return _first(words, [{**schema, "type": kind} for kind in kinds], types)
+        case _:
+            return _of_kind(words, schema, types)
+
+
+def unquoted(text: str) -> str:
+    """Return text without a pair of quotes around all of it."""
+    for pair in _QUOTES:
+        if len(text) >= 2 and text[0] + text[-1] == pair and pair[0] not in text[1:-1]:
+            return text[1:-1].strip()
+    return text
+
+
+def is_free(schema: Mapping[str, Json], types: Mapping[str, Json]) -> bool:
+    """Whether any words are a value: such a hole says less about a task than an integer's hole."""
+    schema = _followed(schema, types)
+    return (
+        schema.get("type", "string") == "string" and not {"enum", "const", "anyOf", "oneOf"} & schema.keys()
+    )
+
+
+def is_choice(schema: Mapping[str, Json], types: Mapping[str, Json]) -> bool:
+    """Whether only listed values are values."""
+    return not {"enum", "const"}.isdisjoint(_followed(schema, types))
+
+
+def _of_kind(words: str, schema: Mapping[str, Json], types: Mapping[str, Json]) -> Json:
+    match schema.get("type", "string"):
+        case "string":
+            return words
+        case "integer" if _INTEGER.fullmatch(words):
+            return _integer(words)
+        case "number" if _NUMBER.fullmatch(words):
+            return _integer(words) if _INTEGER.fullmatch(words) else float(words.replace(",", ""))
+        case "boolean" if words.lower() in (*_TRUE, *_FALSE):
+            return words.lower() in _TRUE
+        case "array":
+            return _items(words, schema, types)
+        case "object" if words.startswith("{"):
+            return _json(words)
+        case _:
+            raise NoValue
+
+
+def _integer(words: str) -> int:
+    number = int(words.replace(",", ""))
+    if abs(number) > INTEGER_MAX:
+        raise NoValue
+    return number
+
+
+def _items(words: str, schema: Mapping[str, Json], types: Mapping[str, Json]) -> Json:
+    if words.startswith("["):
+        return _json(words)
+    items = schema.get("items")
+    item: Mapping[str, Json] = items if isinstance(items, dict) else {"type": "string"}
+    if _followed(item, types).get("type", "string") in ("array", "object"):
+        raise NoValue
+    return [read_words(part, item, types) for part in _BETWEEN.split(words)]
+
+
+def _json(words: str) -> Json:
+    try:
+        return parse(words)
+    except NotJson as fault:
+        raise NoValue from fault
+
+
+def _chosen(words: str, options: list[Json]) -> Json:
+    """Return the option that the words name; case does not matter."""
+    for option in options:
+        spelled = (
+            option
+            if isinstance(option, str)
+            else str(option).lower()
+            if isinstance(option, bool)
+            else f"{option}"
+        )
+        if spelled.casefold() == words.casefold():
+            return option
+    raise NoValue
+
+
+def _first(words: str, branches: list[Json], types: Mapping[str, Json]) -> Json:
+    """Return the value by the first branch that has one; text comes last, since any words are text."""
+    schemas = [branch for branch in branches if isinstance(branch, dict)]
+    for schema in sorted(schemas, key=lambda each: is_free(each, types)):
+        try:
+            return read_words(words, schema, types)
+        except NoValue:
+            continue
+    raise NoValue
+
+
+def _followed(schema: Mapping[str, Json], types: Mapping[str, Json]) -> Mapping[str, Json]:
+    for _ in range(_REFERENCES_MAX):
+        match schema.get("$ref"):
+            case str(ref) if isinstance(target := types.get(ref.removeprefix("#/types/")), dict):
+                schema = target
+            case _:
+                break
+    return schema

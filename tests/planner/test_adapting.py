@@ -9,10 +9,9 @@ import re
 import pytest
 from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check, tool
 from firmplan.planner import Use
-from firmplan.planner.drafting.adapting import NO_FIT
-from firmplan.planner.drafting.nearest import near_template
+from firmplan.planner.drafting.adapting import NO_FIT, near_template
 from firmplan.planner.drafting.prompt import adapting_messages
-from firmplan.planner.order import Order
+from firmplan.planner.request import PlanRequest
 from firmplan.plans.format.saved import template_digest
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Toolset
@@ -226,7 +225,9 @@ def test_only_near_plans_are_asked_about():
         draft = GOOD if "inputs" not in options else {**GOOD, "inputs": {"town": TEXT}}
         planned, requests, uses = planning([draft], **options)
         assert (planned.source, len(requests), uses) == ("model", 1, []), options
-    order = Order(TASK, Toolset(TOOLS), {}, (OTHER, WARM, template("cold", "Tell how cold the weather is")))
+    order = PlanRequest(
+        TASK, Toolset(TOOLS), {}, (OTHER, WARM, template("cold", "Tell how cold the weather is"))
+    )
     assert near_template(order) == WARM
 
 

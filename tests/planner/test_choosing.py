@@ -7,14 +7,15 @@ import json
 
 import pytest
 from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, Tool
-from firmplan.planner.drafting.choice import choose_tools, tools_in
-from firmplan.planner.drafting.choosing import (
+from firmplan.planner.drafting.prompt import choice_line, choosing_messages
+from firmplan.planner.drafting.tool_choice import (
+    ALWAYS_SHOWN,
     CANDIDATES_CHARACTERS_MAX,
     CHOOSE_OVER,
-    SURE,
     candidates,
+    choose_tools,
+    tools_in,
 )
-from firmplan.planner.drafting.prompt import choice_line, choosing_messages
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Model
 from firmplan.tools.models.recorder import recording
@@ -60,7 +61,7 @@ def test_the_model_chooses_and_sees_what_it_chose():
     planned, (first, second) = planning([CHOICE, GOOD])
     assert planned.plan == Plan.model_validate(GOOD)
     assert "list_vacation" not in [tool.name for tool in choose_tools(TASK, TOOLS)], "words alone miss it"
-    sure = [tool.name for tool in choose_tools(TASK, TOOLS, SURE)]
+    sure = [tool.name for tool in choose_tools(TASK, TOOLS, ALWAYS_SHOWN)]
     assert shown(second) == sorted({*CHOICE["tools"], *sure})
     asked = first["tools"][0]["function"]["parameters"]["properties"]
     assert list(asked) == ["reasoning", "tools"], "room to reason comes first"
@@ -130,7 +131,7 @@ def test_names_that_are_not_listed_are_passed_over():
     ):
         _, (_, second) = planning([{"tools": tools}, GOOD])
         assert "list_vacation" in shown(second)
-        assert len(shown(second)) <= 1 + SURE
+        assert len(shown(second)) <= 1 + ALWAYS_SHOWN
 
 
 def test_a_whole_plan_in_answer_is_the_first_draft():

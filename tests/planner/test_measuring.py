@@ -11,10 +11,8 @@ import firmplan
 import pytest
 import yaml
 from firmplan import ConfigError, Plan, Planner, check
-from firmplan.planner.evaluate.measuring import measure
-from firmplan.planner.evaluate.outline import Outline, agreement, f1
-from firmplan.planner.evaluate.pairing import compare, judge_pairs
-from firmplan.planner.evaluate.scoring import is_answer
+from firmplan.planner.evaluate.judging import compare, judge_pairs
+from firmplan.planner.evaluate.measuring import PlanShape, agreement, f1, is_answer, measure
 from firmplan.planner.evaluate.task_set import TaskSet
 from firmplan.plans.values import canonical
 from firmplan.testing import ScriptedModel, Text
@@ -94,18 +92,18 @@ def measured(tasks, script, *, run=None, samples=1, planners=("m",)):
 
 def test_an_outline_is_what_a_plan_does():
     """Names of steps and steps that compute do not count; the same action twice counts twice."""
-    one = Outline.of(plan_of(DOUBLED))
+    one = PlanShape.of(plan_of(DOUBLED))
     assert (one.actions, one.edges) == (("add", "double"), (("add", "double"),))
     straight = {"steps": [call("first_one"), call("z", "double", n="${first_one + 0}")], "output": "${z}"}
-    assert Outline.of(plan_of(straight)) == one
+    assert PlanShape.of(plan_of(straight)) == one
     twice = {"steps": [call("s"), {"id": "q", "ask": {"prompt": "${s}"}, "after": ["t"]}, call("t")]}
-    assert Outline.of(plan_of(twice)).edges == (("add", "ask"), ("add", "ask"))
+    assert PlanShape.of(plan_of(twice)).edges == (("add", "ask"), ("add", "ask"))
 
 
 def test_f1_and_agreement_are_between_nothing_and_all():
     """Equal bags are 1, bags apart 0; two of the same with one other are in between."""
     assert (f1("ab", "ab"), f1("a", "b"), f1("", ""), f1("aab", "ab")) == (1, 0, 1, 0.8)
-    one, other = Outline.of(plan_of(SUM)), Outline.of(plan_of(DOUBLED))
+    one, other = PlanShape.of(plan_of(SUM)), PlanShape.of(plan_of(DOUBLED))
     assert agreement([one, one]) == 1
     assert agreement([one]) is None
     assert 0 < agreement([one, one, other]) < 1
@@ -318,7 +316,7 @@ def test_every_solution_is_a_plan_that_passes():
         report = check(expected.solution, each.tools)
         assert report.ok, f"{each.id}: {report}"
         assert expected.solution.inputs == {}
-        assert not set(expected.forbidden) & Outline.of(expected.solution).tools, each.id
+        assert not set(expected.forbidden) & PlanShape.of(expected.solution).tools, each.id
         assert all(each.tools.find(name) for name in expected.forbidden), each.id
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import firmplan
 import pytest
 from firmplan import Engine, Plan, Planner, PlanningFailed, ToolError, tool
-from firmplan.planner.drafting.incident import OWN_CODES, Incident
+from firmplan.planner.drafting.failure_report import OWN_CODES, FailureReport
 from firmplan.testing import HttpError, Refusal, ScriptedModel, Text
 from tool_catalogue import catalogue
 
@@ -260,7 +260,7 @@ def test_nothing_that_flowed_is_told():
     }
     _, requests = mended([{"operations": [INSTEAD]}], steps=steps)
     assert "ignore" not in json.dumps(requests).lower()
-    assert Incident.of(PLAN, steps).state("b").code == "tool-error"
+    assert FailureReport.of(PLAN, steps).state("b").code == "tool-error"
 
 
 EMITTERS = {"EvaluationError": 0, "Failure": 0, "Failed": 0, "CallFailed": 1}
@@ -304,7 +304,7 @@ def test_a_patch_is_told_every_code_of_firmplans_own():
     assert len(emitted) > 30
     assert emitted | documented <= OWN_CODES
     for code in OWN_CODES:
-        told = Incident.of(PLAN, {**STEPS, "b": Step("failed", Error(code))}).told()
+        told = FailureReport.of(PLAN, {**STEPS, "b": Step("failed", Error(code))}).rendered()
         assert f"- b: failed ({code})" in told
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from firmplan import Plan, Planner, SavedPlan, tool
-from firmplan.planner.drafting.preview import tokens_of
+from firmplan.planner.drafting.drafting import tokens_of
 from firmplan.testing import ScriptedModel
 from tool_catalogue import catalogue
 

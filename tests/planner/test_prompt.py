@@ -10,18 +10,20 @@ from pathlib import Path
 import firmplan
 import pytest
 from firmplan import Plan, SavedPlan, Tool, Toolset, check
-from firmplan.planner.drafting.choice import choose_tools, words_of
-from firmplan.planner.drafting.incident import Incident, StepState
+from firmplan.planner.drafting.failure_report import FailureReport, StepState
 from firmplan.planner.drafting.prompt import (
     PROMPTS,
     patch_messages,
     planning_messages,
     prompt_version,
     repair_messages,
+    shown_schema,
+    signature_line,
     text_of,
     unread_messages,
 )
-from firmplan.planner.drafting.signatures import shown_schema, signature_line
+from firmplan.planner.drafting.tool_choice import choose_tools
+from firmplan.planner.library.retrieval import search_terms
 from firmplan.plans.edit.patch import Patch, apply_patch
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.problems import problem
@@ -79,7 +81,7 @@ def test_the_patchs_example_is_told_as_incidents_are():
     """Tools, plan and states read as they are told of a run; the patch can be applied, and what comes of it passes."""
     hits = {"type": "array", "items": closed(title=TEXT, url=TEXT)}
     tools = Toolset([fake("search", ["words"], hits, effect="read"), fake("fetch", ["url"], effect="read")])
-    shown = patch_messages(Incident(Plan.model_validate({"firmplan": 1, "steps": []}), {}), [])[0].content
+    shown = patch_messages("", [])[0].content
     plan_text, answer = re.findall(r"```json\n(.*?)\n```", shown, re.DOTALL)
     plan = Plan.model_validate(json.loads(plan_text))
     states = {
@@ -87,7 +89,7 @@ def test_the_patchs_example_is_told_as_incidents_are():
         "pages": StepState("failed", "items-failed", parts={"succeeded": 2, "failed": 1}),
         "gist": StepState("skipped", reason="dependency-failed"),
     }
-    told = Incident(plan, states, check(plan, tools).types).told()
+    told = FailureReport(plan, states, check(plan, tools).types).rendered()
     lines = [line for line in told.splitlines() if line.startswith("- ")]
     assert len(lines) == 3
     for line in (plan_text, *lines, *map(signature_line, tools)):
@@ -170,7 +172,14 @@ def test_a_large_toolset_is_searched_by_the_tasks_words():
 
 def test_words_are_found_in_names():
     """Camel and snake case are words; common words are none."""
-    assert words_of("getInvoices of the HTTPServer_log2") == ["get", "invoice", "http", "server", "log", "2"]
+    assert search_terms("getInvoices of the HTTPServer_log2") == [
+        "get",
+        "invoice",
+        "http",
+        "server",
+        "log",
+        "2",
+    ]
 
 
 def test_repairs_are_bounded():

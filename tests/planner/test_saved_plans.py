@@ -7,8 +7,7 @@ import re
 
 import pytest
 from firmplan import ConfigError, Engine, InputRejected, Plan, Planner, PlanningFailed, SavedPlan, tool
-from firmplan.planner.library.pattern import TaskPattern
-from firmplan.planner.library.words import unquoted
+from firmplan.planner.library.pattern import TaskPattern, unquoted
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from firmplan import Planner, PlanningFailed, tool
-from firmplan.planner.drafting.beginning import Beginning
+from firmplan.planner.drafting.streaming import PlanStreamParser
 from firmplan.testing import Cut, Drip, Empty, HttpError, Refusal, ScriptedModel, Text, Truncated
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,7 +74,7 @@ def test_beginnings_grow_step_by_step_and_the_plan_is_the_same(mode):
 def test_the_first_step_is_heard_early():
     """Before a quarter of the plan's text has come, on a plan of twelve steps or more."""
     text = json.dumps(GOOD)
-    beginning = Beginning()
+    beginning = PlanStreamParser()
     first = next(index for index, mark in enumerate(text) if beginning.take(mark))
     assert first < len(text) / 4
 
@@ -199,7 +199,7 @@ def test_a_beginning_reads_what_the_whole_says(value, size, indent):
         "output": value,
     }
     text = f"So: {json.dumps(plan, indent=indent, ensure_ascii=False)} Done."
-    beginning = Beginning()
+    beginning = PlanStreamParser()
     for start in range(0, len(text), size):
         beginning.take(text[start : start + size])
     assert beginning.steps == plan["steps"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import firmplan
 from firmplan import Planner
-from firmplan.planner.drafting.choice import SHOWN_MAX, choose_tools
+from firmplan.planner.drafting.tool_choice import SHOWN_MAX, choose_tools
 from firmplan.testing import ScriptedModel
 from tool_catalogue import OTHER_WORDS, TASKS, catalogue
 

@@ -59,6 +59,7 @@ def held_values(cls: type, bound: Collection[str]) -> dict[str, object]:
     """
     held: dict[str, object] = dict(vars(cls))
     found = {key: value for key, value in sorted(held.items()) if _counts(cls, key, value, bound)}
+    # `isinstance` of an abstract class depends on the classes that were registered with it, anywhere in the program.
     if (registered := _registered(held.get("_abc_impl"), cls)) is not None:
         found["__registered__"] = registered
     if issubclass(cls, Enum):
@@ -93,6 +94,8 @@ def declared_values(cls: type, *, several: bool) -> dict[str, object]:
 def _counts(cls: type, key: str, value: object, bound: Collection[str]) -> bool:
     """Whether the text of a class does not tell the value of an attribute, so that the present value counts."""
     is_special = key.startswith("__") and key.endswith("__")
+    # A method under its own name stands in the text. Under another name, or from another class, it was set from
+    # outside or by a decorator.
     functions = functions_in(value)
     if functions:
         is_own = all(each.__code__.co_qualname == f"{cls.__qualname__}.{key}" for each in functions)
@@ -101,6 +104,8 @@ def _counts(cls: type, key: str, value: object, bound: Collection[str]) -> bool:
         return False
     if issubclass(cls, Enum) and isinstance(value, cls):
         return False
+    # A plain value may have been changed since the body ran, so it counts even if the text binds it. A descriptor
+    # that the text binds is written there with its arguments.
     if isinstance(value, type) or not hasattr(type(value), "__get__"):
         return True
     return key not in bound and not isinstance(value, _MADE)

@@ -99,8 +99,12 @@ class _Walk:
             if len(self.references) > PARTS_MAX:
                 self.unseen(f"it reaches more than {PARTS_MAX} functions and classes")
                 break
+            # First in, first out: names such as `class Page (2)` follow from the order, which has to be the same in
+            # every process.
             value, name = self.references.waiting.popleft()
             self._docstrings.add(value, name)
+            # Looking at a value may run any code: proxies, lazy objects, descriptors. Whatever they raise is a gap,
+            # never an error of the program.
             try:
                 if isinstance(value, type):
                     self._add_class(value, name)
@@ -129,11 +133,14 @@ class _Walk:
         except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
             self.unseen(f"{owner} uses '{name}', which cannot be looked at ({type(fault).__name__}: {fault})")
             return "unseen"
+        # Code is a part of its own, so its reference says all; only the entry point gets a part, which tells bound
+        # arguments and objects.
         if self.references.code(value) is not None:
             if kind == "entry":
                 self.closure.parts["entry"] = _digest(text)
             return text
         label = f"{kind} {name}".strip()
+        # Equal values under one name share a part; different values under one name are told apart by a number.
         known = self._constants.get((label, text))
         if known is None:
             known = self._constants[label, text] = self.references.free(label)
@@ -152,6 +159,7 @@ class _Walk:
             self.unseen(f"{name} {fault}")
             return
         scope = Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
+        # Types that stand as text (`list['Item']`) are resolved where the value is read.
         self.references.find = scope.find
         read = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
         self._docstrings.look(read, scope.find)
@@ -173,6 +181,8 @@ class _Walk:
     def _add_class(self, cls: type, name: str) -> None:
         module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
         filename = file_of(cls, module)
+        # Methods that `dataclass`, `attrs` or `NamedTuple` generated come from no file; their text follows from the
+        # fields.
         own = [each for each in methods_of(cls) if each.__code__.co_filename == filename]
         try:
             found = class_nodes(cls, filename, module)
@@ -181,6 +191,8 @@ class _Walk:
             self._add_made_class(cls, name, fault)
             return
         nodes, codes = tuple(node for node, _ in found), tuple(code for _, code in found)
+        # A class has no closure of its own. The variables that its methods captured are those of the function around
+        # it.
         cells = {key: value for each in own for key, value in captured(each).items()}
         scope = Scope(name, filename, module, cells)
         self.references.find = scope.find
@@ -191,6 +203,7 @@ class _Walk:
             lines += [f"method {each.__code__.co_name}: {syntax_text(node)}" for each, node in running]
         lines += NameResolver(self, scope).follow(read, mutations_in(nodes))
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
+        # The metaclass may change whatever the body made.
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
         lines += [
             f"field {key}: {self.constant('type', key, each.annotation, name)}"
@@ -207,6 +220,7 @@ class _Walk:
 
     def _add_made_class(self, cls: type, name: str, missing: NoSource) -> None:
         """Add a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
+        # Named tuples and enumerations made by a call hold all that decides them; any other made class is a gap.
         held: dict[str, Any] = dict(vars(cls))
         members: object = None
         if "_member_map_" in held:

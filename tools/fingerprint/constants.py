@@ -128,6 +128,7 @@ class ValueText:
             raise Unseen(f"which holds more than {VALUES_MAX} values")
         if len(self._open) > DEPTH_MAX:
             raise Unseen(f"which is nested deeper than {DEPTH_MAX} levels")
+        # A value that holds itself is written as the number of steps upwards: an id would differ in each process.
         if id(value) in self._open:
             return f"above({len(self._open) - self._open.index(id(value))})"
         self._open.append(id(value))
@@ -137,6 +138,8 @@ class ValueText:
             self._open.pop()
 
     def _text(self, value: object) -> str:
+        # The order matters: an enumeration's member is a scalar before it is an instance, and a class is code before
+        # it is a container.
         for write in (self._scalar, self._references.code, self._container, self._typing, self._known):
             if (found := write(value)) is not None:
                 return found
@@ -145,11 +148,13 @@ class ValueText:
     def _scalar(self, value: object) -> str | None:
         # `Any` keeps the type checkers from narrowing what they cannot narrow fully; the same below.
         whole: Any = value
+        # `type(..) is`, so that `True` is no integer. Hexadecimal, since Python limits the length of decimal texts.
         if type(value) is int:
             return hex(value)
         if isinstance(value, Enum):
             name: str | None = whole.name  # a combination of flags has none
             return f"{self.text(type(value))}.{name or self.text(value.value)}"
+        # The text of a time zone object may not tell all of it, so it is written as a value of its own.
         if isinstance(value, dt.datetime | dt.time) and value.tzinfo is not None:
             return f"{value.replace(tzinfo=None)!a} in {self.text(value.tzinfo)}"
         if type(value) in _AS_WRITTEN:
@@ -164,6 +169,7 @@ class ValueText:
             return f"{kind.__name__}[{self._each(cast('Iterable[object]', value))}]"
         if kind in (set, frozenset):
             return f"{kind.__name__}[{self._set(cast('Iterable[object]', value))}]"
+        # In the order of insertion: code that iterates over the mapping sees that order.
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
             return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
         if kind in _PARTS:
@@ -212,6 +218,7 @@ class ValueText:
             "structlog."
         ):
             return "logger"
+        # Its present value belongs to the context of a call and not to the code.
         if kind is ContextVar:
             return f"ContextVar({whole.name}){self._default_of(whole)}"
         if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
@@ -256,12 +263,14 @@ class ValueText:
             )
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return f"{self.text(kind)}[{self._each(whole)}]"
+        # An instance of a class from elsewhere may hold its state in C, in a connection or in a file: fail closed.
         if not self._references.is_project_class(kind):
             raise Unseen(f"a {kind.__qualname__}, whose state cannot be seen")
         return f"{self.text(kind)}{self._content(whole)}{self._mapping(_state(whole))}"
 
     def _content(self, value: object) -> str:
         """Write the content of an instance whose class extends a type of Python: its items, or its text or number."""
+        # The first base that Python itself made holds the content; project classes hold attributes only.
         for cls in type(value).__mro__:
             if cls is object or self._references.is_project_class(cls) or cls.__module__ in ("abc", "typing"):
                 continue

@@ -89,8 +89,17 @@ def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[a
     """Return the statements by which a module makes and fills one of its variables; none if that cannot be told.
 
     These are the statements that assign the variable, change it, or hand it to a call: `fill(TABLE)`.
+
+    Args:
+        name: The variable.
+        filename: The file of the module.
+        module: The names of the module.
     """
+    # Definitions are no statements here: what a function does to the variable happens in a call, after the initial
+    # state.
     statements = [each for each in module_statements(filename, module) if _mentions(each, name)]
+    # A variable that no statement makes comes from somewhere else (`setattr` on the module): then its initial state
+    # is unknown.
     changing = [each for each in statements if name in mutations_in((each,))]
     return [each for each in statements if each in changing or _hands_over(each, name)] if changing else []
 

@@ -96,6 +96,8 @@ def read_names(
     visitor = _Visitor(decorators=decorators)
     for node in nodes:
         visitor.visit_root(node)
+    # The compiler has resolved scopes (comprehensions, class bodies, `nonlocal`), so its verdict on what is global is
+    # taken. A walk over the syntax would have to repeat Python's scoping rules.
     names, assigned = _outside(codes)
     names |= visitor.outer
     return NamesRead(
@@ -148,9 +150,13 @@ def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:
             for each in dis.get_instructions(code)
             if each.opname in ("STORE_DEREF", "DELETE_DEREF") and each.argval in outermost.co_freevars
         }
+        # A captured variable of the outermost code stands for something outside; those of nested code are local to
+        # the outermost one.
         names |= set(outermost.co_freevars) - _HIDDEN_CELLS
         for code in all_codes(outermost):
             found = list(dis.get_instructions(code))
+            # A class body looks its own names up with the same instruction as outside ones, so those that it stores
+            # are its own.
             own = {each.argval for each in found if each.opname == "STORE_NAME"} | _CLASS_MADE
             names |= {
                 str(each.argval)
@@ -212,6 +218,7 @@ class _Visitor(ast.NodeVisitor):
         self._path(node.id, ())
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        # A chain is read as a whole: of `prices.RATES.get` the module's table counts, not the module.
         attributes = [node.attr]
         inner = node.value
         while isinstance(inner, ast.Attribute):
@@ -225,6 +232,7 @@ class _Visitor(ast.NodeVisitor):
             self.visit(inner)
 
     def visit_Call(self, node: ast.Call) -> None:
+        # What is handed to a call may have its docstring read there; see `_Docstrings` in `closure.py`.
         given = (*node.args, *(each.value for each in node.keywords))
         if chains := {chain for part in given for chain in _chains(part)}:
             self.handed.setdefault(_first_name(node.func), set()).update(chains)
@@ -235,6 +243,7 @@ class _Visitor(ast.NodeVisitor):
             if each.asname:
                 self.imports.append(Imported(each.asname, each.name, None, 0))
             else:
+                # `import a.b` binds `a`, and loads `a.b` all the same.
                 top = each.name.partition(".")[0]
                 self.imports.append(Imported(top, top, None, 0, whole=each.name))
 

@@ -75,6 +75,8 @@ class ProjectReferences:
 
     def code(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind, one line
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
+        # Asked of each value that is referred to, so that an opaque function is found under any name and in any
+        # table.
         if (why := find_opaque(value)) is not None:
             raise Unseen(why)
         match value:
@@ -124,6 +126,8 @@ class ProjectReferences:
 
     def _function(self, fn: FunctionType) -> str:
         home = str(fn.__globals__.get("__name__", ""))
+        # Both are asked: a function of the project may have been compiled from generated text, and generated code may
+        # run in a module of the project.
         if (not home or origin_of(home) is Origin.PROJECT) and is_project_file(fn.__code__.co_filename):
             return self._refer(fn, f"function {fn.__code__.co_qualname}")
         if id(fn) in self._named:
@@ -132,6 +136,8 @@ class ProjectReferences:
         label = lasting_name(home, fn.__code__.co_qualname)
         self._named[id(fn)] = (fn, label)
         self.module(home)
+        # Installed code is fixed by its version, but what the project handed to it is not: captured variables and
+        # registered functions.
         inner = [*captured(fn).values(), *_registered(fn)]
         if hasattr(fn, "__wrapped__"):
             label = f"{label} around {self._wrapper(fn)}"
@@ -174,6 +180,7 @@ class ProjectReferences:
 
     def _class(self, cls: type) -> str:
         made: dict[str, Any] = vars(cls).get("__pydantic_generic_metadata__") or {}
+        # pydantic makes a class for each argument of a generic model. It has no text of its own.
         if made.get("origin") is not None:  # `Page[Item]`: a class that pydantic made of another
             return f"{self._class(made['origin'])}{ValueText(self).text(made['args'])}"
         if self.is_project_class(cls) or _is_made(cls):

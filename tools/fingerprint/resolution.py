@@ -80,6 +80,8 @@ class NameResolver:
             mutations: The names that the code changes.
         """
         lines: list[str] = []
+        # Mutable state first: a statement of the initial state may name other variables, and those that are mutable
+        # state themselves must not be followed by value from there.
         held = {*read.names, *read.assigned} - _PLACES
         state = [
             name
@@ -92,6 +94,8 @@ class NameResolver:
             if name in mutations and mutations[name].is_stored:  # an object, class or module
                 self._not_fixed(name)
             lines += self._followed(name, self._scope.find(name), read.paths.get(name, ((),)))
+        # A name that only an annotation mentions may be missing at run time (`if TYPE_CHECKING`), and then it decides
+        # nothing.
         for name in read.annotated:
             if (value := self._scope.find(name)) is not ABSENT:
                 lines += self._followed(name, value, read.paths.get(name, ((),)))
@@ -112,6 +116,7 @@ class NameResolver:
             is_read: Whether the code reads it.
         """
         lines, scope = [f"{name} is mutable state"], self._scope
+        # Only written to: a counter or a log of calls. No result follows from it.
         if not is_read:
             return lines
         made = [] if name in scope.captured else initial_state(name, scope.filename, scope.module)
@@ -144,6 +149,7 @@ class NameResolver:
 
     def _at(self, kind: str, name: str, value: object, path: Path) -> str:
         """Return the reference to what a chain of attributes leads to: through modules to a value of theirs."""
+        # `getattr`, not `vars`: a module may define `__getattr__`, and the code would get its value from there.
         while isinstance(value, ModuleType):
             if origin_of(value.__name__) is not Origin.PROJECT or not path:
                 return self._in_module(kind, name, value, path)
@@ -161,6 +167,8 @@ class NameResolver:
         found = reached(module, path)
         if isinstance(found, ModuleType):
             return self._collector.constant(kind, name, found if path else module, self._scope.owner)
+        # The standard library is hashed by the name of the module and not of the attribute: `json.dumps` and
+        # `json.loads` differ in the syntax already.
         if origin_of(module.__name__) is Origin.STANDARD:
             reference = f"module {module.__name__}"
         else:
@@ -178,6 +186,7 @@ class NameResolver:
         package = str(self._scope.module.get("__package__") or "")
         try:
             module = resolve_name("." * each.level + each.module, package) if each.level else each.module
+            # The call would import the module anyway, and without its code there is nothing to hash.
             if origin_of(module) is Origin.PROJECT:
                 importlib.import_module(each.whole or module)
                 value: object = sys.modules[module]
@@ -188,6 +197,8 @@ class NameResolver:
                 return self._followed(each.name, value, paths)
             if is_missing(module):
                 return [f"{each.name} is missing: there is no {module}"]
+            # Modules with opaque calls are imported to look the name up, since `from importlib import import_module`
+            # inside a function must be found.
             if module.partition(".")[0] in HOMES:
                 importlib.import_module(module)
             if (loaded := sys.modules.get(module)) is not None:

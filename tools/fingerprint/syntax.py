@@ -71,6 +71,8 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
     Raises:
         NoSource: There is no source, or it has changed since it was imported.
     """
+    # The line number alone would not do: lines move when the file is edited. So the code that runs is matched with
+    # the code that the file compiles to, and the line of the match leads to the tree.
     source = _read(code.co_filename, module)
     if "@pytest_ar" not in module:  # pytest rewrites asserts: then the code is not what the file compiles to
         code = _same_code(code, source.codes.get(code.co_qualname, []))
@@ -93,6 +95,8 @@ def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
         for line, _, column, _ in code.co_positions()
         if line is not None and column is not None and (line, column) != (code.co_firstlineno, 0)
     ]
+    # Several lambdas may begin on one line. The positions of the instructions tell which of them ran: they lie inside
+    # it, and the innermost one that holds them all is the one.
     found = [
         node
         for node in source.lambdas.get(code.co_firstlineno, [])
@@ -124,6 +128,8 @@ def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tup
         NoSource: There is none.
     """
     source = _read(filename, module)
+    # `inspect.getsource` takes one class of that name. A class in two branches (`if FAST: class A .. else:
+    # class A ..`) would then be hashed by the definition that never ran.
     nodes = source.classes.get(cls.__qualname__, [])
     codes = source.codes.get(cls.__qualname__, [])
     if not nodes or len(nodes) != len(codes):
@@ -162,6 +168,9 @@ def _decorated(
 
 def is_decorated_in_text(wrapper: object) -> bool:
     """Whether each wrapper around a function stands as a decorator above its `def`, so that its arguments are in the text."""
+    # Counted, not compared: a wrapper does not tell which decorator made it. If there are as many decorators as
+    # wrappers, the text has the arguments of each; if there are fewer, some wrapper was applied by a call, and its
+    # arguments are hidden.
     wrappers, value = 0, wrapper
     while (inner := getattr(value, "__wrapped__", None)) is not None:
         wrappers, value = wrappers + 1, inner
@@ -183,6 +192,7 @@ def _is_own(decorator: ast.expr, find: Find) -> bool:
     if not isinstance(head, ast.Name):
         return False
     value = find(head.id)
+    # The name cannot be resolved from inside the function, so the spelling decides.
     if value is ABSENT:  # imported where the function stands, which the function itself does not see
         return (attributes or [head.id])[-1] in ("tool", "agent")
     return origin_of(str(getattr(value, "__module__", None) or getattr(value, "__name__", ""))) is Origin.OWN
@@ -201,6 +211,8 @@ def _text(value: object) -> str:
     match value:
         case ast.JoinedStr(values=values):
             return f"JoinedStr({','.join(_text(part) for part in _joined(values))})"
+        # Fields that are absent or empty are left out, since newer versions of Python add fields (`type_params`) that
+        # would change the text of older code.
         case ast.AST():
             shown = [
                 f"{name}={_text(part)}"
@@ -250,6 +262,8 @@ def _read(filename: str, module: Mapping[str, Any]) -> Source:
     text = _file_text(filename, module)
     if not text:
         raise NoSource("has no source")
+    # One parsed tree for each text of a file. `lru_cache` on the text would keep trees of every edit of a session;
+    # this keeps the last.
     known = _sources.get(filename)
     if known is None or known[0] != text:
         try:
@@ -322,6 +336,8 @@ def _same_code(code: CodeType, compiled: list[CodeType]) -> CodeType:
     Raises:
         NoSource: There is none, so the file is not what runs.
     """
+    # Two functions of one qualified name and equal code, as in two branches, are equally good; the nearest line wins,
+    # so that messages and trees agree with what a reader sees.
     alike = [other for other in compiled if _meaning(other) == _meaning(code)]
     if not alike:
         raise NoSource("has another source now than when it was imported")
@@ -330,6 +346,8 @@ def _same_code(code: CodeType, compiled: list[CodeType]) -> CodeType:
 
 def _meaning(code: CodeType) -> tuple[object, ...]:
     """Return what a code object does, without where it stands."""
+    # Positions, file name and first line are left out: they change when other lines do. Flags and exception table
+    # belong to the meaning.
     consts = tuple(
         _meaning(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts
     )

@@ -1,4 +1,5 @@
-"""MCP servers as sources of tools: how a server is reached, its tools listed, called, and their results read.
+"""MCP servers as sources of tools: sessions with a server, its listing, calls of its tools, and their results.
 
-The folder gives ordinary tools to `Toolset.from_mcp`; it does not know plans or runs. Begin with `tools.py` and `session.py`.
+The folder makes ordinary tools for `Toolset.from_mcp`. It knows no plan and no run, and `cli/` serves firmplan itself by MCP. Begin with
+`tools.py`, then `session.py`.
 """

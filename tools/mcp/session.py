@@ -59,6 +59,8 @@ class Server:
         self._sessions = _Sessions(target, open_s)
         self._holders = 0
         self._lock = threading.Lock()
+        # The tools hold the server. When the last of them is collected, its session is closed; at exit `_close_all`
+        # does it, which waits.
         weakref.finalize(self, self._sessions.close_soon).atexit = False
 
     def __str__(self) -> str:
@@ -81,6 +83,12 @@ class Server:
         self, name: str, arguments: dict[str, Json], *, meta: dict[str, Any], progress: ProgressFnT | None
     ) -> CallToolResult:
         """Return its answer to a call. A cancel is passed on to the server.
+
+        Args:
+            name: The name of the tool at the server.
+            arguments: Its arguments.
+            meta: Sent as `_meta`, such as an idempotency key.
+            progress: Called with the progress that the server reports.
 
         Raises:
             ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
@@ -130,6 +138,8 @@ class _Sessions:
         from mcp import MCPError  # noqa: PLC0415  # an extra
         from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
 
+        # A server that was restarted does not know the session. It says so before it hears the call, so that one
+        # further try is safe.
         for is_second in (False, True):
             session = await self._connected()
             if name in self._changed:
@@ -172,6 +182,7 @@ class _Sessions:
         async with self._opening:
             if self._session is not None and not self._session.is_over:
                 return self._session
+            # Under the lock: two calls at once must not open two sessions.
             await self.close()
             session = _Session(self.target)
             try:
@@ -184,6 +195,7 @@ class _Sessions:
                 raise _unreachable(self.target, error, self.open_s) from error
             self._session = session
             _servers.add(self)
+            # Tools are compared with the first listing, from which they were made, and not with the last one.
             self._first = self._first or listing
             self._changed = changed(self._first.tools, listing.tools)
             return session
@@ -264,6 +276,7 @@ class _Session:
         from mcp.types import Implementation  # noqa: PLC0415  # an extra
 
         known = Implementation(name="firmplan", version=version("firmplan"))
+        # anyio's task groups have to end in the task that began them, so that one task opens, waits and closes.
         try:
             async with Client(_watched(self._target, self._ending), client_info=known, cache=None) as client:
                 self._opened.set_result((client, await read_listing(client)))
@@ -467,7 +480,17 @@ def read_target(
     cwd: str | PathLike[str] | None,
     headers: Mapping[str, str] | None,
 ) -> Target:
-    """Return the target of a server. Raises: ConfigError: it is neither a command nor an address, or has settings of the other kind."""
+    """Return the target of a server.
+
+    Args:
+        server: A command, its words, or an address.
+        env: For a command: variables of its environment.
+        cwd: For a command: its folder.
+        headers: For an address: sent with every request.
+
+    Raises:
+        ConfigError: It is neither a command nor an address, or has settings of the other kind.
+    """
     if isinstance(server, str) and server.lower().startswith(("http://", "https://")):
         if env is not None or cwd is not None:
             raise ConfigError(f"{Address(server)}: env and cwd are for a server that is started by a command")

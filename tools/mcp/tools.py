@@ -243,7 +243,12 @@ ERROR_CHARACTERS_MAX: Final = 2_000  # of what a server says of a failure: it ma
 
 
 def value_of(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
-    """Return the value of an answer; `is_structured`: the tool's schema promises a structured one.
+    """Return the value of an answer.
+
+    Args:
+        result: The answer.
+        context: Keeps the bytes of pictures, sounds and files.
+        is_structured: Whether the tool's schema promises a structured result.
 
     Raises:
         ToolError: The call failed, or bytes came that cannot be read or kept.

@@ -68,11 +68,13 @@ class Clients:
     async def lease(self, endpoint: Endpoint) -> AsyncGenerator[AsyncInstructor]:
         """Provide a client of an endpoint for one call, or for one conversation."""
         await _import_clients()
+        # A client belongs to the event loop that made it: its sockets and locks cannot be used from another one.
         key = (id(asyncio.get_running_loop()), endpoint.base_url, endpoint.api_key, endpoint.mode)
         shared = self._open.get(key)
         if shared is None:
             shared = self._open[key] = _Shared(_connect(endpoint))
         shared.users += 1
+        # A context variable and no flag: other users of instructor in this process keep their log.
         token = _quiet.set(True)
         try:
             yield shared.client

@@ -155,12 +155,17 @@ async def complete_within(
 ) -> Completion:
     """Send a request; send it again where the transport fails for the moment, or where the endpoint refuses the mode.
 
-    Every request is taken from `budget`.
+    Args:
+        budget: Every request is taken from it.
+        call: The request.
+        clients: The open clients, with their modes and limits.
+        policy: Which failures of the transport are retried.
 
     Raises:
         ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
     """
     endpoint, modes = call.endpoint, clients.modes
+    # Ends: each round gives up one mode or the stream, and the budget bounds the requests of all.
     while True:
         mode = modes.of(endpoint)
         if not modes.can_stream(endpoint):
@@ -172,6 +177,7 @@ async def complete_within(
         except ModelError as fault:
             if call.listener is not None and is_about_streams(fault):
                 modes.give_up_streams(endpoint)
+            # A text is asked for without any mode, so that its refusal is never about the mode.
             elif call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
                 if call.listener is None or not is_about_form(fault):
                     raise
@@ -192,6 +198,7 @@ async def _send_with_retries(
     """Send a request in one mode, with retries of the transport."""
     async for attempt in policy.retrying(budget):
         with attempt:
+            # The limits are acquired for each try, so that a request that waits for its retry blocks no other one.
             async with clients.limits.acquire(call.endpoint) as waited_s:
                 budget.extend(waited_s)
                 budget.take()
@@ -212,6 +219,8 @@ async def complete(call: Call, clients: Clients) -> Completion:
         ModelError: The endpoint gave no answer; the codes are in `outage.py`.
     """
     price = clients.prices.find(call.endpoint)
+    # instructor raises where the text does not parse, and the completion is lost with it. The hook keeps it, for its
+    # text, its usage and its refusal.
     async with clients.lease(call.endpoint) as client:
         seen: list[Any] = []
         try:
@@ -276,6 +285,8 @@ def _response_model(answer: Answer) -> type[Any]:
     """Return the answer as instructor wants it: a model with the answer's own schema and its own reading."""
     from pydantic import BaseModel  # noqa: PLC0415  # with instructor, when a call is made
 
+    # pydantic would validate with its own rules. The two methods that instructor calls are replaced, so that the
+    # schema is the answer's own and its text is read by `Answer.read`.
     class Structured(BaseModel):
         value: Any
 
@@ -310,6 +321,7 @@ def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcom
         return Invalid(
             f"the endpoint sent no chat completion: {call.endpoint.quote(_get(completion, 'error') or completion)}"
         )
+    # In this order: a refusal may be truncated too, and the text of a truncated answer may happen to parse.
     if refusal or finish == "content_filter":
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
     if finish == "length":
@@ -408,7 +420,13 @@ class Probe:
 async def probe(
     endpoint: Endpoint, clients: Clients | None = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[Probe, ...]:
-    """Return a probe for each of `MODES`, in their order. Sends one request for each."""
+    """Return a probe for each of `MODES`, in their order. Sends one request for each.
+
+    Args:
+        endpoint: Its own mode is not used.
+        clients: `None`: clients of its own.
+        timeout_s: The longest that one request may take.
+    """
     shared = Clients() if clients is None else clients
     return tuple([await _probe(replace(endpoint, mode=mode), shared, timeout_s) for mode in MODES])
 

@@ -50,7 +50,13 @@ def timed_out(endpoint: Endpoint, timeout_s: float) -> ModelError:
 
 
 def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelError:
-    """Return the error for an exception of the openai client."""
+    """Return the error for an exception of the openai client.
+
+    Args:
+        error: The exception.
+        endpoint: Whose request it ended.
+        timeout_s: The time that the request had.
+    """
     import openai  # noqa: PLC0415  # heavy: loaded with the first call
 
     from .transport import BodyTooLarge  # noqa: PLC0415  # loads httpx

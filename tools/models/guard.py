@@ -1,4 +1,4 @@
-"""Guards: further conditions on a model's answer; one that fails has the answer made again, told why.
+"""Guards: further conditions on a model's answer. If a guard fails, the model is asked again, with the reason.
 
 In plans a guard is data:
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from typing_extensions import TypeIs
 
 from ...errors import ConfigError, ToolError
-from ...plans.checker.ask import guard_faults
+from ...plans.checker.ask import guard_problems
 from ...plans.values import Json
 from ..failures import described
 
@@ -81,13 +81,18 @@ def check_guards(where: str, guards: Sequence[object]) -> None:
                 f"{where}: guard[{index}]: expected a function that answers at once, found the async function "
                 f"'{_called(guard)}'; make it a plain `def`"
             )
-        for fault in () if is_code(guard) else guard_faults([guard]):
+        for fault in () if is_code(guard) else guard_problems([guard]):
             hint = f"; {fault.hint}" if fault.hint else ""
             raise ConfigError(f"{where}: guard[{index}]: {fault.message}{hint}")
 
 
 def find_fault(value: Json, guards: Sequence[Guard], question: Question) -> str | None:
     """Return why the first guard that fails refuses `value`, as a sentence for the model; `None` if all but judges hold.
+
+    Args:
+        value: The answer.
+        guards: In the order in which they are asked; judges are passed over.
+        question: The question to the model.
 
     Raises:
         ToolError: A guard that is code went wrong (`guard-failed`): another answer would not help.

@@ -99,6 +99,8 @@ class RetryPolicy:
     def _pause_s(self, state: RetryCallState) -> float:
         """Return the pause before the next try: what the endpoint asks for, else twice the last one."""
         error = state.outcome.exception() if state.outcome else None
+        # No jitter: the pause of a recorded conversation should be the same each time, and an endpoint that wants
+        # another pause says so.
         if isinstance(error, ModelError) and error.retry_after_s is not None:
             return error.retry_after_s
         return min(self.wait_s * 2.0 ** (state.attempt_number - 1), self.wait_s_max)
@@ -131,6 +133,8 @@ class RateLimiter:
         """Reserve the next start; return how many seconds after `now` it is."""
         with self._lock:
             at = max(now, self._starts[-1]) if self._starts else now
+            # The deque holds the last n starts, and the next start is a window after the oldest of them. Until the deque is full,
+            # nothing limits.
             if len(self._starts) == self._starts.maxlen:
                 at = max(at, self._starts[0] + self._within_s)
             self._starts.append(at)
@@ -156,6 +160,8 @@ class EndpointLimits:
     @asynccontextmanager
     async def acquire(self, endpoint: Endpoint) -> AsyncGenerator[float]:
         """Wait until a request may be sent, and hold its place while it is; provide the seconds that were waited."""
+        # Waiting for the limits is no fault of the endpoint, so the seconds are handed to the caller, who gives them
+        # back to the budget.
         began = self.clock()
         key = (endpoint.base_url, endpoint.name)
         semaphore: asyncio.Semaphore | None = None

@@ -180,6 +180,7 @@ class Models:
             assert self._clients.prices is not None
         except ConfigError as fault:
             raise ModelError(str(fault), code="no-model") from fault
+        # One budget for all endpoints and judges of the request: fallbacks must not multiply the cost of a step.
         tally = _Tally(
             RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
         )
@@ -193,6 +194,8 @@ class Models:
         self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
     ) -> ModelReply:
         """Return the answer of the first endpoint that can give one."""
+        # Only errors that another endpoint need not share move on. The last endpoint's error is the one that is
+        # raised.
         for endpoint in endpoints[:-1]:
             try:
                 return await self._converse(endpoint, request, tally)
@@ -212,6 +215,7 @@ class Models:
         for _ in range(request.retries + 1):
             completion = await complete_within(tally.budget, call, self._clients)
             tally.usage += completion.usage
+            # Guards that are data or code cost nothing, so that judges, which cost a request each, come last.
             outcome = _judged(completion, request, question)
             if isinstance(outcome, Answered):
                 verdict = await self._find_against(outcome.value, request, question, tally)
@@ -219,6 +223,8 @@ class Models:
                     return ModelReply(outcome.value, tally.usage, endpoint.name, endpoint.base_url)
                 outcome = Invalid(verdict)
             fault = outcome.fault
+            # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
+            # repeats it.
             call = replace(call, messages=(*call.messages, *_again(completion.raw, fault)))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
         raise ModelError(text, code="bad-output")
@@ -271,7 +277,17 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     max_tokens: int | None = None,
     guard: Sequence[Guard] = (),
 ) -> ModelRequest:
-    """Return the request of an `ask` step. What does not change comes first, so that endpoints can cache it.
+    """Return the request of an `ask` step. The parts that never change come first, so that endpoints can cache them.
+
+    Args:
+        prompt: The question.
+        system: The system message; `None`: none.
+        examples: Worked examples: `{"input": .., "output": ..}` or pairs.
+        returns: JSON Schema of the answer; `None`: text.
+        model: The alias.
+        temperature: `None` is not sent; the same of `max_tokens`.
+        max_tokens: The most tokens of an answer.
+        guard: Further conditions on the answer (`guard.py`).
 
     Raises:
         ConfigError: A guard or an example is not one.

@@ -54,7 +54,13 @@ class Price:
         )
 
     def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """Return the price of so many tokens; cached tokens are part of the prompt's."""
+        """Return the price of one request in US dollars.
+
+        Args:
+            prompt_tokens: Tokens of the prompt, cached ones included.
+            completion_tokens: Tokens of the answer.
+            cached_tokens: Tokens of the prompt that the endpoint had cached.
+        """
         cached = min(cached_tokens, prompt_tokens)
         parts = (
             (prompt_tokens - cached) * self.input,

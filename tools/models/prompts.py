@@ -72,7 +72,16 @@ class Template:
 
     @classmethod
     def read(cls, where: str, text: str, known: Sequence[str]) -> Template:
-        """Read a template whose holes may only be of `known` names. Raises: ConfigError."""
+        """Read a template.
+
+        Args:
+            where: The name of the agent, for messages.
+            text: The prompt.
+            known: The names that its holes may have.
+
+        Raises:
+            ConfigError: A hole is not closed, or has an unknown name.
+        """
         names = tuple(dict.fromkeys(hole[1].strip() for hole in _HOLE.finditer(text) if hole[1] is not None))
         if "${" in _HOLE.sub("", text):
             raise ConfigError(
@@ -126,6 +135,12 @@ _TASK = (
 
 
 def judge_messages(condition: str, question: str, answer: Json) -> tuple[Message, ...]:
-    """Return the messages that ask for a verdict."""
+    """Return the messages that ask for a verdict.
+
+    Args:
+        condition: What the answer has to meet.
+        question: The question to the model that is judged.
+        answer: Its answer.
+    """
     parts = [f"Condition: {condition}", tagged("question", question), tagged("answer", answer)]
     return (Message("system", f"{_TASK}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))

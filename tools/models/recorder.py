@@ -67,7 +67,15 @@ class Recorder:
             raise ConfigError(f"expected a file to record to, found {self.path}: {fault}") from fault
 
     def add(self, request: Body, status: int, headers: Mapping[str, str], body: str, key: str = "") -> None:
-        """Write one exchange."""
+        """Write one exchange.
+
+        Args:
+            request: The body of the request.
+            status: HTTP status of the response.
+            headers: Headers of the response.
+            body: Body of the response; a stream as it came.
+            key: The key of the request, to be masked.
+        """
         asked = [{"role": each.get("role"), "content": each.get("content")} for each in _messages(request)]
         entry: Body = {"request": fingerprint(request), **_reply(status, headers, body), "asked": asked}
         line = self._without_secrets(json.dumps(entry, ensure_ascii=False), key)

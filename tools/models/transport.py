@@ -74,6 +74,8 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
                         _tell(listener, words)
         except ListenerFailed:
             raise
+        # openai translates errors of the connection only while it waits for the response; those inside a stream are
+        # translated here.
         except httpx2.TransportError as fault:
             gone = openai.APIConnectionError(request=http.request)
             gone.__cause__ = fault
@@ -174,6 +176,7 @@ class StreamedCompletion:
             message["tool_calls"] = [
                 {"id": self._call["id"] or "call_1", "type": "function", "function": function}
             ]
+        # A stream of empty chunks is no completion, and is treated as an answer of another shape.
         is_answer = self._finish is not None or self._call is not None or self.is_open
         choice = {"index": 0, "message": message, "finish_reason": self._finish, "logprobs": None}
         choices = [choice] if is_answer else []

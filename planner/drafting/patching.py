@@ -1,8 +1,8 @@
-"""Re-planning: a typed patch for the rest of a plan that went wrong, checked before anyone applies it.
+"""Re-planning: a typed patch for the rest of a plan whose run failed, checked before it is applied.
 
-What is told is in `incident.py`. A patch may not touch what is done: steps that succeeded keep their place, their words and
-their results; a write that happened, or may have happened, is not made again under another id. The patched plan
-passes the same check as every plan. Bounds are those of a planning.
+The model is shown a report of the failure (`failure_report.py`). A patch may not touch finished work: steps that succeeded keep their
+place, their words and their results, and a write that happened, or may have happened, is not made again under another id. The patched plan
+passes the same check as every plan. The bounds are those of a planning.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import Answer
 from ...tools.models.completion import Answered, Completion, Invalid, Refused, Truncated, Usage
-from ..order import Order
-from .attempt import Attempt
-from .choice import choose_tools, widened
+from ..request import PlanRequest
+from .attempt import Attempt, no_good_draft
 from .conversation import Conversation
 from .draft import parsed, plan_in, unwrapped
-from .failure import no_good_draft
-from .incident import Incident
+from .failure_report import FailureReport
 from .prompt import patch_messages, repair_messages, unread_messages
+from .tool_choice import choose_tools, widened_tools
 
 _OBJECT: Json = {"type": "object", "additionalProperties": True}
 _TEXT: Json = {"type": "string"}
 _OPERATIONS = ("replace", "add", "remove", "set", "unset", "output", "input", "type")
-_TOLD: dict[str, Json] = {
+_SHOWN_SCHEMA: dict[str, Json] = {
     "type": "object",
     "properties": {
         "reasoning": {"type": "string", "description": "What went wrong, and what can be done instead."},
@@ -57,19 +56,19 @@ _TOLD: dict[str, Json] = {
     "required": ["operations"],
 }
 ANSWER = Answer(
-    {"type": "object"}, name="patch", purpose="Operations that mend the plan.", shown_schema=_TOLD
+    {"type": "object"}, name="patch", purpose="Operations that mend the plan.", shown_schema=_SHOWN_SCHEMA
 )
 _ABOUT_FAILURE = ("why", "retries", "timeout", "on_error", "after")
-_NO_WAY = "the model sees no way to mend the plan"
+_NO_WAY = "the model sees no way to repair the plan"
 
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """A patch that may be applied.
+    """A patch that passed its check.
 
     Attributes:
-        plan: The plan with the patch.
-        attempts: What was tried, the last of them this patch.
+        plan: The patched plan.
+        attempts: All attempts; the last of them is this patch.
     """
 
     patch: Patch
@@ -79,28 +78,30 @@ class Mended:
 
 
 @dataclass(slots=True)
-class Mending:
-    """One conversation about one incident."""
+class PatchDrafting:
+    """The patches that a model proposes for one failed run."""
 
-    incident: Incident
+    failure_report: FailureReport
     conversation: Conversation
     max_repairs: int
 
     @property
-    def order(self) -> Order:
-        """What the patched plan is judged by."""
-        return self.conversation.order
+    def request(self) -> PlanRequest:
+        """The task, the tools and the check of the patched plan."""
+        return self.conversation.request
 
     async def run(self) -> Mended:
-        """Return the first patch that may be applied.
+        """Return the first patch that passes its check.
 
         Raises:
-            PlanningFailed: None did, or the model sees no way; it carries every attempt.
+            PlanningFailed: No patch passed, or the model sees no way; the error carries every attempt.
         """
         attempts = self.conversation.attempts
-        by_words = choose_tools(self.order.task, self.order.tools)
-        shown = widened(self.order.task, self.order.tools, by_words, self.incident.plan.to_dict())
-        messages = opening = patch_messages(self.incident, shown)
+        by_words = choose_tools(self.request.task, self.request.tools)
+        shown = widened_tools(
+            self.request.task, self.request.tools, by_words, self.failure_report.plan.to_dict()
+        )
+        messages = opening = patch_messages(self.failure_report.rendered(), shown)
         for _ in range(self.max_repairs + 1):
             patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
             attempts.append(attempt)
@@ -109,49 +110,51 @@ class Mending:
             if patch is not None and attempt.ok and attempt.plan is not None:
                 usage = sum((each.usage for each in attempts), Usage())
                 return Mended(patch, attempt.plan, tuple(attempts), usage)
-            unseen = [tool for tool in self.order.tools if tool not in shown]
+            unseen = [tool for tool in self.request.tools if tool not in shown]
             plea = (
                 unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
                 if attempt.error is not None
                 else repair_messages(attempt.text, attempt.faults, unseen, "repatch")
             )
             messages = (*opening, *plea)
-        raise no_good_draft(self.order.task, attempts)
+        raise no_good_draft(self.request.task, attempts)
 
-    def _judge(self, turn: Completion) -> tuple[Patch | None, Attempt]:
-        """Return the patch in a turn, if there is one, and what is wrong with it."""
-        match turn.outcome:
+    def _judge(self, completion: Completion) -> tuple[Patch | None, Attempt]:
+        """Return the patch in an answer, if there is one, and the answer as an attempt."""
+        match completion.outcome:
             case Answered(value):
                 patch, plan, problems = self._read(value)
                 number = self.conversation.number
-                return patch, Attempt(number, turn.raw, plan, problems, turn.usage, approach="patch")
+                return patch, Attempt(
+                    number, completion.raw, plan, problems, completion.usage, approach="patch"
+                )
             case Invalid() | Truncated() as unread:
-                return None, self.conversation.unread(turn, unread, "patch")
+                return None, self.conversation.unread(completion, unread, "patch")
             case Refused():
                 raise AssertionError("refusals end the conversation")
 
     def _read(self, value: Json) -> tuple[Patch | None, Plan | None, tuple[Problem, ...]]:
-        """Return the patch in an answer, the patched plan, and their faults; a whole plan is read as its difference."""
+        """Return the patch in an answer, the patched plan, and their problems."""
         try:
             patch = self._patch_in(value)
             if not patch.operations:
                 return patch, None, ()
-            plan = apply_patch(self.incident.plan, patch)
+            plan = apply_patch(self.failure_report.plan, patch)
         except PlanRejected as rejected:
             return None, None, rejected.report.problems
-        report = self.order.check(plan)
+        report = self.request.check(plan)
         return patch, plan, (*self.broken_rules(plan), *report.problems)
 
     def _patch_in(self, value: Json) -> Patch:
-        """Return the patch in an answer. Raises: PlanRejected."""
+        """Return the patch in an answer; a whole plan in answer is read as its difference from the plan. Raises: PlanRejected."""
         if isinstance(value, dict):
             whole = unwrapped(value)
             if "operations" not in value and "steps" in whole:
-                plan = plan_in(value, self.order.task)
-                report = self.order.check(plan)
+                plan = plan_in(value, self.request.task)
+                report = self.request.check(plan)
                 if not report.ok:
                     raise PlanRejected(report)
-                return self.incident.plan.diff(Plan.model_validate(plan)).to_patch()
+                return self.failure_report.plan.diff(Plan.model_validate(plan)).to_patch()
             operations = parsed(value.get("operations"))
             return Patch.of(operations if isinstance(operations, list) else {"operations": operations})
         raise PlanRejected(
@@ -159,20 +162,20 @@ class Mending:
         )
 
     def broken_rules(self, plan: Plan) -> tuple[Problem, ...]:
-        """Return where a patched plan changes what is done, or would do it again."""
-        old = {step.id: step for step in self.incident.plan.steps}
+        """Return where a patched plan changes finished work, or would repeat a write."""
+        old = {step.id: step for step in self.failure_report.plan.steps}
         new = {step.id: step for step in plan.steps}
-        finished = self.incident.finished
+        finished = self.failure_report.finished
         problems: list[Problem] = []
         for id_ in finished:
-            if id_ not in new or _said(new[id_]) != _said(old[id_]):
-                state = self.incident.state(id_).status
+            if id_ not in new or _canonical_step(new[id_]) != _canonical_step(old[id_]):
+                state = self.failure_report.state(id_).status
                 change = "removed" if id_ not in new else "changed"
                 text = f"step '{id_}' has {state} and must stay as it is, found it {change}"
                 problems.append(problem("bad-shape", "$.steps", text, "leave it as it was, and refer to it"))
-        begun = [id_ for id_ in self.incident.begun if self._may_write(old[id_])]
+        begun = [id_ for id_ in self.failure_report.begun if self._may_write(old[id_])]
         for id_ in begun:
-            if id_ not in new or self._work(new[id_], plan) != self._work(old[id_], self.incident.plan):
+            if id_ not in new or self._work(new[id_], plan) != self._work(old[id_], self.failure_report.plan):
                 text = f"step '{id_}' has done some of its writes, and must go on as it began"
                 hint = "change 'retries', 'timeout' or 'on_error' only"
                 problems.append(problem("unsafe-retry", "$.steps", text, hint))
@@ -180,23 +183,23 @@ class Mending:
         return (*problems, *_repeated(writes, old, plan))
 
     def _may_write(self, step: Step) -> bool:
-        """Whether a step may change the world: a call of a write, or what holds calls of its own."""
+        """Whether a step may change the world: it calls a write, an unknown tool, an inner plan or an agent."""
         if not isinstance(step, ToolStep):
             return isinstance(step, PlanStep | AgentStep)
-        tool = self.order.tools.find(step.tool)
+        tool = self.request.tools.find(step.tool)
         return tool is None or tool.effect is Effect.WRITE
 
     @staticmethod
     def _work(step: Step, plan: Plan) -> bytes:
-        """Return what a step does, whatever is done about its failures; the inner plan that it runs included."""
+        """Return what a step does, including the inner plan that it runs, and excluding how its failures are handled."""
         given = step.model_dump(mode="json", exclude_unset=True)
         inner = plan.plans.get(step.plan) if isinstance(step, PlanStep) else None
         work = {key: part for key, part in given.items() if key not in _ABOUT_FAILURE}
         return canonical([work, None if inner is None else inner.model_dump(mode="json", exclude_unset=True)])
 
 
-def _said(step: Step) -> bytes:
-    """Return a step as it decides what happens."""
+def _canonical_step(step: Step) -> bytes:
+    """Return all of a step that decides what happens."""
     return canonical(
         {key: part for key, part in step.model_dump(mode="json", exclude_unset=True).items() if key != "why"}
     )
@@ -218,7 +221,7 @@ def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> li
         before = old.get(step.id)
         if before is not None and _calls(before) == _calls(step):
             continue
-        # A step that made this call for some items may make it for further items, but not for items that are done.
+        # A step that made this call for some items may make it for further items, but not for the items that are done.
         same = _calls if before is not None and _call(before) == _call(step) else _call
         done = next((each for each in writes if each.id != step.id and same(each) == same(step)), None)
         if done is not None:
@@ -229,13 +232,13 @@ def _repeated(writes: Sequence[Step], old: Mapping[str, Step], plan: Plan) -> li
 
 
 def _calls(step: Step) -> bytes:
-    """Return the call that a step makes, and for which items."""
+    """Return the call that a step makes, with the items for which it is made."""
     given = step.model_dump(mode="json", include={"for_each"})
     return canonical([_call(step).decode(), given])
 
 
 def _call(step: Step) -> bytes:
-    """Return the call that a step makes, whatever its name."""
+    """Return the call that a step makes; two steps that make the same call give the same bytes, whatever their ids."""
     match step:
         case ToolStep():
             return canonical([step.tool, step.args])

@@ -18,7 +18,7 @@ from ...tools.models.models import ModelRequest, Models
 from ...tools.models.prompts import DATA_NOTE, tagged
 from ..drafting.prompt import text_of
 from .measuring import Measured
-from .task_set import Label
+from .task_set import LabelledPair
 
 Verdict: TypeAlias = Literal["first", "second", "even"]
 
@@ -33,7 +33,7 @@ VERDICT: dict[str, Json] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class PairVerdict:
     """What a judge says of two plans.
 
     Attributes:
@@ -63,7 +63,7 @@ class Duel:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelVerdict:
     """What a judge says of a pair that people have compared.
 
     Attributes:
@@ -85,11 +85,11 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgeReport:
     """What a judge found, and what it said of the pairs that people have compared."""
 
     duels: tuple[Duel, ...]
-    labelled: tuple[Labelled, ...]
+    labelled: tuple[LabelVerdict, ...]
     usage: Usage
 
     @property
@@ -119,19 +119,19 @@ class Judged:
         }
 
 
-async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label] = ()) -> Judged:
+async def judge_pairs(models: Models, measured: Measured, labels: Sequence[LabelledPair] = ()) -> JudgeReport:
     """Return how planners compare, each by its first plan for a task, and how the judge (`default`) agrees with labels.
 
     Raises:
         ModelError: The judge cannot be asked.
     """
     usage = Usage()
-    labelled: list[Labelled] = []
+    labelled: list[LabelVerdict] = []
     for label in labels:
         found = await compare(models, label.task, label.better, label.worse)
         usage += found.usage
         agrees = not found.swapped and found.verdict == ("even" if label.even else "first")
-        labelled.append(Labelled(label.id, label.about, found.verdict, agrees, found.swapped))
+        labelled.append(LabelVerdict(label.id, label.about, found.verdict, agrees, found.swapped))
     plans = {each.planner: dict[str, Plan]() for each in measured.summaries}
     for result in measured.results:
         if result.scores and (plan := result.scores[0].plan) is not None:
@@ -148,19 +148,19 @@ async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label
         swapped = sum(each.swapped for each in found_all)
         counted = (verdicts.count("first"), verdicts.count("second"), verdicts.count("even"))
         duels.append(Duel(one, other, *counted, swapped))
-    return Judged(tuple(duels), tuple(labelled), usage)
+    return JudgeReport(tuple(duels), tuple(labelled), usage)
 
 
-async def compare(models: Models, task: str, first: Plan, second: Plan) -> Compared:
+async def compare(models: Models, task: str, first: Plan, second: Plan) -> PairVerdict:
     """Return which of two plans is better for a task; plans that do the same are even without a question."""
     if first.digest == second.digest:
-        return Compared("even", swapped=False, usage=Usage())
+        return PairVerdict("even", swapped=False, usage=Usage())
     forth, there = await _ask(models, task, first, second)
     back, again = await _ask(models, task, second, first)
     meant: Mapping[str, Verdict] = {"A": "second", "B": "first", "even": "even"}
     straight: Mapping[str, Verdict] = {"A": "first", "B": "second", "even": "even"}
     agreed = straight[forth] == meant[back]
-    return Compared(straight[forth] if agreed else "even", swapped=not agreed, usage=there + again)
+    return PairVerdict(straight[forth] if agreed else "even", swapped=not agreed, usage=there + again)
 
 
 async def _ask(models: Models, task: str, one: Plan, other: Plan) -> tuple[str, Usage]:

@@ -1,8 +1,8 @@
-"""What a planner is told of a run that went wrong: statuses, types and codes, and nothing that flowed.
+"""The report of a failed run for a planner: statuses, types and codes, and nothing that flowed through the run.
 
-Outputs, arguments, messages of errors and what tools call their errors may hold words of anyone; none of it is told. A code
-that is not one of firmplan's own is told as `tool-error`, since a tool may make its codes of what it read. So nothing
-that a tool says can reach a planner's prompt.
+Outputs, arguments, error messages and the codes of tools may contain anyone's words, so none of them is in the report. A code that is not
+one of firmplan's own is shown as `tool-error`, since a tool may derive its codes from what it read. So nothing that a tool says can reach
+a planner's prompt.
 """
 
 from __future__ import annotations
@@ -15,86 +15,25 @@ from typing import Protocol
 from ...plans.format.property_order import text_in_order
 from ...plans.plan import Plan
 from ...plans.values import Json
-from .signatures import shown_schema
+from .prompt import shown_schema
 
-STATUSES = (
-    "pending",
-    "running",
-    "waiting",
-    "indeterminate",
-    "succeeded",
-    "failed",
-    "skipped",
-    "cancelled",
-)
+STATUSES = ("pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled")
 DONE = "succeeded"
 REASONS = (
-    "when",
-    "on-error",
-    "skipped-reference",
-    "dependency-failed",
-    "blocked",
-    "denied",
-    "cancelled",
-    "approval",
-    "budget",
+    *("when", "on-error", "skipped-reference", "dependency-failed", "blocked"),
+    *("denied", "cancelled", "approval", "budget"),
 )
-OWN_CODES = frozenset(
-    [
-        "agent-exhausted",
-        "bad-args",
-        "bad-expr",
-        "bad-input",
-        "bad-output",
-        "bad-prompt",
-        "bad-result",
-        "bad-value",
-        "cancelled",
-        "config-error",
-        "connection-error",
-        "denied",
-        "failed",
-        "guard-failed",
-        "impure",
-        "inner-failed",
-        "items-failed",
-        "limit-exceeded",
-        "model-auth",
-        "model-rejected",
-        "model-unavailable",
-        "model-unknown",
-        "model-unreachable",
-        "no-artifact",
-        "no-blobs",
-        "no-model",
-        "no-secret",
-        "not-a-bool",
-        "not-a-list",
-        "not-reusable",
-        "outcome-unknown",
-        "process-died",
-        "rate-limited",
-        "refused",
-        "repeat-exhausted",
-        "resolved-failed",
-        "timeout",
-        "tool-error",
-        "truncated",
-        "type-mismatch",
-        "unsafe-flow",
-        "withdrawn",
-        "absent-field",
-        "division-by-zero",
-        "empty-list",
-        "index-out-of-range",
-        "not-finite",
-        "null-value",
-        "overflow",
-        "parked",
-        "type-error",
-    ]
-)
-"""Codes that firmplan itself gives; all other codes come from tools. If a tool uses one of these codes, the code tells nothing that the tool wrote."""
+_OWN_CODES = """
+    absent-field agent-exhausted bad-args bad-expr bad-input bad-output bad-prompt bad-result bad-value
+    cancelled config-error connection-error denied division-by-zero empty-list failed guard-failed
+    impure index-out-of-range inner-failed items-failed limit-exceeded model-auth model-rejected
+    model-unavailable model-unknown model-unreachable no-artifact no-blobs no-model no-secret not-a-bool
+    not-a-list not-finite not-reusable null-value outcome-unknown overflow parked process-died
+    rate-limited refused repeat-exhausted resolved-failed timeout tool-error truncated type-error
+    type-mismatch unsafe-flow withdrawn
+"""
+OWN_CODES = frozenset(_OWN_CODES.split())
+"""Codes of firmplan itself; all other codes come from tools. A tool may use one of these codes too, but cannot put its own words into it."""
 
 TOOL_ERROR = "tool-error"
 FILLED_IN = "filled in by on_error"
@@ -107,16 +46,16 @@ _PART_ORDER = ("filled", *STATUSES)
 
 
 class ErrorLike(Protocol):
-    """What is looked at of an error."""
+    """The part of an error that is looked at."""
 
     @property
-    def code(self) -> str: ...  # noqa: D102  # a protocol's members say themselves; the same below
+    def code(self) -> str: ...  # noqa: D102  # the names say it; the same below
     @property
     def temporary(self) -> bool: ...  # noqa: D102  # as above
 
 
 class StepLike(Protocol):
-    """What is looked at of a step of a run."""
+    """The part of a step of a run that is looked at."""
 
     @property
     def status(self) -> str: ...  # noqa: D102  # as above
@@ -128,15 +67,15 @@ class StepLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """Where a step stands, in words of a fixed list.
+    """The state of a step, in words of a fixed list.
 
     Attributes:
         code: Why it failed: one of `OWN_CODES`.
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or what it waits for.
         is_filled_in: Whether the step failed and the value of its `on_error` replaces its result.
-        parts: How many of its items or iterations stand where: their state on one line -> how many.
-        took_effect: Whether it is a write that is done, although it failed: its result was refused.
+        parts: The states of its items or iterations: a state on one line -> the number of parts in it.
+        took_effect: Whether the step is a write that took effect although it failed, since its result was refused.
     """
 
     status: str
@@ -149,7 +88,7 @@ class StepState:
 
     @classmethod
     def of(cls, step: StepLike, parts: Mapping[str, int] | None = None) -> StepState:
-        """Return what may be told of a step."""
+        """Return the state of a step of a run, without anything that a tool wrote."""
         status = step.status if step.status in STATUSES else "failed"
         return cls(
             status,
@@ -161,18 +100,18 @@ class StepState:
             bool(getattr(step.error, "took_effect", False)),  # not every error of a run has it
         )
 
-    def told(self) -> str:
+    def rendered(self) -> str:
         """Return the state on one line."""
-        said = [FILLED_IN if self.is_filled_in else self.status]
+        words = [FILLED_IN if self.is_filled_in else self.status]
         if self.code:
             more = ", temporary" * self.temporary + f"; {REFUSED}" * self.took_effect
-            said.append(f"({self.code}{more})")
+            words.append(f"({self.code}{more})")
         if self.reason:
-            said.append(f"because of {self.reason}")
+            words.append(f"because of {self.reason}")
         if self.parts:
-            told = sorted(self.parts, key=lambda part: (_PART_ORDER.index(part.split(" ", 1)[0]), part))
-            said.append("of " + ", ".join(f"{self.parts[part]} {part}" for part in told))
-        return " ".join(said)
+            parts = sorted(self.parts, key=lambda part: (_PART_ORDER.index(part.split(" ", 1)[0]), part))
+            words.append("of " + ", ".join(f"{self.parts[part]} {part}" for part in parts))
+        return " ".join(words)
 
 
 def own_code(error: ErrorLike) -> str:
@@ -181,12 +120,12 @@ def own_code(error: ErrorLike) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
-    """A run that went wrong, as a planner sees it.
+class FailureReport:
+    """A failed run, as a planner sees it.
 
     Attributes:
         plan: The plan that ran.
-        states: Step id -> where it stands; steps of the plan itself only.
+        states: Step id -> state; only steps of the plan itself.
         types: Step id -> JSON Schema of its value, as the check infers it.
         output_code: Why the plan's output could not be computed: one of `OWN_CODES`.
     """
@@ -203,12 +142,12 @@ class Incident:
         steps: Mapping[str, StepLike],
         types: Mapping[str, Mapping[str, Json]] | None = None,
         output_error: ErrorLike | None = None,
-    ) -> Incident:
-        """Return the incident of a run; parts of its steps are counted.
+    ) -> FailureReport:
+        """Return the report of a run; parts of its steps are counted.
 
         Args:
             plan: The plan that ran.
-            steps: Path -> where it stands.
+            steps: Path -> state.
             types: Step id -> JSON Schema of its value.
             output_error: Why the plan's output could not be computed, if that is what failed.
         """
@@ -217,18 +156,18 @@ class Incident:
         for path, step in steps.items():
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
-                parts[head][StepState.of(step).told()] += 1
+                parts[head][StepState.of(step).rendered()] += 1
         states = {each: StepState.of(steps[each], parts[each]) for each in ids if each in steps}
         output_code = None if output_error is None else own_code(output_error)
         return cls(plan, states, dict(types or {}), output_code)
 
     def state(self, step: str) -> StepState:
-        """Return where a step stands; one that nobody mentions has not begun."""
+        """Return the state of a step; a step that the run does not mention has not begun."""
         return self.states.get(step, StepState("pending"))
 
     @property
     def finished(self) -> tuple[str, ...]:
-        """Steps that must stay as they are: done, or perhaps done."""
+        """Steps that must stay as they are: they are done, or may be done."""
         kept = (DONE, "indeterminate")
         return tuple(step.id for step in self.plan.steps if self.state(step.id).status in kept)
 
@@ -246,7 +185,7 @@ class Incident:
         kept = (DONE, "indeterminate", FILLED_IN)
         return state.took_effect or any(part.startswith(kept) or REFUSED in part for part in state.parts)
 
-    def told(self) -> str:
+    def rendered(self) -> str:
         """Return plan, states and types as the prompt shows them."""
         plan = self.plan.to_dict()
         task = plan.pop("task", None)
@@ -254,10 +193,10 @@ class Incident:
         if self.output_code is not None:
             lines.append(f"- the plan's output: failed ({self.output_code})")
         head = [f"# Task\n\n{task}"] if task else []
-        spelled = f"# The plan\n\n```json\n{text_in_order(plan)}\n```"
-        return "\n\n".join([*head, spelled, "# Where its steps stand\n\n" + "\n".join(lines)])
+        shown = f"# The plan\n\n```json\n{text_in_order(plan)}\n```"
+        return "\n\n".join([*head, shown, "# Where its steps stand\n\n" + "\n".join(lines)])
 
     def _line(self, step: str) -> str:
         schema = self.types.get(step)
         shown = f"; its value: {shown_schema(schema)}" if schema else ""
-        return f"- {step}: {self.state(step).told()}{shown}"
+        return f"- {step}: {self.state(step).rendered()}{shown}"

@@ -1,0 +1,214 @@
+"""Which tools a model is shown for a plan: all of a small toolset, of a large one those that the task needs.
+
+Tools are chosen by words (BM25 over names, parameters and descriptions), or by a small question beside the plan, in which a model sees
+names with one line each. Words find only tools that share words with a task; a model knows that a colleague who is `off` is on vacation.
+For the question, words choose the candidates if not all tools fit; for the plan, they choose if no good answer comes. The question is
+asked once, within the budget of the planning, and its failure never ends the planning.
+
+A tool that is not shown may still be used: the check knows all tools. If a draft did so and has faults, more tools are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ...plans.signature import Signature
+from ...plans.values import Json
+from ...tools.models.answer import Answer
+from ...tools.models.completion import Completion
+from ...tools.tool import Tool
+from ..library.retrieval import ranked_by_words
+from .conversation import Conversation, SideAnswer
+from .draft import parsed
+from .prompt import choice_line, choosing_messages
+
+if TYPE_CHECKING:
+    from ...tools.models.transport import Listener
+
+T = TypeVar("T", bound=Signature)
+
+SHOWN_MAX = 30
+"""Tools of a prompt: more cost attention and tokens, and models choose worse among them."""
+
+SIMILAR_SHOWN = 5
+"""Tools shown for each name that a draft made up: those nearest to the words of the name."""
+
+WIDENED_MAX = 60
+"""Tools of a prompt after a draft that used tools that were not shown."""
+
+CHOOSE_OVER = 20
+"""A toolset of up to this many tools is shown in full: a choice would cost a request, and could only lose tools."""
+
+CANDIDATES_MAX = 300
+CANDIDATES_CHARACTERS_MAX = 24_000
+"""Limits of the list to choose from, about 6,000 tokens. Of a longer list, the tools furthest from the task's words are left out."""
+
+ALWAYS_SHOWN = 5
+"""Tools nearest to the task's words that are shown for the plan, whatever the model chooses."""
+
+SOURCE = "choice"
+"""The source of an attempt that chose tools."""
+
+NOTHING = "it names no tool that was listed"
+
+
+# --- by words
+
+
+def choose_tools(task: str, tools: Iterable[T], most: int = SHOWN_MAX) -> list[T]:
+    """Return the tools to show, at most `most`, by name."""
+    every = by_name(tools)
+    return every if len(every) <= most else by_name(nearest_tools(task, every)[:most])
+
+
+def nearest_tools(task: str, tools: Iterable[T]) -> list[T]:
+    """Return tools, those first that share most words with the task."""
+    return ranked_by_words(task, tools, _searched_text)
+
+
+def by_name(tools: Iterable[T]) -> list[T]:
+    """Return tools in the order in which a model sees them."""
+    return sorted(tools, key=lambda tool: tool.name)
+
+
+def widened_tools(task: str, tools: Iterable[T], shown: Sequence[T], draft: Json) -> list[T]:
+    """Return the tools to show after a draft.
+
+    If the draft used tools that were not shown, these, tools with similar names and those nearest to the task's words are shown, too.
+
+    Args:
+        task: The words.
+        tools: All tools.
+        shown: The tools that were shown for the draft.
+        draft: The draft, as JSON.
+    """
+    known = {tool.name for tool in shown}
+    unseen = [name for name in tools_in(draft) if name not in known]
+    if not unseen:
+        return list(shown)
+    every = list(tools)
+    used = [tool for tool in every if tool.name in unseen]
+    similar = [tool for name in unseen for tool in choose_tools(name, every, SIMILAR_SHOWN)]
+    wanted = dict.fromkeys(tool.name for tool in (*shown, *used, *similar, *choose_tools(task, every)))
+    names = list(wanted)[:WIDENED_MAX]
+    return by_name(tool for tool in every if tool.name in names)
+
+
+def tools_in(draft: Json) -> list[str]:
+    """Return the names of the tools that a draft uses in steps, inner plans and agents, whatever its faults."""
+    found: list[str] = []
+    parts: list[Json] = [draft]
+    while parts:
+        match parts.pop():
+            case dict() as fields:
+                if isinstance(name := fields.get("tool"), str):
+                    found.append(name)
+                match fields.get("agent"):
+                    case {"tools": list(allowed)}:
+                        found += [each for each in allowed if isinstance(each, str)]
+                    case _:
+                        pass
+                parts += fields.values()
+            case list() as items:
+                parts += items
+            case _:
+                pass
+    return list(dict.fromkeys(found))
+
+
+def _searched_text(tool: Signature) -> str:
+    """Return the text by which a tool is found; its name counts twice, since descriptions are longer."""
+    properties = tool.parameters.get("properties")
+    parameters = " ".join(properties) if isinstance(properties, dict) else ""
+    return f"{tool.name} {tool.name} {parameters} {tool.description}"
+
+
+# --- by a model
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """The tools that are shown for the plan.
+
+    Attributes:
+        shown: The tools, by name.
+        draft: The answer, if it was a whole plan instead of a choice: then it is the first draft.
+    """
+
+    shown: list[Tool]
+    draft: Completion | None = None
+
+
+async def ask_for_tools(
+    conversation: Conversation, choose_over: int | None, listener: Listener | None
+) -> ToolChoice:
+    """Return the tools to show for the plan: the model's choice from a large toolset, otherwise the choice by words.
+
+    Args:
+        conversation: The planning; the question is one of its attempts.
+        choose_over: A model chooses from a toolset of more tools than this; `None`: never.
+        listener: Hears an answer that is a whole plan.
+    """
+    task, tools = conversation.request.task, conversation.request.tools
+    if not (is_choice_due(tools, choose_over) and conversation.is_reachable):
+        return ToolChoice(choose_tools(task, tools))
+    ranked = nearest_tools(task, tools)
+    listed = candidates(task, tools)
+    answer = await conversation.ask_aside(choosing_messages(task, listed), choice_answer(listed), listener)
+    if answer.plan is not None:
+        return ToolChoice(by_name(ranked[:SHOWN_MAX]), answer.plan)
+    names = _names_in(answer, listed)
+    fault = None if names else answer.fault or NOTHING
+    conversation.attempts.append(answer.attempt(conversation.number, SOURCE, "choose", fault))
+    if not names:
+        return ToolChoice(by_name(ranked[:SHOWN_MAX]))
+    always = [tool.name for tool in ranked[:ALWAYS_SHOWN]]
+    wanted = {*names[: SHOWN_MAX - ALWAYS_SHOWN], *always}
+    return ToolChoice(by_name(tool for tool in tools if tool.name in wanted))
+
+
+def is_choice_due(tools: Iterable[Tool], choose_over: int | None) -> bool:
+    """Whether a model chooses among these tools."""
+    return choose_over is not None and sum(1 for _ in tools) > choose_over
+
+
+def candidates(task: str, tools: Iterable[Tool]) -> list[Tool]:
+    """Return the tools to choose from, by name: all, or as many as the list has room for, the nearest to the task's words."""
+    every = choose_tools(task, tools, CANDIDATES_MAX)
+    lengths = [len(choice_line(tool)) + 1 for tool in every]
+    if sum(lengths) <= CANDIDATES_CHARACTERS_MAX:
+        return every
+    return choose_tools(task, every, CANDIDATES_CHARACTERS_MAX // max(lengths))
+
+
+def choice_answer(listed: Sequence[Tool]) -> Answer:
+    """Return the answer that is asked for: room to reason, then names of listed tools."""
+    names: list[Json] = [tool.name for tool in listed]
+    schema: dict[str, Json] = {
+        "type": "object",
+        "properties": {
+            "reasoning": {"type": "string", "description": "The parts of the task, and what each needs."},
+            "tools": {"type": "array", "items": {"enum": names}},
+        },
+        "required": ["reasoning", "tools"],
+    }
+    return Answer(
+        {"type": "object"}, name="choice", purpose="The tools that may be needed.", shown_schema=schema
+    )
+
+
+def _names_in(answer: SideAnswer, listed: Sequence[Tool]) -> list[str]:
+    """Return the names of listed tools in an answer; small models quote names, change their case, or add arguments."""
+    named = parsed(answer.value.get("tools")) if isinstance(answer.value, dict) else None
+    alike = {tool.name.casefold(): tool.name for tool in listed}
+    exact = {tool.name: tool.name for tool in listed}
+    texts = [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
+    found = [exact.get(each) or alike.get(_bare_name(each)) for each in texts]
+    return [name for name in found if name is not None]
+
+
+def _bare_name(name: str) -> str:
+    """Return a name without quotes, arguments, a description and capitals."""
+    return name.partition("(")[0].partition(":")[0].strip(" `'\"").casefold()

@@ -1,0 +1,159 @@
+"""What a planning is asked for: the task, the tools, the given inputs, and the check that a plan has to pass.
+
+A model sees the names and the types of given inputs (`input_schemas`), never their values. `input_faults` says whether a plan takes the
+inputs that are given, and whether it needs others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from ..errors import InputRejected
+from ..plans import SavedPlans, check
+from ..plans.inputs import fit_inputs
+from ..plans.paths import key, parts_of
+from ..plans.plan import Plan
+from ..plans.problems import CheckReport, Problem, problem
+from ..plans.types.show import schema_of
+from ..plans.types.types import type_of, widened
+from ..plans.values import Json, NotJson, canonical, normal
+from ..tools.toolset import Toolset
+from .library.library import SavedPlan
+
+TASK_CHARACTERS_MAX = 100_000
+"""A longer task is a document: it belongs in an input, or behind a tool."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+
+Judge: TypeAlias = Callable[[CheckReport], CheckReport]
+"""Changes the verdict of a check: an engine takes some faults for warnings."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What is to be planned.
+
+    Attributes:
+        inputs: The given values, by name.
+        saved: The saved plans that may answer the task.
+        plans: Finds the saved plan that a `plan` step names; `None`: `saved` is looked through.
+        judge: Has the last word on a check's report; `None`: the check has.
+        complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
+    """
+
+    task: str
+    tools: Toolset
+    inputs: Mapping[str, Json]
+    saved: tuple[SavedPlan, ...] = ()
+    plans: SavedPlans | None = None
+    judge: Judge | None = None
+    complete: bool = False
+
+    def check(self, plan: Plan | Json) -> CheckReport:
+        """Return the check's report on a plan, saved or drafted."""
+        report = check(plan, self.tools, plans=self.plans or self._find)
+        return report if self.judge is None else self.judge(report)
+
+    def _find(self, name: str) -> Plan | None:
+        return next((each.plan for each in self.saved if name in (each.name, each.plan.digest)), None)
+
+
+def task_of(given: object) -> str:
+    """Return a task without surrounding space. Raises: InputRejected: it is no text, empty, or too long."""
+    if not isinstance(given, str) or not given.strip():
+        raise InputRejected(f"expected a task in words, found {given!r}")
+    if len(given) > TASK_CHARACTERS_MAX:
+        raise InputRejected(
+            f"expected a task of at most {TASK_CHARACTERS_MAX} characters, found {len(given)}"
+        )
+    return given.strip()
+
+
+def inputs_of(given: Mapping[str, Json] | None) -> dict[str, Json]:
+    """Return a canonical copy of given inputs. Raises: InputRejected: they are not JSON."""
+    try:
+        values = normal(dict(given or {}))
+    except NotJson as fault:
+        raise InputRejected(f"the inputs of a task must be JSON: {fault}") from fault
+    return cast("dict[str, Json]", values)
+
+
+def input_schemas(inputs: Mapping[str, Json]) -> dict[str, str]:
+    """Return the JSON Schemas of given inputs as text, derived from their values.
+
+    If an object has a key that is not a short identifier, its keys are data, and its schema is that of any object: a key must not carry
+    text of a stranger into a prompt.
+    """
+    schemas = {name: schema_of(widened(type_of(value))) for name, value in inputs.items()}
+    return {name: canonical(_without_data_keys(schema)).decode() for name, schema in schemas.items()}
+
+
+def _without_data_keys(schema: Json) -> Json:
+    match schema:
+        case {"properties": dict(fields)} if not all(_NAME.fullmatch(name) for name in fields):
+            return {"type": "object"}
+        case {"properties": dict(fields)}:
+            named: Json = {name: _without_data_keys(each) for name, each in fields.items()}
+            rest = {key: part for key, part in cast("dict[str, Json]", schema).items() if key != "properties"}
+            return {**rest, "properties": named}
+        case dict():
+            return {key: _without_data_keys(part) for key, part in schema.items()}
+        case list():
+            return [_without_data_keys(part) for part in schema]
+        case _:
+            return schema
+
+
+def input_faults(plan: Plan, inputs: Mapping[str, Json], *, complete: bool) -> tuple[Problem, ...]:
+    """Return why a plan that a model wrote does not take the given inputs: not declared, or of another type.
+
+    Args:
+        plan: The plan.
+        inputs: The given values, by name.
+        complete: Whether the plan is to run with just these. Then an input with neither a value nor a default is a fault, too; otherwise
+            the caller may give it later.
+    """
+    declared = {name: value for name, value in inputs.items() if name in plan.inputs}
+    _, problems = fit_inputs(plan, declared)
+    mistyped = [each for each in problems if not is_missing_input(each, declared)]
+    undeclared = [
+        _undeclared(name, schema) for name, schema in input_schemas(inputs).items() if name not in declared
+    ]
+    missing = [
+        _missing(name)
+        for name, schema in plan.inputs.items()
+        if name not in inputs and "default" not in schema
+    ]
+    return (*undeclared, *mistyped, *(missing if complete else ()))
+
+
+def with_defaults(plan: Plan, values: Mapping[str, Json]) -> Plan:
+    """Return a plan with values as the defaults of its inputs, so that it runs as it is."""
+    declared = {
+        name: {**schema, "default": values[name]} if name in values else schema
+        for name, schema in plan.inputs.items()
+    }
+    return plan.model_copy(update={"inputs": declared})
+
+
+def is_missing_input(fault: Problem, inputs: Mapping[str, Json]) -> bool:
+    """Whether a fault of a plan's inputs means that an input was not given."""
+    match parts_of(fault.path):
+        case ("inputs", str(name), *_):
+            return name not in inputs
+        case _:
+            return False
+
+
+def _undeclared(name: str, schema: str) -> Problem:
+    message = f"expected the given input '{name}' under 'inputs', found no such input"
+    return problem("bad-input", "$.inputs", message, f"declare it as {schema}, and use it")
+
+
+def _missing(name: str) -> Problem:
+    message = f"expected a value for the input '{name}', found neither a default nor a given value"
+    hint = "give it a default taken from the task's words"
+    return problem("bad-input", f"$.inputs{key(name)}", message, hint)
