@@ -19,7 +19,7 @@ from .failure import Exit
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..executor import Run
-    from ..planner.drafting.preview import Preview
+    from ..planner.drafting.drafting import Preview
     from ..plans import Plan
     from ..tools import Tool, Toolset
     from .invocation import Invocation
