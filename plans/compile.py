@@ -68,6 +68,7 @@ def compile_plan(
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
+    # The order matters: later passes rely on parsed expressions, known plans and program orders.
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
         _refuse(_later_functions(bodies, language))
@@ -141,6 +142,7 @@ def _variants(survey: Survey) -> list[list[int]]:
     """Return, for each body, the sets of its inputs that its callers make untrusted, as label bits."""
     found: list[list[int]] = [[] for _ in survey.bodies.every]
     found[0] = [UNTRUSTED]
+    # Callers come before the bodies that they run here, so all sets of a body are known when its turn comes.
     for number in reversed(survey.order):
         if len(found[number]) > VARIANTS_MAX:
             joined = 0
@@ -219,6 +221,7 @@ class _BodyCompiler:
             lenient=refs.lenient,
             after=refs.after,
             touches=touches,
+            # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
             tainted=self._tainted_arguments(position, step),
         )

@@ -1,8 +1,8 @@
 """The graph of a plan: program order, cycles, cones, longest chains.
 
 Positions stand for steps, and `waits[i]` are the positions that step `i` waits for. The functions that every check or fork
-calls are our own: importing networkx takes about 150 ms on an idle machine (`python -X importtime -c "import networkx"`), while a check of a ten-step plan
-takes 5 ms, and building its graph object costs more than one pass over these lists. networkx finds the cycles, which only faulty plans have.
+calls are our own: importing networkx takes 160 ms of processor time, while the check of a ten-step plan takes 1 ms (measured in 2026 with
+`time.process_time()`). networkx finds the cycles, which only faulty plans have.
 """
 
 from __future__ import annotations

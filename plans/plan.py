@@ -1,8 +1,8 @@
-"""The plan as a value: what a plan IS, before anyone asks whether it is right.
+"""The plan as a value, before it is checked.
 
-The models here hold the shape of the format and nothing else: which keys there are, of which kind, and which are
-required. Names, types, expressions and flow are `check`'s business. A plan is frozen and owns its data: it is
-made from a private, canonical copy of what it was given.
+The models hold the shape of the format and nothing else: the keys, the kinds of their values, and which keys are
+required. `check` judges names, types, expressions and flow. A plan is frozen and owns its data: it is
+made from a private, canonical copy of its source.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ACTIONS = ("tool", "ask", "set", "plan", "agent")
 """The keys that name a step's action; a step has exactly one."""
 
 OWNED = "firmplan.owned"
-"""Validation context key: the data is already a private, canonical copy, so another copy would be waste."""
+"""Validation context key: the data is a private, canonical copy already, so the plan need not copy it."""
 
 Schema: TypeAlias = dict[str, Any]
 Value: TypeAlias = Any
@@ -63,7 +63,7 @@ class Repeat(_Frozen):
 
 
 class Fallback(_Frozen):
-    """The value that stands for a failed step."""
+    """The value that replaces the result of a failed step."""
 
     value: Value
 
@@ -110,7 +110,7 @@ class StepKeys(_Frozen):
 
     @cached_property
     def templates(self) -> Mapping[str, Template]:
-        """Every value of the step that may hold expressions, parsed once, by its place in the step."""
+        """The values of the step that may hold expressions, parsed once, by key."""
         from .checker.templates import templates_of  # noqa: PLC0415  # templates know the step models
 
         return templates_of(self)
@@ -136,7 +136,7 @@ class AskStep(StepKeys):
 
 
 class SetStep(StepKeys):
-    """Compute a value from others."""
+    """Compute a value from other values."""
 
     set: Value
 
@@ -149,7 +149,7 @@ class PlanStep(StepKeys):
 
 
 class AgentStep(StepKeys):
-    """Let a model act, within bounds."""
+    """Let a model call tools, within bounds."""
 
     agent: Agent
 
@@ -196,18 +196,18 @@ class InnerPlan(_Frozen):
 class Plan(_Frozen):
     """A plan: typed inputs, small steps, one output.
 
-    Made by `Plan.model_validate(dict)`, `Plan.load(path)` or `PlanBuilder`. Equal plans have equal digests; plans that
-    differ only in prose have too.
+    Plans come from `Plan.model_validate(dict)`, `Plan.load(path)` or `PlanBuilder`. Plans that are equal, or differ only in prose,
+    have equal digests.
 
     Attributes:
         firmplan: The version of the format: 1.
-        task: The words that it answers.
+        task: The task that the plan answers, in words.
         description: For people.
         inputs: Name -> JSON Schema, with a `default` where it may be left out.
         types: Name -> JSON Schema that other schemas name.
         plans: Name -> plan that steps may run.
-        steps: What it does.
-        output: What it comes to; absent: null.
+        steps: Its steps.
+        output: Its result; absent: null.
     """
 
     firmplan: Literal[1]
@@ -250,8 +250,8 @@ class Plan(_Frozen):
         """Return the plan in a JSON or YAML file.
 
         Raises:
-            InputRejected: The file is not there or cannot be read.
-            PlanRejected: What it holds has not the shape of a plan.
+            InputRejected: The file does not exist or cannot be read.
+            PlanRejected: Its content has not the shape of a plan.
         """
         from .format.load import load_plan  # noqa: PLC0415  # the edge that reads files
 
@@ -275,13 +275,13 @@ class Plan(_Frozen):
 
     @classmethod
     def json_schema(cls, toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:
-        """Return the JSON Schema of the format; with a toolset, tool names and arguments are spelled out."""
+        """Return the JSON Schema of the format; with a toolset, it lists tool names and arguments."""
         from .format.json_schema import json_schema  # noqa: PLC0415  # only for editors and models
 
         return json_schema(toolset)
 
     def diff(self, other: Plan) -> PlanDiff:
-        """Return what changes from this plan to the other, by step and field."""
+        """Return the changes from this plan to the other, by step and field."""
         from .edit.diff import diff_plans  # noqa: PLC0415  # knows the models
 
         return diff_plans(self, other)
@@ -290,7 +290,7 @@ class Plan(_Frozen):
         """Return the plan with a patch's operations applied in order.
 
         Raises:
-            PlanRejected: An operation does not fit the plan, or its outcome has not the shape of a plan.
+            PlanRejected: An operation does not fit the plan, or the result has not the shape of a plan.
         """
         from .edit.patch import apply_patch  # noqa: PLC0415  # knows the models
 
@@ -306,9 +306,9 @@ class Plan(_Frozen):
         """Return a picture of the plan.
 
         Args:
-            format: What the picture is made of.
-            toolset: Tells effects apart.
-            width: Most columns of a text.
+            format: `text`, `mermaid` or `svg`.
+            toolset: Tells the effects of steps apart.
+            width: The most columns of a text.
         """
         from .render import render  # noqa: PLC0415  # only for people
 

@@ -48,6 +48,7 @@ class Touch:
     @property
     def awaited(self) -> tuple[Track, ...]:
         """The tracks whose earlier touches this one waits for."""
+        # The track of `world` is awaited by every touch; a touch of `world` awaits the tracks of all resources, its own included.
         resources = (None,) if self.resource == WORLD else (self.resource, WORLD)
         writes = [(resource, True) for resource in resources]
         return (*writes, *((resource, False) for resource in resources)) if self.writes else tuple(writes)

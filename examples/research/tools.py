@@ -5,14 +5,20 @@ The model sees one short text and answers with one small record; everything else
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 
-import bm25s
 from firmplan import ToolError, agent, tool
 
 TEXT_BYTES_MAX = 100_000
 """The longest file that is read; more than one small prompt should hold."""
+
+STOP_WORDS = """
+a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with
+"""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,17 @@ def read_texts(folder: str) -> list[Text]:
 @tool(effect="pure")
 def rank(texts: list[Text], question: str, count: int) -> list[Hit]:
     """Return the texts that match a question best, the best first, by BM25."""
-    index = bm25s.BM25()
-    index.index(_words([text.content for text in texts]), show_progress=False)
-    scores = [round(float(score), 4) for score in index.get_scores(_words([question])[0])]
+    documents = [Counter(_words(text.content)) for text in texts]
+    frequency = Counter(word for document in documents for word in document)
+    length_mean = sum(map(Counter.total, documents)) / max(1, len(documents))
+    scores: list[float] = []
+    for document in documents:
+        score = 0.0
+        for word in _words(question):
+            rarity = log(1 + (len(documents) - frequency[word] + 0.5) / (frequency[word] + 0.5))
+            slowdown = 1.5 * (0.25 + 0.75 * document.total() / length_mean)
+            score += rarity * document[word] / (document[word] + slowdown)
+        scores.append(round(score, 4))
     order = sorted(range(len(texts)), key=lambda position: (-scores[position], texts[position].name))
     return [Hit(texts[at].name, texts[at].content, scores[at]) for at in order[:count] if scores[at] > 0]
 
@@ -74,5 +88,6 @@ def extract(content: str) -> Fact:
     """
 
 
-def _words(texts: list[str]) -> list[list[str]]:
-    return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
+def _words(text: str) -> list[str]:
+    stop_words = STOP_WORDS.split()
+    return [word for word in re.findall(r"\w\w+", text.lower()) if word not in stop_words]

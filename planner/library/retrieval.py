@@ -17,34 +17,7 @@ _TERM = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 _WORD = re.compile(r"(?:[^\s,;]|[,;](?=\d))+")
 _OUTSIDE_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 _STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "for",
-        "from",
-        "has",
-        "in",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "was",
-        "were",
-        "will",
-        "with",
-    ]
+    "a an and are as at be by for from has in is it its of on or that the this to was were will with".split()  # noqa: SIM905  # a word a line would be a page
 )
 _SATURATION = 1.5
 _LENGTH_WEIGHT = 0.75

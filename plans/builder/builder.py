@@ -6,11 +6,11 @@
     p.output(wa.celsius)
     plan = p.build(toolset)
 
-Calls of the builder add steps and give references; attributes, indices and operators of references become expressions
-(`reference.py`), wherever they stand: in arguments, inside dicts and lists, in f-strings. Text is what it is in a plan: `${..}` in it
-is an expression (`p.literal` escapes). Nothing is checked while the plan is written; `build` checks all of it at once.
+Calls of the builder add steps and return references. Attributes, indices and operators of references become expressions
+(`reference.py`) wherever they are used: in arguments, inside dicts and lists, in f-strings. Text means the same as in a plan: `${..}` in it
+is an expression (`p.literal` escapes it). The builder checks nothing while the plan is written; `build` checks all of it at once.
 
-`PlanBuilder.of(plan)` goes on with a plan that is there. Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
+`PlanBuilder.of(plan)` extends an existing plan. Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class PlanBuilder:
     def __init__(
         self, task: str | None = None, *, description: str | None = None, name: str | None = None
     ) -> None:
-        """Begin a plan; `name` is what it is called where another plan runs it."""
+        """Begin a plan; `name` is its name where another plan runs it."""
         self.task = task
         self.description = description
         self.name = name
@@ -87,11 +87,11 @@ class PlanBuilder:
 
     @classmethod
     def of(cls, plan: Plan, toolset: Sequence[Signature] = ()) -> PlanBuilder:
-        """Open a plan to go on with it: `p.steps.weather` and `p.inputs.city` refer to what it has.
+        """Open a plan to extend it: `p.steps.weather` and `p.inputs.city` refer to its steps and inputs.
 
         Args:
             plan: Stays as it is; a builder that adds nothing builds a plan with its digest.
-            toolset: The tools it calls: for completion, and for `build` without a toolset.
+            toolset: The tools that it calls, for completion in editors and for `build` without a toolset.
         """
         made = cls(plan.task, description=plan.description)
         raw = cast("dict[str, Any]", deepcopy(plan.to_dict()))
@@ -130,7 +130,7 @@ class PlanBuilder:
         Args:
             name: How the plan and its caller name it.
             type: A Python type or a JSON Schema.
-            default: Its value where the caller gives none; without it one has to be given.
+            default: Its value if the caller gives none; without a default the caller must give one.
             description: For people and planners.
         """
         schema = _schema_of_annotation(type)
@@ -142,7 +142,7 @@ class PlanBuilder:
         return self._input(name)
 
     def type(self, name: str, type: object) -> dict[str, Any]:  # noqa: A002  # what it is
-        """Name a type; what is returned stands for it in `returns=`, in inputs and in other types."""
+        """Name a type; use the returned reference in `returns=`, in inputs and in other types."""
         self._types[name] = _schema_of_annotation(type)
         return {"$ref": f"#/types/{name}"}
 
@@ -168,11 +168,11 @@ class PlanBuilder:
         Args:
             tool: A tool, or the name of one.
             positional: Arguments in the order of the tool's parameters.
-            args: Arguments by name, for those that are called like one of the options here.
+            args: Arguments by name, for names that are options here.
             id: The step's id; by default it comes from the tool's name.
             for_each: A list; the step runs once an item, with `p.item` and `p.index`.
             when: A condition; false skips the step, or leaves the item out.
-            after: Steps that finish first though nothing of them is used.
+            after: Steps that finish first although the step uses no value of theirs.
             on_error: `"fail"`, `"skip"`, or `{"value": ..}`.
             repeat: `{"until": condition, "max": n}`; the condition may be a function of the value just made.
             retries: Further calls after a failed one.
@@ -216,7 +216,7 @@ class PlanBuilder:
             prompt: The words.
             returns: A Python type or a JSON Schema of the answer; text by default.
             model: An alias of `Engine(models=)`.
-            system: What the model is told first.
+            system: The system prompt.
             examples: Pairs of input and output.
             temperature: Not sent if it is `None`.
             max_tokens: Most tokens of the answer.
@@ -247,8 +247,8 @@ class PlanBuilder:
         """Add a bounded agent.
 
         Args:
-            goal: What it is to reach.
-            tools: What it may call.
+            goal: The goal.
+            tools: The tools that it may call.
             returns: A Python type or a JSON Schema; text by default.
             max_steps: Most calls.
             budget: Most `tokens`, `usd` and so on.
@@ -285,7 +285,7 @@ class PlanBuilder:
 
         Args:
             plan: One built by `inner`, another builder or plan, or a saved plan by name or digest.
-            args: Inputs by name, for those that are called like one of the options here.
+            args: Inputs by name, for names that are options here.
             id: As for `call`, like the rest.
             for_each: See `call`.
             when: See `call`.
@@ -305,7 +305,7 @@ class PlanBuilder:
         )
 
     def inner(self, name: str) -> PlanBuilder:
-        """Begin a plan that only this plan runs, or go on with it: `city = p.inner("city")`, then `p.plan(city, name="Oslo")`."""
+        """Begin an inner plan, or extend it: `city = p.inner("city")`, then `p.plan(city, name="Oslo")`."""
         return self._inner.setdefault(name, PlanBuilder(name=name))
 
     def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Reference:  # noqa: A002  # the plan's word
@@ -334,16 +334,16 @@ class PlanBuilder:
         """Return `then if condition else otherwise`.
 
         Args:
-            condition: What decides, by Python's truth.
-            then: The value where it holds.
-            otherwise: The value where it does not.
+            condition: The condition.
+            then: The value if it holds.
+            otherwise: The value if it does not.
         """
         return Reference(
             f"{operand(then, OR)} if {operand(condition, OR)} else {operand(otherwise, CONDITION)}", CONDITION
         )
 
     def literal(self, value: object) -> Any:  # noqa: ANN401  # any JSON
-        """Return a value whose text is only text: `${` in it is no expression."""
+        """Return a value with every `${` escaped, so that its text holds no expressions."""
         return literal_text(value)
 
     def output(self, value: object) -> None:
@@ -453,7 +453,7 @@ class PlanBuilder:
         return Reference(f"inputs.{name}", known=Known(self._inputs[name], self._types))
 
     def _known(self, step: Mapping[str, Any]) -> Known | None:
-        """Return what is known of the value of a step."""
+        """Return the schema of a step's value, if it is known."""
         asked = step.get("ask", step.get("agent", {})).get("returns")
         tool = self._tools.get(step.get("tool", ""))
         schema = asked if tool is None else tool.returns

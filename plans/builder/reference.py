@@ -328,7 +328,7 @@ def _text(value: str) -> str:
 
 
 def _jsonable(value: object) -> object:
-    """Return dates, enums, models and dataclasses as JSON has them; what has no such form as it is, for the check to name."""
+    """Return dates, enums, models and dataclasses as JSON; other values stay as they are, and the check reports them."""
     from pydantic_core import PydanticSerializationError, to_jsonable_python  # noqa: PLC0415  # rare
 
     try:

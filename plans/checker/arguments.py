@@ -114,20 +114,22 @@ def argument_problems(
     for fault in _each_argument(args, parameters, parts, secrets):
         is_wrong = is_wrong or is_error(fault)
         yield fault
+    # The object of all arguments can have conditions that no single argument has, such as `dependentRequired`. A secret's value is
+    # unknown until the call, so such arguments are only checked when the tool is called.
     if parameters.together is not None and not is_wrong and not secrets:
         wanted, schema = parameters.together
-        for fault in _together_faults(dict(args), wanted, schema, parts):
+        for fault in _together_problems(dict(args), wanted, schema, parts):
             yield replace(fault, message=f"the arguments of {parameters.owner}: {fault.message}")
 
 
-def _together_faults(
+def _together_problems(
     args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed
 ) -> Iterable[LocalProblem]:
     if not parts.types:
         return value_problems(args, schema)
     if isinstance(wanted, ObjectType):
-        return _shape_faults(args, "", wanted)
-    return [fault for fault in _composed_faults(args, "", wanted, parts) if is_error(fault)]
+        return _shape_problems(args, "", wanted)
+    return [fault for fault in _composed_problems(args, "", wanted, parts) if is_error(fault)]
 
 
 def _each_argument(
@@ -136,6 +138,7 @@ def _each_argument(
     for name, value in args.items():
         inner = key(name)
         wanted = parameters.types.get(name, parameters.extra)
+        # Most arguments are one expression of exactly the wanted type: nothing to compare, and no message to build.
         if wanted is not None and parts.types.get(inner) == wanted:
             continue
         if wanted is None:
@@ -143,9 +146,9 @@ def _each_argument(
             continue
         schema = parameters.schemas.get(name)
         found = (
-            _computed_faults(TEXT, wanted, inner)
+            _computed_problems(TEXT, wanted, inner)
             if name in secrets
-            else value_faults(value, inner, wanted, parts, schema, parameters.definitions)
+            else part_problems(value, inner, wanted, parts, schema, parameters.definitions)
         )
         for fault in found:
             yield replace(fault, message=f"argument '{name}' of {parameters.owner}: {fault.message}")
@@ -159,7 +162,7 @@ def _each_argument(
             yield LocalProblem("missing-arg", message, f"add '{name}' to 'args'", key(name))
 
 
-def value_faults(
+def part_problems(
     value: Json,
     inner: str,
     wanted: Type,
@@ -178,14 +181,14 @@ def value_faults(
         definitions: The types that the schema names.
     """
     if inner in parts.types:
-        yield from _computed_faults(parts.types[inner], wanted, inner, value)
+        yield from _computed_problems(parts.types[inner], wanted, inner, value)
     elif inner not in parts.holders:
-        yield from _literal_faults(value, inner, wanted, schema, definitions or {})
+        yield from _literal_problems(value, inner, wanted, schema, definitions or {})
     else:
-        yield from _partly_computed_faults(value, inner, wanted, parts)
+        yield from _partly_computed_problems(value, inner, wanted, parts)
 
 
-def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[LocalProblem]:
+def _computed_problems(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[LocalProblem]:
     for fault in assignability_problems(found, wanted):
         if fault.code == "maybe-missing" and not fault.inner:
             yield replace(fault, inner=inner, hint=for_null(expression_of(text)))
@@ -196,7 +199,7 @@ def _computed_faults(found: Type, wanted: Type, inner: str, text: Json = None) -
         yield replace(fault, message=message, inner=inner)
 
 
-def _literal_faults(
+def _literal_problems(
     value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
 ) -> Iterable[LocalProblem]:
     if schema is None:
@@ -207,23 +210,26 @@ def _literal_faults(
         yield replace(fault, inner=inner + fault.inner)
 
 
-def _partly_computed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
+def _partly_computed_problems(
+    value: Json, inner: str, wanted: Type, parts: Computed
+) -> Iterator[LocalProblem]:
     """Judge the parts of a list or object that holds expressions, if its place allows one kind of list or object only."""
     others = [member for member in members(wanted) if member != NULL]
     match value, others:
         case dict(), [ObjectType() as one]:
-            yield from _object_faults(value, inner, one, parts)
-            yield from _shape_faults(value, inner, one)
+            yield from _object_problems(value, inner, one, parts)
+            yield from _shape_problems(value, inner, one)
         case list(), [ListType() as one]:
             for index, part in enumerate(value):
-                yield from value_faults(part, f"{inner}[{index}]", one.item, parts)
-            yield from _shape_faults(value, inner, one)
+                yield from part_problems(part, f"{inner}[{index}]", one.item, parts)
+            yield from _shape_problems(value, inner, one)
         case _:
-            yield from _composed_faults(value, inner, wanted, parts)
+            yield from _composed_problems(value, inner, wanted, parts)
 
 
-def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[LocalProblem]:
+def _shape_problems(value: Json, inner: str, wanted: ObjectType | ListType) -> Iterator[LocalProblem]:
     """Yield the faults that a list or object has whatever its computed parts will be: those of its length and its names."""
+    # The number of items and the names of fields do not depend on the computed parts; all other conditions may.
     known = of_shape(wanted.constraints)
     faults = value_problems(value, as_schema(known)) if known else []
     yield from (replace(fault, inner=inner + fault.inner) for fault in faults)
@@ -233,7 +239,7 @@ def _shape_faults(value: Json, inner: str, wanted: ObjectType | ListType) -> Ite
         yield LocalProblem("unchecked-type", message, "", inner)
 
 
-def _object_faults(
+def _object_problems(
     value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Computed
 ) -> Iterator[LocalProblem]:
     for name, part in value.items():
@@ -249,22 +255,24 @@ def _object_faults(
                 at,
             )
         else:
-            yield from value_faults(part, at, target, parts)
+            yield from part_problems(part, at, target, parts)
     for name, known in wanted.fields.items():
         if known.required and name not in value:
             message = f"the field '{name}' is missing: expected {type_text(known.type)}"
             yield LocalProblem("bad-literal", message, f"add '{name}'", inner)
 
 
-def _composed_faults(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
+def _composed_problems(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Judge a value as one by the type that its parts give it, where its place allows several types."""
     for fault in assignability_problems(composed(value, inner, parts), wanted):
         at = inner + fault.inner
+        # The plan has no text inside a computed part, so its problems move up to the string that computes it.
         holder = _nearest_computed(at, parts)
         if holder is not None:
             is_null = fault.code == "maybe-missing" and holder == at
             hint = for_null(expression_of(_at(value, holder, inner))) if is_null else fault.hint
             yield replace(fault, inner=holder, hint=hint)
+        # A literal part has a place of its own, where its problem is `bad-literal` like any other literal's.
         elif fault.code == "type-mismatch" and fault.inner and at not in parts.holders:
             yield replace(fault, code="bad-literal", inner=at)
         elif fault.code != "unchecked-type":

@@ -17,13 +17,13 @@ from ..nearest import did_you_mean, listing
 from ..types.keywords import is_pattern
 from ..types.types import ListType, ObjectType, Type, Unknown, members
 from ..values import Json, NotJson, into, parse
-from .arguments import Computed, value_faults
+from .arguments import Computed, part_problems
 
 INPUT_KEYS: Final = ("input", "in", "prompt", "question", "args")
 OUTPUT_KEYS: Final = ("output", "out", "answer", "result")
 
 
-def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterator[LocalProblem]:
+def guard_problems(guards: Sequence[object], answer: Type | None = None) -> Iterator[LocalProblem]:
     """Yield the faults of guards.
 
     Args:
@@ -34,13 +34,13 @@ def guard_faults(guards: Sequence[object], answer: Type | None = None) -> Iterat
         inner = f"[{index}]"
         found = describe(guard)
         if isinstance(guard, Mapping) and guard:
-            yield from _guard_faults(cast("Mapping[str, Json]", guard), inner, answer)
+            yield from _problems_of_guard(cast("Mapping[str, Json]", guard), inner, answer)
         else:
             message = f"expected an object with {listing(_CONDITIONS)}, found {found}"
             yield LocalProblem("bad-shape", message, "", inner)
 
 
-def _guard_faults(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[LocalProblem]:
+def _problems_of_guard(guard: Mapping[str, Json], inner: str, answer: Type | None) -> Iterator[LocalProblem]:
     for key, wanted in guard.items():
         at = into(inner, str(key))
         if key not in _CONDITIONS:
@@ -58,7 +58,7 @@ def _guard_faults(guard: Mapping[str, Json], inner: str, answer: Type | None) ->
         message = "model: expected 'judge' beside it, found none"
         yield LocalProblem("bad-shape", message, "name a 'judge', or leave it out", into(inner, "model"))
     if isinstance(field := guard.get("field"), str) and answer is not None:
-        yield from _field_faults(field, answer, into(inner, "field"))
+        yield from _field_problems(field, answer, into(inner, "field"))
 
 
 def _is_length(value: Json) -> bool:
@@ -80,7 +80,7 @@ _CONDITIONS: Final[Mapping[str, tuple[Callable[[Json], bool], str]]] = {
 }
 
 
-def _field_faults(field: str, answer: Type, at: str) -> Iterator[LocalProblem]:
+def _field_problems(field: str, answer: Type, at: str) -> Iterator[LocalProblem]:
     """Yield a fault if the answer has no such field: a guard on it would hold whatever the model answers."""
     known: list[str] = []
     for member in _guarded(answer):
@@ -120,7 +120,7 @@ def read_example(example: object) -> tuple[Json, Json, str] | None:
     return None
 
 
-def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Iterator[LocalProblem]:
+def example_problems(examples: list[Json], answer: Type, parts: Computed) -> Iterator[LocalProblem]:
     """Yield the faults of worked examples: those that are none, and outputs that have not the answer's type.
 
     Args:
@@ -139,9 +139,9 @@ def example_faults(examples: list[Json], answer: Type, parts: Computed) -> Itera
             continue
         _, output, place = found
         at = inner + place
-        faults = list(value_faults(output, at, answer, parts))
+        faults = list(part_problems(output, at, answer, parts))
         if faults and isinstance(output, str) and at not in parts.types:
             # A model answers in text, so an author may write the answer's JSON as text too.
             with suppress(NotJson):
-                faults = list(value_faults(parse(output), at, answer, Computed({}, frozenset())))
+                faults = list(part_problems(parse(output), at, answer, Computed({}, frozenset())))
         yield from faults

@@ -61,7 +61,7 @@ class Body:
     Attributes:
         where: Its path: `$`, or `$.plans.name`.
         unit: The number of the whole plan that it belongs to: 0 is the checked plan, others are saved plans.
-        shown_at: For a saved plan: the place in the checked plan that leads here.
+        reported_at: For a saved plan: the place in the checked plan that leads here.
         label: Its name in messages: an inner plan's name, or the name by which a saved plan was found.
         broken: Positions of steps whose shape is at fault.
         calls: For each `plan` step by position: the body it runs; missing plans are left out.
@@ -70,7 +70,7 @@ class Body:
     where: str
     unit: int
     name: str | None
-    shown_at: str
+    reported_at: str
     label: str
     inputs: Mapping[str, Mapping[str, Json]]
     types: Mapping[str, Json]
@@ -98,7 +98,7 @@ class Unit:
     """A whole plan, with its inner plans, among those that a check covers."""
 
     plan: Plan
-    shown_at: str
+    reported_at: str
     label: str
     bodies: dict[str | None, int] = field(default_factory=dict["str | None", int])
     """Inner plans by name; the plan itself under `None`."""
@@ -133,11 +133,13 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
     found = Bodies(saved=() if saved is None or callable(saved) else tuple(saved))
     by_digest: dict[str, int] = {}
     _add_unit(found, plan, "", THE_PLAN, draft.broken)
+    # A breadth-first walk by a growing list: recursion would let a hostile plan overflow the stack.
     for body in found.every:  # grows while it is walked
         unit = found.units[body.unit]
         for position, step in enumerate(body.steps):
             if not isinstance(step, PlanStep) or position in body.broken:
                 continue
+            # An inner plan hides a saved plan of the same name, so that saving a plan can never change another plan.
             if step.plan in unit.bodies:
                 body.calls[position] = unit.bodies[step.plan]
                 continue
@@ -146,9 +148,10 @@ def bodies_of(draft: Draft, plan: Plan, saved: SavedPlans | None) -> Bodies:
             if kept is None or other is None:
                 found.missing.append((body, position))
                 continue
+            # The same saved plan is checked once, under whatever names it is found.
             if other.digest not in by_digest:
-                shown_at = body.shown_at or f"{body.path(position)}.plan"
-                number = _add_unit(found, other, shown_at, step.plan, kept.broken)
+                reported_at = body.reported_at or f"{body.path(position)}.plan"
+                number = _add_unit(found, other, reported_at, step.plan, kept.broken)
                 by_digest[other.digest] = number
                 if kept.problems:
                     found.misshapen.append((number, kept.problems))
@@ -169,10 +172,10 @@ def _saved_draft(saved: SavedPlans | None, name: str) -> Draft | None:
 
 
 def _add_unit(
-    found: Bodies, plan: Plan, shown_at: str, label: str, broken: frozenset[tuple[str | None, int]]
+    found: Bodies, plan: Plan, reported_at: str, label: str, broken: frozenset[tuple[str | None, int]]
 ) -> int:
     number = len(found.units)
-    unit = Unit(plan, shown_at, label)
+    unit = Unit(plan, reported_at, label)
     found.units.append(unit)
     bodies: list[tuple[str | None, Plan | InnerPlan]] = [(None, plan), *plan.plans.items()]
     lost_in: dict[str | None, frozenset[int]] = {}
@@ -188,12 +191,13 @@ def _add_unit(
 def _body(given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, broken: frozenset[int]) -> Body:
     position: dict[str, int] = {}
     for index, step in enumerate(given.steps):
+        # Of two steps with one id, references mean the first; the second is a `duplicate-id`.
         position.setdefault(step.id, index)
     return Body(
         where="$" if name is None else path_of(("plans", name)),
         unit=number,
         name=name,
-        shown_at=unit.shown_at,
+        reported_at=unit.reported_at,
         label=unit.label if name is None else name,
         inputs=given.inputs,
         types=_visible_types(unit, given),
@@ -209,10 +213,12 @@ def _visible_types(unit: Unit, given: Plan | InnerPlan) -> Mapping[str, Json]:
     """Return the types that a body can name: its own, then those of its plan."""
     if not given.types or given is unit.plan:
         return unit.plan.types
+    # A chain instead of a merged dict: a plan with many inner plans and many types would otherwise cost their product.
     return ChainMap(given.types, unit.plan.types)
 
 
 def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
+    # A reference outside `first(..)` needs its step; one only inside `first(..)` may find the step skipped.
     strict: set[int] = set()
     lenient: set[int] = set()
     to_self = False

@@ -85,6 +85,7 @@ def _cost_of(body: Body, inner: Sequence[Cost], lengths: Sequence[int | None], t
         once = _cost_once(body, position, inner, tools)
         if once is not FREE:
             repeats = 1 if step.repeat is None else step.repeat.max
+            # Multiplying by 1 changes nothing, and most steps have neither retries nor a list.
             times, length = repeats * (1 + _retries(step, tools)), lengths[position]
             total += once if times == length == 1 else once.times(times).times(length)
     return total
@@ -140,6 +141,7 @@ def critical_path(
         for touch in touches[position]:
             for track in touch.awaited:
                 longest = max(longest, tracks.get(track, _NO_CHAIN))
+        # The mark holds the position of the chain's last step, so the chain can be followed back without storing edges.
         before[position] = -1 - longest[2]
         marks[position] = (
             longest[0] + _chain_calls(body, position, inner),
@@ -181,6 +183,7 @@ def _list_lengths(body: Body, order: Sequence[int]) -> list[int | None]:
         step = body.steps[position]
         if "for_each" in step.templates:
             lengths[position] = values[position] = _length(step.templates["for_each"], length_of)
+        # A fallback may be a list of any length.
         elif isinstance(step, SetStep) and step.on_error in ("fail", "skip"):
             values[position] = _length(step.templates["set"], length_of)
     return lengths
@@ -191,6 +194,7 @@ def _length(template: Template, length_of: _LengthOf) -> int | None:
         return len(template.value)
     if template.faults or not template.formula.leaves:
         return None
+    # A template without references, such as `${range(5)}`, is evaluated; it needs no run.
     if template.formula.constant:
         try:
             value = template.formula.evaluate({})

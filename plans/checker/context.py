@@ -88,10 +88,10 @@ class ProblemList:
         ):
             return
         if body.unit:
-            message, path, at = f"in a saved plan, at {path}: {message}", body.shown_at, None
+            message, path, at = f"in a saved plan, at {path}: {message}", body.reported_at, None
         self.problems.append(problem(code, path, message, hint, at))
 
-    def add_faults(
+    def add_local(
         self, body: Body, path: str, faults: Iterable[LocalProblem], codes: Mapping[str, str] | None = None
     ) -> None:
         """Add the faults of the value at `path`.
@@ -111,7 +111,7 @@ class ProblemList:
         """Add faults of expressions. Inference may have searched a nearest name for each, so each uses up one search."""
         found = list(faults)
         self.suggestions_left -= len(found)
-        self.add_faults(body, path, found)
+        self.add_local(body, path, found)
 
 
 def _is_inside(path: str, outer: str) -> bool:
@@ -212,7 +212,7 @@ class CheckContext:
         placed = (
             replace(fault, inner=fault.inner.removesuffix('["$ref"]')) for fault in (*faults, *warnings)
         )
-        self.problems.add_faults(body, path, placed)
+        self.problems.add_local(body, path, placed)
         return NEVER if faults else found
 
     def _reading(self, body: Body, schema: Mapping[str, Json]) -> _Reading:

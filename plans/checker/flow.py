@@ -98,6 +98,7 @@ class Labels:
             other = self.body.position.get(id_)
             if other is not None:
                 label |= self.labels[other]
+        # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
         if "inputs" in formula.names:
             for name in formula.inputs or self.bits:
                 label |= self.bits.get(name, CLEAN)
@@ -188,6 +189,7 @@ def flow_of(
     labels = _labels_of(body, order, summaries, tools, limits)
     problems: list[tuple[Body, Problem]] = []
     writes: dict[tuple[str, int], list[Write]] = {}
+    # A write that no caller can make worse is judged here and forgotten; others are kept for the callers.
     for position in order:
         if position in body.broken:
             continue
@@ -238,6 +240,7 @@ def _label(
     if source is not None:
         labels.via[position] = source
         label |= UNTRUSTED
+    # One predecessor a step is enough: a message shows one chain, not all.
     elif label & UNTRUSTED:
         labels.via[position] = labels.origin(templates.values())
     labels.labels[position] = label
@@ -326,6 +329,7 @@ def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> W
     """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
     label = labels.of(body.steps[position].templates["goal"], position)
+    # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if any(tool.trust == "untrusted" for tool in tools):
         label |= UNTRUSTED
     at = f"{body.path(position)}.agent.goal"
@@ -348,6 +352,7 @@ def _translated_write(write: Write, meaning: Mapping[int, int]) -> Write:
     at = tuple(
         (path, _translated(label & ~UNTRUSTED, meaning)) for path, label in write.at if not label & UNTRUSTED
     )
+    # Untrusted bits are reported in the called body for every caller, so only the bits that stand for the caller's data go on.
     control = CLEAN if write.control & UNTRUSTED else _translated(write.control, meaning)
     return Write(write.body, write.position, at, control, write.control_at)
 
@@ -377,6 +382,7 @@ def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[Body, 
         message = f"data from an untrusted tool decides whether step '{step.id}' writes"
         hint = "make sure that whoever controls that data may decide this"
         where, at = write.body, write.control_at
+        # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.
         if write.body is not labels.body and labels.control[position] & UNTRUSTED:
             where, at = labels.body, _condition_at(labels, position)
         yield where, problem("untrusted-condition", at, message, hint)

@@ -36,8 +36,8 @@ from ..types.types import (
     widened,
 )
 from ..values import Json
-from .arguments import argument_problems, computed, value_faults, without_doubts
-from .ask import example_faults, guard_faults
+from .arguments import argument_problems, computed, part_problems, without_doubts
+from .ask import example_problems, guard_problems
 from .body import Body
 from .context import CheckContext, Parameters, is_error
 from .templates import Template
@@ -61,6 +61,7 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
     inputs = context.inputs(number).types
     scope: dict[str, Type] = dict.fromkeys(body.position, NEVER)
     scope["inputs"] = ObjectType({name: Property(found, required=True) for name, found in inputs.items()})
+    # A plan that says `${weather.text}` usually means the step that calls the tool `weather`: hints name that step.
     callers = {step.tool: step.id for step in reversed(body.steps) if isinstance(step, ToolStep)}
     typed = _TypedBody(context, body, scope, [False] * len(body.steps), callers)
     types: list[Type] = [NEVER] * len(body.steps)
@@ -68,6 +69,7 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
         step = body.steps[position]
         if position not in body.broken:
             types[position] = typed.step_type(position, step)
+        # A second step with the same id must not change the type that references to the first one have.
         if body.position.get(step.id) == position:
             scope[step.id] = types[position]
     context.steps[number] = [
@@ -96,6 +98,7 @@ class _TypedBody:
     def output_type(self) -> Type:
         """Return the type of the output, null included if a step that it needs may be skipped."""
         path = f"{self.body.where}.output"
+        # An output that loses its value is null, while a step that loses one is skipped.
         found = self.value_type(path, self.body.output, self.scope)
         lost = {
             leaf.inner: text for leaf in self.body.output.formula.leaves if (text := self._lost_text(leaf))
@@ -126,17 +129,19 @@ class _TypedBody:
         self.skips[position] = self._may_be_skipped(position, step, when)
         made = self._action_type(position, step, scope)
         if "until" in texts:
+            # Only `until` may use the step's own value: the value that the iteration has just made.
             names = {step.id: made, "prev": union(made, NULL)}
             self._condition_type(at, texts["until"], _extended(scope, names))
         if "fallback" in texts:
             around = _with_previous(step, made, scope)
             made = union(made, self.value_type(at + texts["fallback"].where, texts["fallback"], around))
+        # Skipped and left-out items are missing from the list, so its items never are null for that reason.
         return ListType(made) if "for_each" in texts else made
 
     def value_type(self, path: str, template: Template, scope: Mapping[str, Type]) -> Type:
         """Return the type of a template's value, and report its faults; `NEVER` if it has an error."""
         problems, formula = self.context.problems, template.formula
-        problems.add_faults(self.body, path, template.faults)
+        problems.add_local(self.body, path, template.faults)
         inferred = infer_tree(
             formula.value, formula.tree, scope, suggestions=problems.suggests, callers=self.callers
         )
@@ -223,11 +228,13 @@ class _TypedBody:
             case Name(name=name):
                 position = self.body.position.get(name)
                 return node if position is not None and self.skips[position] else None
+            # `first(a, b)` has a value unless all of its arguments lose theirs.
             case Call(function="first", arguments=arguments) if arguments:
                 every = [self._lost(argument) for argument in arguments]
                 return None if None in every else every[-1]
             case _:
                 lost = next((found for part in node.parts if (found := self._lost(part)) is not None), None)
+                # `step.a.b` is shown in full, since the whole reference has no value.
                 is_whole = isinstance(node, Field | Index | Slice) and lost is node.base
                 return node if is_whole else lost
 
@@ -258,7 +265,7 @@ class _TypedBody:
                 self._expect_text(path, step, ("prompt", "system"), scope)
                 if "examples" in step.templates:
                     self._expect_examples(path, step.templates["examples"], made, scope)
-                context.problems.add_faults(self.body, f"{path}.ask.guard", guard_faults(ask.guard, made))
+                context.problems.add_local(self.body, f"{path}.ask.guard", guard_problems(ask.guard, made))
                 return made
             case AgentStep(agent=agent):
                 for index, name in enumerate(agent.tools):
@@ -301,18 +308,19 @@ class _TypedBody:
     ) -> None:
         template = step.templates["args"]
         problems, body, at = self.context.problems, self.body, path + template.where
-        problems.add_faults(body, at, template.faults)
+        problems.add_local(body, at, template.faults)
         inferred = infer_parts(
             template.formula.tree, scope, suggestions=problems.suggests, callers=self.callers
         )
         if parameters is None:
             problems.add_inferred(body, at, inferred.problems)
             return
+        # Places with an error count as `NEVER`, so that the argument is not reported again for the same reason.
         parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
         faults = list(argument_problems(args, parameters, parts, template.secrets))
         problems.add_inferred(body, at, without_doubts(inferred.problems, faults))
-        problems.add_faults(body, at, without_doubts(faults, inferred.problems))
+        problems.add_local(body, at, without_doubts(faults, inferred.problems))
 
     def _expect_text(self, path: str, step: Step, names: Sequence[str], scope: Mapping[str, Type]) -> None:
         for name in names:
@@ -320,7 +328,7 @@ class _TypedBody:
             if template is not None:
                 at = path + template.where
                 parts = computed({"": self.value_type(at, template, scope)}, ())
-                self.context.problems.add_faults(self.body, at, value_faults(template.value, "", TEXT, parts))
+                self.context.problems.add_local(self.body, at, part_problems(template.value, "", TEXT, parts))
 
     def _expect_examples(
         self, path: str, template: Template, answer: Type, scope: Mapping[str, Type]
@@ -333,7 +341,7 @@ class _TypedBody:
         inferred = infer_parts(template.formula.tree, scope, suggestions=False)
         parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         examples = cast("list[Json]", template.formula.literal(template.value))
-        self.context.problems.add_faults(self.body, at, example_faults(examples, answer, parts))
+        self.context.problems.add_local(self.body, at, example_problems(examples, answer, parts))
 
 
 def _with_previous(step: Step, made: Type, scope: Mapping[str, Type]) -> Mapping[str, Type]:

@@ -144,7 +144,7 @@ def check_schemas(context: CheckContext, body: Body) -> None:
         if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
             faults = value_problems(schema["default"], schema, body.types)
             codes = {fault.code: "bad-input" for fault in faults}
-            context.problems.add_faults(body, f"{path}.default", faults, codes)
+            context.problems.add_local(body, f"{path}.default", faults, codes)
 
 
 def check_retries(context: CheckContext, body: Body) -> None:

@@ -61,6 +61,8 @@ def survey_of(bodies: Bodies, tools: Signatures, limits: Limits = LIMITS) -> Sur
     summaries = [FlowSummary()] * count
     flows: dict[int, BodyFlow] = {}
     for number in order:
+        # The bodies that this one runs come before it in the order, so their touches and summaries are known. Where plans run
+        # themselves, some are not; the plan is refused then, and its survey only has to be complete in form.
         body = bodies.every[number]
         touches[number] = _touches_of(body, together, tools)
         together[number] = _joined(touches[number])
@@ -84,6 +86,7 @@ def is_write(touches: Touches) -> bool:
 
 def _touches_of(body: Body, inner: Sequence[Touches], tools: Signatures) -> tuple[Touches, ...]:
     """Return what each step touches: a `plan` step what its plan does (`inner`), an `agent` step what its tools do."""
+    # Steps with equal touches share one tuple: a large plan has few different ones.
     shared: dict[Touches, Touches] = {}
     found: list[Touches] = []
     for position, step in enumerate(body.steps):
@@ -143,6 +146,7 @@ class Provenance:
         for position in positions[:-1]:
             numbers.append(self._survey.bodies.every[numbers[-1]].calls[position])
         hops: list[str] = []
+        # Walk from the innermost body outwards until the data comes from a step of the same body.
         for depth in reversed(range(len(positions))):
             labels, position = self._survey.flows[numbers[depth]].labels, positions[depth]
             prefix = self._prefix(numbers, positions[:depth])

@@ -243,6 +243,7 @@ def _step_changes(before: Sequence[Step], after: Sequence[Step], plan: str | Non
         else:
             yield from _fields("steps", id_, old[id_], step, plan)
     kept = [id_ for id_ in old if id_ in new or id_ in renamed]
+    # Added and removed steps move others by position; only steps that changed their order relative to the rest count as moved.
     yield from _moves(
         [renamed.get(id_, id_) for id_ in kept], [id_ for id_ in new if id_ in old or id_ in came_from], plan
     )
@@ -254,7 +255,7 @@ def _step(step: Step) -> dict[str, Json]:
 
 
 def _trimmed(step: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a step without its id and without what every step has by default."""
+    """Return a step without its id and without defaults."""
     return {
         key: value
         for key, value in step.items()
@@ -264,6 +265,7 @@ def _trimmed(step: Mapping[str, Json]) -> dict[str, Json]:
 
 def _renamed(old: Mapping[str, dict[str, Json]], new: Mapping[str, dict[str, Json]]) -> dict[str, str]:
     """Return the steps that only have another id now: old id -> new id."""
+    # A step counts as renamed if its canonical form, the id left out, is equal; of several equal steps, the first ones are paired.
     came: dict[bytes, list[str]] = {}
     for id_, step in new.items():
         if id_ not in old:
@@ -327,6 +329,7 @@ def _changed(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[tuple
 
 
 def _step_operations(old: Sequence[_Raw], new: Sequence[_Raw]) -> Iterator[_Raw]:
+    # Operations work on the JSON as written, not on the canonical form: the patch should restore spelling and prose too.
     was = {str(step["id"]): step for step in old}
     is_ = {str(step["id"]): step for step in new}
     for id_ in was:
@@ -350,6 +353,7 @@ def _step_operations(old: Sequence[_Raw], new: Sequence[_Raw]) -> Iterator[_Raw]
 
 def _longest_rising(numbers: Sequence[int]) -> list[int]:
     """Return a longest rising subsequence: the part of a list that need not move to get into order. O(n log n)."""
+    # Patience sorting: `ends[n]` is the smallest number that ends a rising subsequence of length n + 1, `at[n]` its index.
     ends: list[int] = []
     at: list[int] = []
     before: list[int] = []

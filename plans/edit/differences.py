@@ -113,7 +113,7 @@ def cut_pair(old: str, new: str) -> tuple[str, str]:
 
 
 def cut_text(text: str, same: int = 0) -> str:
-    """Return a line cut to `SHOWN_MAX` characters; of its first `same` characters, which are no news, only the last are shown."""
+    """Return a line cut to `SHOWN_MAX` characters; of its first `same` characters, which are equal, only the last are shown."""
     if len(text) <= SHOWN_MAX:
         return text
     start = max(min(same - AROUND, len(text) - SHOWN_MAX), 0)

@@ -236,6 +236,7 @@ def apply_patch(plan: Plan, patch: Patch | Mapping[str, Any] | Sequence[Any]) ->
     Raises:
         PlanRejected: An operation does not fit the plan, or the result has not the shape of a plan.
     """
+    # Operations work on a private copy of the JSON, so a patch that fails half way leaves no trace.
     raw = cast("_Raw", normal_in_order(plan.to_dict()))
     for number, operation in enumerate(Patch.of(patch).operations):
         try:
@@ -267,6 +268,7 @@ def _apply(raw: _Raw, operation: Operation) -> None:  # noqa: C901  # one case f
             _rename(_body(raw, inner), operation)
         case AddStep(plan=inner):
             steps = _steps(_body(raw, inner))
+            # A second step with the same id would make later operations ambiguous, so the patch fails here, not in the check.
             _check_free(steps, operation.step.get("id"), "step.id")
             steps.insert(_place(steps, operation), _owned(operation.step, "step"))
         case MoveStep(plan=inner):
@@ -360,6 +362,7 @@ def _parts(at: str) -> tuple[Part, ...]:
 def _follow(step: object, way: Sequence[Part], at: str, *, create: bool) -> Any:  # noqa: ANN401  # any JSON
     current: object = step
     for part in way:
+        # `set` makes missing objects on its way (`repeat.until` of a step without `repeat`), but never list items.
         if isinstance(current, dict) and isinstance(part, str) and create:
             current = cast("_Raw", current).setdefault(part, {})
             continue
@@ -373,6 +376,7 @@ def _follow(step: object, way: Sequence[Part], at: str, *, create: bool) -> Any:
 def _assign(holder: object, last: Part, value: object, at: str) -> None:
     if isinstance(holder, dict) and isinstance(last, str):
         cast("_Raw", holder)[last] = value
+    # The index after the last item appends.
     elif isinstance(holder, list) and isinstance(last, int) and last <= len(cast("list[object]", holder)):
         cast("list[object]", holder)[last : last + 1] = [value]
     else:

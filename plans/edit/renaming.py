@@ -131,12 +131,14 @@ def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | 
         node = parse(stripped)
     except ExpressionSyntaxError:
         return text
+    # Replace from the end, so that earlier spans keep their places.
     found = sorted((span for inner in walk(node) for span in spans(inner)), reverse=True)
     if not found:
         return text
     made = stripped
     for start, end, new in found:
         made = made[:start] + new + made[end:]
+    # A loop variable of the new name would capture the reference: then fewer occurrences are free than were replaced.
     if free is not None and _free_count(made, free) < len(found):
         raise NameCapturedError(free, stripped)
     return plain[:lead] + made + plain[lead + len(stripped) :]

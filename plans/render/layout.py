@@ -91,6 +91,7 @@ def _graph(boxes: Sequence[Box], lines: Sequence[Edge]) -> _Graph:
         for layer in range(boxes[line.start].layer + 1, boxes[line.end].layer):
             bend = len(graph.widths)
             graph.widths.append(0.0)
+            # A bend has no width, but much weight, so that long lines stay straight and boxes make room.
             graph.weights.append(STRAIGHT * line.weight)
             graph.up.append({})
             graph.down.append({})
@@ -115,6 +116,7 @@ def _untangle(graph: _Graph) -> None:
         _note(layer, place)
     best, fewest = [list(layer) for layer in graph.layers], _crossings(graph, place)
     for sweep in range(SWEEPS):
+        # A sweep may make the order worse, so the best order is kept and the sweeps go on from the last one.
         if fewest == 0:
             break
         goes_down = sweep % 2 == 0
@@ -162,6 +164,7 @@ def _places(graph: _Graph) -> list[float]:
         for vertex in layer:
             x[vertex] -= at / 2
     for sweep in range(SWEEPS * 2):
+        # Sweeps down pull a box below its predecessors, sweeps up above its successors; the last two look at both.
         last = sweep >= SWEEPS * 2 - 2
         goes_down = sweep % 2 == 0
         for layer in graph.layers if goes_down else reversed(graph.layers):
@@ -203,6 +206,8 @@ def _nearest(graph: _Graph, layer: Sequence[int], wanted: Sequence[tuple[float, 
     for number, (place, weight) in enumerate(wanted):
         shift += _apart(graph, layer[number - 1], layer[number]) if number else 0.0
         shifts.append(shift)
+        # After the distances are subtracted, the order of places only has to rise. Neighbours that would fall are pooled at their
+        # weighted mean, which is the exact solution of that least-squares problem.
         pool = (place - shift, weight, 1)
         while pools and pools[-1][0] > pool[0]:
             mean, mass, count = pools.pop()

@@ -115,6 +115,11 @@ class PictureNode:
     critical_from: int = -1
 
     @property
+    def word(self) -> str:
+        """The word for its kind of action: its effect, `set`, or its key."""
+        return self.kind if self.kind == "set" else self.effect or self.kind
+
+    @property
     def waits(self) -> tuple[int, ...]:
         """Positions that it waits for."""
         return (*self.needs, *self.after)

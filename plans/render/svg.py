@@ -23,6 +23,7 @@ STEPS_MAX = 2_000
 """Steps of a picture; a larger one takes seconds to lay out, and nobody can read it."""
 _PORT_GAP = 14.0
 _TITLE_COLUMNS = 64
+_INPUT_COLUMNS = 80
 CHARACTER = 7.2
 """Pixels of a monospaced character of the text in cards, for the widest of the usual fonts."""
 CHARACTER_ID = 8.2
@@ -39,7 +40,6 @@ STACK = 4.0
 _HEAD = 30.0
 _LEFT = 16.0
 _RIGHT = 12.0
-_KEYWORDS = ("for each", "when", "until", "after")
 
 
 @dataclass(slots=True)
@@ -87,46 +87,34 @@ def svg_of(picture: Picture) -> str:
 
 def _heading(picture: Picture) -> Piece:
     """Return the title and the inputs."""
-    made: list[str] = []
-    width, y = 0.0, 0.0
-    for line in wrapped(picture.title, _TITLE_COLUMNS, 3):
-        made.append(text(0, y + 14, line, "title"))
-        width = max(width, columns(line) * 10.2)
-        y += 23
-    chips = _chips(picture.inputs, y + 4 if y else 0)
-    return Piece(max(width, chips.width), max(y, chips.height), [*made, *chips.elements])
+    title = wrapped(picture.title, _TITLE_COLUMNS, 3)
+    made = [text(0, 14 + 23 * number, line, "title") for number, line in enumerate(title)]
+    inputs = _inputs(picture, 23.0 * len(title) + (4 if title else 0))
+    width = max([columns(line) * 10.2 for line in title], default=0.0)
+    return Piece(max(width, inputs.width), max(23.0 * len(title), inputs.height), [*made, *inputs.elements])
 
 
-def _chips(inputs: Sequence[str], top: float) -> Piece:
-    """Return the inputs in rows of chips."""
-    if not inputs:
+def _inputs(picture: Picture, top: float) -> Piece:
+    """Return the inputs as lines of text, from `top` on."""
+    lines = wrapped(", ".join(picture.inputs), _INPUT_COLUMNS, 4)
+    if not lines:
         return Piece(0, 0, [])
+    left = 6 * CHARACTER_LABEL + 8
     made = [text(0, top + 15, "inputs", "label")]
-    left = start = 6 * CHARACTER_LABEL + 8
-    widest = 0.0
-    for each in inputs:
-        (line,) = wrapped(each, 48, 1)
-        width = columns(line) * CHARACTER + 18
-        if left > start and left + width > 560:
-            left, top = start, top + 28
-        made += [rect(left, top, width, 22, 11, "chip"), text(left + 9, top + 15, line, "does mono")]
-        left += width + 8
-        widest = max(widest, left)
-    return Piece(widest, top + 22, made)
+    made += [text(left, top + 15 + LINE * number, line, "does mono") for number, line in enumerate(lines)]
+    return Piece(left + max(map(columns, lines)) * CHARACTER, top + 6 + LINE * len(lines), made)
 
 
 def _panel(picture: Picture) -> Piece:
     """Return an inner plan in a frame, with its name and its inputs."""
-    graph = _graph(picture)
-    chips = _chips(picture.inputs, 0)
+    graph, inputs = _graph(picture), _inputs(picture, 38)
     title = f"plan {picture.title}"
-    width = max(graph.width, chips.width, columns(title) * 8.0) + 40
-    top = 44 + (chips.height + 14 if chips.elements else 0)
-    height = top + graph.height + 20
-    made = [rect(0, 0, width, height, 12, "panel"), text(20, 27, title, "heading")]
-    made += ['<g transform="translate(20 42)">', *chips.elements, "</g>"] if chips.elements else []
+    width = max(graph.width, inputs.width, columns(title) * 8.0) + 40
+    top = max(inputs.height + 14, 44.0)
+    made = [rect(0, 0, width, top + graph.height + 20, 12, "panel"), text(20, 27, title, "heading")]
+    made += ['<g transform="translate(20 0)">', *inputs.elements, "</g>"]
     made += [f'<g transform="translate({(width - graph.width) / 2:.1f} {top:.1f})">', *graph.elements, "</g>"]
-    return Piece(width, height, made)
+    return Piece(width, top + graph.height + 20, made)
 
 
 def _graph(picture: Picture) -> Piece:
@@ -208,24 +196,21 @@ class _Drawing:
         """Return where each line leaves (false) and enters (true) its boxes: side by side, sorted by where they lead, so that they do not cross."""
         found: dict[tuple[int, bool], float] = {}
         for is_end in (False, True):
+            # The next point of each line, seen from this end: a bend or the other box.
+            next_x = [
+                self.x[bends[-1 if is_end else 0] if bends else line.start if is_end else line.end]
+                for line, bends in zip(self.lines, self.bends, strict=True)
+            ]
             at_box: list[list[int]] = [[] for _ in self.boxes]
             for number, line in enumerate(self.lines):
                 at_box[line.end if is_end else line.start].append(number)
             for at, numbers in enumerate(at_box):
-                numbers.sort(key=lambda number: (self._beyond(number, is_end=is_end), number))
+                numbers.sort(key=lambda number: (next_x[number], number))
                 room = self.boxes[at].width * 0.6
                 gap = min(_PORT_GAP, room / max(len(numbers) - 1, 1))
                 for place, number in enumerate(numbers):
                     found[number, is_end] = self.x[at] + (place - (len(numbers) - 1) / 2) * gap
         return found
-
-    def _beyond(self, number: int, *, is_end: bool) -> float:
-        """Return the next point of a line, seen from one of its ends."""
-        bends = self.bends[number]
-        if bends:
-            return self.x[bends[-1 if is_end else 0]]
-        line = self.lines[number]
-        return self.x[line.start if is_end else line.end]
 
     def _kind(self, number: int) -> str:
         start, end = self.lines[number].start, self.lines[number].end
@@ -284,15 +269,10 @@ class _Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The card of a step.
-
-    Attributes:
-        lines: Its text, each line with a keyword that has its own colour (may be empty).
-    """
+    """The card of a step, with its lines of text under the id."""
 
     node: PictureNode
-    word: str
-    lines: tuple[tuple[str, str], ...]
+    lines: tuple[str, ...]
     width: float
     height: float
 
@@ -305,23 +285,15 @@ class Card:
 
 def _card_of(node: PictureNode) -> Card:
     """Return the card of a step."""
-    word = node.kind if node.kind == "set" else node.effect or node.kind
-    lines = [("", line) for line in wrapped(_does(node), COLUMNS_MAX, LINES_MAX)]
+    # For `ask`, `set` and `agent` the pill names the action already.
+    does = f"{node.does} {node.detail}".strip() if node.kind in ("tool", "plan") else node.detail
+    lines = wrapped(does, COLUMNS_MAX, LINES_MAX)
     for condition in node.conditions:
-        keyword = next((each for each in _KEYWORDS if condition.startswith(f"{each} ")), "")
-        rest = condition.removeprefix(keyword).lstrip()
-        first, *more = wrapped(f"{keyword} {rest}".strip(), COLUMNS_MAX, 2)
-        lines.append((keyword, first.removeprefix(keyword).lstrip()))
-        lines += [("", line) for line in more]
-    text = max((columns(f"{keyword} {line}".strip()) for keyword, line in lines), default=0) * CHARACTER
-    head = columns(cut(node.id, COLUMNS_MAX)) * CHARACTER_ID + 24 + len(word) * CHARACTER_LABEL
-    width = max(_LEFT + _RIGHT + max(text, head), 120.0)
-    return Card(node, word, tuple(lines), width, _HEAD + LINE * len(lines) + (9.0 if lines else 0.0))
-
-
-def _does(node: PictureNode) -> str:
-    """Return the text under a card's id; for `ask`, `set` and `agent` the pill names the action already."""
-    return f"{node.does} {node.detail}".strip() if node.kind in ("tool", "plan") else node.detail
+        lines += wrapped(condition, COLUMNS_MAX, 2)
+    body = max(map(columns, lines), default=0) * CHARACTER
+    head = columns(cut(node.id, COLUMNS_MAX)) * CHARACTER_ID + 24 + len(node.word) * CHARACTER_LABEL
+    width = max(_LEFT + _RIGHT + max(body, head), 120.0)
+    return Card(node, tuple(lines), width, _HEAD + LINE * len(lines) + (9.0 if lines else 0.0))
 
 
 def _draw_card(card: Card, left: float, top: float) -> list[str]:
@@ -329,41 +301,24 @@ def _draw_card(card: Card, left: float, top: float) -> list[str]:
     node = card.node
     effect = node.effect or "unknown"
     kind = f"card {effect}{' conditional' if node.is_conditional else ''}"
-    made = ["<g>", f"<title>{escape(_full(node))}</title>"]
-    offsets = (2 * STACK, STACK) if node.fans_out else ()
-    made += [rect(left + offset, top + offset, card.width, card.height, 9, kind) for offset in offsets]
-    made += [
-        rect(left, top, card.width, card.height, 9, kind),
-        f'<path class="bar {effect}" d="{_bar(left, top, card.height)}"/>',
-        text(left + _LEFT, top + 20, cut(node.id, COLUMNS_MAX), "id mono"),
-        *_pill(card, left + card.width, top, effect),
-    ]
-    for number, (keyword, line) in enumerate(card.lines):
-        y = top + _HEAD + LINE * number + 9
-        made.append(text(left + _LEFT, y, line, "does mono", keyword=keyword, keyword_kind=f"word {effect}"))
-    return [*made, "</g>"]
-
-
-def _full(node: PictureNode) -> str:
-    return "\n".join([node.id, f"{node.does} {node.detail}".strip(), *node.conditions])
-
-
-def _pill(card: Card, right: float, top: float, effect: str) -> list[str]:
-    width = len(card.word) * CHARACTER_LABEL + 12
-    left = right - width - 8
+    title = "\n".join([node.id, f"{node.does} {node.detail}".strip(), *node.conditions])
+    pill = len(node.word) * CHARACTER_LABEL + 12
+    pill_left = left + card.width - pill - 8
+    offsets = (2 * STACK, STACK, 0.0) if node.fans_out else (0.0,)
     return [
-        rect(left, top + 8, width, 17, 8.5, f"pill {effect}"),
-        text(left + width / 2, top + 20, card.word, f"label word {effect}", anchor="middle"),
+        "<g>",
+        f"<title>{escape(title)}</title>",
+        *(rect(left + offset, top + offset, card.width, card.height, 9, kind) for offset in offsets),
+        rect(left, top + 7, 4, card.height - 14, 2, f"bar {effect}"),
+        text(left + _LEFT, top + 20, cut(node.id, COLUMNS_MAX), "id mono"),
+        rect(pill_left, top + 8, pill, 17, 8.5, f"pill {effect}"),
+        text(pill_left + pill / 2, top + 20, node.word, f"label word {effect}", anchor="middle"),
+        *(
+            text(left + _LEFT, top + _HEAD + LINE * number + 9, line, "does mono")
+            for number, line in enumerate(card.lines)
+        ),
+        "</g>",
     ]
-
-
-def _bar(left: float, top: float, height: float) -> str:
-    """Return the left edge of a card, 5 pixels wide, inside its round corners."""
-    bottom = top + height
-    return (
-        f"M{left + 5:.1f} {top + 0.9:.1f}A9 9 0 0 0 {left:.1f} {top + 9:.1f}"
-        f"V{bottom - 9:.1f}A9 9 0 0 0 {left + 5:.1f} {bottom - 0.9:.1f}Z"
-    )
 
 
 def rect(left: float, top: float, width: float, height: float, radius: float, kind: str) -> str:
@@ -371,30 +326,18 @@ def rect(left: float, top: float, width: float, height: float, radius: float, ki
     return f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}"/>'
 
 
-def text(
-    x: float,
-    y: float,
-    content: str,
-    kind: str,
-    *,
-    anchor: str = "start",
-    keyword: str = "",
-    keyword_kind: str = "",
-) -> str:
+def text(x: float, y: float, content: str, kind: str, *, anchor: str = "start") -> str:
     """Return a line of text.
 
     Args:
-        x: Its left end, middle or right end, as `anchor` says.
+        x: Its left end or its middle, as `anchor` says.
         y: Its baseline.
         content: The text.
         kind: Its classes.
         anchor: As in SVG.
-        keyword: A word before it, with classes of its own.
-        keyword_kind: These classes.
     """
     place = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    before = f'<tspan class="{keyword_kind}">{escape(keyword)}</tspan> ' if keyword else ""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{place}>{before}{escape(content)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{place}>{escape(content)}</text>'
 
 
 _PALETTE = {
@@ -424,7 +367,6 @@ _COLOURED = (
     (".head.implied", "faint", ""),
     (".head.ordered", "write", ""),
     (".head.critical", "bold", ""),
-    (".chip", "card", "faint"),
     (".outcome", "card", "bold"),
 )
 """Selector, its fill and its stroke."""

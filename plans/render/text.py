@@ -65,7 +65,7 @@ def _steps(picture: Picture, width: int, indent: str = "") -> list[str]:
         blank = f"{indent}{'':>{stage_width}} "
         if row.above is not None:
             lines.append((blank + row.above).rstrip())
-        head = f"{padded(cut(node.id, id_width), id_width)}  {_what(node):<5}  "
+        head = f"{padded(cut(node.id, id_width), id_width)}  {node.word:<5}  "
         names = () if rows else _names(picture, node)
         lines.append(_cut_line(f"{gutter}{padded(row.at, rails_width)}  {head}", node, names, width))
         lead = f"{blank}{padded(row.below, rails_width)}  {'':<{columns(head)}}"
@@ -98,16 +98,12 @@ def _mark(node: PictureNode) -> str:
     return "○" if node.is_conditional else "●"
 
 
-def _what(node: PictureNode) -> str:
-    return node.kind if node.kind == "set" else node.effect or node.kind
-
-
 def _names(picture: Picture, node: PictureNode) -> tuple[str, ...]:
     return tuple(picture.nodes[other].id for other in node.needs)
 
 
 def _cut_line(head: str, node: PictureNode, waits: Sequence[str], width: int) -> str:
-    """Return a step's line; the names of what it waits for take at most a third of it."""
+    """Return a step's line; the names of the steps that it waits for take at most a third of it."""
     tail = cut(f"  <- {', '.join(waits)}", width // 3) if waits else ""
     does = node.detail if node.kind == "set" else f"{node.does} {node.detail}".rstrip()
     return (head + cut(does, max(width - columns(head) - columns(tail), 12)) + tail).rstrip()

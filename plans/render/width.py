@@ -1,4 +1,4 @@
-"""Text in columns: how wide it shows, cut to a width, broken into lines. East Asian characters take two columns."""
+"""Text measured in columns of a terminal, cut to a width, and broken into lines. East Asian characters take two columns."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ ELLIPSIS = "…"
 
 
 def columns(text: str) -> int:
-    """Return how many columns a text takes."""
+    """Return the number of columns of a text."""
     if text.isascii():
         return len(text)
     return sum(_column(char) for char in text)
 
 
 def cut(text: str, width: int) -> str:
-    """Return the text, or as much of it as fits with an ellipsis."""
+    """Return the text, cut with an ellipsis if it is wider than `width`."""
     if columns(text) <= width:
         return text
-    return _beginning(text, max(width - 1, 0)).rstrip() + ELLIPSIS
+    return _prefix(text, max(width - 1, 0)).rstrip() + ELLIPSIS
 
 
 def padded(text: str, width: int) -> str:
-    """Return the text with spaces behind it up to a width."""
+    """Return the text filled up with spaces to a width."""
     return text + " " * (width - columns(text))
 
 
 def wrapped(text: str, width: int, lines_max: int) -> list[str]:
-    """Return the text in lines, broken after spaces and commas where there are some; what does not fit is cut."""
+    """Return the text in at most `lines_max` lines, broken after spaces and commas where possible, and cut with an ellipsis."""
     lines: list[str] = []
     line = ""
     for word in re.findall(r"\S+?(?:,(?=\S)|\s+|$)", text):
@@ -37,7 +37,7 @@ def wrapped(text: str, width: int, lines_max: int) -> list[str]:
             line = ""
         line += word
         while columns(line.rstrip()) > width:
-            head = _beginning(line, width) or line[0]
+            head = _prefix(line, width) or line[0]
             lines.append(head)
             line = line[len(head) :].lstrip()
     if line.strip():
@@ -47,8 +47,8 @@ def wrapped(text: str, width: int, lines_max: int) -> list[str]:
     return [*lines[: lines_max - 1], cut(f"{lines[lines_max - 1]} {ELLIPSIS}", width)]
 
 
-def _beginning(text: str, width: int) -> str:
-    """Return the longest beginning of a text that fits."""
+def _prefix(text: str, width: int) -> str:
+    """Return the longest prefix of a text that fits."""
     taken = 0
     for index, char in enumerate(text):
         taken += _column(char)

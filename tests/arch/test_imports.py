@@ -16,8 +16,6 @@ HEAVY = (
     "networkx",
     "fastapi",
     "uvicorn",
-    "bm25s",
-    "numpy",
     "structlog",
     "rich",
     "typer",
@@ -51,7 +49,7 @@ def test_help_loads_no_room():
     probe = (
         "import sys\nfrom firmplan.cli import app\n"
         "app(['--help'], standalone_mode=False)\n"
-        "heavy = {'openai', 'instructor', 'networkx', 'fastapi', 'numpy', 'pydantic', 'firmplan.engine', 'rich'}\n"
+        "heavy = {'openai', 'instructor', 'networkx', 'fastapi', 'pydantic', 'firmplan.engine', 'rich'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))"
     )
     done = run_python("-c", probe)

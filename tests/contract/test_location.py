@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,18 @@ def test_a_server_needs_a_library(monkeypatch):
         open_location(SERVER)
     assert "s3cret" not in str(raised.value)
     assert open_location("a.db").path == "a.db"
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "firmplan.executor.stores.postgres_store", None)
+    with pytest.raises(ConfigError, match="psycopg is not installed"):
+        open_location(SERVER)
+    assert open_location("a.db").path == "a.db"
+
+
+def test_the_newest_format_is_that_of_its_kind(monkeypatch):
+    """A file and a server may have different ones."""
+    monkeypatch.setattr(location, "POSTGRES_FORMAT", 71)
+    monkeypatch.setattr(location, "STORE_FORMAT", 72)
+    assert [open_location(where).format_newest for where in (SERVER, "a.db", "memory:")] == [71, 72, 72]
 
 
 # --- what is there already

@@ -18,7 +18,7 @@ from appending import append, batch_of, claimed, emptied, leave, row_of, with_st
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS, STORE_FORMAT, format_of, look_at
-from firmplan.executor.stores.store import CallRecord, ReuseEntries
+from firmplan.executor.stores.store import CallRecord, Pruned, ReuseEntries
 from firmplan.plans.values import digest
 
 NAME = digest(b"value")
@@ -143,7 +143,8 @@ def test_it_is_written_once_that_is_allowed(folder, write):
     async def law(store):
         await look(store)
         folder.unlock()
-        await WRITES[write](store)
+        returned = {"a run": True, "removing values": Pruned(1, 5), "compacting": False}.get(write)
+        assert await WRITES[write](store) == returned
         assert not store.is_read_only
         await store.prune_values(saved_before=9.0)
         assert await store.find_values([NAME]) == {}
@@ -158,6 +159,33 @@ def test_it_is_written_once_that_is_allowed(folder, write):
     with closing(sqlite3.connect(folder.store)) as db:
         assert db.execute("SELECT key FROM calls WHERE step='a'").fetchall() == [("newest",)]
         assert db.execute("SELECT 1 FROM runs WHERE id='later'").fetchone()
+
+
+def test_work_that_fails_otherwise_is_done_once(folder):
+    """Only what the connection refuses to write is done again, on one that writes."""
+
+    async def law(store):
+        folder.unlock()
+        for code, count in (
+            (sqlite3.SQLITE_BUSY, 1),
+            (sqlite3.SQLITE_FULL, 1),
+            (sqlite3.SQLITE_READONLY_CANTLOCK, 2),
+        ):
+            fault, done = sqlite3.OperationalError("it said"), []
+            fault.sqlite_errorcode = code
+
+            def work(fault=fault, done=done):
+                done.append(store.is_read_only)
+                raise fault
+
+            with pytest.raises(StoreError, match="it said"):
+                await store._call(work)
+            assert done == [True, False][:count]
+
+    with_store(lambda: SqliteStore(folder.store), fill)
+    folder.lock()
+    become_ordinary()
+    with_store(lambda: SqliteStore(folder.store), law)
 
 
 @pytest.mark.parametrize("is_unlocked", [False, True])

@@ -6,8 +6,10 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from appending import DEAD, after, append, batch_of, claimed, leave, row_of, with_store
@@ -16,7 +18,12 @@ from firmplan.executor import SqliteStore
 from firmplan.executor.stores import postgres_store, sqlite_store
 from firmplan.executor.stores.garbage import MarkPhase, named_in
 from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS
-from firmplan.executor.stores.sqlite_store import CHECKPOINT_TIMEOUT_MS, _give_back_room
+from firmplan.executor.stores.sqlite_store import (
+    CHECKPOINT_TIMEOUT_MS,
+    PAUSE_S,
+    PORTION_PAGES,
+    _give_back_room,
+)
 from firmplan.executor.stores.store import (
     CHILDREN_TOLD,
     EVERYTHING,
@@ -405,3 +412,49 @@ def test_a_removal_waits_for_others_as_a_write_does(tmp_path):
 
 def _fail(_db):
     raise sqlite3.OperationalError("a bug")
+
+
+def test_room_that_is_free_is_given_back(tmp_path, monkeypatch):
+    """In portions of many pages, with a pause after each: the file and its log get smaller, and end with no free page."""
+    pauses = []
+    monkeypatch.setattr(sqlite_store, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    path, data = tmp_path / "s.db", b"x" * (4096 * PORTION_PAGES * 3 // 2)
+    log = path.with_name("s.db-wal")
+
+    async def law(store):
+        await store.add_value(digest(data), data, 1.0)
+        await store.give_back_room()
+        whole = path.stat().st_size
+        assert whole > len(data)
+        assert await store.find_values([digest(data)]) == {digest(data): data}
+        assert await store.prune_values(saved_before=9.0) == Pruned(1, len(data))
+        assert pauses == []
+        for _ in range(2):
+            await store.give_back_room()
+            assert pauses == [PAUSE_S] * 2
+            assert path.stat().st_size < whole - len(data)
+            assert log.stat().st_size == 0
+            assert await store._call(lambda: store._sql("PRAGMA freelist_count").fetchone()) == (0,)
+
+    with_store(lambda: SqliteStore(path), law)
+
+
+def test_a_file_that_gives_back_nothing_is_not_asked_forever(tmp_path):
+    """As one that cannot get smaller in portions: it stays as it is until it is rewritten, once."""
+    path, data = tmp_path / "s.db", b"x" * 1_000_000
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE t (x)")  # only an empty file becomes one that can get smaller
+        db.execute("DROP TABLE t")
+
+    async def law(store):
+        await store.add_value(digest(data), data, 1.0)
+        await store.prune_values(saved_before=9.0)
+        await store.give_back_room()
+        whole = path.stat().st_size
+        assert whole > len(data)
+        assert await store.compact() is True
+        assert path.stat().st_size < len(data) // 2
+        assert path.with_name("s.db-wal").stat().st_size == 0
+        assert await store.compact() is False
+
+    with_store(lambda: SqliteStore(path), law)

@@ -113,6 +113,21 @@ def test_what_may_wait_longer_goes_with_what_comes_then():
     asyncio.run(commits.close())
 
 
+def test_what_must_not_wait_wakes_the_thread_that_waits_for_something_later(monkeypatch):
+    """However long that would sleep."""
+    monkeypatch.setattr(module, "IDLE_S", 1_000)
+    commits = Commits(Shelf())
+    patient, hasty, sleeps = Box("patient"), Box("hasty"), threading.Event()
+    wait = commits._changed.wait
+    commits._changed.wait = lambda timeout: sleeps.set() or wait(timeout)
+    commits.expect(patient, 1_000)
+    assert sleeps.wait(10)
+    commits.expect(hasty, 0)
+    assert hasty.wait() == [("hasty", None)]
+    assert patient.ends == []
+    asyncio.run(commits.close())
+
+
 def test_closing_commits_what_is_expected(monkeypatch):
     """Whenever that would have been; the thread is gone then, and the next source has another."""
     shelf = Shelf()

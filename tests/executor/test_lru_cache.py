@@ -6,8 +6,8 @@ import pytest
 from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import program_of, read_plan
-from firmplan.executor.lru_cache import ENTRY_STEPS, LruCache
-from firmplan.executor.runs.request import AcceptedPlans
+from firmplan.executor.lru_cache import ENTRY_STEPS, IdentityCache, LruCache
+from firmplan.executor.runs.request import CheckedPlans
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given
@@ -52,9 +52,50 @@ def test_what_was_used_last_stays():
     assert made[4:] == ["heavy", "heavy"]
 
 
+def test_what_fits_exactly_stays_and_a_value_that_is_kept_anew_weighs_anew():
+    """Each entry weighs something; looking for a value counts as its use, and what is not there is none."""
+    cache = LruCache[str, str](weight_max=10, weight_min=2)
+    cache.keep("whole", "w", 10)
+    assert cache.find("whole") == "w"
+    cache.keep("past", "p", 11)
+    assert (cache.find("past"), cache.find("whole")) == (None, "w")
+    cache.keep("whole", "less", 3)
+    for name in ("b", "c", "d"):
+        cache.keep(name, name, 0)
+    assert cache.find("whole") == "less"
+    cache.keep("e", "e", 3)
+    assert [cache.find(name) for name in ("whole", "b", "c", "d", "e")] == ["less", None, "c", "d", "e"]
+    cache.keep("f", "f", 10)
+    assert [cache.find(name) for name in ("whole", "c", "d", "e", "f")] == [None, None, None, None, "f"]
+    cache.keep("g", "g", 2)
+    assert [cache.find(name) for name in ("f", "g")] == [None, "g"]
+
+
+def test_what_cannot_be_made_is_not_kept():
+    """And is tried again."""
+    cache = LruCache[str, int]()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            cache.get("a", lambda: 1 // 0, lambda _: 1)
+    assert cache.get("a", lambda: 1, lambda _: 1) == 1
+
+
+def test_a_few_objects_are_known_by_their_identity():
+    """The last ones; an equal object is another one."""
+    cache, made = IdentityCache[list, int](2), []
+
+    def get(of):
+        return cache.get(of, lambda given: made.append(given) or len(made))
+
+    one, same, other = [1], [1], [2]
+    assert [get(one), get(one), get(same), get(one)] == [1, 1, 2, 1]
+    assert [get(other), get(one), get(same)] == [3, 1, 4]
+    assert made == [one, same, other, same]
+
+
 def test_a_plan_object_is_known_by_identity_and_a_dict_by_content():
     """An equal dict is the same plan; an equal `Plan` object may have other words for people."""
-    accepted, tools = AcceptedPlans(), object()
+    accepted, tools = CheckedPlans(), object()
     first = Plan.model_validate(ONE)
     accepted.keep(first, tools, first)
     assert accepted.find(first, tools) is first

@@ -121,6 +121,29 @@ def test_what_changed_of_a_signature_is_told_up_to_a_number_of_places():
     assert "maximum" in same.find_changed_signature(Now(LOCKED.parameters, {"type": "number"}))
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({"enum": [1, 2]}, {"enum": [1, 3]}),
+        (
+            {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        ),
+        (
+            {"type": "array", "prefixItems": [{"type": "string"}]},
+            {"type": "array", "prefixItems": [{"type": "integer"}]},
+        ),
+    ],
+)
+def test_what_changed_inside_a_list_of_a_schema_is_told_too(before, now):
+    """Values, alternatives and places."""
+    locked = replace(LOCKED, parameters=schema(a=before), returns=before)
+    assert "its parameters changed" in locked.find_changed_signature(Now(schema(a=now), before))
+    assert "its result changed" in locked.find_changed_signature(Now(schema(a=before), now))
+    optional = {"type": "object", "properties": {"a": before}, "required": []}
+    assert "its parameters changed" in locked.find_changed_signature(Now(optional, before))
+
+
 # --- how its calls are treated
 
 

@@ -101,6 +101,8 @@ def mutants(draw):
             holder[path[-1]]
         except (KeyError, IndexError, TypeError):
             continue
+        if isinstance(holder, str):
+            continue  # an exchanged part, whose characters are no parts
         match draw(st.integers(0, 3)):
             case 0:
                 del holder[path[-1]]

@@ -247,7 +247,9 @@ def test_the_svg_says_what_the_plan_says_on_light_and_dark_screens():
     ):
         assert any(expected in text for text in said), expected
     assert len(list(rectangles(svg, "conditional"))) == 1
-    assert len(list(rectangles(svg, "read"))) == 5 + 3, "three cards, two behind one of them, and three pills"
+    assert len(list(rectangles(svg, "read"))) == 5 + 3 + 3, (
+        "three cards, two behind one of them, three bars and three pills"
+    )
 
 
 HOSTILE = '</text><script>alert("x")</script> & `a` #quot; ]] "\n\t\x00\x1b[31m \u202e 漢字 ${w}'

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from typing_extensions import TypeIs
 
 from ...errors import ConfigError, ToolError
-from ...plans.checker.ask import guard_faults
+from ...plans.checker.ask import guard_problems
 from ...plans.values import Json
 from ..failures import described
 
@@ -81,7 +81,7 @@ def check_guards(where: str, guards: Sequence[object]) -> None:
                 f"{where}: guard[{index}]: expected a synchronous function, found the async function "
                 f"'{_called(guard)}'; make it a plain `def`"
             )
-        for fault in () if is_code(guard) else guard_faults([guard]):
+        for fault in () if is_code(guard) else guard_problems([guard]):
             hint = f"; {fault.hint}" if fault.hint else ""
             raise ConfigError(f"{where}: guard[{index}]: {fault.message}{hint}")
 
