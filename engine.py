@@ -61,7 +61,7 @@ from .executor import (
     ToolsetLock,
     Verification,
 )
-from .executor.calls.concurrency import Places
+from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.fork import Holds, root_of
@@ -70,7 +70,7 @@ from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.owner import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
-    AcceptedPlans,
+    CheckedPlans,
     Options,
     age_of,
     artifact_of,
@@ -222,7 +222,7 @@ class Engine:
         self._models = Models(fallback if models is None else models)
         self._places = concurrency_of(max_concurrency)
         self._flow: Flow = flow
-        self._accepted = AcceptedPlans()
+        self._accepted = CheckedPlans()
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
         self._lease = lease_of(lease)
@@ -297,7 +297,7 @@ class Engine:
                     self.tools,
                     self._models,
                     self._location.store,
-                    Places(self._places),
+                    FairSemaphore(self._places),
                     clock=self._clock,
                     secrets=self._secrets,
                     flow=self._flow,
