@@ -285,7 +285,7 @@ class _Inference:
     def _dict(self, node: DictOf) -> Type:
         fields: dict[str, Type] = {}
         computed: list[Type] = []
-        for key, value in zip(node.keys, node.values, strict=True):
+        for key, value in node.pairs:
             found = self.type(value)
             if isinstance(key, Literal | Constant) and isinstance(key.value, str):
                 fields[key.value] = found

@@ -40,6 +40,7 @@ from .nodes import (
     Name,
     Node,
     Slice,
+    Target,
     Unary,
 )
 
@@ -147,7 +148,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._columns = None if text.isascii() else _columns(text)
-        self._scopes: list[dict[str, Local | None]] = []  # None: a name that is bound later
+        self._scopes: list[dict[str, Target | None]] = []  # None: a name that is bound later
         self._slots = 0
 
     def read(self, tree: ast.expr, room: int) -> Node:
@@ -272,7 +273,7 @@ class _Reader:
             if key is None:
                 self._refuse(tree, "'**' does not unpack here")
             keys.append(self.read(key, room))
-        return DictOf(*self._span(tree), tuple(keys), self._all(tree.values, room))
+        return DictOf(*self._span(tree), tuple(zip(keys, self._all(tree.values, room), strict=True)))
 
     def list_comprehension(self, tree: ast.ListComp, room: int) -> Node:
         return self._comprehension(tree, tree.elt, None, tree.generators, room)
@@ -319,9 +320,9 @@ class _Reader:
             self._refuse(target, "a single name takes no comma")
         return names
 
-    def _bind(self, target: ast.Name) -> Local:
+    def _bind(self, target: ast.Name) -> Target:
         self._check_bindable(target, target.id)
-        local = Local(*self._span(target), target.id, self._slots)
+        local = Target(*self._span(target), target.id, self._slots)
         self._slots += 1
         self._scopes[-1][target.id] = local
         return local
@@ -392,7 +393,7 @@ class _Reader:
             self._refuse(tree, "the lambda of key= takes one name", "write: key=lambda x: x.field")
         name = names.args[0].arg
         self._check_bindable(tree, name)
-        local = Local(*self._span(tree), name, self._slots)
+        local = Target(*self._span(tree), name, self._slots)
         self._slots += 1
         self._scopes.append({name: local})
         body = self.read(tree.body, room)
