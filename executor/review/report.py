@@ -7,15 +7,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from ...plans.edit.differences import Difference
     from ...plans.values import Json
 
 PLACES_SHOWN: Final = 3  # differing places that the text of a report shows; its JSON has all of them
 
 
-def report_json(report: DataclassInstance, **renamed: str) -> dict[str, Json]:
+def report_json(report: object, **renamed: str) -> dict[str, Json]:
     """Return the fields of a report as JSON, nested reports included.
 
     Args:
@@ -23,7 +21,8 @@ def report_json(report: DataclassInstance, **renamed: str) -> dict[str, Json]:
         renamed: Field -> its name in JSON, where the names differ.
     """
     return {
-        renamed.get(field.name, field.name): _json_of(getattr(report, field.name)) for field in fields(report)
+        renamed.get(field.name, field.name): _json_of(getattr(report, field.name))
+        for field in fields(cast("Any", report))
     }
 
 
