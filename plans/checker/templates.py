@@ -8,10 +8,10 @@ A secret is the whole value of an argument of a `tool` step. The arguments' form
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel
 
@@ -87,18 +87,19 @@ def templates_of(step: StepKeys) -> Mapping[str, Template]:
     """Return the templates of a step by their key."""
     made: dict[str, Template] = {}
     for name, first, last, where in _places_of(type(step)):
-        value = getattr(step, first)
-        if last:
-            if not isinstance(value, BaseModel):
-                continue  # no `repeat`, or an `on_error` without a value
-            value = getattr(value, last)
+        held: object = getattr(step, first)
+        if last and not isinstance(held, BaseModel):
+            continue  # no `repeat`, or an `on_error` without a value
+        value = cast("Json", getattr(held, last) if last else held)
         # An explicit null of `when` or `for_each` is a fault that the check reports; of `system` or `examples` it means absence.
         if value is None and name not in ("set", "fallback") and not step.has(name):
             continue
         if name == "args" and isinstance(step, ToolStep):
-            made[name] = _arguments(value)
+            made[name] = _arguments(step.args)
+        elif name == "examples" and not isinstance(value, str):
+            made[name] = template_of(where, [*cast("Sequence[Json]", value)])  # the model holds a tuple
         else:
-            made[name] = template_of(where, list(value) if isinstance(value, tuple) else value)
+            made[name] = template_of(where, value)
     return made
 
 
